@@ -1,0 +1,114 @@
+//! What servers say to each other (Figure 2): the three remote procedure calls as one-way messages.
+//!
+//! Every message carries its sender's current term. A request and its reply are two messages: either may be lost, repeated or
+//! overtaken, and a reply names what it answers.
+
+use crate::entries::Entries;
+use crate::types::{Index, LogId, NodeId, Round, Session, Term};
+
+/// A message from one server to another.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Message<C> {
+    /// Who sent it.
+    pub from: NodeId,
+    /// Whom it is for.
+    pub to: NodeId,
+    /// The sender's current term when it was sent.
+    pub term: Term,
+    /// What it says.
+    pub body: Body<C>,
+}
+
+/// What a [`Message`] says.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Body<C> {
+    /// "Would you vote for me in the term after mine?" (thesis 9.6). Changes nothing at the voter.
+    RequestPreVote(RequestPreVote),
+    /// The answer to a pre-vote. Never counts as a vote.
+    RequestPreVoteReply(RequestPreVoteReply),
+    /// "Vote for me in this term" (§5.2).
+    RequestVote(RequestVote),
+    /// The answer to a vote request.
+    RequestVoteReply(RequestVoteReply),
+    /// New entries, a heartbeat, or word of a new commit index (§5.3).
+    AppendEntries(AppendEntries<C>),
+    /// The answer to AppendEntries.
+    AppendEntriesReply(AppendEntriesReply),
+}
+
+/// Arguments of a pre-vote request (thesis 9.6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RequestPreVote {
+    /// The last entry of the sender's log.
+    pub last_log: LogId,
+    /// Numbers the sender's pre-votes, so that a late answer to an earlier one counts for nothing.
+    pub campaign: u64,
+}
+
+/// The answer to [`RequestPreVote`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RequestPreVoteReply {
+    /// Whether the voter would vote for the sender in the term after the one asked in.
+    pub granted: bool,
+    /// The request's `campaign`, echoed.
+    pub campaign: u64,
+}
+
+/// Arguments of RequestVote (§5.2, §5.4.1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RequestVote {
+    /// The last entry of the candidate's log.
+    pub last_log: LogId,
+}
+
+/// The answer to [`RequestVote`]. A grant is durable before it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RequestVoteReply {
+    /// Whether the candidate got the vote.
+    pub granted: bool,
+    /// The request's `last_log`, echoed. A vote is given to a log, not only to a candidate: see the module
+    /// `election` for why it must be.
+    pub last_log: LogId,
+}
+
+/// Arguments of AppendEntries (§5.3).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct AppendEntries<C> {
+    /// The replication session that this message belongs to; echoed in the reply.
+    pub session: Session,
+    /// The newest heartbeat round; a round that is new to the follower is answered at once.
+    pub round: Round,
+    /// The entry right before `entries`: the follower must hold it, or it rejects.
+    pub prev_log: LogId,
+    /// Entries that follow `prev_log` without a gap; may be none.
+    pub entries: Entries<C>,
+    /// Everything up to here is committed; never beyond what this follower is known to hold.
+    pub leader_commit: Index,
+}
+
+/// The answer to [`AppendEntries`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AppendEntriesReply {
+    /// The request's session, echoed.
+    pub session: Session,
+    /// The newest round seen from this leader.
+    pub round: Round,
+    /// What the follower found.
+    pub result: AppendResult,
+}
+
+/// How a follower's log compares with what [`AppendEntries`] asked of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AppendResult {
+    /// The follower holds the leader's log up to this index, durably.
+    Matched(Index),
+    /// The follower does not hold `prev_log`.
+    Rejected {
+        /// The index of the `prev_log` that was rejected, echoed: tells a fresh rejection from a stale one.
+        prev_log_index: Index,
+        /// The last entry of the follower that the leader could have too (§5.3, "one RPC per conflicting term"): the newest
+        /// one at or before the rejected index whose term is not beyond the rejected one's.
+        hint: LogId,
+    },
+}

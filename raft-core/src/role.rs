@@ -1,0 +1,24 @@
+//! The roles a server can have (Figure 4), each with the state that only it owns.
+
+/// What a server is.
+///
+/// ```text
+///               times out                 a majority would             a majority's
+///   ┌──────────┐ ──────────► ┌──────────────┐ vote ──► ┌───────────┐ votes ──► ┌────────┐
+///   │ Follower │             │ PreCandidate │          │ Candidate │           │ Leader │
+///   └──────────┘ ◄────────── └──────────────┘          └───────────┘           └────────┘
+///        ▲         sees a leader, or a higher term           │                      │
+///        └───────────────────────────────────────────────────┴──────────────────────┘
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Role {
+    /// Answers leaders and candidates.
+    #[default]
+    Follower,
+    /// Asks whether it could win an election (thesis 9.6).
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Accepts commands and replicates them.
+    Leader,
+}

@@ -1,0 +1,51 @@
+//! Time without a clock: the host tells what time it is, in microseconds since an origin of its own.
+
+use core::fmt;
+use core::ops::Add;
+use core::time::Duration;
+
+/// A moment, in microseconds since an origin that the host chose (start of the process, power-on).
+///
+/// The host's clock must be monotonic; [`Raft::tick`](crate::Raft::tick) ignores steps back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The host's origin.
+    pub const ZERO: Self = Self(0);
+
+    /// The moment that many microseconds after the origin.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the origin.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` until `self`; zero if `earlier` is later.
+    pub const fn saturating_duration_since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    /// Spans are rounded down to microseconds; the sum saturates at the end of time.
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(micros(span)))
+    }
+}
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}s", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+/// A span in whole microseconds, saturating.
+pub(crate) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,150 @@
+//! The nouns of the paper as newtypes: servers, terms, positions in the log, and the numbers that hosts echo.
+
+use core::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// The value with this number.
+            pub const fn new(number: u64) -> Self {
+                Self(number)
+            }
+
+            /// The number inside.
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+
+            /// The value that follows this one.
+            pub(crate) const fn next(self) -> Self {
+                Self(self.0.saturating_add(1))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// A server's identity: unique in its cluster, never used for another server again.
+    NodeId
+}
+
+number! {
+    /// A term (§5.1): time as Raft counts it. At most one leader is elected in each; it only grows.
+    Term
+}
+
+number! {
+    /// A position in the log. The first entry has index 1; [`Index::ZERO`] is the position before it.
+    Index
+}
+
+number! {
+    /// Numbers the writes of one process, from 1 and without gaps. See [`Write`](crate::Write).
+    WriteId
+}
+
+number! {
+    /// Numbers the linearizable reads of one process. See [`Raft::read`](crate::Raft::read).
+    ReadId
+}
+
+number! {
+    /// Numbers a leader's heartbeat rounds within its term. A follower echoes the newest that it has seen; a round that a
+    /// quorum has echoed proves that nobody else led when it left (thesis 6.4).
+    Round
+}
+
+number! {
+    /// A replication session: from the moment a leader starts to replicate to a peer until that peer is removed, or the term
+    /// ends. An acknowledgement counts only in the session that asked for it, so that one which comes late, after the peer was
+    /// removed and added again, cannot pass for a fresh one.
+    Session
+}
+
+impl Term {
+    /// Before the first election.
+    pub const ZERO: Self = Self(0);
+}
+
+impl Index {
+    /// The position before the first entry: nothing is there, and everyone agrees on it.
+    pub const ZERO: Self = Self(0);
+
+    /// The position before this one; [`Index::ZERO`] stays where it is.
+    pub(crate) const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// The position `count` entries further on.
+    pub(crate) const fn plus(self, count: usize) -> Self {
+        Self(self.0.saturating_add(count as u64))
+    }
+}
+
+/// The position of an entry together with the term in which it was created.
+///
+/// Two logs that hold the same `LogId` are the same up to it (Log Matching, §5.3). The order is the one of §5.4.1, by which a
+/// voter judges whether a candidate's log is up to date: later term first, longer log second.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct LogId {
+    /// The term of the entry; compared first.
+    pub term: Term,
+    /// Its index.
+    pub index: Index,
+}
+
+impl LogId {
+    /// The position before the first entry.
+    pub const ZERO: Self = Self { term: Term::ZERO, index: Index::ZERO };
+
+    /// The entry of this term at this index.
+    pub const fn new(term: Term, index: Index) -> Self {
+        Self { term, index }
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.term, self.index)
+    }
+}
+
+/// What must survive a crash besides the log (Figure 2, "Persistent state"). Written whole, or not at all.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct HardState {
+    /// The latest term that this server has seen.
+    pub current_term: Term,
+    /// The candidate that got this server's vote in that term.
+    pub voted_for: Option<NodeId>,
+}
+
+/// What a client asks the replicated state machine to do: opaque bytes to Raft, which only asks how many they are.
+///
+/// Cloned once for each hand-off (disk, each peer, state machine), so a type with a cheap clone is a good choice:
+/// `bytes::Bytes`, `Rc<[u8]>`, `Arc<[u8]>`, or an array.
+pub trait Command: Clone + AsRef<[u8]> {}
+
+impl<C: Clone + AsRef<[u8]>> Command for C {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_compare_by_last_term_then_by_length() {
+        let id = |term, index| LogId::new(Term::new(term), Index::new(index));
+        assert!(id(2, 1) > id(1, 9));
+        assert!(id(2, 3) > id(2, 2));
+        assert!(id(1, 1) > LogId::ZERO);
+    }
+}
