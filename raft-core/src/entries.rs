@@ -35,6 +35,11 @@ impl<C> Entry<C> {
     pub fn id(&self) -> LogId {
         LogId::new(self.term, self.index)
     }
+
+    /// Whether the entry holds nothing.
+    pub(crate) fn is_noop(&self) -> bool {
+        matches!(self.payload, Payload::Noop)
+    }
 }
 
 impl<C: Command> Entry<C> {

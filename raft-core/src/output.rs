@@ -1,9 +1,13 @@
 //! What the core asks of its host.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use crate::entries::{Entries, Entry};
+use crate::error::ConfigError;
 use crate::message::Message;
 use crate::role::Role;
-use crate::types::{HardState, Index, NodeId, ReadId, Term, WriteId};
+use crate::types::{HardState, Index, LogId, NodeId, ReadId, Term, WriteId};
 
 /// One thing for the host to do. Take them in order, from [`Raft::poll_outbox`](crate::Raft::poll_outbox) until `None`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -59,13 +63,13 @@ pub struct Restored<C> {
     /// The last term and vote written.
     pub hard_state: HardState,
     /// The log, from its first entry.
-    pub entries: alloc::vec::Vec<Entry<C>>,
+    pub entries: Vec<Entry<C>>,
 }
 
 impl<C> Default for Restored<C> {
     /// A server that has never run.
     fn default() -> Self {
-        Self { hard_state: HardState::default(), entries: alloc::vec::Vec::new() }
+        Self { hard_state: HardState::default(), entries: Vec::new() }
     }
 }
 
@@ -79,5 +83,24 @@ impl<C> Restored<C> {
             self.entries.truncate(self.entries.partition_point(|entry| entry.index < from));
         }
         self.entries.extend(write.entries);
+    }
+
+    /// Whether a correct server could have written this.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let mut last = LogId::ZERO;
+        for entry in &self.entries {
+            if entry.index != last.index.next() || entry.term < last.term {
+                let id = entry.id();
+                return Err(ConfigError(format!("restored log: entry {id} cannot follow {last}")));
+            }
+            last = entry.id();
+        }
+        let current_term = self.hard_state.current_term;
+        if last.term > current_term {
+            return Err(ConfigError(format!(
+                "restored log: its last entry {last} is of a later term than the stored {current_term}"
+            )));
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,13 @@
 //! The roles a server can have (Figure 4), each with the state that only it owns.
 
+use alloc::vec::Vec;
+
+use crate::message::AppendResult;
+use crate::progress::Progress;
+use crate::quorum::{VoterSet, majority};
+use crate::time::Instant;
+use crate::types::{Index, NodeId, Round, Session};
+
 /// What a server is.
 ///
 /// ```text
@@ -21,4 +29,101 @@ pub enum Role {
     Candidate,
     /// Accepts commands and replicates them.
     Leader,
+}
+
+/// A role with its state.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum RoleState {
+    Follower(Follower),
+    PreCandidate(PreCandidate),
+    Candidate(Candidate),
+    Leader(Leader),
+}
+
+impl RoleState {
+    pub(crate) fn role(&self) -> Role {
+        match self {
+            Self::Follower(_) => Role::Follower,
+            Self::PreCandidate(_) => Role::PreCandidate,
+            Self::Candidate(_) => Role::Candidate,
+            Self::Leader(_) => Role::Leader,
+        }
+    }
+}
+
+/// A server that answers.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(crate) struct Follower {
+    /// The leader of the current term, and what was said to it; none until it speaks.
+    pub(crate) following: Option<Following>,
+}
+
+/// What a follower knows of its leader, and owes it. Ends with the term.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Following {
+    pub(crate) leader: NodeId,
+    /// When the leader was last heard of; none if only since the last tick.
+    pub(crate) heard_at: Option<Instant>,
+    /// The leader's replication session and newest round, echoed in replies.
+    pub(crate) session: Session,
+    pub(crate) round: Round,
+    /// The log is known to be the leader's up to here.
+    pub(crate) verified: Index,
+    /// The leader was told that the log is durable up to here.
+    pub(crate) acknowledged: Index,
+    /// A round or a repeated append asks for an answer, even if it brings no news.
+    pub(crate) reply_due: bool,
+    /// An append that did not fit and is yet to be rejected.
+    pub(crate) rejection: Option<AppendResult>,
+}
+
+/// A server that asks whether it could win (thesis 9.6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct PreCandidate {
+    /// Numbers the attempt; answers echo it.
+    pub(crate) campaign: u64,
+    pub(crate) ballot: Ballot,
+}
+
+/// A server that stands for election (§5.2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) ballot: Ballot,
+}
+
+/// Who was asked, and who said yes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Ballot {
+    /// Voters to whom the request has yet to be sent.
+    pub(crate) unasked: VoterSet,
+    /// Voters who granted, the candidate among them.
+    pub(crate) granted: VoterSet,
+}
+
+impl Ballot {
+    /// The candidate at position `own` of `voters` is for itself, and asks the others.
+    pub(crate) fn new(voters: usize, own: usize) -> Self {
+        let mut unasked = VoterSet::all(voters);
+        unasked.remove(own);
+        let mut granted = VoterSet::default();
+        granted.insert(own);
+        Self { unasked, granted }
+    }
+
+    pub(crate) fn has_majority(&self, voters: usize) -> bool {
+        self.granted.len() >= majority(voters)
+    }
+}
+
+/// A server that leads (§5.3).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Leader {
+    /// By the voters' positions; the leader's own place is unused.
+    pub(crate) peers: Vec<Progress>,
+    /// Peers for whom there may be something to send.
+    pub(crate) pending: VoterSet,
+    /// Peers heard of since the last tick.
+    pub(crate) heard: VoterSet,
+    /// The newest heartbeat round.
+    pub(crate) round: Round,
 }

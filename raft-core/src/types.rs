@@ -19,8 +19,8 @@ macro_rules! number {
                 self.0
             }
 
-            /// The value that follows this one.
-            pub(crate) const fn next(self) -> Self {
+            /// The value that follows this one; the greatest follows itself.
+            pub const fn next(self) -> Self {
                 Self(self.0.saturating_add(1))
             }
         }
@@ -83,11 +83,6 @@ impl Index {
     /// The position before this one; [`Index::ZERO`] stays where it is.
     pub(crate) const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
-    }
-
-    /// The position `count` entries further on.
-    pub(crate) const fn plus(self, count: usize) -> Self {
-        Self(self.0.saturating_add(count as u64))
     }
 }
 

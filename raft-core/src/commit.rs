@@ -1,0 +1,55 @@
+//! The commit index (§5.3, §5.4.2) and what it lets through to the state machine.
+//!
+//! A leader commits by counting only entries of its own term; older ones commit with them (Figure 8). Its own copy counts like
+//! any other: once it is durable. What is handed to the state machine is committed, and durable here as well, so that no
+//! restart finds a state machine ahead of its log.
+
+use rand_core::Rng;
+
+use crate::entries::Entries;
+use crate::quorum::reached_by_majority;
+use crate::raft::Raft;
+use crate::role::RoleState;
+use crate::types::{Command, Index};
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// Commits what a majority holds, if it is of this leader's own term.
+    pub(crate) fn advance_commit(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        let (own, durable) = (self.position, self.durable.index());
+        let held = leader.peers.iter().enumerate();
+        let held = held.map(|(at, peer)| if at == own { durable } else { peer.match_index() });
+        let index = reached_by_majority(held);
+        if index > self.commit_index && self.log.term_at(index) == Some(self.current_term) {
+            self.advance_commit_to(index);
+            let everyone = self.everyone_else();
+            if let RoleState::Leader(leader) = &mut self.role {
+                leader.pending = everyone;
+            }
+        }
+    }
+
+    /// Commits up to `index`, which this log holds; never takes a commit back.
+    pub(crate) fn advance_commit_to(&mut self, index: Index) {
+        debug_assert!(index <= self.log.last().index);
+        self.commit_index = self.commit_index.max(index);
+    }
+
+    /// Whether this leader has committed an entry of its own term, and so knows of every commit before it (§8).
+    pub(crate) fn has_committed_in_term(&self) -> bool {
+        self.log.term_at(self.commit_index) == Some(self.current_term)
+    }
+
+    /// The next batch for the state machine.
+    pub(crate) fn next_apply(&mut self) -> Option<Entries<C>> {
+        let through = self.commit_index.min(self.durable.index());
+        if self.handed_out >= through || self.applying.len() >= self.config.inflight_applies_max {
+            return None;
+        }
+        let (from, bytes_max) = (self.handed_out.next(), self.config.apply_bytes_max);
+        let (entries, bytes) = self.log.slice(from, through, bytes_max);
+        self.handed_out = entries.last()?.index;
+        self.applying.push(self.handed_out, bytes);
+        Some(entries)
+    }
+}

@@ -1,0 +1,197 @@
+//! What is written, what is being written, and what is durable.
+//!
+//! The host answers for writes by their id, in order, and may answer for several at once. It never answers by index, for an
+//! index can name two entries:
+//!
+//! ```text
+//! write 1: entries 5 6 7 of term 2      leader of term 3 replaces 6:
+//! write 2: truncate from 6, entry 6'    now "write 1 is durable" makes 5 durable, and neither 6 nor 6'
+//! ```
+//!
+//! So a truncation clamps what every write still on its way will make durable, and an acknowledgement raises the durable index
+//! to what is left of the claim.
+
+use alloc::collections::VecDeque;
+
+use crate::types::{Index, WriteId};
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Durable {
+    /// The last entry that is durable.
+    index: Index,
+    /// All writes up to this one are durable.
+    acknowledged: WriteId,
+    /// Writes handed to the host and not acknowledged, in order.
+    in_flight: VecDeque<InFlight>,
+    /// The id that the next write gets.
+    next_write: WriteId,
+    /// Whether term or vote changed since the last write that took them along.
+    hard_state_changed: bool,
+    /// The last write that took term and vote along.
+    hard_state_write: WriteId,
+    /// What the next write removes from the stored log first.
+    truncate_from: Option<Index>,
+    /// The first entry that no write has taken along.
+    unwritten_from: Index,
+}
+
+/// A write that the host has yet to acknowledge.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct InFlight {
+    id: WriteId,
+    /// The last entry that is durable once this write is.
+    last_index: Index,
+}
+
+/// The head of the next write: everything but its entries.
+pub(crate) struct NextWrite {
+    pub(crate) id: WriteId,
+    pub(crate) with_hard_state: bool,
+    pub(crate) truncate_from: Option<Index>,
+    pub(crate) entries_from: Index,
+}
+
+impl Durable {
+    /// After a restart: everything up to `last_index` was read from the disk.
+    pub(crate) fn new(last_index: Index) -> Self {
+        Self {
+            index: last_index,
+            acknowledged: WriteId::new(0),
+            in_flight: VecDeque::new(),
+            next_write: WriteId::new(1),
+            hard_state_changed: false,
+            hard_state_write: WriteId::new(0),
+            truncate_from: None,
+            unwritten_from: last_index.next(),
+        }
+    }
+
+    /// The last entry that is durable.
+    pub(crate) fn index(&self) -> Index {
+        self.index
+    }
+
+    /// Writes handed out and not acknowledged.
+    pub(crate) fn writes_in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether a crash now would lose neither term nor vote.
+    pub(crate) fn hard_state_is_durable(&self) -> bool {
+        self.is_durable(self.hard_state_gate())
+    }
+
+    /// The write that must be durable before anyone may hear of the current term and vote.
+    pub(crate) fn hard_state_gate(&self) -> WriteId {
+        if self.hard_state_changed { self.next_write } else { self.hard_state_write }
+    }
+
+    pub(crate) fn is_durable(&self, write: WriteId) -> bool {
+        write <= self.acknowledged
+    }
+
+    pub(crate) fn on_hard_state_changed(&mut self) {
+        self.hard_state_changed = true;
+    }
+
+    /// The log was truncated: neither the disk nor any write on its way counts for what was removed.
+    pub(crate) fn on_truncated(&mut self, from: Index) {
+        let keep = from.previous();
+        self.index = self.index.min(keep);
+        for write in &mut self.in_flight {
+            write.last_index = write.last_index.min(keep);
+        }
+        if from < self.unwritten_from {
+            self.unwritten_from = from;
+            self.truncate_from = Some(self.truncate_from.map_or(from, |earlier| earlier.min(from)));
+        }
+    }
+
+    /// What the next write must hold, or `None` if there is nothing to write.
+    pub(crate) fn next_write(&self, last_index: Index) -> Option<NextWrite> {
+        let entries = self.unwritten_from <= last_index;
+        let needed = self.hard_state_changed || self.truncate_from.is_some() || entries;
+        needed.then_some(NextWrite {
+            id: self.next_write,
+            with_hard_state: self.hard_state_changed,
+            truncate_from: self.truncate_from,
+            entries_from: self.unwritten_from,
+        })
+    }
+
+    /// The next write was handed out, with entries up to `last_index`.
+    pub(crate) fn on_written(&mut self, last_index: Index) {
+        let id = self.next_write;
+        if self.hard_state_changed {
+            self.hard_state_changed = false;
+            self.hard_state_write = id;
+        }
+        self.truncate_from = None;
+        self.unwritten_from = last_index.next();
+        self.next_write = id.next();
+        self.in_flight.push_back(InFlight { id, last_index });
+    }
+
+    /// This write and all before it are durable. Returns false if no such write was handed out.
+    pub(crate) fn on_persisted(&mut self, id: WriteId) -> bool {
+        if id >= self.next_write {
+            return false;
+        }
+        while let Some(write) = self.in_flight.front().filter(|write| write.id <= id) {
+            self.index = self.index.max(write.last_index);
+            self.acknowledged = write.id;
+            self.in_flight.pop_front();
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(n: u64) -> Index {
+        Index::new(n)
+    }
+
+    #[test]
+    fn a_later_acknowledgement_covers_the_writes_before_it() {
+        let mut durable = Durable::new(Index::ZERO);
+        durable.on_written(index(2));
+        durable.on_written(index(5));
+        assert!(durable.on_persisted(WriteId::new(2)));
+        assert_eq!((durable.index(), durable.writes_in_flight()), (index(5), 0));
+    }
+
+    #[test]
+    fn an_acknowledgement_does_not_count_for_entries_replaced_meanwhile() {
+        let mut durable = Durable::new(Index::ZERO);
+        durable.on_written(index(7));
+        durable.on_truncated(index(6));
+        durable.on_written(index(6));
+        durable.on_persisted(WriteId::new(1));
+        assert_eq!(durable.index(), index(5));
+        durable.on_persisted(WriteId::new(2));
+        assert_eq!(durable.index(), index(6));
+    }
+
+    #[test]
+    fn entries_that_no_write_took_along_need_no_truncation() {
+        let mut durable = Durable::new(index(3));
+        durable.on_truncated(index(4));
+        assert!(durable.next_write(index(3)).is_none());
+        durable.on_truncated(index(2));
+        assert_eq!(durable.next_write(index(1)).and_then(|w| w.truncate_from), Some(index(2)));
+    }
+
+    #[test]
+    fn a_write_that_was_never_handed_out_is_not_durable() {
+        let mut durable = Durable::new(Index::ZERO);
+        assert!(!durable.on_persisted(WriteId::new(1)));
+        durable.on_hard_state_changed();
+        assert!(!durable.hard_state_is_durable());
+        durable.on_written(Index::ZERO);
+        assert!(!durable.hard_state_is_durable());
+        assert!(durable.on_persisted(WriteId::new(1)) && durable.hard_state_is_durable());
+    }
+}

@@ -1,0 +1,200 @@
+//! Leader election (§5.2, §5.4.1), with pre-vote (thesis 9.6) and loyalty to a live leader (thesis 4.2.3).
+//!
+//! A server votes at most once per term; the vote is durable before it is spoken.
+//!
+//! A candidate's request leaves beside the write of its own term and vote, which takes one fsync out of every election. It
+//! promises nothing, for a candidate wins only once its own vote is durable. But a crash can take the term back, and the
+//! log's unsynced tail with it; then the same server may stand in the same term again, with a shorter log:
+//!
+//! ```text
+//! A  term 5, log ..9 (9 unsynced)   "vote for me in 6, my log ends at 9" ──► B grants, its log ends at 9 too
+//! A  crashes: term 5, log ..8       stands in 6 again, its log ends at 8
+//! A  gets B's late grant            and would lead without entry 9, which may be committed
+//! ```
+//!
+//! So a vote is given to a log: the reply echoes the `last_log` that was judged, and a candidate counts a grant only if that is
+//! its own log still. Two logs that end with the same entry are the same log (Log Matching), so an echo that fits is as good
+//! as a fresh vote. Besides, no server leads a term that it could forget: its second life could fill the same indexes of the
+//! same term with other entries.
+
+use rand_core::Rng;
+
+use crate::message::{
+    Body, Message, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
+};
+use crate::raft::Raft;
+use crate::role::{Ballot, Candidate, PreCandidate, RoleState};
+use crate::time::Instant;
+use crate::types::{Command, LogId, NodeId, Term};
+
+/// A vote request that waits for the next tick, which knows whether the leader is still alive.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct VoteRequest {
+    pub(crate) candidate: NodeId,
+    pub(crate) term: Term,
+    pub(crate) last_log: LogId,
+    pub(crate) kind: VoteKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum VoteKind {
+    PreVote { campaign: u64 },
+    Vote,
+}
+
+impl VoteRequest {
+    pub(crate) fn new(candidate: NodeId, term: Term, last_log: LogId, kind: VoteKind) -> Self {
+        Self { candidate, term, last_log, kind }
+    }
+}
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// Heard from no leader for too long, or won no election in time (§5.2).
+    pub(crate) fn on_election_timeout(&mut self) {
+        if self.config.pre_vote {
+            self.become_pre_candidate();
+        } else {
+            self.become_candidate();
+        }
+    }
+
+    fn become_pre_candidate(&mut self) {
+        self.campaigns = self.campaigns.wrapping_add(1);
+        let ballot = Ballot::new(self.voters.len(), self.position);
+        self.change_role(RoleState::PreCandidate(PreCandidate {
+            campaign: self.campaigns,
+            ballot,
+        }));
+        self.timers.election.touch();
+        self.count_pre_votes();
+    }
+
+    fn become_candidate(&mut self) {
+        self.advance_term(self.current_term.next());
+        self.vote_for(self.id());
+        let ballot = Ballot::new(self.voters.len(), self.position);
+        self.change_role(RoleState::Candidate(Candidate { ballot }));
+        self.timers.election.touch();
+    }
+
+    /// Keeps a vote request until the next tick; a newer one replaces an older of the same kind from the same server.
+    pub(crate) fn keep_vote_request(&mut self, request: VoteRequest) {
+        self.vote_requests.retain(|earlier| {
+            earlier.candidate != request.candidate
+                || matches!(earlier.kind, VoteKind::Vote) != matches!(request.kind, VoteKind::Vote)
+        });
+        self.vote_requests.push(request);
+    }
+
+    /// Answers the vote requests that came since the last tick.
+    pub(crate) fn judge_vote_requests(&mut self) {
+        while !self.vote_requests.is_empty() {
+            let request = self.vote_requests.remove(0);
+            match request.kind {
+                VoteKind::PreVote { campaign } => self.on_request_pre_vote(request, campaign),
+                VoteKind::Vote => self.on_request_vote(request),
+            }
+        }
+    }
+
+    /// Whether this server would vote for the sender if it stood in its next term. Changes nothing here: neither the term, nor
+    /// the vote, nor a timer.
+    fn on_request_pre_vote(&mut self, request: VoteRequest, campaign: u64) {
+        let granted = request.term >= self.current_term
+            && request.last_log >= self.log.last()
+            && !self.is_loyal(self.now);
+        let reply = RequestPreVoteReply { granted, campaign };
+        self.reply(request.candidate, Body::RequestPreVoteReply(reply));
+    }
+
+    /// RequestVote, receiver implementation (Figure 2).
+    fn on_request_vote(&mut self, request: VoteRequest) {
+        let VoteRequest { candidate, term, last_log, .. } = request;
+        if term > self.current_term {
+            if self.is_loyal(self.now) {
+                self.counters.loyal_refusals = self.counters.loyal_refusals.saturating_add(1);
+                return;
+            }
+            self.become_follower(term);
+        }
+        let granted = term == self.current_term
+            && self.voted_for.unwrap_or(candidate) == candidate
+            && self.leader().is_none()
+            && last_log >= self.log.last();
+        if granted {
+            self.become_follower(term);
+            self.vote_for(candidate);
+            self.timers.election.touch();
+        }
+        let reply = RequestVoteReply { granted, last_log };
+        self.reply(candidate, Body::RequestVoteReply(reply));
+    }
+
+    /// Whether a leader is known to live, so that candidates are not heard (thesis 4.2.3).
+    fn is_loyal(&self, now: Instant) -> bool {
+        if !self.config.check_quorum {
+            return false;
+        }
+        let heard_at = match &self.role {
+            RoleState::Follower(follower) => {
+                follower.following.as_ref().map(|following| following.heard_at.unwrap_or(now))
+            }
+            RoleState::Leader(leader) => Some(self.quorum_heard_at(leader)),
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
+        };
+        heard_at.is_some_and(|heard_at| now < heard_at + self.config.election_timeout_min)
+    }
+
+    /// An answer to a pre-vote. It counts in the attempt that asked, and never as a vote.
+    pub(crate) fn on_request_pre_vote_reply(&mut self, from: usize, reply: RequestPreVoteReply) {
+        let RoleState::PreCandidate(pre_candidate) = &mut self.role else { return };
+        if reply.granted && reply.campaign == pre_candidate.campaign {
+            pre_candidate.ballot.granted.insert(from);
+            self.count_pre_votes();
+        }
+    }
+
+    fn count_pre_votes(&mut self) {
+        let RoleState::PreCandidate(pre_candidate) = &self.role else { return };
+        if pre_candidate.ballot.has_majority(self.voters.len()) {
+            self.become_candidate();
+        }
+    }
+
+    /// A vote, given to the log that the reply echoes.
+    pub(crate) fn on_request_vote_reply(&mut self, from: usize, reply: RequestVoteReply) {
+        let last_log = self.log.last();
+        let RoleState::Candidate(candidate) = &mut self.role else { return };
+        if reply.granted && reply.last_log == last_log {
+            candidate.ballot.granted.insert(from);
+            self.count_votes();
+        }
+    }
+
+    /// Leads, if a majority has voted for this server and its own vote is durable.
+    pub(crate) fn count_votes(&mut self) {
+        let RoleState::Candidate(candidate) = &self.role else { return };
+        let elected = candidate.ballot.has_majority(self.voters.len());
+        if elected && self.durable.hard_state_is_durable() {
+            self.become_leader();
+        }
+    }
+
+    /// The next vote request of a campaign.
+    pub(crate) fn next_vote_request(&mut self) -> Option<Message<C>> {
+        let last_log = self.log.last();
+        let (ballot, body) = match &mut self.role {
+            RoleState::PreCandidate(PreCandidate { campaign, ballot }) => {
+                let campaign = *campaign;
+                (ballot, Body::RequestPreVote(RequestPreVote { last_log, campaign }))
+            }
+            RoleState::Candidate(Candidate { ballot }) => {
+                (ballot, Body::RequestVote(RequestVote { last_log }))
+            }
+            RoleState::Follower(_) | RoleState::Leader(_) => return None,
+        };
+        let position = ballot.unasked.first()?;
+        ballot.unasked.remove(position);
+        Some(self.message(self.voters[position], body))
+    }
+}

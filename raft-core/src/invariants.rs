@@ -1,0 +1,59 @@
+//! What must hold on one server at all times, checked after every public call in debug builds.
+
+use rand_core::Rng;
+
+use crate::raft::Raft;
+use crate::role::RoleState;
+use crate::timers::Timer;
+use crate::types::Command;
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    #[inline]
+    pub(crate) fn check_invariants(&self) {
+        if cfg!(debug_assertions) {
+            self.check_log();
+            self.check_role();
+        }
+    }
+
+    fn check_log(&self) {
+        let last = self.log.last();
+        assert!(self.commit_index <= last.index, "committed beyond the log");
+        assert!(self.durable.index() <= last.index, "durable beyond the log");
+        assert!(self.log.base().index <= self.commit_index, "an uncommitted entry was compacted");
+        let through = self.commit_index.min(self.durable.index());
+        assert!(self.handed_out <= through, "handed out what is not committed and durable");
+        assert!(last.term <= self.current_term, "an entry of a term not reached yet");
+    }
+
+    fn check_role(&self) {
+        match &self.role {
+            RoleState::Follower(follower) => {
+                assert!(self.timers.heartbeat == Timer::Off && self.timers.quorum == Timer::Off);
+                if let Some(following) = &follower.following {
+                    assert!(following.leader != self.id(), "follows itself");
+                    assert!(following.verified <= self.log.last().index);
+                    assert!(
+                        following.acknowledged <= self.durable.index(),
+                        "said what it could forget"
+                    );
+                }
+            }
+            RoleState::PreCandidate(_) => assert!(self.timers.election != Timer::Off),
+            RoleState::Candidate(_) => {
+                assert!(self.timers.election != Timer::Off);
+                assert_eq!(self.voted_for, Some(self.id()), "a candidate votes for itself");
+            }
+            RoleState::Leader(leader) => {
+                assert!(self.timers.election == Timer::Off, "a leader stands for election");
+                assert!(self.durable.hard_state_is_durable(), "leads a term that it could forget");
+                assert_eq!(self.voted_for, Some(self.id()));
+                let last_index = self.log.last().index;
+                for peer in &leader.peers {
+                    assert!(peer.match_index() < peer.next_index());
+                    assert!(peer.match_index() <= last_index);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The log (§5.3): in memory, from its first entry on, counted in bytes.
+//!
+//! Invariant: entries follow `base` without a gap and their terms never fall, so a term is found by its index in constant time
+//! and the last entry of a term by binary search.
+
+use alloc::collections::VecDeque;
+
+use crate::entries::{Entries, Entry};
+use crate::types::{Command, Index, LogId, Term};
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Log<C> {
+    /// The position right before the first entry: committed, and the same on every server.
+    base: LogId,
+    entries: VecDeque<Entry<C>>,
+    bytes: usize,
+}
+
+impl<C: Command> Log<C> {
+    pub(crate) fn new() -> Self {
+        Self { base: LogId::ZERO, entries: VecDeque::new(), bytes: 0 }
+    }
+
+    /// The position before the first entry that is held.
+    pub(crate) fn base(&self) -> LogId {
+        self.base
+    }
+
+    /// The last entry, or `base` if there is none.
+    pub(crate) fn last(&self) -> LogId {
+        self.entries.back().map_or(self.base, Entry::id)
+    }
+
+    /// The size of all entries, in bytes, as [`Entry::size`] counts.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The term of the entry at `index`, if it is held or is `base`.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        self.entries.get(self.offset(index)?).map(|entry| entry.term)
+    }
+
+    /// Whether this log holds that entry; then it holds the same entries before it, too (Log Matching).
+    pub(crate) fn contains(&self, id: LogId) -> bool {
+        self.term_at(id.index) == Some(id.term)
+    }
+
+    /// The newest entry at or before `limit.index` whose term is not beyond `limit.term`. Two servers that exchange these skip
+    /// a whole conflicting term with each message (§5.3).
+    pub(crate) fn newest_within(&self, limit: LogId) -> LogId {
+        let held = limit.index.get().saturating_sub(self.base.index.get());
+        let held = usize::try_from(held).unwrap_or(usize::MAX).min(self.entries.len());
+        let fitting = self.entries.partition_point(|entry| entry.term <= limit.term).min(held);
+        match fitting.checked_sub(1).and_then(|offset| self.entries.get(offset)) {
+            Some(entry) => entry.id(),
+            None => self.base,
+        }
+    }
+
+    /// Appends an entry right behind the last.
+    pub(crate) fn append(&mut self, entry: Entry<C>) {
+        let last = self.last();
+        assert!(entry.index == last.index.next(), "log: gap before entry {}", entry.id());
+        assert!(entry.term >= last.term, "log: the term falls at entry {}", entry.id());
+        self.bytes = self.bytes.saturating_add(entry.size());
+        self.entries.push_back(entry);
+    }
+
+    /// Removes the entry at `from` and all that follow it.
+    pub(crate) fn truncate_from(&mut self, from: Index) {
+        let Some(keep) = self.offset(from) else { return };
+        let removed: usize =
+            self.entries.range(keep.min(self.entries.len())..).map(Entry::size).sum();
+        self.bytes = self.bytes.saturating_sub(removed);
+        self.entries.truncate(keep);
+    }
+
+    /// Clones of the entries from `from` to `through`, as many as fit into `bytes_max` but at least one; and their size.
+    pub(crate) fn slice(
+        &self,
+        from: Index,
+        through: Index,
+        bytes_max: usize,
+    ) -> (Entries<C>, usize) {
+        let (Some(start), Some(end)) = (self.offset(from), self.offset(through.next())) else {
+            return (Entries::new(), 0);
+        };
+        let end = end.min(self.entries.len());
+        if start >= end {
+            return (Entries::new(), 0);
+        }
+        let mut bytes = 0usize;
+        let mut count = 0usize;
+        for entry in self.entries.range(start..end) {
+            let sum = bytes.saturating_add(entry.size());
+            if count > 0 && sum > bytes_max {
+                break;
+            }
+            bytes = sum;
+            count = count.saturating_add(1);
+        }
+        let entries = self.entries.range(start..start.saturating_add(count)).cloned().collect();
+        (entries, bytes)
+    }
+
+    /// Where the entry at `index` is, or would be, in `entries`; none if it is at or below `base`.
+    fn offset(&self, index: Index) -> Option<usize> {
+        let offset = index.get().checked_sub(self.base.index.get())?.checked_sub(1)?;
+        usize::try_from(offset).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entries::Payload;
+    use alloc::vec::Vec;
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId::new(Term::new(term), Index::new(index))
+    }
+
+    fn log(terms: &[u64]) -> Log<Vec<u8>> {
+        let mut log = Log::new();
+        for (term, index) in terms.iter().zip(1..) {
+            let payload = Payload::Command(alloc::vec![0; 8]);
+            log.append(Entry { term: Term::new(*term), index: Index::new(index), payload });
+        }
+        log
+    }
+
+    #[test]
+    fn an_empty_log_holds_the_position_before_its_first_entry() {
+        let log = log(&[]);
+        assert_eq!(log.last(), LogId::ZERO);
+        assert!(log.contains(LogId::ZERO) && !log.contains(id(1, 1)));
+        assert_eq!(log.newest_within(id(9, 9)), LogId::ZERO);
+    }
+
+    #[test]
+    fn backtracking_skips_whole_terms() {
+        let log = log(&[1, 1, 4, 4, 6, 6]);
+        assert_eq!(log.newest_within(id(5, 6)), id(4, 4));
+        assert_eq!(log.newest_within(id(6, 5)), id(6, 5));
+        assert_eq!(log.newest_within(id(3, 9)), id(1, 2));
+        assert_eq!(log.newest_within(id(0, 9)), LogId::ZERO);
+    }
+
+    #[test]
+    fn a_slice_keeps_to_its_bytes_but_always_moves_on() {
+        let log = log(&[1, 1, 1]);
+        let size = Entry::<Vec<u8>>::OVERHEAD_BYTES + 8;
+        let (entries, bytes) = log.slice(Index::new(1), Index::new(3), 2 * size);
+        assert_eq!((entries.len(), bytes), (2, 2 * size));
+        assert_eq!(log.slice(Index::new(2), Index::new(3), 1).0.len(), 1);
+        assert!(log.slice(Index::new(4), Index::new(3), size).0.is_empty());
+    }
+
+    #[test]
+    fn truncation_gives_the_bytes_back() {
+        let mut log = log(&[1, 1, 2]);
+        log.truncate_from(Index::new(2));
+        assert_eq!(log.last(), id(1, 1));
+        assert_eq!(log.bytes(), Entry::<Vec<u8>>::OVERHEAD_BYTES + 8);
+        log.truncate_from(Index::new(9));
+        assert_eq!(log.last(), id(1, 1));
+    }
+}

@@ -1,0 +1,120 @@
+//! The one place a message leaves: what promises something waits here until the promise is durable.
+//!
+//! A node never says what it could forget. Every reply rests on this server's term, and a grant on its vote as well, so a reply
+//! waits for the write that holds both. What promises nothing about its sender does not pass through here: a leader's
+//! AppendEntries (thesis 10.2.1) and a candidate's requests are built when polled and leave beside the write.
+
+use alloc::collections::VecDeque;
+use core::mem::discriminant;
+
+use rand_core::Rng;
+
+use crate::durable::Durable;
+use crate::message::Message;
+use crate::output::{Output, Write};
+use crate::raft::Raft;
+use crate::role::RoleState;
+use crate::types::{Command, HardState, WriteId};
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Outbox<C> {
+    /// In the order of their gates.
+    held: VecDeque<Held<C>>,
+}
+
+/// A reply and the write that must be durable before it may leave.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Held<C> {
+    gate: WriteId,
+    message: Message<C>,
+}
+
+impl<C> Outbox<C> {
+    pub(crate) fn new() -> Self {
+        Self { held: VecDeque::new() }
+    }
+
+    /// Holds a reply until the current term and vote are durable. It replaces an earlier one of its kind to the same server:
+    /// the newer says all that the older did, and the outbox stays as small as the cluster.
+    pub(crate) fn hold(&mut self, message: Message<C>, durable: &Durable) {
+        self.held.retain(|earlier| {
+            earlier.message.to != message.to
+                || discriminant(&earlier.message.body) != discriminant(&message.body)
+        });
+        self.held.push_back(Held { gate: durable.hard_state_gate(), message });
+    }
+
+    /// The next reply whose promise is durable.
+    pub(crate) fn next_durable(&mut self, durable: &Durable) -> Option<Message<C>> {
+        let ready = durable.is_durable(self.held.front()?.gate);
+        if ready { self.held.pop_front().map(|held| held.message) } else { None }
+    }
+
+    /// Forgets all replies: they spoke for a term that is over.
+    pub(crate) fn clear(&mut self) {
+        self.held.clear();
+    }
+}
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// In this order: what ended, what to write, what to say, what to apply. Writes come before messages, so that the disk works
+    /// while the messages travel.
+    pub(crate) fn next_output(&mut self) -> Option<Output<C>> {
+        if let Some(changed) = self.next_role_change() {
+            return Some(changed);
+        }
+        if let Some(id) = self.reads.next_lost() {
+            return Some(Output::ReadLost { id });
+        }
+        if let Some(write) = self.next_write() {
+            return Some(Output::Persist(write));
+        }
+        self.begin_read_round();
+        if let Some(message) = self.next_message() {
+            return Some(Output::Send(message));
+        }
+        if let Some(entries) = self.next_apply() {
+            return Some(Output::Apply(entries));
+        }
+        self.reads.next_ready(self.handed_out).map(|(id, index)| Output::ReadReady { id, index })
+    }
+
+    fn next_role_change(&mut self) -> Option<Output<C>> {
+        let (role, term, leader) = (self.role(), self.current_term, self.leader());
+        if self.reported == (role, term, leader) {
+            return None;
+        }
+        self.reported = (role, term, leader);
+        Some(Output::RoleChanged { role, term, leader })
+    }
+
+    fn next_write(&mut self) -> Option<Write<C>> {
+        if self.durable.writes_in_flight() >= self.config.inflight_writes_max {
+            return None;
+        }
+        let last_index = self.log.last().index;
+        let next = self.durable.next_write(last_index)?;
+        let (entries, _) =
+            self.log.slice(next.entries_from, last_index, self.config.write_bytes_max);
+        self.durable
+            .on_written(entries.last().map_or(next.entries_from.previous(), |last| last.index));
+        let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
+        Some(Write {
+            id: next.id,
+            hard_state: next.with_hard_state.then_some(hard_state),
+            truncate_from: next.truncate_from,
+            entries,
+        })
+    }
+
+    fn next_message(&mut self) -> Option<Message<C>> {
+        if let Some(reply) = self.outbox.next_durable(&self.durable) {
+            return Some(reply);
+        }
+        match self.role {
+            RoleState::Follower(_) => self.next_append_reply(),
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => self.next_vote_request(),
+            RoleState::Leader(_) => self.next_append(),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! A leader's view of one follower (§5.3): what it holds, what to send it next, and how much is on its way.
+//!
+//! ```text
+//!            acknowledged                      rejected
+//!   Probe ────────────────► Replicate    Replicate ─────────► Probe
+//!   one message at a time   a window of messages, next_index runs ahead of the replies
+//! ```
+//!
+//! Every message, a heartbeat as well, names the entry before `next_index`. So a lost message shows at the next heartbeat at
+//! the latest: the follower rejects it, and the leader goes back to what the follower does hold.
+
+use crate::config::Config;
+use crate::log::Log;
+use crate::message::AppendEntries;
+use crate::time::Instant;
+use crate::types::{Command, Index, LogId, Round, Session};
+use crate::window::Window;
+
+/// How a leader sends to a follower.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ProgressState {
+    /// Where the logs agree is not known: one message with entries at a time.
+    Probe,
+    /// The logs agree: messages follow each other without waiting for replies.
+    Replicate,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Progress {
+    session: Session,
+    state: ProgressState,
+    /// The follower holds the log up to here, durably.
+    match_index: Index,
+    /// The next entry to send.
+    next_index: Index,
+    inflight: Window,
+    /// The newest round that went out to the follower, and the newest that it has echoed.
+    round_sent: Round,
+    round_echoed: Round,
+    /// The commit index that the follower was told.
+    commit_sent: Index,
+    /// When the follower was last heard of.
+    heard_at: Instant,
+}
+
+impl Progress {
+    /// A follower of whom nothing is known, at the start of a replication session.
+    pub(crate) fn new() -> Self {
+        Self {
+            session: Session::new(0),
+            state: ProgressState::Probe,
+            match_index: Index::ZERO,
+            next_index: Index::ZERO.next(),
+            inflight: Window::default(),
+            round_sent: Round::new(0),
+            round_echoed: Round::new(0),
+            commit_sent: Index::ZERO,
+            heard_at: Instant::ZERO,
+        }
+    }
+
+    /// Begins a session with a guess: the follower holds all that the leader does. Keeps the window's memory.
+    pub(crate) fn begin(&mut self, session: Session, next_index: Index, now: Instant) {
+        self.inflight.clear();
+        let inflight = core::mem::take(&mut self.inflight);
+        *self = Self { session, next_index, inflight, heard_at: now, ..Self::new() };
+    }
+
+    /// The term is over. Keeps the window's memory.
+    pub(crate) fn end(&mut self) {
+        self.begin(Session::new(0), Index::ZERO.next(), Instant::ZERO);
+    }
+
+    pub(crate) fn session(&self) -> Session {
+        self.session
+    }
+
+    pub(crate) fn state(&self) -> ProgressState {
+        self.state
+    }
+
+    pub(crate) fn match_index(&self) -> Index {
+        self.match_index
+    }
+
+    pub(crate) fn next_index(&self) -> Index {
+        self.next_index
+    }
+
+    pub(crate) fn round_echoed(&self) -> Round {
+        self.round_echoed
+    }
+
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
+    pub(crate) fn on_heard(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
+    pub(crate) fn on_round_echoed(&mut self, round: Round) {
+        self.round_echoed = self.round_echoed.max(round.min(self.round_sent));
+    }
+
+    /// The follower holds the log up to `index`. Returns whether that is news.
+    pub(crate) fn on_matched(&mut self, index: Index) -> bool {
+        self.state = ProgressState::Replicate;
+        self.inflight.acknowledge(index);
+        self.next_index = self.next_index.max(index.next());
+        let news = index > self.match_index;
+        self.match_index = self.match_index.max(index);
+        news
+    }
+
+    /// The follower does not hold the entry at `prev_log_index`; `hint` is the newest one that both could hold. Returns false
+    /// for a late reply to a message that later ones have made irrelevant.
+    pub(crate) fn on_rejected<C: Command>(
+        &mut self,
+        prev_log_index: Index,
+        hint: LogId,
+        log: &Log<C>,
+    ) -> bool {
+        if prev_log_index <= self.match_index || prev_log_index >= self.next_index {
+            return false;
+        }
+        let shared = log.newest_within(hint).index;
+        self.next_index = shared.next().min(prev_log_index).max(self.match_index.next());
+        self.state = ProgressState::Probe;
+        self.inflight.clear();
+        true
+    }
+
+    /// What to send to the follower now, if anything: entries, a heartbeat of this round, or word of a new commit index.
+    pub(crate) fn next_append<C: Command>(
+        &mut self,
+        log: &Log<C>,
+        commit_index: Index,
+        round: Round,
+        config: &Config,
+    ) -> Option<AppendEntries<C>> {
+        let leader_commit = commit_index.min(self.match_index);
+        let last_index = log.last().index;
+        let sends_entries = self.next_index <= last_index && !self.is_full(config);
+        if !sends_entries && self.round_sent == round && self.commit_sent == leader_commit {
+            return None;
+        }
+        let prev_index = self.next_index.previous();
+        let prev_log = LogId::new(log.term_at(prev_index)?, prev_index);
+        let (entries, bytes) = match sends_entries {
+            true => log.slice(self.next_index, last_index, config.append_bytes_max),
+            false => Default::default(),
+        };
+        if let Some(last) = entries.last() {
+            self.inflight.push(last.index, bytes);
+            self.next_index = last.index.next();
+        }
+        self.round_sent = round;
+        self.commit_sent = leader_commit;
+        Some(AppendEntries { session: self.session, round, prev_log, entries, leader_commit })
+    }
+
+    fn is_full(&self, config: &Config) -> bool {
+        match self.state {
+            ProgressState::Probe => self.inflight.len() > 0,
+            ProgressState::Replicate => {
+                self.inflight.len() >= config.inflight_appends_max
+                    || self.inflight.bytes() >= config.inflight_bytes_max
+            }
+        }
+    }
+}

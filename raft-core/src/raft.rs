@@ -1,0 +1,479 @@
+//! The server: its state (Figure 2), the public verbs, the rules for all servers, and the changes of role. Dispatch only; what
+//! the paper says about each remote procedure call is in the file that bears its name.
+
+use alloc::vec::Vec;
+
+use rand_core::Rng;
+
+use crate::config::Config;
+use crate::durable::Durable;
+use crate::election::{VoteKind, VoteRequest};
+use crate::entries::{Entry, Payload};
+use crate::error::{ConfigError, ProposeError, Refused};
+use crate::log::Log;
+use crate::message::{AppendEntriesReply, AppendResult, Body, Message};
+use crate::outbox::Outbox;
+use crate::output::{Output, Restored};
+use crate::progress::Progress;
+use crate::quorum::{VoterSet, reached_by_majority};
+use crate::read::Reads;
+use crate::role::{Follower, Leader, Role, RoleState};
+use crate::status::{Counters, PeerStatus, Status};
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::types::{Command, HardState, Index, NodeId, ReadId, Round, Session, Term, WriteId};
+use crate::window::Window;
+
+/// One Raft server, as a state machine without clock, disk or network.
+///
+/// The host feeds it messages ([`step`](Raft::step)), the time ([`tick`](Raft::tick)) and requests; and does what
+/// [`poll_outbox`](Raft::poll_outbox) asks, until it asks nothing more. Inputs and polls may be mixed freely. Nothing here
+/// fails, blocks or panics because of what a peer said.
+///
+/// `C` is the command, `R` the source of random election timeouts.
+///
+/// # Example
+///
+/// A cluster of one, whose host writes to a disk that is always done at once:
+///
+/// ```
+/// use rand_core::SeedableRng;
+/// use raft_core::{Config, Instant, NodeId, Output, Payload, Raft, Restored};
+///
+/// let config = Config::new(NodeId::new(1), [NodeId::new(1)]);
+/// let rng = rand_pcg::Pcg32::seed_from_u64(1);
+/// let mut raft = Raft::<Vec<u8>, _>::new(config, Restored::default(), rng)?;
+/// let mut applied = Vec::new();
+/// let mut proposed = false;
+///
+/// while applied.is_empty() {
+///     raft.tick(raft.next_deadline().unwrap_or(Instant::ZERO));
+///     while let Some(output) = raft.poll_outbox() {
+///         match output {
+///             Output::Persist(write) => raft.persisted(write.id),
+///             Output::Apply(entries) => {
+///                 let last = entries.last().expect("a batch is never empty").index;
+///                 applied.extend(entries.into_iter().filter_map(|entry| match entry.payload {
+///                     Payload::Command(command) => Some(command),
+///                     _ => None,
+///                 }));
+///                 raft.applied(last);
+///             }
+///             _ => {}
+///         }
+///     }
+///     if !proposed {
+///         proposed = raft.propose(b"hello".to_vec()).is_ok();
+///     }
+/// }
+/// assert_eq!(applied, [b"hello".to_vec()]);
+/// # Ok::<(), raft_core::ConfigError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Raft<C, R> {
+    pub(crate) config: Config,
+    /// All voters, sorted; a server's position here is its index in every table.
+    pub(crate) voters: Vec<NodeId>,
+    /// This server's position.
+    pub(crate) position: usize,
+    pub(crate) rng: R,
+    /// The time of the last tick.
+    pub(crate) now: Instant,
+
+    pub(crate) current_term: Term,
+    pub(crate) voted_for: Option<NodeId>,
+    pub(crate) log: Log<C>,
+    pub(crate) durable: Durable,
+
+    pub(crate) role: RoleState,
+    pub(crate) timers: Timers,
+    /// Vote requests that wait for the next tick.
+    pub(crate) vote_requests: Vec<VoteRequest>,
+    /// Numbers the pre-votes asked for.
+    pub(crate) campaigns: u64,
+
+    pub(crate) commit_index: Index,
+    /// The last entry given to the state machine, and the one it has answered for.
+    pub(crate) handed_out: Index,
+    applied_index: Index,
+    pub(crate) applying: Window,
+
+    pub(crate) reads: Reads,
+    pub(crate) outbox: Outbox<C>,
+    /// What the host was last told of role, term and leader.
+    pub(crate) reported: (Role, Term, Option<NodeId>),
+    pub(crate) counters: Counters,
+    /// The table of a leader that is none any more, kept so that an election allocates nothing.
+    idle_peers: Vec<Progress>,
+}
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// A server that starts, or starts again with what its disk holds.
+    ///
+    /// # Errors
+    ///
+    /// If no server could run with this configuration, or no server could have written this state; the text says why.
+    pub fn new(config: Config, restored: Restored<C>, rng: R) -> Result<Self, ConfigError> {
+        config.validate()?;
+        restored.validate()?;
+        let mut voters = config.voters.clone();
+        voters.sort_unstable();
+        let position = voters.binary_search(&config.id).unwrap_or_default();
+
+        let Restored { hard_state, entries } = restored;
+        let mut log = Log::new();
+        entries.into_iter().for_each(|entry| log.append(entry));
+        let mut raft = Self {
+            config,
+            position,
+            now: Instant::ZERO,
+            current_term: hard_state.current_term,
+            voted_for: hard_state.voted_for,
+            durable: Durable::new(log.last().index),
+            log,
+            role: RoleState::Follower(Follower::default()),
+            timers: Timers::new(),
+            vote_requests: Vec::with_capacity(voters.len()),
+            campaigns: 0,
+            commit_index: Index::ZERO,
+            handed_out: Index::ZERO,
+            applied_index: Index::ZERO,
+            applying: Window::default(),
+            reads: Reads::new(),
+            outbox: Outbox::new(),
+            reported: (Role::Follower, hard_state.current_term, None),
+            counters: Counters::default(),
+            idle_peers: voters.iter().map(|_| Progress::new()).collect(),
+            voters,
+            rng,
+        };
+        // Answers to the questions of an earlier life must not fit those of this one.
+        raft.campaigns = raft.rng.next_u64();
+        Ok(raft)
+    }
+
+    /// Takes a message from another server. What makes no sense is counted and dropped.
+    pub fn step(&mut self, message: Message<C>) {
+        let Message { from, to, term, body } = message;
+        if to != self.id() {
+            self.counters.misrouted = self.counters.misrouted.saturating_add(1);
+            return;
+        }
+        let Some(position) = self.position_of(from).filter(|_| from != to) else {
+            self.counters.unknown_sender = self.counters.unknown_sender.saturating_add(1);
+            return;
+        };
+        match body {
+            Body::RequestPreVote(request) => {
+                let kind = VoteKind::PreVote { campaign: request.campaign };
+                self.keep_vote_request(VoteRequest::new(from, term, request.last_log, kind));
+            }
+            Body::RequestVote(request) => {
+                let kind = VoteKind::Vote;
+                self.keep_vote_request(VoteRequest::new(from, term, request.last_log, kind));
+            }
+            Body::RequestPreVoteReply(reply) => {
+                // A voter of an earlier term may grant; which attempt it answers, the reply says.
+                self.adopt(term);
+                self.on_request_pre_vote_reply(position, reply);
+            }
+            Body::RequestVoteReply(reply) => {
+                if self.is_current(term) {
+                    self.on_request_vote_reply(position, reply);
+                }
+            }
+            Body::AppendEntries(append) => {
+                if self.is_current(term) {
+                    self.on_append_entries(from, append);
+                } else {
+                    self.refuse_stale_append(from, append.session, append.round);
+                }
+            }
+            Body::AppendEntriesReply(reply) => {
+                if self.is_current(term) {
+                    self.on_append_entries_reply(position, reply);
+                }
+            }
+        }
+        self.check_invariants();
+    }
+
+    /// Tells the time. Arms the timers that steps touched, judges the vote requests that waited, then fires what is due.
+    ///
+    /// Call it when [`next_deadline`](Self::next_deadline) has come and after every batch of inputs; a call too many changes
+    /// nothing. Time that goes back is taken to stand still.
+    pub fn tick(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.arm_timers();
+        self.judge_vote_requests();
+        self.arm_timers();
+        if self.timers.election.is_due(self.now) {
+            self.on_election_timeout();
+        }
+        if self.timers.heartbeat.is_due(self.now) {
+            self.on_heartbeat_timeout();
+        }
+        if self.timers.quorum.is_due(self.now) {
+            self.on_quorum_timeout();
+        }
+        self.arm_timers();
+        self.check_invariants();
+    }
+
+    /// When the next [`tick`](Self::tick) has something to do; at once (no later than the last tick) if a step left work for
+    /// it. `None` only if nothing will ever happen by itself.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.wake().map(|(at, _)| at)
+    }
+
+    /// The next thing for the host to do; `None` if there is nothing until the next input.
+    pub fn poll_outbox(&mut self) -> Option<Output<C>> {
+        let output = self.next_output();
+        self.check_invariants();
+        output
+    }
+
+    /// Appends a command to the log of the leader, to be replicated. Returns where: if an entry of this term is applied at this
+    /// index, it is this command, and else it is lost.
+    ///
+    /// # Errors
+    ///
+    /// Gives the command back if this server does not lead, if the command is too long, or if the log is at its limit.
+    pub fn propose(&mut self, command: C) -> Result<(Term, Index), ProposeError<C>> {
+        if !matches!(self.role, RoleState::Leader(_)) {
+            return Err(ProposeError::NotLeader { leader: self.leader(), command });
+        }
+        let (bytes, bytes_max) = (command.as_ref().len(), self.config.command_bytes_max);
+        if bytes > bytes_max {
+            return Err(ProposeError::TooLarge { bytes, bytes_max, command });
+        }
+        let size = bytes.saturating_add(Entry::<C>::OVERHEAD_BYTES);
+        if !self.has_room_for(size) {
+            return Err(ProposeError::LogFull { bytes_max: self.config.log_bytes_max, command });
+        }
+        let index = self.append_as_leader(Payload::Command(command));
+        self.check_invariants();
+        Ok((self.current_term, index))
+    }
+
+    /// Asks for a linearizable read (thesis 6.4). [`Output::ReadReady`] says when it may be served, [`Output::ReadLost`] that
+    /// this leader can no longer tell.
+    ///
+    /// # Errors
+    ///
+    /// If this server does not lead, or as many reads as [`Config::reads_waiting_max`] wait already.
+    pub fn read(&mut self) -> Result<ReadId, Refused> {
+        self.accept_read()
+    }
+
+    /// The host made this write durable, and all before it. Several may be answered for at once, by the last.
+    pub fn persisted(&mut self, id: WriteId) {
+        if !self.durable.on_persisted(id) {
+            self.counters.host_mistakes = self.counters.host_mistakes.saturating_add(1);
+        }
+        self.count_votes();
+        self.advance_commit();
+        self.check_invariants();
+    }
+
+    /// The state machine has applied the entries up to this one, as [`Output::Apply`] asked.
+    pub fn applied(&mut self, index: Index) {
+        if index > self.handed_out {
+            self.counters.host_mistakes = self.counters.host_mistakes.saturating_add(1);
+            return;
+        }
+        self.applied_index = self.applied_index.max(index);
+        self.applying.acknowledge(index);
+    }
+
+    /// This server.
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// What this server is.
+    pub fn role(&self) -> Role {
+        self.role.role()
+    }
+
+    /// The latest term that this server has seen.
+    pub fn term(&self) -> Term {
+        self.current_term
+    }
+
+    /// The leader of the current term, if this server knows it.
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            RoleState::Follower(follower) => follower.following.as_ref().map(|f| f.leader),
+            RoleState::Leader(_) => Some(self.id()),
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
+        }
+    }
+
+    /// What this server was told before it started.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What can be seen from outside. Allocates; meant for operators and tests, not for every turn of the loop.
+    pub fn status(&self) -> Status {
+        let peers = match &self.role {
+            RoleState::Leader(leader) => {
+                let others =
+                    self.voters.iter().zip(&leader.peers).filter(|(id, _)| **id != self.id());
+                others.map(|(id, progress)| PeerStatus::new(*id, progress)).collect()
+            }
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                Vec::new()
+            }
+        };
+        Status {
+            id: self.id(),
+            role: self.role(),
+            current_term: self.current_term,
+            voted_for: self.voted_for,
+            leader: self.leader(),
+            last_log: self.log.last(),
+            durable_index: self.durable.index(),
+            commit_index: self.commit_index,
+            applied_index: self.applied_index,
+            log_bytes: self.log.bytes(),
+            writes_in_flight: self.durable.writes_in_flight(),
+            reads_waiting: self.reads.waiting(),
+            peers,
+            counters: self.counters,
+            wake: self.wake(),
+        }
+    }
+
+    // Rules for all servers (Figure 2).
+
+    /// Adopts a higher term; returns whether `term` is then the current one.
+    fn is_current(&mut self, term: Term) -> bool {
+        self.adopt(term);
+        if term < self.current_term {
+            self.counters.stale_term = self.counters.stale_term.saturating_add(1);
+        }
+        term == self.current_term
+    }
+
+    /// "If the term is higher than the current one: adopt it, become follower" (§5.1).
+    fn adopt(&mut self, term: Term) {
+        if term > self.current_term {
+            self.become_follower(term);
+        }
+    }
+
+    /// Begins a term, in which this server has not voted and has said nothing.
+    pub(crate) fn advance_term(&mut self, term: Term) {
+        debug_assert!(term > self.current_term);
+        self.current_term = term;
+        self.voted_for = None;
+        self.durable.on_hard_state_changed();
+        self.outbox.clear();
+    }
+
+    pub(crate) fn vote_for(&mut self, candidate: NodeId) {
+        debug_assert!(self.voted_for.is_none_or(|earlier| earlier == candidate));
+        if self.voted_for != Some(candidate) {
+            self.voted_for = Some(candidate);
+            self.durable.on_hard_state_changed();
+        }
+    }
+
+    // Changes of role (Figure 4).
+
+    /// Follows nobody yet.
+    pub(crate) fn become_follower(&mut self, term: Term) {
+        if term > self.current_term {
+            self.advance_term(term);
+        }
+        self.change_role(RoleState::Follower(Follower::default()));
+    }
+
+    /// Leads the current term, whose votes are won and durable, and begins it with a no-op (§8).
+    pub(crate) fn become_leader(&mut self) {
+        debug_assert!(self.durable.hard_state_is_durable());
+        let mut peers = core::mem::take(&mut self.idle_peers);
+        let (session, next_index) = (Session::new(1), self.log.last().index.next());
+        peers.iter_mut().for_each(|peer| peer.begin(session, next_index, self.now));
+        let (pending, heard, round) = (self.everyone_else(), self.everyone_else(), Round::new(1));
+        self.change_role(RoleState::Leader(Leader { peers, pending, heard, round }));
+        self.timers.election.stop();
+        self.timers.heartbeat.touch();
+        if self.config.check_quorum {
+            self.timers.quorum.touch();
+        }
+        self.append_as_leader(Payload::Noop);
+    }
+
+    pub(crate) fn change_role(&mut self, role: RoleState) {
+        let before = core::mem::replace(&mut self.role, role);
+        let RoleState::Leader(leader) = before else { return };
+        self.idle_peers = leader.peers;
+        self.idle_peers.iter_mut().for_each(Progress::end);
+        self.reads.on_leadership_lost();
+        self.timers = Timers::new();
+    }
+
+    /// A leader that has not heard from a quorum for an election timeout steps down (thesis 6.2).
+    fn on_quorum_timeout(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        let lost_at = self.quorum_heard_at(leader) + self.config.election_timeout_min;
+        if lost_at <= self.now {
+            self.become_follower(self.current_term);
+        } else {
+            self.timers.quorum.touch();
+        }
+    }
+
+    /// Since when this leader might lead alone: the newest moment by which a quorum, itself included, was heard of.
+    pub(crate) fn quorum_heard_at(&self, leader: &Leader) -> Instant {
+        let heard = leader.peers.iter().enumerate();
+        let heard =
+            heard.map(|(at, peer)| if at == self.position { self.now } else { peer.heard_at() });
+        reached_by_majority(heard)
+    }
+
+    /// A leader never changes its log but by appending (Figure 3); the entry is of the term in which it leads.
+    fn append_as_leader(&mut self, payload: Payload<C>) -> Index {
+        let pending = self.everyone_else();
+        let RoleState::Leader(leader) = &mut self.role else {
+            unreachable!("only a leader appends")
+        };
+        leader.pending = pending;
+        let index = self.log.last().index.next();
+        self.log.append(Entry { term: self.current_term, index, payload });
+        index
+    }
+
+    // Messages.
+
+    /// A reply that rests on the current term and vote: held until both are durable.
+    pub(crate) fn reply(&mut self, to: NodeId, body: Body<C>) {
+        let message = self.message(to, body);
+        self.outbox.hold(message, &self.durable);
+    }
+
+    /// Tells a leader of an earlier term that its time is over.
+    fn refuse_stale_append(&mut self, to: NodeId, session: Session, round: Round) {
+        let result = AppendResult::Matched(Index::ZERO);
+        self.reply(to, Body::AppendEntriesReply(AppendEntriesReply { session, round, result }));
+    }
+
+    pub(crate) fn message(&self, to: NodeId, body: Body<C>) -> Message<C> {
+        Message { from: self.id(), to, term: self.current_term, body }
+    }
+
+    // Positions.
+
+    fn position_of(&self, id: NodeId) -> Option<usize> {
+        self.voters.binary_search(&id).ok()
+    }
+
+    pub(crate) fn everyone_else(&self) -> VoterSet {
+        let mut others = VoterSet::all(self.voters.len());
+        others.remove(self.position);
+        others
+    }
+}

@@ -1,0 +1,237 @@
+//! Log replication (§5.3), both sides.
+//!
+//! The leader builds an append when it is polled, so commands that are proposed together travel together. A follower answers
+//! what is durable and nothing else: it acknowledges the part of the leader's log that it holds on disk, when that grows, when
+//! a heartbeat round asks, and when an append comes again because its answer was lost.
+//!
+//! A follower removes entries only at a real conflict, never because a message is shorter than its log:
+//!
+//! ```text
+//! sent   append a: entries 4 5 6      append b: entries 4 5 6 7
+//! comes  b first, then a              removing "all behind a" would take back the acknowledged entry 7
+//! ```
+
+use rand_core::Rng;
+
+use crate::entries::Entries;
+use crate::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Message};
+use crate::raft::Raft;
+use crate::role::{Following, RoleState};
+use crate::types::{Command, Index, NodeId, Round};
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// AppendEntries of the current term, receiver implementation (Figure 2).
+    pub(crate) fn on_append_entries(&mut self, from: NodeId, append: AppendEntries<C>) {
+        if !self.is_well_formed(&append) {
+            self.counters.malformed = self.counters.malformed.saturating_add(1);
+            return;
+        }
+        if !self.follow(from, &append) {
+            self.counters.impossible = self.counters.impossible.saturating_add(1);
+            return;
+        }
+        self.timers.election.touch();
+
+        let AppendEntries { round, prev_log, entries, leader_commit, .. } = append;
+        // What lies below the first entry is committed, and so the same on every server.
+        let base = self.log.base().index;
+        if prev_log.index >= base && !self.log.contains(prev_log) {
+            let hint = self.log.newest_within(prev_log);
+            if let Some(following) = self.following() {
+                let prev_log_index = prev_log.index;
+                following.rejection = Some(AppendResult::Rejected { prev_log_index, hint });
+            }
+            return;
+        }
+
+        let carries_entries = !entries.is_empty();
+        let verified = self.append_entries(prev_log.index.max(base), entries);
+        let durable = self.durable.index();
+        if let Some(following) = self.following() {
+            let asks = round > following.round || (carries_entries && verified <= durable);
+            following.reply_due |= asks;
+            following.round = following.round.max(round);
+            following.verified = following.verified.max(verified);
+        }
+        self.advance_commit_to(leader_commit.min(verified));
+    }
+
+    /// Whether the entries follow `prev_log` without a gap, in terms that never fall nor pass the leader's.
+    fn is_well_formed(&self, append: &AppendEntries<C>) -> bool {
+        let mut last = append.prev_log;
+        for entry in &append.entries {
+            if entry.index != last.index.next() || entry.term < last.term {
+                return false;
+            }
+            last = entry.id();
+        }
+        last.term <= self.current_term
+    }
+
+    /// Follows the leader of the current term. Returns false if another one is known, or this server leads itself, which no
+    /// correct cluster can bring about.
+    fn follow(&mut self, leader: NodeId, append: &AppendEntries<C>) -> bool {
+        if self.leader().is_some_and(|known| known != leader) {
+            return false;
+        }
+        let is_new = self.following().is_none_or(|following| following.session != append.session);
+        if is_new {
+            let before_first = Round::new(append.round.get().saturating_sub(1));
+            let verified = self.following().map_or(Index::ZERO, |following| following.verified);
+            self.become_follower(self.current_term);
+            self.set_following(Following {
+                leader,
+                heard_at: None,
+                session: append.session,
+                round: before_first,
+                verified,
+                acknowledged: Index::ZERO,
+                reply_due: false,
+                rejection: None,
+            });
+        } else if let Some(following) = self.following() {
+            following.heard_at = None;
+        }
+        true
+    }
+
+    /// Appends what is new; removes what conflicts, and all that follows it. Returns up to where the log is the leader's, given
+    /// that it is up to `verified`.
+    fn append_entries(&mut self, mut verified: Index, entries: Entries<C>) -> Index {
+        for entry in entries {
+            if entry.index <= verified {
+                continue;
+            }
+            if self.log.contains(entry.id()) {
+                verified = entry.index;
+                continue;
+            }
+            if entry.index <= self.log.last().index {
+                if entry.index <= self.commit_index {
+                    // Only a leader without a committed entry could ask for this, and none is ever elected.
+                    self.counters.impossible = self.counters.impossible.saturating_add(1);
+                    break;
+                }
+                self.log.truncate_from(entry.index);
+                self.durable.on_truncated(entry.index);
+                self.on_log_truncated(entry.index);
+            }
+            if !entry.is_noop() && !self.has_room_for(entry.size()) {
+                self.counters.log_full = self.counters.log_full.saturating_add(1);
+                break;
+            }
+            verified = entry.index;
+            self.log.append(entry);
+        }
+        verified
+    }
+
+    /// What a follower claims to share with its leader ends where the log does.
+    fn on_log_truncated(&mut self, from: Index) {
+        if let Some(following) = self.following() {
+            following.verified = following.verified.min(from.previous());
+            following.acknowledged = following.acknowledged.min(from.previous());
+        }
+    }
+
+    /// What a follower owes its leader: a rejection, or how much of the leader's log is durable here.
+    pub(crate) fn next_append_reply(&mut self) -> Option<Message<C>> {
+        if !self.durable.hard_state_is_durable() {
+            return None;
+        }
+        let durable = self.durable.index();
+        let following = self.following()?;
+        let matched = following.verified.min(durable);
+        let result = match following.rejection.take() {
+            Some(rejection) => rejection,
+            None if following.reply_due || matched > following.acknowledged => {
+                following.reply_due = false;
+                following.acknowledged = matched;
+                AppendResult::Matched(matched)
+            }
+            None => return None,
+        };
+        let Following { leader, session, round, .. } = *following;
+        let reply = AppendEntriesReply { session, round, result };
+        Some(self.message(leader, Body::AppendEntriesReply(reply)))
+    }
+
+    /// A follower's answer, in the current term. It counts only in the session that asked for it.
+    pub(crate) fn on_append_entries_reply(&mut self, from: usize, reply: AppendEntriesReply) {
+        let last_index = self.log.last().index;
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let peer = &mut leader.peers[from];
+        if reply.session != peer.session() {
+            self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
+            return;
+        }
+        leader.heard.insert(from);
+        self.timers.quorum.touch_if_on();
+        peer.on_round_echoed(reply.round);
+        match reply.result {
+            AppendResult::Matched(index) if index > last_index => {
+                self.counters.malformed = self.counters.malformed.saturating_add(1);
+                return;
+            }
+            AppendResult::Matched(index) => {
+                leader.pending.insert(from);
+                if peer.on_matched(index) {
+                    self.advance_commit();
+                }
+            }
+            AppendResult::Rejected { prev_log_index, hint } => {
+                leader.pending.insert(from);
+                if !peer.on_rejected(prev_log_index, hint, &self.log) {
+                    self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
+                }
+            }
+        }
+        self.confirm_reads();
+    }
+
+    /// Says to all followers that this leader lives, in a round that asks for an answer (§5.2).
+    pub(crate) fn on_heartbeat_timeout(&mut self) {
+        self.begin_round();
+        self.timers.heartbeat.touch();
+    }
+
+    /// Begins a heartbeat round.
+    pub(crate) fn begin_round(&mut self) {
+        let everyone = self.everyone_else();
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        leader.round = leader.round.next();
+        leader.pending = everyone;
+    }
+
+    /// The next AppendEntries of a leader.
+    pub(crate) fn next_append(&mut self) -> Option<Message<C>> {
+        let RoleState::Leader(leader) = &mut self.role else { return None };
+        while let Some(position) = leader.pending.first() {
+            let (commit_index, round) = (self.commit_index, leader.round);
+            let peer = &mut leader.peers[position];
+            if let Some(append) = peer.next_append(&self.log, commit_index, round, &self.config) {
+                return Some(self.message(self.voters[position], Body::AppendEntries(append)));
+            }
+            leader.pending.remove(position);
+        }
+        None
+    }
+
+    /// Whether the log may grow by so many bytes. A leader's no-op is never refused, or no term could begin.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.log.bytes().saturating_add(bytes) <= self.config.log_bytes_max
+    }
+
+    fn following(&mut self) -> Option<&mut Following> {
+        match &mut self.role {
+            RoleState::Follower(follower) => follower.following.as_mut(),
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => None,
+        }
+    }
+
+    fn set_following(&mut self, following: Following) {
+        if let RoleState::Follower(follower) = &mut self.role {
+            follower.following = Some(following);
+        }
+    }
+}

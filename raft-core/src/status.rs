@@ -1,0 +1,111 @@
+//! What can be seen from outside.
+
+use alloc::vec::Vec;
+
+use crate::progress::{Progress, ProgressState};
+use crate::role::Role;
+use crate::time::Instant;
+use crate::types::{Index, LogId, NodeId, Term};
+
+/// A server's state at one moment, for operators, tests and metrics. From [`Raft::status`](crate::Raft::status).
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// This server.
+    pub id: NodeId,
+    /// What it is.
+    pub role: Role,
+    /// The latest term that it has seen.
+    pub current_term: Term,
+    /// Whom it voted for in that term.
+    pub voted_for: Option<NodeId>,
+    /// The leader of that term, if known.
+    pub leader: Option<NodeId>,
+    /// The last entry of its log.
+    pub last_log: LogId,
+    /// The last entry that is durable here.
+    pub durable_index: Index,
+    /// The last entry known to be committed.
+    pub commit_index: Index,
+    /// The last entry that the state machine has answered for.
+    pub applied_index: Index,
+    /// The size of the log in memory, in bytes.
+    pub log_bytes: usize,
+    /// Writes that the disk has yet to answer for.
+    pub writes_in_flight: usize,
+    /// Reads that wait for confirmation or for the state machine.
+    pub reads_waiting: usize,
+    /// How far each follower is; empty unless this server leads.
+    pub peers: Vec<PeerStatus>,
+    /// What came in that should not have.
+    pub counters: Counters,
+    /// When [`Raft::tick`](crate::Raft::tick) has something to do, and what.
+    pub wake: Option<(Instant, Wake)>,
+}
+
+/// A leader's view of a follower.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// The follower.
+    pub id: NodeId,
+    /// It holds the leader's log up to here, durably.
+    pub match_index: Index,
+    /// The next entry to send to it.
+    pub next_index: Index,
+    /// How entries are sent to it.
+    pub state: ProgressState,
+    /// When it was last heard of, on the host's clock.
+    pub heard_at: Instant,
+}
+
+impl PeerStatus {
+    pub(crate) fn new(id: NodeId, progress: &Progress) -> Self {
+        Self {
+            id,
+            match_index: progress.match_index(),
+            next_index: progress.next_index(),
+            state: progress.state(),
+            heard_at: progress.heard_at(),
+        }
+    }
+}
+
+/// Oddities of the network, each counted and dropped. They only grow; a restart begins at zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Messages for another server.
+    pub misrouted: u64,
+    /// Messages from a server that is not a member, or from this one.
+    pub unknown_sender: u64,
+    /// Messages that contradict themselves or this leader's log.
+    pub malformed: u64,
+    /// Messages of an earlier term.
+    pub stale_term: u64,
+    /// Replies of an earlier replication session, or to a message that later ones made irrelevant.
+    pub stale_replies: u64,
+    /// Vote requests not heard because a leader is known to live (thesis 4.2.3).
+    pub loyal_refusals: u64,
+    /// Entries that found the log at its limit.
+    pub log_full: u64,
+    /// Messages that no correct cluster can bring about: two leaders in a term, a conflict below the commit index. If this
+    /// grows, some server has lost what it had promised to keep.
+    pub impossible: u64,
+    /// Acknowledgements by the host of writes or entries that were never handed out: a mistake in the host.
+    pub host_mistakes: u64,
+}
+
+/// Why a server will wake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Wake {
+    /// A step left work for the tick.
+    Step,
+    /// To stand for election.
+    Election,
+    /// To send heartbeats.
+    Heartbeat,
+    /// To see whether a quorum was heard of.
+    Quorum,
+}

@@ -1,0 +1,136 @@
+//! Deadlines that a step touches and the next tick arms.
+//!
+//! `step` has no clock. It marks a timer as touched; [`tick`](crate::Raft::tick) arms what was touched from the true time before
+//! anything fires. So an election never starts while the heartbeat that forbids it waits in the inbox.
+
+use core::time::Duration;
+
+use rand_core::Rng;
+
+use crate::raft::Raft;
+use crate::role::{Follower, RoleState};
+use crate::status::Wake;
+use crate::time::{Instant, micros};
+use crate::types::Command;
+
+/// One deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Timer {
+    /// Never fires.
+    Off,
+    /// To be armed by the next tick, which is due at once.
+    Touched,
+    /// Fires once the time has come.
+    Armed(Instant),
+}
+
+impl Timer {
+    pub(crate) fn touch(&mut self) {
+        *self = Self::Touched;
+    }
+
+    /// Touches the timer unless it is off.
+    pub(crate) fn touch_if_on(&mut self) {
+        if *self != Self::Off {
+            self.touch();
+        }
+    }
+
+    pub(crate) fn stop(&mut self) {
+        *self = Self::Off;
+    }
+
+    pub(crate) fn is_due(self, now: Instant) -> bool {
+        match self {
+            Self::Armed(deadline) => deadline <= now,
+            Self::Off | Self::Touched => false,
+        }
+    }
+
+    /// When a tick has something to do here.
+    pub(crate) fn deadline(self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Off => None,
+            Self::Touched => Some(now),
+            Self::Armed(deadline) => Some(deadline),
+        }
+    }
+}
+
+/// A server's three deadlines.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Timers {
+    /// Stand for election, or stand again (§5.2). Off while leading.
+    pub(crate) election: Timer,
+    /// Send heartbeats (§5.2). On while leading.
+    pub(crate) heartbeat: Timer,
+    /// Step down for want of a quorum (thesis 6.2). On while leading with `check_quorum`.
+    pub(crate) quorum: Timer,
+}
+
+impl Timers {
+    pub(crate) fn new() -> Self {
+        Self { election: Timer::Touched, heartbeat: Timer::Off, quorum: Timer::Off }
+    }
+}
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// Arms what was touched, from the true time.
+    pub(crate) fn arm_timers(&mut self) {
+        self.note_who_was_heard();
+        if self.timers.election == Timer::Touched {
+            self.timers.election = Timer::Armed(self.now + self.draw_election_timeout());
+        }
+        if self.timers.heartbeat == Timer::Touched {
+            self.timers.heartbeat = Timer::Armed(self.now + self.config.heartbeat_interval);
+        }
+        if self.timers.quorum == Timer::Touched {
+            if let RoleState::Leader(leader) = &self.role {
+                let heard_at = self.quorum_heard_at(leader);
+                self.timers.quorum = Timer::Armed(heard_at + self.config.election_timeout_min);
+            }
+        }
+    }
+
+    /// Who was heard of since the last tick was heard of now.
+    fn note_who_was_heard(&mut self) {
+        let now = self.now;
+        match &mut self.role {
+            RoleState::Follower(Follower { following: Some(following) }) => {
+                following.heard_at.get_or_insert(now);
+            }
+            RoleState::Leader(leader) => {
+                while let Some(position) = leader.heard.first() {
+                    leader.heard.remove(position);
+                    leader.peers[position].on_heard(now);
+                }
+            }
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
+        }
+    }
+
+    /// Drawn anew for every arming, in microseconds, from the configured range (§5.2). A cluster of one waits for nobody.
+    fn draw_election_timeout(&mut self) -> Duration {
+        if self.voters.len() == 1 && matches!(self.role, RoleState::Follower(_)) {
+            return Duration::ZERO;
+        }
+        let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
+        let spread = micros(max).saturating_sub(micros(min)).max(1);
+        Duration::from_micros(micros(min).saturating_add(self.rng.next_u64() % spread))
+    }
+
+    /// What the next tick is for, and when.
+    pub(crate) fn wake(&self) -> Option<(Instant, Wake)> {
+        let step = (!self.vote_requests.is_empty()).then_some((self.now, Wake::Step));
+        let of = |timer: Timer, wake| {
+            let wake = if timer == Timer::Touched { Wake::Step } else { wake };
+            timer.deadline(self.now).map(|at| (at, wake))
+        };
+        let timers = [
+            of(self.timers.election, Wake::Election),
+            of(self.timers.heartbeat, Wake::Heartbeat),
+            of(self.timers.quorum, Wake::Quorum),
+        ];
+        timers.into_iter().chain([step]).flatten().min_by_key(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,43 @@
+//! A window of batches that were handed out and not yet acknowledged: appends on their way to a peer, entries in the hands of
+//! the state machine. It is what keeps a slow receiver from holding unbounded memory.
+
+use alloc::collections::VecDeque;
+
+use crate::types::Index;
+
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(crate) struct Window {
+    /// Last index and size of each batch, in order.
+    batches: VecDeque<(Index, usize)>,
+    bytes: usize,
+}
+
+impl Window {
+    pub(crate) fn push(&mut self, last_index: Index, bytes: usize) {
+        self.batches.push_back((last_index, bytes));
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Forgets the batches that end at or before `index`.
+    pub(crate) fn acknowledge(&mut self, index: Index) {
+        while let Some((_, bytes)) =
+            self.batches.front().copied().filter(|(last, _)| *last <= index)
+        {
+            self.batches.pop_front();
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.batches.clear();
+        self.bytes = 0;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
