@@ -21,7 +21,7 @@ use crate::role::{Follower, Leader, Role, RoleState};
 use crate::status::{Counters, PeerStatus, Status};
 use crate::time::Instant;
 use crate::timers::Timers;
-use crate::types::{Command, HardState, Index, NodeId, ReadId, Round, Session, Term, WriteId};
+use crate::types::{Command, Index, NodeId, ReadId, Round, Session, Term, WriteId};
 use crate::window::Window;
 
 /// One Raft server, as a state machine without clock, disk or network.
