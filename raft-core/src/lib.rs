@@ -14,6 +14,8 @@ mod entries;
 mod error;
 mod invariants;
 mod log;
+#[cfg(feature = "std")]
+pub mod host;
 mod message;
 mod outbox;
 mod output;

@@ -1,0 +1,361 @@
+//! The one framing, for the journal and for the network: a payload behind its length and two checksums.
+//!
+//! ```text
+//!  0        4        8        12
+//!  ┌────────┬────────┬────────┬─────────┐   all numbers little-endian
+//!  │ length │ crc of │ crc of │ payload │   length: of the payload, in bytes
+//!  │        │ payload│ bytes  │         │   crc: CRC-32 (ISO-HDLC, as in zip and Ethernet)
+//!  │        │        │ 0 to 8 │         │
+//!  └────────┴────────┴────────┴─────────┘
+//! ```
+//!
+//! The header has a checksum of its own so that a damaged length is known for what it is before anybody believes it: it neither
+//! makes a reader wait for bytes that never come, nor makes it skip frames that are whole. A header of zeros is never valid.
+//!
+//! Nothing here does I/O. Writers frame in place, into a buffer of theirs; [`Decoder`] takes bytes as a stream delivers them.
+
+use std::error::Error;
+use std::fmt;
+use std::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+
+/// What a frame costs besides its payload.
+pub const HEADER_BYTES: usize = 12;
+
+/// The longest payload that a frame can hold, whatever bound its reader names.
+pub const PAYLOAD_BYTES_LIMIT: usize = u32::MAX as usize;
+
+/// How much room [`Decoder::space`] offers at least, as long as it does not know what comes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Where the header begins and where it is checked from.
+const HEADER_CRC_AT: usize = 8;
+
+/// Takes frames out of a stream of bytes, cut anywhere.
+///
+/// It holds at most one unfinished frame, [`HEADER_BYTES`] and `bytes_max`, and what the last read brought, provided that all
+/// payloads are taken after each read. After an error the stream cannot be followed any more: every later call repeats it.
+///
+/// # Example
+///
+/// ```
+/// use raft_core::host::frame::{self, Decoder};
+///
+/// let mut stream = Vec::new();
+/// frame::encode(&mut stream, 1024, |payload| payload.extend_from_slice(b"hello"))?;
+///
+/// let mut decoder = Decoder::new(1024);
+/// decoder.space().extend_from_slice(&stream[..3]);
+/// assert_eq!(decoder.next_payload()?, None);
+/// decoder.space().extend_from_slice(&stream[3..]);
+/// assert_eq!(decoder.next_payload()?.as_deref(), Some(&b"hello"[..]));
+/// # Ok::<(), frame::FrameError>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    bytes_max: usize,
+    buffer: BytesMut,
+    header: Option<Header>,
+    failed: Option<FrameError>,
+}
+
+impl Decoder {
+    /// A decoder that refuses payloads of more than `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, buffer: BytesMut::new(), header: None, failed: None }
+    }
+
+    /// Where to read into, behind what is there: with room for the rest of the frame that has begun, or for many small ones.
+    ///
+    /// Read at most its spare capacity at a time (`read_buf` does so), then take all payloads.
+    pub fn space(&mut self) -> &mut BytesMut {
+        let missing =
+            self.header.map_or(0, Header::payload_bytes).saturating_sub(self.buffer.len());
+        self.buffer.reserve(if missing > 0 { missing } else { READ_BYTES });
+        &mut self.buffer
+    }
+
+    /// The next payload, or `None` if more bytes are needed first.
+    ///
+    /// A payload shares the memory that it was read into, tens of KiB, with its neighbours: who keeps a small part of one for
+    /// long should copy it.
+    ///
+    /// # Errors
+    ///
+    /// The stream is damaged or not meant for this reader: close it.
+    pub fn next_payload(&mut self) -> Result<Option<Bytes>, FrameError> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => self.decode().inspect_err(|error| self.failed = Some(*error)),
+        }
+    }
+
+    /// Whether part of a frame has arrived: a stream that ends here was cut.
+    pub fn is_mid_frame(&self) -> bool {
+        self.header.is_some() || !self.buffer.is_empty()
+    }
+
+    fn decode(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let header = match self.header {
+            Some(header) => header,
+            None => {
+                let Some(bytes) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+                    return Ok(None);
+                };
+                let header = Header::decode(bytes, self.bytes_max)?;
+                let _ = self.buffer.split_to(HEADER_BYTES);
+                *self.header.insert(header)
+            }
+        };
+        if self.buffer.len() < header.payload_bytes() {
+            return Ok(None);
+        }
+        let payload = self.buffer.split_to(header.payload_bytes()).freeze();
+        header.check(&payload)?;
+        self.header = None;
+        Ok(Some(payload))
+    }
+}
+
+/// A frame's header, found whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    length: u32,
+    payload_crc: u32,
+}
+
+impl Header {
+    /// Reads a header.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::HeaderDamaged`], or [`FrameError::TooLong`] if it announces more than `bytes_max` bytes.
+    pub fn decode(bytes: &[u8; HEADER_BYTES], bytes_max: usize) -> Result<Self, FrameError> {
+        let number = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        if number(HEADER_CRC_AT) != crc32fast::hash(&bytes[..HEADER_CRC_AT]) {
+            return Err(FrameError::HeaderDamaged);
+        }
+        let header = Self { length: number(0), payload_crc: number(4) };
+        check_length(header.payload_bytes(), bytes_max)?;
+        Ok(header)
+    }
+
+    /// How many bytes follow the header.
+    pub fn payload_bytes(self) -> usize {
+        self.length as usize
+    }
+
+    /// Whether `payload` is the one that this header announced.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::PayloadDamaged`] if it is not.
+    pub fn check(self, payload: &[u8]) -> Result<(), FrameError> {
+        if payload.len() == self.payload_bytes() && crc32fast::hash(payload) == self.payload_crc {
+            Ok(())
+        } else {
+            Err(FrameError::PayloadDamaged)
+        }
+    }
+}
+
+/// Appends one frame to `out`, with the payload that `payload` appends there.
+///
+/// # Errors
+///
+/// [`FrameError::TooLong`] if that is more than `bytes_max` bytes; `out` is then as it was before.
+pub fn encode(
+    out: &mut Vec<u8>,
+    bytes_max: usize,
+    payload: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), FrameError> {
+    let start = begin(out);
+    payload(out);
+    finish(out, start, bytes_max).inspect_err(|_| out.truncate(start))
+}
+
+/// Leaves room for a header at the end of `out` and says where: append the payload, then call [`finish`] with that.
+pub fn begin(out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    start
+}
+
+/// Fills in the header at `start`, for the payload that reaches from there to the end of `out`.
+///
+/// # Errors
+///
+/// [`FrameError::TooLong`] if the payload has more than `bytes_max` bytes; the header then stays unwritten.
+///
+/// # Panics
+///
+/// If there is no room for a header at `start`: it must come from [`begin`] on the same buffer.
+pub fn finish(out: &mut [u8], start: usize, bytes_max: usize) -> Result<(), FrameError> {
+    let (header, payload) = out[start..]
+        .split_first_chunk_mut::<HEADER_BYTES>()
+        .expect("`begin` left room for a header at `start`");
+    let length = check_length(payload.len(), bytes_max)?;
+    header[..4].copy_from_slice(&length.to_le_bytes());
+    header[4..HEADER_CRC_AT].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    let header_crc = crc32fast::hash(&header[..HEADER_CRC_AT]);
+    header[HEADER_CRC_AT..].copy_from_slice(&header_crc.to_le_bytes());
+    Ok(())
+}
+
+fn check_length(bytes: usize, bytes_max: usize) -> Result<u32, FrameError> {
+    match u32::try_from(bytes) {
+        Ok(length) if bytes <= bytes_max => Ok(length),
+        _ => Err(FrameError::TooLong { bytes, bytes_max: bytes_max.min(PAYLOAD_BYTES_LIMIT) }),
+    }
+}
+
+/// Why bytes are not a frame, or cannot become one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The payload is longer than the reader or writer allows: both sides should be configured alike.
+    TooLong {
+        /// How long it is or claims to be.
+        bytes: usize,
+        /// The most allowed.
+        bytes_max: usize,
+    },
+    /// The header does not match its own checksum: damage, or not a frame at all.
+    HeaderDamaged,
+    /// The payload does not match its checksum.
+    PayloadDamaged,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { bytes, bytes_max } => {
+                write!(f, "frame of {bytes} bytes is longer than the {bytes_max} allowed")
+            }
+            Self::HeaderDamaged => f.write_str("frame header does not match its checksum"),
+            Self::PayloadDamaged => f.write_str("frame payload does not match its checksum"),
+        }
+    }
+}
+
+impl Error for FrameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    const BYTES_MAX: usize = 100;
+
+    fn frames(payloads: &[&[u8]]) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for payload in payloads {
+            encode(&mut stream, BYTES_MAX, |out| out.extend_from_slice(payload)).unwrap();
+        }
+        stream
+    }
+
+    /// Feeds a stream in pieces; what comes out, and the error that ended it.
+    fn decode(stream: &[u8], piece: usize) -> (Vec<Bytes>, Option<FrameError>) {
+        let mut decoder = Decoder::new(BYTES_MAX);
+        let mut payloads = Vec::new();
+        for bytes in stream.chunks(piece) {
+            decoder.space().extend_from_slice(bytes);
+            loop {
+                match decoder.next_payload() {
+                    Ok(Some(payload)) => payloads.push(payload),
+                    Ok(None) => break,
+                    Err(error) => {
+                        assert_eq!(decoder.next_payload(), Err(error), "an error is final");
+                        return (payloads, Some(error));
+                    }
+                }
+            }
+        }
+        (payloads, None)
+    }
+
+    #[test]
+    fn the_layout_is_fixed() {
+        // crc32("123456789") is the published check value of this CRC.
+        let frame = frames(&[b"123456789"]);
+        assert_eq!(frame[..8], [9, 0, 0, 0, 0x26, 0x39, 0xF4, 0xCB]);
+        assert_eq!(frame[8..12], crc32fast::hash(&frame[..8]).to_le_bytes());
+        assert_eq!(&frame[12..], b"123456789");
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_stream_is_cut() {
+        let payloads: [&[u8]; 4] = [b"one", b"", &[7; BYTES_MAX], b"last"];
+        let stream = frames(&payloads);
+        for piece in 1..=stream.len() {
+            let (decoded, error) = decode(&stream, piece);
+            assert_eq!((decoded.as_slice(), error), (&payloads.map(Bytes::from_static)[..], None));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found_and_frames_before_it_are_kept() {
+        let good = frames(&[b"before", b"damaged"]);
+        let second = frames(&[b"before"]).len();
+        for (at, bit) in (second..good.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut stream = good.clone();
+            stream[at] ^= 1 << bit;
+            let (decoded, error) = decode(&stream, stream.len());
+            let expected = if at < second + HEADER_BYTES {
+                FrameError::HeaderDamaged
+            } else {
+                FrameError::PayloadDamaged
+            };
+            assert_eq!((decoded.len(), error), (1, Some(expected)), "byte {at}, bit {bit}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_not_a_frame() {
+        assert_eq!(decode(&[0; 64], 64), (vec![], Some(FrameError::HeaderDamaged)));
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_is_refused_before_its_payload_is_awaited() {
+        let mut stream = Vec::new();
+        encode(&mut stream, BYTES_MAX + 1, |out| out.resize(out.len() + BYTES_MAX + 1, 1)).unwrap();
+        let too_long = FrameError::TooLong { bytes: BYTES_MAX + 1, bytes_max: BYTES_MAX };
+        assert_eq!(decode(&stream[..HEADER_BYTES], HEADER_BYTES), (vec![], Some(too_long)));
+    }
+
+    #[test]
+    fn a_payload_that_is_too_long_leaves_the_buffer_as_it_was() {
+        let mut out = b"kept".to_vec();
+        let result = encode(&mut out, 3, |out| out.extend_from_slice(b"four"));
+        assert_eq!(result, Err(FrameError::TooLong { bytes: 4, bytes_max: 3 }));
+        assert_eq!(out, b"kept");
+    }
+
+    #[test]
+    fn memory_stays_within_the_bound_over_a_long_stream() {
+        let stream = frames(&[&[1; BYTES_MAX]]);
+        let mut decoder = Decoder::new(BYTES_MAX);
+        for piece in stream.repeat(5_000).chunks(7) {
+            decoder.space().extend_from_slice(piece);
+            while decoder.next_payload().unwrap().is_some() {}
+            assert!(decoder.buffer.len() < HEADER_BYTES + BYTES_MAX);
+            assert!(decoder.buffer.capacity() <= 2 * READ_BYTES);
+        }
+        assert!(!decoder.is_mid_frame());
+    }
+
+    #[test]
+    fn a_stream_that_ends_inside_a_frame_is_known_to_be_cut() {
+        let stream = frames(&[b"payload"]);
+        for end in 1..stream.len() {
+            let mut decoder = Decoder::new(BYTES_MAX);
+            decoder.space().extend_from_slice(&stream[..end]);
+            assert_eq!(decoder.next_payload(), Ok(None));
+            assert!(decoder.is_mid_frame());
+        }
+    }
+}
