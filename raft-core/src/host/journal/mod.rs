@@ -1,0 +1,61 @@
+//! Where a node's writes become durable: Figure 2's "persistent state", and nothing of what could be computed again.
+//!
+//! A journal is a sequence of [`Write`]s, replayed from the first when the node starts. [`FileJournal`] keeps them in files;
+//! [`MemoryJournal`] is for tests, and for those who accept to lose a node with its process.
+//!
+//! The invariant: what [`Journal::sync`] has reported durable is there after any crash, or the journal refuses to start. It is
+//! never silently lost, for a node that forgets a vote or an acknowledged entry breaks the promises of the whole cluster.
+
+mod error;
+mod memory;
+mod replay;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use bytes::Bytes;
+
+pub use error::JournalError;
+pub use memory::MemoryJournal;
+
+use super::identity::Incarnation;
+use crate::output::{Restored, Write};
+
+/// Keeps a node's writes, in order. The node calls it from a thread of its own, so it may block.
+///
+/// Group commit is the node's: it appends all writes that came meanwhile, then syncs once.
+///
+/// The first failure is final: every later call repeats it. What the failed call left behind is unknown (after a failed fsync
+/// an operating system may drop what it could not write and report success the next time), so nothing is ever tried again; a
+/// restart finds out what is there.
+pub trait Journal: Send + 'static {
+    /// All that is durable here. Called once, before anything is appended.
+    ///
+    /// # Errors
+    ///
+    /// What is there cannot be read or trusted: the node must not start.
+    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError>;
+
+    /// Names the life of this journal: drawn when it was created, and gone with it. A node that comes back under the same id
+    /// but with another journal has forgotten what it promised, and can be told by this.
+    fn incarnation(&self) -> Incarnation;
+
+    /// Adds a write behind all others. It need not be durable before [`Journal::sync`] returns.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Journal::sync`].
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError>;
+
+    /// Makes all appended writes durable.
+    ///
+    /// # Errors
+    ///
+    /// Not all of them are, and none ever will be by trying again: stop the node.
+    fn sync(&mut self) -> Result<(), JournalError>;
+}
+
+/// Seeded by the operating system, through the standard library's only source of randomness.
+fn draw_incarnation() -> Incarnation {
+    Incarnation::new(RandomState::new().hash_one(std::process::id()))
+}
