@@ -1,0 +1,95 @@
+//! What carries messages to the other nodes, and where it puts those that come in.
+
+use std::boxed::Box;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::identity::Identity;
+use crate::message::Message;
+
+/// Carries messages between nodes. It may lose, repeat and overtake them; Raft copes.
+pub trait Transport: Send + 'static {
+    /// Begins to receive for this node; called once, before anything is sent.
+    ///
+    /// What arrives goes to `inbox`, from any thread.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot receive, such as when its address is taken. The node does not start then.
+    fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()>;
+
+    /// Takes a message to [`Message::to`]. Never blocks: a full queue, or a peer out of reach, drops the message and counts it.
+    fn send(&mut self, message: Message<Bytes>);
+
+    /// Everything for now has been sent. Called once after the sends of a turn, so that a transport may gather messages and wake
+    /// its writers once for all of them.
+    fn flush(&mut self) {}
+
+    /// Begins to stop; called at most once, and the transport is dropped right after. Never blocks.
+    ///
+    /// Keep `running` until the last socket is closed: a node's shutdown is over only when it has been dropped, so that the
+    /// address is free again by then. A transport that is dropped without a call must stop as well.
+    fn stop(&mut self, running: Running) {
+        drop(running);
+    }
+}
+
+/// Held by a [`Transport`] that is stopping, until nothing of it is left.
+#[derive(Debug)]
+pub struct Running {
+    /// Only its drop matters: the receiver notices.
+    _sender: oneshot::Sender<()>,
+}
+
+impl Running {
+    /// The token, and a receiver that returns (with an error, for nothing is ever sent) once the token has been dropped.
+    pub fn new() -> (Self, oneshot::Receiver<()>) {
+        let (sender, dropped) = oneshot::channel();
+        (Self { _sender: sender }, dropped)
+    }
+}
+
+/// Where a [`Transport`] delivers. Cheap to clone.
+#[derive(Clone)]
+pub struct MessageInbox(Arc<dyn Fn(Message<Bytes>) + Send + Sync>);
+
+impl MessageInbox {
+    /// An inbox that hands each message to `deliver`, which must not block. For tests of transports, and for transports that
+    /// wrap another one.
+    pub fn new(deliver: impl Fn(Message<Bytes>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(deliver))
+    }
+
+    /// Hands a message to the node and wakes it. Never blocks: when the inbox is full, the message is dropped and counted; after
+    /// the node has stopped, it is dropped.
+    pub fn deliver(&self, message: Message<Bytes>) {
+        (self.0)(message);
+    }
+}
+
+impl fmt::Debug for MessageInbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MessageInbox")
+    }
+}
+
+impl<T: Transport + ?Sized> Transport for Box<T> {
+    fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
+        (**self).start(identity, inbox)
+    }
+
+    fn send(&mut self, message: Message<Bytes>) {
+        (**self).send(message);
+    }
+
+    fn flush(&mut self) {
+        (**self).flush();
+    }
+
+    fn stop(&mut self, running: Running) {
+        (**self).stop(running);
+    }
+}
