@@ -7,6 +7,8 @@ extern crate alloc;
 extern crate std;
 
 mod commit;
+#[cfg(feature = "codec")]
+pub mod codec;
 mod config;
 mod durable;
 mod election;

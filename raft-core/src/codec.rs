@@ -1,0 +1,540 @@
+//! The wire format: messages as they travel between servers, writes as they lie in a journal.
+//!
+//! The encoding is CBOR (RFC 8949) by the crate `minicbor`: it needs neither `std` nor atomics, has no build step and no schema
+//! compiler, borrows what it decodes, and each value says its own kind and length, so that a reader can skip what it does not
+//! know. That last property is what lets the format evolve, and what `postcard` or `bincode`, a byte or two smaller, lack.
+//! The calls are written out rather than derived, because the numbers below are a promise between versions and should be
+//! read in one place.
+//!
+//! Every structure is an array; a field's number is its position.
+//!
+//! ```text
+//! message    = [from, to, term, kind, body]
+//!   kind 0   RequestPreVote      [last_log, campaign]
+//!   kind 1   RequestPreVoteReply [granted, campaign]
+//!   kind 2   RequestVote         [last_log]
+//!   kind 3   RequestVoteReply    [granted, last_log]
+//!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries]
+//!   kind 5   AppendEntriesReply  [session, round, result]
+//!   kind 6, 7, 8                 kept for InstallSnapshot, its reply, and TimeoutNow
+//! log id     = [term, index]
+//! result     = [0, index]                      Matched
+//!            | [1, prev_log_index, hint]       Rejected; hint is a log id
+//! write      = [hard_state / null, truncate_from / null, first_index / null, entries]
+//!              fields 4 and 5 are kept for the snapshot and the index that the log is compacted to
+//! hard_state = [current_term, voted_for / null]
+//! entries    = [ (term / payload)* ]           a term holds for all payloads up to the next term
+//! payload    = null                            Noop
+//!            | byte string                     Command
+//!            | [kind, ..]                      kept for others; 2 for configurations
+//! ```
+//!
+//! An entry has no index of its own: it follows from `prev_log` or `first_index`, so a gap cannot even be written. A command
+//! costs its bytes and one to five more.
+//!
+//! # How it evolves
+//!
+//! A new field goes to the end of its array. Older nodes skip it, so it must be one that may be ignored; newer nodes must take its
+//! absence. What may not be ignored gets a new kind: older nodes answer [`DecodeError::UnknownMessage`] or its like and
+//! drop that message alone. In a write nothing may be ignored, for it is all that a node will
+//! remember: an unknown field there is an error, unless it is null. Any other change is a new [`VERSION`].
+//!
+//! # Bounds
+//!
+//! Decoding never panics, takes time linear in the input's length, and no memory on the word of a claimed count. An entry is at least
+//! one byte of input; a decoded message therefore takes at most about a hundred times its bytes, and does so only if
+//! somebody sends nothing but empty entries. Whoever frames the bytes bounds their length.
+
+use alloc::vec::Vec;
+use core::convert::Infallible;
+use core::fmt;
+
+use minicbor::data::Type;
+use minicbor::{Decoder, Encoder, encode};
+
+use crate::entries::{Entries, Entry, Payload};
+use crate::message::{
+    AppendEntries, AppendEntriesReply, AppendResult, Body, Message, RequestPreVote,
+    RequestPreVoteReply, RequestVote, RequestVoteReply,
+};
+use crate::output::Write;
+use crate::types::{HardState, Index, LogId, NodeId, Round, Session, Term, WriteId};
+
+/// The version of the format. Peers compare it when they connect, journals when they are opened.
+pub const VERSION: u16 = 1;
+
+/// How deep an unknown field may nest before it is refused: far more than any version has needed.
+const UNKNOWN_DEPTH_MAX: usize = 16;
+
+const REQUEST_PRE_VOTE: u64 = 0;
+const REQUEST_PRE_VOTE_REPLY: u64 = 1;
+const REQUEST_VOTE: u64 = 2;
+const REQUEST_VOTE_REPLY: u64 = 3;
+const APPEND_ENTRIES: u64 = 4;
+const APPEND_ENTRIES_REPLY: u64 = 5;
+
+const MATCHED: u64 = 0;
+const REJECTED: u64 = 1;
+
+/// Why bytes are not a message or a write. Nothing was decoded; what was allocated is freed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes end before the value does.
+    Truncated,
+    /// Here stands something other than the format allows.
+    Malformed {
+        /// How many bytes were read when it showed.
+        offset: usize,
+    },
+    /// The value is complete, but bytes follow it.
+    TrailingBytes {
+        /// Where they begin.
+        offset: usize,
+    },
+    /// A message of a kind that this version does not know: a newer node sent it. Drop it, and upgrade this node.
+    UnknownMessage {
+        /// Its number.
+        kind: u64,
+    },
+    /// A reply with a result that this version does not know: a newer node sent it. Drop it, and upgrade this node.
+    UnknownResult {
+        /// Its number.
+        kind: u64,
+    },
+    /// An entry of a kind that this version does not know: a newer node made it. Upgrade this node.
+    UnknownPayload {
+        /// Its number.
+        kind: u64,
+    },
+    /// A write with a field that this version does not know, by a newer version; without it the state would be incomplete.
+    /// Upgrade this node again.
+    UnknownWriteField {
+        /// Its number.
+        field: u64,
+    },
+}
+
+impl DecodeError {
+    /// Whether the bytes are sound, but from a newer version that says what this one cannot understand. A transport then
+    /// drops the message and keeps the connection.
+    pub const fn is_from_newer(&self) -> bool {
+        match self {
+            Self::UnknownMessage { .. }
+            | Self::UnknownResult { .. }
+            | Self::UnknownPayload { .. }
+            | Self::UnknownWriteField { .. } => true,
+            Self::Truncated | Self::Malformed { .. } | Self::TrailingBytes { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("the bytes end too early"),
+            Self::Malformed { offset } => {
+                write!(f, "what stands near byte {offset} does not belong there")
+            }
+            Self::TrailingBytes { offset } => {
+                write!(f, "the value ends at byte {offset}, but more bytes follow")
+            }
+            Self::UnknownMessage { kind } => {
+                write!(f, "message kind {kind} is not known to this version: upgrade this node")
+            }
+            Self::UnknownResult { kind } => {
+                write!(f, "result kind {kind} is not known to this version: upgrade this node")
+            }
+            Self::UnknownPayload { kind } => {
+                write!(f, "entry kind {kind} is not known to this version: upgrade this node")
+            }
+            Self::UnknownWriteField { field } => write!(
+                f,
+                "field {field} of a write is not known to this version: it was written by a newer one, run that"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+impl From<minicbor::decode::Error> for DecodeError {
+    fn from(error: minicbor::decode::Error) -> Self {
+        match error.position() {
+            _ if error.is_end_of_input() => Self::Truncated,
+            offset => Self::Malformed { offset: offset.unwrap_or_default() },
+        }
+    }
+}
+
+/// Appends the message to `out`.
+///
+/// # Example
+///
+/// ```
+/// use raft_core::{Body, LogId, Message, NodeId, RequestVote, Term, codec};
+///
+/// let message: Message<&[u8]> = Message {
+///     from: NodeId::new(1),
+///     to: NodeId::new(2),
+///     term: Term::new(7),
+///     body: Body::RequestVote(RequestVote { last_log: LogId::ZERO }),
+/// };
+/// let mut bytes = Vec::new();
+/// codec::encode_message(&message, &mut bytes);
+/// assert_eq!(codec::decode_message(&bytes, |command| command), Ok(message));
+/// ```
+pub fn encode_message<C: AsRef<[u8]>>(message: &Message<C>, out: &mut Vec<u8>) {
+    message_into(&mut Encoder::new(out), message).expect("a vector takes all bytes");
+}
+
+/// The message in `bytes`, which must hold it and nothing else. `command` makes a command of the bytes it is given, which lie
+/// within `bytes`: it may copy them, or keep a reference.
+pub fn decode_message<'b, C>(
+    bytes: &'b [u8],
+    command: impl FnMut(&'b [u8]) -> C,
+) -> Result<Message<C>, DecodeError> {
+    let mut decoder = Decoder::new(bytes);
+    let message = message_from(&mut decoder, command)?;
+    expect_end(&decoder)?;
+    Ok(message)
+}
+
+/// Appends the write to `out`; its id is left out, for it means something only to the process that made it.
+pub fn encode_write<C: AsRef<[u8]>>(write: &Write<C>, out: &mut Vec<u8>) {
+    write_into(&mut Encoder::new(out), write).expect("a vector takes all bytes");
+}
+
+/// The write in `bytes`, which must hold it and nothing else. Its id is `WriteId::default()`, which no process uses. For `command` see
+/// [`decode_message`].
+pub fn decode_write<'b, C>(
+    bytes: &'b [u8],
+    command: impl FnMut(&'b [u8]) -> C,
+) -> Result<Write<C>, DecodeError> {
+    let mut decoder = Decoder::new(bytes);
+    let write = write_from(&mut decoder, command)?;
+    expect_end(&decoder)?;
+    Ok(write)
+}
+
+type Out<'o> = Encoder<&'o mut Vec<u8>>;
+type Encoded = Result<(), encode::Error<Infallible>>;
+
+fn message_into<C: AsRef<[u8]>>(e: &mut Out<'_>, message: &Message<C>) -> Encoded {
+    // Taken apart without `..`, here and below: a new field does not compile until it is sent.
+    let Message { from, to, term, body } = message;
+    e.array(5)?.u64(from.get())?.u64(to.get())?.u64(term.get())?;
+    match body {
+        Body::RequestPreVote(RequestPreVote { last_log, campaign }) => {
+            e.u64(REQUEST_PRE_VOTE)?.array(2)?;
+            log_id_into(e, *last_log)?;
+            e.u64(*campaign)?;
+        }
+        Body::RequestPreVoteReply(RequestPreVoteReply { granted, campaign }) => {
+            e.u64(REQUEST_PRE_VOTE_REPLY)?.array(2)?.bool(*granted)?.u64(*campaign)?;
+        }
+        Body::RequestVote(RequestVote { last_log }) => {
+            e.u64(REQUEST_VOTE)?.array(1)?;
+            log_id_into(e, *last_log)?;
+        }
+        Body::RequestVoteReply(RequestVoteReply { granted, last_log }) => {
+            e.u64(REQUEST_VOTE_REPLY)?.array(2)?.bool(*granted)?;
+            log_id_into(e, *last_log)?;
+        }
+        Body::AppendEntries(append) => {
+            let AppendEntries { session, round, prev_log, entries, leader_commit } = append;
+            e.u64(APPEND_ENTRIES)?.array(5)?.u64(session.get())?.u64(round.get())?;
+            log_id_into(e, *prev_log)?;
+            e.u64(leader_commit.get())?;
+            debug_assert!(entries.first().is_none_or(|first| first.index == prev_log.index.next()));
+            entries_into(e, entries)?;
+        }
+        Body::AppendEntriesReply(AppendEntriesReply { session, round, result }) => {
+            e.u64(APPEND_ENTRIES_REPLY)?.array(3)?.u64(session.get())?.u64(round.get())?;
+            result_into(e, result)?;
+        }
+    }
+    Ok(())
+}
+
+fn message_from<'b, C>(
+    d: &mut Decoder<'b>,
+    command: impl FnMut(&'b [u8]) -> C,
+) -> Result<Message<C>, DecodeError> {
+    let unknown = open(d, 5)?;
+    let (from, to, term) = (NodeId::new(d.u64()?), NodeId::new(d.u64()?), Term::new(d.u64()?));
+    let body = match d.u64()? {
+        REQUEST_PRE_VOTE => {
+            let unknown = open(d, 2)?;
+            let body = RequestPreVote { last_log: log_id_from(d)?, campaign: d.u64()? };
+            close(d, unknown)?;
+            Body::RequestPreVote(body)
+        }
+        REQUEST_PRE_VOTE_REPLY => {
+            let unknown = open(d, 2)?;
+            let body = RequestPreVoteReply { granted: d.bool()?, campaign: d.u64()? };
+            close(d, unknown)?;
+            Body::RequestPreVoteReply(body)
+        }
+        REQUEST_VOTE => {
+            let unknown = open(d, 1)?;
+            let body = RequestVote { last_log: log_id_from(d)? };
+            close(d, unknown)?;
+            Body::RequestVote(body)
+        }
+        REQUEST_VOTE_REPLY => {
+            let unknown = open(d, 2)?;
+            let body = RequestVoteReply { granted: d.bool()?, last_log: log_id_from(d)? };
+            close(d, unknown)?;
+            Body::RequestVoteReply(body)
+        }
+        APPEND_ENTRIES => {
+            let unknown = open(d, 5)?;
+            let (session, round) = (Session::new(d.u64()?), Round::new(d.u64()?));
+            let prev_log = log_id_from(d)?;
+            let leader_commit = Index::new(d.u64()?);
+            let entries = entries_from(d, following(prev_log.index), command)?;
+            close(d, unknown)?;
+            let body = AppendEntries { session, round, prev_log, entries, leader_commit };
+            Body::AppendEntries(body)
+        }
+        APPEND_ENTRIES_REPLY => {
+            let unknown = open(d, 3)?;
+            let (session, round) = (Session::new(d.u64()?), Round::new(d.u64()?));
+            let result = result_from(d)?;
+            close(d, unknown)?;
+            Body::AppendEntriesReply(AppendEntriesReply { session, round, result })
+        }
+        kind => return Err(DecodeError::UnknownMessage { kind }),
+    };
+    close(d, unknown)?;
+    Ok(Message { from, to, term, body })
+}
+
+fn log_id_into(e: &mut Out<'_>, LogId { term, index }: LogId) -> Encoded {
+    e.array(2)?.u64(term.get())?.u64(index.get())?;
+    Ok(())
+}
+
+fn log_id_from(d: &mut Decoder<'_>) -> Result<LogId, DecodeError> {
+    let unknown = open(d, 2)?;
+    let id = LogId::new(Term::new(d.u64()?), Index::new(d.u64()?));
+    close(d, unknown)?;
+    Ok(id)
+}
+
+fn result_into(e: &mut Out<'_>, result: &AppendResult) -> Encoded {
+    match result {
+        AppendResult::Matched(index) => {
+            e.array(2)?.u64(MATCHED)?.u64(index.get())?;
+        }
+        AppendResult::Rejected { prev_log_index, hint } => {
+            e.array(3)?.u64(REJECTED)?.u64(prev_log_index.get())?;
+            log_id_into(e, *hint)?;
+        }
+    }
+    Ok(())
+}
+
+fn result_from(d: &mut Decoder<'_>) -> Result<AppendResult, DecodeError> {
+    let fields = open(d, 1)?;
+    let too_few = DecodeError::Malformed { offset: d.position() };
+    let (unknown, result) = match d.u64()? {
+        MATCHED => {
+            let unknown = fields.checked_sub(1).ok_or(too_few)?;
+            (unknown, AppendResult::Matched(Index::new(d.u64()?)))
+        }
+        REJECTED => {
+            let unknown = fields.checked_sub(2).ok_or(too_few)?;
+            let prev_log_index = Index::new(d.u64()?);
+            (unknown, AppendResult::Rejected { prev_log_index, hint: log_id_from(d)? })
+        }
+        kind => return Err(DecodeError::UnknownResult { kind }),
+    };
+    close(d, unknown)?;
+    Ok(result)
+}
+
+fn write_into<C: AsRef<[u8]>>(e: &mut Out<'_>, write: &Write<C>) -> Encoded {
+    let Write { id: _, hard_state, truncate_from, entries } = write;
+    e.array(4)?;
+    match hard_state {
+        Some(HardState { current_term, voted_for }) => {
+            e.array(2)?.u64(current_term.get())?;
+            optional_into(e, voted_for.map(NodeId::get))?;
+        }
+        None => {
+            e.null()?;
+        }
+    }
+    optional_into(e, truncate_from.map(Index::get))?;
+    optional_into(e, entries.first().map(|first| first.index.get()))?;
+    entries_into(e, entries)
+}
+
+fn write_from<'b, C>(
+    d: &mut Decoder<'b>,
+    command: impl FnMut(&'b [u8]) -> C,
+) -> Result<Write<C>, DecodeError> {
+    const KNOWN: u64 = 4;
+    let unknown = open(d, KNOWN)?;
+    let hard_state = if is_null(d)? {
+        d.null()?;
+        None
+    } else {
+        let unknown = open(d, 2)?;
+        let current_term = Term::new(d.u64()?);
+        let voted_for = optional_from(d)?.map(NodeId::new);
+        close(d, unknown)?;
+        Some(HardState { current_term, voted_for })
+    };
+    let truncate_from = optional_from(d)?.map(Index::new);
+    let first_index = optional_from(d)?.map(Index::new).filter(|first| *first > Index::ZERO);
+    let entries = entries_from(d, first_index, command)?;
+    for field in 0..unknown {
+        if !is_null(d)? {
+            return Err(DecodeError::UnknownWriteField { field: KNOWN.saturating_add(field) });
+        }
+        d.null()?;
+    }
+    Ok(Write { id: WriteId::default(), hard_state, truncate_from, entries })
+}
+
+fn entries_into<C: AsRef<[u8]>>(e: &mut Out<'_>, entries: &[Entry<C>]) -> Encoded {
+    debug_assert!(entries.windows(2).all(|pair| pair[1].index == pair[0].index.next()));
+    let mut term = None;
+    let mut terms = 0;
+    for entry in entries {
+        terms += u64::from(term.replace(entry.term) != Some(entry.term));
+    }
+    e.array(terms + entries.len() as u64)?;
+    term = None;
+    for Entry { term: entry_term, index: _, payload } in entries {
+        if term.replace(*entry_term) != Some(*entry_term) {
+            e.u64(entry_term.get())?;
+        }
+        match payload {
+            Payload::Noop => e.null()?,
+            Payload::Command(command) => e.bytes(command.as_ref())?,
+        };
+    }
+    Ok(())
+}
+
+/// Entries from `first_index` on; without a first index there may be none.
+fn entries_from<'b, C>(
+    d: &mut Decoder<'b>,
+    first_index: Option<Index>,
+    mut command: impl FnMut(&'b [u8]) -> C,
+) -> Result<Entries<C>, DecodeError> {
+    let mut items = open(d, 0)?;
+    let mut term = None;
+    let mut next_index = first_index;
+    core::iter::from_fn(|| {
+        while items > 0 {
+            items -= 1;
+            match item_from(d, &mut command) {
+                Ok(Item::Term(new)) => term = Some(new),
+                Ok(Item::Payload(payload)) => {
+                    let malformed = DecodeError::Malformed { offset: d.position() };
+                    let (Some(term), Some(index)) = (term, next_index) else {
+                        return Some(Err(malformed));
+                    };
+                    next_index = following(index);
+                    return Some(Ok(Entry { term, index, payload }));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        None
+    })
+    .collect()
+}
+
+/// Where the entry after `index` stands; behind the greatest index there is none.
+fn following(index: Index) -> Option<Index> {
+    index.get().checked_add(1).map(Index::new)
+}
+
+enum Item<C> {
+    Term(Term),
+    Payload(Payload<C>),
+}
+
+fn item_from<'b, C>(
+    d: &mut Decoder<'b>,
+    command: &mut impl FnMut(&'b [u8]) -> C,
+) -> Result<Item<C>, DecodeError> {
+    let kind = d.datatype()?;
+    if kind == Type::Bytes {
+        Ok(Item::Payload(Payload::Command(command(d.bytes()?))))
+    } else if kind == Type::Null {
+        d.null()?;
+        Ok(Item::Payload(Payload::Noop))
+    } else if kind == Type::Array {
+        open(d, 1)?;
+        Err(DecodeError::UnknownPayload { kind: d.u64()? })
+    } else {
+        Ok(Item::Term(Term::new(d.u64()?)))
+    }
+}
+
+fn optional_into(e: &mut Out<'_>, number: Option<u64>) -> Encoded {
+    match number {
+        Some(number) => e.u64(number)?,
+        None => e.null()?,
+    };
+    Ok(())
+}
+
+fn optional_from(d: &mut Decoder<'_>) -> Result<Option<u64>, DecodeError> {
+    if is_null(d)? {
+        d.null()?;
+        return Ok(None);
+    }
+    Ok(Some(d.u64()?))
+}
+
+fn is_null(d: &Decoder<'_>) -> Result<bool, DecodeError> {
+    Ok(d.datatype()? == Type::Null)
+}
+
+/// Enters an array of at least `known` fields and says how many follow them.
+fn open(d: &mut Decoder<'_>, known: u64) -> Result<u64, DecodeError> {
+    let malformed = DecodeError::Malformed { offset: d.position() };
+    let fields = d.array()?.ok_or(malformed)?;
+    fields.checked_sub(known).ok_or(malformed)
+}
+
+/// Skips the fields of an array that this version does not know.
+fn close(d: &mut Decoder<'_>, unknown: u64) -> Result<(), DecodeError> {
+    (0..unknown).try_for_each(|_| skip(d, UNKNOWN_DEPTH_MAX))
+}
+
+fn skip(d: &mut Decoder<'_>, depth: usize) -> Result<(), DecodeError> {
+    let malformed = DecodeError::Malformed { offset: d.position() };
+    let depth = depth.checked_sub(1).ok_or(malformed)?;
+    let kind = d.datatype()?;
+    if kind == Type::Array {
+        let items = open(d, 0)?;
+        (0..items).try_for_each(|_| skip(d, depth))
+    } else if kind == Type::Map {
+        let pairs = d.map()?.ok_or(malformed)?;
+        (0..pairs).try_for_each(|_| skip(d, depth).and_then(|()| skip(d, depth)))
+    } else if kind == Type::Tag {
+        d.tag()?;
+        skip(d, depth)
+    } else if matches!(kind, Type::ArrayIndef | Type::MapIndef | Type::Break) {
+        Err(malformed)
+    } else {
+        Ok(d.skip()?)
+    }
+}
+
+fn expect_end(d: &Decoder<'_>) -> Result<(), DecodeError> {
+    let offset = d.position();
+    if offset < d.input().len() {
+        return Err(DecodeError::TrailingBytes { offset });
+    }
+    Ok(())
+}
