@@ -1,0 +1,392 @@
+//! The wire format: golden vectors in both directions, evolution, and whatever bytes may come.
+#![cfg(feature = "codec")]
+
+use proptest::prelude::*;
+use raft_core::codec::{self, DecodeError};
+use raft_core::{
+    AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, HardState, Index, LogId, Message,
+    NodeId, Payload, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, Round,
+    Session, Term, Write, WriteId,
+};
+
+/// Every kind of message with its bytes. These never change: a change of theirs is a new `codec::VERSION`.
+fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
+    let (last_log, campaign) = (id(6, 24), 5);
+    let entries = vec![
+        entry(7, 0x1_0001, Payload::Noop),
+        entry(7, 0x1_0002, Payload::Command(b"set a=1".to_vec())),
+        entry(7, 0x1_0003, Payload::Command(Vec::new())),
+        entry(9, 0x1_0004, Payload::Command(vec![0xaa; 24])),
+    ];
+    let rejected = AppendResult::Rejected { prev_log_index: Index::new(9), hint: id(3, 8) };
+    vec![
+        (
+            "85 01 02 07 00 82 82 06 18 18 05",
+            message(Body::RequestPreVote(RequestPreVote { last_log, campaign })),
+        ),
+        (
+            "85 01 02 07 01 82 f5 05",
+            message(Body::RequestPreVoteReply(RequestPreVoteReply { granted: true, campaign })),
+        ),
+        ("85 01 02 07 02 81 82 06 18 18", message(Body::RequestVote(RequestVote { last_log }))),
+        (
+            "85 01 02 07 03 82 f4 82 06 18 18",
+            message(Body::RequestVoteReply(RequestVoteReply { granted: false, last_log })),
+        ),
+        (
+            "85 01 02 07 04 85 04 19 01 2c 82 06 1a 00 01 00 00 19 ff ff 80",
+            append(300, id(6, 0x1_0000), 0xffff, Vec::new()),
+        ),
+        (
+            "85 01 02 07 04 85 04 19 01 2c 82 06 1a 00 01 00 00 19 ff ff 86 07 f6 47 73 65 74 20 61 3d \
+             31 40 09 58 18 aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa",
+            append(300, id(6, 0x1_0000), 0xffff, entries),
+        ),
+        (
+            "85 01 02 07 05 83 04 19 01 2c 82 00 1b 00 00 00 01 00 00 00 00",
+            append_reply(300, AppendResult::Matched(Index::new(1 << 32))),
+        ),
+        ("85 01 02 07 05 83 04 05 83 01 09 82 03 08", append_reply(5, rejected)),
+    ]
+}
+
+/// Writes with each of their parts present and absent.
+fn golden_writes() -> Vec<(&'static str, Write<Vec<u8>>)> {
+    let empty = Write {
+        id: WriteId::default(),
+        hard_state: None,
+        truncate_from: None,
+        entries: Vec::new().into(),
+    };
+    let voted = HardState { current_term: Term::new(8), voted_for: Some(NodeId::new(3)) };
+    let entries = vec![entry(8, 5, Payload::Noop), entry(8, 6, Payload::Command(b"x".to_vec()))];
+    vec![
+        ("84 f6 f6 f6 80", empty.clone()),
+        ("84 82 08 03 f6 f6 80", Write { hard_state: Some(voted), ..empty.clone() }),
+        (
+            "84 82 08 f6 05 05 83 08 f6 41 78",
+            Write {
+                hard_state: Some(HardState { voted_for: None, ..voted }),
+                truncate_from: Some(Index::new(5)),
+                entries: entries.into(),
+                ..empty
+            },
+        ),
+    ]
+}
+
+#[test]
+fn messages_have_their_golden_bytes() {
+    for (hex, message) in golden_messages() {
+        assert_eq!(encoded(&message), unhex(hex), "{message:?}");
+        assert_eq!(decode(&unhex(hex)), Ok(message));
+    }
+}
+
+#[test]
+fn writes_have_their_golden_bytes() {
+    for (hex, write) in golden_writes() {
+        assert_eq!(encoded_write(&write), unhex(hex), "{write:?}");
+        assert_eq!(decode_write(&unhex(hex)), Ok(write));
+    }
+}
+
+/// The id of a write means nothing to another process, so it leaves no trace.
+#[test]
+fn writes_do_not_depend_on_their_id() {
+    for (hex, write) in golden_writes() {
+        assert_eq!(encoded_write(&Write { id: WriteId::new(77), ..write }), unhex(hex));
+    }
+}
+
+/// A newer node appends fields of any shape: to the message, to its body, to what the body holds.
+#[test]
+fn fields_of_a_newer_node_are_skipped() {
+    // To the log id, a byte string; to the body, an array with a map in it; to the message, a tagged text and a float.
+    let newer = "87 01 02 07 02 82 83 06 18 18 43 01 02 03 82 01 a1 00 f6 c1 63 61 62 63 \
+                 fb 3f f0 00 00 00 00 00 00";
+    let vote = message(Body::RequestVote(RequestVote { last_log: id(6, 24) }));
+    assert_eq!(decode(&unhex(newer)), Ok(vote));
+
+    let newer = "85 01 02 07 05 85 04 03 83 00 01 09 f6 20";
+    let matched = append_reply(3, AppendResult::Matched(Index::new(1)));
+    assert_eq!(decode(&unhex(newer)), Ok(matched));
+}
+
+#[test]
+fn what_must_not_be_ignored_is_named() {
+    let refused = [
+        ("85 01 02 07 06 80", DecodeError::UnknownMessage { kind: 6 }),
+        ("85 01 02 07 05 83 04 03 82 02 00", DecodeError::UnknownResult { kind: 2 }),
+        (
+            "85 01 02 07 04 85 04 03 82 06 05 04 83 07 f6 82 02 80",
+            DecodeError::UnknownPayload { kind: 2 },
+        ),
+    ];
+    for (hex, error) in refused {
+        assert_eq!(decode(&unhex(hex)), Err(error));
+        assert!(error.is_from_newer());
+    }
+    let error = DecodeError::UnknownWriteField { field: 5 };
+    assert_eq!(decode_write(&unhex("86 f6 f6 f6 80 f6 07")), Err(error));
+    assert!(decode_write(&unhex("86 f6 f6 f6 80 f6 f6")).is_ok(), "null says nothing");
+}
+
+#[test]
+fn a_value_ends_where_the_bytes_end() {
+    for (hex, _) in golden_messages() {
+        let mut bytes = unhex(hex);
+        for end in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..end]), Err(DecodeError::Truncated), "{hex} cut at {end}");
+        }
+        let offset = bytes.len();
+        bytes.push(0);
+        assert_eq!(decode(&bytes), Err(DecodeError::TrailingBytes { offset }));
+    }
+}
+
+#[test]
+fn claimed_counts_and_depths_are_not_believed() {
+    let huge = "ff ".repeat(8);
+    let deep = "81 ".repeat(100_000);
+    for hex in [
+        format!("9b {huge}"),
+        format!("9b {huge} 01 02 07 02 81 82 06 05"),
+        format!("85 01 02 07 04 85 04 03 82 06 05 04 9b {huge}"),
+        format!("85 01 02 07 04 85 04 03 82 06 05 04 82 07 5b {huge}"),
+        format!("86 01 02 07 02 81 82 06 05 {deep} 00"),
+        format!("86 01 02 07 02 81 82 06 05 bb {huge} 00"),
+    ] {
+        let error = decode(&unhex(&hex)).expect_err("it is not a message");
+        assert!(!error.is_from_newer(), "{error}");
+    }
+}
+
+/// Behind the greatest index stands no entry, before the first one neither.
+#[test]
+fn every_entry_has_an_index_and_a_term() {
+    let malformed = |hex: &str| {
+        let is_malformed = |error| matches!(error, DecodeError::Malformed { .. });
+        decode(&unhex(hex)).is_err_and(is_malformed)
+            || decode_write(&unhex(hex)).is_err_and(is_malformed)
+    };
+    let after =
+        |prev: &str, entries: &str| format!("85 01 02 07 04 85 04 03 82 06 {prev} 04 {entries}");
+    let (last, last_but_one) = ("1b ff ff ff ff ff ff ff ff", "1b ff ff ff ff ff ff ff fe");
+    assert!(decode(&unhex(&after(last_but_one, "82 07 f6"))).is_ok());
+    assert!(malformed(&after(last_but_one, "83 07 f6 f6")));
+    assert!(decode(&unhex(&after(last, "80"))).is_ok());
+    assert!(malformed(&after(last, "82 07 f6")));
+    assert!(malformed(&after("05", "81 f6")), "no term");
+    assert!(malformed("84 f6 f6 00 82 07 f6"), "index 0");
+    assert!(malformed("84 f6 f6 f6 82 07 f6"), "no index");
+}
+
+#[test]
+fn a_short_command_costs_one_byte_more_than_it_has() {
+    let bytes = |count| {
+        let entries = (1..=count).map(|index| entry(3, index, Payload::Command(vec![7; 16])));
+        encoded(&append(1, LogId::ZERO, 0, entries.collect())).len()
+    };
+    assert_eq!(bytes(1), 31);
+    assert_eq!(bytes(201) - bytes(200), 17);
+}
+
+/// Commands may be references into the input.
+#[test]
+fn commands_are_borrowed() {
+    let bytes = unhex("85 01 02 07 04 85 04 03 82 06 05 04 82 07 43 61 62 63");
+    let message = codec::decode_message(&bytes, |command| command).expect("it is a message");
+    let Body::AppendEntries(append) = message.body else { panic!("of another kind") };
+    let Payload::Command(command) = append.entries[0].payload else { panic!("of another kind") };
+    assert_eq!(command, b"abc");
+    assert!(bytes.as_ptr_range().contains(&command.as_ptr()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn messages_come_back_as_they_were(message in any_message()) {
+        prop_assert_eq!(decode(&encoded(&message)), Ok(message));
+    }
+
+    #[test]
+    fn writes_come_back_as_they_were(write in any_write()) {
+        prop_assert_eq!(decode_write(&encoded_write(&write)), Ok(write));
+    }
+
+    #[test]
+    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        survive(&bytes);
+    }
+
+    /// Bytes that look right for a while reach deeper than random ones.
+    #[test]
+    fn damaged_messages_are_survived(
+        message in any_message(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = encoded(&message);
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        survive(&bytes);
+        survive(&bytes[..cut.index(bytes.len())]);
+    }
+
+    #[test]
+    fn damaged_writes_are_survived(
+        write in any_write(),
+        at in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+    ) {
+        let mut bytes = encoded_write(&write);
+        let at = at.index(bytes.len());
+        bytes[at] = value;
+        survive(&bytes);
+    }
+}
+
+/// Decodes without a panic, and what is found can be written again.
+fn survive(bytes: &[u8]) {
+    if let Ok(message) = decode(bytes) {
+        assert_eq!(decode(&encoded(&message)), Ok(message));
+    }
+    if let Ok(write) = decode_write(bytes) {
+        assert_eq!(decode_write(&encoded_write(&write)), Ok(write));
+    }
+}
+
+fn any_message() -> impl Strategy<Value = Message<Vec<u8>>> {
+    (any_number(), any_number(), any_number(), any_body()).prop_map(|(from, to, term, body)| {
+        Message { from: NodeId::new(from), to: NodeId::new(to), term: Term::new(term), body }
+    })
+}
+
+fn any_body() -> impl Strategy<Value = Body<Vec<u8>>> {
+    prop_oneof![
+        (any_id(), any_number()).prop_map(|(last_log, campaign)| {
+            Body::RequestPreVote(RequestPreVote { last_log, campaign })
+        }),
+        (any::<bool>(), any_number()).prop_map(|(granted, campaign)| {
+            Body::RequestPreVoteReply(RequestPreVoteReply { granted, campaign })
+        }),
+        any_id().prop_map(|last_log| Body::RequestVote(RequestVote { last_log })),
+        (any::<bool>(), any_id()).prop_map(|(granted, last_log)| {
+            Body::RequestVoteReply(RequestVoteReply { granted, last_log })
+        }),
+        (any_number(), any_number(), any_entries(), any_number()).prop_map(
+            |(round, term, (first, entries), leader_commit)| {
+                append(round, id(term, first - 1), leader_commit, entries).body
+            }
+        ),
+        (any_number(), any_result()).prop_map(|(round, result)| append_reply(round, result).body),
+    ]
+}
+
+fn any_result() -> impl Strategy<Value = AppendResult> {
+    prop_oneof![
+        any_number().prop_map(|index| AppendResult::Matched(Index::new(index))),
+        (any_number(), any_id()).prop_map(|(index, hint)| AppendResult::Rejected {
+            prev_log_index: Index::new(index),
+            hint,
+        }),
+    ]
+}
+
+fn any_write() -> impl Strategy<Value = Write<Vec<u8>>> {
+    let hard_state = (any_number(), prop::option::of(any_number())).prop_map(|(term, vote)| {
+        HardState { current_term: Term::new(term), voted_for: vote.map(NodeId::new) }
+    });
+    let truncate_from = any_number().prop_map(Index::new);
+    (prop::option::of(hard_state), prop::option::of(truncate_from), any_entries()).prop_map(
+        |(hard_state, truncate_from, (_, entries))| Write {
+            id: WriteId::default(),
+            hard_state,
+            truncate_from,
+            entries: entries.into(),
+        },
+    )
+}
+
+/// A first index, and entries from there on.
+fn any_entries() -> impl Strategy<Value = (u64, Vec<Entry<Vec<u8>>>)> {
+    let payload = prop_oneof![
+        Just(Payload::Noop),
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(Payload::Command),
+    ];
+    (1..u64::MAX - 8, prop::collection::vec((0u64..4, payload), 0..8)).prop_map(
+        |(first, entries)| {
+            let entries = (first..).zip(entries);
+            (first, entries.map(|(index, (term, payload))| entry(term, index, payload)).collect())
+        },
+    )
+}
+
+/// Numbers of each length that the encoding knows.
+fn any_number() -> impl Strategy<Value = u64> {
+    prop_oneof![0u64..30, 200u64..300, 65_000u64..66_000, 0u64..1 << 33, any::<u64>()]
+}
+
+fn any_id() -> impl Strategy<Value = LogId> {
+    (any_number(), any_number()).prop_map(|(term, index)| id(term, index))
+}
+
+fn id(term: u64, index: u64) -> LogId {
+    LogId::new(Term::new(term), Index::new(index))
+}
+
+fn entry(term: u64, index: u64, payload: Payload<Vec<u8>>) -> Entry<Vec<u8>> {
+    Entry { term: Term::new(term), index: Index::new(index), payload }
+}
+
+fn message(body: Body<Vec<u8>>) -> Message<Vec<u8>> {
+    Message { from: NodeId::new(1), to: NodeId::new(2), term: Term::new(7), body }
+}
+
+fn append(
+    round: u64,
+    prev_log: LogId,
+    leader_commit: u64,
+    entries: Vec<Entry<Vec<u8>>>,
+) -> Message<Vec<u8>> {
+    message(Body::AppendEntries(AppendEntries {
+        session: Session::new(4),
+        round: Round::new(round),
+        prev_log,
+        entries: entries.into(),
+        leader_commit: Index::new(leader_commit),
+    }))
+}
+
+fn append_reply(round: u64, result: AppendResult) -> Message<Vec<u8>> {
+    let (session, round) = (Session::new(4), Round::new(round));
+    message(Body::AppendEntriesReply(AppendEntriesReply { session, round, result }))
+}
+
+fn encoded(message: &Message<Vec<u8>>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode_message(message, &mut bytes);
+    bytes
+}
+
+fn encoded_write(write: &Write<Vec<u8>>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode_write(write, &mut bytes);
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<Message<Vec<u8>>, DecodeError> {
+    codec::decode_message(bytes, <[u8]>::to_vec)
+}
+
+fn decode_write(bytes: &[u8]) -> Result<Write<Vec<u8>>, DecodeError> {
+    codec::decode_write(bytes, <[u8]>::to_vec)
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("hex")).collect()
+}
