@@ -1,4 +1,68 @@
-//! Raft as a pure state machine.
+//! Raft as a pure state machine: no I/O, no clock, no threads, no runtime.
+//!
+//! [`Raft`] is the whole of the paper's server ("In Search of an Understandable Consensus Algorithm", extended version, and
+//! Ongaro's thesis). A host feeds it messages, time and requests, and does what it asks. It builds for `no_std` with `alloc`.
+//!
+//! **A message cannot leave before what it promises is durable.** The core holds each reply back until the host has answered
+//! for the write behind it, so there are no ordering rules for a host to get wrong but one: do the writes in order.
+//!
+//! # The loop
+//!
+//! It is the same on every host; only the waiting differs.
+//!
+//! ```
+//! # use raft_core::{Command, Instant, Message, Output, Raft};
+//! # use rand_core::Rng;
+//! # struct Host<C> { inbox: Vec<Message<C>> }
+//! # impl<C: Command> Host<C> {
+//! #     fn now(&self) -> Instant { Instant::ZERO }
+//! #     fn sleep_until(&self, _: Option<Instant>) {}
+//! #     fn send(&self, _: Message<C>) {}
+//! #     fn turn<R: Rng>(&mut self, raft: &mut Raft<C, R>) {
+//! for message in self.inbox.drain(..) {
+//!     raft.step(message);
+//! }
+//! raft.tick(self.now());
+//! while let Some(output) = raft.poll_outbox() {
+//!     match output {
+//!         Output::Persist(write) => raft.persisted(write.id), // ... once `write` is on disk
+//!         Output::Send(message) => self.send(message),
+//!         Output::Apply(entries) => raft.applied(entries[entries.len() - 1].index), // ... once applied
+//!         _ => {} // reads, and changes of role
+//!     }
+//! }
+//! self.sleep_until(raft.next_deadline());
+//! #     }
+//! # }
+//! ```
+//!
+//! # The four laws of time
+//!
+//! 1. After `tick(now)`, [`Raft::next_deadline`] is `None` or later than `now`; after a step that left work for the tick it
+//!    is due at once.
+//! 2. A tick too early changes nothing, and time never goes back, whatever the host passes.
+//! 3. A host reads the deadline anew just before it sleeps, rounds the sleep up, and passes the true time to `tick`, not the
+//!    deadline.
+//! 4. A host empties its inbox, within a bound, before it ticks: the heartbeat that forbids an election may be in it.
+//!
+//! # Where the paper is
+//!
+//! | Section | File |
+//! |---|---|
+//! | Figure 2, state and rules for all servers | `raft.rs`, `role.rs` |
+//! | §5.2 leader election, §5.4.1 election restriction, thesis 9.6 pre-vote, thesis 4.2.3 loyalty | `election.rs` |
+//! | §5.3 log replication | `replication.rs`, `progress.rs`, `log.rs` |
+//! | §5.4.2 committing entries from previous terms | `commit.rs` |
+//! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs` |
+//! | §8 client interaction, thesis 6.4 read-only queries | `read.rs` |
+//! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `durable.rs`, `outbox.rs` |
+//!
+//! # Features
+//!
+//! None is on by default, and each only adds.
+//!
+//! - `codec`: the wire format of messages and writes, in `codec`; `no_std`.
+//! - `std`: the runtime-neutral half of an adapter, in `host`: journal, framing, request bookkeeping. Includes `codec`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -6,18 +70,18 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
-mod commit;
 #[cfg(feature = "codec")]
 pub mod codec;
+mod commit;
 mod config;
 mod durable;
 mod election;
 mod entries;
 mod error;
-mod invariants;
-mod log;
 #[cfg(feature = "std")]
 pub mod host;
+mod invariants;
+mod log;
 mod message;
 mod outbox;
 mod output;
