@@ -7,7 +7,7 @@
 use rand_core::Rng;
 
 use crate::entries::Entries;
-use crate::quorum::reached_by_majority;
+use crate::quorum::{majority, reached_by_majority};
 use crate::raft::Raft;
 use crate::role::RoleState;
 use crate::types::{Command, Index};
@@ -19,8 +19,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let (own, durable) = (self.position, self.durable.index());
         let held = leader.peers.iter().enumerate();
         let held = held.map(|(at, peer)| if at == own { durable } else { peer.match_index() });
+        let ahead = held.clone().filter(|index| *index > self.commit_index).count();
+        if ahead < majority(self.voters.len()) {
+            return;
+        }
         let index = reached_by_majority(held);
-        if index > self.commit_index && self.log.term_at(index) == Some(self.current_term) {
+        if self.log.term_at(index) == Some(self.current_term) {
             self.advance_commit_to(index);
             let everyone = self.everyone_else();
             if let RoleState::Leader(leader) = &mut self.role {
