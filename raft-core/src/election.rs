@@ -70,11 +70,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     fn become_candidate(&mut self) {
-        self.advance_term(self.current_term.next());
+        self.timers.election.touch();
+        let term = self.current_term.next();
+        if term == self.current_term {
+            // Only a broken peer can have brought the last term there is: nobody can stand any more.
+            self.counters.impossible = self.counters.impossible.saturating_add(1);
+            return;
+        }
+        self.advance_term(term);
         self.vote_for(self.id());
         let ballot = Ballot::new(self.voters.len(), self.position);
         self.change_role(RoleState::Candidate(Candidate { ballot }));
-        self.timers.election.touch();
     }
 
     /// Keeps a vote request until the next tick; a newer one replaces an older of the same kind from the same server.
