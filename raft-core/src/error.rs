@@ -90,7 +90,7 @@ impl fmt::Display for Refused {
 
 impl core::error::Error for Refused {}
 
-fn not_leader(f: &mut fmt::Formatter<'_>, leader: Option<NodeId>) -> fmt::Result {
+pub(crate) fn not_leader(f: &mut fmt::Formatter<'_>, leader: Option<NodeId>) -> fmt::Result {
     match leader {
         Some(leader) => write!(f, "this server does not lead; server {leader} does"),
         None => f.write_str("this server does not lead, and knows no leader yet"),

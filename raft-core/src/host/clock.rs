@@ -1,0 +1,50 @@
+//! The host's clock: microseconds since the node started.
+
+use std::time::{Duration, Instant as StdInstant};
+
+use crate::time::Instant;
+
+/// A monotonic clock whose origin is the moment it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: StdInstant,
+}
+
+impl Clock {
+    /// A clock that shows zero now.
+    pub fn new() -> Self {
+        Self { origin: StdInstant::now() }
+    }
+
+    /// What time it is, rounded down.
+    pub fn now(&self) -> Instant {
+        let micros = self.origin.elapsed().as_micros();
+        Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    /// The moment as the system's clock tells it: from then on, [`Clock::now`] shows at least `moment`. `None` for moments
+    /// beyond what the system's clock can say, which never come.
+    pub fn system_time(&self, moment: Instant) -> Option<StdInstant> {
+        self.origin.checked_add(Duration::from_micros(moment.as_micros()))
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_has_come_once_the_system_says_so() {
+        let clock = Clock::new();
+        let deadline = clock.now() + Duration::from_micros(300);
+        let system = clock.system_time(deadline).unwrap();
+        while StdInstant::now() < system {}
+        assert!(clock.now() >= deadline);
+    }
+}

@@ -1,0 +1,39 @@
+//! What a node is told before it starts.
+
+use super::identity::ClusterId;
+use crate::config::Config;
+
+/// Everything that can be chosen about a node besides its state machine, journal and transport.
+///
+/// # Example
+///
+/// ```
+/// use raft_core::host::{ClusterId, NodeConfig};
+/// use raft_core::{Config, NodeId};
+///
+/// let raft = Config::new(NodeId::new(1), [1, 2, 3].map(NodeId::new));
+/// let config = NodeConfig { inbox_max: 1024, ..NodeConfig::new(ClusterId::new(7), raft) };
+/// # assert_eq!(config.inbox_max, 1024);
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeConfig {
+    /// The cluster, so that a message or a journal of another one is never taken for its own.
+    pub cluster: ClusterId,
+    /// What Raft is told.
+    pub raft: Config,
+    /// The most requests that wait for the node to look at them, beyond which they are refused as busy; and the most messages,
+    /// beyond which they are dropped.
+    pub inbox_max: usize,
+    /// The same in bytes. A request or a message larger than this passes when nothing else waits.
+    pub inbox_bytes_max: usize,
+    /// Makes the node draw the same election timeouts each time it starts; for tests. Nodes with one seed still draw
+    /// different ones. `None` takes a seed from the operating system.
+    pub seed: Option<u64>,
+}
+
+impl NodeConfig {
+    /// The defaults.
+    pub fn new(cluster: ClusterId, raft: Config) -> Self {
+        Self { cluster, raft, inbox_max: 16_384, inbox_bytes_max: 64 << 20, seed: None }
+    }
+}

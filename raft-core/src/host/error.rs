@@ -1,0 +1,268 @@
+//! Errors of a running node: one enum per verb, each saying what to do next, and why a node stopped.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::journal::JournalError;
+use crate::error::{self, ConfigError, Refused};
+use crate::types::{Index, NodeId};
+
+/// Why a node did not start. Nothing of it is left running.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration, or what the journal holds, is one with which no node can run.
+    Config(ConfigError),
+    /// The journal could not be read.
+    Journal(JournalError),
+    /// The transport could not begin to receive.
+    Transport(io::Error),
+    /// The operating system gave no thread, no timer or no random seed.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "the node cannot run like this: {error}"),
+            Self::Journal(error) => error.fmt(f),
+            Self::Transport(error) => write!(f, "the transport cannot receive: {error}"),
+            Self::System(error) => write!(f, "the operating system refused: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Why a node stopped.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// It was asked to, or its last handle was dropped.
+    Shutdown,
+    /// A write to the journal failed. What it was to hold was never acknowledged; free the disk or replace it, then start again.
+    JournalFailed(JournalError),
+    /// The journal panicked.
+    JournalPanicked {
+        /// What the panic said.
+        message: Arc<str>,
+    },
+    /// The state machine panicked. It will again after a restart, for it gets the same command: correct it first.
+    StateMachinePanicked {
+        /// The command that it was given.
+        index: Index,
+        /// What the panic said.
+        message: Arc<str>,
+    },
+    /// The runtime that drove the node ended, or its task panicked.
+    Abandoned,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shutdown => f.write_str("it was shut down"),
+            Self::JournalFailed(error) => write!(f, "its journal failed: {error}"),
+            Self::JournalPanicked { message } => write!(f, "its journal panicked: {message}"),
+            Self::StateMachinePanicked { index, message } => {
+                write!(f, "its state machine panicked at the command with index {index}: {message}")
+            }
+            Self::Abandoned => f.write_str("the runtime that drove it ended"),
+        }
+    }
+}
+
+/// The node has stopped: start it again, or ask another one.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// Why.
+    pub reason: StopReason,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the node has stopped: {}", self.reason)
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// Why a proposal was not answered. Where the command comes back, it was certainly not appended anywhere.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// Only the leader accepts commands: send it there.
+    NotLeader {
+        /// The leader of the current term, if this node knows it.
+        leader: Option<NodeId>,
+        /// The command.
+        command: Bytes,
+    },
+    /// The command is longer than [`Config::command_bytes_max`](crate::Config::command_bytes_max): split it.
+    TooLarge {
+        /// Its length in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        bytes_max: usize,
+        /// The command.
+        command: Bytes,
+    },
+    /// The log has reached [`Config::log_bytes_max`](crate::Config::log_bytes_max): try again once it has been compacted.
+    LogFull {
+        /// The limit in bytes.
+        bytes_max: usize,
+        /// The command.
+        command: Bytes,
+    },
+    /// More requests wait than [`NodeConfig`](super::NodeConfig) allows: try again a little later.
+    Busy {
+        /// The command.
+        command: Bytes,
+    },
+    /// The node lost its leadership before it knew the command committed.
+    LeadershipLost {
+        /// Whether the command may yet be committed by another leader. If so, propose it again only if it does no harm twice.
+        may_commit: bool,
+    },
+    /// The node has stopped: start it again, or ask another one.
+    Stopped {
+        /// Why.
+        reason: StopReason,
+        /// The command, if it was certainly not appended. Without it, the command may yet be committed.
+        command: Option<Bytes>,
+    },
+}
+
+impl ProposeError {
+    /// Whether the command may have been committed, or may yet be. If not, it is safe to propose it again.
+    pub fn may_commit(&self) -> bool {
+        match self {
+            Self::NotLeader { .. }
+            | Self::TooLarge { .. }
+            | Self::LogFull { .. }
+            | Self::Busy { .. } => false,
+            Self::LeadershipLost { may_commit } => *may_commit,
+            Self::Stopped { command, .. } => command.is_none(),
+        }
+    }
+
+    /// The command, if it comes back.
+    pub fn into_command(self) -> Option<Bytes> {
+        match self {
+            Self::NotLeader { command, .. }
+            | Self::TooLarge { command, .. }
+            | Self::LogFull { command, .. }
+            | Self::Busy { command } => Some(command),
+            Self::LeadershipLost { .. } => None,
+            Self::Stopped { command, .. } => command,
+        }
+    }
+}
+
+impl fmt::Display for ProposeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader, .. } => error::not_leader(f, *leader),
+            Self::TooLarge { bytes, bytes_max, .. } => {
+                write!(f, "the command has {bytes} bytes, more than the {bytes_max} allowed")
+            }
+            Self::LogFull { bytes_max, .. } => {
+                write!(f, "the log has reached its limit of {bytes_max} bytes")
+            }
+            Self::Busy { .. } => f.write_str("too many requests wait already"),
+            Self::LeadershipLost { may_commit: true } => {
+                f.write_str("leadership was lost; the command may yet be committed")
+            }
+            Self::LeadershipLost { may_commit: false } => {
+                f.write_str("leadership was lost; the command was not committed")
+            }
+            Self::Stopped { reason, command: Some(_) } => {
+                write!(f, "the node has stopped: {reason}; the command was not appended")
+            }
+            Self::Stopped { reason, command: None } => {
+                write!(f, "the node has stopped: {reason}; the command may yet be committed")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ProposeError {}
+
+impl From<error::ProposeError<Bytes>> for ProposeError {
+    fn from(error: error::ProposeError<Bytes>) -> Self {
+        match error {
+            error::ProposeError::NotLeader { leader, command } => {
+                Self::NotLeader { leader, command }
+            }
+            error::ProposeError::TooLarge { bytes, bytes_max, command } => {
+                Self::TooLarge { bytes, bytes_max, command }
+            }
+            error::ProposeError::LogFull { bytes_max, command } => {
+                Self::LogFull { bytes_max, command }
+            }
+        }
+    }
+}
+
+impl From<Stopped> for ProposeError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped { reason: stopped.reason, command: None }
+    }
+}
+
+/// Why a read was not answered. A read changes nothing, so it may always be asked again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Only the leader answers: ask it.
+    NotLeader {
+        /// The leader of the current term, if this node knows it.
+        leader: Option<NodeId>,
+    },
+    /// Too many requests wait already: try again a little later.
+    Busy,
+    /// The node lost its leadership before it could be sure of its answer: ask the new leader.
+    LeadershipLost,
+    /// The closure that reads panicked.
+    Panicked {
+        /// What the panic said.
+        message: Arc<str>,
+    },
+    /// The node has stopped: start it again, or ask another one.
+    Stopped {
+        /// Why.
+        reason: StopReason,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader } => error::not_leader(f, *leader),
+            Self::Busy => f.write_str("too many requests wait already"),
+            Self::LeadershipLost => f.write_str("leadership was lost; ask the new leader"),
+            Self::Panicked { message } => write!(f, "the read panicked: {message}"),
+            Self::Stopped { reason } => write!(f, "the node has stopped: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl From<Refused> for ReadError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotLeader { leader } => Self::NotLeader { leader },
+            Refused::TooManyReads { .. } => Self::Busy,
+        }
+    }
+}
+
+impl From<Stopped> for ReadError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped { reason: stopped.reason }
+    }
+}

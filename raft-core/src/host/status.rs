@@ -1,0 +1,19 @@
+//! What a node knows about itself.
+
+use crate::status::Status;
+
+/// A node's state at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// What Raft knows.
+    pub raft: Status,
+    /// Proposals that wait to be committed.
+    pub proposals_waiting: usize,
+    /// Reads that wait to be confirmed.
+    pub reads_waiting: usize,
+    /// Messages dropped because the inbox was full.
+    pub messages_dropped: u64,
+    /// Requests refused because the inbox was full.
+    pub requests_refused: u64,
+}
