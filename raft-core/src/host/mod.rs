@@ -2,22 +2,29 @@
 
 mod clock;
 mod config;
+mod driver;
 mod error;
 pub mod frame;
+mod handle;
 mod identity;
 mod inbox;
 pub mod journal;
+mod journal_worker;
 mod leadership;
 mod life;
+mod panics;
 mod pending;
 mod state_machine;
+mod state_machine_worker;
 mod status;
 mod transport;
 mod waiters;
 
 pub use clock::Clock;
 pub use config::NodeConfig;
+pub use driver::{Driver, Next};
 pub use error::{ProposeError, ReadError, StartError, StopReason, Stopped};
+pub use handle::Handle;
 pub use identity::{ClusterId, Identity, Incarnation};
 pub use journal::{Journal, JournalError, MemoryJournal};
 pub use leadership::{Lead, Leadership, LeadershipWatch};

@@ -1,0 +1,282 @@
+//! The loop's body: everything a node does between two waits, the same under every runtime.
+
+use std::boxed::Box;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::time::Instant as StdInstant;
+
+use bytes::Bytes;
+use rand_pcg::Pcg32;
+
+use super::clock::Clock;
+use super::config::NodeConfig;
+use super::error::{ProposeError, StartError, StopReason, Stopped};
+use super::handle::Handle;
+use super::identity::Identity;
+use super::inbox::{Arrived, Inbox, Limits, Read, Reply, Request};
+use super::journal::Journal;
+use super::journal_worker::{JournalWorker, Rest};
+use super::leadership::{Board, Leadership};
+use super::life::Life;
+use super::state_machine::StateMachine;
+use super::state_machine_worker::StateMachineWorker;
+use super::status::NodeStatus;
+use super::transport::{MessageInbox, Running, Transport};
+use super::waiters::{Waiters, answer};
+use crate::output::Output;
+use crate::raft::Raft;
+use crate::types::{LogId, NodeId};
+
+/// A node without its loop: an adapter calls [`turn`](Driver::turn), waits as it says, and calls it again.
+///
+/// Dropping it stops the node, without blocking; [`Handle::stopped`] says when nothing of it is left.
+pub struct Driver<S: StateMachine> {
+    raft: Raft<Bytes, Pcg32>,
+    clock: Clock,
+    inbox: Arc<Inbox<S>>,
+    /// What this turn works on; kept for its buffers.
+    arrived: Arrived<S>,
+    waiters: Waiters<S>,
+    transport: Box<dyn Transport>,
+    journal: JournalWorker,
+    state_machine: StateMachineWorker<S>,
+    board: Arc<Board>,
+    life: Arc<Life>,
+}
+
+/// What to do after a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Inputs are left: let others run, then turn again.
+    Again,
+    /// Turn again when woken, or at this moment at the latest; never sooner without being woken, and as little later as the
+    /// runtime can. `None` is never.
+    Wait(Option<StdInstant>),
+    /// The node has stopped: drop the driver.
+    Stop,
+}
+
+impl<S: StateMachine> Driver<S> {
+    /// Starts a node: recovers the journal, starts the workers' threads and the transport. Blocks while it reads the journal.
+    ///
+    /// `wake` must make the adapter's loop turn; it is called from any thread, also while the loop turns, and must not block.
+    ///
+    /// # Errors
+    ///
+    /// As [`StartError`] says; nothing is left running then.
+    pub fn start(
+        config: NodeConfig,
+        state_machine: S,
+        mut journal: Box<dyn Journal>,
+        transport: Box<dyn Transport>,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(Handle<S>, Self), StartError> {
+        let NodeConfig { cluster, raft: config, inbox_max, inbox_bytes_max, seed } = config;
+        config.validate().map_err(StartError::Config)?;
+        let (node, applies_max) = (config.id, config.inflight_applies_max);
+        let restored = journal.recover().map_err(StartError::Journal)?;
+        let identity = Identity { cluster, node, incarnation: journal.incarnation() };
+        let seed = seed.map_or_else(getrandom::u64, Ok);
+        let seed = seed.map_err(|error| StartError::System(io::Error::other(error)))?;
+        // Each node draws from a stream of its own, so that equal seeds do not make elections tie.
+        let raft = Raft::new(config, restored, Pcg32::new(seed, node.get()));
+        let raft = raft.map_err(StartError::Config)?;
+
+        let limits = Limits { inputs_max: inbox_max, bytes_max: inbox_bytes_max };
+        let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));
+        let life = Arc::new(Life::default());
+        let board = Arc::new(Board::new(Arc::clone(&life)));
+        let state_machine = StateMachineWorker::start(
+            state_machine,
+            applies_max,
+            Arc::clone(&inbox),
+            Arc::clone(&life),
+        );
+        let state_machine = state_machine.map_err(StartError::System)?;
+        let journal = JournalWorker::start(journal, Arc::clone(&inbox), Arc::clone(&life));
+        let mut driver = Self {
+            raft,
+            clock: Clock::new(),
+            inbox: Arc::clone(&inbox),
+            arrived: Arrived::new(),
+            waiters: Waiters::new(),
+            transport,
+            journal: journal.map_err(StartError::System)?,
+            state_machine,
+            board: Arc::clone(&board),
+            life: Arc::clone(&life),
+        };
+        driver.board.post(driver.leadership());
+        let messages = MessageInbox::new(move |message| inbox.deliver(message));
+        if let Err(error) = driver.transport.start(identity, messages) {
+            drop(driver);
+            // Never an error; and the reason is the one above.
+            let _ = life.wait_over().wait();
+            return Err(StartError::Transport(error));
+        }
+        let handle = Handle::new(Arc::clone(&driver.inbox), board, life);
+        Ok((handle, driver))
+    }
+
+    /// Takes what has come, tells Raft the time, and does what it asks. Never blocks.
+    pub fn turn(&mut self) -> Next {
+        let more = self.inbox.take(&mut self.arrived);
+        if let Some(reason) = self.arrived.stop.take() {
+            self.life.end(reason);
+            return Next::Stop;
+        }
+        self.take_reports();
+        self.take_messages();
+        self.take_requests();
+        self.raft.tick(self.clock.now());
+        self.do_outputs();
+        if more {
+            return Next::Again;
+        }
+        let deadline = self.raft.next_deadline();
+        Next::Wait(deadline.and_then(|moment| self.clock.system_time(moment)))
+    }
+
+    fn take_reports(&mut self) {
+        if let Some(id) = self.arrived.persisted.take() {
+            self.raft.persisted(id);
+        }
+        if let Some(index) = self.arrived.applied.take() {
+            self.raft.applied(index);
+        }
+    }
+
+    fn take_messages(&mut self) {
+        for message in self.arrived.messages.drain(..) {
+            self.raft.step(message);
+        }
+    }
+
+    fn take_requests(&mut self) {
+        let mut requests = mem::take(&mut self.arrived.requests);
+        for request in requests.drain(..) {
+            match request {
+                Request::Propose { command, reply } => self.propose(command, reply),
+                Request::Read(read) => self.read(read),
+                Request::Status(reply) => answer(reply, Ok(self.status())),
+            }
+        }
+        self.arrived.requests = requests;
+    }
+
+    fn propose(&mut self, command: Bytes, reply: Reply<S>) {
+        match self.raft.propose(command) {
+            Ok((term, index)) => self.waiters.proposed(LogId::new(term, index), reply),
+            Err(error) => answer(reply, Err(error.into())),
+        }
+    }
+
+    fn read(&mut self, read: Read<S>) {
+        match self.raft.read() {
+            Ok(id) => self.waiters.reading(id, read),
+            Err(refused) => read(Err(refused.into())),
+        }
+    }
+
+    fn do_outputs(&mut self) {
+        let mut sent = false;
+        while let Some(output) = self.raft.poll_outbox() {
+            match output {
+                Output::Persist(write) => self.journal.write(write),
+                Output::Send(message) => {
+                    self.transport.send(message);
+                    sent = true;
+                }
+                Output::Apply(entries) => {
+                    let replies = self.waiters.committed(&entries);
+                    self.state_machine.apply(entries, replies);
+                }
+                Output::ReadReady { id, index: _ } => {
+                    // What the read must see was handed to the state machine before.
+                    if let Some(read) = self.waiters.read_ready(id) {
+                        self.state_machine.read(read);
+                    }
+                }
+                Output::ReadLost { id } => self.waiters.read_lost(id),
+                Output::RoleChanged { role, term, leader } => {
+                    let node = self.raft.id();
+                    let leads = leader.map(NodeId::get);
+                    tracing::info!(%node, ?role, %term, leader = leads, "role or leader changed");
+                    self.waiters.role_changed(role, term);
+                    self.board.post(Leadership { role, term, leader });
+                }
+            }
+        }
+        if sent {
+            self.transport.flush();
+        }
+    }
+
+    fn leadership(&self) -> Leadership {
+        let Self { raft, .. } = self;
+        Leadership { role: raft.role(), term: raft.term(), leader: raft.leader() }
+    }
+
+    fn status(&self) -> NodeStatus {
+        let (proposals_waiting, reads_waiting) = self.waiters.len();
+        NodeStatus {
+            raft: self.raft.status(),
+            proposals_waiting,
+            reads_waiting,
+            messages_dropped: self.inbox.messages_dropped(),
+            requests_refused: self.inbox.requests_refused(),
+        }
+    }
+}
+
+impl<S: StateMachine> Drop for Driver<S> {
+    /// Ends the node's life: everyone who waits is told why, the workers finish what must be finished.
+    fn drop(&mut self) {
+        self.life.end(StopReason::Abandoned);
+        let stopped = self.life.stopped();
+        let node = self.raft.id();
+        match &stopped.reason {
+            StopReason::Shutdown => tracing::info!(%node, "the node stops: it was asked to"),
+            reason @ (StopReason::JournalFailed(_)
+            | StopReason::JournalPanicked { .. }
+            | StopReason::StateMachinePanicked { .. }
+            | StopReason::Abandoned) => tracing::error!(%node, %reason, "the node stops"),
+        }
+        self.board.close();
+        let (running, transport) = Running::new();
+        self.transport.stop(running);
+        // Only now is it dropped, so that it may be asked to stop first.
+        self.transport = Box::new(Nowhere);
+        let left = self.inbox.close().requests;
+        for request in mem::take(&mut self.arrived.requests).into_iter().chain(left) {
+            refuse(request, &stopped);
+        }
+        self.waiters.stop(&stopped);
+        let state_machine = self.state_machine.finish();
+        self.journal.finish(Rest { state_machine, transport });
+    }
+}
+
+/// The transport of a node that has stopped.
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn start(&mut self, _identity: Identity, _inbox: MessageInbox) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, _message: crate::message::Message<Bytes>) {}
+}
+
+/// Answers a request that the node did not come to; a command was not appended.
+fn refuse<S: StateMachine>(request: Request<S>, stopped: &Stopped) {
+    match request {
+        Request::Propose { command, reply } => {
+            let reason = stopped.reason.clone();
+            answer(reply, Err(ProposeError::Stopped { reason, command: Some(command) }));
+        }
+        Request::Read(read) => read(Err(stopped.clone().into())),
+        Request::Status(reply) => answer(reply, Err(stopped.clone().into())),
+    }
+}

@@ -1,0 +1,150 @@
+//! What an application holds of a node: its requests, the same for every adapter.
+
+use std::boxed::Box;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::{ProposeError, ReadError, StopReason, Stopped};
+use super::inbox::{Inbox, Refusal, Request};
+use super::leadership::{Board, Lead, LeadershipWatch};
+use super::life::Life;
+use super::panics;
+use super::pending::Pending;
+use super::state_machine::StateMachine;
+use super::status::NodeStatus;
+use super::waiters::answer;
+
+/// A node's handle: cheap to clone. When the last one is dropped, the node shuts down.
+///
+/// No method blocks: each queues a request and returns its [`Pending`] answer.
+pub struct Handle<S: StateMachine> {
+    shared: Arc<Shared<S>>,
+}
+
+struct Shared<S: StateMachine> {
+    inbox: Arc<Inbox<S>>,
+    board: Arc<Board>,
+    life: Arc<Life>,
+}
+
+impl<S: StateMachine> Handle<S> {
+    pub(super) fn new(inbox: Arc<Inbox<S>>, board: Arc<Board>, life: Arc<Life>) -> Self {
+        Self { shared: Arc::new(Shared { inbox, board, life }) }
+    }
+
+    /// Asks for a command to be replicated; the answer is the state machine's, once the command is committed and applied here.
+    ///
+    /// # Errors
+    ///
+    /// At once [`ProposeError::Busy`] or [`ProposeError::Stopped`], with the command; the others come as the answer.
+    pub fn propose(&self, command: Bytes) -> Result<Pending<S::Reply, ProposeError>, ProposeError> {
+        let (reply, receiver) = oneshot::channel();
+        match self.shared.inbox.propose(command, reply) {
+            Ok(()) => Ok(self.pending(receiver)),
+            Err((Refusal::Full, command)) => Err(ProposeError::Busy { command }),
+            Err((Refusal::Closed, command)) => {
+                let reason = self.shared.life.stopped().reason;
+                Err(ProposeError::Stopped { reason, command: Some(command) })
+            }
+        }
+    }
+
+    /// Asks for a linearizable read (§8): `read` sees a state that holds every command that was answered before the call, on any
+    /// node. It runs on the state machine's thread, so it should be quick.
+    ///
+    /// # Errors
+    ///
+    /// At once [`ReadError::Busy`] or [`ReadError::Stopped`]; the others come as the answer.
+    pub fn read<T, F>(&self, read: F) -> Result<Pending<T, ReadError>, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&S) -> T + Send + 'static,
+    {
+        let (reply, receiver) = oneshot::channel();
+        let read = Box::new(move |state: Result<&S, ReadError>| {
+            answer(reply, state.and_then(|state_machine| read_caught(read, state_machine)));
+        });
+        self.ask(Request::Read(read))?;
+        Ok(self.pending(receiver))
+    }
+
+    /// Asks the node what it knows about itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Busy`] or [`ReadError::Stopped`].
+    pub fn status(&self) -> Result<Pending<NodeStatus, ReadError>, ReadError> {
+        let (reply, receiver) = oneshot::channel();
+        self.ask(Request::Status(reply))?;
+        Ok(self.pending(receiver))
+    }
+
+    /// Watches who leads.
+    pub fn leadership(&self) -> LeadershipWatch {
+        LeadershipWatch::new(Arc::clone(&self.shared.board))
+    }
+
+    /// Waits until this node leads.
+    pub fn lead(&self) -> Pending<Lead, Stopped> {
+        self.shared.board.wait_to_lead()
+    }
+
+    /// Stops the node. The answer comes when nothing of it is left: all requests are answered, the journal is synced and closed,
+    /// the threads have ended, the transport's addresses are free. To wait for a node that stops by itself, see
+    /// [`Handle::stopped`].
+    pub fn shutdown(&self) -> Pending<StopReason, Stopped> {
+        self.shared.inbox.stop(StopReason::Shutdown);
+        self.stopped()
+    }
+
+    /// Resolves when nothing is left of the node, with why it stopped. Never an error.
+    pub fn stopped(&self) -> Pending<StopReason, Stopped> {
+        self.shared.life.wait_over()
+    }
+
+    /// Why the node has stopped, if it has.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.shared.life.reason()
+    }
+
+    fn ask(&self, request: Request<S>) -> Result<(), ReadError> {
+        self.shared.inbox.ask(request).map_err(|refusal| match refusal {
+            Refusal::Full => ReadError::Busy,
+            Refusal::Closed => self.shared.life.stopped().into(),
+        })
+    }
+
+    fn pending<T, E: From<Stopped>>(
+        &self,
+        receiver: oneshot::Receiver<Result<T, E>>,
+    ) -> Pending<T, E> {
+        Pending::new(receiver, Arc::clone(&self.shared.life))
+    }
+}
+
+impl<S: StateMachine> Clone for Handle<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: StateMachine> fmt::Debug for Handle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("leadership", &self.shared.board).finish_non_exhaustive()
+    }
+}
+
+impl<S: StateMachine> Drop for Shared<S> {
+    fn drop(&mut self) {
+        self.inbox.stop(StopReason::Shutdown);
+    }
+}
+
+/// Runs an application's read; its panic is its own affair.
+fn read_caught<S, T>(read: impl FnOnce(&S) -> T, state_machine: &S) -> Result<T, ReadError> {
+    catch_unwind(AssertUnwindSafe(|| read(state_machine)))
+        .map_err(|panic| ReadError::Panicked { message: panics::message(&*panic) })
+}
