@@ -1,0 +1,291 @@
+//! A network inside one process, with faults: what an adapter's `channel::Network` is made of.
+//!
+//! What arrives at once goes from the sender's loop straight into the receiver's inbox. What is late waits here, until the adapter's
+//! task, which sleeps as [`Hub::turn`] says, comes for it.
+
+use std::boxed::Box;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::driver::Next;
+use super::faults::{Fate, Faults, Traffic, Weather};
+use super::identity::Identity;
+use super::transport::{MessageInbox, Transport};
+use crate::codec;
+use crate::message::Message;
+use crate::types::NodeId;
+
+/// The most messages that may be late at once; more are dropped.
+const LATE_MAX: usize = 1 << 16;
+
+/// An in-process network. A clone is the same network.
+#[derive(Clone)]
+pub struct Hub {
+    owner: Arc<Owner>,
+}
+
+/// A node's end of a [`Hub`].
+pub struct Endpoint {
+    node: NodeId,
+    hub: Hub,
+    /// Tells this endpoint's registration from that of one that took its place.
+    registered: Option<u64>,
+    /// Where messages are encoded to be counted.
+    encoded: Vec<u8>,
+}
+
+/// Delivers what is late. For the adapter's task.
+pub struct LateDelivery {
+    shared: Arc<Shared>,
+}
+
+/// Closes the network when the last clone goes.
+struct Owner {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+struct State {
+    weather: Weather,
+    endpoints: BTreeMap<NodeId, Registered>,
+    registrations: u64,
+    late: BinaryHeap<Late>,
+    /// Numbers late messages, so that those of one moment keep their order.
+    lates: u64,
+    closed: bool,
+}
+
+struct Registered {
+    number: u64,
+    inbox: MessageInbox,
+}
+
+struct Late {
+    at: Instant,
+    number: u64,
+    message: Message<Bytes>,
+}
+
+impl Hub {
+    /// A perfect network without nodes, and the part that delivers what is late. `wake` must make the adapter's task call
+    /// [`LateDelivery::turn`]; it is called from any thread and must not block.
+    pub fn new(seed: u64, wake: impl Fn() + Send + Sync + 'static) -> (Self, LateDelivery) {
+        let state = State {
+            weather: Weather::new(seed),
+            endpoints: BTreeMap::new(),
+            registrations: 0,
+            late: BinaryHeap::new(),
+            lates: 0,
+            closed: false,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Box::new(wake) });
+        let late = LateDelivery { shared: Arc::clone(&shared) };
+        (Self { owner: Arc::new(Owner { shared }) }, late)
+    }
+
+    /// The transport of this node. A node that starts again takes the place of its earlier life.
+    pub fn endpoint(&self, node: NodeId) -> Endpoint {
+        Endpoint { node, hub: self.clone(), registered: None, encoded: Vec::new() }
+    }
+
+    /// Changes how bad the network is, for messages sent from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.lock().weather.set_faults(faults);
+    }
+
+    /// Lets nothing pass from one node to the other any more, in this direction; what is on its way is lost.
+    pub fn cut(&self, from: NodeId, to: NodeId) {
+        self.lock().weather.cut(from, to);
+    }
+
+    /// Undoes [`Hub::cut`].
+    pub fn mend(&self, from: NodeId, to: NodeId) {
+        self.lock().weather.mend(from, to);
+    }
+
+    /// Lets nothing pass to or from this node any more.
+    pub fn isolate(&self, node: NodeId) {
+        self.lock().weather.isolate(node);
+    }
+
+    /// Undoes [`Hub::isolate`].
+    pub fn rejoin(&self, node: NodeId) {
+        self.lock().weather.rejoin(node);
+    }
+
+    /// Undoes every cut and every isolation; [`Faults`] stay.
+    pub fn heal(&self) {
+        self.lock().weather.heal();
+    }
+
+    /// What the network has carried so far.
+    pub fn traffic(&self) -> Traffic {
+        self.lock().weather.traffic()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.owner.shared.lock()
+    }
+}
+
+impl LateDelivery {
+    /// Delivers what is due, and says when to come again.
+    pub fn turn(&self) -> Next {
+        loop {
+            let mut state = self.shared.lock();
+            if state.closed {
+                return Next::Stop;
+            }
+            let due = state.late.peek().map(|late| late.at);
+            if due.is_none_or(|at| at > Instant::now()) {
+                return Next::Wait(due);
+            }
+            let Some(Late { message, .. }) = state.late.pop() else { return Next::Wait(None) };
+            state.deliver(message);
+        }
+    }
+}
+
+impl Transport for Endpoint {
+    fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
+        let (own, node) = (self.node, identity.node);
+        if own != node {
+            let error = std::format!("the endpoint of node {own} was given to node {node}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
+        let mut state = self.hub.lock();
+        state.registrations += 1;
+        let number = state.registrations;
+        state.endpoints.insert(node, Registered { number, inbox });
+        self.registered = Some(number);
+        Ok(())
+    }
+
+    fn send(&mut self, message: Message<Bytes>) {
+        self.encoded.clear();
+        codec::encode_message(&message, &mut self.encoded);
+        let bytes = self.encoded.len() as u64;
+        let shared = &self.hub.owner.shared;
+        let mut state = shared.lock();
+        let fate = state.weather.decide(message.from, message.to, bytes, Instant::now());
+        match fate {
+            Fate::Lost => {}
+            Fate::Now => {
+                let inbox = state.inbox_of(message.to);
+                // The receiver's lock is not taken under this one, or all nodes would wait for each other.
+                drop(state);
+                if let Some(inbox) = inbox {
+                    inbox.deliver(message);
+                }
+            }
+            Fate::Later(first, second) => {
+                if let Some(second) = second {
+                    state.delay(second, message.clone());
+                }
+                state.delay(first, message);
+                drop(state);
+                (shared.wake)();
+            }
+        }
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        let mut state = self.hub.lock();
+        let current = state.endpoints.get(&self.node).map(|registered| registered.number);
+        if current.is_some() && current == self.registered {
+            state.endpoints.remove(&self.node);
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        (self.shared.wake)();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Where a message for this node goes. Nobody there: it is lost.
+    fn inbox_of(&mut self, node: NodeId) -> Option<MessageInbox> {
+        let inbox = self.endpoints.get(&node).map(|registered| registered.inbox.clone());
+        if inbox.is_none() {
+            self.weather.lost();
+        }
+        inbox
+    }
+
+    fn delay(&mut self, at: Instant, message: Message<Bytes>) {
+        if self.late.len() == LATE_MAX {
+            return self.weather.lost();
+        }
+        self.lates += 1;
+        self.late.push(Late { at, number: self.lates, message });
+    }
+
+    fn deliver(&mut self, message: Message<Bytes>) {
+        if !self.weather.is_open(message.from, message.to) {
+            return self.weather.lost();
+        }
+        if let Some(inbox) = self.inbox_of(message.to) {
+            inbox.deliver(message);
+        }
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("weather", &self.lock().weather).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LateDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LateDelivery")
+    }
+}
+
+/// The earliest is the greatest, for the heap gives out the greatest first.
+impl Ord for Late {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+impl PartialOrd for Late {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Late {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Late {}
