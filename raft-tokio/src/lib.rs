@@ -1,1 +1,66 @@
-//! Raft on tokio.
+//! Raft on tokio: a replicated state machine in a few lines.
+//!
+//! # Example
+//!
+//! A cluster of three nodes in one process, each with a counter that all agree upon:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use raft_tokio::{
+//!     ClusterId, Config, Index, MemoryJournal, Node, NodeConfig, NodeId, StateMachine, channel,
+//! };
+//!
+//! struct Counter(u64);
+//!
+//! impl StateMachine for Counter {
+//!     type Reply = u64;
+//!
+//!     fn apply(&mut self, _index: Index, _command: Bytes) -> u64 {
+//!         self.0 += 1;
+//!         self.0
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let network = channel::Network::new(7);
+//! let mut nodes = Vec::new();
+//! for id in [1, 2, 3].map(NodeId::new) {
+//!     let raft = Config::new(id, [1, 2, 3].map(NodeId::new));
+//!     let config = NodeConfig::new(ClusterId::new(1), raft);
+//!     let transport = network.endpoint(id);
+//!     nodes.push(Node::start(config, Counter(0), MemoryJournal::new(), transport).await?);
+//! }
+//!
+//! // Whichever node wins the election takes the commands.
+//! let leader = tokio::select! {
+//!     lead = nodes[0].lead() => { lead?; &nodes[0] }
+//!     lead = nodes[1].lead() => { lead?; &nodes[1] }
+//!     lead = nodes[2].lead() => { lead?; &nodes[2] }
+//! };
+//! assert_eq!(leader.propose("one").await?, 1);
+//! assert_eq!(leader.propose("two").await?, 2);
+//! assert_eq!(leader.read(|counter| counter.0).await?, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it needs of the runtime
+//!
+//! A runtime with time and I/O enabled (`enable_all`), of either flavour. Each node runs as one task and has two threads of its
+//! own, one for its journal and one for its state machine, so neither a slow disk nor a slow command delays a heartbeat. On Linux
+//! it sleeps by a timer of the operating system (timerfd): tokio's own is late by about a millisecond, which would be most of
+//! an election. A paused tokio clock therefore does not stop its timeouts.
+#![forbid(unsafe_code)]
+
+pub mod channel;
+mod node;
+mod timer;
+
+pub use node::Node;
+pub use raft_core::host::{
+    ClusterId, Faults, Journal, JournalError, Lead, Leadership, LeadershipWatch, MemoryJournal,
+    NodeConfig, NodeStatus, ProposeError, ReadError, StartError, StateMachine, StopReason, Stopped,
+    Traffic, Transport,
+};
+pub use raft_core::{Config, Index, NodeId, Role, Term};

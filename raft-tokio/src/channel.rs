@@ -1,0 +1,73 @@
+//! A network inside one process, with faults, for tests of one's own cluster.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use raft_core::NodeId;
+use raft_core::host::{Endpoint, Hub, LateDelivery, Next};
+use tokio::sync::Notify;
+
+use crate::timer::{Timer, wait};
+
+/// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are those of [`Hub`].
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use raft_tokio::{Faults, NodeId, channel};
+///
+/// # #[tokio::main]
+/// # async fn main() {
+/// let network = channel::Network::new(42);
+/// let transport = network.endpoint(NodeId::new(1));
+/// network.set_faults(Faults { drop: 0.01, delay_max: Duration::from_millis(2), ..Faults::default() });
+/// network.isolate(NodeId::new(1));
+/// network.heal();
+/// assert_eq!(network.traffic().sent, 0);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Network {
+    hub: Hub,
+}
+
+impl Network {
+    /// A perfect network without nodes; `seed` decides what its faults will hit.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O and time enabled, on which it delivers what is late.
+    pub fn new(seed: u64) -> Self {
+        let woken = Arc::new(Notify::new());
+        let waker = Arc::clone(&woken);
+        let (hub, late) = Hub::new(seed, move || waker.notify_one());
+        tokio::spawn(deliver(late, woken));
+        Self { hub }
+    }
+
+    /// The transport of this node. A node that starts again gets a new one, which takes the place of the old.
+    pub fn endpoint(&self, node: NodeId) -> Endpoint {
+        self.hub.endpoint(node)
+    }
+}
+
+impl Deref for Network {
+    type Target = Hub;
+
+    fn deref(&self) -> &Hub {
+        &self.hub
+    }
+}
+
+async fn deliver(late: LateDelivery, woken: Arc<Notify>) {
+    // Without a timer nothing can be late, so what is late is lost.
+    let Ok(mut timer) = Timer::new() else { return };
+    loop {
+        match late.turn() {
+            Next::Again => tokio::task::yield_now().await,
+            Next::Wait(deadline) => wait(&woken, &mut timer, deadline).await,
+            Next::Stop => return,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Sleeping until a moment, as precisely as the operating system can.
+//!
+//! `tokio::time` rounds up to whole milliseconds and is late by about one; an election on a fast network takes less. On Linux a timerfd
+//! in tokio's own event loop is late by some tens of microseconds.
+
+#[cfg(target_os = "linux")]
+pub(crate) use timerfd::Timer;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use wheel::Timer;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+/// Waits until `woken` is notified or the deadline has come; `None` never comes. Lets other tasks run at least once.
+pub(crate) async fn wait(woken: &Notify, timer: &mut Timer, deadline: Option<Instant>) {
+    let mut notified = pin!(woken.notified());
+    let mut waited = false;
+    poll_fn(|cx| {
+        if notified.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if deadline.is_some_and(|deadline| timer.poll_until(cx, deadline).is_ready()) {
+            return Poll::Ready(());
+        }
+        waited = true;
+        Poll::Pending
+    })
+    .await;
+    if !waited {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod timerfd {
+    use std::io;
+    use std::task::{Context, Poll, ready};
+    use std::time::Instant;
+
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    };
+    use tokio::net::unix::pipe::Receiver;
+
+    /// One timer, for one task.
+    pub(crate) struct Timer {
+        /// Tokio's type for a special file that is read, such as a pipe; unlike `AsyncFd`, it can be had without unsafe code.
+        file: Receiver,
+        /// When it fires, if it was told to. It may be sooner than needed, for a deadline that moves on is not worth a system
+        /// call: it is armed anew when it has fired too soon.
+        armed: Option<Instant>,
+    }
+
+    impl Timer {
+        /// A timer for the current runtime.
+        pub(crate) fn new() -> io::Result<Self> {
+            let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+            let file = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            Ok(Self { file: Receiver::from_owned_fd_unchecked(file)?, armed: None })
+        }
+
+        /// Ready once the deadline has come, or if the operating system fails.
+        pub(crate) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+            loop {
+                let now = Instant::now();
+                if deadline <= now {
+                    return Poll::Ready(());
+                }
+                if self.armed.is_none_or(|armed| armed > deadline) {
+                    if self.arm(deadline, now).is_err() {
+                        return Poll::Ready(());
+                    }
+                    self.armed = Some(deadline);
+                }
+                if ready!(self.file.poll_read_ready(cx)).is_err() {
+                    return Poll::Ready(());
+                }
+                // The read takes back the readiness of the file: at the latest the second, when there is nothing to read.
+                match self.file.try_read(&mut [0; 8]) {
+                    Ok(_) => self.armed = None,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return Poll::Ready(()),
+                }
+            }
+        }
+
+        fn arm(&self, deadline: Instant, now: Instant) -> io::Result<()> {
+            let span = deadline.saturating_duration_since(now);
+            let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+            let it_value =
+                Timespec { tv_sec: seconds, tv_nsec: i64::from(span.subsec_nanos()) as _ };
+            let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let time = Itimerspec { it_interval, it_value };
+            timerfd_settime(&self.file, TimerfdTimerFlags::empty(), &time)?;
+            Ok(())
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod wheel {
+    use std::future::Future;
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use std::time::Instant;
+
+    use tokio::time::Sleep;
+
+    /// One timer, for one task.
+    pub(crate) struct Timer {
+        sleep: Pin<Box<Sleep>>,
+    }
+
+    impl Timer {
+        /// A timer for the current runtime.
+        pub(crate) fn new() -> io::Result<Self> {
+            Ok(Self { sleep: Box::pin(tokio::time::sleep_until(Instant::now().into())) })
+        }
+
+        /// Ready once the deadline has come.
+        pub(crate) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+            if self.sleep.deadline() != deadline.into() {
+                self.sleep.as_mut().reset(deadline.into());
+            }
+            self.sleep.as_mut().poll(cx)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wait_ends_with_its_deadline_and_not_before() {
+        let (woken, mut timer) = (Notify::new(), Timer::new().unwrap());
+        for micros in [0, 1, 300, 5_000] {
+            let deadline = Instant::now() + Duration::from_micros(micros);
+            wait(&woken, &mut timer, Some(deadline)).await;
+            assert!(Instant::now() >= deadline);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_when_woken_before_or_during() {
+        let (woken, mut timer) = (Notify::new(), Timer::new().unwrap());
+        woken.notify_one();
+        wait(&woken, &mut timer, None).await;
+        let hour = Instant::now() + Duration::from_secs(3600);
+        let (_, ()) =
+            tokio::join!(wait(&woken, &mut timer, Some(hour)), async { woken.notify_one() });
+    }
+
+    #[tokio::test]
+    async fn a_deadline_may_move_either_way() {
+        let (woken, mut timer) = (Notify::new(), Timer::new().unwrap());
+        let now = Instant::now();
+        let spans = [3_600_000, 2, 4, 3].map(Duration::from_millis);
+        woken.notify_one();
+        for span in spans {
+            wait(&woken, &mut timer, Some(now + span)).await;
+        }
+        assert!(now.elapsed() >= spans[2]);
+    }
+}
