@@ -60,7 +60,7 @@ mod timer;
 pub use node::Node;
 pub use raft_core::host::{
     ClusterId, Faults, Journal, JournalError, Lead, Leadership, LeadershipWatch, MemoryJournal,
-    NodeConfig, NodeStatus, ProposeError, ReadError, StartError, StateMachine, StopReason, Stopped,
-    Traffic, Transport,
+    NodeConfig, NodeStatus, Pending, ProposeError, ReadError, StartError, StateMachine, StopReason,
+    Stopped, Traffic, Transport,
 };
 pub use raft_core::{Config, Index, NodeId, Role, Term};

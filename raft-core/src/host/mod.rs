@@ -32,7 +32,7 @@ pub use hub::{Endpoint, Hub, LateDelivery};
 pub use identity::{ClusterId, Identity, Incarnation};
 pub use journal::{Journal, JournalError, MemoryJournal};
 pub use leadership::{Lead, Leadership, LeadershipWatch};
-pub use pending::{Pending, PendingFuture};
+pub use pending::Pending;
 pub use state_machine::StateMachine;
 pub use status::NodeStatus;
 pub use transport::{MessageInbox, Running, Transport};
