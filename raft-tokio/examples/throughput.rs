@@ -1,0 +1,97 @@
+//! Writes per second end to end: three nodes in this process, journals in memory, commands of 16 bytes.
+//!
+//! `cargo run --release -p raft-tokio --example throughput [seconds for each figure]`
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raft_tokio::{
+    ClusterId, Config, Index, MemoryJournal, Node, NodeConfig, NodeId, StateMachine, channel,
+};
+use tokio::task::JoinSet;
+
+/// Each client waits for its answer before it proposes again.
+const CLIENTS: [usize; 3] = [1, 64, 1024];
+
+struct Count(u64);
+
+impl StateMachine for Count {
+    type Reply = u64;
+
+    fn apply(&mut self, _index: Index, _command: Bytes) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let seconds = std::env::args().nth(1).map_or(Ok(2), |text| text.parse())?;
+    let span = Duration::from_secs(seconds);
+    for clients in CLIENTS {
+        // A cluster of its own each, for the log is kept in memory.
+        let nodes = cluster().await?;
+        let leader = leader(&nodes).await?;
+        measure(leader, clients, span / 4).await?;
+        let (writes, elapsed) = measure(leader, clients, span).await?;
+        let rate = f64::from(writes) / elapsed.as_secs_f64();
+        println!("{clients:>5} clients: {rate:>9.0} writes/s");
+        for node in nodes {
+            node.shutdown().await;
+        }
+    }
+    Ok(())
+}
+
+async fn cluster() -> Result<Vec<Node<Count>>, Box<dyn Error + Send + Sync>> {
+    let network = channel::Network::new(1);
+    let ids = [1, 2, 3].map(NodeId::new);
+    let mut nodes = Vec::new();
+    for id in ids {
+        let raft = Config { log_bytes_max: 2 << 30, ..Config::new(id, ids) };
+        let config = NodeConfig::new(ClusterId::new(1), raft);
+        let transport = network.endpoint(id);
+        nodes.push(Node::start(config, Count(0), MemoryJournal::new(), transport).await?);
+    }
+    Ok(nodes)
+}
+
+async fn leader(nodes: &[Node<Count>]) -> Result<&Node<Count>, Box<dyn Error + Send + Sync>> {
+    let watch = nodes[0].leadership();
+    let mut now = watch.current();
+    loop {
+        if let Some(leader) = now.leader {
+            let position = usize::try_from(leader.get())? - 1;
+            nodes[position].lead().await?;
+            return Ok(&nodes[position]);
+        }
+        now = watch.changed_from(now).await?;
+    }
+}
+
+/// How many writes were answered, and in what time.
+async fn measure(
+    leader: &Node<Count>,
+    clients: usize,
+    span: Duration,
+) -> Result<(u32, Duration), Box<dyn Error + Send + Sync>> {
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..clients {
+        let leader = leader.clone();
+        tasks.spawn(async move {
+            let mut writes = 0;
+            while start.elapsed() < span {
+                leader.propose(Bytes::from_static(b"sixteen bytes..!")).await?;
+                writes += 1;
+            }
+            Ok::<u32, raft_tokio::ProposeError>(writes)
+        });
+    }
+    let mut writes = 0;
+    while let Some(client) = tasks.join_next().await {
+        writes += client??;
+    }
+    Ok((writes, start.elapsed()))
+}
