@@ -1,5 +1,6 @@
 //! What a node leaves behind: nothing. Alone in its process, for it counts threads and tasks.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
