@@ -500,14 +500,14 @@ fn is_null(d: &Decoder<'_>) -> Result<bool, DecodeError> {
 }
 
 /// Enters an array of at least `known` fields and says how many follow them.
-fn open(d: &mut Decoder<'_>, known: u64) -> Result<u64, DecodeError> {
+pub(crate) fn open(d: &mut Decoder<'_>, known: u64) -> Result<u64, DecodeError> {
     let malformed = DecodeError::Malformed { offset: d.position() };
     let fields = d.array()?.ok_or(malformed)?;
     fields.checked_sub(known).ok_or(malformed)
 }
 
 /// Skips the fields of an array that this version does not know.
-fn close(d: &mut Decoder<'_>, unknown: u64) -> Result<(), DecodeError> {
+pub(crate) fn close(d: &mut Decoder<'_>, unknown: u64) -> Result<(), DecodeError> {
     (0..unknown).try_for_each(|_| skip(d, UNKNOWN_DEPTH_MAX))
 }
 
@@ -531,7 +531,7 @@ fn skip(d: &mut Decoder<'_>, depth: usize) -> Result<(), DecodeError> {
     }
 }
 
-fn expect_end(d: &Decoder<'_>) -> Result<(), DecodeError> {
+pub(crate) fn expect_end(d: &Decoder<'_>) -> Result<(), DecodeError> {
     let offset = d.position();
     if offset < d.input().len() {
         return Err(DecodeError::TrailingBytes { offset });

@@ -1,8 +1,12 @@
-//! Who a node is.
+//! Who a node is, as the other nodes and its own journal know it.
+
+use std::fmt;
 
 use crate::types::NodeId;
 
-/// Names a cluster.
+/// Names a cluster. Nodes of different clusters refuse each other, so that a wrong address in a list of peers does no harm.
+///
+/// Any number that other clusters nearby do not use; all nodes of a cluster are started with the same.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClusterId(u64);
 
@@ -18,7 +22,15 @@ impl ClusterId {
     }
 }
 
-/// Names the life of a journal.
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names the life of a journal: drawn at random when it is created, and kept for as long as it exists.
+///
+/// It tells a node that came back from another that was given the same [`NodeId`], or that came back without its memory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Incarnation(u64);
 
@@ -31,6 +43,12 @@ impl Incarnation {
     /// The number inside.
     pub const fn get(self) -> u64 {
         self.0
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }
 

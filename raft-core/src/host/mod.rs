@@ -8,6 +8,7 @@ mod faults;
 pub mod frame;
 mod handle;
 mod hub;
+pub mod handshake;
 mod identity;
 mod inbox;
 pub mod journal;
