@@ -20,6 +20,7 @@ mod pending;
 mod state_machine;
 mod state_machine_worker;
 mod status;
+pub mod tcp;
 mod transport;
 mod waiters;
 

@@ -1,0 +1,119 @@
+//! Why connections end.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use super::counters::Counters;
+use crate::codec::DecodeError;
+use crate::host::frame::FrameError;
+use crate::host::handshake::{HandshakeError, Refusal};
+use crate::types::NodeId;
+
+/// Why a connection was closed, or never came about. The text is for the log.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Closed {
+    /// This transport is stopping.
+    Stopped,
+    /// The other side closed it.
+    Ended,
+    /// The other side closed it within a frame.
+    Cut,
+    /// The network failed.
+    Io(io::Error),
+    /// The other side said or took nothing for too long.
+    Idle,
+    /// What came was not a frame.
+    Frame(FrameError),
+    /// What came was not a message.
+    Decode(DecodeError),
+    /// Messages came where only the handshake and empty frames should.
+    Unexpected,
+    /// A message that this connection must not carry.
+    Misaddressed {
+        /// Who sent it, it says.
+        from: NodeId,
+        /// Whom it is for, it says.
+        to: NodeId,
+    },
+    /// The peer came back on a new connection.
+    Replaced,
+    /// We did not let the dialer in.
+    Refused(Refusal),
+    /// The acceptor did not let us in.
+    Handshake(HandshakeError),
+}
+
+impl Closed {
+    /// Whether it is the ordinary end of a connection, and worth no warning.
+    pub fn is_ordinary(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Ended | Self::Replaced)
+    }
+
+    /// Counts the reason.
+    pub fn count(&self, counters: &Counters) {
+        let cells = counters.cells();
+        match self {
+            Self::Cut | Self::Frame(_) | Self::Decode(_) | Self::Unexpected => {
+                cells.closed_damaged.add(1);
+            }
+            Self::Misaddressed { .. } => cells.closed_misaddressed.add(1),
+            Self::Idle => cells.closed_idle.add(1),
+            Self::Replaced => cells.closed_replaced.add(1),
+            Self::Refused(_) => cells.refused.add(1),
+            // The dialer counts the failed attempt; the rest are in the nature of networks.
+            Self::Handshake(_) | Self::Stopped | Self::Ended | Self::Io(_) => {}
+        }
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped => f.write_str("this node is stopping"),
+            Self::Ended => f.write_str("the other side closed the connection"),
+            Self::Cut => f.write_str("the other side closed the connection within a frame"),
+            Self::Io(error) => error.fmt(f),
+            Self::Idle => f.write_str("the other side is silent"),
+            Self::Frame(error) => error.fmt(f),
+            Self::Decode(error) => write!(f, "frame holds no message: {error}"),
+            Self::Unexpected => f.write_str("frame holds a message where none may come"),
+            Self::Misaddressed { from, to } => {
+                write!(
+                    f,
+                    "message from node {from} to node {to} does not belong to this connection"
+                )
+            }
+            Self::Replaced => f.write_str("the peer came back on a new connection"),
+            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            Self::Handshake(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for Closed {}
+
+impl From<io::Error> for Closed {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<FrameError> for Closed {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+impl From<DecodeError> for Closed {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl From<HandshakeError> for Closed {
+    fn from(error: HandshakeError) -> Self {
+        Self::Handshake(error)
+    }
+}

@@ -1,0 +1,133 @@
+//! What every TCP transport needs beside its sockets: limits, queues, counters, and who may be connected.
+//!
+//! Two connections join a pair of nodes, one for each direction. Whoever has messages dials; the acceptor only reads. After the
+//! [handshake](super::handshake), both sides send an empty frame now and then, so that each notices within
+//! [`Config::idle_timeout`] when the other is gone without a word; a connection that TCP would nurse for minutes after a network
+//! failure is then dialed anew. The dialer's frames hold one message each.
+//!
+//! ```text
+//! send(message) ─► SendQueue ─► dialer ══ frames ══► acceptor ─► Incoming ─► MessageInbox
+//!                  bounded      ▲  └ reconnects      one per
+//!                               └── empty frames ─── peer: Registry
+//! ```
+//!
+//! Nothing here does I/O; an adapter adds sockets and waiting.
+
+use std::format;
+use std::io;
+use std::time::Duration;
+
+mod backoff;
+mod closed;
+mod counters;
+mod incoming;
+mod queue;
+mod registry;
+
+pub use backoff::Backoff;
+pub use closed::Closed;
+pub use counters::{Counters, Counts};
+pub use incoming::Incoming;
+pub use queue::SendQueue;
+pub use registry::{Registry, Ticket};
+
+/// The limits of a TCP transport. The defaults suit the defaults of [`crate::Config`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The longest frame in bytes, sent or received. Above
+    /// [`append_bytes_max`](crate::Config::append_bytes_max) by a few KiB at least, and the same on all nodes.
+    pub frame_bytes_max: usize,
+    /// The most messages that wait for one peer; more are dropped.
+    pub queue_messages_max: usize,
+    /// The most bytes of messages that wait for one peer; more are dropped.
+    pub queue_bytes_max: usize,
+    /// The most incoming connections at a time, those that have not introduced themselves included; more wait to be accepted.
+    pub connections_max: usize,
+    /// How long to wait for a connection, name resolution included.
+    pub connect_timeout: Duration,
+    /// How long to wait for the other side's part of the handshake.
+    pub handshake_timeout: Duration,
+    /// How long to wait, at most, before the first attempt to connect again. Doubles with each failure in a row.
+    pub reconnect_backoff_min: Duration,
+    /// Where the doubling ends. Every wait is a random part of it, of at least half.
+    pub reconnect_backoff_max: Duration,
+    /// How often to say that one is there.
+    pub keepalive_interval: Duration,
+    /// How long the other side may be silent, or take nothing, before the connection is closed. At least twice
+    /// `keepalive_interval`.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 4 << 20,
+            queue_messages_max: 4096,
+            queue_bytes_max: 32 << 20,
+            connections_max: 128,
+            connect_timeout: Duration::from_secs(1),
+            handshake_timeout: Duration::from_secs(1),
+            reconnect_backoff_min: Duration::from_millis(20),
+            reconnect_backoff_max: Duration::from_secs(1),
+            keepalive_interval: Duration::from_millis(500),
+            idle_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Config {
+    /// Whether a transport can work with this.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`], with a text that says what would work instead.
+    pub fn validate(&self) -> io::Result<()> {
+        let invalid = |text| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        let limits = [
+            ("frame_bytes_max", self.frame_bytes_max as u128),
+            ("queue_messages_max", self.queue_messages_max as u128),
+            ("queue_bytes_max", self.queue_bytes_max as u128),
+            ("connections_max", self.connections_max as u128),
+            ("connect_timeout", self.connect_timeout.as_nanos()),
+            ("handshake_timeout", self.handshake_timeout.as_nanos()),
+            ("reconnect_backoff_min", self.reconnect_backoff_min.as_nanos()),
+            ("keepalive_interval", self.keepalive_interval.as_nanos()),
+        ];
+        if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
+            return invalid(format!("{name} must not be zero"));
+        }
+        let (min, max) = (self.reconnect_backoff_min, self.reconnect_backoff_max);
+        if min > max {
+            return invalid(format!(
+                "reconnect_backoff_min {min:?} must not be above reconnect_backoff_max {max:?}"
+            ));
+        }
+        let (keepalive, idle) = (self.keepalive_interval, self.idle_timeout);
+        if keepalive > idle / 2 {
+            return invalid(format!(
+                "keepalive_interval {keepalive:?} must be at most half of idle_timeout {idle:?}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_cannot_work_are_refused() {
+        assert!(Config::default().validate().is_ok());
+        let second = Duration::from_secs(1);
+        for config in [
+            Config { queue_messages_max: 0, ..Config::default() },
+            Config { connect_timeout: Duration::ZERO, ..Config::default() },
+            Config { reconnect_backoff_min: second * 2, ..Config::default() },
+            Config { keepalive_interval: second, idle_timeout: second, ..Config::default() },
+        ] {
+            let error = config.validate().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+}
