@@ -55,6 +55,7 @@
 
 pub mod channel;
 mod node;
+pub mod tcp;
 mod timer;
 
 pub use node::Node;

@@ -50,7 +50,7 @@ counters! {
     connect_failed,
     /// Connections accepted from peers.
     accepted,
-    /// Incoming connections closed in the handshake.
+    /// Incoming connections refused in the handshake.
     refused,
     /// Connections closed because what came was damaged, too long, cut, or meant nothing.
     closed_damaged,

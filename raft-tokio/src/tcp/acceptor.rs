@@ -1,0 +1,135 @@
+//! Accepts connections, and receives on each what its peer sends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft_core::NodeId;
+use raft_core::host::frame::Decoder;
+use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal};
+use raft_core::host::tcp::{Closed, Incoming, Ticket};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::select;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::Shared;
+use super::connection::{self, Reader};
+
+/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the system's queue.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<()>) {
+    let mut connections = JoinSet::new();
+    let places = Arc::new(Semaphore::new(shared.config.connections_max));
+    loop {
+        select! {
+            _ = stop.changed() => break,
+            (stream, address, place) = accept(&listener, places.clone()) => {
+                connections.spawn(serve(stream, address, place, shared.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    let place = places.acquire_owned().await.expect("this semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => return (stream, address, place),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// One connection, from its handshake to its end.
+async fn serve(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    place: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+) {
+    let welcomed = timeout(shared.config.handshake_timeout, welcome(&mut stream, &shared)).await;
+    let (peer, closed) = match welcomed.unwrap_or(Err(Closed::Idle)) {
+        Ok((peer, ticket)) => {
+            tracing::info!(%peer, %address, "peer connected");
+            (Some(peer), receive(stream, peer, ticket, &shared).await)
+        }
+        Err(closed) => (None, closed),
+    };
+    closed.count(&shared.counters);
+    let peer = peer.map(NodeId::get);
+    if closed.is_ordinary() {
+        tracing::info!(peer, %address, reason = %closed, "incoming connection closed");
+    } else {
+        tracing::warn!(peer, %address, reason = %closed, "incoming connection closed");
+    }
+    drop(place);
+}
+
+/// Lets a peer in, or tells the dialer why not.
+async fn welcome(stream: &mut TcpStream, shared: &Shared) -> Result<(NodeId, Ticket), Closed> {
+    stream.set_nodelay(true)?;
+    let mut decoder = Decoder::new(HANDSHAKE_BYTES_MAX);
+    let judged = match connection::read_handshake(stream, &mut decoder).await {
+        // Whoever says more before it is welcome does not speak this protocol.
+        Ok(_) if decoder.is_mid_frame() => Err(Refusal::NotAHello),
+        Ok(payload) => judge(&payload, shared),
+        Err(Closed::Frame(_)) => Err(Refusal::NotAHello),
+        Err(closed) => return Err(closed),
+    };
+    let answer = match &judged {
+        Ok((version, ..)) => Answer::Welcome { version: *version },
+        Err(refusal) => Answer::Refused(*refusal),
+    };
+    connection::write_handshake(stream, |out| answer.encode(out)).await?;
+    let (_, peer, ticket) = judged.map_err(Closed::Refused)?;
+    Ok((peer, ticket))
+}
+
+fn judge(payload: &[u8], shared: &Shared) -> Result<(u16, NodeId, Ticket), Refusal> {
+    let hello = Hello::decode(payload)?;
+    let version = hello.check(&shared.identity, |node| shared.peers.contains_key(&node))?;
+    let ticket = shared.registry.enter(hello.from, hello.incarnation)?;
+    Ok((version, hello.from, ticket))
+}
+
+/// Receives until the connection ends.
+async fn receive(mut stream: TcpStream, peer: NodeId, ticket: Ticket, shared: &Shared) -> Closed {
+    let config = &shared.config;
+    let (me, inbox) = (shared.identity.node, shared.inbox.clone());
+    let incoming = Incoming::new(peer, me, inbox, shared.counters.clone());
+    shared.counters.count_accepted();
+    if let Some(peer) = shared.peers.get(&peer) {
+        peer.is_back();
+    }
+    let (reader, mut writer) = stream.split();
+    let mut reader = Reader::new(reader, Decoder::new(config.frame_bytes_max));
+    let mut keepalives = connection::keepalives(config.keepalive_interval);
+    loop {
+        // Neither goes first: a peer that always sends must still hear that we are there.
+        let turn = select! {
+            read = reader.read(|payload| incoming.receive(&payload)) => read,
+            _ = keepalives.tick() => match reader.check_heard(config.idle_timeout) {
+                Ok(()) => connection::write_keepalive(&mut writer, config.idle_timeout).await,
+                idle => idle,
+            },
+        };
+        if let Err(closed) = turn {
+            return closed;
+        }
+        if ticket.is_replaced() {
+            return Closed::Replaced;
+        }
+    }
+}
