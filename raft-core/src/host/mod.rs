@@ -35,6 +35,7 @@ pub use identity::{ClusterId, Identity, Incarnation};
 pub use journal::{Journal, JournalError, MemoryJournal};
 pub use leadership::{Lead, Leadership, LeadershipWatch};
 pub use pending::Pending;
+pub use journal::{FileJournal, Journal, JournalError, MemoryJournal};
 pub use state_machine::StateMachine;
 pub use status::NodeStatus;
 pub use transport::{MessageInbox, Running, Transport};

@@ -73,7 +73,7 @@ pub enum JournalError {
         /// The version of its format.
         version: u32,
     },
-    /// A write is longer than one frame can hold: lower [`Config::write_bytes_max`](crate::Config::write_bytes_max).
+    /// A write is longer than a frame can hold: lower [`Config::write_bytes_max`](crate::Config::write_bytes_max).
     WriteTooLong {
         /// How long it is, encoded.
         bytes: usize,

@@ -55,7 +55,7 @@ struct Shared {
     /// How often the journal was recovered.
     lives: u64,
     syncs: u64,
-    failed: bool,
+    failed: Option<JournalError>,
 }
 
 impl MemoryJournal {
@@ -71,7 +71,7 @@ impl MemoryJournal {
 
     /// Makes the journal fail from now on, on every handle, until it is recovered again: a broken disk, and its replacement.
     pub fn fail(&self) {
-        self.lock().failed = true;
+        self.lock().failed = Some(JournalError::Injected);
     }
 
     /// A panic elsewhere leaves nothing half done here, so a poisoned lock is as good as any.
@@ -84,10 +84,10 @@ impl MemoryJournal {
         if self.life == 0 || self.life != shared.lives {
             return Err(JournalError::NotRecovered);
         }
-        if shared.failed {
-            return Err(JournalError::Injected);
+        match &shared.failed {
+            Some(error) => Err(error.clone()),
+            None => Ok(shared),
         }
-        Ok(shared)
     }
 }
 
@@ -102,7 +102,7 @@ impl Journal for MemoryJournal {
         let (life, durable) = {
             let mut shared = self.lock();
             shared.lives += 1;
-            shared.failed = false;
+            shared.failed = None;
             shared.pending.clear();
             (shared.lives, shared.durable.clone())
         };
@@ -121,9 +121,11 @@ impl Journal for MemoryJournal {
 
     fn sync(&mut self) -> Result<(), JournalError> {
         let mut shared = self.lock_to_write()?;
-        let Shared { durable, pending, .. } = &mut *shared;
+        let Shared { durable, pending, failed, .. } = &mut *shared;
         for write in pending.drain(..) {
-            replay(durable, write).map_err(|what| JournalError::Inconsistent { what })?;
+            if let Err(what) = replay(durable, write) {
+                return Err(failed.insert(JournalError::Inconsistent { what }).clone());
+            }
         }
         shared.syncs += 1;
         Ok(())

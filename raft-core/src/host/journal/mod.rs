@@ -6,9 +6,18 @@
 //! The invariant: what [`Journal::sync`] has reported durable is there after any crash, or the journal refuses to start. It is
 //! never silently lost, for a node that forgets a vote or an acknowledged entry breaks the promises of the whole cluster.
 
+mod batch;
+mod disk;
 mod error;
+#[cfg(test)]
+mod faults;
+mod file;
 mod memory;
+mod recovery;
 mod replay;
+mod sector;
+mod segment;
+mod writer;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -16,6 +25,7 @@ use std::hash::BuildHasher;
 use bytes::Bytes;
 
 pub use error::JournalError;
+pub use file::FileJournal;
 pub use memory::MemoryJournal;
 
 use super::identity::Incarnation;

@@ -4,62 +4,85 @@ use bytes::Bytes;
 use std::format;
 use std::string::String;
 
+use crate::entries::Entry;
 use crate::output::{Restored, Write};
-use crate::types::{HardState, LogId};
+use crate::types::{HardState, Index, LogId, Term};
 
 /// Adds a write to what was restored so far; the error says why it cannot be the next one.
 pub(super) fn replay(restored: &mut Restored<Bytes>, write: Write<Bytes>) -> Result<(), String> {
-    check_hard_state(restored.hard_state, write.hard_state)?;
-    check_entries(restored, &write)?;
+    let entries = &restored.entries;
+    let term_before = |from| {
+        let kept = entries.partition_point(|entry| entry.index < from);
+        entries[..kept].last().map_or(Term::ZERO, |entry| entry.term)
+    };
+    Position::after(restored).follow(&write, term_before)?;
     restored.replay(write);
     Ok(())
 }
 
-/// The term only grows, and a vote once given in a term stays (§5.2).
-fn check_hard_state(stored: HardState, written: Option<HardState>) -> Result<(), String> {
-    let Some(written) = written else { return Ok(()) };
-    if written.current_term < stored.current_term {
-        let (from, to) = (stored.current_term, written.current_term);
-        return Err(format!("the term goes back from {from} to {to}"));
-    }
-    let same_term = written.current_term == stored.current_term;
-    if same_term && stored.voted_for.is_some() && written.voted_for != stored.voted_for {
-        return Err(format!("the vote in term {} changes", written.current_term));
-    }
-    Ok(())
+/// What the next write has to fit: term, vote, and the end of the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
+    hard_state: HardState,
+    last: LogId,
 }
 
-/// The log has no gaps, and its terms never go down (§5.3).
-fn check_entries(restored: &Restored<Bytes>, write: &Write<Bytes>) -> Result<(), String> {
-    let current_term = write.hard_state.unwrap_or(restored.hard_state).current_term;
-    let mut last = restored.entries.last().map_or(LogId::ZERO, crate::Entry::id);
-    if let Some(from) = write.truncate_from {
-        if from.get() == 0 || from > last.index.next() {
-            return Err(format!("the log is cut from index {from}, but ends at {}", last.index));
-        }
-        let kept = restored.entries.partition_point(|entry| entry.index < from);
-        last = restored.entries[..kept].last().map_or(LogId::ZERO, crate::Entry::id);
+impl Position {
+    pub(super) fn after(restored: &Restored<Bytes>) -> Self {
+        let last = restored.entries.last().map_or(LogId::ZERO, Entry::id);
+        Self { hard_state: restored.hard_state, last }
     }
-    for entry in &write.entries {
-        if entry.index != last.index.next() {
-            return Err(format!("entry {} follows entry {last}", entry.id()));
+
+    /// Moves behind a write; the error says why it cannot be the next one. `term_before` tells the term of the entry before an
+    /// index, or one that is no higher.
+    pub(super) fn follow(
+        &mut self,
+        write: &Write<Bytes>,
+        term_before: impl FnOnce(Index) -> Term,
+    ) -> Result<(), String> {
+        if let Some(hard_state) = write.hard_state {
+            self.follow_hard_state(hard_state)?;
         }
-        if entry.term < last.term || entry.term > current_term {
-            return Err(format!(
-                "entry {} follows entry {last} in term {current_term}",
-                entry.id()
-            ));
+        if let Some(from) = write.truncate_from {
+            if from == Index::ZERO || from > self.last.index.next() {
+                return Err(format!("entries from {from} removed behind {}", self.last));
+            }
+            self.last = LogId::new(term_before(from), from.previous());
         }
-        last = entry.id();
+        write.entries.iter().try_for_each(|entry| self.follow_entry(entry))
     }
-    Ok(())
+
+    /// The term only grows, and a vote once given in a term stays (§5.2).
+    fn follow_hard_state(&mut self, next: HardState) -> Result<(), String> {
+        let HardState { current_term, voted_for } = self.hard_state;
+        if next.current_term < current_term {
+            return Err(format!("term {} after term {current_term}", next.current_term));
+        }
+        let same_term = next.current_term == current_term;
+        if same_term && voted_for.is_some() && next.voted_for != voted_for {
+            return Err(format!("another vote in term {current_term}"));
+        }
+        self.hard_state = next;
+        Ok(())
+    }
+
+    /// The log has no gaps, and its terms never go down (§5.3), nor beyond the server's own.
+    fn follow_entry(&mut self, entry: &Entry<Bytes>) -> Result<(), String> {
+        let (last, current_term) = (self.last, self.hard_state.current_term);
+        let follows = entry.index == last.index.next() && entry.term >= last.term;
+        if !follows || entry.term > current_term {
+            return Err(format!("entry {} after {last} in term {current_term}", entry.id()));
+        }
+        self.last = entry.id();
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entries::{Entry, Payload};
-    use crate::types::{Index, NodeId, Term, WriteId};
+    use crate::entries::Payload;
+    use crate::types::{NodeId, WriteId};
     use std::vec::Vec;
 
     fn write(vote: Option<(u64, u64)>, cut: Option<u64>, entries: &[(u64, u64)]) -> Write<Bytes> {

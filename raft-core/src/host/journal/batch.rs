@@ -1,0 +1,248 @@
+//! All that one sync makes durable, as one frame: after a crash it is there whole, or not at all.
+//!
+//! ```text
+//! payload = (length, write)*   what was appended; each length in 4 bytes, little-endian
+//!           (position, a, b)*  patches: two bytes of the above that were replaced, position in 4 bytes from the payload's start
+//!           count              of the patches, in 4 bytes
+//!           padding            2 to 13 bytes; each is 0xA0 plus their number
+//! ```
+//!
+//! Patches and padding keep three promises about each frame in the file, by which recovery tells a write that was cut short from
+//! later damage (see [`sector`](super::sector)):
+//!
+//! - in each sector that it touches at least two bytes are not zero. Data that a client filled with zeros is patched, so that the damage
+//!   of a byte cannot pass for a sector that was never written;
+//! - its header does not straddle two sectors, thanks to the padding of the frame before;
+//! - its end is as good as its beginning: the last sector holds at least two bytes of padding.
+
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::sector::{SECTOR_BYTES, in_sector, is_faint, sectors};
+use crate::codec;
+use crate::host::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_LIMIT};
+use crate::output::Write;
+
+/// What replaces two bytes of a sector that is (nearly) all zeros.
+const PATCH: [u8; 2] = [0xA5, 0x5A];
+/// Position and the two bytes replaced.
+const PATCH_BYTES: usize = 6;
+const COUNT_BYTES: usize = 4;
+const LENGTH_BYTES: usize = 4;
+const PADDING_BYTES_MIN: usize = 2;
+/// The longest padding: from the last offset at which a header does not fit into its sector any more, plus the minimum.
+const PADDING_BYTES_MAX: usize = HEADER_BYTES + PADDING_BYTES_MIN - 1;
+/// What a byte of padding holds besides the length of the padding: so it is never zero.
+const PADDING_MARK: u8 = 0xA0;
+
+/// The writes that wait for the next sync. Its buffer is kept, so that nothing is allocated once warm.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Room for the header, and the payload so far.
+    frame: Vec<u8>,
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        let mut frame = Vec::new();
+        frame::begin(&mut frame);
+        Self { frame }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frame.len() == HEADER_BYTES
+    }
+
+    /// How many bytes of file the batch takes, but for patches and padding.
+    pub(super) fn bytes(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// Adds a write. If it is too long for a frame, the error says how long it is.
+    pub(super) fn push(&mut self, write: &Write<Bytes>) -> Result<(), usize> {
+        let start = self.frame.len();
+        self.frame.extend_from_slice(&[0; LENGTH_BYTES]);
+        codec::encode_write(write, &mut self.frame);
+        let bytes = self.frame.len() - start - LENGTH_BYTES;
+        match u32::try_from(bytes) {
+            Ok(length) => {
+                self.frame[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+                Ok(())
+            }
+            Err(_) => Err(bytes),
+        }
+    }
+
+    /// The frame, to be written at `offset` of the file. Nothing may be added until [`Batch::clear`]. If it is too long for a frame,
+    /// the error says how long it is.
+    pub(super) fn seal(&mut self, offset: u64) -> Result<&[u8], usize> {
+        let count = self.patch(offset);
+        self.frame.extend_from_slice(&count.to_le_bytes());
+        self.pad(offset);
+        match frame::finish(&mut self.frame, 0, PAYLOAD_BYTES_LIMIT) {
+            Ok(()) => Ok(&self.frame),
+            Err(_) => Err(self.frame.len()),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.frame.truncate(HEADER_BYTES);
+    }
+
+    fn patch(&mut self, offset: u64) -> u32 {
+        let mut count = 0;
+        for part in sectors(offset, HEADER_BYTES..self.frame.len()) {
+            // A part of one byte shares its sector with the header, or with count and padding.
+            if part.len() < PATCH.len() || !is_faint(&self.frame[part.clone()]) {
+                continue;
+            }
+            let replaced = [self.frame[part.start], self.frame[part.start + 1]];
+            self.frame[part.start..part.start + 2].copy_from_slice(&PATCH);
+            // A position beyond 4 bytes is in a frame beyond its limit, which `seal` refuses.
+            let position = (part.start - HEADER_BYTES) as u32;
+            self.frame.extend_from_slice(&position.to_le_bytes());
+            self.frame.extend_from_slice(&replaced);
+            count += 1;
+        }
+        count
+    }
+
+    fn pad(&mut self, offset: u64) {
+        let end = in_sector(offset, self.frame.len() + PADDING_BYTES_MIN);
+        let more = match end {
+            1 => 1,
+            _ if end + HEADER_BYTES > SECTOR_BYTES => SECTOR_BYTES - end,
+            _ => 0,
+        };
+        let padding = PADDING_BYTES_MIN + more;
+        self.frame.resize(self.frame.len() + padding, PADDING_MARK + padding as u8);
+    }
+}
+
+/// Takes the patches back out of a payload whose checksum is right, and leaves the writes with their lengths.
+pub(super) fn open(payload: &mut [u8]) -> Result<&[u8], String> {
+    let writes_end = unpatch(payload).ok_or("patches or padding make no sense")?;
+    Ok(&payload[..writes_end])
+}
+
+/// The next write of those that [`open`] left.
+pub(super) fn next_write(rest: &mut &[u8]) -> Result<Option<Write<Bytes>>, String> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let (length, bytes) = rest.split_first_chunk().ok_or("a write's length is cut off")?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let bytes_left = bytes.len();
+    let (bytes, behind) = bytes
+        .split_at_checked(length)
+        .ok_or_else(|| format!("a write of {length} bytes in {bytes_left}"))?;
+    *rest = behind;
+    // Each command gets memory of its own. A slice would keep the whole batch, or the whole segment, in memory for as long as a state
+    // machine holds on to one small value of it, and saves little: reading is dominated by the disk and the log's own vector.
+    match codec::decode_write(bytes, Bytes::copy_from_slice) {
+        Ok(write) => Ok(Some(write)),
+        Err(error) => Err(format!("a write cannot be decoded: {error}")),
+    }
+}
+
+/// Where the writes end; `None` if it is not the work of [`Batch::seal`].
+fn unpatch(payload: &mut [u8]) -> Option<usize> {
+    let padding = payload.last()?.checked_sub(PADDING_MARK)? as usize;
+    if !(PADDING_BYTES_MIN..=PADDING_BYTES_MAX).contains(&padding) {
+        return None;
+    }
+    let count_at = payload.len().checked_sub(padding + COUNT_BYTES)?;
+    let count = u32::from_le_bytes(*payload[count_at..].first_chunk()?) as usize;
+    let writes_end = count_at.checked_sub(count.checked_mul(PATCH_BYTES)?)?;
+    let (writes, patches) = payload.split_at_mut(writes_end);
+    for patch in patches[..count * PATCH_BYTES].chunks_exact(PATCH_BYTES) {
+        let position = u32::from_le_bytes(*patch.first_chunk()?) as usize;
+        let patched = writes.get_mut(position..)?.first_chunk_mut::<2>()?;
+        if *patched != PATCH {
+            return None;
+        }
+        patched.copy_from_slice(&patch[4..]);
+    }
+    Some(writes_end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sector::is_unwritten;
+    use super::*;
+    use crate::entries::{Entries, Entry, Payload};
+    use crate::types::{Index, Term, WriteId};
+    use std::vec;
+
+    fn write(command: Vec<u8>) -> Write<Bytes> {
+        let payload = Payload::Command(Bytes::from(command));
+        let entry = Entry { term: Term::new(1), index: Index::new(1), payload };
+        Write {
+            id: WriteId::default(),
+            hard_state: None,
+            truncate_from: None,
+            entries: Entries::from(vec![entry]),
+        }
+    }
+
+    fn commands(frame: &[u8]) -> Vec<Bytes> {
+        let (header, payload) = frame.split_first_chunk().unwrap();
+        frame::Header::decode(header, usize::MAX).unwrap().check(payload).unwrap();
+        let mut payload = payload.to_vec();
+        let mut rest = open(&mut payload).unwrap();
+        let mut commands = Vec::new();
+        while let Some(write) = next_write(&mut rest).unwrap() {
+            for entry in write.entries {
+                let Payload::Command(command) = entry.payload else { panic!("a command") };
+                commands.push(command);
+            }
+        }
+        commands
+    }
+
+    /// Zeros, ones of a single bit and full data, at every position in a sector: what is written comes back, and keeps the promises.
+    #[test]
+    fn no_sector_of_a_frame_looks_unwritten_even_if_a_byte_is_lost() {
+        let mut batch = Batch::new();
+        for (offset, bytes) in (0..SECTOR_BYTES).zip((0..).step_by(7)) {
+            let mut nearly_zeros = vec![0; bytes];
+            nearly_zeros.iter_mut().step_by(SECTOR_BYTES).for_each(|byte| *byte = 0x80);
+            let written = [vec![0; bytes], nearly_zeros, vec![0xFF; bytes]];
+            for command in &written {
+                batch.push(&write(command.clone())).unwrap();
+            }
+            let frame = batch.seal(offset as u64).unwrap();
+            assert_eq!(commands(frame), written);
+            if in_sector(offset as u64, 0) + HEADER_BYTES <= SECTOR_BYTES {
+                for part in sectors(offset as u64, 0..frame.len()) {
+                    assert!(!is_faint(&frame[part.clone()]), "offset {offset}, {part:?}");
+                    assert!(!is_unwritten(&frame[part]));
+                }
+            }
+            let end = in_sector(offset as u64, frame.len());
+            assert!(end + HEADER_BYTES <= SECTOR_BYTES, "offset {offset} ends at {end}");
+            batch.clear();
+        }
+    }
+
+    #[test]
+    fn a_payload_that_seal_did_not_make_is_refused_without_a_panic() {
+        let mut batch = Batch::new();
+        batch.push(&write(vec![0; 2 * SECTOR_BYTES])).unwrap();
+        let payload = batch.seal(0).unwrap()[HEADER_BYTES..].to_vec();
+        for at in 0..payload.len() {
+            for value in [0, 1, 0xA2, 0xA3, 0xFF] {
+                let mut payload = payload.clone();
+                payload[at] = value;
+                if let Ok(mut rest) = open(&mut payload) {
+                    while let Ok(Some(_)) = next_write(&mut rest) {}
+                }
+            }
+            assert!(open(&mut payload[..at].to_vec()).map_or(true, |rest| rest.len() < at));
+        }
+        assert!(open(&mut []).is_err());
+    }
+}

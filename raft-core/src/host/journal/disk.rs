@@ -1,0 +1,84 @@
+//! All that the file journal changes on a disk goes through here, so that tests can put a disk underneath that fails.
+
+use std::boxed::Box;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Changes files. Reading is not part of it: what cannot be read stops a journal before it has promised anything.
+pub(super) trait Disk: Send {
+    /// A new and empty file, in place of any that was there.
+    fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
+
+    /// An existing file, to be written from `offset` on.
+    fn open(&mut self, path: &Path, offset: u64) -> io::Result<Box<dyn SegmentFile>>;
+
+    /// Cuts a file off at `length`, durably.
+    fn cut(&mut self, path: &Path, length: u64) -> io::Result<()>;
+
+    /// Gives a file another name in the same directory.
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_directory(&mut self, path: &Path) -> io::Result<()>;
+}
+
+/// A file that is written from front to back.
+pub(super) trait SegmentFile: Send {
+    /// Writes all of it at the end of what was written.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes all that was written durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The operating system's.
+#[derive(Debug)]
+pub(super) struct OsDisk;
+
+impl Disk for OsDisk {
+    fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        Ok(Box::new(File::create(path)?))
+    }
+
+    fn open(&mut self, path: &Path, offset: u64) -> io::Result<Box<dyn SegmentFile>> {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Box::new(file))
+    }
+
+    fn cut(&mut self, path: &Path, length: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.set_len(length)?;
+        file.sync_all()
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
+        sync_directory(path)
+    }
+}
+
+impl SegmentFile for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Elsewhere a directory cannot be opened, and its names are as durable as its file system makes them.
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}

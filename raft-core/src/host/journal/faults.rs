@@ -1,0 +1,274 @@
+//! The file journal on disks that fail: whatever was reported durable survives, and a failure is final.
+
+use std::boxed::Box;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::string::ToString;
+use std::sync::{Arc, Mutex};
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::disk::{Disk, OsDisk, SegmentFile};
+use super::{FileJournal, Journal, JournalError};
+use crate::entries::{Entry, Payload};
+use crate::host::identity::ClusterId;
+use crate::output::{Restored, Write};
+use crate::types::{HardState, Index, NodeId, Term, WriteId};
+
+/// An operation fails, having done this much of it.
+#[derive(Clone, Copy)]
+struct Fault {
+    /// Which one, counted from 0.
+    operation: usize,
+    kind: ErrorKind,
+    /// A write leaves that many bytes behind.
+    bytes_written: usize,
+}
+
+/// The operating system's disk with one fault. What comes after it works, so that a retry would be seen to "succeed".
+#[derive(Clone, Default)]
+struct FaultyDisk {
+    fault: Option<Fault>,
+    operations: Arc<Mutex<Vec<&'static str>>>,
+}
+
+struct FaultyFile(Box<dyn SegmentFile>, FaultyDisk);
+
+impl FaultyDisk {
+    fn failing(operation: usize, kind: ErrorKind, bytes_written: usize) -> Self {
+        let fault = Some(Fault { operation, kind, bytes_written });
+        Self { fault, ..Self::default() }
+    }
+
+    fn begin(&self, name: &'static str) -> Result<(), Fault> {
+        let mut operations = self.operations.lock().unwrap();
+        operations.push(name);
+        match self.fault {
+            Some(fault) if fault.operation == operations.len() - 1 => Err(fault),
+            _ => Ok(()),
+        }
+    }
+
+    fn operations(&self) -> Vec<&'static str> {
+        self.operations.lock().unwrap().clone()
+    }
+
+    fn wrap(&self, file: Box<dyn SegmentFile>) -> Box<dyn SegmentFile> {
+        Box::new(FaultyFile(file, self.clone()))
+    }
+}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        fault.kind.into()
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        self.begin("create")?;
+        Ok(self.wrap(OsDisk.create(path)?))
+    }
+
+    fn open(&mut self, path: &Path, offset: u64) -> io::Result<Box<dyn SegmentFile>> {
+        self.begin("open")?;
+        Ok(self.wrap(OsDisk.open(path, offset)?))
+    }
+
+    fn cut(&mut self, path: &Path, length: u64) -> io::Result<()> {
+        self.begin("cut")?;
+        OsDisk.cut(path, length)
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.begin("rename")?;
+        OsDisk.rename(from, to)
+    }
+
+    fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.begin("sync directory")?;
+        OsDisk.sync_directory(path)
+    }
+}
+
+impl SegmentFile for FaultyFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.1.begin("write") {
+            Ok(()) => self.0.write(bytes),
+            Err(fault) => {
+                self.0.write(&bytes[..fault.bytes_written.min(bytes.len())])?;
+                Err(fault.into())
+            }
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.1.begin("sync")?;
+        self.0.sync()
+    }
+}
+
+/// Small enough that a few writes need several segments.
+const SEGMENT_BYTES_MAX: u64 = 400;
+
+fn open(disk: FaultyDisk, directory: &Path) -> Result<FileJournal, JournalError> {
+    let directory = directory.to_path_buf();
+    FileJournal::open_on(Box::new(disk), directory, ClusterId::new(1), NodeId::new(1))
+        .map(|journal| journal.with_segment_bytes_max(SEGMENT_BYTES_MAX))
+}
+
+fn write(index: u64) -> Write<Bytes> {
+    let payload = Payload::Command(Bytes::from(std::vec![index as u8; 60]));
+    let entry = Entry { term: Term::new(1), index: Index::new(index), payload };
+    Write {
+        id: WriteId::new(index),
+        hard_state: Some(HardState { current_term: Term::new(1), voted_for: None }),
+        truncate_from: None,
+        entries: [entry].into_iter().collect(),
+    }
+}
+
+/// Runs a node's disk traffic, two writes to a sync, until it ends or the first error; how many writes were acknowledged.
+fn run(disk: &FaultyDisk, directory: &Path) -> (u64, Option<JournalError>) {
+    let mut acknowledged = 0;
+    let mut run = || {
+        let mut journal = open(disk.clone(), directory)?;
+        acknowledged = journal.recover()?.entries.len() as u64;
+        for _ in 0..5 {
+            let result = journal
+                .append(&write(acknowledged + 1))
+                .and_then(|()| journal.append(&write(acknowledged + 2)))
+                .and_then(|()| journal.sync());
+            if let Err(error) = result {
+                assert_final(&mut journal, disk, &error);
+                return Err(error);
+            }
+            acknowledged += 2;
+        }
+        Ok(())
+    };
+    let error = run().err();
+    (acknowledged, error)
+}
+
+/// Later calls repeat the error and leave the disk alone, although it would work again.
+fn assert_final(journal: &mut FileJournal, disk: &FaultyDisk, error: &JournalError) {
+    let operations = disk.operations();
+    for _ in 0..2 {
+        for result in [journal.sync(), journal.append(&write(1)), journal.recover().map(|_| ())] {
+            assert_eq!(result.unwrap_err().to_string(), error.to_string());
+        }
+    }
+    assert_eq!(disk.operations(), operations);
+}
+
+fn assert_holds(restored: &Restored<Bytes>, acknowledged: u64) {
+    let found = restored.entries.len() as u64;
+    assert!((acknowledged..=acknowledged + 2).contains(&found), "{found} of {acknowledged}");
+    let written = (1..=found).flat_map(|index| write(index).entries.into_vec());
+    assert_eq!(restored.entries, written.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_sync_is_one_write_and_one_fsync_for_all_that_was_appended() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let mut journal = open(disk.clone(), directory.path()).unwrap().with_segment_bytes_max(1 << 20);
+    journal.recover().unwrap();
+    let before = disk.operations().len();
+    (1..=20).for_each(|index| journal.append(&write(index)).unwrap());
+    assert_eq!(disk.operations().len(), before);
+    journal.sync().unwrap();
+    assert_eq!(disk.operations()[before..], ["write", "sync"]);
+    journal.sync().unwrap();
+    assert_eq!(disk.operations().len(), before + 2, "nothing is left to sync");
+}
+
+/// Its first frame is durable before a segment has its name, and its name before it is used.
+#[test]
+fn a_segment_is_durable_before_it_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    open(disk.clone(), directory.path()).unwrap();
+    assert_eq!(disk.operations(), ["create", "write", "sync", "rename", "sync directory"]);
+}
+
+/// What a killed process left in the operating system's cache, or a failed fsync in a cache that forgot about it, is written again.
+#[test]
+fn what_is_recovered_is_durable_before_the_node_acts_on_it() {
+    let directory = tempfile::tempdir().unwrap();
+    run(&FaultyDisk::default(), directory.path());
+    let disk = FaultyDisk::default();
+    open(disk.clone(), directory.path()).unwrap().recover().unwrap();
+    assert_eq!(disk.operations(), ["open", "write", "sync", "sync directory"]);
+}
+
+#[test]
+fn a_torn_end_is_cut_off_durably_before_anything_else_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let last_write = FaultyDisk::default();
+    run(&last_write, directory.path());
+    let operations = last_write.operations().len();
+
+    let directory = tempfile::tempdir().unwrap();
+    run(&FaultyDisk::failing(operations - 2, ErrorKind::Other, 20), directory.path());
+    let disk = FaultyDisk::default();
+    open(disk.clone(), directory.path()).unwrap().recover().unwrap();
+    assert_eq!(disk.operations(), ["cut", "open", "write", "sync", "sync directory"]);
+}
+
+/// Every operation of a journal's life fails once: creating it, writing, rotating, recovering.
+#[test]
+fn whatever_fails_the_failure_is_final_and_nothing_acknowledged_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = FaultyDisk::default();
+    run(&whole, directory.path());
+    let first_life = whole.operations().len();
+    run(&whole, directory.path());
+    let second_life = whole.operations().len() - first_life;
+    assert!(whole.operations().iter().filter(|name| **name == "rename").count() > 3, "it rotates");
+
+    for bytes_written in [0, 1, 11, 12, 13, 100, usize::MAX] {
+        for operation in 0..first_life {
+            let directory = tempfile::tempdir().unwrap();
+            let disk = FaultyDisk::failing(operation, ErrorKind::Other, bytes_written);
+            let (acknowledged, error) = run(&disk, directory.path());
+            assert!(matches!(error, Some(JournalError::Io { .. })), "operation {operation}");
+            let restored =
+                open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
+            assert_holds(&restored, acknowledged);
+            // A second life goes on from there.
+            assert!(run(&FaultyDisk::default(), directory.path()).1.is_none());
+        }
+        for operation in 0..second_life {
+            let directory = tempfile::tempdir().unwrap();
+            let (first, _) = run(&FaultyDisk::default(), directory.path());
+            let disk = FaultyDisk::failing(operation, ErrorKind::Other, bytes_written);
+            let (acknowledged, error) = run(&disk, directory.path());
+            assert!(error.is_some(), "operation {operation}");
+            let restored =
+                open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
+            assert_holds(&restored, acknowledged.max(first));
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_says_so_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = FaultyDisk::default();
+    run(&whole, directory.path());
+    let last_write = whole.operations().len() - 2;
+    for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge] {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::failing(last_write, kind, 50);
+        let (acknowledged, error) = run(&disk, directory.path());
+        let error = error.unwrap();
+        assert!(matches!(error, JournalError::DiskFull { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(".journal") && message.contains("free some space"), "{message}");
+        let restored = open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
+        assert_eq!(restored.entries.len() as u64, acknowledged);
+    }
+}

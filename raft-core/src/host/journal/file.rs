@@ -1,0 +1,301 @@
+//! The journal in files.
+
+use std::boxed::Box;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::string::ToString;
+use std::vec::Vec;
+
+use bytes::Bytes;
+use fs4::{FileExt, TryLockError};
+
+use super::disk::{Disk, OsDisk};
+use super::recovery::{self, Tail};
+use super::replay::Position;
+use super::segment::{self, SegmentReader};
+use super::writer::{Place, Writer};
+use super::{Journal, JournalError};
+use crate::host::identity::{ClusterId, Identity, Incarnation};
+use crate::output::{Restored, Write};
+use crate::types::NodeId;
+
+/// The file whose lock says that the directory is in use. It holds the process id of its user, and stays when unused.
+const LOCK_FILE: &str = "lock";
+
+/// Keeps writes in files of a directory of its own: append-only segments, one frame with checksums for each sync.
+///
+/// - Each [`sync`](Journal::sync) is one write and one fdatasync, however many writes it covers.
+/// - After a crash, what the last sync left half done is cut off, with a warning; nobody was promised any of it. Any other
+///   damage refuses to start, with an error that names the file and the offset. What no journal can find out is that somebody cut its
+///   last file short or removed it.
+/// - Segments are deleted as a whole, behind compaction; until there are snapshots, none is.
+/// - A lock keeps two processes off one directory. Network file systems that do not lock are not for journals.
+///
+/// Reading needs memory for the log and for the longest batch, up to 64 MiB unless a single write is longer.
+///
+/// # Example
+///
+/// ```
+/// use raft_core::NodeId;
+/// use raft_core::host::{ClusterId, FileJournal, Journal};
+///
+/// # let temporary = tempfile::tempdir().unwrap();
+/// # let directory = temporary.path().join("node-1");
+/// let mut journal = FileJournal::open(directory, ClusterId::new(7), NodeId::new(1))?;
+/// let restored = journal.recover()?;
+/// assert!(restored.entries.is_empty());
+/// # Ok::<(), raft_core::host::JournalError>(())
+/// ```
+pub struct FileJournal {
+    state: State,
+    owner: Identity,
+    segment_bytes_max: u64,
+    /// Declared last, so that all other files are closed when another process gets it.
+    _lock: File,
+}
+
+enum State {
+    /// What is there has not been read.
+    Opened(Place, Vec<u64>),
+    Ready(Box<Writer>),
+    /// Nothing is ever tried again.
+    Failed(JournalError),
+}
+
+impl FileJournal {
+    /// How long a segment grows by default, in bytes.
+    pub const SEGMENT_BYTES_MAX_DEFAULT: u64 = 64 << 20;
+
+    /// Opens the journal of this node in `directory`, or creates both.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::InUse`], [`JournalError::Foreign`], or what else forbids to use what is there.
+    pub fn open(
+        directory: impl Into<PathBuf>,
+        cluster: ClusterId,
+        node: NodeId,
+    ) -> Result<Self, JournalError> {
+        Self::open_on(Box::new(OsDisk), directory.into(), cluster, node)
+    }
+
+    /// Begins a new segment before one would grow beyond this, in bytes. A batch that is longer gets one of its own.
+    #[must_use]
+    pub fn with_segment_bytes_max(mut self, bytes: u64) -> Self {
+        self.segment_bytes_max = bytes;
+        self
+    }
+
+    pub(super) fn open_on(
+        mut disk: Box<dyn Disk>,
+        directory: PathBuf,
+        cluster: ClusterId,
+        node: NodeId,
+    ) -> Result<Self, JournalError> {
+        create_directory(&mut *disk, &directory)
+            .map_err(|error| JournalError::io("create directory", &directory, error))?;
+        let lock = lock(&directory)?;
+        let numbers = list_segments(&directory)?;
+        let drawn = Identity { cluster, node, incarnation: super::draw_incarnation() };
+        let mut place = Place { directory, owner: drawn, disk };
+        if numbers.is_empty() {
+            place.create_segment(segment::FIRST)?;
+            let owner = place.owner;
+            return Ok(Self::opened(place, [segment::FIRST].into(), owner, lock));
+        }
+        check_no_gap(&place, &numbers)?;
+        let (_, owner) = SegmentReader::open(place.path_of(segment::FIRST), segment::FIRST)?;
+        place.owner.incarnation = owner.incarnation;
+        for number in &numbers {
+            open_segment(&place, *number)?;
+        }
+        Ok(Self::opened(place, numbers, owner, lock))
+    }
+
+    fn opened(place: Place, numbers: Vec<u64>, owner: Identity, lock: File) -> Self {
+        Self {
+            state: State::Opened(place, numbers),
+            owner,
+            segment_bytes_max: Self::SEGMENT_BYTES_MAX_DEFAULT,
+            _lock: lock,
+        }
+    }
+
+    fn write(
+        &mut self,
+        action: impl FnOnce(&mut Writer) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        match &mut self.state {
+            State::Opened(..) => Err(JournalError::NotRecovered),
+            State::Failed(error) => Err(error.clone()),
+            State::Ready(writer) => {
+                action(writer).inspect_err(|error| self.state = State::Failed(error.clone()))
+            }
+        }
+    }
+}
+
+impl Journal for FileJournal {
+    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+        let misuse = State::Failed(JournalError::NotRecovered);
+        let (place, numbers) = match std::mem::replace(&mut self.state, misuse) {
+            State::Opened(place, numbers) => (place, numbers),
+            State::Ready(_) => return Err(JournalError::NotRecovered),
+            State::Failed(error) => {
+                self.state = State::Failed(error.clone());
+                return Err(error);
+            }
+        };
+        match recover(place, &numbers, self.segment_bytes_max) {
+            Ok((writer, restored)) => {
+                self.state = State::Ready(Box::new(writer));
+                Ok(restored)
+            }
+            Err(error) => {
+                self.state = State::Failed(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.owner.incarnation
+    }
+
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
+        self.write(|writer| writer.append(write))
+    }
+
+    fn sync(&mut self) -> Result<(), JournalError> {
+        self.write(Writer::sync)
+    }
+}
+
+impl fmt::Debug for FileJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Opened(..) => "opened",
+            State::Ready(_) => "ready",
+            State::Failed(_) => "failed",
+        };
+        f.debug_struct("FileJournal").field("owner", &self.owner).field("state", &state).finish()
+    }
+}
+
+/// Reads all segments, and makes the last one ready to be written.
+fn recover(
+    mut place: Place,
+    numbers: &[u64],
+    segment_bytes_max: u64,
+) -> Result<(Writer, Restored<Bytes>), JournalError> {
+    let mut restored = Restored::default();
+    let (last, whole) = numbers.split_last().expect("a journal has at least one segment");
+    for number in whole {
+        recovery::replay_segment(open_segment(&place, *number)?, &mut restored)?;
+    }
+    let tail = recovery::replay_last_segment(open_segment(&place, *last)?, &mut restored)?;
+    let file = settle(&mut place, &tail)?;
+    let length = tail.frame_start + tail.frame.len() as u64;
+    let position = Position::after(&restored);
+    Ok((Writer::new(place, segment_bytes_max, *last, file, length, position), restored))
+}
+
+/// Makes durable what was found, for the node will act on it.
+///
+/// It may not be: a process that was killed left it to the operating system's cache; one whose fsync failed left it in a cache
+/// that believes it to be on disk, so that another fsync would do nothing. Only the last frame can be concerned; writing it once more
+/// makes the cache write it too.
+fn settle(
+    place: &mut Place,
+    tail: &Tail,
+) -> Result<Box<dyn super::disk::SegmentFile>, JournalError> {
+    if let Some(torn) = tail.torn {
+        tracing::warn!(
+            file = %tail.path.display(),
+            offset = torn.offset,
+            bytes = torn.bytes,
+            "journal: cut off what a crash left of a write that was never acknowledged"
+        );
+        place
+            .disk
+            .cut(&tail.path, torn.offset)
+            .map_err(|error| JournalError::io("cut off the torn end of", &tail.path, error))?;
+    }
+    let write = |disk: &mut dyn Disk| {
+        let mut file = disk.open(&tail.path, tail.frame_start)?;
+        file.write(&tail.frame)?;
+        file.sync()?;
+        disk.sync_directory(&place.directory)?;
+        Ok(file)
+    };
+    write(&mut *place.disk).map_err(|error| JournalError::io("write", &tail.path, error))
+}
+
+/// Opens a segment if it is this node's.
+fn open_segment(place: &Place, number: u64) -> Result<SegmentReader, JournalError> {
+    let (reader, owner) = SegmentReader::open(place.path_of(number), number)?;
+    let asked = place.owner;
+    if (owner.cluster, owner.node) != (asked.cluster, asked.node) {
+        return Err(JournalError::Foreign {
+            path: reader.path().to_path_buf(),
+            owner: (owner.cluster, owner.node),
+            asked: (asked.cluster, asked.node),
+        });
+    }
+    if owner.incarnation != asked.incarnation {
+        return Err(reader.damaged(0, "it is from another journal of this node"));
+    }
+    Ok(reader)
+}
+
+/// Creates a directory and those that it lies in, so that all of them outlast a crash.
+fn create_directory(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
+    let missing: Vec<_> = directory.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(directory)?;
+    missing.iter().filter_map(|path| path.parent()).try_for_each(|parent| {
+        let here = Path::new(".");
+        disk.sync_directory(if parent.as_os_str().is_empty() { here } else { parent })
+    })
+}
+
+fn lock(directory: &Path) -> Result<File, JournalError> {
+    let path = directory.join(LOCK_FILE);
+    let io = |error| JournalError::io("lock", &path, error);
+    // Another process's id must stay readable until the lock is ours.
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    match FileExt::try_lock(&file) {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+        Err(TryLockError::WouldBlock) => {
+            let process = fs::read_to_string(&path).ok().and_then(|id| id.trim().parse().ok());
+            return Err(JournalError::InUse { directory: directory.to_path_buf(), process });
+        }
+    }
+    // The id is for people: without it the lock is as good.
+    let _ =
+        file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+    Ok(file)
+}
+
+fn list_segments(directory: &Path) -> Result<Vec<u64>, JournalError> {
+    let list = || {
+        let names = fs::read_dir(directory)?.map(|file| Ok(file?.file_name()));
+        let numbers = names.filter_map(|name: io::Result<_>| {
+            name.map(|name| name.to_str().and_then(segment::number_of)).transpose()
+        });
+        numbers.collect::<io::Result<Vec<_>>>()
+    };
+    let mut numbers = list().map_err(|error| JournalError::io("list", directory, error))?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn check_no_gap(place: &Place, numbers: &[u64]) -> Result<(), JournalError> {
+    match (segment::FIRST..).zip(numbers).find(|(expected, number)| expected != *number) {
+        Some((missing, _)) => Err(JournalError::SegmentMissing { path: place.path_of(missing) }),
+        None => Ok(()),
+    }
+}

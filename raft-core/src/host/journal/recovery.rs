@@ -1,0 +1,135 @@
+//! Reading a journal back after a crash: what was torn is cut off, what was damaged is refused.
+//!
+//! Each sync is one frame, and the next begins after it is durable. So at most the last frame of the last segment can be torn, and
+//! whatever is there of it was promised to nobody. It is torn if the crash left it in one of these states:
+//!
+//! ```text
+//! ... │ header │ pay                     the file ends inside of it
+//! ... │ header │ payl000000000000d       a sector of it was never written, although the file had grown
+//! ... │ 000000000000000000oad           the same for the sector of its header, with no whole frame behind
+//! ```
+//!
+//! Everything else is damage. A flipped byte does not make a frame look torn, not even the last: no sector of a frame is near to all
+//! zeros ([`batch`](super::batch)), and a header that lies about the length fails its own checksum.
+
+use std::format;
+use std::path::PathBuf;
+use std::string::String;
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::JournalError;
+use super::batch;
+use super::replay::replay;
+use super::sector::{is_unwritten, sectors};
+use super::segment::{Broken, SegmentReader};
+use crate::host::frame::{HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
+use crate::output::Restored;
+
+/// The end of the last segment as it was found.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// The last segment.
+    pub(super) path: PathBuf,
+    /// Where its last whole frame begins.
+    pub(super) frame_start: u64,
+    /// That frame.
+    pub(super) frame: Vec<u8>,
+    /// Where the file has to be cut off, if it was torn.
+    pub(super) torn: Option<Torn>,
+}
+
+/// A torn frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Torn {
+    /// Where it begins; where the file should end.
+    pub(super) offset: u64,
+    /// How many bytes of file there are of it.
+    pub(super) bytes: u64,
+}
+
+/// Adds all writes of a segment that is not the last: it must be whole.
+pub(super) fn replay_segment(
+    mut reader: SegmentReader,
+    restored: &mut Restored<Bytes>,
+) -> Result<(), JournalError> {
+    match replay_whole_frames(&mut reader, restored)? {
+        None => Ok(()),
+        Some(broken) => Err(reader.damaged(reader.offset(), broken.describe())),
+    }
+}
+
+/// Adds all writes of the last segment, of which the end may be torn.
+pub(super) fn replay_last_segment(
+    mut reader: SegmentReader,
+    restored: &mut Restored<Bytes>,
+) -> Result<Tail, JournalError> {
+    let torn = match replay_whole_frames(&mut reader, restored)? {
+        None => None,
+        Some(broken) => Some(torn(&mut reader, broken)?),
+    };
+    let frame_start = reader.frame_start();
+    let mut frame = reader.read_from(frame_start)?;
+    frame.truncate((reader.offset() - frame_start) as usize);
+    Ok(Tail { path: reader.path().to_path_buf(), frame_start, frame, torn })
+}
+
+fn replay_whole_frames(
+    reader: &mut SegmentReader,
+    restored: &mut Restored<Bytes>,
+) -> Result<Option<Broken>, JournalError> {
+    loop {
+        let offset = reader.offset();
+        let payload = match reader.next_payload()? {
+            None => return Ok(None),
+            Some(Err(broken)) => return Ok(Some(broken)),
+            Some(Ok(payload)) => payload,
+        };
+        replay_batch(payload, restored)
+            .map_err(|what| reader.damaged(offset, format!("impossible content: {what}")))?;
+    }
+}
+
+fn replay_batch(payload: &mut [u8], restored: &mut Restored<Bytes>) -> Result<(), String> {
+    let mut rest = batch::open(payload)?;
+    while let Some(write) = batch::next_write(&mut rest)? {
+        replay(restored, write)?;
+    }
+    Ok(())
+}
+
+/// Whether a crash explains the broken frame at the reader's offset; if not, the error.
+fn torn(reader: &mut SegmentReader, broken: Broken) -> Result<Torn, JournalError> {
+    let offset = reader.offset();
+    let torn = match broken {
+        Broken::CutShort => true,
+        Broken::Header(_) => {
+            let rest = reader.read_from(offset)?;
+            let header = sectors(offset, 0..rest.len()).next().unwrap_or(0..0);
+            is_unwritten(&rest[header]) && !contains_frame(&rest)
+        }
+        Broken::Payload(_, end) if end < reader.length() => false,
+        Broken::Payload(..) => {
+            let frame = reader.read_from(offset)?;
+            sectors(offset, 0..frame.len()).any(|part| is_unwritten(&frame[part]))
+        }
+    };
+    if torn {
+        Ok(Torn { offset, bytes: reader.length() - offset })
+    } else {
+        Err(reader.damaged(offset, broken.describe()))
+    }
+}
+
+/// Whether a whole frame begins anywhere in these bytes.
+fn contains_frame(bytes: &[u8]) -> bool {
+    bytes.windows(HEADER_BYTES).enumerate().any(|(at, window)| {
+        let Some(header) = window.first_chunk().filter(|header| !is_unwritten(*header)) else {
+            return false;
+        };
+        let Ok(header) = Header::decode(header, PAYLOAD_BYTES_LIMIT) else { return false };
+        let payload = &bytes[at + HEADER_BYTES..];
+        payload.get(..header.payload_bytes()).is_some_and(|payload| header.check(payload).is_ok())
+    })
+}

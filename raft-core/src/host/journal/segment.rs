@@ -1,0 +1,237 @@
+//! A file of the journal: named by its number, begun by a frame that says whose it is, then one frame for each sync.
+//!
+//! ```text
+//! 00000000000000000001.journal
+//!   frame: "raftjrnl" | version u32 | cluster u64 | node u64 | incarnation u64 | segment u64     little-endian
+//!   frame: batch, frame: batch, ..
+//! ```
+
+use std::format;
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::string::String;
+use std::vec::Vec;
+
+use super::JournalError;
+use crate::host::frame::{self, FrameError, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
+use crate::host::identity::{ClusterId, Identity, Incarnation};
+use crate::types::NodeId;
+
+/// The first segment of a journal.
+pub(super) const FIRST: u64 = 1;
+/// What [`encode_preamble`] makes: all of it lies in the file's first sector.
+pub(super) const PREAMBLE_BYTES: usize = HEADER_BYTES + MAGIC.len() + 4 + 4 * 8;
+
+const MAGIC: [u8; 8] = *b"raftjrnl";
+const VERSION: u32 = 1;
+const EXTENSION: &str = "journal";
+/// How much is read at once. Small enough for a processor's cache, where it is checked and decoded.
+const READ_BYTES: usize = 256 * 1024;
+
+pub(super) fn file_name(number: u64) -> String {
+    format!("{number:020}.{EXTENSION}")
+}
+
+/// The number of the segment that has this file name, if one can have it.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok()?;
+    (file_name(number) == name).then_some(number)
+}
+
+/// The frame with which a segment begins.
+pub(super) fn encode_preamble(owner: Identity, number: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PREAMBLE_BYTES);
+    frame::encode(&mut bytes, PREAMBLE_BYTES, |payload| {
+        payload.extend_from_slice(&MAGIC);
+        payload.extend_from_slice(&VERSION.to_le_bytes());
+        for field in [owner.cluster.get(), owner.node.get(), owner.incarnation.get(), number] {
+            payload.extend_from_slice(&field.to_le_bytes());
+        }
+    })
+    .expect("the preamble is shorter than itself with a header");
+    bytes
+}
+
+/// Reads a segment from front to back.
+#[derive(Debug)]
+pub(super) struct SegmentReader {
+    path: PathBuf,
+    file: BufReader<File>,
+    length: u64,
+    /// Where the next frame begins.
+    offset: u64,
+    /// Where the last frame began.
+    frame_start: u64,
+    /// Begins with the last frame's payload; never shrinks, so that nothing is allocated or zeroed once warm.
+    buffer: Vec<u8>,
+}
+
+/// Why there is no whole frame where one should be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Broken {
+    /// The file ends in the middle of it.
+    CutShort,
+    /// Its header is damaged: nobody knows how long it was.
+    Header(FrameError),
+    /// Its payload is damaged; it should end at this offset of the file.
+    Payload(FrameError, u64),
+}
+
+impl SegmentReader {
+    /// Opens a segment and reads whose it is.
+    pub(super) fn open(path: PathBuf, number: u64) -> Result<(Self, Identity), JournalError> {
+        let open = || {
+            let file = File::open(&path)?;
+            let length = file.metadata()?.len();
+            io::Result::Ok((BufReader::with_capacity(READ_BYTES, file), length))
+        };
+        let (file, length) = open().map_err(|error| JournalError::io("open", &path, error))?;
+        let mut reader = Self { path, file, length, offset: 0, frame_start: 0, buffer: Vec::new() };
+        let owner = reader.read_preamble(number)?;
+        Ok((reader, owner))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the next frame begins, if there is one.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Where the frame that was read last begins.
+    pub(super) fn frame_start(&self) -> u64 {
+        self.frame_start
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The next frame's payload; `None` at the end of the file. A broken frame is where [`SegmentReader::offset`] stays.
+    pub(super) fn next_payload(
+        &mut self,
+    ) -> Result<Option<Result<&mut [u8], Broken>>, JournalError> {
+        let left = self.length - self.offset;
+        if left == 0 {
+            return Ok(None);
+        }
+        if left < HEADER_BYTES as u64 {
+            return Ok(Some(Err(Broken::CutShort)));
+        }
+        let mut header = [0; HEADER_BYTES];
+        self.file.read_exact(&mut header).map_err(|error| self.unreadable(error))?;
+        let header = match Header::decode(&header, PAYLOAD_BYTES_LIMIT) {
+            Ok(header) => header,
+            Err(error) => return Ok(Some(Err(Broken::Header(error)))),
+        };
+        // The file is as long as that, so its own size bounds what is allocated here.
+        let bytes = header.payload_bytes();
+        if left < (HEADER_BYTES + bytes) as u64 {
+            return Ok(Some(Err(Broken::CutShort)));
+        }
+        if self.buffer.len() < bytes {
+            self.buffer.resize(bytes, 0);
+        }
+        let payload = &mut self.buffer[..bytes];
+        if let Err(error) = self.file.read_exact(payload) {
+            return Err(self.unreadable(error));
+        }
+        let end = self.offset + (HEADER_BYTES + bytes) as u64;
+        if let Err(error) = header.check(payload) {
+            return Ok(Some(Err(Broken::Payload(error, end))));
+        }
+        self.frame_start = self.offset;
+        self.offset = end;
+        Ok(Some(Ok(&mut self.buffer[..bytes])))
+    }
+
+    /// All bytes from `offset` to the end of the file. Only for what is rare.
+    pub(super) fn read_from(&mut self, offset: u64) -> Result<Vec<u8>, JournalError> {
+        let mut bytes = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| (&mut self.file).take(self.length - offset).read_to_end(&mut bytes))
+            .map_err(|error| self.unreadable(error))?;
+        Ok(bytes)
+    }
+
+    /// The error that refuses this file for what is wrong at `offset`.
+    pub(super) fn damaged(&self, offset: u64, what: impl Into<String>) -> JournalError {
+        JournalError::Damaged { path: self.path.clone(), offset, what: what.into() }
+    }
+
+    fn read_preamble(&mut self, number: u64) -> Result<Identity, JournalError> {
+        let payload = match self.next_payload()? {
+            Some(Ok(payload)) => payload,
+            Some(Err(broken)) => return Err(self.damaged(0, broken.describe())),
+            None => return Err(self.damaged(0, "the file is empty")),
+        };
+        let Some(fields) = payload.strip_prefix(&MAGIC) else {
+            return Err(self.damaged(0, "this is not a journal of this library"));
+        };
+        let Some((version, fields)) = fields.split_first_chunk() else {
+            return Err(self.damaged(0, "the file's description is cut off"));
+        };
+        let version = u32::from_le_bytes(*version);
+        if version != VERSION {
+            return Err(JournalError::UnknownVersion { path: self.path.clone(), version });
+        }
+        let mut numbers = fields.chunks_exact(8).filter_map(|field| field.first_chunk()).copied();
+        let mut number_in_file = || numbers.next().map(u64::from_le_bytes);
+        let (Some(cluster), Some(node), Some(incarnation), Some(segment), None) = (
+            number_in_file(),
+            number_in_file(),
+            number_in_file(),
+            number_in_file(),
+            number_in_file(),
+        ) else {
+            return Err(self.damaged(0, "the file's description has the wrong length"));
+        };
+        if segment != number {
+            return Err(self.damaged(0, format!("it is segment {segment} under another's name")));
+        }
+        Ok(Identity {
+            cluster: ClusterId::new(cluster),
+            node: NodeId::new(node),
+            incarnation: Incarnation::new(incarnation),
+        })
+    }
+
+    fn unreadable(&self, error: io::Error) -> JournalError {
+        if error.kind() == ErrorKind::UnexpectedEof {
+            return self.damaged(self.offset, "the file became shorter while it was read");
+        }
+        JournalError::io("read", &self.path, error)
+    }
+}
+
+impl Broken {
+    pub(super) fn describe(self) -> String {
+        match self {
+            Self::CutShort => "the file ends in the middle of a frame".into(),
+            Self::Header(error) | Self::Payload(error, _) => format!("{error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segments_name_sorts_by_number_and_has_one_spelling() {
+        assert_eq!(file_name(1), "00000000000000000001.journal");
+        assert_eq!(number_of(&file_name(u64::MAX)), Some(u64::MAX));
+        let others = [
+            "1.journal",
+            "lock",
+            "00000000000000000001.journal.new",
+            ".journal",
+            "+0000000000000000001.journal",
+        ];
+        assert_eq!(others.map(number_of), [None; 5]);
+    }
+}
