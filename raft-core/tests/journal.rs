@@ -1,5 +1,7 @@
 //! Journals: what was durable is there after a restart, or the journal refuses to start and says what to do.
 #![cfg(feature = "std")]
+// Outside of `#[test]` functions clippy does not know that these are tests.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

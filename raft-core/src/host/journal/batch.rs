@@ -10,8 +10,8 @@
 //! Patches and padding keep three promises about each frame in the file, by which recovery tells a write that was cut short from
 //! later damage (see [`sector`](super::sector)):
 //!
-//! - in each sector that it touches at least two bytes are not zero. Data that a client filled with zeros is patched, so that the damage
-//!   of a byte cannot pass for a sector that was never written;
+//! - in each sector that it touches at least two bytes are not zero. Data that a client filled with zeros is patched, so that
+//!   the damage of a byte cannot pass for a sector that was never written;
 //! - its header does not straddle two sectors, thanks to the padding of the frame before;
 //! - its end is as good as its beginning: the last sector holds at least two bytes of padding.
 
@@ -76,8 +76,8 @@ impl Batch {
         }
     }
 
-    /// The frame, to be written at `offset` of the file. Nothing may be added until [`Batch::clear`]. If it is too long for a frame,
-    /// the error says how long it is.
+    /// The frame, to be written at `offset` of the file. Nothing may be added until [`Batch::clear`]. If it is too long for a
+    /// frame, the error says how long it is.
     pub(super) fn seal(&mut self, offset: u64) -> Result<&[u8], usize> {
         let count = self.patch(offset);
         self.frame.extend_from_slice(&count.to_le_bytes());
@@ -140,8 +140,8 @@ pub(super) fn next_write(rest: &mut &[u8]) -> Result<Option<Write<Bytes>>, Strin
         .split_at_checked(length)
         .ok_or_else(|| format!("a write of {length} bytes in {bytes_left}"))?;
     *rest = behind;
-    // Each command gets memory of its own. A slice would keep the whole batch, or the whole segment, in memory for as long as a state
-    // machine holds on to one small value of it, and saves little: reading is dominated by the disk and the log's own vector.
+    // Each command gets memory of its own. Slices of the batch measured no faster, and would keep all of it in memory for as
+    // long as a state machine holds on to one small value.
     match codec::decode_write(bytes, Bytes::copy_from_slice) {
         Ok(write) => Ok(Some(write)),
         Err(error) => Err(format!("a write cannot be decoded: {error}")),
@@ -203,7 +203,7 @@ mod tests {
         commands
     }
 
-    /// Zeros, ones of a single bit and full data, at every position in a sector: what is written comes back, and keeps the promises.
+    /// Zeros, lone bits and full data, at every position in a sector: what is written comes back, and keeps the promises.
     #[test]
     fn no_sector_of_a_frame_looks_unwritten_even_if_a_byte_is_lost() {
         let mut batch = Batch::new();

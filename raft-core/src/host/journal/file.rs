@@ -11,7 +11,7 @@ use std::vec::Vec;
 use bytes::Bytes;
 use fs4::{FileExt, TryLockError};
 
-use super::disk::{Disk, OsDisk};
+use super::disk::{Disk, OsDisk, SegmentFile};
 use super::recovery::{self, Tail};
 use super::replay::Position;
 use super::segment::{self, SegmentReader};
@@ -28,8 +28,8 @@ const LOCK_FILE: &str = "lock";
 ///
 /// - Each [`sync`](Journal::sync) is one write and one fdatasync, however many writes it covers.
 /// - After a crash, what the last sync left half done is cut off, with a warning; nobody was promised any of it. Any other
-///   damage refuses to start, with an error that names the file and the offset. What no journal can find out is that somebody cut its
-///   last file short or removed it.
+///   damage refuses to start, with an error that names the file and the offset. What no journal can find out is that somebody
+///   cut its last file short or removed it.
 /// - Segments are deleted as a whole, behind compaction; until there are snapshots, none is.
 /// - A lock keeps two processes off one directory. Network file systems that do not lock are not for journals.
 ///
@@ -205,12 +205,9 @@ fn recover(
 /// Makes durable what was found, for the node will act on it.
 ///
 /// It may not be: a process that was killed left it to the operating system's cache; one whose fsync failed left it in a cache
-/// that believes it to be on disk, so that another fsync would do nothing. Only the last frame can be concerned; writing it once more
-/// makes the cache write it too.
-fn settle(
-    place: &mut Place,
-    tail: &Tail,
-) -> Result<Box<dyn super::disk::SegmentFile>, JournalError> {
+/// that believes it to be on disk, so that another fsync would do nothing. Only the last frame can be concerned. Written once
+/// more, it is new to the cache.
+fn settle(place: &mut Place, tail: &Tail) -> Result<Box<dyn SegmentFile>, JournalError> {
     if let Some(torn) = tail.torn {
         tracing::warn!(
             file = %tail.path.display(),

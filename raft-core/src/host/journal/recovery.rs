@@ -9,8 +9,8 @@
 //! ... │ 000000000000000000oad           the same for the sector of its header, with no whole frame behind
 //! ```
 //!
-//! Everything else is damage. A flipped byte does not make a frame look torn, not even the last: no sector of a frame is near to all
-//! zeros ([`batch`](super::batch)), and a header that lies about the length fails its own checksum.
+//! Everything else is damage. A flipped byte does not make a frame look torn, not even the last: no sector of a frame is near to
+//! all zeros ([`batch`](super::batch)), and a header that lies about the length fails its own checksum.
 
 use std::format;
 use std::path::PathBuf;
