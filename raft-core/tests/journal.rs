@@ -189,8 +189,7 @@ mod crash {
 
     #[test]
     fn a_last_frame_that_ends_early_is_cut_off_wherever_it_ends() {
-        let commands = commands();
-        let (directory, frames) = journal_of(&commands.each_ref().map(Vec::as_slice));
+        let (directory, frames) = journal_of(&[b"first", &[0; 700], &[0; 600]]);
         let content = fs::read(segment(directory.path(), 1)).unwrap();
         for end in frames[2]..frames[3] {
             let restored = recover_content(directory.path(), &content[..end]).unwrap();
@@ -316,6 +315,24 @@ mod damage {
             let at = if sector == 0 { 0 } else { *first_hit.unwrap() };
             let what = format!("zeros up to {end}");
             assert_damaged(recover_content(directory.path(), &content), &file, at, &what);
+        }
+    }
+
+    /// The same, where the frame before the lost part is whole.
+    #[test]
+    fn a_lost_header_with_whole_frames_behind_is_no_crash() {
+        let (directory, frames) = journal_of(&[&[1; 1000], &[2; 3000], &[3; 1000]]);
+        let file = segment(directory.path(), 1);
+        let content = fs::read(&file).unwrap();
+        for sectors in 0..4 {
+            let mut content = content.clone();
+            let end = frames[1].next_multiple_of(SECTOR_BYTES) + sectors * SECTOR_BYTES;
+            content[frames[1]..end].fill(0);
+            let what = format!("zeros up to {end}");
+            assert_damaged(recover_content(directory.path(), &content), &file, frames[1], &what);
+            // Without the frame behind, it is the end that a crash left.
+            content.truncate(frames[2]);
+            assert_eq!(recover_content(directory.path(), &content).unwrap().entries.len(), 1);
         }
     }
 
@@ -500,9 +517,14 @@ mod memory {
         journal.sync().unwrap();
         journal.append(&write(2, &[b"lost"])).unwrap();
 
-        let restored = disk.clone().recover().unwrap();
+        let mut journal = disk.clone();
+        let restored = journal.recover().unwrap();
         assert_eq!(restored.entries, write(1, &[b"kept"]).entries.into_vec());
         assert_eq!(disk.syncs(), 1);
+        journal.append(&write(2, &[b"other"])).unwrap();
+        journal.sync().unwrap();
+        let restored = disk.clone().recover().unwrap();
+        assert_eq!(restored.entries, write(1, &[b"kept", b"other"]).entries.into_vec());
     }
 
     #[test]

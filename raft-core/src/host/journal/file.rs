@@ -2,16 +2,15 @@
 
 use std::boxed::Box;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::string::ToString;
 use std::vec::Vec;
 
 use bytes::Bytes;
-use fs4::{FileExt, TryLockError};
 
 use super::disk::{Disk, OsDisk, SegmentFile};
+use super::lock::Lock;
 use super::recovery::{self, Tail};
 use super::replay::Position;
 use super::segment::{self, SegmentReader};
@@ -20,9 +19,6 @@ use super::{Journal, JournalError};
 use crate::host::identity::{ClusterId, Identity, Incarnation};
 use crate::output::{Restored, Write};
 use crate::types::NodeId;
-
-/// The file whose lock says that the directory is in use. It holds the process id of its user, and stays when unused.
-const LOCK_FILE: &str = "lock";
 
 /// Keeps writes in files of a directory of its own: append-only segments, one frame with checksums for each sync.
 ///
@@ -53,7 +49,7 @@ pub struct FileJournal {
     owner: Identity,
     segment_bytes_max: u64,
     /// Declared last, so that all other files are closed when another process gets it.
-    _lock: File,
+    _lock: Lock,
 }
 
 enum State {
@@ -96,7 +92,7 @@ impl FileJournal {
     ) -> Result<Self, JournalError> {
         create_directory(&mut *disk, &directory)
             .map_err(|error| JournalError::io("create directory", &directory, error))?;
-        let lock = lock(&directory)?;
+        let lock = Lock::take(&directory)?;
         let numbers = list_segments(&directory)?;
         let drawn = Identity { cluster, node, incarnation: super::draw_incarnation() };
         let mut place = Place { directory, owner: drawn, disk };
@@ -114,7 +110,7 @@ impl FileJournal {
         Ok(Self::opened(place, numbers, owner, lock))
     }
 
-    fn opened(place: Place, numbers: Vec<u64>, owner: Identity, lock: File) -> Self {
+    fn opened(place: Place, numbers: Vec<u64>, owner: Identity, lock: Lock) -> Self {
         Self {
             state: State::Opened(place, numbers),
             owner,
@@ -255,26 +251,6 @@ fn create_directory(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
         let here = Path::new(".");
         disk.sync_directory(if parent.as_os_str().is_empty() { here } else { parent })
     })
-}
-
-fn lock(directory: &Path) -> Result<File, JournalError> {
-    let path = directory.join(LOCK_FILE);
-    let io = |error| JournalError::io("lock", &path, error);
-    // Another process's id must stay readable until the lock is ours.
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(io)?;
-    match FileExt::try_lock(&file) {
-        Ok(()) => {}
-        Err(TryLockError::Error(error)) => return Err(io(error)),
-        Err(TryLockError::WouldBlock) => {
-            let process = fs::read_to_string(&path).ok().and_then(|id| id.trim().parse().ok());
-            return Err(JournalError::InUse { directory: directory.to_path_buf(), process });
-        }
-    }
-    // The id is for people: without it the lock is as good.
-    let _ =
-        file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
-    Ok(file)
 }
 
 fn list_segments(directory: &Path) -> Result<Vec<u64>, JournalError> {

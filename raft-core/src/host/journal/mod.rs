@@ -12,6 +12,7 @@ mod error;
 #[cfg(test)]
 mod faults;
 mod file;
+mod lock;
 mod memory;
 mod recovery;
 mod replay;

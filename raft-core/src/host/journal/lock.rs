@@ -1,0 +1,47 @@
+//! Keeps two processes off one directory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::string::ToString;
+
+use fs4::{FileExt, TryLockError};
+
+use super::JournalError;
+
+/// The file whose lock says that the directory is in use. It holds the process id of its user, and stays when unused.
+const LOCK_FILE: &str = "lock";
+
+/// The lock on a directory, until it is dropped or its process ends.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Lock {
+    pub(super) fn take(directory: &Path) -> Result<Self, JournalError> {
+        let path = directory.join(LOCK_FILE);
+        let io = |error| JournalError::io("lock", &path, error);
+        // Another process's id must stay readable until the lock is ours.
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(io)?;
+        match FileExt::try_lock(&file) {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+            Err(TryLockError::WouldBlock) => {
+                let process = fs::read_to_string(&path).ok().and_then(|id| id.parse().ok());
+                return Err(JournalError::InUse { directory: directory.to_path_buf(), process });
+            }
+        }
+        // The id is for people: without it the lock is as good.
+        let id = std::process::id().to_string();
+        let _ = file.set_len(0).and_then(|()| file.write_all(id.as_bytes()));
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Lock {
+    /// Closing the file would not do at once if this process is just starting another one, which has all files of this one
+    /// until its program is loaded.
+    fn drop(&mut self) {
+        let _ = FileExt::unlock(&self.0);
+    }
+}
