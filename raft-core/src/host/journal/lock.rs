@@ -33,7 +33,7 @@ impl Lock {
         }
         // The id is for people: without it the lock is as good.
         let id = std::process::id().to_string();
-        let _ = file.set_len(0).and_then(|()| file.write_all(id.as_bytes()));
+        let _ = file.write_all(id.as_bytes()).and_then(|()| file.set_len(id.len() as u64));
         Ok(Self(file))
     }
 }
