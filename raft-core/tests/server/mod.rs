@@ -1,0 +1,429 @@
+//! One server under the hand of a test, which plays its peers, its disk, its state machine and its clock.
+//!
+//! The server is number 1. After every message and every moment it takes a whole turn of the host's loop. Its disk answers at
+//! once, unless the test holds it.
+// Each test file is a crate of its own and uses its own part.
+#![allow(dead_code, unreachable_pub)]
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use raft_core::{
+    AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entries, Entry, HardState,
+    Index, Instant, LogId, Message, NodeId, Output, Payload, Raft, ReadId, RequestPreVote,
+    RequestPreVoteReply, RequestVote, RequestVoteReply, Restored, Role, Round, Session, Term, Wake,
+    Write, WriteId,
+};
+use rand_core::SeedableRng;
+use rand_pcg::Pcg32;
+
+pub type Command = Vec<u8>;
+
+pub fn id(number: u64) -> NodeId {
+    NodeId::new(number)
+}
+
+pub fn term(number: u64) -> Term {
+    Term::new(number)
+}
+
+pub fn index(number: u64) -> Index {
+    Index::new(number)
+}
+
+/// The position of an entry.
+pub fn at(term: u64, index: u64) -> LogId {
+    LogId::new(Term::new(term), Index::new(index))
+}
+
+pub fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A command whose bytes name its term and index.
+pub fn entry(term: u64, index: u64) -> Entry<Command> {
+    let payload = Payload::Command(format!("{term}.{index}").into_bytes());
+    Entry { term: Term::new(term), index: Index::new(index), payload }
+}
+
+/// Entries of these terms, from the one after `prev` on.
+pub fn entries_after(prev: u64, terms: &[u64]) -> Vec<Entry<Command>> {
+    terms.iter().zip(prev + 1..).map(|(term, index)| entry(*term, index)).collect()
+}
+
+/// AppendEntries in all its parts, for tests that need to choose them.
+pub fn append(prev: LogId, entries: Vec<Entry<Command>>, commit: u64) -> AppendEntries<Command> {
+    AppendEntries {
+        session: Session::new(1),
+        round: Round::new(1),
+        prev_log: prev,
+        entries: entries.into(),
+        leader_commit: Index::new(commit),
+    }
+}
+
+pub struct TestServer {
+    pub raft: Raft<Command, Pcg32>,
+    pub now: Instant,
+    /// While true, no write is answered for.
+    pub disk_held: bool,
+    /// Writes that the server was not yet told of.
+    pub writes: Vec<Write<Command>>,
+    /// What a restart would find.
+    pub stored: Restored<Command>,
+    /// What it sent and nobody took yet.
+    pub sent: Vec<Message<Command>>,
+    pub applied: Vec<Entry<Command>>,
+    pub reads_ready: Vec<(ReadId, Index)>,
+    pub reads_lost: Vec<ReadId>,
+    pub roles: Vec<Role>,
+    /// The newest round that a peer which leads has used.
+    round: u64,
+    lives: u64,
+}
+
+impl Deref for TestServer {
+    type Target = Raft<Command, Pcg32>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.raft
+    }
+}
+
+impl DerefMut for TestServer {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.raft
+    }
+}
+
+impl TestServer {
+    /// Server 1 of a cluster of `size`, which has never run.
+    pub fn new(size: u64) -> Self {
+        Self::with(size, |_| {})
+    }
+
+    pub fn with(size: u64, configure: impl FnOnce(&mut Config)) -> Self {
+        Self::restored(size, Restored::default(), configure)
+    }
+
+    /// Server 1 of `size`, in this term, with entries of these terms on its disk.
+    pub fn holding(size: u64, current_term: u64, log: &[u64]) -> Self {
+        let hard_state = HardState { current_term: term(current_term), voted_for: None };
+        Self::restored(size, Restored { hard_state, entries: entries_after(0, log) }, |_| {})
+    }
+
+    pub fn restored(
+        size: u64,
+        stored: Restored<Command>,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = Config::new(id(1), (1..=size).map(id));
+        configure(&mut config);
+        let raft = Raft::new(config, stored.clone(), Pcg32::seed_from_u64(1)).unwrap();
+        let mut server = Self {
+            raft,
+            now: Instant::ZERO,
+            disk_held: false,
+            writes: Vec::new(),
+            stored,
+            sent: Vec::new(),
+            applied: Vec::new(),
+            reads_ready: Vec::new(),
+            reads_lost: Vec::new(),
+            roles: Vec::new(),
+            round: 0,
+            lives: 1,
+        };
+        server.turn();
+        server
+    }
+
+    /// A candidate of the term after `current_term`, which nobody has answered.
+    pub fn candidate(size: u64, current_term: u64, log: &[u64]) -> Self {
+        let mut server = Self::holding(size, current_term, log);
+        server.stand();
+        server
+    }
+
+    /// A leader of the term after `current_term`, whose first messages are still in `sent`.
+    pub fn leader(size: u64, current_term: u64, log: &[u64]) -> Self {
+        let mut server = Self::holding(size, current_term, log);
+        server.lead();
+        server
+    }
+
+    // Time.
+
+    /// One turn of the host's loop.
+    pub fn turn(&mut self) {
+        self.raft.tick(self.now);
+        self.poll();
+    }
+
+    pub fn poll(&mut self) {
+        while let Some(output) = self.raft.poll_outbox() {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output<Command>) {
+        match output {
+            Output::Persist(write) => {
+                self.writes.push(write);
+                if !self.disk_held {
+                    self.sync();
+                }
+            }
+            Output::Send(message) => self.sent.push(message),
+            Output::Apply(entries) => {
+                let last = entries.last().expect("a batch is never empty").index;
+                self.applied.extend(entries);
+                self.raft.applied(last);
+            }
+            Output::ReadReady { id, index } => self.reads_ready.push((id, index)),
+            Output::ReadLost { id } => self.reads_lost.push(id),
+            Output::RoleChanged { role, .. } => self.roles.push(role),
+            output => panic!("unknown to the tests: {output:?}"),
+        }
+    }
+
+    pub fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
+        self.turn();
+    }
+
+    /// Sleeps until this wakes the server, and not for anything else.
+    pub fn sleep_until(&mut self, expected: Wake) {
+        let (deadline, wake) = self.raft.status().wake.expect("it will wake");
+        assert_eq!(wake, expected);
+        self.now = deadline;
+        self.turn();
+    }
+
+    // The disk.
+
+    /// The disk answers nothing from now on.
+    pub fn hold_disk(&mut self) {
+        self.disk_held = true;
+    }
+
+    /// All writes reach the disk, and the server is told of the last.
+    pub fn sync(&mut self) {
+        if let Some(last) = self.writes.last().map(|write| write.id) {
+            self.persist(last);
+        }
+    }
+
+    /// The writes up to this one reach the disk, and the server is told; then it does what it can.
+    pub fn persist(&mut self, through: WriteId) {
+        while self.writes.first().is_some_and(|write| write.id <= through) {
+            self.stored.replay(self.writes.remove(0));
+        }
+        self.raft.persisted(through);
+        self.poll();
+    }
+
+    /// The writes up to this one are reported, no more and no less; then the server does what it can.
+    pub fn persist_next(&mut self) {
+        let next = self.writes.first().expect("a write waits").id;
+        self.persist(next);
+    }
+
+    /// Loses all that was not reported, and starts again.
+    pub fn crash(&mut self) {
+        self.lives += 1;
+        let rng = Pcg32::seed_from_u64(self.lives);
+        let config = self.raft.config().clone();
+        self.raft = Raft::new(config, self.stored.clone(), rng).unwrap();
+        self.writes.clear();
+        self.sent.clear();
+        self.applied.clear();
+        self.disk_held = false;
+        self.turn();
+    }
+
+    // Messages.
+
+    /// Takes a message into the core, and does nothing else yet.
+    pub fn step_from(&mut self, from: u64, sender_term: u64, body: Body<Command>) {
+        let message = Message { from: id(from), to: id(1), term: term(sender_term), body };
+        self.raft.step(message);
+    }
+
+    pub fn hear(&mut self, from: u64, sender_term: u64, body: Body<Command>) {
+        self.step_from(from, sender_term, body);
+        self.turn();
+    }
+
+    /// What it sent since the last time that somebody looked.
+    pub fn take_sent(&mut self) -> Vec<Message<Command>> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// The appends that it sent to a peer since somebody looked.
+    pub fn appends_to(&mut self, peer: u64) -> Vec<AppendEntries<Command>> {
+        let sent = self.take_sent().into_iter().filter(|message| message.to == id(peer));
+        sent.filter_map(|message| match message.body {
+            Body::AppendEntries(append) => Some(append),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// The term and the vote of the answer to a vote request; none if there was no answer.
+    pub fn vote_reply(&mut self) -> Option<(Term, bool)> {
+        self.take_sent().into_iter().rev().find_map(|message| match message.body {
+            Body::RequestVoteReply(reply) => Some((message.term, reply.granted)),
+            _ => None,
+        })
+    }
+
+    pub fn pre_vote_reply(&mut self) -> Option<(Term, bool)> {
+        self.take_sent().into_iter().rev().find_map(|message| match message.body {
+            Body::RequestPreVoteReply(reply) => Some((message.term, reply.granted)),
+            _ => None,
+        })
+    }
+
+    pub fn append_reply(&mut self) -> Option<(Term, AppendEntriesReply)> {
+        self.take_sent().into_iter().rev().find_map(|message| match message.body {
+            Body::AppendEntriesReply(reply) => Some((message.term, reply)),
+            _ => None,
+        })
+    }
+
+    // Peers that stand for election.
+
+    /// A peer asks for the vote. Whether it was granted, or none if the server does not answer.
+    pub fn asked_to_vote(&mut self, from: u64, term: u64, last_log: LogId) -> Option<bool> {
+        self.sent.clear();
+        self.hear(from, term, Body::RequestVote(RequestVote { last_log }));
+        self.vote_reply().map(|(_, granted)| granted)
+    }
+
+    /// A peer asks whether it would get the vote in the term after this one.
+    pub fn asked_to_pre_vote(&mut self, from: u64, term: u64, last_log: LogId) -> Option<bool> {
+        self.sent.clear();
+        let request = RequestPreVote { last_log, campaign: 7 };
+        self.hear(from, term, Body::RequestPreVote(request));
+        self.pre_vote_reply().map(|(_, granted)| granted)
+    }
+
+    // A peer that leads.
+
+    /// A leader appends entries of these terms behind `prev`, in a round of its own. The server's answer, if it gives one.
+    pub fn appended(
+        &mut self,
+        from: u64,
+        term: u64,
+        prev: LogId,
+        terms: &[u64],
+        commit: u64,
+    ) -> Option<AppendResult> {
+        self.sent.clear();
+        self.round += 1;
+        let mut append = append(prev, entries_after(prev.index.get(), terms), commit);
+        append.round = Round::new(self.round);
+        self.hear(from, term, Body::AppendEntries(append));
+        self.append_reply().map(|(_, reply)| reply.result)
+    }
+
+    pub fn heartbeat(&mut self, from: u64, term: u64) -> Option<AppendResult> {
+        self.appended(from, term, LogId::ZERO, &[], 0)
+    }
+
+    /// The terms of the log's entries, as the disk has them.
+    pub fn stored_terms(&self) -> Vec<u64> {
+        self.stored.entries.iter().map(|entry| entry.term.get()).collect()
+    }
+
+    pub fn applied_ids(&self) -> Vec<LogId> {
+        self.applied.iter().map(Entry::id).collect()
+    }
+
+    // The server stands for election.
+
+    /// The server hears of no leader for too long.
+    pub fn time_out(&mut self) {
+        self.sleep_until(Wake::Election);
+    }
+
+    /// The server becomes a candidate, with everybody's leave if it asks for that first.
+    pub fn stand(&mut self) {
+        self.time_out();
+        if let Some(campaign) = self.campaign() {
+            for peer in 2..=self.raft.config().voters.len() as u64 {
+                self.pre_granted(peer, campaign);
+            }
+        }
+        assert_eq!(self.role(), Role::Candidate);
+    }
+
+    /// The number of the pre-vote that it last asked for.
+    pub fn campaign(&self) -> Option<u64> {
+        self.sent.iter().rev().find_map(|message| match &message.body {
+            Body::RequestPreVote(request) => Some(request.campaign),
+            _ => None,
+        })
+    }
+
+    pub fn pre_granted(&mut self, from: u64, campaign: u64) {
+        let reply = RequestPreVoteReply { granted: true, campaign };
+        let term = self.term().get();
+        self.hear(from, term, Body::RequestPreVoteReply(reply));
+    }
+
+    /// A peer grants the server its vote in the current term, for the log that it has.
+    pub fn granted(&mut self, from: u64) {
+        self.voted(from, true);
+    }
+
+    pub fn voted(&mut self, from: u64, granted: bool) {
+        let (term, last_log) = (self.term().get(), self.status().last_log);
+        let reply = RequestVoteReply { granted, last_log };
+        self.hear(from, term, Body::RequestVoteReply(reply));
+    }
+
+    /// The server wins an election.
+    pub fn lead(&mut self) {
+        self.stand();
+        for peer in 2..=self.raft.config().voters.len() as u64 {
+            self.granted(peer);
+        }
+        assert_eq!(self.role(), Role::Leader);
+    }
+
+    // The server leads.
+
+    pub fn propose_command(&mut self) -> Index {
+        let (_, index) = self.raft.propose(b"command".to_vec()).unwrap();
+        self.poll();
+        index
+    }
+
+    /// A follower answers the newest round that it could have seen.
+    pub fn answered(&mut self, from: u64, round: Round, result: AppendResult) {
+        let reply = AppendEntriesReply { session: Session::new(1), round, result };
+        let term = self.term().get();
+        self.hear(from, term, Body::AppendEntriesReply(reply));
+    }
+
+    /// A follower holds the leader's log up to here, and echoes no round.
+    pub fn matched(&mut self, from: u64, matched: u64) {
+        self.answered(from, Round::new(0), AppendResult::Matched(index(matched)));
+    }
+
+    pub fn rejected(&mut self, from: u64, prev_log_index: u64, hint: LogId) {
+        let prev_log_index = index(prev_log_index);
+        self.answered(from, Round::new(0), AppendResult::Rejected { prev_log_index, hint });
+    }
+
+    pub fn commit_index(&self) -> u64 {
+        self.status().commit_index.get()
+    }
+}
+
+/// The entries of an append, by term and index.
+pub fn ids(entries: &Entries<Command>) -> Vec<LogId> {
+    entries.iter().map(Entry::id).collect()
+}
