@@ -119,7 +119,7 @@ impl TestServer {
     ) -> Self {
         let mut config = Config::new(id(1), (1..=size).map(id));
         configure(&mut config);
-        let raft = Raft::new(config, stored.clone(), Pcg32::seed_from_u64(1)).unwrap();
+        let raft = Raft::new(config, stored.clone(), Pcg32::seed_from_u64(1)).expect("sound");
         let mut server = Self {
             raft,
             now: Instant::ZERO,
@@ -234,7 +234,7 @@ impl TestServer {
         self.lives += 1;
         let rng = Pcg32::seed_from_u64(self.lives);
         let config = self.raft.config().clone();
-        self.raft = Raft::new(config, self.stored.clone(), rng).unwrap();
+        self.raft = Raft::new(config, self.stored.clone(), rng).expect("sound");
         self.writes.clear();
         self.sent.clear();
         self.applied.clear();
@@ -260,36 +260,39 @@ impl TestServer {
         std::mem::take(&mut self.sent)
     }
 
+    /// The newest message of a kind that it sent since somebody looked, with its term.
+    fn newest<T>(&mut self, kind: impl Fn(Body<Command>) -> Option<T>) -> Option<(Term, T)> {
+        let mut sent = self.take_sent().into_iter().rev();
+        sent.find_map(|message| kind(message.body).map(|found| (message.term, found)))
+    }
+
     /// The appends that it sent to a peer since somebody looked.
     pub fn appends_to(&mut self, peer: u64) -> Vec<AppendEntries<Command>> {
         let sent = self.take_sent().into_iter().filter(|message| message.to == id(peer));
-        sent.filter_map(|message| match message.body {
-            Body::AppendEntries(append) => Some(append),
-            _ => None,
-        })
-        .collect()
+        let append =
+            |body| if let Body::AppendEntries(append) = body { Some(append) } else { None };
+        sent.filter_map(|message| append(message.body)).collect()
     }
 
     /// The term and the vote of the answer to a vote request; none if there was no answer.
     pub fn vote_reply(&mut self) -> Option<(Term, bool)> {
-        self.take_sent().into_iter().rev().find_map(|message| match message.body {
-            Body::RequestVoteReply(reply) => Some((message.term, reply.granted)),
-            _ => None,
+        self.newest(|body| {
+            if let Body::RequestVoteReply(reply) = body { Some(reply.granted) } else { None }
         })
     }
 
     pub fn pre_vote_reply(&mut self) -> Option<(Term, bool)> {
-        self.take_sent().into_iter().rev().find_map(|message| match message.body {
-            Body::RequestPreVoteReply(reply) => Some((message.term, reply.granted)),
-            _ => None,
+        self.newest(|body| {
+            if let Body::RequestPreVoteReply(reply) = body { Some(reply.granted) } else { None }
         })
     }
 
     pub fn append_reply(&mut self) -> Option<(Term, AppendEntriesReply)> {
-        self.take_sent().into_iter().rev().find_map(|message| match message.body {
-            Body::AppendEntriesReply(reply) => Some((message.term, reply)),
-            _ => None,
-        })
+        self.newest(
+            |body| {
+                if let Body::AppendEntriesReply(reply) = body { Some(reply) } else { None }
+            },
+        )
     }
 
     // Peers that stand for election.
@@ -361,9 +364,12 @@ impl TestServer {
 
     /// The number of the pre-vote that it last asked for.
     pub fn campaign(&self) -> Option<u64> {
-        self.sent.iter().rev().find_map(|message| match &message.body {
-            Body::RequestPreVote(request) => Some(request.campaign),
-            _ => None,
+        self.sent.iter().rev().find_map(|message| {
+            if let Body::RequestPreVote(request) = &message.body {
+                Some(request.campaign)
+            } else {
+                None
+            }
         })
     }
 
@@ -396,7 +402,7 @@ impl TestServer {
     // The server leads.
 
     pub fn propose_command(&mut self) -> Index {
-        let (_, index) = self.raft.propose(b"command".to_vec()).unwrap();
+        let (_, index) = self.raft.propose(b"command".to_vec()).expect("it leads");
         self.poll();
         index
     }
