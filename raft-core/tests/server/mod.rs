@@ -154,10 +154,14 @@ impl TestServer {
 
     // Time.
 
-    /// One turn of the host's loop.
+    /// Turns of the host's loop, until it would sleep: a disk that answers meanwhile may have left work for another tick.
     pub fn turn(&mut self) {
         self.raft.tick(self.now);
         self.poll();
+        while self.raft.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.raft.tick(self.now);
+            self.poll();
+        }
     }
 
     pub fn poll(&mut self) {
@@ -240,6 +244,17 @@ impl TestServer {
         self.applied.clear();
         self.disk_held = false;
         self.turn();
+    }
+
+    /// A server in its place that has never run, and has not been told the time.
+    pub fn forget(&mut self) {
+        let rng = Pcg32::seed_from_u64(1);
+        let config = self.raft.config().clone();
+        self.stored = Restored::default();
+        self.raft = Raft::new(config, self.stored.clone(), rng).expect("sound");
+        self.writes.clear();
+        self.sent.clear();
+        self.applied.clear();
     }
 
     // Messages.
