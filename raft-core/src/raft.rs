@@ -186,7 +186,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 if self.is_current(term) {
                     self.on_append_entries(from, append);
                 } else {
-                    self.refuse_stale_append(from, append.session, append.round);
+                    self.refuse_stale_append(from);
                 }
             }
             Body::AppendEntriesReply(reply) => {
@@ -455,8 +455,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.outbox.hold(message, &self.durable);
     }
 
-    /// Tells a leader of an earlier term that its time is over.
-    fn refuse_stale_append(&mut self, to: NodeId, session: Session, round: Round) {
+    /// Tells a leader of an earlier term that its time is over. Echoes neither its session nor its round: should it lead the term
+    /// that it is told of, this answer must not pass for one to what it says there. No session has the number 0.
+    fn refuse_stale_append(&mut self, to: NodeId) {
+        let (session, round) = (Session::new(0), Round::new(0));
         let result = AppendResult::Matched(Index::ZERO);
         self.reply(to, Body::AppendEntriesReply(AppendEntriesReply { session, round, result }));
     }
