@@ -1,0 +1,250 @@
+//! Linearizable reads without a log entry (§8, thesis 6.4): ReadIndex.
+
+mod pump;
+mod server;
+
+use pump::Cluster;
+use raft_core::{AppendResult, Body, ReadId, Refused, Role, Round, Session};
+use server::{TestServer, append, at, id, index, ms};
+
+/// A leader of five whose first entry is committed, with nothing left to say.
+fn leader(size: u64) -> TestServer {
+    let mut server = TestServer::leader(size, 0, &[]);
+    (2..=size).for_each(|peer| server.matched(peer, 1));
+    assert_eq!(server.commit_index(), 1);
+    server.take_sent();
+    server
+}
+
+/// Asks for a read; the read and the round that left for it.
+fn read(server: &mut TestServer) -> (ReadId, Round) {
+    server.take_sent();
+    let read = server.read().expect("it leads");
+    server.poll();
+    let round = server.appends_to(2).last().expect("a round leaves for it").round;
+    (read, round)
+}
+
+fn echo(server: &mut TestServer, peer: u64, round: Round) {
+    let matched = server.status().last_log.index;
+    server.answered(peer, round, AppendResult::Matched(matched));
+}
+
+/// Only the leader reads; others say who leads.
+#[test]
+fn only_a_leader_reads() {
+    let mut server = TestServer::new(3);
+    assert_eq!(server.read(), Err(Refused::NotLeader { leader: None }));
+    server.heartbeat(2, 1);
+    assert_eq!(server.read(), Err(Refused::NotLeader { leader: Some(id(2)) }));
+}
+
+/// A read is served at the commit index of when it came, once a quorum has echoed a round that left after it.
+#[test]
+fn a_read_is_ready_once_a_quorum_echoes_its_round() {
+    let mut server = leader(5);
+    let (read, round) = read(&mut server);
+    echo(&mut server, 2, round);
+    assert!(server.reads_ready.is_empty());
+    echo(&mut server, 2, round);
+    assert!(server.reads_ready.is_empty(), "the same server counts once");
+    echo(&mut server, 3, round);
+    assert_eq!(server.reads_ready, [(read, index(1))]);
+}
+
+/// An echo of an earlier round proves nothing: a newer leader could have committed between the two.
+#[test]
+fn an_echo_of_an_earlier_round_does_not_confirm() {
+    let mut server = leader(3);
+    let (_, earlier) = read(&mut server);
+    let (_, later) = read(&mut server);
+    assert!(later > earlier);
+    echo(&mut server, 2, earlier);
+    assert_eq!(server.reads_ready.len(), 1);
+    echo(&mut server, 3, earlier);
+    assert_eq!(server.reads_ready.len(), 1);
+    echo(&mut server, 2, later);
+    assert_eq!(server.reads_ready.len(), 2);
+}
+
+/// An echo of a round that has not left yet is nobody's echo, and does not count in advance.
+#[test]
+fn an_echo_of_a_round_to_come_does_not_confirm() {
+    let mut server = leader(3);
+    echo(&mut server, 2, Round::new(1_000));
+    read(&mut server);
+    assert!(server.reads_ready.is_empty());
+}
+
+/// Reads that come together share a round.
+#[test]
+fn reads_that_come_together_share_a_round() {
+    let mut server = leader(3);
+    let reads: Vec<_> = (0..10).map(|_| server.read().unwrap()).collect();
+    server.poll();
+    let sent = server.appends_to(2);
+    assert_eq!(sent.len(), 1);
+    echo(&mut server, 2, sent[0].round);
+    assert_eq!(server.reads_ready.iter().map(|(read, _)| *read).collect::<Vec<_>>(), reads);
+}
+
+/// A new leader doesn't know what is committed before it has committed in its own term: reads wait for that.
+#[test]
+fn a_read_waits_for_a_commit_of_the_own_term() {
+    let mut server = TestServer::leader(3, 3, &[1, 2, 3]);
+    server.take_sent();
+    server.read().unwrap();
+    server.poll();
+    server.answered(2, Round::new(1), AppendResult::Matched(index(3)));
+    server.answered(3, Round::new(1), AppendResult::Matched(index(3)));
+    assert!(server.reads_ready.is_empty());
+    server.answered(2, Round::new(1), AppendResult::Matched(index(4)));
+    assert!(server.reads_ready.is_empty(), "its round leaves only now");
+    let round = server.appends_to(3).last().unwrap().round;
+    echo(&mut server, 3, round);
+    assert_eq!(server.reads_ready.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [index(4)]);
+}
+
+/// A read is ready only once all that it must see was handed to the state machine.
+#[test]
+fn a_read_waits_for_the_state_machine() {
+    let mut server = leader(3);
+    server.hold_disk();
+    server.propose_command();
+    server.matched(2, 2);
+    server.matched(3, 2);
+    let (read, round) = read(&mut server);
+    echo(&mut server, 2, round);
+    assert!(server.reads_ready.is_empty(), "entry 2 is committed, and not durable here");
+    server.sync();
+    assert_eq!(server.reads_ready, [(read, index(2))]);
+    assert_eq!(server.applied_ids(), [at(1, 1), at(1, 2)]);
+}
+
+/// Leadership that ends loses the reads that were not confirmed, each once.
+#[test]
+fn lost_leadership_loses_the_reads_that_wait() {
+    let mut server = leader(3);
+    let (first, _) = read(&mut server);
+    let second = server.read().unwrap();
+    server.hear(2, 9, Body::AppendEntries(append(at(0, 0), vec![], 0)));
+    assert_eq!(server.reads_lost, [first, second]);
+    assert_eq!((server.reads_ready.len(), server.status().reads_waiting), (0, 0));
+}
+
+/// A read that was confirmed stays good, even if leadership ends before the state machine is there.
+#[test]
+fn a_confirmed_read_outlives_leadership() {
+    let mut server = leader(3);
+    server.hold_disk();
+    server.propose_command();
+    server.matched(2, 2);
+    server.matched(3, 2);
+    let (read, round) = read(&mut server);
+    echo(&mut server, 2, round);
+    server.hear(2, 2, Body::AppendEntries(append(at(1, 2), vec![], 2)));
+    assert_eq!((server.role(), server.reads_lost.len()), (Role::Follower, 0));
+    server.sync();
+    assert_eq!(server.reads_ready, [(read, index(2))]);
+}
+
+/// A leader without a quorum confirms nothing, and loses its reads when it steps down.
+#[test]
+fn a_leader_without_a_quorum_confirms_no_read() {
+    let mut server = leader(5);
+    let (read, round) = read(&mut server);
+    while server.role() == Role::Leader {
+        echo(&mut server, 2, round);
+        server.now = server.next_deadline().unwrap();
+        server.turn();
+    }
+    assert_eq!((server.reads_ready.len(), server.reads_lost.as_slice()), (0, [read].as_slice()));
+}
+
+/// The only server of a cluster is its own quorum.
+#[test]
+fn a_cluster_of_one_reads_at_once() {
+    let mut server = TestServer::new(1);
+    let read = server.read().unwrap();
+    server.poll();
+    assert_eq!(server.reads_ready, [(read, index(1))]);
+}
+
+/// A follower echoes the newest round that it has seen, with a rejection as with a match.
+#[test]
+fn a_follower_echoes_the_newest_round() {
+    let mut server = TestServer::new(3);
+    let mut newest = 0;
+    for round in [3, 5, 4, 9] {
+        let mut heartbeat = append(at(0, 0), vec![], 0);
+        heartbeat.round = Round::new(round);
+        server.hear(2, 1, Body::AppendEntries(heartbeat));
+        newest = newest.max(round);
+        if let Some((_, reply)) = server.append_reply() {
+            assert_eq!(reply.round, Round::new(newest));
+        } else {
+            assert!(round < newest, "a new round is answered at once");
+        }
+    }
+}
+
+/// An answer in another replication session confirms nothing.
+#[test]
+fn an_answer_of_another_session_does_not_confirm() {
+    let mut server = leader(3);
+    let (_, round) = read(&mut server);
+    let result = AppendResult::Matched(index(1));
+    let reply = raft_core::AppendEntriesReply { session: Session::new(2), round, result };
+    server.hear(2, 1, Body::AppendEntriesReply(reply));
+    assert!(server.reads_ready.is_empty());
+    assert_eq!(server.status().counters.stale_replies, 1);
+}
+
+/// The refusal of an append of an earlier term is no echo in the term that it tells.
+///
+/// ```text
+/// S1 leads term 1, and sends append of round 40 to S2; it is delayed
+/// S1 steps down, stands in term 2; S2 grants, S1 leads
+/// S2 gets the append of term 1, and refuses it in term 2; the refusal is delayed
+/// S3 wins term 3 with S2's vote, and commits; S1 hears nothing of it
+/// S1 takes a read, its round is lost; S2's refusal comes: it must not confirm that S1 still leads
+/// ```
+#[test]
+fn the_refusal_of_an_old_append_confirms_no_read() {
+    let mut s2 = TestServer::new(3);
+    assert_eq!(s2.asked_to_vote(3, 2, at(0, 0)), Some(true));
+    let mut old = append(at(0, 0), vec![], 0);
+    old.round = Round::new(40);
+    s2.hear(3, 1, Body::AppendEntries(old));
+    let (told, refusal) = s2.append_reply().expect("an old leader is told of the new term");
+    assert_eq!(told.get(), 2);
+
+    let mut s1 = TestServer::leader(3, 1, &[]);
+    s1.matched(2, 1);
+    assert_eq!((s1.term().get(), s1.commit_index()), (2, 1));
+    read(&mut s1);
+    s1.hear(2, 2, Body::AppendEntriesReply(refusal));
+    assert!(s1.reads_ready.is_empty(), "S2 never saw the read's round");
+}
+
+/// A leader that was cut off serves no read from before what others have committed since.
+#[test]
+fn a_cut_off_leader_serves_no_stale_read() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(3, seed);
+        let old = cluster.elect();
+        cluster.agree(b"before", 3);
+        cluster.disconnect(old);
+        assert!(cluster.with_raft(old, raft_core::Raft::read).is_ok());
+        let new = cluster.elect();
+        let written = cluster.agree(b"after", 2);
+        assert!(cluster.with_raft(new, raft_core::Raft::read).is_ok());
+        cluster.run_for(ms(200));
+        cluster.connect(old);
+        cluster.run_for(ms(500));
+        let (old, new) = (cluster.host(old), cluster.host(new));
+        assert_eq!((old.reads_ready.len(), old.reads_lost.len()), (0, 1));
+        assert!(new.reads_ready.iter().all(|(_, at)| *at >= written));
+        assert_eq!(new.reads_ready.len(), 1);
+    }
+}
