@@ -116,7 +116,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 self.durable.on_truncated(entry.index);
                 self.on_log_truncated(entry.index);
             }
-            if !entry.is_noop() && !self.has_room_for(entry.size()) {
+            // One no-op in each term, with which it begins, needs no room; more come from no correct leader.
+            let begins_term = entry.is_noop() && entry.term > self.log.last().term;
+            if !begins_term && !self.has_room_for(entry.size()) {
                 self.counters.log_full = self.counters.log_full.saturating_add(1);
                 break;
             }
