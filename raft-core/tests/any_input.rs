@@ -218,7 +218,9 @@ impl Any {
                     self.campaign = request.campaign;
                 }
                 Output::RoleChanged { role: Role::Leader, .. } => self.led += 1,
-                _ => {}
+                Output::Send(_) | Output::RoleChanged { .. } => {}
+                Output::ReadReady { .. } | Output::ReadLost { .. } => {}
+                output => panic!("unknown to the tests: {output:?}"),
             }
         }
     }

@@ -169,10 +169,10 @@ fn batches_for_the_state_machine_are_bounded_in_bytes_and_number() {
     let mut asked = Vec::new();
     for _ in 0..3 {
         while let Some(output) = server.raft.poll_outbox() {
-            match output {
-                Output::Persist(write) => server.raft.persisted(write.id),
-                Output::Apply(entries) => asked.push(entries.iter().last().unwrap().index),
-                _ => {}
+            if let Output::Persist(write) = output {
+                server.raft.persisted(write.id);
+            } else if let Output::Apply(entries) = output {
+                asked.push(entries.last().unwrap().index);
             }
         }
         if asked.len() == 2 {
