@@ -224,6 +224,18 @@ fn a_vote_request_waits_for_the_tick() {
     assert_eq!(server.vote_reply().map(|(_, granted)| granted), Some(true));
 }
 
+/// Of two requests of one server that wait for the same tick, the later term is judged, even if the earlier one comes last.
+#[test]
+#[ignore = "the request that came last replaces the other, whatever its term"]
+fn a_vote_request_that_comes_late_does_not_replace_a_later_one() {
+    let mut server = TestServer::new(3);
+    for number in [6, 5] {
+        server.step_from(2, number, Body::RequestVote(RequestVote { last_log: at(0, 0) }));
+    }
+    server.turn();
+    assert_eq!(server.vote_reply(), Some((server::term(6), true)));
+}
+
 /// A follower that slept since the last heartbeat does not believe its dead leader fresh: by the true clock it was heard of long
 /// ago, and the candidate gets the vote.
 #[test]

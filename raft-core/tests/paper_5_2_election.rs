@@ -186,6 +186,15 @@ fn a_server_remembers_its_vote_through_a_crash() {
     assert_eq!(server.asked_to_vote(2, 1, at(0, 0)), Some(true));
 }
 
+/// A server that knows the leader of a term votes for nobody else in it, even if it voted for nobody before, and goes on following.
+#[test]
+fn who_follows_a_leader_votes_for_nobody_else_in_its_term() {
+    let mut server = TestServer::with(3, |config| config.check_quorum = false);
+    server.heartbeat(2, 1);
+    assert_eq!(server.asked_to_vote(3, 1, at(9, 9)), Some(false));
+    assert_eq!(server.leader(), Some(id(2)));
+}
+
 /// A new term brings a new vote.
 #[test]
 fn a_new_term_brings_a_new_vote() {

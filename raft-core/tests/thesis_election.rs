@@ -223,6 +223,16 @@ fn a_follower_of_a_live_leader_refuses_pre_votes() {
     assert_eq!(server.asked_to_pre_vote(3, 9, at(9, 9)), Some(false));
 }
 
+/// Pre-vote asks for loyalty by itself (9.6), whether or not votes are refused for it.
+#[test]
+#[ignore = "loyalty in pre-votes rests on check_quorum"]
+fn pre_votes_are_refused_for_a_live_leader_without_check_quorum() {
+    let mut server = TestServer::with(3, |config| config.check_quorum = false);
+    server.heartbeat(2, 1);
+    server.pass(ms(149));
+    assert_eq!(server.asked_to_pre_vote(3, 1, at(9, 9)), Some(false));
+}
+
 /// Loyalty ends the smallest timeout after the leader was last heard of.
 #[test]
 fn loyalty_ends_with_the_smallest_timeout() {
@@ -298,6 +308,22 @@ fn without_check_quorum_a_leader_leads_alone() {
     server.lead();
     (0..100).for_each(|_| server.pass(ms(50)));
     assert_eq!(server.role(), Role::Leader);
+}
+
+/// A leader whose own disk has answered nothing for an election timeout steps down: it could keep the others from electing one
+/// that works.
+#[test]
+#[ignore = "check-quorum does not look at the leader's own disk"]
+fn a_leader_whose_disk_is_stuck_steps_down() {
+    let mut server = TestServer::leader(3, 0, &[]);
+    server.hold_disk();
+    server.propose_command();
+    for _ in 0..20 {
+        server.matched(2, 1);
+        server.matched(3, 1);
+        server.pass(ms(50));
+    }
+    assert_ne!(server.role(), Role::Leader);
 }
 
 /// A cut-off leader steps down about when the others elect, and follows the new leader when it is back.
