@@ -13,6 +13,7 @@
 
 use alloc::collections::VecDeque;
 
+use crate::time::Instant;
 use crate::types::{Index, WriteId};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -23,6 +24,10 @@ pub(crate) struct Durable {
     acknowledged: WriteId,
     /// Writes handed to the host and not acknowledged, in order.
     in_flight: VecDeque<InFlight>,
+    /// Since when the disk has owed an answer and given none; none if it owes none.
+    silent_since: Option<Instant>,
+    /// It has answered since the last tick, but not for all.
+    answered: bool,
     /// The id that the next write gets.
     next_write: WriteId,
     /// Whether term or vote changed since the last write that took them along.
@@ -58,6 +63,8 @@ impl Durable {
             index: last_index,
             acknowledged: WriteId::new(0),
             in_flight: VecDeque::new(),
+            silent_since: None,
+            answered: false,
             next_write: WriteId::new(1),
             hard_state_changed: false,
             hard_state_write: WriteId::new(0),
@@ -74,6 +81,24 @@ impl Durable {
     /// Writes handed out and not acknowledged.
     pub(crate) fn writes_in_flight(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// Since when the disk has owed an answer and given none, as the ticks saw it.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        self.silent_since
+    }
+
+    /// Whether the next tick has something to note.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// A disk that has answered since the last tick has been silent only since now.
+    pub(crate) fn on_tick(&mut self, now: Instant) {
+        if self.answered {
+            self.silent_since = Some(now);
+            self.answered = false;
+        }
     }
 
     /// Whether a crash now would lose neither term nor vote.
@@ -120,7 +145,8 @@ impl Durable {
     }
 
     /// The next write was handed out, with entries up to `last_index`.
-    pub(crate) fn on_written(&mut self, last_index: Index) {
+    pub(crate) fn on_written(&mut self, last_index: Index, now: Instant) {
+        self.silent_since.get_or_insert(now);
         let id = self.next_write;
         if self.hard_state_changed {
             self.hard_state_changed = false;
@@ -140,7 +166,12 @@ impl Durable {
         while let Some(write) = self.in_flight.front().filter(|write| write.id <= id) {
             self.index = self.index.max(write.last_index);
             self.acknowledged = write.id;
+            self.answered = true;
             self.in_flight.pop_front();
+        }
+        if self.in_flight.is_empty() {
+            self.silent_since = None;
+            self.answered = false;
         }
         true
     }
@@ -157,8 +188,8 @@ mod tests {
     #[test]
     fn a_later_acknowledgement_covers_the_writes_before_it() {
         let mut durable = Durable::new(Index::ZERO);
-        durable.on_written(index(2));
-        durable.on_written(index(5));
+        durable.on_written(index(2), Instant::ZERO);
+        durable.on_written(index(5), Instant::ZERO);
         assert!(durable.on_persisted(WriteId::new(2)));
         assert_eq!((durable.index(), durable.writes_in_flight()), (index(5), 0));
     }
@@ -166,9 +197,9 @@ mod tests {
     #[test]
     fn an_acknowledgement_does_not_count_for_entries_replaced_meanwhile() {
         let mut durable = Durable::new(Index::ZERO);
-        durable.on_written(index(7));
+        durable.on_written(index(7), Instant::ZERO);
         durable.on_truncated(index(6));
-        durable.on_written(index(6));
+        durable.on_written(index(6), Instant::ZERO);
         durable.on_persisted(WriteId::new(1));
         assert_eq!(durable.index(), index(5));
         durable.on_persisted(WriteId::new(2));
@@ -190,7 +221,7 @@ mod tests {
         assert!(!durable.on_persisted(WriteId::new(1)));
         durable.on_hard_state_changed();
         assert!(!durable.hard_state_is_durable());
-        durable.on_written(Index::ZERO);
+        durable.on_written(Index::ZERO, Instant::ZERO);
         assert!(!durable.hard_state_is_durable());
         assert!(durable.on_persisted(WriteId::new(1)) && durable.hard_state_is_durable());
     }

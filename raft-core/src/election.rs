@@ -17,6 +17,8 @@
 //! as a fresh vote. Besides, no server leads a term that it could forget: its second life could fill the same indexes of the
 //! same term with other entries.
 
+use core::mem::discriminant;
+
 use rand_core::Rng;
 
 use crate::message::{
@@ -24,7 +26,6 @@ use crate::message::{
 };
 use crate::raft::Raft;
 use crate::role::{Ballot, Candidate, PreCandidate, RoleState};
-use crate::time::Instant;
 use crate::types::{Command, LogId, NodeId, Term};
 
 /// A vote request that waits for the next tick, which knows whether the leader is still alive.
@@ -45,6 +46,11 @@ pub(crate) enum VoteKind {
 impl VoteRequest {
     pub(crate) fn new(candidate: NodeId, term: Term, last_log: LogId, kind: VoteKind) -> Self {
         Self { candidate, term, last_log, kind }
+    }
+
+    /// Whether both are votes, or both pre-votes, for the same server.
+    fn is_like(&self, other: &Self) -> bool {
+        self.candidate == other.candidate && discriminant(&self.kind) == discriminant(&other.kind)
     }
 }
 
@@ -83,13 +89,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.change_role(RoleState::Candidate(Candidate { ballot }));
     }
 
-    /// Keeps a vote request until the next tick; a newer one replaces an older of the same kind from the same server.
+    /// Keeps a vote request until the next tick: the newest of its kind from each server.
     pub(crate) fn keep_vote_request(&mut self, request: VoteRequest) {
-        self.vote_requests.retain(|earlier| {
-            earlier.candidate != request.candidate
-                || matches!(earlier.kind, VoteKind::Vote) != matches!(request.kind, VoteKind::Vote)
-        });
-        self.vote_requests.push(request);
+        let earlier = self.vote_requests.iter_mut().find(|earlier| earlier.is_like(&request));
+        match earlier {
+            Some(earlier) if earlier.term > request.term => {}
+            Some(earlier) => *earlier = request,
+            None => self.vote_requests.push(request),
+        }
     }
 
     /// Answers the vote requests that came since the last tick.
@@ -108,7 +115,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn on_request_pre_vote(&mut self, request: VoteRequest, campaign: u64) {
         let granted = request.term >= self.current_term
             && request.last_log >= self.log.last()
-            && !self.is_loyal(self.now);
+            && !self.hears_leader();
         let reply = RequestPreVoteReply { granted, campaign };
         self.reply(request.candidate, Body::RequestPreVoteReply(reply));
     }
@@ -117,7 +124,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn on_request_vote(&mut self, request: VoteRequest) {
         let VoteRequest { candidate, term, last_log, .. } = request;
         if term > self.current_term {
-            if self.is_loyal(self.now) {
+            if self.config.check_quorum && self.hears_leader() {
                 self.counters.loyal_refusals = self.counters.loyal_refusals.saturating_add(1);
                 return;
             }
@@ -136,19 +143,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.reply(candidate, Body::RequestVoteReply(reply));
     }
 
-    /// Whether a leader is known to live, so that candidates are not heard (thesis 4.2.3).
-    fn is_loyal(&self, now: Instant) -> bool {
-        if !self.config.check_quorum {
-            return false;
-        }
+    /// Whether a leader is known to live, so that candidates are not heard (thesis 4.2.3, 9.6).
+    fn hears_leader(&self) -> bool {
         let heard_at = match &self.role {
             RoleState::Follower(follower) => {
-                follower.following.as_ref().map(|following| following.heard_at.unwrap_or(now))
+                follower.following.as_ref().map(|following| following.heard_at.unwrap_or(self.now))
             }
             RoleState::Leader(leader) => Some(self.quorum_heard_at(leader)),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         };
-        heard_at.is_some_and(|heard_at| now < heard_at + self.config.election_timeout_min)
+        heard_at.is_some_and(|heard_at| self.now < heard_at + self.config.election_timeout_min)
     }
 
     /// An answer to a pre-vote. It counts in the attempt that asked, and never as a vote.

@@ -96,8 +96,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let next = self.durable.next_write(last_index)?;
         let (entries, _) =
             self.log.slice(next.entries_from, last_index, self.config.write_bytes_max);
-        self.durable
-            .on_written(entries.last().map_or(next.entries_from.previous(), |last| last.index));
+        let through = entries.last().map_or(next.entries_from.previous(), |last| last.index);
+        self.durable.on_written(through, self.now);
         let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
         Some(Write {
             id: next.id,

@@ -416,7 +416,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.timers = Timers::new();
     }
 
-    /// A leader that has not heard from a quorum for an election timeout steps down (thesis 6.2).
+    /// A leader that has not heard from a quorum for an election timeout steps down (thesis 6.2), and so does one that has not heard
+    /// from its own disk: it would keep the others from electing one that works.
     fn on_quorum_timeout(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
         let lost_at = self.quorum_heard_at(leader) + self.config.election_timeout_min;
@@ -427,12 +428,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Since when this leader might lead alone: the newest moment by which a quorum, itself included, was heard of.
+    /// Since when this leader might lead in vain: the newest moment by which its disk and a quorum were heard of.
     pub(crate) fn quorum_heard_at(&self, leader: &Leader) -> Instant {
         let heard = leader.peers.iter().enumerate();
         let heard =
             heard.map(|(at, peer)| if at == self.position { self.now } else { peer.heard_at() });
-        reached_by_majority(heard)
+        let disk = self.durable.silent_since().unwrap_or(self.now);
+        reached_by_majority(heard).min(disk)
     }
 
     /// A leader never changes its log but by appending (Figure 3); the entry is of the term in which it leads.

@@ -78,6 +78,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Arms what was touched, from the true time.
     pub(crate) fn arm_timers(&mut self) {
         self.note_who_was_heard();
+        self.durable.on_tick(self.now);
         if self.timers.election == Timer::Touched {
             self.timers.election = Timer::Armed(self.now + self.draw_election_timeout());
         }
@@ -121,7 +122,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// What the next tick is for, and when.
     pub(crate) fn wake(&self) -> Option<(Instant, Wake)> {
-        let step = (!self.vote_requests.is_empty()).then_some((self.now, Wake::Step));
+        let waits = !self.vote_requests.is_empty() || self.durable.has_answered();
+        let step = waits.then_some((self.now, Wake::Step));
         let of = |timer: Timer, wake| {
             let wake = if timer == Timer::Touched { Wake::Step } else { wake };
             timer.deadline(self.now).map(|at| (at, wake))

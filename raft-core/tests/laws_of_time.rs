@@ -226,7 +226,6 @@ fn a_vote_request_waits_for_the_tick() {
 
 /// Of two requests of one server that wait for the same tick, the later term is judged, even if the earlier one comes last.
 #[test]
-#[ignore = "the request that came last replaces the other, whatever its term"]
 fn a_vote_request_that_comes_late_does_not_replace_a_later_one() {
     let mut server = TestServer::new(3);
     for number in [6, 5] {

@@ -225,7 +225,6 @@ fn a_follower_of_a_live_leader_refuses_pre_votes() {
 
 /// Pre-vote asks for loyalty by itself (9.6), whether or not votes are refused for it.
 #[test]
-#[ignore = "loyalty in pre-votes rests on check_quorum"]
 fn pre_votes_are_refused_for_a_live_leader_without_check_quorum() {
     let mut server = TestServer::with(3, |config| config.check_quorum = false);
     server.heartbeat(2, 1);
@@ -313,7 +312,6 @@ fn without_check_quorum_a_leader_leads_alone() {
 /// A leader whose own disk has answered nothing for an election timeout steps down: it could keep the others from electing one
 /// that works.
 #[test]
-#[ignore = "check-quorum does not look at the leader's own disk"]
 fn a_leader_whose_disk_is_stuck_steps_down() {
     let mut server = TestServer::leader(3, 0, &[]);
     server.hold_disk();
