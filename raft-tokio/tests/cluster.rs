@@ -181,7 +181,7 @@ async fn a_slow_state_machine_costs_no_election() {
         config.raft.election_timeout_min = Duration::from_millis(500);
         config.raft.election_timeout_max = Duration::from_millis(1000);
         let endpoint = cluster.network.endpoint(config.raft.id);
-        let journal = cluster.journals[position].clone();
+        let journal = cluster.journal(position);
         let node = raft_tokio::Node::start(config, log, journal, endpoint).await.unwrap();
         cluster.nodes[position] = node;
     }

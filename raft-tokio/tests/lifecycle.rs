@@ -4,9 +4,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, Log, POISON, alone, came_back, config, in_time, until};
+use bytes::Bytes;
+use common::{Cluster, Log, POISON, TestJournal, alone, came_back, config, in_time, until};
+use raft_core::host::Incarnation;
+use raft_core::{Restored, Write};
 use raft_tokio::{
-    MemoryJournal, Node, NodeId, ProposeError, ReadError, StartError, StopReason, Stopped, channel,
+    Journal, JournalError, MemoryJournal, Node, NodeId, ProposeError, ReadError, StartError,
+    StopReason, Stopped, channel,
 };
 
 #[tokio::test]
@@ -72,20 +76,70 @@ async fn a_panic_of_a_read_is_its_own_affair() {
 
 #[tokio::test]
 async fn the_first_failed_write_stops_the_node_and_everyone_learns_it() {
-    let journal = MemoryJournal::new();
-    let node = alone(config(1, 1), Log::default(), journal.clone()).await;
-    node.propose("durable").await.unwrap();
-    journal.fail();
-    let error = in_time("an answer", node.propose("lost")).await.unwrap_err();
-    let ProposeError::Stopped { reason: StopReason::JournalFailed(_), .. } = &error else {
-        panic!("{error:?}")
-    };
-    assert!(error.may_commit(), "it may be in the journal all the same");
-    assert!(matches!(in_time("the end", node.stopped()).await, StopReason::JournalFailed(_)));
-    assert!(matches!(node.stop_reason(), Some(StopReason::JournalFailed(_))));
+    for blocks in [true, false] {
+        let memory = MemoryJournal::new();
+        let journal = TestJournal { memory: memory.clone(), blocks };
+        let node = alone(config(1, 1), Log::default(), journal).await;
+        node.propose("durable").await.unwrap();
+        memory.fail();
+        let error = in_time("an answer", node.propose("lost")).await.unwrap_err();
+        let ProposeError::Stopped { reason: StopReason::JournalFailed(_), .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert!(error.may_commit(), "it may be in the journal all the same");
+        assert!(matches!(in_time("the end", node.stopped()).await, StopReason::JournalFailed(_)));
+        assert!(matches!(node.stop_reason(), Some(StopReason::JournalFailed(_))));
 
-    let again = alone(config(1, 1), Log::default(), journal).await;
-    assert_eq!(again.read(|log| log.commands.clone()).await.unwrap(), ["durable"]);
+        let again = alone(config(1, 1), Log::default(), memory).await;
+        assert_eq!(again.read(|log| log.commands.clone()).await.unwrap(), ["durable"]);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_journal_stops_the_node() {
+    for blocks in [true, false] {
+        let node = Node::start(
+            config(1, 1),
+            Log::default(),
+            Clumsy { blocks },
+            channel::Network::new(1).endpoint(NodeId::new(1)),
+        );
+        let node = node.await.unwrap();
+        let reason = in_time("the end", node.stopped()).await;
+        assert!(
+            matches!(&reason, StopReason::JournalPanicked { message } if &**message == "clumsy"),
+            "{reason:?}"
+        );
+        let error = node.propose("x").await.unwrap_err();
+        assert_eq!(came_back(error), "x");
+    }
+}
+
+/// Panics at the first write.
+struct Clumsy {
+    blocks: bool,
+}
+
+impl Journal for Clumsy {
+    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+        Ok(Restored::default())
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        Incarnation::new(1)
+    }
+
+    fn blocks(&self) -> bool {
+        self.blocks
+    }
+
+    fn append(&mut self, _write: &Write<Bytes>) -> Result<(), JournalError> {
+        panic!("clumsy")
+    }
+
+    fn sync(&mut self) -> Result<(), JournalError> {
+        Ok(())
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,7 +24,7 @@ use super::state_machine_worker::StateMachineWorker;
 use super::status::NodeStatus;
 use super::transport::{MessageInbox, Running, Transport};
 use super::waiters::{Waiters, answer};
-use crate::output::Output;
+use crate::output::{Output, Write};
 use crate::raft::Raft;
 use crate::types::{LogId, NodeId};
 
@@ -183,7 +183,7 @@ impl<S: StateMachine> Driver<S> {
         let mut sent = false;
         while let Some(output) = self.raft.poll_outbox() {
             match output {
-                Output::Persist(write) => self.journal.write(write),
+                Output::Persist(write) => self.persist(write),
                 Output::Send(message) => {
                     self.transport.send(message);
                     sent = true;
@@ -213,9 +213,16 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
+    fn persist(&mut self, write: Write<Bytes>) {
+        match self.journal.write(write) {
+            Ok(Some(durable)) => self.raft.persisted(durable),
+            Ok(None) => {}
+            Err(reason) => self.inbox.stop(reason),
+        }
+    }
+
     fn leadership(&self) -> Leadership {
-        let Self { raft, .. } = self;
-        Leadership { role: raft.role(), term: raft.term(), leader: raft.leader() }
+        Leadership { role: self.raft.role(), term: self.raft.term(), leader: self.raft.leader() }
     }
 
     fn status(&self) -> NodeStatus {

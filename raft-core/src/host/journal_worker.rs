@@ -1,7 +1,7 @@
-//! The thread that makes writes durable: group commit.
+//! Makes writes durable: on a thread of its own, with group commit, or in place if the journal never blocks.
 //!
-//! It appends everything that came while it was busy, syncs once, and reports the newest. The first failure is the end of the
-//! node, and nothing is written after it. As the last of a node to go, it also sees off the others.
+//! The thread appends everything that came while it was busy, syncs once, and reports the newest. The first failure is the end of
+//! the node, and nothing is written after it. As the last of a node to go, the thread also sees off the others.
 
 use std::boxed::Box;
 use std::io;
@@ -21,14 +21,24 @@ use super::life::Life;
 use super::panics;
 use super::state_machine::StateMachine;
 use crate::output::Write;
+use crate::types::WriteId;
 
 /// How long a node that stops waits for its transport to close its sockets.
 const TRANSPORT_STOP_MAX: Duration = Duration::from_secs(10);
 
-/// The loop's end of the journal's thread. Dropping it ends the thread, once what was handed to it is durable.
+/// The loop's end of the journal.
 pub(super) struct JournalWorker {
-    /// Bounded by [`Config::inflight_writes_max`](crate::Config::inflight_writes_max).
+    /// To the thread; bounded by [`Config::inflight_writes_max`](crate::Config::inflight_writes_max).
     tasks: Sender<Task>,
+    place: Place,
+}
+
+/// Where the journal is.
+enum Place {
+    /// With the thread.
+    Thread,
+    /// Here, until it fails.
+    Here(Option<Box<dyn Journal>>),
 }
 
 /// What a node leaves behind, to be waited for.
@@ -52,6 +62,11 @@ impl JournalWorker {
         life: Arc<Life>,
     ) -> io::Result<Self> {
         let (tasks, queue) = mpsc::channel();
+        let (place, journal) = if journal.blocks() {
+            (Place::Thread, Some(journal))
+        } else {
+            (Place::Here(Some(journal)), None)
+        };
         thread::Builder::new().name("raft-journal".into()).spawn(move || {
             let rest = write_all(journal, &queue, &inbox);
             if let Some(rest) = rest {
@@ -59,41 +74,61 @@ impl JournalWorker {
             }
             life.over();
         })?;
-        Ok(Self { tasks })
+        Ok(Self { tasks, place })
     }
 
-    /// Queues a write.
-    pub(super) fn write(&self, write: Write<Bytes>) {
-        // The thread ends only when it is told to, so the queue is there.
-        let _ = self.tasks.send(Task::Write(write));
+    /// Queues a write, which the thread will report; or makes it durable now, and returns its id.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made durable, and the node must stop. The journal is closed then.
+    pub(super) fn write(&mut self, write: Write<Bytes>) -> Result<Option<WriteId>, StopReason> {
+        let Place::Here(place) = &mut self.place else {
+            // The thread ends only when it is told to, so the queue is there.
+            let _ = self.tasks.send(Task::Write(write));
+            return Ok(None);
+        };
+        let Some(journal) = place.take() else { return Ok(None) };
+        let id = write.id;
+        *place = Some(write_together(journal, &[write])?);
+        Ok(Some(id))
     }
 
-    /// Ends the thread once all writes are durable and the rest is gone too.
-    pub(super) fn finish(&self, rest: Rest) {
+    /// Closes the journal once all writes are durable, and ends the thread once the rest is gone too.
+    pub(super) fn finish(&mut self, rest: Rest) {
+        if let Place::Here(journal) = &mut self.place {
+            close(journal.take());
+        }
         let _ = self.tasks.send(Task::Finish(rest));
     }
 }
 
 /// Writes until told to finish, or until nobody is left who could tell. The journal is closed on return.
 fn write_all<S: StateMachine>(
-    journal: Box<dyn Journal>,
+    mut journal: Option<Box<dyn Journal>>,
     queue: &Receiver<Task>,
     inbox: &Inbox<S>,
 ) -> Option<Rest> {
-    let mut journal = Some(journal);
     let mut writes = Vec::new();
-    while let Ok(task) = queue.recv() {
-        let rest = gather(task, queue, &mut writes);
-        if let Some(open) = journal.take() {
-            journal = write_together(open, &writes, inbox);
-        }
+    let mut rest = None;
+    while rest.is_none() {
+        let Ok(task) = queue.recv() else { break };
+        rest = gather(task, queue, &mut writes);
         // After a failure writes are thrown away: nothing that depends on them leaves, for they are never reported.
-        writes.clear();
-        if rest.is_some() {
-            return rest;
+        let newest = writes.last().map(|write| write.id);
+        if let (Some(newest), Some(open)) = (newest, journal.take()) {
+            match write_together(open, &writes) {
+                Ok(open) => {
+                    journal = Some(open);
+                    inbox.persisted(newest);
+                }
+                Err(reason) => inbox.stop(reason),
+            }
         }
+        writes.clear();
     }
-    None
+    close(journal);
+    rest
 }
 
 /// Adds what is in the queue to `writes`, up to the end of the queue or of the node.
@@ -109,26 +144,19 @@ fn gather(task: Task, queue: &Receiver<Task>, writes: &mut Vec<Write<Bytes>>) ->
     None
 }
 
-/// Makes the writes durable and reports the last, or closes the journal and stops the node.
-fn write_together<S: StateMachine>(
+/// Makes the writes durable, or closes the journal.
+fn write_together(
     mut journal: Box<dyn Journal>,
     writes: &[Write<Bytes>],
-    inbox: &Inbox<S>,
-) -> Option<Box<dyn Journal>> {
-    let Some(last) = writes.last() else { return Some(journal) };
+) -> Result<Box<dyn Journal>, StopReason> {
     let reason = match catch_unwind(AssertUnwindSafe(|| commit(&mut *journal, writes))) {
-        Ok(Ok(())) => {
-            inbox.persisted(last.id);
-            return Some(journal);
-        }
+        Ok(Ok(())) => return Ok(journal),
         Ok(Err(error)) => StopReason::JournalFailed(error),
         Err(panic) => StopReason::JournalPanicked { message: panics::message(&*panic) },
     };
-    // Closed before anyone hears of it, so that whoever starts the node again finds the journal free. A journal that has just
-    // panicked may do so again; nothing is lost by that.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(journal)));
-    inbox.stop(reason);
-    None
+    // Closed before anyone hears of it, so that whoever starts the node again finds the journal free.
+    close(Some(journal));
+    Err(reason)
 }
 
 fn commit(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), JournalError> {
@@ -136,6 +164,11 @@ fn commit(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), Jour
         journal.append(write)?;
     }
     journal.sync()
+}
+
+/// A journal that has panicked may do so again when it is dropped; nothing is lost by that.
+fn close(journal: Option<Box<dyn Journal>>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(journal)));
 }
 
 /// Waits until nothing but this thread is left of the node.

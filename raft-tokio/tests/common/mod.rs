@@ -8,9 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use raft_core::host::Incarnation;
+use raft_core::{Restored, Write};
 use raft_tokio::{
-    ClusterId, Config, Index, MemoryJournal, Node, NodeConfig, NodeId, ProposeError, Role,
-    StateMachine, channel,
+    ClusterId, Config, Index, Journal, JournalError, MemoryJournal, Node, NodeConfig, NodeId,
+    ProposeError, Role, StateMachine, channel,
 };
 
 /// Longer than anything takes on the slowest machine; what is not done by then never will be.
@@ -35,6 +37,34 @@ impl StateMachine for Log {
         thread::sleep(self.slowness);
         self.commands.push(command);
         self.commands.len()
+    }
+}
+
+/// A journal in memory, called by the node's loop or on a thread, as one on a disk would be.
+pub struct TestJournal {
+    pub memory: MemoryJournal,
+    pub blocks: bool,
+}
+
+impl Journal for TestJournal {
+    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+        self.memory.recover()
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.memory.incarnation()
+    }
+
+    fn blocks(&self) -> bool {
+        self.blocks
+    }
+
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
+        self.memory.append(write)
+    }
+
+    fn sync(&mut self) -> Result<(), JournalError> {
+        self.memory.sync()
     }
 }
 
@@ -67,7 +97,12 @@ impl Cluster {
     pub async fn start_node(&self, position: usize, log: Log) -> Node<Log> {
         let config = self.config(position);
         let endpoint = self.network.endpoint(config.raft.id);
-        Node::start(config, log, self.journals[position].clone(), endpoint).await.unwrap()
+        Node::start(config, log, self.journal(position), endpoint).await.unwrap()
+    }
+
+    /// Every other one is called on a thread.
+    pub fn journal(&self, position: usize) -> TestJournal {
+        TestJournal { memory: self.journals[position].clone(), blocks: position % 2 == 0 }
     }
 
     /// The position of a node that leads, among these.
@@ -126,7 +161,7 @@ pub fn config(id: u64, size: u64) -> NodeConfig {
 }
 
 /// A cluster of one, without a network that matters.
-pub async fn alone(config: NodeConfig, log: Log, journal: MemoryJournal) -> Node<Log> {
+pub async fn alone(config: NodeConfig, log: Log, journal: impl Journal) -> Node<Log> {
     let network = channel::Network::new(1);
     let endpoint = network.endpoint(config.raft.id);
     let node = Node::start(config, log, journal, endpoint).await.unwrap();

@@ -114,6 +114,10 @@ impl Journal for MemoryJournal {
         self.incarnation
     }
 
+    fn blocks(&self) -> bool {
+        false
+    }
+
     fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
         self.lock_to_write()?.pending.push(write.clone());
         Ok(())

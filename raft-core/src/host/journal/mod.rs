@@ -32,7 +32,7 @@ pub use memory::MemoryJournal;
 use super::identity::Incarnation;
 use crate::output::{Restored, Write};
 
-/// Keeps a node's writes, in order. The node calls it from a thread of its own, so it may block.
+/// Keeps a node's writes, in order. The node calls it from a thread of its own, unless it [never blocks](Journal::blocks).
 ///
 /// Group commit is the node's: it appends all writes that came meanwhile, then syncs once.
 ///
@@ -50,6 +50,12 @@ pub trait Journal: Send + 'static {
     /// Names the life of this journal: drawn when it was created, and gone with it. A node that comes back under the same id
     /// but with another journal has forgotten what it promised, and can be told by this.
     fn incarnation(&self) -> Incarnation;
+
+    /// Whether appending or syncing may take its time. A journal that never blocks, such as one in memory, is called by the
+    /// node's loop itself, which saves two changes of thread for each write.
+    fn blocks(&self) -> bool {
+        true
+    }
 
     /// Adds a write behind all others. It need not be durable before [`Journal::sync`] returns.
     ///
