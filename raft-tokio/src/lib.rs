@@ -59,6 +59,7 @@ pub mod tcp;
 mod timer;
 
 pub use node::Node;
+pub use raft_core;
 pub use raft_core::host::{
     ClusterId, Faults, Journal, JournalError, Lead, Leadership, LeadershipWatch, MemoryJournal,
     NodeConfig, NodeStatus, Pending, ProposeError, ReadError, StartError, StateMachine, StopReason,

@@ -289,3 +289,131 @@ impl PartialEq for Late {
 }
 
 impl Eq for Late {}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{self, Receiver};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::{ClusterId, Incarnation};
+    use crate::message::{Body, RequestPreVote};
+    use crate::types::{LogId, Term};
+
+    const A: NodeId = NodeId::new(1);
+    const B: NodeId = NodeId::new(2);
+
+    fn message(campaign: u64) -> Message<Bytes> {
+        let request = RequestPreVote { last_log: LogId::ZERO, campaign };
+        Message { from: A, to: B, term: Term::new(1), body: Body::RequestPreVote(request) }
+    }
+
+    fn campaign(message: &Message<Bytes>) -> u64 {
+        let Body::RequestPreVote(request) = &message.body else { panic!("{message:?}") };
+        request.campaign
+    }
+
+    fn identity(node: NodeId) -> Identity {
+        Identity { cluster: ClusterId::new(1), node, incarnation: Incarnation::new(1) }
+    }
+
+    fn start(hub: &Hub, node: NodeId) -> (Endpoint, Receiver<Message<Bytes>>) {
+        let (sender, arrived) = mpsc::channel();
+        let mut endpoint = hub.endpoint(node);
+        let inbox = MessageInbox::new(move |message| drop(sender.send(message)));
+        endpoint.start(identity(node), inbox).unwrap();
+        (endpoint, arrived)
+    }
+
+    /// Does what an adapter's task does, until everything has arrived.
+    fn deliver_all(late: &LateDelivery) {
+        while let Next::Wait(Some(at)) = late.turn() {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    #[test]
+    fn what_is_not_late_arrives_within_the_send() {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&wakes);
+        let wake = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        let (hub, _late) = Hub::new(1, wake);
+        let ((mut a, _), (_b, arrived)) = (start(&hub, A), start(&hub, B));
+        for number in 0..3 {
+            a.send(message(number));
+        }
+        assert_eq!(
+            arrived.try_iter().map(|message| campaign(&message)).collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
+        assert_eq!(wakes.load(Ordering::Relaxed), 0);
+        let traffic = hub.traffic();
+        assert_eq!((traffic.sent, traffic.dropped), (3, 0));
+        assert!(traffic.bytes_sent > 0);
+    }
+
+    #[test]
+    fn what_is_late_arrives_later_in_order() {
+        let (hub, late) = Hub::new(1, || {});
+        let ((mut a, _), (_b, arrived)) = (start(&hub, A), start(&hub, B));
+        let delay = Duration::from_millis(3);
+        hub.set_faults(Faults { delay_min: delay, delay_max: delay * 2, ..Faults::default() });
+        let sent_at = Instant::now();
+        for number in 0..20 {
+            a.send(message(number));
+        }
+        assert!(arrived.try_recv().is_err());
+        deliver_all(&late);
+        assert!(sent_at.elapsed() >= delay);
+        let numbers: Vec<_> = arrived.try_iter().map(|message| campaign(&message)).collect();
+        assert_eq!(numbers, (0..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_cut_loses_what_is_on_its_way() {
+        let (hub, late) = Hub::new(1, || {});
+        let ((mut a, _), (_b, arrived)) = (start(&hub, A), start(&hub, B));
+        let delay = Duration::from_millis(1);
+        hub.set_faults(Faults { delay_min: delay, delay_max: delay, ..Faults::default() });
+        a.send(message(1));
+        hub.cut(A, B);
+        deliver_all(&late);
+        assert!(arrived.try_recv().is_err());
+        assert_eq!(hub.traffic().dropped, 1);
+    }
+
+    #[test]
+    fn a_later_life_takes_the_place_of_an_earlier_one_and_keeps_it() {
+        let (hub, _late) = Hub::new(1, || {});
+        let ((mut a, _), (first, before)) = (start(&hub, A), start(&hub, B));
+        let (second, after) = start(&hub, B);
+        drop(first);
+        a.send(message(7));
+        assert_eq!(campaign(&after.try_recv().unwrap()), 7);
+        assert!(before.try_recv().is_err());
+        drop(second);
+        a.send(message(8));
+        assert_eq!(hub.traffic().dropped, 1, "nobody is there");
+    }
+
+    #[test]
+    fn an_endpoint_serves_no_other_node() {
+        let (hub, _late) = Hub::new(1, || {});
+        let error = hub.endpoint(A).start(identity(B), MessageInbox::new(drop)).unwrap_err();
+        assert_eq!(error.to_string(), "the endpoint of node 1 was given to node 2");
+    }
+
+    #[test]
+    fn the_task_ends_with_the_network_and_its_endpoints() {
+        let (hub, late) = Hub::new(1, || {});
+        let (endpoint, _arrived) = start(&hub, A);
+        drop(hub);
+        assert_eq!(late.turn(), Next::Wait(None));
+        drop(endpoint);
+        assert_eq!(late.turn(), Next::Stop);
+    }
+}

@@ -1,4 +1,67 @@
 //! The runtime-neutral half of an adapter (feature `std`). None of it is asynchronous.
+//!
+//! Here is everything that adapters to different runtimes would otherwise each write: the loop's body, the threads of journal
+//! and state machine, the bookkeeping of requests, the journal, the framing, the handshake, an in-process network. An adapter adds
+//! what only its runtime has.
+//!
+//! ```text
+//!                    requests                 Handle ── propose, read, status, lead, shutdown
+//!                       │                               each returns a Pending answer: await it, or block
+//!        messages       ▼      reports
+//!   Transport ──────► Inbox ◄────────────────┬───────────────────────┐
+//!       ▲               │ wake               │ persisted             │ applied
+//!       │               ▼                    │                       │
+//!       │         Driver::turn        journal's thread       state machine's thread
+//!       │     step, propose, tick,           ▲                       ▲
+//!       │         poll_outbox                │                       │ entries, with those who wait for them;
+//!       └───────────────┴────────────────────┴───────────────────────┘ confirmed reads
+//!           messages             writes
+//! ```
+//!
+//! # Writing an adapter
+//!
+//! A node starts with [`Driver::start`]. It needs a hook that wakes the adapter's loop, and returns a [`Handle`] for the application
+//! and a [`Driver`] for the loop:
+//!
+//! ```
+//! # use std::time::Instant;
+//! # use raft_core::host::{Driver, Next, StateMachine};
+//! # fn let_others_run() {}
+//! # fn wait_until_woken_or(_: Option<Instant>) {}
+//! fn run<S: StateMachine>(mut driver: Driver<S>) {
+//!     loop {
+//!         match driver.turn() {
+//!             Next::Again => let_others_run(),
+//!             Next::Wait(deadline) => wait_until_woken_or(deadline),
+//!             Next::Stop => return, // and drop the driver
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! So an adapter supplies five things:
+//!
+//! 1. **The wake hook.** It is called from any thread, also while the loop turns, and must then make the next wait return at once: a
+//!    wake must not be lost. It is called once for all inputs between two turns. It must not block.
+//! 2. **The wait**, as precise as the runtime can: a millisecond late is most of an election. Too early is harmless. It takes the
+//!    deadline of the turn right before it, never an older one.
+//! 3. **The spawn** of the loop, and of [`Driver::start`] where blocking is allowed, for it reads the journal.
+//! 4. **A handle**: a node type around [`Handle`] whose methods await (or [`wait`](Pending::wait) for) what `Handle` returns. All
+//!    else ([`LeadershipWatch`], [`Lead`], the errors) it re-exports.
+//! 5. **Transports**: sockets for messages, and a task that sleeps for a [`Hub`], the in-process network, whose
+//!    [`LateDelivery::turn`] is driven like a driver.
+//!
+//! An adapter knows no Raft: one that looks at a term to decide something is wrong.
+//!
+//! # What holds
+//!
+//! - Nothing blocks the loop: requests and messages that find the [inbox](NodeConfig::inbox_max) full are refused or dropped, a
+//!   [`Transport`] drops what it cannot queue, journal and state machine have threads of their own. What their queues hold is bounded by
+//!   the windows in [`Config`](crate::Config).
+//! - Everyone who waits is answered: by the state machine, by a lost leadership, or by the node's end.
+//! - A node ends when it is asked to, with its last [`Handle`], when its [`Driver`] is dropped, at the first failed write and at a
+//!   panic of its journal or state machine. All ways are one: the driver is dropped, and [`Handle::stopped`] resolves when the journal
+//!   is synced and closed, the threads have ended and the transport has closed its sockets.
 
 mod clock;
 mod config;
