@@ -1,5 +1,6 @@
 //! The host without a runtime: the loop of the guide in `host`, on a plain thread, with blocking waits.
 #![cfg(feature = "std")]
+#![allow(clippy::unwrap_used)]
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -29,7 +30,9 @@ fn start(id: u64, size: u64, hub: &Hub, journal: impl Journal) -> Handle<Count> 
     let transport = Box::new(hub.endpoint(NodeId::new(id)));
     // One wake between two waits is enough, so a full channel needs no other.
     let (waker, woken) = mpsc::sync_channel(1);
-    let wake = move || drop(waker.try_send(()));
+    let wake = move || {
+        let _ = waker.try_send(());
+    };
     let (handle, driver) =
         Driver::start(config, Count(0), Box::new(journal), transport, wake).unwrap();
     thread::spawn(move || run(driver, &woken));

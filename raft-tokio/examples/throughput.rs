@@ -1,4 +1,7 @@
-//! Writes per second end to end: three nodes in this process, journals in memory, commands of 16 bytes.
+//! Writes per second end to end: three nodes in this process, journals in memory, commands of 16 bytes; the state machine on a
+//! thread of its own, and in the node's loop.
+//!
+//! The log is kept in memory, so give it no more seconds than there is room for: a second may take a gigabyte.
 //!
 //! `cargo run --release -p raft-tokio --example throughput [seconds for each figure]`
 
@@ -14,29 +17,39 @@ use tokio::task::JoinSet;
 /// Each client waits for its answer before it proposes again.
 const CLIENTS: [usize; 3] = [1, 64, 1024];
 
-struct Count(u64);
+struct Count {
+    count: u64,
+    blocks: bool,
+}
 
 impl StateMachine for Count {
     type Reply = u64;
 
     fn apply(&mut self, _index: Index, _command: Bytes) -> u64 {
-        self.0 += 1;
-        self.0
+        self.count += 1;
+        self.count
+    }
+
+    fn blocks(&self) -> bool {
+        self.blocks
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let seconds = std::env::args().nth(1).map_or(Ok(2), |text| text.parse())?;
+    let seconds = std::env::args().nth(1).map_or(Ok(1), |text| text.parse())?;
     let span = Duration::from_secs(seconds);
-    for clients in CLIENTS {
+    for (clients, blocks) in
+        CLIENTS.iter().flat_map(|clients| [(*clients, true), (*clients, false)])
+    {
         // A cluster of its own each, for the log is kept in memory.
-        let nodes = cluster().await?;
+        let nodes = cluster(blocks).await?;
         let leader = leader(&nodes).await?;
         measure(leader, clients, span / 4).await?;
         let (writes, elapsed) = measure(leader, clients, span).await?;
         let rate = f64::from(writes) / elapsed.as_secs_f64();
-        println!("{clients:>5} clients: {rate:>9.0} writes/s");
+        let place = if blocks { "on a thread" } else { "in the loop" };
+        println!("{clients:>5} clients, state machine {place}: {rate:>9.0} writes/s");
         for node in nodes {
             node.shutdown().await;
         }
@@ -44,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-async fn cluster() -> Result<Vec<Node<Count>>, Box<dyn Error + Send + Sync>> {
+async fn cluster(blocks: bool) -> Result<Vec<Node<Count>>, Box<dyn Error + Send + Sync>> {
     let network = channel::Network::new(1);
     let ids = [1, 2, 3].map(NodeId::new);
     let mut nodes = Vec::new();
@@ -52,7 +65,10 @@ async fn cluster() -> Result<Vec<Node<Count>>, Box<dyn Error + Send + Sync>> {
         let raft = Config { log_bytes_max: 2 << 30, ..Config::new(id, ids) };
         let config = NodeConfig::new(ClusterId::new(1), raft);
         let transport = network.endpoint(id);
-        nodes.push(Node::start(config, Count(0), MemoryJournal::new(), transport).await?);
+        nodes.push(
+            Node::start(config, Count { count: 0, blocks }, MemoryJournal::new(), transport)
+                .await?,
+        );
     }
     Ok(nodes)
 }

@@ -145,7 +145,7 @@ async fn a_cluster_keeps_everything_over_a_restart_of_all() {
         in_time("a shutdown", node.shutdown()).await;
     }
     for position in 0..3 {
-        cluster.nodes[position] = cluster.start_node(position, Log::default()).await;
+        cluster.nodes[position] = cluster.start_node(position).await;
     }
     cluster.propose("four").await;
     assert_eq!(cluster.agreed().await, ["one", "two", "three", "four"]);
@@ -159,7 +159,7 @@ async fn nodes_that_crash_one_after_the_other_lose_nothing() {
     for (position, command) in [(0, "one"), (1, "two"), (2, "three")] {
         cluster.propose(command).await;
         // The earlier life is not asked to stop: it is cut off from journal and network, as by a crash.
-        cluster.nodes[position] = cluster.start_node(position, Log::default()).await;
+        cluster.nodes[position] = cluster.start_node(position).await;
     }
     cluster.propose("four").await;
     let mut commands = cluster.agreed().await;

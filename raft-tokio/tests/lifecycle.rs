@@ -43,27 +43,29 @@ async fn a_full_inbox_refuses_and_gives_the_command_back() {
 
 #[tokio::test]
 async fn a_panic_of_the_state_machine_stops_the_node_and_names_itself() {
-    let log = Log { slowness: Duration::from_millis(20), ..Log::default() };
-    let node = alone(config(1, 1), log, MemoryJournal::new()).await;
-    let commands = ["one", POISON, "three", "four"];
-    let proposals = commands.map(|command| {
-        let node = node.clone();
-        tokio::spawn(async move { node.propose(command).await })
-    });
-    let mut answers = Vec::new();
-    for proposal in proposals {
-        answers.push(in_time("an answer", proposal).await.unwrap());
+    for in_loop in [false, true] {
+        let log = Log { slowness: Duration::from_millis(20), in_loop, ..Log::default() };
+        let node = alone(config(1, 1), log, MemoryJournal::new()).await;
+        let commands = ["one", POISON, "three", "four"];
+        let proposals = commands.map(|command| {
+            let node = node.clone();
+            tokio::spawn(async move { node.propose(command).await })
+        });
+        let mut answers = Vec::new();
+        for proposal in proposals {
+            answers.push(in_time("an answer", proposal).await.unwrap());
+        }
+        assert!(answers[0].is_ok());
+        for answer in &answers[1..] {
+            let Err(ProposeError::Stopped { reason, .. }) = answer else { panic!("{answer:?}") };
+            let StopReason::StateMachinePanicked { index, message } = reason else {
+                panic!("{reason:?}")
+            };
+            assert_eq!((index.get(), &**message), (3, "poisoned"));
+        }
+        let reason = in_time("the end", node.stopped()).await;
+        assert!(reason.to_string().contains("index 3: poisoned"), "{reason}");
     }
-    assert!(answers[0].is_ok());
-    for answer in &answers[1..] {
-        let Err(ProposeError::Stopped { reason, .. }) = answer else { panic!("{answer:?}") };
-        let StopReason::StateMachinePanicked { index, message } = reason else {
-            panic!("{reason:?}")
-        };
-        assert_eq!((index.get(), &**message), (3, "poisoned"));
-    }
-    let reason = in_time("the end", node.stopped()).await;
-    assert!(reason.to_string().contains("index 3: poisoned"), "{reason}");
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
-//! The thread on which the state machine lives: it applies what is committed, answers proposers, and serves reads, in order.
+//! Where the state machine lives: it applies what is committed, answers proposers, and serves reads, in order.
 //!
-//! A read that was confirmed comes behind every entry that it must see, so serving it needs no index. A panic of the state machine
-//! ends the node; one of a read ends that read, for it could change nothing.
+//! That is a thread of its own, or the loop if the state machine never blocks. A read that was confirmed comes behind every entry
+//! that it must see, so serving it needs no index. A panic of the state machine ends the node; one of a read ends that read, for it
+//! could change nothing.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,14 +23,23 @@ use super::waiters::answer;
 use crate::entries::{Entries, Payload};
 use crate::types::Index;
 
-/// The loop's end of the state machine's thread.
+/// The loop's end of the state machine.
 pub(super) struct StateMachineWorker<S: StateMachine> {
-    /// Entries are bounded by [`Config::inflight_applies_max`](crate::Config::inflight_applies_max), reads by what the inbox and
-    /// the core admit.
-    jobs: Sender<Job<S>>,
+    place: Place<S>,
     stopping: Arc<AtomicBool>,
+}
+
+/// Where the state machine is.
+enum Place<S: StateMachine> {
+    Thread {
+        /// Entries are bounded by [`Config::inflight_applies_max`](crate::Config::inflight_applies_max), reads by what the inbox
+        /// and the core admit.
+        jobs: Sender<Job<S>>,
+        /// `None` once it was told to end.
+        thread: Option<JoinHandle<()>>,
+    },
     /// `None` once it was told to end.
-    thread: Option<JoinHandle<()>>,
+    Here(Option<Worker<S>>),
 }
 
 enum Job<S: StateMachine> {
@@ -42,7 +52,7 @@ enum Job<S: StateMachine> {
     Finish,
 }
 
-/// What the thread works with.
+/// What the work is done with.
 struct Worker<S: StateMachine> {
     state_machine: S,
     inbox: Arc<Inbox<S>>,
@@ -54,7 +64,7 @@ struct Worker<S: StateMachine> {
 }
 
 impl<S: StateMachine> StateMachineWorker<S> {
-    /// Starts the thread. It reports to `inbox`.
+    /// Starts the thread, if there is to be one. Whatever does the work reports to `inbox`.
     ///
     /// A loop that hears of a batch too late has no room for the next one, so it is woken well before
     /// `inflight_applies_max` batches are done; not for each, for that would cost a turn each.
@@ -64,7 +74,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         inbox: Arc<Inbox<S>>,
         life: Arc<Life>,
     ) -> io::Result<Self> {
-        let (jobs, queue) = mpsc::channel();
+        let blocks = state_machine.blocks();
         let stopping = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             state_machine,
@@ -74,28 +84,50 @@ impl<S: StateMachine> StateMachineWorker<S> {
             batches_per_wake: (inflight_applies_max / 2).max(1),
             batches: 0,
         };
+        if !blocks {
+            return Ok(Self { place: Place::Here(Some(worker)), stopping });
+        }
+        let (jobs, queue) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("raft-state-machine".into())
             .spawn(move || worker.run(&queue))?;
-        Ok(Self { jobs, stopping, thread: Some(thread) })
+        Ok(Self { place: Place::Thread { jobs, thread: Some(thread) }, stopping })
     }
 
-    /// Queues committed entries and those who wait for them.
-    pub(super) fn apply(&self, entries: Entries<Bytes>, replies: Vec<(Index, Reply<S>)>) {
-        // The thread takes jobs until this end is dropped, so the queue is there.
-        let _ = self.jobs.send(Job::Apply { entries, replies });
+    /// Takes committed entries and those who wait for them.
+    pub(super) fn apply(&mut self, entries: Entries<Bytes>, replies: Vec<(Index, Reply<S>)>) {
+        match &mut self.place {
+            // The thread takes jobs until it is told to end, so the queue is there.
+            Place::Thread { jobs, .. } => drop(jobs.send(Job::Apply { entries, replies })),
+            Place::Here(Some(worker)) => worker.apply(entries, replies),
+            Place::Here(None) => {}
+        }
     }
 
-    /// Queues a confirmed read.
-    pub(super) fn read(&self, read: Read<S>) {
-        let _ = self.jobs.send(Job::Read(read));
+    /// Takes a confirmed read.
+    pub(super) fn read(&mut self, read: Read<S>) {
+        match &mut self.place {
+            Place::Thread { jobs, .. } => drop(jobs.send(Job::Read(read))),
+            Place::Here(Some(worker)) => worker.read(read),
+            Place::Here(None) => {}
+        }
     }
 
-    /// Ends the thread after the command that it is at. Whoever waits is told that the node has stopped.
+    /// Ends it, and the thread after the command that it is at. Whoever waits is told that the node has stopped.
     pub(super) fn finish(&mut self) -> Option<JoinHandle<()>> {
         self.stopping.store(true, Ordering::Relaxed);
-        let _ = self.jobs.send(Job::Finish);
-        self.thread.take()
+        match &mut self.place {
+            Place::Thread { jobs, thread } => {
+                let _ = jobs.send(Job::Finish);
+                thread.take()
+            }
+            Place::Here(worker) => {
+                if let Some(worker) = worker.take() {
+                    worker.close();
+                }
+                None
+            }
+        }
     }
 }
 
@@ -104,14 +136,19 @@ impl<S: StateMachine> Worker<S> {
         for job in queue {
             match job {
                 Job::Apply { entries, replies } => self.apply(entries, replies),
-                Job::Read(read) if self.stopping() => read(Err(self.life.stopped().into())),
-                Job::Read(read) => read(Ok(&self.state_machine)),
+                Job::Read(read) => self.read(read),
                 Job::Finish => break,
             }
         }
-        let state_machine = self.state_machine;
-        // A state machine that panicked may do so again when it is dropped; nobody is left to care.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(state_machine)));
+        self.close();
+    }
+
+    fn read(&self, read: Read<S>) {
+        if self.stopping() {
+            read(Err(self.life.stopped().into()));
+        } else {
+            read(Ok(&self.state_machine));
+        }
     }
 
     fn apply(&mut self, entries: Entries<Bytes>, replies: Vec<(Index, Reply<S>)>) {
@@ -152,6 +189,12 @@ impl<S: StateMachine> Worker<S> {
         self.stopping.store(true, Ordering::Relaxed);
         self.life.end(reason.clone());
         self.inbox.stop(reason);
+    }
+
+    /// A state machine that has panicked may do so again when it is dropped; nobody is left to care.
+    fn close(self) {
+        let state_machine = self.state_machine;
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(state_machine)));
     }
 
     fn refuse(&self, replies: impl Iterator<Item = (Index, Reply<S>)>) {

@@ -24,6 +24,8 @@ pub struct Log {
     pub commands: Vec<Bytes>,
     /// What each command costs.
     pub slowness: Duration,
+    /// It is called by the node's loop, not on a thread.
+    pub in_loop: bool,
 }
 
 /// The command at which [`Log`] panics.
@@ -37,6 +39,10 @@ impl StateMachine for Log {
         thread::sleep(self.slowness);
         self.commands.push(command);
         self.commands.len()
+    }
+
+    fn blocks(&self) -> bool {
+        !self.in_loop
     }
 }
 
@@ -83,7 +89,7 @@ impl Cluster {
         for position in 0..size {
             let journal = MemoryJournal::new();
             cluster.journals.push(journal);
-            let node = cluster.start_node(position as usize, Log::default()).await;
+            let node = cluster.start_node(position as usize).await;
             cluster.nodes.push(node);
         }
         cluster
@@ -94,7 +100,8 @@ impl Cluster {
     }
 
     /// A node from its journal; its earlier life, if any, is cut off.
-    pub async fn start_node(&self, position: usize, log: Log) -> Node<Log> {
+    pub async fn start_node(&self, position: usize) -> Node<Log> {
+        let log = Log { in_loop: position == 1, ..Log::default() };
         let config = self.config(position);
         let endpoint = self.network.endpoint(config.raft.id);
         Node::start(config, log, self.journal(position), endpoint).await.unwrap()
