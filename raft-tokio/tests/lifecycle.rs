@@ -2,7 +2,8 @@
 
 mod common;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use common::{Cluster, Log, POISON, TestJournal, alone, came_back, config, in_time, until};
@@ -44,7 +45,7 @@ async fn a_full_inbox_refuses_and_gives_the_command_back() {
 #[tokio::test]
 async fn a_panic_of_the_state_machine_stops_the_node_and_names_itself() {
     for in_loop in [false, true] {
-        let log = Log { slowness: Duration::from_millis(20), in_loop, ..Log::default() };
+        let log = Log { slowness: Arc::new(AtomicU64::new(20)), in_loop, ..Log::default() };
         let node = alone(config(1, 1), log, MemoryJournal::new()).await;
         let commands = ["one", POISON, "three", "four"];
         let proposals = commands.map(|command| {
@@ -186,7 +187,7 @@ async fn a_stopped_node_says_so_to_everyone_who_asks() {
 
 #[tokio::test]
 async fn a_shutdown_answers_those_who_wait_and_does_not_wait_for_a_long_queue() {
-    let log = Log { slowness: Duration::from_millis(50), ..Log::default() };
+    let log = Log { slowness: Arc::new(AtomicU64::new(50)), ..Log::default() };
     let node = alone(config(1, 1), log, MemoryJournal::new()).await;
     // An hour's work.
     let proposals: Vec<_> = (0..72_000)

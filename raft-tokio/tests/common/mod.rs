@@ -4,6 +4,8 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -22,8 +24,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Log {
     pub commands: Vec<Bytes>,
-    /// What each command costs.
-    pub slowness: Duration,
+    /// What each command costs, in milliseconds.
+    pub slowness: Arc<AtomicU64>,
     /// It is called by the node's loop, not on a thread.
     pub in_loop: bool,
 }
@@ -36,7 +38,7 @@ impl StateMachine for Log {
 
     fn apply(&mut self, _index: Index, command: Bytes) -> usize {
         assert!(command != POISON, "poisoned");
-        thread::sleep(self.slowness);
+        thread::sleep(Duration::from_millis(self.slowness.load(Ordering::Relaxed)));
         self.commands.push(command);
         self.commands.len()
     }
@@ -79,17 +81,19 @@ pub struct Cluster {
     pub network: channel::Network,
     pub journals: Vec<MemoryJournal>,
     pub nodes: Vec<Node<Log>>,
+    /// How slow their state machines are, as in [`Log`].
+    pub slowness: Vec<Arc<AtomicU64>>,
     size: u64,
 }
 
 impl Cluster {
     pub async fn start(size: u64) -> Self {
         let network = channel::Network::new(1);
-        let mut cluster = Self { network, journals: Vec::new(), nodes: Vec::new(), size };
-        for position in 0..size {
-            let journal = MemoryJournal::new();
-            cluster.journals.push(journal);
-            let node = cluster.start_node(position as usize).await;
+        let journals = (0..size).map(|_| MemoryJournal::new()).collect();
+        let slowness = (0..size).map(|_| Arc::default()).collect();
+        let mut cluster = Self { network, journals, nodes: Vec::new(), slowness, size };
+        for position in 0..size as usize {
+            let node = cluster.start_node(position).await;
             cluster.nodes.push(node);
         }
         cluster
@@ -101,7 +105,8 @@ impl Cluster {
 
     /// A node from its journal; its earlier life, if any, is cut off.
     pub async fn start_node(&self, position: usize) -> Node<Log> {
-        let log = Log { in_loop: position == 1, ..Log::default() };
+        let slowness = Arc::clone(&self.slowness[position]);
+        let log = Log { in_loop: position == 1, slowness, ..Log::default() };
         let config = self.config(position);
         let endpoint = self.network.endpoint(config.raft.id);
         Node::start(config, log, self.journal(position), endpoint).await.unwrap()
