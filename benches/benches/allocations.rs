@@ -4,7 +4,7 @@
 //! every server has led; the logs still grow, as they do in life.
 
 use allocation_counter::measure;
-use benches::{COMMAND_BYTES, Cluster, CoreServer, RaftRsServer, Server};
+use benches::one_thread::{COMMAND_BYTES, Cluster, CoreServer, RaftRsServer, Server};
 use bytes::Bytes;
 
 /// How many entries are counted.

@@ -10,7 +10,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benches::{COMMAND_BYTES, Cluster, CoreServer, RaftRsServer, Server};
+use benches::one_thread::{COMMAND_BYTES, Cluster, CoreServer, RaftRsServer, Server};
 use bytes::Bytes;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};

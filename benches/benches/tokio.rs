@@ -6,7 +6,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use benches::COMMAND_BYTES;
+use benches::one_thread::COMMAND_BYTES;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use raft_tokio::{

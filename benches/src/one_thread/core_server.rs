@@ -9,7 +9,7 @@ use rand_pcg::Pcg32;
 use std::fmt::Debug;
 use std::hint::black_box;
 
-use crate::{COMMAND_BYTES, Server, received};
+use super::{COMMAND_BYTES, Server, received};
 
 /// A command type that can be measured.
 pub trait Sample: Command + Debug {

@@ -6,7 +6,7 @@ use raft::storage::MemStorage;
 use raft::{Config, RawNode};
 use std::hint::black_box;
 
-use crate::{COMMAND_BYTES, Server, received};
+use super::{COMMAND_BYTES, Server, received};
 
 /// One server of raft-rs. With `ONE_MESSAGE` the commands of a batch are proposed as one message with many entries, which
 /// suits raft-rs best; else each by its method `propose`, which wants a vector.

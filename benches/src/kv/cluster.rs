@@ -1,0 +1,291 @@
+//! A cluster of `kv serve` processes on this machine, which can be killed and started again.
+//!
+//! Whatever ends the program, no server stays behind: they are killed when the [`Cluster`] is dropped, and they end by themselves
+//! when the pipe to their standard input does, so also if this process is killed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::info::field;
+use super::resp::Frame;
+
+/// Where free ports are looked for: below those that systems give to outgoing connections, or a server that is restarted could
+/// find its port taken by one.
+const PORTS: std::ops::Range<u16> = 10_240..32_000;
+/// How often a condition is looked at that someone waits for.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// How much of a server's log is shown when it fails, in lines.
+const LOG_LINES_SHOWN: usize = 12;
+
+/// Server processes, their journals and their addresses.
+#[derive(Debug)]
+pub struct Cluster {
+    program: PathBuf,
+    flags: Vec<String>,
+    folder: TempDir,
+    servers: BTreeMap<u64, Server>,
+    interrupted: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Server {
+    listen: SocketAddr,
+    client: SocketAddr,
+    process: Option<Child>,
+    connection: Option<Client>,
+}
+
+/// What a server says about itself; see [`info`](super::info).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct View {
+    /// The server asked.
+    pub id: u64,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Its term.
+    pub term: u64,
+    /// The last entry in its store.
+    pub applied: u64,
+    /// How many keys its store has.
+    pub keys: u64,
+    /// The digest of its store.
+    pub digest: String,
+}
+
+/// Why a cluster is not what it should be, for a person to read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure(pub String);
+
+impl Cluster {
+    /// Starts `count` servers by running `program serve` with these further flags.
+    pub fn start(program: &Path, count: u64, flags: &[&str]) -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new().prefix("kv-").tempdir();
+        let folder = folder.map_err(|e| Failure(format!("no temporary folder: {e}")))?;
+        let ports = free_ports(2 * usize::try_from(count).unwrap_or(usize::MAX))?;
+        let server = |(id, ports): (u64, &[u16])| {
+            let [listen, client] = [0, 1].map(|n| (Ipv4Addr::LOCALHOST, ports[n]).into());
+            (id, Server { listen, client, process: None, connection: None })
+        };
+        let mut cluster = Self {
+            program: program.to_owned(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            folder,
+            servers: (1..=count).zip(ports.chunks_exact(2)).map(server).collect(),
+            interrupted: Arc::default(),
+        };
+        for id in 1..=count {
+            cluster.start_server(id)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Once set, everything that waits here fails.
+    pub fn interrupted(&self) -> Arc<AtomicBool> {
+        self.interrupted.clone()
+    }
+
+    /// The numbers of all servers.
+    pub fn ids(&self) -> Vec<u64> {
+        self.servers.keys().copied().collect()
+    }
+
+    /// Where the journals are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where this server listens for clients.
+    pub fn client_address(&self, id: u64) -> SocketAddr {
+        self.servers[&id].client
+    }
+
+    /// The process of this server, if it runs.
+    pub fn process_id(&self, id: u64) -> Option<u32> {
+        self.servers[&id].process.as_ref().map(Child::id)
+    }
+
+    /// Starts this server; its journal is what an earlier life left.
+    pub fn start_server(&mut self, id: u64) -> Result<(), Failure> {
+        let list = |address: fn(&Server) -> SocketAddr| {
+            let peers = self.servers.iter().map(|(id, server)| format!("{id}={}", address(server)));
+            peers.collect::<Vec<_>>().join(",")
+        };
+        let cannot = |e: io::Error| Failure(format!("server {id} cannot be started: {e}"));
+        let log = File::options().create(true).append(true).open(self.log_path(id));
+        let process = Command::new(&self.program)
+            .args(["serve", "--until-stdin-ends", "--id", &id.to_string()])
+            .args(["--peers", &list(|server| server.listen)])
+            .args(["--client-peers", &list(|server| server.client)])
+            .arg("--data")
+            .arg(self.folder.path().join(format!("server-{id}")))
+            .args(&self.flags)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log.map_err(cannot)?)
+            .spawn()
+            .map_err(cannot)?;
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.process = Some(process);
+        }
+        Ok(())
+    }
+
+    /// Kills this server with SIGKILL: it has no chance to say or write anything. Returns once it is dead.
+    pub fn kill(&mut self, id: u64) -> Result<(), Failure> {
+        let Some(server) = self.servers.get_mut(&id) else { return Ok(()) };
+        server.connection = None;
+        let Some(mut process) = server.process.take() else { return Ok(()) };
+        let killed = process.kill().and_then(|()| process.wait());
+        killed.map(drop).map_err(|e| Failure(format!("server {id} cannot be killed: {e}")))
+    }
+
+    /// What this server says about itself; `None` while it does not answer.
+    pub fn view(&mut self, id: u64) -> Option<View> {
+        let server = self.servers.get_mut(&id)?;
+        server.process.as_ref()?;
+        if server.connection.is_none() {
+            server.connection = Client::connect(server.client).ok();
+        }
+        let view = server
+            .connection
+            .as_mut()?
+            .call(["INFO"])
+            .ok()
+            .and_then(|reply| View::parse(id, &reply));
+        if view.is_none() {
+            server.connection = None;
+        }
+        view
+    }
+
+    /// Waits until a server leads in a term above `term`.
+    pub fn wait_for_leader(&mut self, term: u64, within: Duration) -> Result<View, Failure> {
+        self.wait(within, "a leader", |cluster| {
+            let views = cluster.ids().into_iter().filter_map(|id| cluster.view(id));
+            views.filter(|view| view.leads && view.term > term).max_by_key(|view| view.term)
+        })
+    }
+
+    /// Waits for `ready` to give something. Fails after `within`, when interrupted, and when a server ends by itself.
+    pub fn wait<T>(
+        &mut self,
+        within: Duration,
+        what: &str,
+        mut ready: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(found) = ready(self) {
+                return Ok(found);
+            }
+            self.check()?;
+            if Instant::now() >= deadline {
+                return Err(self.failure(&format!("waited {within:?} in vain for {what}")));
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Lets the cluster run for a while.
+    pub fn run_for(&mut self, span: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + span;
+        while Instant::now() < end {
+            self.check()?;
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// A failure with the ends of the servers' logs.
+    pub fn failure(&self, text: &str) -> Failure {
+        let mut text = text.to_owned();
+        for id in self.servers.keys() {
+            let log = fs::read_to_string(self.log_path(*id)).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            text += &format!("\n  the last that server {id} said:");
+            for line in &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..] {
+                text += &format!("\n    {line}");
+            }
+        }
+        Failure(text)
+    }
+
+    fn check(&mut self) -> Result<(), Failure> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(Failure("interrupted".into()));
+        }
+        for (id, server) in &mut self.servers {
+            let ended =
+                server.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                let text = format!("server {id} ended by itself, with {status}");
+                return Err(self.failure(&text));
+            }
+        }
+        Ok(())
+    }
+
+    fn log_path(&self, id: u64) -> PathBuf {
+        self.folder.path().join(format!("server-{id}.log"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for id in self.ids() {
+            // One that cannot be killed still ends with the pipe to it.
+            let _ = self.kill(id);
+        }
+    }
+}
+
+impl View {
+    fn parse(id: u64, reply: &Frame) -> Option<Self> {
+        let Frame::BulkString(text) = reply else { return None };
+        let text = std::str::from_utf8(text).ok()?;
+        let number = |name| field(text, name)?.parse().ok();
+        Some(Self {
+            id,
+            leads: field(text, "role")? == "leader",
+            term: number("term")?,
+            applied: number("applied")?,
+            keys: number("keys")?,
+            digest: field(text, "digest")?.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Ports on which nothing listens now.
+fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
+    // The standard library's seed for maps is the randomness at hand: two demonstrations at once should not meet.
+    let offset = RandomState::new().hash_one(0) % u64::from(PORTS.end - PORTS.start);
+    let offset = usize::try_from(offset).unwrap_or(0);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let ports: Vec<_> =
+        PORTS.cycle().skip(offset).take(PORTS.len()).filter(is_free).take(count).collect();
+    if ports.len() < count {
+        return Err(Failure(format!("fewer than {count} ports in {PORTS:?} are free")));
+    }
+    Ok(ports)
+}

@@ -1,0 +1,233 @@
+//! The demonstration: a cluster of three loses its leader under load, and nothing else.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::cluster::{Cluster, Failure};
+use super::workload::{Verdict, Workload};
+
+/// How long anything may take before the demonstration fails.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Runs the demonstration with servers of this `program`, which runs them on `runtime`, and prints what happens.
+pub fn run(program: &Path, runtime: &str) -> Result<(), Failure> {
+    let timeline = Timeline::start(runtime);
+    let mut cluster = Cluster::start(program, 3, &[])?;
+    stop_on_signals(&cluster)?;
+    timeline.started(&cluster);
+
+    let first = cluster.wait_for_leader(0, PATIENCE)?;
+    timeline.tell("elected", &format!("server {} leads in term {}", first.id, first.term));
+
+    let workload = Workload::start(&cluster, 0);
+    timeline.tell("write", "three clients write without pause, one through each server");
+    let before = timeline.write_for(Duration::from_millis(1500), &mut cluster, &workload, 0)?;
+
+    let killed = Instant::now();
+    cluster.kill(first.id)?;
+    workload.await_write_since(killed);
+    timeline.alarm("kill -9", &format!("server {}, the leader, is dead", first.id));
+    let second = cluster.wait_for_leader(first.term, PATIENCE)?;
+    let elected = killed.elapsed();
+    timeline.tell(
+        "elected",
+        &format!(
+            "server {} leads in term {}, {} after the kill",
+            second.id,
+            second.term,
+            ms(elected)
+        ),
+    );
+    let acknowledged = cluster
+        .wait(PATIENCE, "a write after the failover", |_| workload.awaited_write())?
+        .saturating_duration_since(killed);
+    timeline.good(
+        "failover",
+        &format!("the next write is acknowledged {} after the kill", ms(acknowledged)),
+    );
+    let between =
+        timeline.write_for(Duration::from_millis(1000), &mut cluster, &workload, before)?;
+
+    let goal = cluster.view(second.id).map_or(0, |view| view.applied);
+    let restarted = Instant::now();
+    cluster.start_server(first.id)?;
+    timeline.tell("restart", &format!("server {}, from its journal", first.id));
+    let caught_up = cluster.wait(PATIENCE, "the restarted server to catch up", |cluster| {
+        cluster.view(first.id).filter(|view| view.applied >= goal)
+    })?;
+    timeline.tell(
+        "caught up",
+        &format!(
+            "server {} has applied everything up to entry {}, {} after its start",
+            first.id,
+            caught_up.applied,
+            ms(restarted.elapsed())
+        ),
+    );
+    timeline.write_for(Duration::from_millis(500), &mut cluster, &workload, between)?;
+
+    let ledger = workload.stop();
+    timeline.tell("verify", "the clients stop; every write is read back through every server");
+    let verdict = ledger.verify(&mut cluster, PATIENCE)?;
+    timeline.verified(&cluster, &verdict);
+    drop(cluster);
+    timeline.ended(elected, acknowledged, &verdict);
+    Ok(())
+}
+
+/// Ctrl-C and SIGTERM end the demonstration in order: servers stopped, folder removed.
+fn stop_on_signals(cluster: &Cluster) -> Result<(), Failure> {
+    let interrupted = cluster.interrupted();
+    ctrlc::set_handler(move || interrupted.store(true, std::sync::atomic::Ordering::Relaxed))
+        .map_err(|e| Failure(format!("signals cannot be handled: {e}")))
+}
+
+/// Prints what happens, each line with the time since the start.
+struct Timeline {
+    start: Instant,
+    colors: bool,
+}
+
+impl Timeline {
+    fn start(runtime: &str) -> Self {
+        let timeline = Self { start: Instant::now(), colors: std::io::stdout().is_terminal() };
+        let title = "kv: a key-value store on three servers that agree by Raft";
+        println!("\n{}, on {runtime}\n", timeline.paint("1", title));
+        println!(
+            "Each server is a process of its own. It talks to the others over TCP and acknowledges a write"
+        );
+        println!("when the journals of two of the three have it on disk (fsync).\n");
+        timeline
+    }
+
+    fn started(&self, cluster: &Cluster) {
+        let processes: Vec<_> = cluster
+            .ids()
+            .into_iter()
+            .filter_map(|id| cluster.process_id(id))
+            .map(|process| process.to_string())
+            .collect();
+        self.tell("start", &format!("servers 1, 2, 3 are processes {}", processes.join(", ")));
+        self.tell("", &format!("journals and logs in {}", cluster.folder().display()));
+        let port = cluster.client_address(1).port();
+        self.tell("", &format!("any Redis client can join in: redis-cli -p {port}"));
+    }
+
+    /// Lets the clients write for a while, and tells what they did since `before` writes were acknowledged.
+    fn write_for(
+        &self,
+        span: Duration,
+        cluster: &mut Cluster,
+        workload: &Workload,
+        before: u64,
+    ) -> Result<u64, Failure> {
+        workload.take_latencies();
+        cluster.run_for(span)?;
+        let acknowledged = workload.acknowledged();
+        let (median, slow) = workload.take_latencies();
+        let more = if before == 0 { "" } else { " more" };
+        self.tell(
+            "",
+            &format!(
+                "{}{more} writes acknowledged; each took {} (median), 99 % at most {}",
+                grouped(acknowledged - before),
+                ms(median),
+                ms(slow)
+            ),
+        );
+        Ok(acknowledged)
+    }
+
+    fn verified(&self, cluster: &Cluster, verdict: &Verdict) {
+        let Verdict { acknowledged, keys, applied, digest, .. } = verdict;
+        for id in cluster.ids() {
+            let acknowledged = grouped(*acknowledged);
+            self.good(
+                &format!("server {id}"),
+                &format!(
+                    "gives back all {acknowledged} writes; its memory: entry {applied}, {} keys, digest {digest}",
+                    grouped(*keys)
+                ),
+            );
+        }
+        if verdict.unknown > 0 {
+            self.tell(
+                "",
+                &format!(
+                    "{} in flight at the kill got no answer: {} applied, none twice",
+                    plural(verdict.unknown, "write"),
+                    verdict.unknown_applied
+                ),
+            );
+        }
+    }
+
+    fn ended(&self, elected: Duration, acknowledged: Duration, verdict: &Verdict) {
+        println!(
+            "\n{} {} of {} acknowledged writes lost. New leader after {}, first write after {}.\n",
+            self.paint("1;32", "Survived."),
+            0,
+            grouped(verdict.acknowledged),
+            ms(elected),
+            ms(acknowledged)
+        );
+    }
+
+    fn tell(&self, label: &str, text: &str) {
+        self.line("1", label, text);
+    }
+
+    fn alarm(&self, label: &str, text: &str) {
+        self.line("1;31", label, text);
+    }
+
+    fn good(&self, label: &str, text: &str) {
+        self.line("1;32", label, text);
+    }
+
+    fn line(&self, style: &str, label: &str, text: &str) {
+        let elapsed = format!("{:>7.3} s", self.start.elapsed().as_secs_f64());
+        let label = format!("{label:<9}");
+        println!("{}  {}  {text}", self.paint("2", &elapsed), self.paint(style, &label));
+    }
+
+    /// The text in this style (the parameters of ANSI's SGR), if a terminal shows it.
+    fn paint(&self, style: &str, text: &str) -> String {
+        if self.colors { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// A span in milliseconds, with as many digits as matter.
+fn ms(span: Duration) -> String {
+    let ms = span.as_secs_f64() * 1e3;
+    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+}
+
+/// A number with its thousands set apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let first = (digits.len() + 2) % 3 + 1;
+    let (first, rest) = digits.split_at(first);
+    let rest = rest.as_bytes().chunks(3).map(String::from_utf8_lossy);
+    rest.fold(first.to_owned(), |text, group| text + " " + &group)
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", grouped(count)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_for_people() {
+        assert_eq!(grouped(7), "7");
+        assert_eq!(grouped(1234), "1 234");
+        assert_eq!(grouped(1_234_567), "1 234 567");
+        assert_eq!(plural(1, "write"), "1 write");
+        assert_eq!(ms(Duration::from_micros(1234)), "1.2 ms");
+        assert_eq!(ms(Duration::from_micros(123_400)), "123 ms");
+    }
+}

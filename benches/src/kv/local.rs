@@ -1,0 +1,75 @@
+//! A node's own answers to a [run](super::run), and its description of itself: the same whatever adapter hosts it.
+
+use bytes::Bytes;
+use raft_core::Index;
+use raft_core::host::{NodeStatus, ProposeError, ReadError, StateMachine};
+
+use super::info::Info;
+use super::resp::{Frame, error};
+use super::run::Outcome;
+use super::store::{Store, Summary};
+
+impl StateMachine for Store {
+    type Reply = Frame;
+
+    fn apply(&mut self, index: Index, command: Bytes) -> Frame {
+        Self::apply(self, index, command)
+    }
+}
+
+/// What became of a proposed write.
+pub fn write_outcome(answer: Result<Frame, ProposeError>) -> Outcome {
+    match answer {
+        Ok(reply) => Outcome::Replied(reply),
+        // These stay as they are, however often they are tried.
+        Err(e @ (ProposeError::TooLarge { .. } | ProposeError::LogFull { .. })) => {
+            Outcome::Replied(error(format!("ERR {e}")))
+        }
+        Err(e) if e.may_commit() => Outcome::Unknown,
+        Err(_) => Outcome::NotApplied,
+    }
+}
+
+/// What became of the reads of a run, of which the first were answered, or none.
+pub fn read_outcomes(answer: Result<Vec<Frame>, ReadError>) -> Vec<Outcome> {
+    answer.unwrap_or_default().into_iter().map(Outcome::Replied).collect()
+}
+
+/// What INFO tells: the node's view, and what its store holds.
+pub fn info(status: &NodeStatus, store: Summary) -> Frame {
+    let raft = &status.raft;
+    let info = Info {
+        id: raft.id,
+        role: raft.role,
+        term: raft.current_term,
+        leader: raft.leader,
+        commit: raft.commit_index,
+        store,
+    };
+    Frame::BulkString(info.to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_certainly_not_appended_may_go_again() {
+        let command = Bytes::new;
+        let not_leader = ProposeError::NotLeader { leader: None, command: command() };
+        assert_eq!(write_outcome(Err(not_leader)), Outcome::NotApplied);
+        assert_eq!(
+            write_outcome(Err(ProposeError::Busy { command: command() })),
+            Outcome::NotApplied
+        );
+        for may_commit in [true, false] {
+            let outcome = write_outcome(Err(ProposeError::LeadershipLost { may_commit }));
+            assert_eq!(outcome == Outcome::Unknown, may_commit);
+        }
+        let full = ProposeError::LogFull { bytes_max: 7, command: command() };
+        let Outcome::Replied(Frame::Error(text)) = write_outcome(Err(full)) else {
+            panic!("the client is told")
+        };
+        assert_eq!(text, "ERR the log has reached its limit of 7 bytes");
+    }
+}

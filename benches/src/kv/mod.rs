@@ -1,0 +1,36 @@
+//! The example `kv`: a key-value store replicated by Raft, which speaks the Redis protocol. All of it that knows no runtime.
+//!
+//! Each adapter has an example `kv` of its own; they differ in sockets and waiting, and in nothing else. So what they share is
+//! here, in the only crate that depends on all of them: an adapter's example has this crate as a dev-dependency.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`resp`] | the Redis protocol, in bounded pieces |
+//! | [`command`] | what clients can ask |
+//! | [`store`] | the state machine |
+//! | [`once`] | writes that take effect once, however often they are sent |
+//! | [`session`] | a client's connection without its socket |
+//! | [`run`] | requests on their way to the leader, and when they may be tried again |
+//! | [`local`] | what a node's own answers mean for a run |
+//! | [`info`] | what INFO tells |
+//! | [`flags`] | the command line |
+//! | [`client`] | a blocking client, for the demonstration and for tests |
+//! | [`cluster`] | server processes that can be killed and restarted |
+//! | [`workload`] | clients that write without pause and remember what was acknowledged |
+//! | [`demo`] | the demonstration |
+//! | [`program`] | `main` |
+
+pub mod client;
+pub mod cluster;
+pub mod command;
+pub mod demo;
+pub mod flags;
+pub mod info;
+pub mod local;
+pub mod once;
+pub mod program;
+pub mod resp;
+pub mod run;
+pub mod session;
+pub mod store;
+pub mod workload;

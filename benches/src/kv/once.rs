@@ -1,0 +1,249 @@
+//! Each write takes effect once, although servers send it again when its fate is unknown (§8).
+//!
+//! > "clients \[…\] assign unique serial numbers to every command. Then, the state machine tracks the latest serial number
+//! > processed for each client, along with the associated response."
+//!
+//! Redis clients know nothing of serial numbers, so the server to which one is connected numbers in its place:
+//!
+//! ```text
+//!   client ──SET x 1──► server 2 ──ONCE 5f….9.0 SET x 1──► leader ──log──► every store: is 9.0 of writer 5f… known?
+//!                          │                                                   no: apply, remember the reply
+//!                          └──────── the leader dies: again, to the next ──►   yes: the reply of the first time
+//! ```
+//!
+//! A writer has one run of writes on its way at a time, so a store remembers each writer's last run and nothing older. A write
+//! that comes after a later one of its writer is refused: the order that a client gave is kept, whatever is sent again.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use raft_core::Index;
+
+use super::resp::{Frame, error};
+use super::run::RUN_REQUESTS_MAX;
+use super::session::CONNECTIONS_MAX;
+
+/// How many writers a store remembers. It forgets the one that has been silent the longest; a server has at most
+/// [`CONNECTIONS_MAX`] in its life, so several servers must restart within one retry before that could be one that retries.
+pub const WRITERS_MAX: usize = 16 * CONNECTIONS_MAX;
+
+/// Names a write: the same whenever it is sent, and no other's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WriteName {
+    writer: u64,
+    /// Runs of a writer are numbered from 1.
+    run: u64,
+    /// The place in the run, from 0.
+    position: usize,
+}
+
+/// Numbers the writes of one connection at a time.
+#[derive(Debug)]
+pub struct Writer {
+    id: u64,
+    run: u64,
+}
+
+/// The writers of a server, one for each connection that it takes at a time: handed on when a connection ends, so that stores
+/// have few to remember.
+#[derive(Clone, Debug)]
+pub struct Writers(Arc<Mutex<Vec<Writer>>>);
+
+/// What a store remembers of the writers.
+#[derive(Debug, Default)]
+pub struct Memory {
+    writers: HashMap<u64, Recent>,
+}
+
+/// The last run of a writer.
+#[derive(Debug)]
+struct Recent {
+    run: u64,
+    /// The replies to its writes, by position.
+    replies: Vec<Frame>,
+    /// When it last wrote.
+    at: Index,
+}
+
+impl Writers {
+    /// The writers of a server that has just started; no other server or life of a server has the same.
+    pub fn new() -> Self {
+        // The standard library's seed for maps comes from the operating system's randomness.
+        let life = RandomState::new().hash_one(std::process::id());
+        let ids = (0..CONNECTIONS_MAX as u64).map(|number| life.wrapping_add(number));
+        Self(Arc::new(Mutex::new(ids.map(|id| Writer { id, run: 0 }).collect())))
+    }
+
+    /// A writer for a new connection; `None` if all are taken.
+    pub fn take(&self) -> Option<Writer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Gives a writer back when its connection has ended.
+    pub fn give_back(&self, writer: Writer) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(writer);
+    }
+}
+
+impl Default for Writers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Writer {
+    /// Begins a new run. All writes of the last one must be answered, or given up.
+    pub fn begin_run(&mut self) {
+        self.run += 1;
+    }
+
+    /// The name of the write at this position of the run.
+    pub fn name(&self, position: usize) -> WriteName {
+        WriteName { writer: self.id, run: self.run, position }
+    }
+}
+
+impl Memory {
+    /// The reply to a write that was applied at `index`, by `apply` unless it was before.
+    pub fn once(&mut self, name: WriteName, index: Index, apply: impl FnOnce() -> Frame) -> Frame {
+        self.make_room(name.writer);
+        let new = || Recent { run: name.run, replies: Vec::new(), at: index };
+        let recent = self.writers.entry(name.writer).or_insert_with(new);
+        recent.at = index;
+        if name.run < recent.run {
+            return overtaken();
+        }
+        if name.run > recent.run {
+            *recent = new();
+        }
+        if let Some(reply) = recent.replies.get(name.position) {
+            return reply.clone();
+        }
+        // What is missing before it comes too late now.
+        recent.replies.resize_with(name.position, overtaken);
+        let reply = apply();
+        recent.replies.push(reply.clone());
+        reply
+    }
+
+    /// Every store forgets the same writer, for they all apply the same writes at the same indexes.
+    fn make_room(&mut self, writer: u64) {
+        if self.writers.len() < WRITERS_MAX || self.writers.contains_key(&writer) {
+            return;
+        }
+        let silent = self.writers.iter().min_by_key(|(_, recent)| recent.at).map(|(id, _)| *id);
+        if let Some(silent) = silent {
+            self.writers.remove(&silent);
+        }
+    }
+}
+
+fn overtaken() -> Frame {
+    error("TRYAGAIN nothing was changed: a later write of this connection came first")
+}
+
+impl fmt::Display for WriteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}.{}.{}", self.writer, self.run, self.position)
+    }
+}
+
+/// Not the name of a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoWriteName;
+
+impl FromStr for WriteName {
+    type Err = NoWriteName;
+
+    fn from_str(text: &str) -> Result<Self, NoWriteName> {
+        let mut parts = text.splitn(3, '.');
+        let mut part = || parts.next().ok_or(NoWriteName);
+        let writer = u64::from_str_radix(part()?, 16).map_err(|_| NoWriteName)?;
+        let run = part()?.parse().map_err(|_| NoWriteName)?;
+        let position = part()?.parse().map_err(|_| NoWriteName)?;
+        if position >= RUN_REQUESTS_MAX {
+            return Err(NoWriteName);
+        }
+        Ok(Self { writer, run, position })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Applies writes that count; says what each was told, `None` if it was refused.
+    fn told(names: &[(u64, u64, usize)]) -> (Vec<Option<i64>>, i64) {
+        let mut memory = Memory::default();
+        let mut count = 0;
+        let told = names.iter().zip(1..).map(|(&(writer, run, position), index)| {
+            let name = WriteName { writer, run, position };
+            let reply = memory.once(name, Index::new(index), || {
+                count += 1;
+                Frame::Integer(count)
+            });
+            if let Frame::Integer(count) = reply { Some(count) } else { None }
+        });
+        (told.collect(), count)
+    }
+
+    #[test]
+    fn a_write_that_comes_again_is_answered_as_the_first_time() {
+        let (told, count) = told(&[(1, 1, 0), (1, 1, 1), (1, 1, 0), (1, 1, 1), (1, 1, 2)]);
+        assert_eq!(told, [Some(1), Some(2), Some(1), Some(2), Some(3)]);
+        assert_eq!(count, 3);
+    }
+
+    #[test]
+    fn a_write_that_was_overtaken_is_refused_for_good() {
+        let (told, count) = told(&[(1, 2, 1), (1, 2, 0), (1, 1, 0), (1, 2, 1)]);
+        assert_eq!(told, [Some(1), None, None, Some(1)]);
+        assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn writers_do_not_disturb_each_other() {
+        let (told, count) = told(&[(1, 1, 0), (2, 1, 0), (1, 2, 0), (2, 1, 0)]);
+        assert_eq!(told, [Some(1), Some(2), Some(3), Some(2)]);
+        assert_eq!(count, 3);
+    }
+
+    #[test]
+    fn the_writer_that_is_silent_the_longest_is_forgotten() {
+        let mut memory = Memory::default();
+        let mut write = |writer, index| {
+            let name = WriteName { writer, run: 1, position: 0 };
+            memory.once(name, Index::new(index), || Frame::Integer(index as i64))
+        };
+        let last = WRITERS_MAX as u64;
+        (1..=last).for_each(|n| drop(write(n, n)));
+        assert_eq!(write(1, last + 1), Frame::Integer(1), "remembered, and no longer silent");
+        write(last + 1, last + 2);
+        assert_eq!(write(3, last + 3), Frame::Integer(3), "remembered");
+        assert_eq!(write(2, last + 4), Frame::Integer(last as i64 + 4), "forgotten");
+        assert_eq!(memory.writers.len(), WRITERS_MAX);
+    }
+
+    #[test]
+    fn names_survive_their_text() {
+        let name = WriteName { writer: 0xabc, run: 7, position: 255 };
+        assert_eq!(name.to_string().parse(), Ok(name));
+        for bad in ["", "1", "1.2", "x.1.1", "1.1.256", "1.1.1.1", "1.-1.0"] {
+            assert_eq!(bad.parse::<WriteName>(), Err(NoWriteName), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_server_has_as_many_writers_as_connections() {
+        let writers = Writers::new();
+        let taken: Vec<_> = std::iter::from_fn(|| writers.take()).collect();
+        assert_eq!(taken.len(), CONNECTIONS_MAX);
+        let mut ids: Vec<_> = taken.iter().map(|writer| writer.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), CONNECTIONS_MAX);
+    }
+}

@@ -1,0 +1,286 @@
+//! The Redis protocol (RESP2) as it arrives: bytes in pieces of any size, out come whole requests or replies.
+//!
+//! The crate `redis-protocol` decodes and encodes. It decodes arrays by recursion, so a nest of `*1\r\n*1\r\n…` would run down
+//! the stack, and it starts over whenever bytes are missing, so a long request in small pieces would cost its square. Both end
+//! here: the crate is handed one element at a time, and an element that is itself an array is refused. Requests and the replies
+//! that we give are flat.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use redis_protocol::error::RedisProtocolError;
+use redis_protocol::resp2::{decode::decode_bytes_mut, encode::extend_encode};
+
+pub use redis_protocol::resp2::types::BytesFrame as Frame;
+
+/// The most bytes of a write as it travels and enters the log: a request with its [name](super::once::WriteName).
+pub const WRITE_BYTES_MAX: usize = 1 << 20;
+/// The most bytes of one request of a client.
+pub const REQUEST_BYTES_MAX: usize = WRITE_BYTES_MAX - NAME_BYTES_MAX;
+/// The most words of one request: its name and arguments.
+pub const REQUEST_WORDS_MAX: usize = 1024;
+/// How many bytes, and words, a write's name adds to it at most.
+const NAME_BYTES_MAX: usize = 128;
+const NAME_WORDS: usize = 2;
+/// The most bytes of one reply, or of the replies to one run of reads, that are held at a time.
+pub const REPLY_BYTES_MAX: usize = 16 << 20;
+/// The longest line, such as `*3` or `$512`, before its end must have come; also the longest error.
+const LINE_BYTES_MAX: usize = 4096;
+
+/// Puts what arrives together into requests or replies.
+#[derive(Debug)]
+pub struct Decoder {
+    /// What has arrived and is not decoded yet; append to it.
+    pub buffer: BytesMut,
+    array: Option<Array>,
+    bytes_max: usize,
+    words_max: usize,
+}
+
+/// An array of which some elements are still to come.
+#[derive(Debug)]
+struct Array {
+    expected: usize,
+    elements: Vec<Frame>,
+    bytes: usize,
+}
+
+/// What arrived is not the Redis protocol, or over a limit. Nothing after it can be understood: close the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// Not what the protocol allows here.
+    Malformed(String),
+    /// More bytes than the limit.
+    TooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// More words than the limit.
+    TooManyWords {
+        /// The limit.
+        words_max: usize,
+    },
+    /// A line without an end.
+    LineTooLong,
+    /// An array within an array.
+    Nested,
+}
+
+impl Decoder {
+    /// For a server: requests of at most [`REQUEST_BYTES_MAX`].
+    pub fn of_requests() -> Self {
+        Self::new(REQUEST_BYTES_MAX, REQUEST_WORDS_MAX)
+    }
+
+    /// For requests that another server forwards, and for the log: writes bear their names.
+    pub fn of_writes() -> Self {
+        Self::new(WRITE_BYTES_MAX, REQUEST_WORDS_MAX + NAME_WORDS)
+    }
+
+    /// For a client: replies of at most [`REPLY_BYTES_MAX`].
+    pub fn of_replies() -> Self {
+        Self::new(REPLY_BYTES_MAX, REQUEST_WORDS_MAX)
+    }
+
+    fn new(bytes_max: usize, words_max: usize) -> Self {
+        Self { buffer: BytesMut::new(), array: None, bytes_max, words_max }
+    }
+
+    /// The same bytes, under the limits of [`Decoder::of_writes`] from the next request on.
+    pub fn expect_writes(&mut self) {
+        (self.bytes_max, self.words_max) = (WRITE_BYTES_MAX, REQUEST_WORDS_MAX + NAME_WORDS);
+    }
+
+    /// The next whole request or reply; `None` if more bytes must come first. After an error, close the connection.
+    pub fn decode(&mut self) -> Result<Option<Frame>, ProtocolError> {
+        loop {
+            let Some(array) = &mut self.array else {
+                match self.buffer.first() {
+                    None => return Ok(None),
+                    Some(b'*') => match self.array_header()? {
+                        None => return Ok(None),
+                        Some(array) => self.array = Some(array),
+                    },
+                    Some(_) => return self.element(0),
+                }
+                continue;
+            };
+            if array.elements.len() == array.expected {
+                let elements = self.array.take().map(|array| array.elements);
+                return Ok(elements.map(Frame::Array));
+            }
+            let (before, taken) = (self.buffer.len(), array.bytes);
+            let Some(element) = self.element(taken)? else { return Ok(None) };
+            if let Some(array) = &mut self.array {
+                array.bytes += before - self.buffer.len();
+                array.elements.push(element);
+            }
+        }
+    }
+
+    /// The line `*3` that begins an array, without what follows.
+    fn array_header(&mut self) -> Result<Option<Array>, ProtocolError> {
+        let Some(end) = self.line_end()? else { return Ok(None) };
+        let line = self.buffer.split_to(end + 2);
+        let expected = std::str::from_utf8(&line[1..end])
+            .ok()
+            .and_then(|count| count.parse::<usize>().ok())
+            .ok_or_else(|| ProtocolError::Malformed("invalid array length".into()))?;
+        if expected > self.words_max {
+            return Err(ProtocolError::TooManyWords { words_max: self.words_max });
+        }
+        Ok(Some(Array { expected, elements: Vec::with_capacity(expected), bytes: line.len() }))
+    }
+
+    /// One frame that is no array, of a request or reply of which `taken` bytes were decoded already.
+    fn element(&mut self, taken: usize) -> Result<Option<Frame>, ProtocolError> {
+        if self.buffer.first() == Some(&b'*') {
+            return Err(ProtocolError::Nested);
+        }
+        if self.line_end()?.is_none() {
+            return Ok(None);
+        }
+        let before = self.buffer.len();
+        let decoded = decode_bytes_mut(&mut self.buffer).map_err(|e| malformed(&e))?;
+        let pending = if decoded.is_some() { before - self.buffer.len() } else { before };
+        if taken + pending > self.bytes_max {
+            return Err(ProtocolError::TooLarge { bytes_max: self.bytes_max });
+        }
+        Ok(decoded.map(|(frame, _, _)| frame))
+    }
+
+    /// Where the first line ends.
+    fn line_end(&self) -> Result<Option<usize>, ProtocolError> {
+        let line = &self.buffer[..self.buffer.len().min(LINE_BYTES_MAX)];
+        match line.windows(2).position(|pair| pair == b"\r\n") {
+            None if line.len() == LINE_BYTES_MAX => Err(ProtocolError::LineTooLong),
+            end => Ok(end),
+        }
+    }
+}
+
+/// Appends a request to `out`: an array of bulk strings.
+pub fn encode_request(out: &mut BytesMut, words: impl IntoIterator<Item = Bytes>) {
+    encode(out, &Frame::Array(words.into_iter().map(Frame::BulkString).collect()));
+}
+
+/// Appends a frame to `out`.
+pub fn encode(out: &mut BytesMut, frame: &Frame) {
+    let written = extend_encode(out, frame, false);
+    debug_assert!(written.is_ok(), "the buffer grows by what the frame needs: {written:?}");
+}
+
+/// An error reply. Its text is kept on one line, whatever a client put into it.
+pub fn error(text: impl AsRef<str>) -> Frame {
+    let line: String = text.as_ref().chars().filter(|c| !c.is_control()).take(1024).collect();
+    Frame::Error(line.into())
+}
+
+/// The reply `+OK`.
+pub fn ok() -> Frame {
+    Frame::SimpleString(Bytes::from_static(b"OK"))
+}
+
+/// A number as a reply; what lies beyond the protocol's range ends at its edge.
+pub fn integer(number: usize) -> Frame {
+    Frame::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn malformed(e: &RedisProtocolError) -> ProtocolError {
+    ProtocolError::Malformed(e.details().to_owned())
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(details) => f.write_str(details),
+            Self::TooLarge { bytes_max } => write!(f, "more than {bytes_max} bytes"),
+            Self::TooManyWords { words_max } => write!(f, "more than {words_max} words"),
+            Self::LineTooLong => write!(f, "a line of more than {LINE_BYTES_MAX} bytes"),
+            Self::Nested => f.write_str("an array within an array"),
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode_all(decoder: &mut Decoder, bytes: &[u8]) -> Result<Vec<Frame>, ProtocolError> {
+        decoder.buffer.extend_from_slice(bytes);
+        let mut frames = Vec::new();
+        while let Some(frame) = decoder.decode()? {
+            frames.push(frame);
+        }
+        Ok(frames)
+    }
+
+    fn request(words: &[&'static str]) -> Frame {
+        Frame::Array(words.iter().map(|word| Frame::BulkString((*word).into())).collect())
+    }
+
+    #[test]
+    fn requests_survive_any_split() {
+        let bytes = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\nv\r\nv\r\n*1\r\n$4\r\nPING\r\n*0\r\n";
+        let expected = vec![request(&["SET", "k", "v\r\nv"]), request(&["PING"]), request(&[])];
+        for split in 0..bytes.len() {
+            let mut decoder = Decoder::of_requests();
+            let mut frames = decode_all(&mut decoder, &bytes[..split]).unwrap();
+            frames.extend(decode_all(&mut decoder, &bytes[split..]).unwrap());
+            assert_eq!(frames, expected, "split at {split}");
+        }
+    }
+
+    #[test]
+    fn replies_of_every_kind_are_decoded() {
+        let bytes = b"+OK\r\n-ERR no\r\n:-7\r\n$-1\r\n$0\r\n\r\n*2\r\n$-1\r\n:1\r\n";
+        let expected = vec![
+            ok(),
+            error("ERR no"),
+            Frame::Integer(-7),
+            Frame::Null,
+            Frame::BulkString(Bytes::new()),
+            Frame::Array(vec![Frame::Null, Frame::Integer(1)]),
+        ];
+        assert_eq!(decode_all(&mut Decoder::of_replies(), bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_not_the_protocol_is_refused() {
+        let malformed = |bytes: &[u8]| {
+            let refused = decode_all(&mut Decoder::of_requests(), bytes);
+            assert!(matches!(refused, Err(ProtocolError::Malformed(_))), "{refused:?}");
+        };
+        malformed(b"GET / HTTP/1.1\r\n");
+        malformed(b"*x\r\n");
+        malformed(b"*-1\r\n");
+        malformed(b"*1\r\n$-2\r\nab");
+        malformed(b"*1\r\n$abc\r\n");
+    }
+
+    #[test]
+    fn limits_are_kept() {
+        let refused = |bytes: &[u8]| decode_all(&mut Decoder::of_requests(), bytes).unwrap_err();
+        let too_many = ProtocolError::TooManyWords { words_max: REQUEST_WORDS_MAX };
+        assert_eq!(refused(b"*1025\r\n"), too_many);
+        assert_eq!(refused(&b"*1\r\n".repeat(100_000)), ProtocolError::Nested);
+        assert_eq!(refused(&[b'$'; LINE_BYTES_MAX]), ProtocolError::LineTooLong);
+
+        let mut long = b"*2\r\n$3\r\nGET\r\n$9999999\r\n".to_vec();
+        long.resize(REQUEST_BYTES_MAX, b'x');
+        let mut decoder = Decoder::of_requests();
+        assert_eq!(decode_all(&mut decoder, &long).unwrap(), []);
+        let refused = decode_all(&mut decoder, b"x").unwrap_err();
+        assert_eq!(refused, ProtocolError::TooLarge { bytes_max: REQUEST_BYTES_MAX });
+    }
+
+    #[test]
+    fn an_error_stays_on_its_line() {
+        let mut out = BytesMut::new();
+        encode(&mut out, &error("ERR unknown command 'x\r\n+OK\r\n'"));
+        assert_eq!(&out[..], b"-ERR unknown command 'x+OK'\r\n");
+    }
+}

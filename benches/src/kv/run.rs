@@ -1,0 +1,391 @@
+//! A run of requests on its way to the leader, and when it may be tried again.
+//!
+//! An attempt can end in three ways for each request:
+//!
+//! | [`Outcome`] | what is known | then |
+//! |---|---|---|
+//! | `Replied` | done, or refused for good | tell the client |
+//! | `NotApplied` | never entered a log | try again |
+//! | `Unknown` | sent, but the leader was lost before it answered | try again: it takes effect [once](super::once) all the same |
+//!
+//! What differs is the end, if no leader is found in time: a client is told `CLUSTERDOWN` if nothing was changed, and `UNKNOWN` if
+//! its write may have been applied, or may yet be. A server that confused them would make its clients lose data or double it.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::command::{PEER, Read};
+use super::resp::{Decoder, Frame, ProtocolError, REPLY_BYTES_MAX, encode_request, error};
+
+/// The most requests of one connection that are on their way through the cluster at once.
+pub const RUN_REQUESTS_MAX: usize = 256;
+/// How long a request waits for a leader that takes it, before its client is told that there is none.
+pub const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a server waits for the leader to answer what it forwarded, before the fate of a write is called unknown.
+pub const FORWARD_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long until a request that nobody took is tried again, if nothing is heard of a new leader meanwhile.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How the reply begins with which a server that does not lead gives a forwarded request back.
+const NOT_LEADER: &str = "NOTLEADER";
+/// How the reply begins to a write of unknown fate.
+const UNKNOWN: &str = "UNKNOWN";
+
+/// Neighbouring requests of one kind on one connection, to be answered in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Run {
+    /// Changes.
+    Writes(Writes),
+    /// Looks at the store.
+    Reads(Vec<Read>),
+}
+
+/// The writes of a run.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Writes {
+    commands: Vec<Bytes>,
+    /// How many of the first may have been applied.
+    uncertain: usize,
+}
+
+/// What became of one request in one attempt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// This is the answer.
+    Replied(Frame),
+    /// Nothing was done, and nothing will be.
+    NotApplied,
+    /// It may have been done, or may still be.
+    Unknown,
+}
+
+impl Run {
+    /// How many requests have no answer yet.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Writes(writes) => writes.commands.len(),
+            Self::Reads(reads) => reads.len(),
+        }
+    }
+
+    /// Whether every request has its answer.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The outcomes of an attempt that reached nobody.
+    pub fn untouched(&self) -> Vec<Outcome> {
+        vec![Outcome::NotApplied; self.len()]
+    }
+
+    /// Takes in what an attempt brought, for the first requests or all of them, and gives the answers that are final, in order.
+    /// What is left in the run may be tried again; write to the client before, so that answers do not pile up.
+    pub fn settle(&mut self, outcomes: Vec<Outcome>) -> Vec<Frame> {
+        let uncertain = outcomes.iter().rposition(|outcome| *outcome != Outcome::NotApplied);
+        let replies: Vec<_> = outcomes.into_iter().map_while(Outcome::into_reply).collect();
+        let settled = replies.len().min(self.len());
+        match self {
+            Self::Writes(writes) => {
+                let uncertain = uncertain.map_or(0, |last| last + 1);
+                writes.uncertain = writes.uncertain.max(uncertain) - settled;
+                writes.commands.drain(..settled);
+            }
+            Self::Reads(reads) => drop(reads.drain(..settled)),
+        }
+        replies
+    }
+
+    /// The answers if nobody took the run within [`LEADER_WAIT_MAX`]. Nothing is left.
+    pub fn give_up(&mut self) -> Vec<Frame> {
+        let seconds = LEADER_WAIT_MAX.as_secs();
+        self.refuse(&format!(
+            "CLUSTERDOWN no leader took this within {seconds} s; nothing was changed, try again"
+        ))
+    }
+
+    /// The answers with which a server that does not lead gives back what another forwarded to it. Nothing is left.
+    pub fn hand_back(&mut self) -> Vec<Frame> {
+        self.refuse(&format!("{NOT_LEADER} nothing was changed, ask the server that leads"))
+    }
+
+    /// Answers everything: with this, or that its fate is unknown.
+    fn refuse(&mut self, certain: &str) -> Vec<Frame> {
+        let (count, uncertain) = match self {
+            Self::Writes(writes) => (writes.commands.len(), writes.uncertain),
+            Self::Reads(reads) => (reads.len(), 0),
+        };
+        *self = Self::Reads(Vec::new());
+        let unknown =
+            format!("{UNKNOWN} the leader was lost: this may have been applied, or may yet be");
+        (0..count).map(|n| error(if n < uncertain { &unknown } else { certain })).collect()
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Writes(writes) => {
+                writes.commands.iter().for_each(|write| out.extend_from_slice(write));
+            }
+            Self::Reads(reads) => reads.iter().for_each(|read| read.encode(out)),
+        }
+    }
+}
+
+impl Writes {
+    /// The writes as they go into the log.
+    pub fn commands(&self) -> &[Bytes] {
+        &self.commands
+    }
+
+    /// Adds a write behind all others.
+    pub(super) fn push(&mut self, command: Bytes) {
+        self.commands.push(command);
+    }
+}
+
+impl From<Vec<Bytes>> for Writes {
+    fn from(commands: Vec<Bytes>) -> Self {
+        Self { commands, uncertain: 0 }
+    }
+}
+
+impl Outcome {
+    fn into_reply(self) -> Option<Frame> {
+        match self {
+            Self::Replied(reply) => Some(reply),
+            Self::NotApplied | Self::Unknown => None,
+        }
+    }
+}
+
+/// A connection to the leader on which runs are forwarded one after another, without its socket.
+///
+/// It belongs to one client's connection, so nobody waits behind another client's requests.
+#[derive(Debug)]
+pub struct Link {
+    decoder: Decoder,
+    outcomes: Vec<Outcome>,
+    expected: usize,
+    bytes: usize,
+    spent: bool,
+}
+
+impl Link {
+    /// For a new connection from the server `from`. Send what is appended to `out`, then fill [`Link::input`] until
+    /// [`Link::poll_welcome`] says that it is enough.
+    pub fn new(from: u64, out: &mut BytesMut) -> Self {
+        encode_request(out, [PEER.into(), from.to_string().into()]);
+        let decoder = Decoder::of_replies();
+        Self { decoder, outcomes: Vec::new(), expected: 0, bytes: 0, spent: false }
+    }
+
+    /// Whether the other side has let us in. An error means that it has not: close the connection.
+    pub fn poll_welcome(&mut self) -> Result<bool, ProtocolError> {
+        match self.decoder.decode()? {
+            None => Ok(false),
+            Some(Frame::Error(text)) => Err(ProtocolError::Malformed(text.to_string())),
+            Some(_) => Ok(true),
+        }
+    }
+
+    /// Appends what to send for this run. Then fill [`Link::input`] until [`Link::poll`] says that it is enough.
+    pub fn forward(&mut self, run: &Run, out: &mut BytesMut) {
+        run.encode(out);
+        self.expected = run.len();
+        self.bytes = 0;
+    }
+
+    /// Where what the leader answers is appended.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.decoder.buffer
+    }
+
+    /// Whether to go on to [`Link::finish`]: all is answered, or as much as is held at a time ([`REPLY_BYTES_MAX`]).
+    pub fn poll(&mut self) -> Result<bool, ProtocolError> {
+        while self.outcomes.len() < self.expected && self.bytes <= REPLY_BYTES_MAX {
+            let before = self.decoder.buffer.len();
+            let reply = self.decoder.decode();
+            self.bytes += before - self.decoder.buffer.len();
+            let Some(reply) = reply? else { return Ok(false) };
+            self.outcomes.push(outcome(reply));
+        }
+        Ok(true)
+    }
+
+    /// What became of the run, also when the connection broke: what was not answered is of unknown fate.
+    pub fn finish(&mut self) -> Vec<Outcome> {
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        self.spent = outcomes.len() < self.expected;
+        outcomes.resize(self.expected, Outcome::Unknown);
+        outcomes
+    }
+
+    /// Whether answers are outstanding that nobody waits for: close the connection.
+    pub fn is_spent(&self) -> bool {
+        self.spent
+    }
+}
+
+fn outcome(reply: Frame) -> Outcome {
+    match &reply {
+        Frame::Error(text) if text.starts_with(NOT_LEADER) => Outcome::NotApplied,
+        Frame::Error(text) if text.starts_with(UNKNOWN) => Outcome::Unknown,
+        Frame::Error(_)
+        | Frame::SimpleString(_)
+        | Frame::Integer(_)
+        | Frame::BulkString(_)
+        | Frame::Array(_)
+        | Frame::Null => Outcome::Replied(reply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::command::{Request, Write};
+    use crate::kv::once::Writers;
+    use crate::kv::resp::{self, ok};
+    use crate::kv::session::{Session, Work};
+
+    const DONE: Outcome = Outcome::Replied(Frame::Null);
+
+    fn writes(count: u8) -> Run {
+        Run::Writes((0..count).map(|n| Bytes::from(vec![n])).collect::<Vec<_>>().into())
+    }
+
+    fn reads(count: usize) -> Run {
+        Run::Reads(vec![Read::Size; count])
+    }
+
+    fn codes(replies: &[Frame]) -> Vec<&str> {
+        replies.iter().map(code).collect()
+    }
+
+    fn code(reply: &Frame) -> &str {
+        let Frame::Error(text) = reply else { return "done" };
+        text.split(' ').next().unwrap_or_default()
+    }
+
+    #[test]
+    fn what_has_no_answer_is_tried_again_from_there() {
+        let mut run = writes(4);
+        let replies = run.settle(vec![DONE, Outcome::Unknown, DONE, Outcome::NotApplied]);
+        assert_eq!(codes(&replies), ["done"]);
+        assert_eq!(run.len(), 3);
+        assert_eq!(codes(&run.settle(vec![DONE, DONE, DONE])), ["done"; 3]);
+        assert!(run.is_empty());
+    }
+
+    #[test]
+    fn a_client_is_told_whether_its_write_may_have_been_applied() {
+        let mut run = writes(4);
+        run.settle(vec![DONE, Outcome::Unknown, DONE, Outcome::NotApplied]);
+        run.settle(run.untouched());
+        let mut other = run.clone();
+        assert_eq!(codes(&run.give_up()), ["UNKNOWN", "UNKNOWN", "CLUSTERDOWN"]);
+        assert_eq!(codes(&other.hand_back()), ["UNKNOWN", "UNKNOWN", "NOTLEADER"]);
+        assert!(run.is_empty() && other.is_empty());
+
+        let mut run = writes(2);
+        run.settle(run.untouched());
+        assert_eq!(codes(&run.give_up()), ["CLUSTERDOWN"; 2]);
+    }
+
+    #[test]
+    fn reads_are_asked_again_from_the_first_without_an_answer() {
+        let mut run = reads(3);
+        let replies = run.settle(vec![DONE, Outcome::Unknown, DONE]);
+        assert_eq!(codes(&replies), ["done"]);
+        assert_eq!(run, reads(2));
+        assert_eq!(codes(&run.settle(vec![DONE])), ["done"], "fewer outcomes than requests");
+        assert_eq!(codes(&run.give_up()), ["CLUSTERDOWN"]);
+        assert!(run.is_empty());
+    }
+
+    /// What `link` forwards, as the other side's session understands it.
+    fn forwarded(link: &mut Link, run: &Run, out: &mut BytesMut) -> (Session, Option<Work>) {
+        link.forward(run, out);
+        let mut session = Session::new(Writers::new().take().unwrap());
+        session.input().extend_from_slice(out);
+        let work = session.next_work();
+        (session, work)
+    }
+
+    #[test]
+    fn a_run_crosses_a_link_and_comes_back_answered() {
+        let write = Write::Increment { key: "n".into() }.encode("5f.9.0".parse().unwrap());
+        let run = Run::Writes(vec![write; 2].into());
+        let mut out = BytesMut::new();
+        let mut link = Link::new(2, &mut out);
+        let (mut leader, work) = forwarded(&mut link, &run, &mut out);
+        assert_eq!(work, Some(Work::Run(run.clone())));
+        assert!(leader.is_peer());
+
+        leader.answer([Frame::Integer(1), Frame::Integer(2)]);
+        assert_eq!(link.poll_welcome(), Ok(false));
+        link.input().unsplit(leader.output().split());
+        assert_eq!(link.poll_welcome(), Ok(true));
+        assert_eq!(link.poll(), Ok(true));
+        let replied = |number| Outcome::Replied(Frame::Integer(number));
+        assert_eq!(link.finish(), [replied(1), replied(2)]);
+        assert!(!link.is_spent());
+    }
+
+    #[test]
+    fn what_is_handed_back_keeps_its_outcome() {
+        let mut run = writes(2);
+        let mut link = Link::new(2, &mut BytesMut::new());
+        link.forward(&run, &mut BytesMut::new());
+        run.settle(vec![Outcome::Unknown, Outcome::NotApplied]);
+        run.hand_back().iter().for_each(|reply| resp::encode(link.input(), reply));
+        assert_eq!(link.poll(), Ok(true));
+        assert_eq!(link.finish(), [Outcome::Unknown, Outcome::NotApplied]);
+    }
+
+    #[test]
+    fn a_link_that_breaks_leaves_the_rest_unknown_and_is_spent() {
+        let mut link = Link::new(2, &mut BytesMut::new());
+        link.forward(&writes(2), &mut BytesMut::new());
+        resp::encode(link.input(), &ok());
+        assert_eq!(link.poll(), Ok(false));
+        assert_eq!(link.finish(), [Outcome::Replied(ok()), Outcome::Unknown]);
+        assert!(link.is_spent());
+    }
+
+    #[test]
+    fn a_link_that_is_refused_says_why() {
+        let mut link = Link::new(2, &mut BytesMut::new());
+        resp::encode(link.input(), &error("ERR too many connections"));
+        assert!(link.poll_welcome().is_err());
+    }
+
+    #[test]
+    fn answers_that_are_too_many_to_hold_end_the_attempt_early() {
+        let mut link = Link::new(2, &mut BytesMut::new());
+        link.forward(&reads(3), &mut BytesMut::new());
+        let big = Frame::BulkString(vec![b'x'; REPLY_BYTES_MAX / 2 + 1].into());
+        for _ in 0..3 {
+            resp::encode(link.input(), &big);
+        }
+        assert_eq!(link.poll(), Ok(true));
+        let outcomes = link.finish();
+        assert_eq!(outcomes[2], Outcome::Unknown, "asked again");
+        assert!(link.is_spent() && outcomes[1] != Outcome::Unknown);
+    }
+
+    #[test]
+    fn reads_survive_their_encoding() {
+        let key = || Bytes::from_static(b"k");
+        for read in [
+            Read::Get { key: key() },
+            Read::GetMany { keys: vec![key(), key()] },
+            Read::Exists { keys: vec![key()] },
+            Read::Size,
+        ] {
+            let mut decoder = Decoder::of_requests();
+            read.encode(&mut decoder.buffer);
+            let frame = decoder.decode().unwrap().unwrap();
+            assert_eq!(Request::parse(frame), Request::Read(read));
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Clients that write without pause, and a ledger of what they were told, against which the cluster is verified.
+//!
+//! Every key is written once, so a write is there or it is not. Beside them all clients increment one counter: there a write that
+//! was silently repeated would show, and nowhere else.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::client::Client;
+use super::cluster::{Cluster, Failure};
+use super::resp::Frame;
+use super::store::Digest;
+
+/// The key that all clients increment.
+const COUNTER: &str = "counter";
+/// One write in so many increments the counter.
+const INCREMENT_EVERY: u64 = 8;
+/// How long a client waits before it tries the next server after it found one gone.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
+
+/// Clients at work, one per server to begin with; one whose server is gone goes on with the next.
+#[derive(Debug)]
+pub struct Workload {
+    ledger: Arc<Mutex<Ledger>>,
+    stopping: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the clients were told.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// Keys and values of writes that were acknowledged: must be there.
+    acknowledged: Vec<Pair>,
+    /// Of writes whose fate is unknown: may be there.
+    unknown: Vec<Pair>,
+    /// Of writes that were refused: must not be there.
+    refused: Vec<Pair>,
+    increments_acknowledged: u64,
+    increments_unknown: u64,
+    /// How long each acknowledged write took.
+    latencies: Vec<Duration>,
+    awaited: Option<Awaited>,
+}
+
+type Pair = (Bytes, Bytes);
+
+/// The first acknowledged write that began after `since`.
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    since: Instant,
+    acknowledged: Option<Instant>,
+}
+
+/// What a verification found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// Acknowledged writes, each of which every server gave back.
+    pub acknowledged: u64,
+    /// Writes of unknown fate.
+    pub unknown: u64,
+    /// How many of those were applied.
+    pub unknown_applied: u64,
+    /// The counter.
+    pub counter: u64,
+    /// Keys in the store of every server.
+    pub keys: u64,
+    /// The digest of what the clients know must be there, and of the store of every server.
+    pub digest: String,
+    /// The last entry in the store of every server.
+    pub applied: u64,
+}
+
+enum Told {
+    Acknowledged,
+    Refused,
+    Unknown,
+}
+
+impl Workload {
+    /// Sets a client to work on each server of the cluster. `round` keeps the keys of one workload from those of another.
+    pub fn start(cluster: &Cluster, round: u64) -> Self {
+        let addresses: Vec<_> =
+            cluster.ids().into_iter().map(|id| cluster.client_address(id)).collect();
+        let ledger = Arc::<Mutex<Ledger>>::default();
+        let stopping = Arc::<AtomicBool>::default();
+        let threads = (0..addresses.len())
+            .map(|number| {
+                let mut addresses = addresses.clone();
+                addresses.rotate_left(number);
+                let writer = Writer {
+                    name: format!("{round}:{number}"),
+                    addresses,
+                    connection: None,
+                    ledger: ledger.clone(),
+                };
+                let stopping = stopping.clone();
+                thread::spawn(move || writer.run(&stopping))
+            })
+            .collect();
+        Self { ledger, stopping, threads }
+    }
+
+    /// How many writes were acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        lock(&self.ledger).acknowledged_count()
+    }
+
+    /// From now on, look for the first acknowledged write that began after this moment.
+    pub fn await_write_since(&self, since: Instant) {
+        lock(&self.ledger).awaited = Some(Awaited { since, acknowledged: None });
+    }
+
+    /// When that write was acknowledged.
+    pub fn awaited_write(&self) -> Option<Instant> {
+        lock(&self.ledger).awaited.and_then(|awaited| awaited.acknowledged)
+    }
+
+    /// The median and the 99th percentile of the time that writes took since the last call.
+    pub fn take_latencies(&self) -> (Duration, Duration) {
+        let mut latencies = std::mem::take(&mut lock(&self.ledger).latencies);
+        latencies.sort_unstable();
+        let at = |percent: usize| latencies.get(latencies.len() * percent / 100).copied();
+        (at(50).unwrap_or_default(), at(99).unwrap_or_default())
+    }
+
+    /// Stops the clients, each after the write that it is at, and gives what they were told.
+    pub fn stop(mut self) -> Ledger {
+        self.join();
+        lock(&self.ledger).clone()
+    }
+
+    fn join(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A client that panicked has acknowledged nothing since; what it had is in the ledger.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Ledger {
+    /// Adds what another workload's clients were told.
+    pub fn merge(&mut self, other: Self) {
+        self.acknowledged.extend(other.acknowledged);
+        self.unknown.extend(other.unknown);
+        self.refused.extend(other.refused);
+        self.increments_acknowledged += other.increments_acknowledged;
+        self.increments_unknown += other.increments_unknown;
+    }
+
+    /// Compares what every server answers, and what every server holds in its own memory, with what the clients were told.
+    /// Nobody may write meanwhile.
+    pub fn verify(&self, cluster: &mut Cluster, within: Duration) -> Result<Verdict, Failure> {
+        let mut digest = None;
+        let mut present = 0;
+        let mut counter = 0;
+        for id in cluster.ids() {
+            let failed = |text: String| Failure(format!("server {id}: {text}"));
+            let mut client = Client::connect(cluster.client_address(id))
+                .map_err(|e| failed(format!("no connection: {e}")))?;
+            let mut get = |pairs: &[Pair]| {
+                let requests: Vec<_> =
+                    pairs.iter().map(|(key, _)| vec!["GET".into(), key.clone()]).collect();
+                client.pipeline(&requests).map_err(|e| failed(format!("no answer: {e}")))
+            };
+            let mut expected = Digest::default();
+            for ((key, value), reply) in self.acknowledged.iter().zip(get(&self.acknowledged)?) {
+                if reply != Frame::BulkString(value.clone()) {
+                    return Err(failed(format!(
+                        "LOST the acknowledged write of {key:?}: {reply:?}"
+                    )));
+                }
+                expected.add(key, value);
+            }
+            present = 0;
+            for ((key, value), reply) in self.unknown.iter().zip(get(&self.unknown)?) {
+                if reply == Frame::BulkString(value.clone()) {
+                    expected.add(key, value);
+                    present += 1;
+                } else if reply != Frame::Null {
+                    return Err(failed(format!("{key:?} holds what nobody wrote: {reply:?}")));
+                }
+            }
+            for ((key, _), reply) in self.refused.iter().zip(get(&self.refused)?) {
+                if reply != Frame::Null {
+                    return Err(failed(format!(
+                        "the refused write of {key:?} is there: {reply:?}"
+                    )));
+                }
+            }
+            counter = self.counter(&get(&[(COUNTER.into(), Bytes::new())])?).map_err(failed)?;
+            if counter > 0 {
+                expected.add(COUNTER.as_bytes(), counter.to_string().as_bytes());
+            }
+            if digest.is_some_and(|digest| digest != expected) {
+                return Err(failed("answers differ from those of the servers before it".into()));
+            }
+            digest = Some(expected);
+        }
+        let digest = digest.unwrap_or_default().to_string();
+        let (keys, applied) = self.verify_stores(cluster, &digest, within)?;
+        Ok(Verdict {
+            acknowledged: self.acknowledged_count(),
+            unknown: self.unknown.len() as u64 + self.increments_unknown,
+            unknown_applied: present + (counter - self.increments_acknowledged),
+            counter,
+            keys,
+            digest,
+            applied,
+        })
+    }
+
+    /// Waits until the memory of every server has this digest, and compares the rest.
+    fn verify_stores(
+        &self,
+        cluster: &mut Cluster,
+        digest: &str,
+        within: Duration,
+    ) -> Result<(u64, u64), Failure> {
+        let mut found = Vec::new();
+        for id in cluster.ids() {
+            let what = format!("server {id} to hold in its own memory what the clients wrote");
+            found.push(cluster.wait(within, &what, |cluster| {
+                cluster.view(id).filter(|view| view.digest == digest)
+            })?);
+        }
+        let same = found
+            .windows(2)
+            .all(|two| (two[0].keys, two[0].applied) == (two[1].keys, two[1].applied));
+        match found.first() {
+            Some(view) if same => Ok((view.keys, view.applied)),
+            _ => Err(Failure(format!("the servers' stores differ: {found:?}"))),
+        }
+    }
+
+    /// The counter, if it can be what it is.
+    fn counter(&self, replies: &[Frame]) -> Result<u64, String> {
+        let counter = match replies {
+            [Frame::Null] => 0,
+            [Frame::BulkString(digits)] => std::str::from_utf8(digits)
+                .ok()
+                .and_then(|digits| digits.parse().ok())
+                .ok_or_else(|| format!("the counter is {digits:?}"))?,
+            other => return Err(format!("the counter is {other:?}")),
+        };
+        let least = self.increments_acknowledged;
+        let most = least + self.increments_unknown;
+        if !(least..=most).contains(&counter) {
+            return Err(format!(
+                "the counter is {counter}, but {least} increments were acknowledged and {} are of \
+                 unknown fate",
+                self.increments_unknown
+            ));
+        }
+        Ok(counter)
+    }
+
+    fn acknowledged_count(&self) -> u64 {
+        self.acknowledged.len() as u64 + self.increments_acknowledged
+    }
+
+    fn record(&mut self, pair: Option<Pair>, told: &Told, began: Instant) {
+        match (told, pair) {
+            (Told::Acknowledged, pair) => {
+                self.latencies.push(began.elapsed());
+                self.acknowledged_since(began);
+                match pair {
+                    Some(pair) => self.acknowledged.push(pair),
+                    None => self.increments_acknowledged += 1,
+                }
+            }
+            (Told::Unknown, Some(pair)) => self.unknown.push(pair),
+            (Told::Unknown, None) => self.increments_unknown += 1,
+            (Told::Refused, Some(pair)) => self.refused.push(pair),
+            (Told::Refused, None) => {}
+        }
+    }
+
+    fn acknowledged_since(&mut self, began: Instant) {
+        let awaited = self.awaited.as_mut().filter(|awaited| began >= awaited.since);
+        if let Some(awaited) = awaited {
+            awaited.acknowledged.get_or_insert_with(Instant::now);
+        }
+    }
+}
+
+/// One client.
+struct Writer {
+    name: String,
+    addresses: Vec<SocketAddr>,
+    connection: Option<Client>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Writer {
+    fn run(mut self, stopping: &AtomicBool) {
+        for number in 1.. {
+            while self.connection.is_none() {
+                if stopping.load(Ordering::Relaxed) {
+                    return;
+                }
+                self.connect();
+            }
+            if stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            let began = Instant::now();
+            let (pair, told) = self.write(number);
+            lock(&self.ledger).record(pair, &told, began);
+        }
+    }
+
+    fn connect(&mut self) {
+        self.connection = Client::connect(self.addresses[0]).ok();
+        if self.connection.is_none() {
+            self.addresses.rotate_left(1);
+            thread::sleep(RECONNECT_PAUSE);
+        }
+    }
+
+    /// Writes a key, or increments the counter.
+    fn write(&mut self, number: u64) -> (Option<Pair>, Told) {
+        if number % INCREMENT_EVERY == 1 {
+            return (None, self.call(["INCR".into(), COUNTER.into()]));
+        }
+        let key: Bytes = format!("key:{}:{number}", self.name).into();
+        let value: Bytes = format!("value {number}").into();
+        let told = self.call(["SET".into(), key.clone(), value.clone()]);
+        (Some((key, value)), told)
+    }
+
+    fn call<const N: usize>(&mut self, words: [Bytes; N]) -> Told {
+        match self.connection.as_mut().map(|connection| connection.call(words)) {
+            Some(Ok(Frame::Error(text))) if text.starts_with("UNKNOWN") => Told::Unknown,
+            Some(Ok(Frame::Error(_))) => Told::Refused,
+            Some(Ok(_)) => Told::Acknowledged,
+            // The connection broke with the request on it.
+            Some(Err(_)) | None => {
+                self.connection = None;
+                self.addresses.rotate_left(1);
+                Told::Unknown
+            }
+        }
+    }
+}
+
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
