@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -150,6 +150,20 @@ impl Cluster {
         let Some(mut process) = server.process.take() else { return Ok(()) };
         let killed = process.kill().and_then(|()| process.wait());
         killed.map(drop).map_err(|e| Failure(format!("server {id} cannot be killed: {e}")))
+    }
+
+    /// Waits until this server has ended by itself.
+    pub fn wait_for_end(&mut self, id: u64, within: Duration) -> Result<ExitStatus, Failure> {
+        let Some(mut process) = self.servers.get_mut(&id).and_then(|server| server.process.take())
+        else {
+            return Err(Failure(format!("server {id} does not run")));
+        };
+        let ended = self.wait(within, "the server to end", |_| process.try_wait().ok().flatten());
+        if ended.is_err() {
+            // It has had its time; it must not stay.
+            let _ = process.kill();
+        }
+        ended
     }
 
     /// What this server says about itself; `None` while it does not answer.

@@ -1,0 +1,173 @@
+//! The example `kv` as its users run it: processes, files and sockets, and SIGKILL.
+//!
+//! Every acknowledged write must be there at the end, on every server, however servers died meanwhile; none may be there twice.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use benches::kv::client::Client;
+use benches::kv::cluster::{Cluster, Failure};
+use benches::kv::resp::Frame;
+use benches::kv::workload::Workload;
+
+/// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many writes must be acknowledged between two disturbances.
+const WRITES_BETWEEN: u64 = 50;
+
+/// `cargo test` builds a package's examples before it runs its tests, into a folder beside that of the tests.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let program = profile.join("examples").join(format!("kv{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        program.exists(),
+        "{} is missing: run `cargo build -p raft-tokio --example kv` with the flags of this test",
+        program.display()
+    );
+    program
+}
+
+fn wait_for_writes(cluster: &mut Cluster, workload: &Workload) -> Result<(), Failure> {
+    let goal = workload.acknowledged() + WRITES_BETWEEN;
+    cluster.wait(PATIENCE, "clients to go on writing", |_| {
+        (workload.acknowledged() >= goal).then_some(())
+    })
+}
+
+/// The leader, and one that follows.
+fn leader_and_follower(cluster: &mut Cluster) -> Result<(u64, u64), Failure> {
+    let leader = cluster.wait_for_leader(0, PATIENCE)?.id;
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    Ok((leader, follower))
+}
+
+#[test]
+fn acknowledged_writes_survive_whoever_is_killed() -> Result<(), Failure> {
+    let mut cluster = Cluster::start(&program(), 3, &[])?;
+    cluster.wait_for_leader(0, PATIENCE)?;
+    let workload = Workload::start(&cluster, 0);
+    for round in 0..6 {
+        wait_for_writes(&mut cluster, &workload)?;
+        let (leader, follower) = leader_and_follower(&mut cluster)?;
+        let victim = if round % 3 == 2 { follower } else { leader };
+        cluster.kill(victim)?;
+        wait_for_writes(&mut cluster, &workload)?;
+        cluster.start_server(victim)?;
+    }
+    wait_for_writes(&mut cluster, &workload)?;
+    let mut ledger = workload.stop();
+    ledger.verify(&mut cluster, PATIENCE)?;
+
+    // With all of them dead, the data is in the journals alone. Clients write until the last moment.
+    let workload = Workload::start(&cluster, 1);
+    wait_for_writes(&mut cluster, &workload)?;
+    for id in cluster.ids() {
+        cluster.kill(id)?;
+    }
+    ledger.merge(workload.stop());
+    for id in cluster.ids() {
+        cluster.start_server(id)?;
+    }
+    cluster.wait_for_leader(0, PATIENCE)?;
+    let verdict = ledger.verify(&mut cluster, PATIENCE)?;
+    assert!(verdict.acknowledged >= 14 * WRITES_BETWEEN);
+    Ok(())
+}
+
+#[test]
+fn a_cluster_without_a_majority_says_so_and_comes_back() -> Result<(), Failure> {
+    let mut cluster = Cluster::start(&program(), 3, &[])?;
+    let (leader, follower) = leader_and_follower(&mut cluster)?;
+    let last = cluster.ids().into_iter().find(|id| ![leader, follower].contains(id)).unwrap();
+    let ask = |cluster: &Cluster, words: &[&'static str]| {
+        let mut client = Client::connect(cluster.client_address(last)).unwrap();
+        client.call(words.iter().copied()).unwrap()
+    };
+    assert_eq!(ask(&cluster, &["INCR", "n"]), Frame::Integer(1));
+    cluster.kill(leader)?;
+    cluster.kill(follower)?;
+    for request in [&["INCR", "n"] as &[_], &["GET", "n"]] {
+        let Frame::Error(text) = ask(&cluster, request) else { panic!("nobody can know") };
+        assert!(text.starts_with("CLUSTERDOWN"), "{text}");
+    }
+    assert!(
+        matches!(ask(&cluster, &["INFO"]), Frame::BulkString(_)),
+        "it still tells about itself"
+    );
+    cluster.start_server(leader)?;
+    cluster.wait_for_leader(0, PATIENCE)?;
+    assert_eq!(ask(&cluster, &["INCR", "n"]), Frame::Integer(2), "the refused one changed nothing");
+    Ok(())
+}
+
+#[test]
+fn the_largest_value_goes_through_and_one_byte_more_is_refused() -> Result<(), Failure> {
+    use benches::kv::resp::REQUEST_BYTES_MAX;
+    let mut cluster = Cluster::start(&program(), 3, &[])?;
+    let (_, follower) = leader_and_follower(&mut cluster)?;
+    let connect = || Client::connect(cluster.client_address(follower)).unwrap();
+    let overhead = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n\r\n".len();
+    let value = |bytes: usize| bytes::Bytes::from(vec![b'x'; bytes]);
+    let set = |value| connect().call(["SET".into(), "k".into(), value]);
+
+    let largest = value(REQUEST_BYTES_MAX - overhead);
+    assert_eq!(set(largest.clone()).unwrap(), benches::kv::resp::ok());
+    assert_eq!(connect().call(["GET", "k"]).unwrap(), Frame::BulkString(largest));
+    // The server may close before all of it was sent; what counts is that it does not take it.
+    let refused = set(value(REQUEST_BYTES_MAX - overhead + 1));
+    assert!(!refused.is_ok_and(|reply| !matches!(reply, Frame::Error(_))));
+    Ok(())
+}
+
+fn serve(flags: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    // A server that starts although it should not ends at once, well.
+    command.args(["serve", "--until-stdin-ends"]).args(flags).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+/// The server must end with this code and these words.
+fn refused(flags: &[&str], code: i32, words: &str) {
+    let output = serve(flags);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(words), "{said}");
+}
+
+#[test]
+fn a_server_that_cannot_run_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = format!("--data={}", folder.path().display());
+    let alone = |id: u64| format!("--peers={id}=127.0.0.1:0");
+    let client = "--client=127.0.0.1:0";
+
+    refused(&["--id=1", &data], 2, "Usage: kv serve");
+    refused(&["--id=1", &data, &alone(2), client], 2, "--peers has no address of server 1");
+    refused(&["--id=1", &data, &alone(1), client, "--heartbeat=200"], 2, "heartbeat_interval");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let taken_client = format!("--client={address}");
+    refused(&["--id=1", &data, &alone(1), &taken_client], 1, "cannot listen on");
+    let taken_listen = format!("--listen={address}");
+    refused(&["--id=1", &data, &alone(1), client, &taken_listen], 1, "for other servers");
+
+    assert_eq!(serve(&["--id=1", &data, &alone(1), client]).status.code(), Some(0));
+    refused(&["--id=2", &data, &alone(2), client], 1, "belongs to node 1");
+    refused(&["--id=1", &data, &alone(1), client, "--cluster=2"], 1, "of cluster");
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_ends_a_server_cleanly() -> Result<(), Failure> {
+    let mut cluster = Cluster::start(&program(), 1, &[])?;
+    cluster.wait_for_leader(0, PATIENCE)?;
+    let process = cluster.process_id(1).unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
+    let status = cluster.wait_for_end(1, PATIENCE)?;
+    assert_eq!(status.code(), Some(0));
+    Ok(())
+}
