@@ -2,6 +2,8 @@
 //!
 //! Every acknowledged write must be there at the end, on every server, however servers died meanwhile; none may be there twice.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
