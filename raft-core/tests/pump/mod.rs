@@ -1,19 +1,30 @@
-//! A small deterministic pump: servers in virtual time, over a network and disks that the test controls.
+//! A deterministic cluster in virtual time, over a network and disks that the test controls.
 //!
-//! One seed, one run. After every event the pump checks what no run may break: at most one leader per term (Election Safety),
-//! and the same command at the same index on every server that applied it (State Machine Safety).
+//! One seed, one run. After every event the pump checks what no run may break: see [`checks`].
 // Each test file is a crate of its own and uses its own part.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+mod checks;
+mod laboratory;
+mod network;
+mod run;
+mod seeds;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raft_core::{
-    Body, Config, Entry, Index, Instant, Message, NodeId, Output, Payload, ProposeError, Raft,
-    ReadId, Restored, Role, Term, Write, WriteId,
+    Config, Entry, Index, Instant, Message, NodeId, ProposeError, Raft, ReadId, Restored, Role,
+    Term, Write,
 };
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
+
+use checks::Checks;
+pub use laboratory::Conditions;
+pub use network::Network;
+use run::Event;
+pub use seeds::{SEEDS, for_each_seed, for_each_seed_under, seeds};
 
 pub type Command = Vec<u8>;
 pub type Server = Raft<Command, Pcg32>;
@@ -30,58 +41,62 @@ pub fn id(number: u64) -> NodeId {
     NodeId::new(number)
 }
 
-/// What the network does to messages.
-#[derive(Clone, Debug)]
-pub struct Network {
-    /// One-way latency, drawn from this range.
-    pub latency: (Duration, Duration),
-    /// Of 1000 requests and of 1000 replies, how many are lost.
-    pub request_loss: u64,
-    pub reply_loss: u64,
-    /// Of 1000 replies, how many are held back, and for how long.
-    pub reply_hold: (u64, Duration, Duration),
-}
-
-impl Network {
-    pub fn reliable(latency: Duration) -> Self {
-        let none = (0, Duration::ZERO, Duration::ZERO);
-        Self { latency: (latency, latency), request_loss: 0, reply_loss: 0, reply_hold: none }
-    }
-
-    /// "Unreliable" as the laboratory has it: requests delayed by 0-26 ms, one in ten requests and replies lost.
-    pub fn unreliable() -> Self {
-        Self {
-            latency: (Duration::ZERO, ms(26)),
-            request_loss: 100,
-            reply_loss: 100,
-            ..Self::reliable(ms(1))
-        }
-    }
-}
-
 /// One server with its disk and its state machine.
 pub struct Host {
     /// None while crashed.
     pub raft: Option<Server>,
+    /// What the disk holds for certain.
     pub stored: Restored<Command>,
+    /// Writes that the disk has not answered for, in order, and when they came.
     pub pending: Vec<(Instant, Write<Command>)>,
+    /// The log as all writes make it, answered for or not.
+    pub log: Vec<Entry<Command>>,
     /// While true, no write is answered for.
     pub disk_stuck: bool,
+    /// What a write takes here, if not what it takes elsewhere.
+    pub disk_latency: Option<Duration>,
     pub connected: bool,
     /// What the state machine saw, no-ops left out, since the last start.
     pub applied: Vec<(Index, Command)>,
     pub applied_index: Index,
     pub reads_ready: Vec<(ReadId, Index)>,
     pub reads_lost: Vec<ReadId>,
+    /// How many elections this server has won.
     pub elections: u64,
+    /// When the server wants to be woken.
+    deadline: Option<Instant>,
+    /// Counts the crashes, so that a write of an earlier life is not answered for in a later one.
     life: u64,
 }
 
-enum Event {
-    Arrive(Message<Command>),
-    Written { server: usize, life: u64, id: WriteId },
-    Wake { server: usize },
+impl Host {
+    fn new() -> Self {
+        Self {
+            raft: None,
+            stored: Restored::default(),
+            pending: Vec::new(),
+            log: Vec::new(),
+            disk_stuck: false,
+            disk_latency: None,
+            connected: true,
+            applied: Vec::new(),
+            applied_index: Index::ZERO,
+            reads_ready: Vec::new(),
+            reads_lost: Vec::new(),
+            elections: 0,
+            deadline: None,
+            life: 0,
+        }
+    }
+
+    /// The server, if it runs and the others can reach it.
+    fn reachable(&self) -> Option<&Server> {
+        self.raft.as_ref().filter(|_| self.connected)
+    }
 }
+
+/// Takes a message away if it says yes.
+type Sieve = Box<dyn Fn(&Message<Command>) -> bool>;
 
 pub struct Cluster {
     pub now: Instant,
@@ -90,16 +105,20 @@ pub struct Cluster {
     pub hosts: Vec<Host>,
     /// (from, to) pairs that hear nothing.
     pub cut: Vec<(NodeId, NodeId)>,
+    /// What was sent so far, lost or not: all messages, those of them that are requests, and the bytes of all.
     pub messages: u64,
+    pub requests: u64,
     pub bytes: u64,
     pub log: Vec<(Instant, Message<Command>)>,
     pub keep_log: bool,
-    configure: fn(&mut Config),
+    /// Set by a test that itself brings about what no correct cluster can.
+    pub tolerates_oddities: bool,
+    configure: Box<dyn Fn(&mut Config)>,
     rng: Pcg32,
+    sieve: Option<Sieve>,
     events: BTreeMap<(Instant, u64), Event>,
     sequence: u64,
-    leaders: BTreeMap<Term, NodeId>,
-    committed: BTreeMap<Index, Command>,
+    checks: Checks,
 }
 
 impl Cluster {
@@ -108,36 +127,25 @@ impl Cluster {
         Self::with(size, seed, |_| {})
     }
 
-    pub fn with(size: u64, seed: u64, configure: fn(&mut Config)) -> Self {
-        let host = || Host {
-            raft: None,
-            stored: Restored::default(),
-            pending: Vec::new(),
-            disk_stuck: false,
-            connected: true,
-            applied: Vec::new(),
-            applied_index: Index::ZERO,
-            reads_ready: Vec::new(),
-            reads_lost: Vec::new(),
-            elections: 0,
-            life: 0,
-        };
+    pub fn with(size: u64, seed: u64, configure: impl Fn(&mut Config) + 'static) -> Self {
         let mut cluster = Self {
             now: Instant::ZERO,
             network: Network::reliable(ms(1)),
             disk_latency: us(100),
-            hosts: (0..size).map(|_| host()).collect(),
+            hosts: (0..size).map(|_| Host::new()).collect(),
             cut: Vec::new(),
             messages: 0,
+            requests: 0,
             bytes: 0,
             log: Vec::new(),
             keep_log: false,
-            configure,
+            tolerates_oddities: false,
+            configure: Box::new(configure),
             rng: Pcg32::seed_from_u64(seed),
+            sieve: None,
             events: BTreeMap::new(),
             sequence: 0,
-            leaders: BTreeMap::new(),
-            committed: BTreeMap::new(),
+            checks: Checks::new(size),
         };
         cluster.ids().for_each(|id| cluster.start(id));
         cluster
@@ -151,13 +159,17 @@ impl Cluster {
         &self.hosts[slot(id)]
     }
 
+    pub fn host_mut(&mut self, id: NodeId) -> &mut Host {
+        &mut self.hosts[slot(id)]
+    }
+
     pub fn raft(&self, id: NodeId) -> &Server {
         self.host(id).raft.as_ref().expect("the server runs")
     }
 
     /// Changes a running server directly; then does what it asks.
     pub fn with_raft<T>(&mut self, id: NodeId, change: impl FnOnce(&mut Server) -> T) -> T {
-        let result = change(self.hosts[slot(id)].raft.as_mut().expect("the server runs"));
+        let result = change(self.host_mut(id).raft.as_mut().expect("the server runs"));
         self.turn(id);
         result
     }
@@ -167,28 +179,53 @@ impl Cluster {
         self.rng.next_u64() % end.max(1)
     }
 
+    /// Whether one of `in_all` chances comes true.
+    pub fn one_in(&mut self, in_all: u64) -> bool {
+        self.random(in_all) == 0
+    }
+
+    /// So many different servers, drawn from the cluster's seed.
+    pub fn random_ids(&mut self, count: usize) -> Vec<NodeId> {
+        let mut ids: Vec<_> = self.ids().collect();
+        while ids.len() > count {
+            let at = self.random(ids.len() as u64);
+            ids.swap_remove(at as usize);
+        }
+        ids
+    }
+
     // Faults.
 
     /// Cuts a server off from all others.
     pub fn disconnect(&mut self, id: NodeId) {
-        self.hosts[slot(id)].connected = false;
+        self.host_mut(id).connected = false;
     }
 
     pub fn connect(&mut self, id: NodeId) {
-        self.hosts[slot(id)].connected = true;
+        self.host_mut(id).connected = true;
+    }
+
+    /// From now on loses the messages that the test picks, and no others.
+    pub fn lose_if(&mut self, pick: impl Fn(&Message<Command>) -> bool + 'static) {
+        self.sieve = Some(Box::new(pick));
+    }
+
+    pub fn lose_nothing(&mut self) {
+        self.sieve = None;
     }
 
     /// Kills a server. Of the writes that it was not told of, a random number, the first ones, reached the disk.
     pub fn crash(&mut self, id: NodeId) {
-        let kept = self.hosts[slot(id)].pending.len() as u64 + 1;
+        let kept = self.host(id).pending.len() as u64 + 1;
         let kept = self.random(kept) as usize;
         self.crash_keeping(id, kept);
     }
 
     /// Kills a server; the first `kept` of its unanswered writes survive.
     pub fn crash_keeping(&mut self, id: NodeId, kept: usize) {
-        let host = &mut self.hosts[slot(id)];
+        let host = self.host_mut(id);
         host.raft = None;
+        host.deadline = None;
         host.life += 1;
         let pending = std::mem::take(&mut host.pending);
         for (_, write) in pending.into_iter().take(kept) {
@@ -203,14 +240,21 @@ impl Cluster {
         let rng = Pcg32::seed_from_u64(self.rng.next_u64());
         let host = &mut self.hosts[slot(id)];
         host.raft = Some(Raft::new(config, host.stored.clone(), rng).expect("a sound state"));
+        host.log.clone_from(&host.stored.entries);
         host.applied.clear();
         host.applied_index = Index::ZERO;
+        self.checks.on_start(slot(id), host);
         self.turn(id);
+    }
+
+    pub fn restart(&mut self, id: NodeId) {
+        self.crash(id);
+        self.start(id);
     }
 
     /// Lets a stuck disk go on.
     pub fn unstick(&mut self, id: NodeId) {
-        let host = &mut self.hosts[slot(id)];
+        let host = self.host_mut(id);
         host.disk_stuck = false;
         let ids: Vec<_> = host.pending.iter().map(|(_, write)| write.id).collect();
         for write in ids {
@@ -231,33 +275,38 @@ impl Cluster {
 
     /// The leader of the newest term among connected servers that run.
     pub fn leader(&self) -> Option<NodeId> {
-        let running =
-            self.ids().filter(|id| self.host(*id).connected && self.host(*id).raft.is_some());
-        let leaders = running.filter(|id| self.raft(*id).role() == Role::Leader);
-        leaders.max_by_key(|id| self.raft(*id).term())
+        let reachable = self.hosts.iter().filter_map(Host::reachable);
+        let leaders = reachable.filter(|raft| raft.role() == Role::Leader);
+        leaders.max_by_key(|raft| raft.term()).map(Raft::id)
     }
 
     /// Runs until there is a leader whom a majority follows; fails after five seconds, as the laboratory has it.
     pub fn elect(&mut self) -> NodeId {
-        let elected = self.run_until(ms(5000), |cluster| cluster.followed_leader().is_some());
-        assert!(elected, "no leader within five seconds at {}", self.now);
+        self.elect_within(ms(5000))
+    }
+
+    pub fn elect_within(&mut self, span: Duration) -> NodeId {
+        let elected = self.run_until(span, |cluster| cluster.followed_leader().is_some());
+        assert!(elected, "no leader within {span:?} at {}", self.now);
         self.followed_leader().expect("checked")
     }
 
     fn followed_leader(&self) -> Option<NodeId> {
         let leader = self.leader()?;
         let term = self.raft(leader).term();
-        let follows = |id: &NodeId| {
-            let host = self.host(*id);
-            let raft = host.raft.as_ref().filter(|_| host.connected);
-            raft.is_some_and(|raft| raft.leader() == Some(leader) && raft.term() == term)
-        };
-        (self.ids().filter(follows).count() * 2 > self.hosts.len()).then_some(leader)
+        let reachable = self.hosts.iter().filter_map(Host::reachable);
+        let followers = reachable.filter(|r| r.leader() == Some(leader) && r.term() == term);
+        (followers.count() * 2 > self.hosts.len()).then_some(leader)
     }
 
-    /// Proposes until the command is applied by `expected` servers; returns its index. Retries as the laboratory's `one` does.
+    /// Proposes until the command is applied by `expected` servers; returns its index. Retries as the laboratory does: a leader
+    /// is given two seconds, all of them together ten.
     pub fn agree(&mut self, command: &[u8], expected: usize) -> Index {
-        let deadline = self.now + ms(10_000);
+        self.agree_within(ms(10_000), command, expected)
+    }
+
+    pub fn agree_within(&mut self, span: Duration, command: &[u8], expected: usize) -> Index {
+        let deadline = self.now + span;
         while self.now < deadline {
             let proposed = self.leader().and_then(|leader| self.propose(leader, command).ok());
             let Some((_, index)) = proposed else {
@@ -269,13 +318,15 @@ impl Cluster {
                 return index;
             }
         }
-        panic!("no agreement on {command:?} within ten seconds");
+        panic!("no agreement on {command:?} within {span:?} at {}", self.now);
     }
 
     /// How many servers applied this command at this index.
     pub fn applied_count(&self, index: Index, command: &[u8]) -> usize {
-        let applied =
-            |host: &&Host| host.applied.iter().any(|(at, c)| *at == index && c == command);
+        let applied = |host: &&Host| {
+            let at = host.applied.binary_search_by_key(&index, |(at, _)| *at);
+            at.is_ok_and(|at| host.applied[at].1 == command)
+        };
         self.hosts.iter().filter(applied).count()
     }
 
@@ -283,159 +334,12 @@ impl Cluster {
         self.host(id).applied.iter().map(|(_, command)| command.clone()).collect()
     }
 
-    // Time.
-
-    pub fn run_for(&mut self, span: Duration) {
-        self.run_until(span, |_| false);
-    }
-
-    /// Runs until the condition holds; returns false if it does not within `span`.
-    pub fn run_until(&mut self, span: Duration, condition: impl Fn(&Self) -> bool) -> bool {
-        let end = self.now + span;
-        loop {
-            if condition(self) {
-                return true;
-            }
-            match self.events.first_key_value() {
-                Some(((at, _), _)) if *at <= end => self.next_event(),
-                _ => {
-                    self.now = end;
-                    return condition(self);
-                }
-            }
-        }
-    }
-
-    fn next_event(&mut self) {
-        let Some(((at, _), event)) = self.events.pop_first() else { return };
-        self.now = self.now.max(at);
-        match event {
-            Event::Arrive(message) => self.arrive(message),
-            Event::Wake { server } => self.turn(NodeId::new(server as u64 + 1)),
-            Event::Written { server, life, id } => {
-                let host = &self.hosts[server];
-                if host.life == life && !host.disk_stuck {
-                    self.on_written(server, id);
-                    self.turn(NodeId::new(server as u64 + 1));
-                }
-            }
-        }
-    }
-
-    fn arrive(&mut self, message: Message<Command>) {
-        let reaches = self.host(message.from).connected && self.host(message.to).connected;
-        if !reaches || self.cut.contains(&(message.from, message.to)) {
-            return;
-        }
-        let to = message.to;
-        if let Some(raft) = self.hosts[slot(to)].raft.as_mut() {
-            raft.step(message);
-            self.turn(to);
-        }
-    }
-
-    fn on_written(&mut self, server: usize, id: WriteId) {
-        let host = &mut self.hosts[server];
-        while host.pending.first().is_some_and(|(_, write)| write.id <= id) {
-            host.stored.replay(host.pending.remove(0).1);
-        }
-        if let Some(raft) = host.raft.as_mut() {
-            raft.persisted(id);
-        }
-    }
-
-    /// One turn of the host's loop: tick, do what is asked, sleep until the deadline.
-    fn turn(&mut self, id: NodeId) {
-        let server = slot(id);
-        let now = self.now;
-        let Some(mut raft) = self.hosts[server].raft.take() else { return };
-        raft.tick(now);
-        while let Some(output) = raft.poll_outbox() {
-            self.carry_out(server, &mut raft, output);
-        }
-        if let Some(deadline) = raft.next_deadline() {
-            self.schedule(deadline, Event::Wake { server });
-        }
-        self.hosts[server].raft = Some(raft);
-    }
-
-    fn carry_out(&mut self, server: usize, raft: &mut Server, output: Output<Command>) {
-        match output {
-            Output::Persist(write) => {
-                let (life, id) = (self.hosts[server].life, write.id);
-                self.hosts[server].pending.push((self.now, write));
-                self.schedule(self.now + self.disk_latency, Event::Written { server, life, id });
-            }
-            Output::Send(message) => self.send(message),
-            Output::Apply(entries) => {
-                let last = entries.last().expect("a batch is never empty").index;
-                entries.into_iter().for_each(|entry| self.apply(server, entry));
-                raft.applied(last);
-            }
-            Output::ReadReady { id, index } => {
-                assert!(self.hosts[server].applied_index >= index, "a read before its entries");
-                self.hosts[server].reads_ready.push((id, index));
-            }
-            Output::ReadLost { id } => self.hosts[server].reads_lost.push(id),
-            Output::RoleChanged { role, term, .. } => {
-                if role == Role::Leader {
-                    self.hosts[server].elections += 1;
-                    let leader = *self.leaders.entry(term).or_insert(raft.id());
-                    assert_eq!(leader, raft.id(), "two leaders in term {term}");
-                }
-            }
-            output => panic!("the pump does not know {output:?}"),
-        }
-    }
-
-    fn send(&mut self, message: Message<Command>) {
-        self.messages += 1;
-        self.bytes += size(&message);
-        if self.keep_log {
-            self.log.push((self.now, message.clone()));
-        }
-        let is_request = matches!(
-            message.body,
-            Body::AppendEntries(_) | Body::RequestVote(_) | Body::RequestPreVote(_)
-        );
-        let loss = if is_request { self.network.request_loss } else { self.network.reply_loss };
-        if self.random(1000) < loss {
-            return;
-        }
-        let (min, max) = self.network.latency;
-        let mut delay = min + us(self.random((max - min).as_micros() as u64 + 1));
-        let (hold, hold_min, hold_max) = self.network.reply_hold;
-        if !is_request && self.random(1000) < hold {
-            delay += hold_min + us(self.random((hold_max - hold_min).as_micros() as u64 + 1));
-        }
-        self.schedule(self.now + delay, Event::Arrive(message));
-    }
-
-    fn apply(&mut self, server: usize, entry: Entry<Command>) {
-        let host = &mut self.hosts[server];
-        assert_eq!(entry.index, host.applied_index.next(), "applied one by one, in order");
-        host.applied_index = entry.index;
-        let command =
-            if let Payload::Command(command) = entry.payload { Some(command) } else { None };
-        let known =
-            self.committed.entry(entry.index).or_insert(command.clone().unwrap_or_default());
-        assert_eq!(*known, command.clone().unwrap_or_default(), "two commands at {}", entry.index);
-        host.applied.extend(command.map(|command| (entry.index, command)));
-    }
-
-    fn schedule(&mut self, at: Instant, event: Event) {
-        self.sequence += 1;
-        self.events.insert((at.max(self.now), self.sequence), event);
+    /// Whether any server has applied this command anywhere, since it last started.
+    pub fn is_applied(&self, command: &[u8]) -> bool {
+        self.hosts.iter().any(|host| host.applied.iter().any(|(_, applied)| applied == command))
     }
 }
 
 fn slot(id: NodeId) -> usize {
     id.get() as usize - 1
-}
-
-/// Roughly what a message costs on the wire.
-fn size(message: &Message<Command>) -> u64 {
-    let Body::AppendEntries(append) = &message.body else { return 32 };
-    let entries: u64 = append.entries.iter().map(|entry| entry.size() as u64).sum();
-    32 + entries
 }
