@@ -72,6 +72,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             ballot,
         }));
         self.timers.election.touch();
+        self.timers.heartbeat.touch();
         self.count_pre_votes();
     }
 
@@ -87,6 +88,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.vote_for(self.id());
         let ballot = Ballot::new(self.voters.len(), self.position);
         self.change_role(RoleState::Candidate(Candidate { ballot }));
+        self.timers.heartbeat.touch();
     }
 
     /// Keeps a vote request until the next tick: the newest of its kind from each server.
@@ -158,8 +160,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// An answer to a pre-vote. It counts in the attempt that asked, and never as a vote.
     pub(crate) fn on_request_pre_vote_reply(&mut self, from: usize, reply: RequestPreVoteReply) {
         let RoleState::PreCandidate(pre_candidate) = &mut self.role else { return };
-        if reply.granted && reply.campaign == pre_candidate.campaign {
-            pre_candidate.ballot.granted.insert(from);
+        if reply.campaign == pre_candidate.campaign {
+            pre_candidate.ballot.count(from, reply.granted);
             self.count_pre_votes();
         }
     }
@@ -175,8 +177,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn on_request_vote_reply(&mut self, from: usize, reply: RequestVoteReply) {
         let last_log = self.log.last();
         let RoleState::Candidate(candidate) = &mut self.role else { return };
-        if reply.granted && reply.last_log == last_log {
-            candidate.ballot.granted.insert(from);
+        if reply.last_log == last_log {
+            candidate.ballot.count(from, reply.granted);
             self.count_votes();
         }
     }

@@ -409,6 +409,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     pub(crate) fn change_role(&mut self, role: RoleState) {
         let before = core::mem::replace(&mut self.role, role);
+        self.timers.heartbeat.stop();
         let RoleState::Leader(leader) = before else { return };
         self.idle_peers = leader.peers;
         self.idle_peers.iter_mut().for_each(Progress::end);

@@ -16,7 +16,7 @@ use rand_core::Rng;
 use crate::entries::Entries;
 use crate::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Message};
 use crate::raft::Raft;
-use crate::role::{Following, RoleState};
+use crate::role::{Candidate, Following, PreCandidate, RoleState};
 use crate::types::{Command, Index, NodeId, Round};
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -191,10 +191,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.confirm_reads();
     }
 
-    /// Says to all followers that this leader lives, in a round that asks for an answer (§5.2).
+    /// A leader says to all followers that it lives, in a round that asks for an answer (§5.2); who stands for election asks the
+    /// voters again who have not answered (§5.1).
     pub(crate) fn on_heartbeat_timeout(&mut self) {
-        self.begin_round();
         self.timers.heartbeat.touch();
+        match &mut self.role {
+            RoleState::Leader(_) => self.begin_round(),
+            RoleState::PreCandidate(PreCandidate { ballot, .. })
+            | RoleState::Candidate(Candidate { ballot }) => ballot.ask_again(),
+            RoleState::Follower(_) => self.timers.heartbeat.stop(),
+        }
     }
 
     /// Begins a heartbeat round.

@@ -96,6 +96,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Ballot {
     /// Voters to whom the request has yet to be sent.
     pub(crate) unasked: VoterSet,
+    /// Voters who have not answered; they are asked again while the ballot lasts.
+    pub(crate) silent: VoterSet,
     /// Voters who granted, the candidate among them.
     pub(crate) granted: VoterSet,
 }
@@ -103,11 +105,25 @@ pub(crate) struct Ballot {
 impl Ballot {
     /// The candidate at position `own` of `voters` is for itself, and asks the others.
     pub(crate) fn new(voters: usize, own: usize) -> Self {
-        let mut unasked = VoterSet::all(voters);
-        unasked.remove(own);
+        let mut others = VoterSet::all(voters);
+        others.remove(own);
         let mut granted = VoterSet::default();
         granted.insert(own);
-        Self { unasked, granted }
+        Self { unasked: others, silent: others, granted }
+    }
+
+    /// A voter's answer. One that comes twice counts once.
+    pub(crate) fn count(&mut self, voter: usize, granted: bool) {
+        self.silent.remove(voter);
+        self.unasked.remove(voter);
+        if granted {
+            self.granted.insert(voter);
+        }
+    }
+
+    /// Asks those again who have not answered (§5.1: "servers retry RPCs if they do not receive a response in a timely manner").
+    pub(crate) fn ask_again(&mut self) {
+        self.unasked = self.silent;
     }
 
     pub(crate) fn has_majority(&self, voters: usize) -> bool {

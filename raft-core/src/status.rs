@@ -106,6 +106,8 @@ pub enum Wake {
     Election,
     /// To send heartbeats.
     Heartbeat,
+    /// To ask voters again who have not answered.
+    AskAgain,
     /// To see whether a quorum was heard of.
     Quorum,
 }

@@ -62,7 +62,7 @@ impl Timer {
 pub(crate) struct Timers {
     /// Stand for election, or stand again (§5.2). Off while leading.
     pub(crate) election: Timer,
-    /// Send heartbeats (§5.2). On while leading.
+    /// Send heartbeats (§5.2), or ask silent voters again (§5.1). On while leading or standing for election.
     pub(crate) heartbeat: Timer,
     /// Step down for want of a quorum (thesis 6.2). On while leading with `check_quorum`.
     pub(crate) quorum: Timer,
@@ -128,9 +128,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let wake = if timer == Timer::Touched { Wake::Step } else { wake };
             timer.deadline(self.now).map(|at| (at, wake))
         };
+        let leads = matches!(self.role, RoleState::Leader(_));
+        let beat = if leads { Wake::Heartbeat } else { Wake::AskAgain };
         let timers = [
             of(self.timers.election, Wake::Election),
-            of(self.timers.heartbeat, Wake::Heartbeat),
+            of(self.timers.heartbeat, beat),
             of(self.timers.quorum, Wake::Quorum),
         ];
         timers.into_iter().chain([step]).flatten().min_by_key(|(at, _)| *at)

@@ -437,6 +437,6 @@ fn a_candidate_whose_disk_is_stuck_does_not_spin() {
     server.hold_disk();
     server.time_out();
     server.granted(2);
-    assert_eq!(server.status().wake.map(|(_, wake)| wake), Some(Wake::Election));
+    assert_eq!(server.status().wake.map(|(_, wake)| wake), Some(Wake::AskAgain));
     assert!(server.next_deadline() > Some(server.now));
 }

@@ -115,7 +115,7 @@ fn many_elections_on_a_bad_network() {
     for_each_seed_under(&BAD, &[7], |conditions, servers, seed| {
         let mut cluster = Cluster::laboratory_under(conditions, servers, seed);
         for _ in 0..9 {
-            let cut_off = cluster.random_ids(2);
+            let cut_off = cluster.random_ids(3);
             cut_off.iter().for_each(|id| cluster.disconnect(*id));
             let leader = cluster.elect_within(conditions.election_max());
             assert!(!cut_off.contains(&leader));

@@ -172,6 +172,20 @@ fn a_reply_of_an_earlier_term_is_ignored() {
     assert_eq!(server.status().peers, before.peers);
 }
 
+/// A voter that has not answered is asked again, and one that has is not, whether it granted or refused.
+#[test]
+fn silent_voters_are_asked_again() {
+    let mut server = TestServer::candidate(5, 1, &[]);
+    server.take_sent();
+    server.granted(2);
+    server.voted(3, false);
+    for _ in 0..2 {
+        server.sleep_until(Wake::AskAgain);
+        let asked: Vec<_> = server.take_sent().into_iter().map(|message| message.to).collect();
+        assert_eq!(asked, [4, 5].map(id));
+    }
+}
+
 /// A request that got no answer is sent again: what a follower misses, it gets with the heartbeats.
 #[test]
 fn requests_without_an_answer_are_sent_again() {

@@ -29,8 +29,8 @@ impl Conditions {
     pub fn election_max(self) -> Duration {
         match self {
             Self::Reliable => ms(5000),
-            Self::Unreliable => ms(20_000),
-            Self::LongReordering => ms(300_000),
+            Self::Unreliable => ms(5000),
+            Self::LongReordering => ms(30_000),
         }
     }
 }
