@@ -52,6 +52,18 @@ fn a_vote_that_a_crash_took_back_was_never_spoken() {
     assert_eq!(server.asked_to_vote(3, 1, at(0, 0)), Some(true));
 }
 
+/// A vote waits for its own write, also in a term that is durable already.
+#[test]
+fn a_vote_in_a_durable_term_waits_for_its_write() {
+    let mut server = TestServer::holding(3, 5, &[5]);
+    assert_eq!(server.asked_to_vote(2, 6, at(0, 0)), Some(false));
+    server.hold_disk();
+    assert_eq!(server.asked_to_vote(3, 6, at(5, 1)), None);
+    server.sync();
+    assert_eq!(server.vote_reply(), Some((term(6), true)));
+    assert_eq!(server.stored.hard_state.voted_for, Some(id(3)));
+}
+
 /// Term and vote are written together, so no crash finds one without the other.
 #[test]
 fn term_and_vote_are_one_write() {

@@ -5,7 +5,7 @@ mod server;
 
 use raft_core::{
     AppendEntriesReply, AppendResult, Body, Config, Entries, Entry, HardState, Index, Message,
-    Output, Payload, ProposeError, Raft, Refused, Restored, Round, Session, WriteId,
+    Output, Payload, ProposeError, Raft, Refused, Restored, Role, Round, Session, WriteId,
 };
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
@@ -263,6 +263,17 @@ fn a_follower_with_a_full_log_keeps_what_fits() {
     assert_eq!((server.status().counters.log_full, server.commit_index()), (1, 2));
 }
 
+/// The no-op with which a leader begins its term fits, however full the log is.
+#[test]
+fn a_follower_with_a_full_log_takes_the_no_op_of_a_new_term() {
+    let mut server = TestServer::restored(3, TestServer::holding(3, 1, &[1, 1]).stored, |config| {
+        config.log_bytes_max = 1;
+    });
+    let noop = Entry { term: term(2), index: index(3), payload: Payload::Noop };
+    server.hear(2, 2, Body::AppendEntries(append(at(1, 2), vec![noop], 3)));
+    assert_eq!((server.status().last_log, server.commit_index()), (at(2, 3), 3));
+}
+
 /// No-ops need no room, for a term must be able to begin; a leader that sends more than one in a term does not get past the limit.
 #[test]
 fn no_ops_without_end_do_not_fill_memory() {
@@ -287,8 +298,10 @@ fn the_last_term_there_is_does_no_harm() {
                 server.pre_granted(2, campaign);
             }
             assert!(server.next_deadline() > Some(server.now));
+            assert_ne!(server.role(), Role::Candidate);
         }
         assert_eq!(server.asked_to_vote(3, u64::MAX, at(9, 9)), Some(false), "one vote per term");
+        assert_eq!(server.status().voted_for, Some(id(2)));
     }
 }
 
@@ -312,6 +325,20 @@ fn replies_that_nobody_polls_for_do_not_pile_up() {
     }
     server.poll();
     assert!(server.take_sent().len() <= 3 * 2 + 1, "a reply of each kind to each peer");
+}
+
+/// Vote requests between two ticks take bounded memory: of each kind and peer, one waits.
+#[test]
+fn vote_requests_that_no_tick_judges_do_not_pile_up() {
+    let mut server = TestServer::new(3);
+    let before = format!("{:?}", server.raft).len();
+    for campaign in 0..1_000 {
+        let last_log = at(0, 0);
+        let pre_vote = raft_core::RequestPreVote { last_log, campaign };
+        server.step_from(2, campaign, Body::RequestPreVote(pre_vote));
+        server.step_from(2, campaign, Body::RequestVote(raft_core::RequestVote { last_log }));
+    }
+    assert!(format!("{:?}", server.raft).len() < before + 1_000);
 }
 
 /// Answers of a peer that never stop are as harmless.

@@ -159,11 +159,28 @@ fn a_follower_whose_log_is_too_short_says_where_it_ends() {
 fn a_late_rejection_takes_nothing_back() {
     let mut server = TestServer::leader(3, 2, &[1, 1, 2]);
     server.matched(2, 4);
+    server.propose_command();
     server.take_sent();
+    let before = server.status().peers;
     server.rejected(2, 3, at(0, 0));
+    server.rejected(2, 9, at(0, 0));
     assert!(server.appends_to(2).is_empty());
-    let peer = server.status().peers[0];
-    assert_eq!((peer.match_index, peer.next_index), (index(4), index(5)));
+    assert_eq!(server.status().peers, before, "it still replicates, from where it was");
+    assert_eq!(server.status().counters.stale_replies, 2);
+}
+
+/// Of the appends behind a lost one each is rejected; the leader goes back for the first of them, once.
+#[test]
+#[ignore = "each of the rejections sends everything again"]
+fn a_leader_goes_back_once_for_a_lost_append() {
+    let mut server = TestServer::leader(3, 0, &[]);
+    server.matched(2, 1);
+    for _ in 0..5 {
+        server.propose_command();
+    }
+    server.take_sent();
+    (2..=5).for_each(|prev| server.rejected(2, prev, at(1, 1)));
+    assert_eq!(server.appends_to(2).len(), 1);
 }
 
 /// An answer that comes late takes nothing back either.
@@ -249,6 +266,17 @@ fn an_append_that_comes_twice_is_the_same_as_once() {
     }
     assert_eq!(server.appended(2, 1, at(1, 1), &[1, 1], 0), matched(3));
     assert_eq!(server.stored_terms(), [1, 1, 1]);
+}
+
+/// An append that comes again, because its answer was lost, is answered again, also in a round that was answered before.
+#[test]
+fn a_repeated_append_is_answered_again() {
+    let mut server = follower(1, &[]);
+    server.take_sent();
+    for _ in 0..3 {
+        server.hear(2, 1, Body::AppendEntries(append(at(0, 0), entries_after(0, &[1]), 0)));
+        assert_eq!(server.append_reply().map(|(_, reply)| reply.result), matched(1));
+    }
 }
 
 /// Receiver 5: the commit index follows the leader's, but not beyond what this append has shown to agree.

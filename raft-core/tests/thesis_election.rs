@@ -71,6 +71,18 @@ fn a_pre_vote_is_no_vote() {
     assert_eq!(server.asked_to_vote(4, 1, at(0, 0)), Some(true));
 }
 
+/// A refusal is no pre-vote.
+#[test]
+fn a_refused_pre_vote_does_not_count() {
+    let mut server = TestServer::new(3);
+    server.time_out();
+    let campaign = server.campaign().unwrap();
+    let reply = RequestPreVoteReply { granted: false, campaign };
+    server.hear(2, 0, Body::RequestPreVoteReply(reply));
+    server.hear(3, 0, Body::RequestPreVoteReply(reply));
+    assert_eq!((server.role(), server.term()), (Role::PreCandidate, term(0)));
+}
+
 /// A pre-vote that comes late, for an earlier attempt, counts for nothing.
 #[test]
 fn a_late_pre_vote_does_not_count() {
