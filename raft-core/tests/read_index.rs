@@ -153,11 +153,7 @@ fn a_confirmed_read_outlives_leadership() {
 fn a_leader_without_a_quorum_confirms_no_read() {
     let mut server = leader(5);
     let (read, round) = read(&mut server);
-    while server.role() == Role::Leader {
-        echo(&mut server, 2, round);
-        server.now = server.next_deadline().unwrap();
-        server.turn();
-    }
+    server.run_until_it_steps_down(|server| echo(server, 2, round));
     assert_eq!((server.reads_ready.len(), server.reads_lost.as_slice()), (0, [read].as_slice()));
 }
 

@@ -291,11 +291,7 @@ fn without_check_quorum_every_candidate_is_heard() {
 fn a_leader_without_a_quorum_steps_down() {
     let mut server = TestServer::leader(5, 0, &[]);
     let elected_at = server.now;
-    while server.role() == Role::Leader {
-        server.matched(2, 1);
-        server.now = server.next_deadline().unwrap();
-        server.turn();
-    }
+    server.run_until_it_steps_down(|server| server.matched(2, 1));
     assert_eq!(server.now, elected_at + ms(150));
     assert_eq!((server.term(), server.leader()), (term(1), None));
 }

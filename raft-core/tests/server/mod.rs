@@ -19,6 +19,9 @@ use rand_pcg::Pcg32;
 
 pub type Command = Vec<u8>;
 
+/// More turns than any test needs.
+const TURNS_MAX: usize = 100;
+
 pub fn id(number: u64) -> NodeId {
     NodeId::new(number)
 }
@@ -156,12 +159,27 @@ impl TestServer {
 
     /// Turns of the host's loop, until it would sleep: a disk that answers meanwhile may have left work for another tick.
     pub fn turn(&mut self) {
-        self.raft.tick(self.now);
-        self.poll();
-        while self.raft.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+        for _ in 0..TURNS_MAX {
             self.raft.tick(self.now);
             self.poll();
+            if self.raft.next_deadline().is_none_or(|deadline| deadline > self.now) {
+                return;
+            }
         }
+        panic!("the server never sleeps: {:?}", self.raft.status());
+    }
+
+    /// Sleeps and wakes, each time after the peers have said `each_time`, until the server leads no more.
+    pub fn run_until_it_steps_down(&mut self, each_time: impl Fn(&mut Self)) {
+        for _ in 0..TURNS_MAX {
+            each_time(self);
+            self.now = self.raft.next_deadline().expect("a leader wakes by itself");
+            self.turn();
+            if self.raft.role() != Role::Leader {
+                return;
+            }
+        }
+        panic!("it leads for ever: {:?}", self.raft.status());
     }
 
     pub fn poll(&mut self) {
