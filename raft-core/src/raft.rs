@@ -401,7 +401,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.change_role(RoleState::Leader(Leader { peers, pending, heard, round }));
         self.timers.election.stop();
         self.timers.heartbeat.touch();
-        if self.config.check_quorum {
+        // A cluster of one has nobody to step down for, however slow its disk.
+        if self.config.check_quorum && self.voters.len() > 1 {
             self.timers.quorum.touch();
         }
         self.append_as_leader(Payload::Noop);
