@@ -58,6 +58,22 @@ fn after_a_late_tick_the_next_deadline_is_in_the_future() {
     }
 }
 
+/// A leader whose disk answers nothing: whatever it does about that, a tick leaves nothing undone.
+#[test]
+fn after_a_tick_with_a_stuck_disk_the_next_deadline_is_in_the_future() {
+    for size in [1, 3] {
+        let mut server = if size == 1 { TestServer::new(1) } else { TestServer::leader(3, 0, &[]) };
+        server.hold_disk();
+        server.propose_command();
+        for _ in 0..20 {
+            server.now = server.next_deadline().unwrap().max(server.now);
+            server.raft.tick(server.now);
+            assert!(server.next_deadline() > Some(server.now), "{:?}", server.status());
+            server.poll();
+        }
+    }
+}
+
 /// A message whose consequences need the time makes the server due at once.
 #[test]
 fn a_step_that_leaves_work_is_due_at_once() {

@@ -332,6 +332,34 @@ fn a_leader_whose_disk_is_stuck_steps_down() {
     assert_ne!(server.role(), Role::Leader);
 }
 
+/// A cluster of one has nobody to step down for: it waits for its disk, however long, and keeps what was proposed.
+#[test]
+fn a_cluster_of_one_leads_through_a_slow_disk() {
+    let mut server = TestServer::new(1);
+    server.hold_disk();
+    let index = server.propose_command();
+    (0..20).for_each(|_| server.pass(ms(50)));
+    assert_eq!((server.role(), server.term()), (Role::Leader, term(1)));
+    server.sync();
+    assert_eq!(server.commit_index(), index.get());
+}
+
+/// A disk that is slow but answers keeps its leader in office.
+#[test]
+fn a_leader_whose_disk_is_slow_but_answers_goes_on() {
+    let mut server = TestServer::leader(3, 0, &[]);
+    server.hold_disk();
+    for _ in 0..20 {
+        server.propose_command();
+        server.propose_command();
+        server.matched(2, 1);
+        server.pass(ms(70));
+        server.persist_next();
+    }
+    assert_eq!(server.role(), Role::Leader);
+    assert!(server.status().writes_in_flight > 0, "it never catches up");
+}
+
 /// A cut-off leader steps down about when the others elect, and follows the new leader when it is back.
 #[test]
 fn a_cut_off_leader_steps_down() {
