@@ -119,6 +119,17 @@ fn a_new_leader_is_due_at_once() {
     assert_eq!(server.status().wake, Some((server.now, Wake::Step)));
 }
 
+/// A disk that has answered for some of its writes makes the server due at once, to note when.
+#[test]
+fn an_answer_of_the_disk_is_noted_at_once() {
+    let mut server = TestServer::leader(3, 0, &[]);
+    server.hold_disk();
+    server.propose_command();
+    server.propose_command();
+    server.persist_next();
+    assert_eq!(server.status().wake, Some((server.now, Wake::Step)));
+}
+
 // Law 2: an early tick changes nothing; time never goes back.
 
 /// A tick at the same moment changes nothing at all.
