@@ -33,6 +33,8 @@ pub(crate) struct Progress {
     match_index: Index,
     /// The next entry to send.
     next_index: Index,
+    /// The entry before those that were sent last: while probing, the one that the probe named.
+    probed: Index,
     inflight: Window,
     /// The newest round that went out to the follower, and the newest that it has echoed.
     round_sent: Round,
@@ -51,6 +53,7 @@ impl Progress {
             state: ProgressState::Probe,
             match_index: Index::ZERO,
             next_index: Index::ZERO.next(),
+            probed: Index::ZERO,
             inflight: Window::default(),
             round_sent: Round::new(0),
             round_echoed: Round::new(0),
@@ -121,14 +124,25 @@ impl Progress {
         hint: LogId,
         log: &Log<C>,
     ) -> bool {
-        if prev_log_index <= self.match_index || prev_log_index >= self.next_index {
+        if prev_log_index <= self.match_index || !self.awaits_answer_about(prev_log_index) {
             return false;
         }
         let shared = log.newest_within(hint).index;
         self.next_index = shared.next().min(prev_log_index).max(self.match_index.next());
         self.state = ProgressState::Probe;
+        self.probed = Index::ZERO;
         self.inflight.clear();
         true
+    }
+
+    /// Whether a message that named this entry can still be unanswered. Of a lost append, all that were sent behind it are rejected;
+    /// the first rejection says it all, and once the probe is out only its own answer counts, or that to the heartbeat behind it.
+    fn awaits_answer_about(&self, prev_log_index: Index) -> bool {
+        let newest = self.next_index.previous();
+        match self.state {
+            ProgressState::Probe => prev_log_index == self.probed || prev_log_index == newest,
+            ProgressState::Replicate => prev_log_index <= newest,
+        }
     }
 
     /// What to send to the follower now, if anything: entries, a heartbeat of this round, or word of a new commit index.
@@ -152,6 +166,7 @@ impl Progress {
             false => Default::default(),
         };
         if let Some(last) = entries.last() {
+            self.probed = prev_index;
             self.inflight.push(last.index, bytes);
             self.next_index = last.index.next();
         }

@@ -171,7 +171,6 @@ fn a_late_rejection_takes_nothing_back() {
 
 /// Of the appends behind a lost one each is rejected; the leader goes back for the first of them, once.
 #[test]
-#[ignore = "each of the rejections sends everything again"]
 fn a_leader_goes_back_once_for_a_lost_append() {
     let mut server = TestServer::leader(3, 0, &[]);
     server.matched(2, 1);
