@@ -28,6 +28,27 @@ impl<S: StateMachine> Node<S> {
     /// # Panics
     ///
     /// Outside of a tokio runtime with I/O and time enabled.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use raft_tokio::*;
+    /// # struct Counter(u64);
+    /// # impl StateMachine for Counter {
+    /// #     type Reply = u64;
+    /// #     fn apply(&mut self, _: Index, _: Bytes) -> u64 { self.0 += 1; self.0 }
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let id = NodeId::new(1);
+    /// # let config = NodeConfig::new(ClusterId::new(1), Config::new(id, [id]));
+    /// # let endpoint = channel::Network::new(1).endpoint(id);
+    /// let node = Node::start(config, Counter(0), MemoryJournal::new(), endpoint).await?;
+    /// assert!(node.stop_reason().is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn start(
         config: NodeConfig,
         state_machine: S,
@@ -57,6 +78,39 @@ impl<S: StateMachine> Node<S> {
     ///
     /// [`ProposeError`] says what to do next; [`ProposeError::may_commit`] whether the command may have been committed
     /// nevertheless.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use raft_tokio::*;
+    /// # struct Counter(u64);
+    /// # impl StateMachine for Counter {
+    /// #     type Reply = u64;
+    /// #     fn apply(&mut self, _: Index, _: Bytes) -> u64 { self.0 += 1; self.0 }
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let id = NodeId::new(1);
+    /// # let config = NodeConfig::new(ClusterId::new(1), Config::new(id, [id]));
+    /// # let endpoint = channel::Network::new(1).endpoint(id);
+    /// # let node = Node::start(config, Counter(0), MemoryJournal::new(), endpoint).await?;
+    /// # node.lead().await?;
+    /// let mut command = Bytes::from("add");
+    /// let reply = loop {
+    ///     match node.propose(command).await {
+    ///         Ok(reply) => break reply,
+    ///         Err(error) if error.may_commit() => return Err(error.into()), // ask before trying again
+    ///         Err(error) => match error.into_command() {
+    ///             Some(again) => command = again, // here or at the leader, a little later
+    ///             None => return Ok(()),
+    ///         },
+    ///     }
+    /// };
+    /// assert_eq!(reply, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn propose(&self, command: impl Into<Bytes>) -> Result<S::Reply, ProposeError> {
         self.handle.propose(command.into())?.await
     }
@@ -68,6 +122,30 @@ impl<S: StateMachine> Node<S> {
     /// # Errors
     ///
     /// [`ReadError`] says what to do next. It is always safe to read again.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use raft_tokio::*;
+    /// # struct Counter(u64);
+    /// # impl StateMachine for Counter {
+    /// #     type Reply = u64;
+    /// #     fn apply(&mut self, _: Index, _: Bytes) -> u64 { self.0 += 1; self.0 }
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let id = NodeId::new(1);
+    /// # let config = NodeConfig::new(ClusterId::new(1), Config::new(id, [id]));
+    /// # let endpoint = channel::Network::new(1).endpoint(id);
+    /// # let node = Node::start(config, Counter(0), MemoryJournal::new(), endpoint).await?;
+    /// # node.lead().await?;
+    /// assert_eq!(node.read(|counter| counter.0).await?, 0);
+    /// node.propose("add").await?;
+    /// assert_eq!(node.read(|counter| counter.0).await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn read<T, F>(&self, read: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
@@ -86,6 +164,34 @@ impl<S: StateMachine> Node<S> {
     /// # Errors
     ///
     /// The node has stopped.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use raft_tokio::*;
+    /// # struct Counter(u64);
+    /// # impl StateMachine for Counter {
+    /// #     type Reply = u64;
+    /// #     fn apply(&mut self, _: Index, _: Bytes) -> u64 { self.0 += 1; self.0 }
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let id = NodeId::new(1);
+    /// # let config = NodeConfig::new(ClusterId::new(1), Config::new(id, [id]));
+    /// # let endpoint = channel::Network::new(1).endpoint(id);
+    /// # let node = Node::start(config, Counter(0), MemoryJournal::new(), endpoint).await?;
+    /// # node.lead().await?;
+    /// let lead = node.lead().await?;
+    /// println!("work under fencing token {}", lead.term());
+    /// tokio::select! {
+    ///     _ = lead.lost() => println!("stop that work"),
+    ///     reason = node.shutdown() => println!("the node was stopped: {reason}"),
+    /// }
+    /// assert!(!lead.is_leading());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn lead(&self) -> Result<Lead, Stopped> {
         self.handle.lead().await
     }

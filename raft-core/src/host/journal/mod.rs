@@ -20,6 +20,7 @@ mod sector;
 mod segment;
 mod writer;
 
+use std::boxed::Box;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
@@ -70,6 +71,28 @@ pub trait Journal: Send + 'static {
     ///
     /// Not all of them are, and none ever will be by trying again: stop the node.
     fn sync(&mut self) -> Result<(), JournalError>;
+}
+
+impl<J: Journal + ?Sized> Journal for Box<J> {
+    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+        (**self).recover()
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        (**self).incarnation()
+    }
+
+    fn blocks(&self) -> bool {
+        (**self).blocks()
+    }
+
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
+        (**self).append(write)
+    }
+
+    fn sync(&mut self) -> Result<(), JournalError> {
+        (**self).sync()
+    }
 }
 
 /// Seeded by the operating system, through the standard library's only source of randomness.
