@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use common::{Log, config, in_time, until};
-use raft_tokio::{ClusterId, FileJournal, Node, NodeId, StartError, StopReason, tcp};
+use raft_tokio::{ClusterId, FileJournal, Node, NodeId, StartError, StopReason, channel, tcp};
 
 const NODE: NodeId = NodeId::new(1);
 
@@ -74,4 +74,11 @@ async fn a_journal_of_another_cluster_is_refused() {
     in_time("the end", node.shutdown()).await;
     let error = FileJournal::open(directory.path(), ClusterId::new(8), NODE).unwrap_err();
     assert!(error.to_string().contains("belongs to node 1"), "{error}");
+
+    // Opened under the right name, and then given to another node.
+    let config = config(2, 2);
+    let journal = FileJournal::open(directory.path(), config.cluster, NODE).unwrap();
+    let endpoint = channel::Network::new(1).endpoint(config.raft.id);
+    let error = Node::start(config, Log::default(), journal, endpoint).await.unwrap_err();
+    assert!(error.to_string().contains("the journal belongs to node 1"), "{error}");
 }

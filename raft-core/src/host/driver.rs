@@ -1,6 +1,7 @@
 //! The loop's body: everything a node does between two waits, the same under every runtime.
 
 use std::boxed::Box;
+use std::format;
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::clock::Clock;
 use super::config::NodeConfig;
 use super::error::{ProposeError, StartError, StopReason, Stopped};
 use super::handle::Handle;
-use super::identity::Identity;
+use super::identity::{ClusterId, Identity};
 use super::inbox::{Arrived, Inbox, Limits, Read, Reply, Request};
 use super::journal::Journal;
 use super::journal_worker::{JournalWorker, Rest};
@@ -24,6 +25,7 @@ use super::state_machine_worker::StateMachineWorker;
 use super::status::NodeStatus;
 use super::transport::{MessageInbox, Running, Transport};
 use super::waiters::{Waiters, answer};
+use crate::error::ConfigError;
 use crate::output::{Output, Write};
 use crate::raft::Raft;
 use crate::types::{LogId, NodeId};
@@ -75,6 +77,7 @@ impl<S: StateMachine> Driver<S> {
         let NodeConfig { cluster, raft: config, inbox_max, inbox_bytes_max, seed } = config;
         config.validate().map_err(StartError::Config)?;
         let (node, applies_max) = (config.id, config.inflight_applies_max);
+        check_owner(&*journal, cluster, node)?;
         let restored = journal.recover().map_err(StartError::Journal)?;
         let identity = Identity { cluster, node, incarnation: journal.incarnation() };
         let seed = seed.map_or_else(getrandom::u64, Ok);
@@ -262,6 +265,20 @@ impl<S: StateMachine> Drop for Driver<S> {
         self.waiters.stop(&stopped);
         let state_machine = self.state_machine.finish();
         self.journal.finish(Rest { state_machine, transport });
+    }
+}
+
+/// A journal under another name would make one node speak for two.
+fn check_owner(journal: &dyn Journal, cluster: ClusterId, node: NodeId) -> Result<(), StartError> {
+    match journal.owner() {
+        Some((of_cluster, of_node)) if (of_cluster, of_node) != (cluster, node) => {
+            let (its, ours) = (of_cluster.get(), cluster.get());
+            Err(StartError::Config(ConfigError(format!(
+                "the journal belongs to node {of_node} of cluster {its:#x}, the configuration is for node {node} of \
+                 cluster {ours:#x}: open the journal under the same ids"
+            ))))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

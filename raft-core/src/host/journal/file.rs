@@ -160,6 +160,10 @@ impl Journal for FileJournal {
         self.owner.incarnation
     }
 
+    fn owner(&self) -> Option<(ClusterId, NodeId)> {
+        Some((self.owner.cluster, self.owner.node))
+    }
+
     fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
         self.write(|writer| writer.append(write))
     }

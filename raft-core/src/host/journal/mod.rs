@@ -30,8 +30,9 @@ pub use error::JournalError;
 pub use file::FileJournal;
 pub use memory::MemoryJournal;
 
-use super::identity::Incarnation;
+use super::identity::{ClusterId, Incarnation};
 use crate::output::{Restored, Write};
+use crate::types::NodeId;
 
 /// Keeps a node's writes, in order. The node calls it from a thread of its own, unless it [never blocks](Journal::blocks).
 ///
@@ -51,6 +52,11 @@ pub trait Journal: Send + 'static {
     /// Names the life of this journal: drawn when it was created, and gone with it. A node that comes back under the same id
     /// but with another journal has forgotten what it promised, and can be told by this.
     fn incarnation(&self) -> Incarnation;
+
+    /// Whose journal it is, if it knows: a node of another name does not start on it.
+    fn owner(&self) -> Option<(ClusterId, NodeId)> {
+        None
+    }
 
     /// Whether appending or syncing may take its time. A journal that never blocks, such as one in memory, is called by the
     /// node's loop itself, which saves two changes of thread for each write.
@@ -80,6 +86,10 @@ impl<J: Journal + ?Sized> Journal for Box<J> {
 
     fn incarnation(&self) -> Incarnation {
         (**self).incarnation()
+    }
+
+    fn owner(&self) -> Option<(ClusterId, NodeId)> {
+        (**self).owner()
     }
 
     fn blocks(&self) -> bool {
