@@ -13,6 +13,7 @@ mod forwarder;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,6 @@ use raft_core::host::FileJournal;
 use raft_tokio::{ClusterId, Node, NodeConfig, NodeId, tcp};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 /// How long no client is let in after the operating system refused one, as it does when too many files are open.
@@ -54,7 +54,6 @@ fn main() -> ExitCode {
 /// Runs a server until it is told to stop.
 async fn serve(options: ServeOptions) -> Result<(), Box<dyn Error>> {
     let id = options.raft.id;
-    let mut stop = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let listener = listen(&options.client, "clients").await?;
     let peers = listen(&options.listen, "other servers").await?;
     let transport = tcp::Transport::new(peers, options.peers, tcp::Config::default())?;
@@ -71,19 +70,32 @@ async fn serve(options: ServeOptions) -> Result<(), Box<dyn Error>> {
         let ended = stdin_ended.clone();
         when_stdin_ends(move || ended.notify_one());
     }
-    let [terminate, interrupt] = &mut stop;
     let server =
         Server { id, node: node.clone(), store: watch, client_peers: options.client_peers };
     tokio::select! {
         never = accept(listener, Arc::new(server)) => match never {},
         reason = node.stopped() => return Err(reason.to_string().into()),
-        _ = terminate.as_mut().map_err(|e| e.to_string())?.recv() => {}
-        _ = interrupt.as_mut().map_err(|e| e.to_string())?.recv() => {}
+        ended = told_to_end() => ended?,
+        ended = tokio::signal::ctrl_c() => ended?,
         () = stdin_ended.notified() => {}
     }
     tracing::info!(%id, "stopping");
     node.shutdown().await;
     Ok(())
+}
+
+/// SIGTERM came.
+#[cfg(unix)]
+async fn told_to_end() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    signal(SignalKind::terminate())?.recv().await;
+    Ok(())
+}
+
+/// Nothing like SIGTERM exists here.
+#[cfg(not(unix))]
+async fn told_to_end() -> io::Result<()> {
+    std::future::pending().await
 }
 
 async fn listen(address: &str, whom: &str) -> Result<TcpListener, String> {
