@@ -208,6 +208,8 @@ impl std::error::Error for ProtocolError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn decode_all(decoder: &mut Decoder, bytes: &[u8]) -> Result<Vec<Frame>, ProtocolError> {
         decoder.buffer.extend_from_slice(bytes);
@@ -282,5 +284,50 @@ mod tests {
         let mut out = BytesMut::new();
         encode(&mut out, &error("ERR unknown command 'x\r\n+OK\r\n'"));
         assert_eq!(&out[..], b"-ERR unknown command 'x+OK'\r\n");
+    }
+
+    /// Bytes of which many come far into a decoder.
+    fn almost_requests() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            Just(b"*2\r\n".to_vec()),
+            Just(b"$3\r\nGET\r\n".to_vec()),
+            Just(b"$-1\r\n".to_vec()),
+            Just(b"$99999999999999999999\r\n".to_vec()),
+            Just(b":9223372036854775807\r\n".to_vec()),
+            Just(b"-ERR \xff\r\n".to_vec()),
+            vec(any::<u8>(), 0..8),
+        ];
+        vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    /// Everything decoded until more bytes are needed, or the refusal.
+    fn drain(decoder: &mut Decoder, frames: &mut Vec<Frame>) -> Result<(), ProtocolError> {
+        while let Some(frame) = decoder.decode()? {
+            frames.push(frame);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_alike_in_whatever_pieces_they_come(
+            bytes in almost_requests(),
+            split in any::<prop::sample::Index>(),
+        ) {
+            let (mut whole, mut pieces) = (Vec::new(), Vec::new());
+            let mut decoder = Decoder::of_replies();
+            decoder.buffer.extend_from_slice(&bytes);
+            let at_once = drain(&mut decoder, &mut whole);
+
+            let split = split.index(bytes.len() + 1);
+            let mut decoder = Decoder::of_replies();
+            decoder.buffer.extend_from_slice(&bytes[..split]);
+            let in_pieces = drain(&mut decoder, &mut pieces).and_then(|()| {
+                decoder.buffer.extend_from_slice(&bytes[split..]);
+                drain(&mut decoder, &mut pieces)
+            });
+            prop_assert_eq!(whole, pieces);
+            prop_assert_eq!(at_once.is_ok(), in_pieces.is_ok());
+        }
     }
 }

@@ -169,6 +169,8 @@ mod tests {
     use super::*;
     use crate::kv::command::{PEER, Read, Write};
     use crate::kv::once::Writers;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn session(requests: &[&[&'static str]]) -> Session {
         let mut session = Session::new(Writers::new().take().unwrap());
@@ -277,5 +279,17 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), 3, "{names:?}");
         assert_eq!(session.into_writer().name(0).to_string().split('.').nth(1), Some("2"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_worked_on_or_refused(bytes in vec(any::<u8>(), 0..64)) {
+            for before in [b"" as &[u8], b"*1\r\n", b"*2\r\n$3\r\nGET\r\n", b"*3\r\n$4\r\nONCE\r\n"] {
+                let mut session = session(&[]);
+                session.input().extend_from_slice(before);
+                session.input().extend_from_slice(&bytes);
+                while session.next_work().is_some() {}
+            }
+        }
     }
 }
