@@ -91,10 +91,13 @@ fn a_cluster_without_a_majority_says_so_and_comes_back() -> Result<(), Failure> 
     assert_eq!(ask(&cluster, &["INCR", "n"]), Frame::Integer(1));
     cluster.kill(leader)?;
     cluster.kill(follower)?;
-    for request in [&["INCR", "n"] as &[_], &["GET", "n"]] {
-        let Frame::Error(text) = ask(&cluster, request) else { panic!("nobody can know") };
-        assert!(text.starts_with("CLUSTERDOWN"), "{text}");
-    }
+    std::thread::scope(|scope| {
+        let requests = [&["INCR", "n"] as &[_], &["GET", "n"]];
+        for answer in requests.map(|request| scope.spawn(|| ask(&cluster, request))) {
+            let Frame::Error(text) = answer.join().unwrap() else { panic!("nobody can know") };
+            assert!(text.starts_with("CLUSTERDOWN"), "{text}");
+        }
+    });
     assert!(
         matches!(ask(&cluster, &["INFO"]), Frame::BulkString(_)),
         "it still tells about itself"

@@ -33,6 +33,8 @@ Example, one server of three on one machine (the others alike, with --id 2 and -
   redis-cli -p 6371 SET greeting hello
   redis-cli -p 6372 GET greeting
 
+A server keeps its whole log in memory too, and refuses writes when that has 256 MiB.
+
 Exit code: 0 after a clean stop, 1 if the server cannot start or go on, 2 for wrong flags.";
 
 /// What `kv` can do.

@@ -358,3 +358,39 @@ impl Writer {
 fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(acknowledged: u64, unknown: u64) -> Ledger {
+        let mut ledger = Ledger::default();
+        (0..acknowledged).for_each(|_| ledger.record(None, &Told::Acknowledged, Instant::now()));
+        (0..unknown).for_each(|_| ledger.record(None, &Told::Unknown, Instant::now()));
+        ledger.record(None, &Told::Refused, Instant::now());
+        ledger
+    }
+
+    #[test]
+    fn the_counter_shows_increments_that_were_lost_or_repeated() {
+        let ledger = ledger(3, 2);
+        let counter = |text: &'static str| ledger.counter(&[Frame::BulkString(text.into())]);
+        assert_eq!((counter("3"), counter("5")), (Ok(3), Ok(5)));
+        assert!(counter("2").is_err() && counter("6").is_err() && counter("x").is_err());
+        assert!(ledger.counter(&[Frame::Null]).is_err());
+        assert_eq!(Ledger::default().counter(&[Frame::Null]), Ok(0));
+    }
+
+    #[test]
+    fn a_failover_ends_with_a_write_that_began_after_it() {
+        let mut ledger = Ledger::default();
+        let early = Instant::now();
+        let since = early + Duration::from_nanos(1);
+        ledger.awaited = Some(Awaited { since, acknowledged: None });
+        ledger.record(None, &Told::Acknowledged, early);
+        ledger.record(None, &Told::Unknown, since);
+        assert!(ledger.awaited.is_some_and(|awaited| awaited.acknowledged.is_none()));
+        ledger.record(None, &Told::Acknowledged, since);
+        assert!(ledger.awaited.is_some_and(|awaited| awaited.acknowledged.is_some()));
+    }
+}
