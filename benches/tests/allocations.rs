@@ -1,7 +1,7 @@
 //! How often the core allocates, for hosts that count on it: a counting allocator over whole clusters.
 
 use allocation_counter::measure;
-use benches::{COMMAND_BYTES, Cluster, CoreServer};
+use benches::one_thread::{COMMAND_BYTES, Cluster, CoreServer};
 use bytes::Bytes;
 
 type Arrays = CoreServer<[u8; COMMAND_BYTES]>;
