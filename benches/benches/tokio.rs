@@ -28,15 +28,21 @@ criterion_group! {
 }
 
 fn writes(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("tokio/write");
+    bench_writes::<true>(criterion, "tokio/write, state machine on its thread");
+    bench_writes::<false>(criterion, "tokio/write, state machine in the loop");
+}
+
+fn bench_writes<const BLOCKS: bool>(criterion: &mut Criterion, name: &str) {
+    let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(1));
     for clients in [1, 64, 1024] {
         let runtime = Runtime::new().expect("the system has threads to give");
-        let mut cluster = runtime.block_on(Cluster::start());
+        let mut cluster = runtime.block_on(Cluster::<BLOCKS>::start());
         group.bench_function(BenchmarkId::new("clients", clients), |bencher| {
             bencher.iter_custom(|writes| {
                 if cluster.written > WRITES_PER_CLUSTER {
-                    let old = mem::replace(&mut cluster, runtime.block_on(Cluster::start()));
+                    let old =
+                        mem::replace(&mut cluster, runtime.block_on(Cluster::<BLOCKS>::start()));
                     runtime.block_on(old.shutdown());
                 }
                 let writes_each = writes.div_ceil(clients);
@@ -51,7 +57,11 @@ fn writes(criterion: &mut Criterion) {
 }
 
 /// How long it takes so many clients to make so many writes each.
-async fn write(leader: &Node<Counter>, clients: u64, writes_each: u64) -> Duration {
+async fn write<const BLOCKS: bool>(
+    leader: &Node<Counter<BLOCKS>>,
+    clients: u64,
+    writes_each: u64,
+) -> Duration {
     let start = Instant::now();
     let clients: Vec<_> = (0..clients)
         .map(|_| {
@@ -70,16 +80,16 @@ async fn write(leader: &Node<Counter>, clients: u64, writes_each: u64) -> Durati
     start.elapsed()
 }
 
-struct Cluster {
-    nodes: Vec<Node<Counter>>,
-    leader: Node<Counter>,
+struct Cluster<const BLOCKS: bool> {
+    nodes: Vec<Node<Counter<BLOCKS>>>,
+    leader: Node<Counter<BLOCKS>>,
     /// Held for as long as the nodes talk.
     _network: channel::Network,
     /// How many writes were made.
     written: u64,
 }
 
-impl Cluster {
+impl<const BLOCKS: bool> Cluster<BLOCKS> {
     /// Starts three nodes and waits until one leads.
     async fn start() -> Self {
         let network = channel::Network::new(7);
@@ -110,14 +120,18 @@ impl Cluster {
     }
 }
 
-/// The least that a state machine can do.
-struct Counter(u64);
+/// The least that a state machine can do: on a thread of its own, or in the node's loop if it never blocks.
+struct Counter<const BLOCKS: bool>(u64);
 
-impl StateMachine for Counter {
+impl<const BLOCKS: bool> StateMachine for Counter<BLOCKS> {
     type Reply = u64;
 
     fn apply(&mut self, _index: Index, _command: Bytes) -> u64 {
         self.0 += 1;
         self.0
+    }
+
+    fn blocks(&self) -> bool {
+        BLOCKS
     }
 }
