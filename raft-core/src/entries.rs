@@ -70,6 +70,11 @@ impl<C> Entries<C> {
         Self(Repr::Inline(None))
     }
 
+    /// One entry.
+    pub(crate) const fn one(entry: Entry<C>) -> Self {
+        Self(Repr::Inline(Some(entry)))
+    }
+
     /// The entries, in order.
     pub fn as_slice(&self) -> &[Entry<C>] {
         match &self.0 {

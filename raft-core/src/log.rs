@@ -93,6 +93,11 @@ impl<C: Command> Log<C> {
         if start >= end {
             return (Entries::new(), 0);
         }
+        // An entry that travels alone is the commonest case, and spared the counting and collecting.
+        if end - start == 1 {
+            let entry = &self.entries[start];
+            return (Entries::one(entry.clone()), entry.size());
+        }
         let mut bytes = 0usize;
         let mut count = 0usize;
         for entry in self.entries.range(start..end) {

@@ -205,18 +205,22 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.arm_timers();
-        self.judge_vote_requests();
-        self.arm_timers();
-        if self.timers.election.is_due(self.now) {
-            self.on_election_timeout();
+        if !self.vote_requests.is_empty() {
+            self.judge_vote_requests();
+            self.arm_timers();
         }
-        if self.timers.heartbeat.is_due(self.now) {
-            self.on_heartbeat_timeout();
+        if self.timers.any_is_due(self.now) {
+            if self.timers.election.is_due(self.now) {
+                self.on_election_timeout();
+            }
+            if self.timers.heartbeat.is_due(self.now) {
+                self.on_heartbeat_timeout();
+            }
+            if self.timers.quorum.is_due(self.now) {
+                self.on_quorum_timeout();
+            }
+            self.arm_timers();
         }
-        if self.timers.quorum.is_due(self.now) {
-            self.on_quorum_timeout();
-        }
-        self.arm_timers();
         self.check_invariants();
     }
 

@@ -167,8 +167,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
             return;
         }
+        // The timer of the quorum runs on: when it fires, it looks again at who was heard of.
         leader.heard.insert(from);
-        self.timers.quorum.touch_if_on();
         peer.on_round_echoed(reply.round);
         match reply.result {
             AppendResult::Matched(index) if index > last_index => {

@@ -29,13 +29,6 @@ impl Timer {
         *self = Self::Touched;
     }
 
-    /// Touches the timer unless it is off.
-    pub(crate) fn touch_if_on(&mut self) {
-        if *self != Self::Off {
-            self.touch();
-        }
-    }
-
     pub(crate) fn stop(&mut self) {
         *self = Self::Off;
     }
@@ -71,6 +64,10 @@ pub(crate) struct Timers {
 impl Timers {
     pub(crate) fn new() -> Self {
         Self { election: Timer::Touched, heartbeat: Timer::Off, quorum: Timer::Off }
+    }
+
+    pub(crate) fn any_is_due(&self, now: Instant) -> bool {
+        [self.election, self.heartbeat, self.quorum].into_iter().any(|timer| timer.is_due(now))
     }
 }
 
@@ -110,6 +107,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
+    /// Whether this leader heard of a follower since the last tick.
+    fn has_heard(&self) -> bool {
+        match &self.role {
+            RoleState::Leader(leader) => leader.heard.first().is_some(),
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
+        }
+    }
+
     /// Drawn anew for every arming, in microseconds, from the configured range (§5.2). A cluster of one waits for nobody.
     fn draw_election_timeout(&mut self) -> Duration {
         if self.voters.len() == 1 && matches!(self.role, RoleState::Follower(_)) {
@@ -122,7 +127,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// What the next tick is for, and when.
     pub(crate) fn wake(&self) -> Option<(Instant, Wake)> {
-        let waits = !self.vote_requests.is_empty() || self.durable.has_answered();
+        let waits =
+            !self.vote_requests.is_empty() || self.durable.has_answered() || self.has_heard();
         let step = waits.then_some((self.now, Wake::Step));
         let of = |timer: Timer, wake| {
             let wake = if timer == Timer::Touched { Wake::Step } else { wake };
