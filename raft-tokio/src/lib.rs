@@ -66,3 +66,8 @@ pub use raft_core::host::{
     StateMachine, StopReason, Stopped, Traffic, Transport,
 };
 pub use raft_core::{Config, Index, NodeId, Role, Term};
+
+// So that the README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
