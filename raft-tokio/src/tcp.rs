@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::host::tcp::Registry;
+use raft_core::host::tcp::Admission;
 use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Message, NodeId};
 use tokio::net::{TcpListener, ToSocketAddrs};
@@ -63,7 +63,7 @@ struct Shared {
     config: Config,
     counters: Counters,
     inbox: MessageInbox,
-    registry: Registry,
+    admission: Admission,
     peers: BTreeMap<NodeId, Arc<Peer>>,
 }
 
@@ -133,7 +133,7 @@ impl raft_core::host::Transport for Transport {
             config: self.config.clone(),
             counters: self.counters.clone(),
             inbox,
-            registry: Registry::default(),
+            admission: Admission::new(identity, self.peers.keys().copied()),
             peers: self.peers.clone(),
         });
         let (stop, stopping) = watch::channel(());

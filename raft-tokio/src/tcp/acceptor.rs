@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft_core::NodeId;
-use raft_core::host::frame::Decoder;
-use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal};
-use raft_core::host::tcp::{Closed, Incoming, Ticket};
+use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
+use raft_core::host::tcp::{self, Closed, Incoming, Reading, Ticket};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -67,41 +67,19 @@ async fn serve(
         }
         Err(closed) => (None, closed),
     };
-    closed.count(&shared.counters);
-    let peer = peer.map(NodeId::get);
-    if closed.is_ordinary() {
-        tracing::info!(peer, %address, reason = %closed, "incoming connection closed");
-    } else {
-        tracing::warn!(peer, %address, reason = %closed, "incoming connection closed");
-    }
+    closed.report(&shared.counters, peer, address);
     drop(place);
 }
 
 /// Lets a peer in, or tells the dialer why not.
 async fn welcome(stream: &mut TcpStream, shared: &Shared) -> Result<(NodeId, Ticket), Closed> {
     stream.set_nodelay(true)?;
-    let mut decoder = Decoder::new(HANDSHAKE_BYTES_MAX);
-    let judged = match connection::read_handshake(stream, &mut decoder).await {
-        // Whoever says more before it is welcome does not speak this protocol.
-        Ok(_) if decoder.is_mid_frame() => Err(Refusal::NotAHello),
-        Ok(payload) => judge(&payload, shared),
-        Err(Closed::Frame(_)) => Err(Refusal::NotAHello),
-        Err(closed) => return Err(closed),
-    };
-    let answer = match &judged {
-        Ok((version, ..)) => Answer::Welcome { version: *version },
-        Err(refusal) => Answer::Refused(*refusal),
-    };
-    connection::write_handshake(stream, |out| answer.encode(out)).await?;
-    let (_, peer, ticket) = judged.map_err(Closed::Refused)?;
-    Ok((peer, ticket))
-}
-
-fn judge(payload: &[u8], shared: &Shared) -> Result<(u16, NodeId, Ticket), Refusal> {
-    let hello = Hello::decode(payload)?;
-    let version = hello.check(&shared.identity, |node| shared.peers.contains_key(&node))?;
-    let ticket = shared.registry.enter(hello.from, hello.incarnation)?;
-    Ok((version, hello.from, ticket))
+    let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
+    let first = connection::read_handshake(stream, &mut reading).await;
+    let mut answer = Vec::new();
+    let judged = shared.admission.judge(first, &reading, &mut answer);
+    stream.write_all(&answer).await?;
+    judged
 }
 
 /// Receives until the connection ends.
@@ -114,14 +92,14 @@ async fn receive(mut stream: TcpStream, peer: NodeId, ticket: Ticket, shared: &S
         peer.is_back();
     }
     let (reader, mut writer) = stream.split();
-    let mut reader = Reader::new(reader, Decoder::new(config.frame_bytes_max));
+    let mut reader = Reader::new(reader, Reading::new(config.frame_bytes_max));
     let mut keepalives = connection::keepalives(config.keepalive_interval);
     loop {
         // Neither goes first: a peer that always sends must still hear that we are there.
         let turn = select! {
-            read = reader.read(|payload| incoming.receive(&payload)) => read,
+            read = reader.read(|payload| incoming.receive(payload)) => read,
             _ = keepalives.tick() => match reader.check_heard(config.idle_timeout) {
-                Ok(()) => connection::write_keepalive(&mut writer, config.idle_timeout).await,
+                Ok(()) => connection::write(&mut writer, &tcp::keepalive(), config.idle_timeout).await,
                 idle => idle,
             },
         };

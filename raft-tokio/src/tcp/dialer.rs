@@ -2,13 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Instant;
 
 use bytes::Bytes;
-use raft_core::host::frame::Decoder;
-use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello};
-use raft_core::host::tcp::{Backoff, Closed, Config, Counters, SendQueue};
+use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX};
+use raft_core::host::tcp::{self, Closed, Config, Counters, Dialing, Reading, SendQueue};
 use raft_core::{Message, NodeId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -26,8 +23,6 @@ pub(super) struct Peer {
     id: NodeId,
     address: String,
     queue: SendQueue,
-    /// Whether messages were pushed since the last wake.
-    pushed: AtomicBool,
     ready: Notify,
     retry: Notify,
 }
@@ -36,17 +31,16 @@ impl Peer {
     pub(super) fn new(id: NodeId, address: String, config: &Config, counters: &Counters) -> Self {
         let queue = SendQueue::new(config, counters.clone());
         let (ready, retry) = (Notify::new(), Notify::new());
-        Self { id, address, queue, pushed: AtomicBool::new(false), ready, retry }
+        Self { id, address, queue, ready, retry }
     }
 
     pub(super) fn push(&self, message: Message<Bytes>) {
         self.queue.push(message);
-        self.pushed.store(true, Relaxed);
     }
 
     /// Sends what was pushed.
     pub(super) fn wake(&self) {
-        if self.pushed.swap(false, Relaxed) {
+        if self.queue.flush() {
             self.ready.notify_one();
         }
     }
@@ -58,70 +52,52 @@ impl Peer {
 }
 
 pub(super) async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut stop: watch::Receiver<()>) {
-    let Config { reconnect_backoff_min, reconnect_backoff_max, .. } = shared.config;
-    let mut backoff = Backoff::new(reconnect_backoff_min, reconnect_backoff_max);
-    let mut last_failure = String::new();
+    let Shared { config, counters, .. } = &*shared;
+    let mut dialing = Dialing::new(peer.id, peer.address.clone(), config, counters.clone());
     loop {
         let connected = select! {
             _ = stop.changed() => return,
-            connected = connect(&peer, &shared) => connected,
+            connected = connect(&peer, &dialing, &shared) => connected,
         };
         let closed = match connected {
-            Ok((stream, decoder)) => {
-                tracing::info!(peer = %peer.id, address = peer.address, "connected");
-                shared.counters.count_connected();
-                last_failure.clear();
-                let since = Instant::now();
-                let closed = carry(&peer, &shared.config, stream, decoder, &mut stop).await;
-                backoff.connected_for(since.elapsed());
-                closed
+            Ok((stream, reading)) => {
+                dialing.on_connected();
+                carry(&peer, config, stream, reading, &mut stop).await
             }
-            Err(closed) => {
-                shared.counters.count_connect_failed();
-                closed
-            }
+            Err(closed) => closed,
         };
-        closed.count(&shared.counters);
         peer.queue.clear(0);
-        if matches!(closed, Closed::Stopped) {
+        let wait = dialing.on_closed(&closed);
+        if closed.is_stop() {
             return;
         }
-        warn_once(&peer, &closed, &mut last_failure);
         select! {
             _ = stop.changed() => return,
             () = peer.retry.notified() => {}
-            () = sleep(backoff.next_wait()) => {}
+            () = sleep(wait) => {}
         }
     }
 }
 
-/// A peer that is down for long fails the same way each time: that is one line in the log.
-fn warn_once(peer: &Peer, closed: &Closed, last_failure: &mut String) {
-    let failure = closed.to_string();
-    if failure == *last_failure {
-        tracing::debug!(peer = %peer.id, address = peer.address, reason = failure, "not connected");
-    } else {
-        tracing::warn!(peer = %peer.id, address = peer.address, reason = failure, "not connected");
-        *last_failure = failure;
-    }
-}
-
-async fn connect(peer: &Peer, shared: &Shared) -> Result<(TcpStream, Decoder), Closed> {
+async fn connect(
+    peer: &Peer,
+    dialing: &Dialing,
+    shared: &Shared,
+) -> Result<(TcpStream, Reading), Closed> {
     let Config { connect_timeout, handshake_timeout, .. } = shared.config;
     let connecting = timeout(connect_timeout, TcpStream::connect(&peer.address)).await;
     let mut stream = connecting.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
     // All that comes back is the answer and empty frames.
-    let mut decoder = Decoder::new(HANDSHAKE_BYTES_MAX);
+    let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     let handshake = async {
-        let hello = Hello::new(&shared.identity, peer.id);
-        connection::write_handshake(&mut stream, |out| hello.encode(out)).await?;
-        let answer = connection::read_handshake(&mut stream, &mut decoder).await?;
+        stream.write_all(&dialing.hello(&shared.identity)?).await?;
+        let answer = connection::read_handshake(&mut stream, &mut reading).await?;
         Ok(Answer::conclude(&answer)?)
     };
     let version: Result<u16, Closed> =
         timeout(handshake_timeout, handshake).await.map_err(|_| Closed::Idle)?;
-    version.map(|_| (stream, decoder))
+    version.map(|_| (stream, reading))
 }
 
 /// Sends until the connection ends.
@@ -129,11 +105,11 @@ async fn carry(
     peer: &Peer,
     config: &Config,
     mut stream: TcpStream,
-    decoder: Decoder,
+    reading: Reading,
     stop: &mut watch::Receiver<()>,
 ) -> Closed {
     let (reader, mut writer) = stream.split();
-    let mut reader = Reader::new(reader, decoder);
+    let mut reader = Reader::new(reader, reading);
     let mut keepalives = connection::keepalives(config.keepalive_interval);
     let mut buffer = Vec::new();
     // What came while there was no connection waits already.
@@ -146,9 +122,9 @@ async fn carry(
                 let _ = timeout(config.idle_timeout, last_words).await;
                 return Closed::Stopped;
             }
-            read = reader.read(only_keepalives) => read,
+            read = reader.read(Dialing::receive) => read,
             _ = keepalives.tick() => match reader.check_heard(config.idle_timeout) {
-                Ok(()) => connection::write_keepalive(&mut writer, config.idle_timeout).await,
+                Ok(()) => connection::write(&mut writer, &tcp::keepalive(), config.idle_timeout).await,
                 idle => idle,
             },
             () = peer.ready.notified() => send(peer, config, &mut writer, &mut buffer).await,
@@ -157,10 +133,6 @@ async fn carry(
             return closed;
         }
     }
-}
-
-fn only_keepalives(payload: Bytes) -> Result<(), Closed> {
-    if payload.is_empty() { Ok(()) } else { Err(Closed::Unexpected) }
 }
 
 /// Sends what waits, up to one write's worth.

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 
 use super::counters::Counters;
 use crate::codec::DecodeError;
@@ -46,13 +47,24 @@ pub enum Closed {
 }
 
 impl Closed {
-    /// Whether it is the ordinary end of a connection, and worth no warning.
-    pub fn is_ordinary(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Ended | Self::Replaced)
+    /// Whether this transport is stopping.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Stopped)
+    }
+
+    /// Counts and logs the end of an incoming connection; `peer` is who it was, if it was let in.
+    pub fn report(&self, counters: &Counters, peer: Option<NodeId>, address: SocketAddr) {
+        self.count(counters);
+        let peer = peer.map(NodeId::get);
+        if matches!(self, Self::Stopped | Self::Ended | Self::Replaced) {
+            tracing::info!(peer, %address, reason = %self, "incoming connection closed");
+        } else {
+            tracing::warn!(peer, %address, reason = %self, "incoming connection closed");
+        }
     }
 
     /// Counts the reason.
-    pub fn count(&self, counters: &Counters) {
+    pub(super) fn count(&self, counters: &Counters) {
         let cells = counters.cells();
         match self {
             Self::Cut | Self::Frame(_) | Self::Decode(_) | Self::Unexpected => {

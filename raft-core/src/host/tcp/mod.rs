@@ -7,8 +7,9 @@
 //!
 //! ```text
 //! send(message) ─► SendQueue ─► dialer ══ frames ══► acceptor ─► Incoming ─► MessageInbox
-//!                  bounded      ▲  └ reconnects      one per
-//!                               └── empty frames ─── peer: Registry
+//!                  bounded      ▲  └ reconnects:     whom to let in:
+//!                               │    Dialing         Admission
+//!                               └── empty frames ───
 //! ```
 //!
 //! Nothing here does I/O; an adapter adds sockets and waiting.
@@ -16,20 +17,36 @@
 use std::format;
 use std::io;
 use std::time::Duration;
+use std::vec::Vec;
 
+use super::frame;
+
+mod admission;
 mod backoff;
 mod closed;
 mod counters;
+mod dialing;
 mod incoming;
 mod queue;
+mod reading;
 mod registry;
 
+pub use admission::Admission;
 pub use backoff::Backoff;
 pub use closed::Closed;
 pub use counters::{Counters, Counts};
+pub use dialing::Dialing;
 pub use incoming::Incoming;
 pub use queue::SendQueue;
+pub use reading::Reading;
 pub use registry::{Registry, Ticket};
+
+/// The empty frame that says that one is there.
+pub fn keepalive() -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(frame::HEADER_BYTES);
+    frame::encode(&mut bytes, 0, |_| ()).expect("nothing is not too long");
+    bytes
+}
 
 /// The limits of a TCP transport. The defaults suit the defaults of [`crate::Config`].
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,6 +1,7 @@
 //! Messages that wait for one peer.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
@@ -27,6 +28,8 @@ pub struct SendQueue {
     bytes_max: usize,
     counters: Counters,
     waiting: Mutex<Waiting>,
+    /// Whether messages were pushed since the last flush.
+    pushed: AtomicBool,
 }
 
 #[derive(Default, Debug)]
@@ -44,6 +47,7 @@ impl SendQueue {
             bytes_max: config.queue_bytes_max,
             counters,
             waiting: Mutex::default(),
+            pushed: AtomicBool::new(false),
         }
     }
 
@@ -59,6 +63,13 @@ impl SendQueue {
             drop(waiting);
             self.counters.cells().dropped_full.add(1);
         }
+        self.pushed.store(true, Relaxed);
+    }
+
+    /// Whether messages were pushed since this was asked last: then the dialer is to be woken, once for all of them.
+    #[must_use = "those messages wait for the dialer to be woken"]
+    pub fn flush(&self) -> bool {
+        self.pushed.swap(false, Relaxed)
     }
 
     /// Moves messages to the end of `out`, as frames, until there are enough for one write, and says how many. Messages that are too
@@ -169,6 +180,7 @@ mod tests {
         assert_eq!(queue.take(&mut out), 3);
         assert_eq!(terms(&out), [1, 2, 3]);
         assert!(queue.is_empty());
+        assert!(queue.flush() && !queue.flush(), "one flush for all of them");
     }
 
     #[test]

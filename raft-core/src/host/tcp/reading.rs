@@ -1,0 +1,82 @@
+//! The reading side of a connection, without its socket.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::closed::Closed;
+use crate::host::frame::Decoder;
+
+/// Takes payloads out of what was read, and knows when the other side was heard last.
+///
+/// # Example
+///
+/// ```
+/// use std::io::Read;
+///
+/// use raft_core::host::tcp::{Closed, Reading};
+///
+/// fn read(stream: &mut impl Read, reading: &mut Reading) -> Result<(), Closed> {
+///     let mut bytes = [0; 1024];
+///     let read = stream.read(&mut bytes)?;
+///     reading.space().extend_from_slice(&bytes[..read]);
+///     reading.on_read(read)?;
+///     while let Some(payload) = reading.next_payload()? {
+///         println!("{} bytes", payload.len());
+///     }
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Reading {
+    decoder: Decoder,
+    heard: Instant,
+}
+
+impl Reading {
+    /// The beginning of a connection, on which frames of at most that many bytes are expected.
+    pub fn new(frame_bytes_max: usize) -> Self {
+        Self { decoder: Decoder::new(frame_bytes_max), heard: Instant::now() }
+    }
+
+    /// Where what is read goes, as in [`Decoder::space`].
+    pub fn space(&mut self) -> &mut BytesMut {
+        self.decoder.space()
+    }
+
+    /// Takes note of a read that brought this many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed::Ended`] or [`Closed::Cut`] when there were none: the other side has closed the connection.
+    pub fn on_read(&mut self, bytes: usize) -> Result<(), Closed> {
+        if bytes > 0 {
+            self.heard = Instant::now();
+            return Ok(());
+        }
+        Err(if self.decoder.is_mid_frame() { Closed::Cut } else { Closed::Ended })
+    }
+
+    /// The next payload, or `None` if more bytes are needed first. Take all before the next read.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed::Frame`]: what comes is damaged or too long.
+    pub fn next_payload(&mut self) -> Result<Option<Bytes>, Closed> {
+        Ok(self.decoder.next_payload()?)
+    }
+
+    /// Whether there is more than the payloads that were taken.
+    pub(super) fn is_mid_frame(&self) -> bool {
+        self.decoder.is_mid_frame()
+    }
+
+    /// Checks that the other side lives; to be done whenever it is time for a [`keepalive`](super::keepalive).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed::Idle`] if nothing was heard for that long.
+    pub fn check_heard(&self, idle_timeout: Duration) -> Result<(), Closed> {
+        if self.heard.elapsed() >= idle_timeout { Err(Closed::Idle) } else { Ok(()) }
+    }
+}
