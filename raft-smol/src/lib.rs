@@ -1,1 +1,105 @@
-//! The adapter that will bind [`raft-core`](https://docs.rs/raft-core) to smol and async-std. It is empty as yet.
+//! Raft on smol and async-std: a replicated state machine in a few lines.
+//!
+//! # Example
+//!
+//! A cluster of three nodes in one process, each with a counter that all agree upon:
+//!
+//! ```
+//! # #[cfg(feature = "smol")]
+//! # mod with_smol {
+//! use bytes::Bytes;
+//! use futures_lite::future::or;
+//! use raft_smol::{
+//!     ClusterId, Config, Index, MemoryJournal, Node, NodeConfig, NodeId, StateMachine, channel,
+//! };
+//!
+//! struct Counter(u64);
+//!
+//! impl StateMachine for Counter {
+//!     type Reply = u64;
+//!
+//!     fn apply(&mut self, _index: Index, _command: Bytes) -> u64 {
+//!         self.0 += 1;
+//!         self.0
+//!     }
+//! }
+//!
+//! # pub fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! smol::block_on(async {
+//!     let network = channel::Network::new(7);
+//!     let mut nodes = Vec::new();
+//!     for id in [1, 2, 3].map(NodeId::new) {
+//!         let raft = Config::new(id, [1, 2, 3].map(NodeId::new));
+//!         let config = NodeConfig::new(ClusterId::new(1), raft);
+//!         let transport = network.endpoint(id);
+//!         nodes.push(Node::start(config, Counter(0), MemoryJournal::new(), transport).await?);
+//!     }
+//!
+//!     // Whichever node wins the election takes the commands.
+//!     let leads = |node: Node<Counter>| async move { node.lead().await.map(|_| node) };
+//!     let [one, two, three] = [0, 1, 2].map(|position| leads(nodes[position].clone()));
+//!     let leader = or(one, or(two, three)).await?;
+//!     assert_eq!(leader.propose("one").await?, 1);
+//!     assert_eq!(leader.propose("two").await?, 2);
+//!     assert_eq!(leader.read(|counter| counter.0).await?, 2);
+//!     Ok(())
+//! })
+//! # }
+//! # }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! #     #[cfg(feature = "smol")]
+//! #     with_smol::main()?;
+//! #     Ok(())
+//! # }
+//! ```
+//!
+//! # Which executor?
+//!
+//! Each node runs as one task and has two threads of its own, one for its journal and one for its state machine, so neither a slow
+//! disk nor a slow command delays a heartbeat. Its timers and sockets are those of smol (`async-io`), whose reactor async-std has,
+//! too; it sleeps by a timer of the operating system, late by some tens of microseconds. Only where the task runs is a choice:
+//!
+//! | names | run on | feature |
+//! |---|---|---|
+//! | [`Node`], [`tcp`], [`channel`] | [`smol::spawn`] | `smol`, by default |
+//! | the same in [`async_std`] | [`async_std::task::spawn`](::async_std::task::spawn) | `async-std` |
+//! | the same in [`on`], with a parameter | an executor of your own | |
+//!
+//! A program may have nodes of all three. Handles do not mind where they are used: whatever awaits `propose` may run on any
+//! executor, or block on it.
+//!
+//! smol's global executor has a single thread, unless the environment variable `SMOL_THREADS` says otherwise: a task of yours that
+//! keeps it busy, for longer than an election timeout, costs the node its leadership. Leave such work to `smol::unblock`, or
+//! give the nodes an executor of their own, as in [`on::Executor`].
+//!
+//! async-std is no longer developed; its authors point to smol. The feature is for programs that are on it still, and only the
+//! `use` changes when they move on.
+#![forbid(unsafe_code)]
+
+mod executor;
+mod names;
+mod network;
+mod node;
+mod transport;
+mod wait;
+
+#[cfg(feature = "async-std")]
+pub mod async_std;
+#[cfg(feature = "smol")]
+mod smol_spawn;
+
+pub use names::*;
+#[cfg(feature = "smol")]
+pub use smol_spawn::{Node, channel, tcp};
+
+/// Nodes on an executor of one's own.
+pub mod on {
+    #[cfg(feature = "async-std")]
+    pub use crate::executor::AsyncStd;
+    pub use crate::executor::Executor;
+    #[cfg(feature = "smol")]
+    pub use crate::executor::Smol;
+    pub use crate::network::Network;
+    pub use crate::node::Node;
+    pub use crate::transport::Transport;
+}

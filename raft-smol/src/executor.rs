@@ -1,0 +1,67 @@
+//! What runs the tasks: the choice between smol, async-std and an application's own executor.
+
+use std::future::Future;
+
+/// Runs the tasks of nodes, networks and transports.
+///
+/// # Example
+///
+/// Nodes on an executor of one's own, with a thread of its own, so that no other task of the application keeps them waiting:
+///
+/// ```
+/// use std::future::{Future, pending};
+/// use std::sync::LazyLock;
+/// use std::thread;
+///
+/// use raft_smol::on;
+/// use smol::Executor;
+///
+/// enum Own {}
+///
+/// impl on::Executor for Own {
+///     fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+///         static EXECUTOR: LazyLock<&'static Executor<'static>> = LazyLock::new(|| {
+///             let executor: &'static Executor<'static> = Box::leak(Box::default());
+///             thread::spawn(|| smol::block_on(executor.run(pending::<()>())));
+///             executor
+///         });
+///         EXECUTOR.spawn(task).detach();
+///     }
+/// }
+///
+/// let network = on::Network::<Own>::new(7);
+/// # assert_eq!(network.traffic().sent, 0);
+/// ```
+pub trait Executor: 'static {
+    /// Runs a task until it ends. A task that is dropped instead, because the executor is, ends what it ran for.
+    fn spawn(task: impl Future<Output = ()> + Send + 'static);
+}
+
+/// smol's global executor: [`smol::spawn`].
+///
+/// It has as many threads as the environment variable `SMOL_THREADS` says, one by default.
+#[cfg(feature = "smol")]
+#[derive(Debug)]
+pub enum Smol {}
+
+#[cfg(feature = "smol")]
+impl Executor for Smol {
+    fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+        smol::spawn(task).detach();
+    }
+}
+
+/// async-std's executor: [`async_std::task::spawn`](::async_std::task::spawn).
+///
+/// It has as many threads as the environment variable `ASYNC_STD_THREAD_COUNT` says, one for each core by default.
+#[cfg(feature = "async-std")]
+#[derive(Debug)]
+pub enum AsyncStd {}
+
+#[cfg(feature = "async-std")]
+impl Executor for AsyncStd {
+    fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+        // A handle that is dropped lets its task go on.
+        drop(::async_std::task::spawn(task));
+    }
+}

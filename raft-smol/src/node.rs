@@ -1,0 +1,130 @@
+//! A node: Raft, its journal, its transport and its state machine, run by one task.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use raft_core::host::{
+    Driver, Handle, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError,
+    ReadError, StartError, StateMachine, StopReason, Stopped, Transport,
+};
+
+use crate::executor::Executor;
+use crate::wait::{Notify, drive};
+
+/// A running node. A clone is another handle to it; when the last one is dropped, the node shuts down cleanly.
+///
+/// Its methods are for any executor; only its loop runs on `E`.
+pub struct Node<S: StateMachine, E> {
+    handle: Handle<S>,
+    executor: PhantomData<fn() -> E>,
+}
+
+impl<S: StateMachine, E: Executor> Node<S, E> {
+    /// Starts a node: reads the journal, then joins its cluster.
+    ///
+    /// # Errors
+    ///
+    /// The configuration, the journal or the transport cannot be used; [`StartError`] says which and why.
+    pub async fn start(
+        config: NodeConfig,
+        state_machine: S,
+        journal: impl Journal,
+        transport: impl Transport,
+    ) -> Result<Self, StartError> {
+        let woken = Notify::new();
+        let waker = woken.clone();
+        let start = move || {
+            let (journal, transport) = (Box::new(journal), Box::new(transport));
+            Driver::start(config, state_machine, journal, transport, move || waker.notify())
+        };
+        // Reading a long journal blocks for long.
+        let started = blocking::unblock(start).fallible().await;
+        let panicked = || io::Error::other("the journal or the transport panicked as it started");
+        let (handle, mut driver) = started.ok_or_else(|| StartError::System(panicked()))??;
+        // If the executor ends first, dropping the driver ends the node.
+        E::spawn(drive(move || driver.turn(), woken));
+        Ok(Self { handle, executor: PhantomData })
+    }
+}
+
+impl<S: StateMachine, E> Node<S, E> {
+    /// Replicates a command and returns the state machine's reply to it, once it is committed and applied on this node.
+    ///
+    /// Dropping the future does not take the command back.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError`] says what to do next; [`ProposeError::may_commit`] whether the command may have been committed
+    /// nevertheless.
+    pub async fn propose(&self, command: impl Into<Bytes>) -> Result<S::Reply, ProposeError> {
+        self.handle.propose(command.into())?.await
+    }
+
+    /// Reads the state machine, linearizably (§8): `read` sees every command that was answered before the call, on any node.
+    ///
+    /// It runs on the state machine's thread, so it should be quick.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] says what to do next. It is always safe to read again.
+    pub async fn read<T, F>(&self, read: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&S) -> T + Send + 'static,
+    {
+        self.handle.read(read)?.await
+    }
+
+    /// Watches who leads.
+    pub fn leadership(&self) -> LeadershipWatch {
+        self.handle.leadership()
+    }
+
+    /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when the lead is lost.
+    ///
+    /// # Errors
+    ///
+    /// The node has stopped.
+    pub async fn lead(&self) -> Result<Lead, Stopped> {
+        self.handle.lead().await
+    }
+
+    /// What the node knows about itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Busy`] or [`ReadError::Stopped`].
+    pub async fn status(&self) -> Result<NodeStatus, ReadError> {
+        self.handle.status()?.await
+    }
+
+    /// Stops the node, and returns why it stopped once nothing of it is left: all requests are answered, the journal is synced
+    /// and closed, its threads have ended, the transport's addresses are free. Other handles remain, of a stopped node.
+    pub async fn shutdown(&self) -> StopReason {
+        self.handle.shutdown().await.unwrap_or_else(|stopped| stopped.reason)
+    }
+
+    /// Waits until the node has stopped and nothing of it is left, and returns why.
+    pub async fn stopped(&self) -> StopReason {
+        self.handle.stopped().await.unwrap_or_else(|stopped| stopped.reason)
+    }
+
+    /// Why the node has stopped, if it has.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.handle.stop_reason()
+    }
+}
+
+impl<S: StateMachine, E> Clone for Node<S, E> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone(), executor: PhantomData }
+    }
+}
+
+impl<S: StateMachine, E> fmt::Debug for Node<S, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("handle", &self.handle).finish()
+    }
+}

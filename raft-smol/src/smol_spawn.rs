@@ -1,0 +1,26 @@
+//! The names for smol's global executor.
+
+use crate::on::{self, Smol};
+
+/// A running node, on smol's global executor. A clone is another handle to it; when the last one is dropped, the node shuts down cleanly.
+pub type Node<S> = on::Node<S, Smol>;
+
+/// A network inside one process, with faults, for tests of one's own cluster.
+pub mod channel {
+    use crate::on;
+
+    /// Connects nodes of one process, and delivers what is late on smol's global executor. A clone is the same network. Its faults, cuts and
+    /// counts are those of [`Hub`](raft_core::host::Hub).
+    pub type Network = on::Network<on::Smol>;
+}
+
+/// Messages between nodes over TCP.
+pub mod tcp {
+    pub use raft_core::host::tcp::{Config, Counters, Counts};
+
+    use crate::on;
+
+    /// A [`raft_core::host::Transport`] over TCP, whose tasks run on smol's global executor. Nothing is encrypted or authenticated: use it in a
+    /// network that you trust.
+    pub type Transport = on::Transport<on::Smol>;
+}

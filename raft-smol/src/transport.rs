@@ -1,0 +1,178 @@
+//! Messages between nodes over TCP.
+//!
+//! Each node dials each of its peers and sends on that connection; what it receives comes in on those that it accepted. A task
+//! dials one peer, and dials again when the connection is lost; one accepts, and spawns one for each connection. The rest, limits
+//! and counters among it, is [`raft_core::host::tcp`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use async_channel::Sender;
+use async_net::{AsyncToSocketAddrs, TcpListener};
+use bytes::Bytes;
+use raft_core::host::tcp::{Admission, Config, Counters};
+use raft_core::host::{Identity, MessageInbox, Running};
+use raft_core::{Message, NodeId};
+
+use crate::executor::Executor;
+
+mod acceptor;
+mod connection;
+mod dialer;
+
+use dialer::Peer;
+
+/// A [`raft_core::host::Transport`] over TCP. Nothing is encrypted or authenticated: use it in a network that you trust.
+///
+/// # Example
+///
+/// ```
+/// # #[cfg(feature = "smol")]
+/// # smol::block_on(async {
+/// use raft_core::NodeId;
+/// use raft_smol::tcp;
+///
+/// let peers = [(NodeId::new(2), "host-b:7000".into()), (NodeId::new(3), "host-c:7000".into())];
+/// let transport = tcp::Transport::bind("127.0.0.1:0", peers, tcp::Config::default()).await?;
+/// let counters = transport.counters(); // stays readable when the transport has moved into a node
+/// assert_eq!(counters.read().messages_sent, 0);
+/// # std::io::Result::Ok(())
+/// # }).unwrap();
+/// ```
+pub struct Transport<E> {
+    config: Config,
+    counters: Counters,
+    local_addr: SocketAddr,
+    /// Taken by `start`.
+    listener: Option<TcpListener>,
+    peers: BTreeMap<NodeId, Arc<Peer>>,
+    started: Option<Started>,
+    executor: PhantomData<fn() -> E>,
+}
+
+/// Its drop tells all tasks to stop.
+struct Started {
+    shared: Arc<Shared>,
+    _stop: Sender<()>,
+}
+
+/// What the tasks of a started transport share. Each drops it last, after its sockets.
+struct Shared {
+    identity: Identity,
+    config: Config,
+    counters: Counters,
+    inbox: MessageInbox,
+    admission: Admission,
+    peers: BTreeMap<NodeId, Arc<Peer>>,
+    /// Left here by the transport when it stops, so that it goes with the last task.
+    running: OnceLock<Running>,
+}
+
+impl<E: Executor> Transport<E> {
+    /// Listens on an address, for a node with these peers. A peer's address is a name or number with a port; names are looked up
+    /// anew for each connection. The node itself may be among the peers; it is left out.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be used, or the configuration makes no sense ([`Config::validate`]).
+    pub async fn bind(
+        listen: impl AsyncToSocketAddrs,
+        peers: impl IntoIterator<Item = (NodeId, String)>,
+        config: Config,
+    ) -> io::Result<Self> {
+        Self::new(TcpListener::bind(listen).await?, peers, config)
+    }
+
+    /// Like [`Transport::bind`], with a socket that listens already: smol's, or `try_into()` of the standard library's.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration makes no sense ([`Config::validate`]).
+    pub fn new(
+        listener: TcpListener,
+        peers: impl IntoIterator<Item = (NodeId, String)>,
+        config: Config,
+    ) -> io::Result<Self> {
+        config.validate()?;
+        let counters = Counters::default();
+        let peer = |(id, address)| (id, Arc::new(Peer::new(id, address, &config, &counters)));
+        Ok(Self {
+            local_addr: listener.local_addr()?,
+            listener: Some(listener),
+            peers: peers.into_iter().map(peer).collect(),
+            started: None,
+            executor: PhantomData,
+            counters,
+            config,
+        })
+    }
+}
+
+impl<E> Transport<E> {
+    /// Where it listens; tells the port if it was asked for any.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// A handle to its counters.
+    pub fn counters(&self) -> Counters {
+        self.counters.clone()
+    }
+}
+
+impl<E: Executor> raft_core::host::Transport for Transport<E> {
+    fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
+        let listener = self.listener.take().ok_or_else(|| {
+            io::Error::other("the transport was started before: make one for each node")
+        })?;
+        self.peers.remove(&identity.node);
+        let shared = Arc::new(Shared {
+            identity,
+            config: self.config.clone(),
+            counters: self.counters.clone(),
+            inbox,
+            admission: Admission::new(identity, self.peers.keys().copied()),
+            peers: self.peers.clone(),
+            running: OnceLock::new(),
+        });
+        let (stop, stopping) = async_channel::bounded(1);
+        for peer in self.peers.values() {
+            E::spawn(dialer::run(shared.clone(), peer.clone(), stopping.clone()));
+        }
+        E::spawn(acceptor::run::<E>(shared.clone(), listener, stopping));
+        self.started = Some(Started { shared, _stop: stop });
+        Ok(())
+    }
+
+    fn send(&mut self, message: Message<Bytes>) {
+        match self.peers.get(&message.to) {
+            Some(peer) => peer.push(message),
+            None => self.counters.count_unknown_peer(),
+        }
+    }
+
+    fn flush(&mut self) {
+        self.peers.values().for_each(|peer| peer.wake());
+    }
+
+    fn stop(&mut self, running: Running) {
+        if let Some(started) = self.started.take() {
+            // It was never set before, for this is called at most once.
+            let _ = started.shared.running.set(running);
+        }
+    }
+}
+
+impl<E> fmt::Debug for Transport<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("local_addr", &self.local_addr)
+            .field("peers", &self.peers)
+            .field("counts", &self.counters.read())
+            .finish_non_exhaustive()
+    }
+}

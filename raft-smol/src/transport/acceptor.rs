@@ -1,0 +1,119 @@
+//! Accepts connections, and receives on each what its peer sends.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::Receiver;
+use async_io::Timer;
+use async_lock::{Semaphore, SemaphoreGuardArc};
+use async_net::{TcpListener, TcpStream};
+use futures_lite::future::or;
+use raft_core::NodeId;
+use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
+use raft_core::host::tcp::{self, Closed, Incoming, Ticket};
+
+use super::Shared;
+use super::connection::{self, Reader, Stream};
+use crate::executor::Executor;
+use crate::wait::{dropped, timeout};
+
+/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the system's queue.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+pub(super) async fn run<E: Executor>(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    stop: Receiver<()>,
+) {
+    let places = Arc::new(Semaphore::new(shared.config.connections_max));
+    let accepting = async {
+        loop {
+            let place = places.acquire_arc().await;
+            let (stream, address) = accept(&listener).await;
+            E::spawn(serve(shared.clone(), stream, address, place, stop.clone()));
+        }
+    };
+    or(dropped(&stop), accepting).await;
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                Timer::after(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// One connection, from its handshake to its end.
+async fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    address: SocketAddr,
+    place: SemaphoreGuardArc,
+    stop: Receiver<()>,
+) {
+    let mut peer = None;
+    let serving = async {
+        stream.set_nodelay(true)?;
+        let stream = Stream::from(stream);
+        let welcomed = welcome(&stream, &shared);
+        let handshake_timeout = shared.config.handshake_timeout;
+        let (id, ticket) = timeout(handshake_timeout, Closed::Idle, welcomed).await?;
+        tracing::info!(peer = %id, %address, "peer connected");
+        peer = Some(id);
+        receive(&stream, id, ticket, &shared).await
+    };
+    let stopped = async {
+        dropped(&stop).await;
+        Err::<Infallible, _>(Closed::Stopped)
+    };
+    let Err(closed) = or(stopped, serving).await;
+    closed.report(&shared.counters, peer, address);
+    drop(place);
+}
+
+/// Lets a peer in, or tells the dialer why not.
+async fn welcome(stream: &Stream, shared: &Shared) -> Result<(NodeId, Ticket), Closed> {
+    let mut reader = Reader::new(stream.clone(), HANDSHAKE_BYTES_MAX);
+    let first = reader.handshake().await;
+    let mut answer = Vec::new();
+    let judged = shared.admission.judge(first, reader.reading(), &mut answer);
+    connection::write(stream, &answer, shared.config.handshake_timeout).await?;
+    judged
+}
+
+/// Receives until the connection ends.
+async fn receive(
+    stream: &Stream,
+    peer: NodeId,
+    ticket: Ticket,
+    shared: &Shared,
+) -> Result<Infallible, Closed> {
+    let config = &shared.config;
+    let (me, inbox) = (shared.identity.node, shared.inbox.clone());
+    let incoming = Incoming::new(peer, me, inbox, shared.counters.clone());
+    shared.counters.count_accepted();
+    if let Some(peer) = shared.peers.get(&peer) {
+        peer.is_back();
+    }
+    let check_ticket = || if ticket.is_replaced() { Err(Closed::Replaced) } else { Ok(()) };
+    let mut reader = Reader::new(stream.clone(), config.frame_bytes_max);
+    let hear = reader.hear(config, |payload| {
+        incoming.receive(payload)?;
+        check_ticket()
+    });
+    let tell = async {
+        loop {
+            Timer::after(config.keepalive_interval).await;
+            check_ticket()?;
+            connection::write(stream, &tcp::keepalive(), config.idle_timeout).await?;
+        }
+    };
+    or(hear, tell).await
+}

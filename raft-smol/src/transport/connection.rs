@@ -1,0 +1,110 @@
+//! One connection: frames in, bytes out, and a deadline for each.
+
+use std::convert::Infallible;
+use std::io::{self, Read};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_io::{Async, Timer};
+use bytes::Bytes;
+use futures_lite::AsyncWriteExt;
+use futures_lite::future::or;
+use raft_core::host::tcp::{Closed, Config, Reading};
+
+use crate::wait::timeout;
+
+/// A connection, which one may write to while another reads.
+pub(super) type Stream = Arc<Async<TcpStream>>;
+
+/// What is read at a time, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The reading side.
+pub(super) struct Reader {
+    stream: Stream,
+    reading: Reading,
+    /// What a read brings, before its length is known.
+    buffer: Box<[u8]>,
+}
+
+impl Reader {
+    pub(super) fn new(stream: Stream, frame_bytes_max: usize) -> Self {
+        let buffer = vec![0; READ_BYTES].into_boxed_slice();
+        Self { stream, reading: Reading::new(frame_bytes_max), buffer }
+    }
+
+    /// Reads one frame of the handshake.
+    pub(super) async fn handshake(&mut self) -> Result<Bytes, Closed> {
+        loop {
+            if let Some(payload) = self.reading.next_payload()? {
+                return Ok(payload);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// The connection, to write on.
+    pub(super) fn stream(&self) -> Stream {
+        self.stream.clone()
+    }
+
+    /// What was read so far.
+    pub(super) fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    /// Gives each payload to `receive` until the connection ends, or nothing was heard for [`Config::idle_timeout`].
+    pub(super) async fn hear(
+        &mut self,
+        config: &Config,
+        mut receive: impl FnMut(&Bytes) -> Result<(), Closed>,
+    ) -> Result<Infallible, Closed> {
+        let mut check = Timer::after(config.keepalive_interval);
+        loop {
+            let time_to_check = async {
+                (&mut check).await;
+                Ok(true)
+            };
+            let read = async { self.fill().await.map(|()| false) };
+            if or(read, time_to_check).await? {
+                self.reading.check_heard(config.idle_timeout)?;
+                check.set_after(config.keepalive_interval);
+            }
+            while let Some(payload) = self.reading.next_payload()? {
+                receive(&payload)?;
+            }
+        }
+    }
+
+    /// Waits until bytes have come. May be dropped while it waits.
+    async fn fill(&mut self) -> Result<(), Closed> {
+        let read = loop {
+            // To wait before each read leaves time for others, however much a peer sends.
+            self.stream.readable().await?;
+            match self.stream.get_ref().read(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => break read?,
+            }
+        };
+        self.reading.space().extend_from_slice(&self.buffer[..read]);
+        self.reading.on_read(read)
+    }
+}
+
+/// Writes all bytes, and fails if the other side takes none for that long.
+pub(super) async fn write(
+    stream: &Stream,
+    mut bytes: &[u8],
+    stalled: Duration,
+) -> Result<(), Closed> {
+    while !bytes.is_empty() {
+        let write = async { Ok((&**stream).write(bytes).await?) };
+        let written = timeout(stalled, Closed::Idle, write).await?;
+        if written == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
