@@ -51,7 +51,7 @@ impl Executor for Smol {
     }
 }
 
-/// async-std's executor: [`async_std::task::spawn`](::async_std::task::spawn).
+/// async-std's executor: [`task::spawn`](::async_std::task::spawn).
 ///
 /// It has as many threads as the environment variable `ASYNC_STD_THREAD_COUNT` says, one for each core by default.
 #[cfg(feature = "async-std")]

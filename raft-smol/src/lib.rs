@@ -61,8 +61,8 @@
 //!
 //! | names | run on | feature |
 //! |---|---|---|
-//! | [`Node`], [`tcp`], [`channel`] | [`smol::spawn`] | `smol`, by default |
-//! | the same in [`async_std`] | [`async_std::task::spawn`](::async_std::task::spawn) | `async-std` |
+//! | `Node`, `tcp`, `channel` | `smol::spawn` | `smol`, by default |
+//! | the same in `async_std` | `async_std::task::spawn` | `async-std` |
 //! | the same in [`on`], with a parameter | an executor of your own | |
 //!
 //! A program may have nodes of all three. Handles do not mind where they are used: whatever awaits `propose` may run on any

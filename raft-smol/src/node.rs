@@ -3,8 +3,10 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
+use futures_lite::FutureExt;
 use raft_core::host::{
     Driver, Handle, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError,
     ReadError, StartError, StateMachine, StopReason, Stopped, Transport,
@@ -40,9 +42,10 @@ impl<S: StateMachine, E: Executor> Node<S, E> {
             Driver::start(config, state_machine, journal, transport, move || waker.notify())
         };
         // Reading a long journal blocks for long.
-        let started = blocking::unblock(start).fallible().await;
-        let panicked = || io::Error::other("the journal or the transport panicked as it started");
-        let (handle, mut driver) = started.ok_or_else(|| StartError::System(panicked()))??;
+        let started = AssertUnwindSafe(blocking::unblock(start)).catch_unwind().await;
+        let panicked = |_| io::Error::other("the journal or the transport panicked at the start");
+        let (handle, mut driver) =
+            started.map_err(|panic| StartError::System(panicked(panic)))??;
         // If the executor ends first, dropping the driver ends the node.
         E::spawn(drive(move || driver.turn(), woken));
         Ok(Self { handle, executor: PhantomData })
