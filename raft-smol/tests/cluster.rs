@@ -1,5 +1,8 @@
 //! What a cluster promises, through [`Node`](raft_smol::on::Node) alone.
 
+// Clippy takes only test functions for tests.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,8 @@
 //! How a node ends, and what those learn who still ask it something.
 
+// Clippy takes only test functions for tests.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,0 +1,127 @@
+//! Writes per second end to end: three nodes in this process, journals in memory, commands of 16 bytes; the state machine on a
+//! thread of its own, and in the node's loop.
+//!
+//! The log is kept in memory, so give it no more seconds than there is room for: a second may take a gigabyte.
+//!
+//! `cargo run --release -p raft-smol [--features async-std] --example throughput [seconds for each figure]`
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raft_smol::{
+    ClusterId, Config, Index, MemoryJournal, NodeConfig, NodeId, ProposeError, StateMachine,
+};
+
+#[cfg(feature = "async-std")]
+use async_std::task::{block_on, spawn};
+#[cfg(feature = "async-std")]
+use raft_smol::async_std::{Node, channel};
+#[cfg(not(feature = "async-std"))]
+use raft_smol::{Node, channel};
+#[cfg(not(feature = "async-std"))]
+use smol::{block_on, spawn};
+
+/// Each client waits for its answer before it proposes again.
+const CLIENTS: [usize; 3] = [1, 64, 1024];
+
+struct Count {
+    count: u64,
+    blocks: bool,
+}
+
+impl StateMachine for Count {
+    type Reply = u64;
+
+    fn apply(&mut self, _index: Index, _command: Bytes) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    fn blocks(&self) -> bool {
+        self.blocks
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let seconds = std::env::args().nth(1).map_or(Ok(1), |text| text.parse())?;
+    let span = Duration::from_secs(seconds);
+    for (clients, blocks) in
+        CLIENTS.iter().flat_map(|clients| [(*clients, true), (*clients, false)])
+    {
+        // A cluster of its own each, for the log is kept in memory.
+        let nodes = cluster(blocks).await?;
+        let leader = leader(&nodes).await?;
+        measure(leader, clients, span / 4).await?;
+        let (writes, elapsed) = measure(leader, clients, span).await?;
+        let rate = f64::from(writes) / elapsed.as_secs_f64();
+        let place = if blocks { "on a thread" } else { "in the loop" };
+        println!("{clients:>5} clients, state machine {place}: {rate:>9.0} writes/s");
+        for node in nodes {
+            node.shutdown().await;
+        }
+    }
+    Ok(())
+}
+
+async fn cluster(blocks: bool) -> Result<Vec<Node<Count>>, Box<dyn Error + Send + Sync>> {
+    let network = channel::Network::new(1);
+    let ids = [1, 2, 3].map(NodeId::new);
+    let mut nodes = Vec::new();
+    for id in ids {
+        let raft = Config {
+            // Patient, so that a busy machine ends no measurement by an election.
+            election_timeout_min: Duration::from_secs(1),
+            election_timeout_max: Duration::from_secs(2),
+            log_bytes_max: 2 << 30,
+            ..Config::new(id, ids)
+        };
+        let config = NodeConfig::new(ClusterId::new(1), raft);
+        let transport = network.endpoint(id);
+        nodes.push(
+            Node::start(config, Count { count: 0, blocks }, MemoryJournal::new(), transport)
+                .await?,
+        );
+    }
+    Ok(nodes)
+}
+
+async fn leader(nodes: &[Node<Count>]) -> Result<&Node<Count>, Box<dyn Error + Send + Sync>> {
+    let watch = nodes[0].leadership();
+    let mut now = watch.current();
+    loop {
+        if let Some(leader) = now.leader {
+            let position = usize::try_from(leader.get())? - 1;
+            nodes[position].lead().await?;
+            return Ok(&nodes[position]);
+        }
+        now = watch.changed_from(now).await?;
+    }
+}
+
+/// How many writes were answered, and in what time.
+async fn measure(
+    leader: &Node<Count>,
+    clients: usize,
+    span: Duration,
+) -> Result<(u32, Duration), Box<dyn Error + Send + Sync>> {
+    let start = Instant::now();
+    let client = |leader: Node<Count>| async move {
+        let mut writes = 0;
+        while start.elapsed() < span {
+            leader.propose(Bytes::from_static(b"sixteen bytes..!")).await?;
+            writes += 1;
+        }
+        Ok::<u32, ProposeError>(writes)
+    };
+    let tasks: Vec<_> = (0..clients).map(|_| spawn(client(leader.clone()))).collect();
+    let mut writes = 0;
+    for task in tasks {
+        writes += task.await?;
+    }
+    Ok((writes, start.elapsed()))
+}
