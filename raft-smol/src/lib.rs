@@ -92,7 +92,9 @@ pub use names::*;
 #[cfg(feature = "smol")]
 pub use smol_spawn::{Node, channel, tcp};
 
-/// Nodes on an executor of one's own.
+/// Nodes on an executor of one's own: what the names elsewhere stand for, with the executor as a parameter.
+///
+/// `on::Node::<_, Own>::start` starts a node on the [`Executor`](on::Executor) `Own`; a type alias spares the parameter.
 pub mod on {
     #[cfg(feature = "async-std")]
     pub use crate::executor::AsyncStd;

@@ -10,6 +10,7 @@ use async_io::{Async, Timer};
 use bytes::Bytes;
 use futures_lite::AsyncWriteExt;
 use futures_lite::future::or;
+use raft_core::host::frame::HEADER_BYTES;
 use raft_core::host::tcp::{Closed, Config, Reading};
 
 use crate::wait::timeout;
@@ -17,7 +18,7 @@ use crate::wait::timeout;
 /// A connection, which one may write to while another reads.
 pub(super) type Stream = Arc<Async<TcpStream>>;
 
-/// What is read at a time, in bytes.
+/// What is read at a time, at most, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
 /// The reading side.
@@ -30,7 +31,8 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(stream: Stream, frame_bytes_max: usize) -> Self {
-        let buffer = vec![0; READ_BYTES].into_boxed_slice();
+        let bytes = READ_BYTES.min(frame_bytes_max.saturating_add(HEADER_BYTES));
+        let buffer = vec![0; bytes].into_boxed_slice();
         Self { stream, reading: Reading::new(frame_bytes_max), buffer }
     }
 
