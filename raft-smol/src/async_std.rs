@@ -34,6 +34,8 @@ pub use crate::names::*;
 use crate::on::{self, AsyncStd};
 
 /// A running node, on async-std's executor. A clone is another handle to it; when the last one is dropped, the node shuts down cleanly.
+///
+/// Its methods are those of [`on::Node`].
 pub type Node<S> = on::Node<S, AsyncStd>;
 
 /// A network inside one process, with faults, for tests of one's own cluster.
@@ -41,7 +43,8 @@ pub mod channel {
     use crate::on;
 
     /// Connects nodes of one process, and delivers what is late on async-std's executor. A clone is the same network. Its faults, cuts and
-    /// counts are those of [`Hub`](raft_core::host::Hub).
+    /// counts are those of [`Hub`](raft_core::host::Hub), and [`endpoint`](on::Network::endpoint) gives
+    /// each node its transport.
     pub type Network = on::Network<on::AsyncStd>;
 }
 
@@ -53,5 +56,7 @@ pub mod tcp {
 
     /// A [`raft_core::host::Transport`] over TCP, whose tasks run on async-std's executor. Nothing is encrypted or authenticated: use it in a
     /// network that you trust.
+    ///
+    /// It is made by [`bind`](on::Transport::bind).
     pub type Transport = on::Transport<on::AsyncStd>;
 }
