@@ -97,7 +97,7 @@ pub use hub::{Endpoint, Hub, LateDelivery};
 pub use identity::{ClusterId, Identity, Incarnation};
 pub use journal::{FileJournal, Journal, JournalError, MemoryJournal};
 pub use leadership::{Lead, Leadership, LeadershipWatch};
-pub use pending::Pending;
+pub use pending::{Pending, WaitError};
 pub use state_machine::StateMachine;
 pub use status::NodeStatus;
 pub use transport::{MessageInbox, Running, Transport};

@@ -5,6 +5,7 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::error::Stopped;
 use super::life::Life;
@@ -16,6 +17,15 @@ use super::life::Life;
 pub struct Pending<T, E> {
     receiver: Receiver<T, E>,
     life: Arc<Life>,
+}
+
+/// Why an answer is not there when [`Pending::wait_timeout`] returns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WaitError<E> {
+    /// It did not come in time. The request is not taken back: a command may yet be committed.
+    TimedOut,
+    /// It came, and is this error.
+    Answered(E),
 }
 
 enum Receiver<T, E> {
@@ -40,10 +50,35 @@ impl<T, E: From<Stopped>> Pending<T, E> {
     ///
     /// If it was polled as a future before.
     pub fn wait(self) -> Result<T, E> {
+        let (receiver, life) = self.into_receiver();
+        receiver.recv().unwrap_or_else(|_| Err(life.stopped().into()))
+    }
+
+    /// Blocks this thread until the answer is there, or for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or as the request says.
+    ///
+    /// # Panics
+    ///
+    /// If it was polled as a future before.
+    pub fn wait_timeout(self, timeout: Duration) -> Result<T, WaitError<E>> {
+        let (receiver, life) = self.into_receiver();
+        match receiver.recv_timeout(timeout) {
+            Ok(answer) => answer.map_err(WaitError::Answered),
+            Err(oneshot::RecvTimeoutError::Timeout) => Err(WaitError::TimedOut),
+            Err(oneshot::RecvTimeoutError::Disconnected) => {
+                Err(WaitError::Answered(life.stopped().into()))
+            }
+        }
+    }
+
+    fn into_receiver(self) -> (oneshot::Receiver<Result<T, E>>, Arc<Life>) {
         let Receiver::Unasked(receiver) = self.receiver else {
             panic!("an answer is either awaited or blocked for, not both")
         };
-        receiver.recv().unwrap_or_else(|_| Err(self.life.stopped().into()))
+        (receiver, self.life)
     }
 }
 
@@ -68,8 +103,53 @@ impl<T, E: From<Stopped>> Future for Pending<T, E> {
     }
 }
 
+/// For requests that were refused at once.
+impl<E> From<E> for WaitError<E> {
+    fn from(error: E) -> Self {
+        Self::Answered(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for WaitError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("no answer came in time"),
+            Self::Answered(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for WaitError<E> {}
+
 impl<T, E> fmt::Debug for Pending<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pending")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::StopReason;
+
+    #[test]
+    fn an_answer_comes_in_time_or_too_late() {
+        let life = Arc::new(Life::default());
+        let second = Duration::from_secs(1);
+        let (sender, receiver) = oneshot::channel();
+        sender.send(Ok::<u8, Stopped>(7)).unwrap();
+        assert_eq!(Pending::new(receiver, Arc::clone(&life)).wait_timeout(second).unwrap(), 7);
+
+        let (sender, receiver) = oneshot::channel::<Result<u8, Stopped>>();
+        let late = Pending::new(receiver, Arc::clone(&life)).wait_timeout(Duration::ZERO);
+        assert!(matches!(late, Err(WaitError::TimedOut)));
+        drop(sender);
+
+        life.end(StopReason::Shutdown);
+        let (_, receiver) = oneshot::channel::<Result<u8, Stopped>>();
+        let stopped = Pending::new(receiver, life).wait_timeout(second);
+        let Err(WaitError::Answered(Stopped { reason: StopReason::Shutdown })) = stopped else {
+            panic!("{stopped:?}")
+        };
     }
 }
