@@ -1,1 +1,71 @@
-//! The adapter that will bind [`raft-core`](https://docs.rs/raft-core) to plain threads and std channels. It is empty as yet.
+//! Raft on plain threads: a replicated state machine in a few lines, and no async runtime.
+//!
+//! # Example
+//!
+//! A cluster of three nodes in one process, each with a counter that all agree upon:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use raft_threads::{
+//!     ClusterId, Config, Index, MemoryJournal, Node, NodeConfig, NodeId, StateMachine, channel,
+//! };
+//!
+//! struct Counter(u64);
+//!
+//! impl StateMachine for Counter {
+//!     type Reply = u64;
+//!
+//!     fn apply(&mut self, _index: Index, _command: Bytes) -> u64 {
+//!         self.0 += 1;
+//!         self.0
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let network = channel::Network::new(7);
+//! let mut nodes = Vec::new();
+//! for id in [1, 2, 3].map(NodeId::new) {
+//!     let raft = Config::new(id, [1, 2, 3].map(NodeId::new));
+//!     let config = NodeConfig::new(ClusterId::new(1), raft);
+//!     let transport = network.endpoint(id);
+//!     nodes.push(Node::start(config, Counter(0), MemoryJournal::new(), transport)?);
+//! }
+//!
+//! // Whichever node wins the election takes the commands.
+//! let leader = nodes[0].leaderships().find_map(|now| now.leader).expect("the node runs");
+//! let leader = &nodes[leader.get() as usize - 1];
+//! leader.lead()?;
+//! assert_eq!(leader.propose("one")?, 1);
+//! assert_eq!(leader.propose("two")?, 2);
+//! assert_eq!(leader.read(|counter| counter.0)?, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What blocks, and for how long
+//!
+//! The methods of [`Node`] block the thread that calls them until there is an answer, which comes at the latest when the leadership
+//! is lost or the node stops. A leader that is cut off from the others by the network learns that only after an election timeout or
+//! so; who cannot wait that long has a `…_timeout` method for each. Clone the node to call from many threads at once: commands that
+//! are proposed together travel together.
+//!
+//! # Threads
+//!
+//! A node has one for its loop, one for its journal and one for its state machine, so neither a slow disk nor a slow command delays a
+//! heartbeat. A [`tcp::Transport`] adds one that accepts, and three for each peer: two that send to it and one that receives.
+//! A [`channel::Network`] has one for all its nodes.
+#![forbid(unsafe_code)]
+
+pub mod channel;
+mod node;
+pub mod tcp;
+mod wait;
+
+pub use node::Node;
+pub use raft_core;
+pub use raft_core::host::{
+    ClusterId, Faults, Journal, JournalError, Lead, Leadership, LeadershipWatch, MemoryJournal,
+    NodeConfig, NodeStatus, Pending, ProposeError, ReadError, StartError, StateMachine, StopReason,
+    Stopped, Traffic, Transport, WaitError,
+};
+pub use raft_core::{Config, Index, NodeId, Role, Term};

@@ -1,0 +1,62 @@
+//! A network inside one process, with faults, for tests of one's own cluster.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::thread;
+
+use raft_core::NodeId;
+use raft_core::host::{Endpoint, Hub};
+
+use crate::wait::{self, Signal};
+
+/// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are those of [`Hub`].
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use raft_threads::{Faults, NodeId, channel};
+///
+/// let network = channel::Network::new(42);
+/// let transport = network.endpoint(NodeId::new(1));
+/// network.set_faults(Faults { drop: 0.01, delay_max: Duration::from_millis(2), ..Faults::default() });
+/// network.isolate(NodeId::new(1));
+/// network.heal();
+/// assert_eq!(network.traffic().sent, 0);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Network {
+    hub: Hub,
+}
+
+impl Network {
+    /// A perfect network without nodes; `seed` decides what its faults will hit. It has one thread, which delivers what is late and
+    /// ends with the last clone and endpoint.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system gives no thread.
+    pub fn new(seed: u64) -> Self {
+        let signal = Arc::new(Signal::default());
+        let waker = Arc::clone(&signal);
+        let (hub, late) = Hub::new(seed, move || waker.wake());
+        thread::Builder::new()
+            .name("raft-network".into())
+            .spawn(move || wait::run(&signal, || late.turn()))
+            .expect("the operating system gives a thread");
+        Self { hub }
+    }
+
+    /// The transport of this node. A node that starts again gets a new one, which takes the place of the old.
+    pub fn endpoint(&self, node: NodeId) -> Endpoint {
+        self.hub.endpoint(node)
+    }
+}
+
+impl Deref for Network {
+    type Target = Hub;
+
+    fn deref(&self) -> &Hub {
+        &self.hub
+    }
+}

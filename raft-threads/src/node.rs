@@ -1,0 +1,204 @@
+//! A node: Raft, its journal, its transport and its state machine, run by threads.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_core::host::{
+    Driver, Handle, Journal, Lead, Leadership, LeadershipWatch, NodeConfig, NodeStatus,
+    ProposeError, ReadError, StartError, StateMachine, StopReason, Stopped, Transport, WaitError,
+};
+
+use crate::wait::{self, Signal};
+
+/// A running node. A clone is another handle to it, for another thread; when the last one is dropped, the node shuts down cleanly.
+///
+/// Every method that waits has a twin, `…_timeout`, that gives up after a while.
+pub struct Node<S: StateMachine> {
+    handle: Handle<S>,
+}
+
+impl<S: StateMachine> Node<S> {
+    /// Starts a node: reads the journal, then joins its cluster.
+    ///
+    /// # Errors
+    ///
+    /// The configuration, the journal or the transport cannot be used; [`StartError`] says which and why.
+    pub fn start(
+        config: NodeConfig,
+        state_machine: S,
+        journal: impl Journal,
+        transport: impl Transport,
+    ) -> Result<Self, StartError> {
+        let signal = Arc::new(Signal::default());
+        let waker = Arc::clone(&signal);
+        let (journal, transport) = (Box::new(journal), Box::new(transport));
+        let (handle, mut driver) =
+            Driver::start(config, state_machine, journal, transport, move || waker.wake())?;
+        let looping = thread::Builder::new()
+            .name("raft-node".into())
+            .spawn(move || wait::run(&signal, move || driver.turn()));
+        match looping {
+            Ok(_) => Ok(Self { handle }),
+            Err(error) => {
+                // The driver went with the thread that never was. Never an error; and the reason is the one above.
+                let _ = handle.stopped().wait();
+                Err(StartError::System(error))
+            }
+        }
+    }
+
+    /// Replicates a command and returns the state machine's reply to it, once it is committed and applied on this node.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError`] says what to do next; [`ProposeError::may_commit`] whether the command may have been committed
+    /// nevertheless.
+    pub fn propose(&self, command: impl Into<Bytes>) -> Result<S::Reply, ProposeError> {
+        self.handle.propose(command.into())?.wait()
+    }
+
+    /// Like [`Node::propose`], for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`]: the command is not taken back, and may yet be committed. Others as [`Node::propose`].
+    pub fn propose_timeout(
+        &self,
+        command: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<S::Reply, WaitError<ProposeError>> {
+        self.handle.propose(command.into())?.wait_timeout(timeout)
+    }
+
+    /// Reads the state machine, linearizably (§8): `read` sees every command that was answered before the call, on any node.
+    ///
+    /// It runs on the state machine's thread, so it should be quick.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] says what to do next. It is always safe to read again.
+    pub fn read<T, F>(&self, read: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&S) -> T + Send + 'static,
+    {
+        self.handle.read(read)?.wait()
+    }
+
+    /// Like [`Node::read`], for `timeout` at most. A `read` that is too late may run all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or as [`Node::read`].
+    pub fn read_timeout<T, F>(&self, read: F, timeout: Duration) -> Result<T, WaitError<ReadError>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&S) -> T + Send + 'static,
+    {
+        self.handle.read(read)?.wait_timeout(timeout)
+    }
+
+    /// Watches who leads. See also [`Node::leaderships`].
+    pub fn leadership(&self) -> LeadershipWatch {
+        self.handle.leadership()
+    }
+
+    /// What the node knows of its cluster's leader: now, and then after each change, for which it blocks. Changes in quick
+    /// succession may show as one. Ends with the node, which it does not keep alive.
+    pub fn leaderships(&self) -> impl Iterator<Item = Leadership> + Send + use<S> {
+        let watch = self.leadership();
+        let mut seen: Option<Leadership> = None;
+        std::iter::from_fn(move || {
+            let now = match seen {
+                None => watch.current(),
+                Some(seen) => watch.changed_from(seen).wait().ok()?,
+            };
+            seen = Some(now);
+            seen
+        })
+    }
+
+    /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when the lead is lost.
+    ///
+    /// # Errors
+    ///
+    /// The node has stopped.
+    pub fn lead(&self) -> Result<Lead, Stopped> {
+        self.handle.lead().wait()
+    }
+
+    /// Like [`Node::lead`], for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or as [`Node::lead`].
+    pub fn lead_timeout(&self, timeout: Duration) -> Result<Lead, WaitError<Stopped>> {
+        self.handle.lead().wait_timeout(timeout)
+    }
+
+    /// What the node knows about itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Busy`] or [`ReadError::Stopped`].
+    pub fn status(&self) -> Result<NodeStatus, ReadError> {
+        self.handle.status()?.wait()
+    }
+
+    /// Like [`Node::status`], for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or as [`Node::status`].
+    pub fn status_timeout(&self, timeout: Duration) -> Result<NodeStatus, WaitError<ReadError>> {
+        self.handle.status()?.wait_timeout(timeout)
+    }
+
+    /// Stops the node, and returns why it stopped once nothing of it is left: all requests are answered, the journal is synced
+    /// and closed, its threads have ended, the transport's addresses are free. Other handles remain, of a stopped node.
+    pub fn shutdown(&self) -> StopReason {
+        self.handle.shutdown().wait().unwrap_or_else(|stopped| stopped.reason)
+    }
+
+    /// Like [`Node::shutdown`], for `timeout` at most; `None` if it takes longer, and it goes on.
+    pub fn shutdown_timeout(&self, timeout: Duration) -> Option<StopReason> {
+        reason(self.handle.shutdown().wait_timeout(timeout))
+    }
+
+    /// Waits until the node has stopped and nothing of it is left, and returns why.
+    pub fn stopped(&self) -> StopReason {
+        self.handle.stopped().wait().unwrap_or_else(|stopped| stopped.reason)
+    }
+
+    /// Like [`Node::stopped`], for `timeout` at most; `None` if it takes longer.
+    pub fn stopped_timeout(&self, timeout: Duration) -> Option<StopReason> {
+        reason(self.handle.stopped().wait_timeout(timeout))
+    }
+
+    /// Why the node has stopped, if it has.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.handle.stop_reason()
+    }
+}
+
+impl<S: StateMachine> Clone for Node<S> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone() }
+    }
+}
+
+impl<S: StateMachine> fmt::Debug for Node<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("handle", &self.handle).finish()
+    }
+}
+
+fn reason(waited: Result<StopReason, WaitError<Stopped>>) -> Option<StopReason> {
+    match waited {
+        Ok(reason) | Err(WaitError::Answered(Stopped { reason })) => Some(reason),
+        Err(WaitError::TimedOut) => None,
+    }
+}

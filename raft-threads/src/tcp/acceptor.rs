@@ -1,0 +1,113 @@
+//! Accepts connections, and receives on each what its peer sends.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use raft_core::NodeId;
+use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
+use raft_core::host::tcp::{Closed, Incoming, Reading, Ticket, keepalive};
+
+use super::Shared;
+use super::connection::{self, Reader};
+use super::sockets::Socket;
+use super::spawn;
+
+/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the system's queue.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// In how many parts a connection's thread sleeps between two keepalives: it says that it is there late by one of them at most.
+const KEEPALIVE_PARTS: u32 = 4;
+
+pub(super) fn run(listener: TcpListener, shared: &Arc<Shared>) {
+    wake_now_and_then(&listener);
+    while shared.incoming.wait_for_place(shared.config.connections_max) {
+        match listener.accept() {
+            Ok((stream, address)) => receive_on(stream, address, shared),
+            Err(error) if connection::is_timeout(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                shared.incoming.pause(ACCEPT_RETRY);
+            }
+        }
+    }
+}
+
+/// A stop dials the listener to wake it. That fails where its address is no longer this machine's.
+#[cfg(target_os = "linux")]
+fn wake_now_and_then(listener: &TcpListener) {
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+    // Without it, such a stop would be over with the next connection.
+    let _ = set_socket_timeout(listener, Timeout::Recv, Some(Duration::from_secs(1)));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wake_now_and_then(_listener: &TcpListener) {}
+
+fn receive_on(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
+    let Ok(socket) = shared.incoming.enter(stream) else { return };
+    let serving = shared.clone();
+    if let Err(error) = spawn("raft-receive", move || serve(socket, address, &serving)) {
+        Closed::Io(error).report(&shared.counters, None, address);
+    }
+}
+
+/// One connection, from its handshake to its end.
+fn serve(socket: Socket, address: SocketAddr, shared: &Shared) {
+    let mut peer = None;
+    let served = welcome(&socket, shared).and_then(|(from, ticket)| {
+        tracing::info!(peer = %from, %address, "peer connected");
+        peer = Some(from);
+        receive(&socket, from, &ticket, shared)
+    });
+    drop(socket);
+    // Whatever a stop looks like from here.
+    let stopped = shared.incoming.is_stopping();
+    let closed = served.err().filter(|_| !stopped).unwrap_or(Closed::Stopped);
+    closed.report(&shared.counters, peer, address);
+}
+
+/// Lets a peer in, or tells the dialer why not.
+fn welcome(stream: &TcpStream, shared: &Shared) -> Result<(NodeId, Ticket), Closed> {
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(shared.config.idle_timeout))?;
+    let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
+    let timeout = shared.config.handshake_timeout;
+    let first = connection::read_handshake(stream, &mut reading, timeout);
+    let mut answer = Vec::new();
+    let judged = shared.admission.judge(first, &reading, &mut answer);
+    connection::write(stream, &answer, None)?;
+    judged
+}
+
+/// Receives until the connection ends.
+fn receive(
+    stream: &TcpStream,
+    peer: NodeId,
+    ticket: &Ticket,
+    shared: &Shared,
+) -> Result<(), Closed> {
+    let config = &shared.config;
+    let (me, inbox) = (shared.identity.node, shared.inbox.clone());
+    let incoming = Incoming::new(peer, me, inbox, shared.counters.clone());
+    shared.counters.count_accepted();
+    if let Some(peer) = shared.peers.get(&peer) {
+        peer.is_back();
+    }
+    stream.set_read_timeout(Some(config.keepalive_interval / KEEPALIVE_PARTS))?;
+    let mut reader = Reader::new(stream, Reading::new(config.frame_bytes_max));
+    let keepalive = keepalive();
+    let mut said = Instant::now();
+    loop {
+        reader.read(|payload| incoming.receive(payload))?;
+        if said.elapsed() >= config.keepalive_interval {
+            reader.check_heard(config.idle_timeout)?;
+            connection::write(stream, &keepalive, None)?;
+            said = Instant::now();
+        }
+        if ticket.is_replaced() {
+            return Err(Closed::Replaced);
+        }
+    }
+}

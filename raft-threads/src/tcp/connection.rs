@@ -1,0 +1,108 @@
+//! One connection: frames in, bytes out, and an end for everything that blocks.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
+use raft_core::host::tcp::{Closed, Reading};
+
+/// The most that one read takes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The reading side.
+pub(super) struct Reader<'s> {
+    stream: &'s TcpStream,
+    reading: Reading,
+    buffer: Vec<u8>,
+}
+
+impl<'s> Reader<'s> {
+    pub(super) fn new(stream: &'s TcpStream, reading: Reading) -> Self {
+        Self { stream, reading, buffer: vec![0; READ_BYTES] }
+    }
+
+    /// Waits until bytes have come, for the stream's read timeout at most, and gives each payload to `receive`.
+    pub(super) fn read(
+        &mut self,
+        mut receive: impl FnMut(&Bytes) -> Result<(), Closed>,
+    ) -> Result<(), Closed> {
+        read_some(self.stream, &mut self.reading, &mut self.buffer)?;
+        while let Some(payload) = self.reading.next_payload()? {
+            receive(&payload)?;
+        }
+        Ok(())
+    }
+
+    /// Fails if nothing was heard for that long.
+    pub(super) fn check_heard(&self, idle_timeout: Duration) -> Result<(), Closed> {
+        self.reading.check_heard(idle_timeout)
+    }
+}
+
+/// Reads the other side's part of the handshake.
+pub(super) fn read_handshake(
+    stream: &TcpStream,
+    reading: &mut Reading,
+    timeout: Duration,
+) -> Result<Bytes, Closed> {
+    let start = Instant::now();
+    let mut buffer = [0; HANDSHAKE_BYTES_MAX];
+    loop {
+        if let Some(payload) = reading.next_payload()? {
+            return Ok(payload);
+        }
+        let left = timeout.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Err(Closed::Idle);
+        }
+        stream.set_read_timeout(Some(left))?;
+        read_some(stream, reading, &mut buffer)?;
+    }
+}
+
+/// Writes all bytes. Fails if the other side takes none for as long as the stream's write timeout, or not all by the deadline, where
+/// there is one.
+pub(super) fn write(
+    mut stream: &TcpStream,
+    mut bytes: &[u8],
+    deadline: Option<Instant>,
+) -> Result<(), Closed> {
+    while !bytes.is_empty() {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(Closed::Idle);
+        }
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if is_timeout(&error) => return Err(Closed::Idle),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Whether an operation took longer than its socket's timeout; which of the two it is depends on the system.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// Reads once; nothing, if nothing comes in time.
+fn read_some(
+    mut stream: &TcpStream,
+    reading: &mut Reading,
+    buffer: &mut [u8],
+) -> Result<(), Closed> {
+    let space = reading.space();
+    let room = buffer.len().min(space.capacity() - space.len());
+    match stream.read(&mut buffer[..room]) {
+        Ok(read) => {
+            space.extend_from_slice(&buffer[..read]);
+            reading.on_read(read)
+        }
+        Err(error) if is_timeout(&error) || error.kind() == ErrorKind::Interrupted => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

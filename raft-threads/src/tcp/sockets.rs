@@ -1,0 +1,105 @@
+//! The sockets that a stop closes under their threads.
+
+use std::collections::BTreeMap;
+use std::net::{Shutdown, TcpStream};
+use std::ops::Deref;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use raft_core::host::tcp::Closed;
+
+/// Open sockets of one kind.
+#[derive(Default, Debug)]
+pub(super) struct Sockets {
+    state: Mutex<State>,
+    /// One was closed, or all are to be.
+    changed: Condvar,
+}
+
+#[derive(Default, Debug)]
+struct State {
+    stopping: bool,
+    /// How many there ever were.
+    entered: u64,
+    open: BTreeMap<u64, Arc<TcpStream>>,
+}
+
+/// One of the [`Sockets`].
+#[derive(Debug)]
+pub(super) struct Socket {
+    sockets: Arc<Sockets>,
+    number: u64,
+    stream: Arc<TcpStream>,
+}
+
+impl Sockets {
+    /// Enters a socket, unless all are to be closed.
+    pub(super) fn enter(self: &Arc<Self>, stream: TcpStream) -> Result<Socket, Closed> {
+        let stream = Arc::new(stream);
+        let mut state = self.lock();
+        if state.stopping {
+            return Err(Closed::Stopped);
+        }
+        state.entered += 1;
+        let number = state.entered;
+        state.open.insert(number, stream.clone());
+        Ok(Socket { sockets: self.clone(), number, stream })
+    }
+
+    /// Ends all reads and writes, now and later.
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        for stream in state.open.values() {
+            // It fails where the connection is gone, and so are the reads and writes.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    /// Waits until fewer than `max` are open. False if all are to be closed.
+    pub(super) fn wait_for_place(&self, max: usize) -> bool {
+        let full = |state: &mut State| !state.stopping && state.open.len() >= max;
+        let state = self.changed.wait_while(self.lock(), full).expect(UNPOISONED);
+        !state.stopping
+    }
+
+    /// Waits for this long, or until all are to be closed.
+    pub(super) fn pause(&self, span: Duration) {
+        let waited = self.changed.wait_timeout_while(self.lock(), span, |state| !state.stopping);
+        drop(waited.expect(UNPOISONED));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(UNPOISONED)
+    }
+}
+
+const UNPOISONED: &str = "nothing panics while it holds this lock";
+
+impl Socket {
+    /// The socket alone, which a stop does not close any more.
+    pub(super) fn leave(self) -> Arc<TcpStream> {
+        self.stream.clone()
+    }
+}
+
+impl Deref for Socket {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.sockets.lock().open.remove(&self.number);
+        self.sockets.changed.notify_all();
+    }
+}
