@@ -50,6 +50,12 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
+    /// The requests that do not wait: each returns a [`Pending`](crate::Pending) answer, to be waited for later. So one
+    /// thread can have many commands on their way, or hand their answers to other threads.
+    pub fn handle(&self) -> &Handle<S> {
+        &self.handle
+    }
+
     /// Replicates a command and returns the state machine's reply to it, once it is committed and applied on this node.
     ///
     /// # Errors
