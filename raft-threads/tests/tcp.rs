@@ -409,6 +409,23 @@ fn a_peer_out_of_reach_costs_nothing_but_its_messages() {
 }
 
 #[test]
+fn a_peer_that_shows_up_is_dialed_at_once() {
+    let patience = DEADLINE * 4;
+    let config = Config {
+        reconnect_backoff_min: patience,
+        reconnect_backoff_max: patience,
+        ..Config::default()
+    };
+    let listener = TcpListener::bind(ANYWHERE).unwrap();
+    let node = Endpoint::start(1, &[(2, listener.local_addr().unwrap())], config);
+    drop(accept(&listener));
+    node.until(|counts| counts.connect_failed == 1);
+    let (_stream, answer) = say_hello(&node, hello(2, 1, 5));
+    answer.expect("it gets in");
+    accept(&listener);
+}
+
+#[test]
 fn an_address_of_something_else_is_not_believed() {
     let web = TcpListener::bind(ANYWHERE).unwrap();
     let node = Endpoint::start(1, &[(2, web.local_addr().unwrap())], Config::default());
