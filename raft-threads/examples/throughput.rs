@@ -70,7 +70,13 @@ fn cluster(blocks: bool) -> Result<Vec<Node<Count>>, Box<dyn Error>> {
     let ids = [1, 2, 3].map(NodeId::new);
     let mut nodes = Vec::new();
     for id in ids {
-        let raft = Config { log_bytes_max: 2 << 30, ..Config::new(id, ids) };
+        let raft = Config {
+            // Patient, so that a busy machine ends no measurement by an election.
+            election_timeout_min: Duration::from_secs(1),
+            election_timeout_max: Duration::from_secs(2),
+            log_bytes_max: 2 << 30,
+            ..Config::new(id, ids)
+        };
         let config = NodeConfig::new(ClusterId::new(1), raft);
         let (count, endpoint) = (Count { count: 0, blocks }, network.endpoint(id));
         nodes.push(Node::start(config, count, MemoryJournal::new(), endpoint)?);
