@@ -36,6 +36,73 @@
 //! # }
 //! ```
 //!
+//! # A host in sixty lines
+//!
+//! Three servers in one thread, with a queue for a network, a vector for a disk, and a clock that jumps to the next deadline:
+//!
+//! ```
+//! use std::collections::VecDeque;
+//!
+//! use rand_core::SeedableRng;
+//! use rand_pcg::Pcg32;
+//! use raft_core::{Config, Instant, Message, NodeId, Output, Payload, Raft, Restored, Role};
+//!
+//! struct Host {
+//!     raft: Raft<Vec<u8>, Pcg32>,
+//!     disk: Restored<Vec<u8>>,
+//!     state_machine: Vec<Vec<u8>>,
+//! }
+//!
+//! impl Host {
+//!     fn new(id: u64) -> Self {
+//!         let config = Config::new(NodeId::new(id), [1, 2, 3].map(NodeId::new));
+//!         let raft = Raft::new(config, Restored::default(), Pcg32::seed_from_u64(id));
+//!         Self { raft: raft.expect("valid"), disk: Restored::default(), state_machine: vec![] }
+//!     }
+//!
+//!     fn turn(&mut self, now: Instant, network: &mut VecDeque<Message<Vec<u8>>>) {
+//!         self.raft.tick(now);
+//!         while let Some(output) = self.raft.poll_outbox() {
+//!             match output {
+//!                 Output::Persist(write) => {
+//!                     let id = write.id;
+//!                     self.disk.replay(write); // a file would be written and synced here
+//!                     self.raft.persisted(id);
+//!                 }
+//!                 Output::Send(message) => network.push_back(message),
+//!                 Output::Apply(entries) => {
+//!                     for entry in entries {
+//!                         self.raft.applied(entry.index);
+//!                         if let Payload::Command(command) = entry.payload {
+//!                             self.state_machine.push(command);
+//!                         }
+//!                     }
+//!                 }
+//!                 _ => {} // reads, and changes of role
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! let mut hosts = [1, 2, 3].map(Host::new);
+//! let mut network = VecDeque::<Message<_>>::new();
+//! let (mut now, mut proposed) = (Instant::ZERO, false);
+//! while hosts.iter().any(|host| host.state_machine.is_empty()) {
+//!     if let Some(message) = network.pop_front() {
+//!         let to = &mut hosts[message.to.get() as usize - 1];
+//!         to.raft.step(message);
+//!         to.turn(now, &mut network);
+//!     } else {
+//!         now = hosts.iter().filter_map(|host| host.raft.next_deadline()).min().expect("a timer runs");
+//!         hosts.iter_mut().for_each(|host| host.turn(now, &mut network));
+//!     }
+//!     if let Some(leader) = hosts.iter_mut().find(|host| host.raft.role() == Role::Leader) {
+//!         proposed = proposed || leader.raft.propose(b"hello".to_vec()).is_ok();
+//!     }
+//! }
+//! assert!(hosts.iter().all(|host| host.state_machine == [b"hello".to_vec()]));
+//! ```
+//!
 //! # The four laws of time
 //!
 //! 1. After `tick(now)`, [`Raft::next_deadline`] is `None` or later than `now`; after a step that left work for the tick it

@@ -65,8 +65,8 @@ mod wait;
 pub use node::Node;
 pub use raft_core;
 pub use raft_core::host::{
-    ClusterId, Faults, Handle, Journal, JournalError, Lead, Leadership, LeadershipWatch,
-    MemoryJournal, NodeConfig, NodeStatus, Pending, ProposeError, ReadError, StartError,
-    StateMachine, StopReason, Stopped, Traffic, Transport, WaitError,
+    ClusterId, Faults, FileJournal, Handle, Journal, JournalError, Lead, Leadership,
+    LeadershipWatch, MemoryJournal, NodeConfig, NodeStatus, Pending, ProposeError, ReadError,
+    StartError, StateMachine, StopReason, Stopped, Traffic, Transport, WaitError,
 };
 pub use raft_core::{Config, Index, NodeId, Role, Term};
