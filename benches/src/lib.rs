@@ -1,10 +1,12 @@
 //! What benches, tests and examples share across adapters.
 //!
 //! [`one_thread`] is a cluster in one thread, for raft-core and raft-rs alike; [`kv`] everything in the example `kv` that knows no
-//! runtime.
+//! runtime; [`runtime`] what every runtime can do, for the conformance suite.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "kv")]
 pub mod kv;
 #[cfg(feature = "one-thread")]
 pub mod one_thread;
+#[cfg(feature = "runtimes")]
+pub mod runtime;

@@ -1,0 +1,385 @@
+//! A cluster on any runtime, over channels or TCP, and waiting that has an end.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use benches::runtime::{DEADLINE, Log, Member, Probe, Runtime};
+use bytes::Bytes;
+use raft_core::host::tcp::{self, Counters};
+use raft_core::host::{
+    ClusterId, Faults, Hub, Journal, Leadership, MemoryJournal, NodeConfig, NodeStatus,
+    ProposeError, StartError, Transport,
+};
+use raft_core::{Config, NodeId, Role};
+
+use crate::links::Links;
+
+/// How messages travel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Wire {
+    Channel,
+    Tcp,
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Channel => "channel",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
+/// Where a scenario takes place.
+pub(crate) struct Stage {
+    pub(crate) runtime: Box<dyn Runtime>,
+    pub(crate) wire: Wire,
+}
+
+impl Stage {
+    /// A cluster of this size, all of whose nodes run.
+    pub(crate) fn cluster(self, size: usize) -> Cluster {
+        self.cluster_with(size, |_| ())
+    }
+
+    /// The same, with the configuration changed.
+    pub(crate) fn cluster_with(self, size: usize, change: fn(&mut NodeConfig)) -> Cluster {
+        let mut cluster = self.idle(size, change);
+        (0..size).for_each(|position| cluster.restart(position));
+        cluster
+    }
+
+    /// The same, with no node started yet.
+    pub(crate) fn idle(self, size: usize, change: fn(&mut NodeConfig)) -> Cluster {
+        let mut journals = Vec::new();
+        journals.resize_with(size, MemoryJournal::new);
+        let network = match self.wire {
+            Wire::Channel => Network::Channel(self.runtime.network(size as u64)),
+            Wire::Tcp => Network::Tcp(Sockets::new(size)),
+        };
+        Cluster {
+            nodes: Vec::new(),
+            probes: Vec::new(),
+            counters: vec![Counters::default(); size],
+            away: BTreeSet::new(),
+            network,
+            journals,
+            change,
+            runtime: self.runtime,
+        }
+    }
+}
+
+/// Nodes numbered from 1, at positions from 0.
+pub(crate) struct Cluster {
+    // The nodes go first and the runtime last.
+    pub(crate) nodes: Vec<Box<dyn Member>>,
+    /// Of each node's present life.
+    pub(crate) probes: Vec<Arc<Probe>>,
+    /// Of each node's present transport, over TCP.
+    pub(crate) counters: Vec<Counters>,
+    /// Who is cut off.
+    away: BTreeSet<usize>,
+    network: Network,
+    pub(crate) journals: Vec<MemoryJournal>,
+    change: fn(&mut NodeConfig),
+    pub(crate) runtime: Box<dyn Runtime>,
+}
+
+enum Network {
+    Channel(Hub),
+    Tcp(Sockets),
+}
+
+/// The ports of a cluster, and the cuts between them.
+struct Sockets {
+    /// Held until a node takes them.
+    listeners: Vec<Option<TcpListener>>,
+    addresses: Vec<SocketAddr>,
+    links: Arc<Links>,
+}
+
+impl Sockets {
+    fn new(size: usize) -> Self {
+        let bind = |_| TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let listeners: Vec<_> = (0..size).map(bind).collect();
+        let address = |listener: &TcpListener| listener.local_addr().expect("it is bound");
+        let addresses = listeners.iter().map(address).collect();
+        let listeners = listeners.into_iter().map(Some).collect();
+        Self { listeners, addresses, links: Arc::default() }
+    }
+}
+
+/// The number of the node at this position.
+pub(crate) fn id(position: usize) -> NodeId {
+    NodeId::new(position as u64 + 1)
+}
+
+impl Cluster {
+    pub(crate) fn size(&self) -> usize {
+        self.journals.len()
+    }
+
+    /// All positions.
+    pub(crate) fn all(&self) -> Vec<usize> {
+        (0..self.size()).collect()
+    }
+
+    /// All positions but these.
+    pub(crate) fn others(&self, than: &[usize]) -> Vec<usize> {
+        self.all().into_iter().filter(|position| !than.contains(position)).collect()
+    }
+
+    /// Those who are not cut off.
+    pub(crate) fn present(&self) -> Vec<usize> {
+        self.all().into_iter().filter(|position| !self.away.contains(position)).collect()
+    }
+
+    /// The configuration of a node.
+    pub(crate) fn config(&self, position: usize) -> NodeConfig {
+        let raft = Config {
+            election_timeout_min: Duration::from_millis(100),
+            election_timeout_max: Duration::from_millis(200),
+            heartbeat_interval: Duration::from_millis(20),
+            ..Config::new(id(position), (0..self.size()).map(id))
+        };
+        let mut config = NodeConfig::new(ClusterId::new(7), raft);
+        (self.change)(&mut config);
+        config
+    }
+
+    /// Starts a node from its journal in memory, in the place of its earlier life.
+    pub(crate) fn restart(&mut self, position: usize) {
+        let journal = self.journals[position].clone();
+        self.restart_with(position, journal, true).expect("it can run");
+    }
+
+    /// The same, with another journal, and a state machine that blocks or does not.
+    pub(crate) fn restart_with(
+        &mut self,
+        position: usize,
+        journal: impl Journal,
+        blocks: bool,
+    ) -> Result<(), StartError> {
+        let (log, probe) = Log::new(blocks);
+        let (transport, counters) = self.transport(position);
+        let config = self.config(position);
+        let node = self.runtime.start(config, log, Box::new(journal), transport)?;
+        if position == self.nodes.len() {
+            self.nodes.push(node);
+            self.probes.push(probe);
+        } else {
+            self.nodes[position] = node;
+            self.probes[position] = probe;
+        }
+        self.counters[position] = counters;
+        Ok(())
+    }
+
+    fn transport(&mut self, position: usize) -> (Box<dyn Transport>, Counters) {
+        match &mut self.network {
+            Network::Channel(hub) => (Box::new(hub.endpoint(id(position))), Counters::default()),
+            Network::Tcp(sockets) => {
+                let Sockets { listeners, addresses, links } = sockets;
+                let address = addresses[position];
+                // Whoever had the port before has given it back when its shutdown was over: no second attempt.
+                let bind = || TcpListener::bind(address).expect("the port is free again");
+                let listener = listeners[position].take().unwrap_or_else(bind);
+                let peers = addresses.iter().enumerate();
+                let peers = peers.map(|(position, address)| (id(position), *address)).collect();
+                let config = tcp::Config {
+                    reconnect_backoff_max: Duration::from_millis(50),
+                    ..tcp::Config::default()
+                };
+                let (transport, counters) = self
+                    .runtime
+                    .tcp(id(position), listener, peers, config)
+                    .expect("the configuration is sound");
+                (Box::new(links.guard(transport)), counters)
+            }
+        }
+    }
+
+    /// Where a node listens, over TCP.
+    pub(crate) fn address(&self, position: usize) -> SocketAddr {
+        match &self.network {
+            Network::Channel(_) => panic!("there are no addresses here"),
+            Network::Tcp(sockets) => sockets.addresses[position],
+        }
+    }
+
+    /// The in-process network.
+    pub(crate) fn hub(&self) -> &Hub {
+        match &self.network {
+            Network::Channel(hub) => hub,
+            Network::Tcp(_) => panic!("this scenario is for channels"),
+        }
+    }
+
+    /// Cuts one way.
+    pub(crate) fn cut(&self, from: usize, to: usize) {
+        match &self.network {
+            Network::Channel(hub) => hub.cut(id(from), id(to)),
+            Network::Tcp(sockets) => sockets.links.cut(id(from), id(to)),
+        }
+    }
+
+    /// Undoes all one-way cuts.
+    pub(crate) fn mend(&self) {
+        for (from, to) in
+            self.all().into_iter().flat_map(|a| self.all().into_iter().map(move |b| (a, b)))
+        {
+            match &self.network {
+                Network::Channel(hub) => hub.mend(id(from), id(to)),
+                Network::Tcp(sockets) => sockets.links.mend(id(from), id(to)),
+            }
+        }
+    }
+
+    /// Cuts a node off.
+    pub(crate) fn isolate(&mut self, position: usize) {
+        self.away.insert(position);
+        match &self.network {
+            Network::Channel(hub) => hub.isolate(id(position)),
+            Network::Tcp(sockets) => sockets.links.isolate(id(position)),
+        }
+    }
+
+    /// Undoes [`Cluster::isolate`].
+    pub(crate) fn rejoin(&mut self, position: usize) {
+        self.away.remove(&position);
+        match &self.network {
+            Network::Channel(hub) => hub.rejoin(id(position)),
+            Network::Tcp(sockets) => sockets.links.rejoin(id(position)),
+        }
+    }
+
+    /// Loses this part of all messages from now on.
+    pub(crate) fn lose(&self, part: f64) {
+        match &self.network {
+            Network::Channel(hub) => hub.set_faults(Faults { drop: part, ..Faults::default() }),
+            Network::Tcp(sockets) => sockets.links.lose(part),
+        }
+    }
+
+    pub(crate) fn leadership(&self, position: usize) -> Leadership {
+        self.nodes[position].leadership().current()
+    }
+
+    pub(crate) fn status(&self, position: usize) -> NodeStatus {
+        let status = self.nodes[position].status().wait("a status");
+        status.expect("the node runs and is not busy")
+    }
+
+    /// Waits until one of those present leads and all present know it.
+    pub(crate) fn elect(&self) -> usize {
+        self.elect_among(&self.present())
+    }
+
+    /// Waits until one of these leads and all of these know it.
+    pub(crate) fn elect_among(&self, positions: &[usize]) -> usize {
+        until("a leader whom all know", || self.leader_of(positions))
+    }
+
+    /// Who leads these, if all of them know.
+    pub(crate) fn leader_of(&self, positions: &[usize]) -> Option<usize> {
+        let first = self.leadership(positions[0]);
+        let leader =
+            positions.iter().copied().find(|position| Some(id(*position)) == first.leader)?;
+        let agree = |position: &usize| {
+            let now = self.leadership(*position);
+            (now.term, now.leader) == (first.term, first.leader)
+        };
+        let leads = self.leadership(leader).role == Role::Leader;
+        (leads && positions.iter().all(agree)).then_some(leader)
+    }
+
+    /// Waits until nobody believes to lead.
+    pub(crate) fn await_no_leader(&self) {
+        until("the end of all leaderships", || self.nobody_leads().then_some(()));
+    }
+
+    pub(crate) fn nobody_leads(&self) -> bool {
+        self.all().into_iter().all(|position| self.leadership(position).role != Role::Leader)
+    }
+
+    /// Proposes to whoever leads those present, until it is answered. The command may be applied more than once.
+    pub(crate) fn propose(&self, command: impl Into<Bytes>) {
+        self.propose_among(&self.present(), command);
+    }
+
+    pub(crate) fn propose_among(&self, positions: &[usize], command: impl Into<Bytes>) {
+        let command = command.into();
+        until("a reply to a proposal", || {
+            let leader = self.elect_among(positions);
+            self.nodes[leader].propose(command.clone()).wait("an answer").ok()
+        });
+    }
+
+    /// Waits until this many have applied the command.
+    pub(crate) fn await_applied(&self, command: &[u8], nodes: usize) {
+        until("a command on enough nodes", || {
+            let has = |probe: &&Arc<Probe>| probe.commands().iter().any(|one| one == command);
+            (self.probes.iter().filter(has).count() >= nodes).then_some(())
+        });
+    }
+
+    /// Proposes until it is answered, and waits until this many have applied it.
+    pub(crate) fn agree(&self, command: &'static str, nodes: usize) {
+        self.propose(command);
+        self.await_applied(command.as_bytes(), nodes);
+    }
+
+    /// Waits until all nodes have applied all there is, and checks that it is the same. What was proposed again because its answer
+    /// was lost is there once.
+    pub(crate) fn agreed(&self) -> Vec<Bytes> {
+        until("agreement", || {
+            let states = self.all().into_iter().map(|position| {
+                let raft = self.status(position).raft;
+                (raft.applied_index, raft.commit_index, raft.last_log)
+            });
+            let states: Vec<_> = states.collect();
+            let (applied, commit, last) = states[0];
+            let quiet = applied == commit && commit == last.index;
+            (quiet && states.iter().all(|state| *state == states[0])).then_some(())
+        });
+        let entries = self.probes[0].entries();
+        for probe in &self.probes {
+            assert_eq!(probe.entries(), entries, "the nodes differ");
+        }
+        let mut commands = self.probes[0].commands();
+        commands.dedup();
+        commands
+    }
+
+    /// Stops all nodes, and waits until nothing is left of them.
+    pub(crate) fn shutdown(&self) {
+        let ends: Vec<_> = self.nodes.iter().map(|node| node.shutdown()).collect();
+        for end in ends {
+            end.wait("the end of a node");
+        }
+    }
+}
+
+/// Asks until there is an answer, which must come in time.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "{what} did not come within {DEADLINE:?}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The command came back, so it may be proposed elsewhere.
+pub(crate) fn came_back(error: ProposeError) -> Bytes {
+    assert!(!error.may_commit(), "{error}");
+    error.into_command().expect("a command that was not appended comes back")
+}
