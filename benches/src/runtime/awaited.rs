@@ -41,8 +41,8 @@ pub(super) struct Awaited<N, R> {
 }
 
 macro_rules! awaited_member {
-    ($node:ty, $runtime:ty) => {
-        impl $crate::runtime::Member for $crate::runtime::awaited::Awaited<$node, $runtime> {
+    ($node:ty, $runtime:ty $(, $executor:ident: $bound:path)?) => {
+        impl$(<$executor: $bound>)? $crate::runtime::Member for $crate::runtime::awaited::Awaited<$node, $runtime> {
             fn another(&self) -> Box<dyn $crate::runtime::Member> {
                 Box::new(Self { node: self.node.clone(), runtime: self.runtime.clone() })
             }

@@ -18,11 +18,15 @@ mod answer;
 mod awaited;
 mod log;
 mod mixed;
+mod smol;
+mod threads;
 mod tokio;
 
 pub use answer::{Answer, DEADLINE};
 pub use log::{Log, POISON, Probe};
 pub use mixed::Mixed;
+pub use smol::Smol;
+pub use threads::Threads;
 pub use tokio::Tokio;
 
 /// A runtime that hosts nodes. When it is dropped it ends, and its nodes with it, where the runtime is of a kind that can.

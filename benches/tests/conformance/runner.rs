@@ -7,7 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use benches::runtime::{Mixed, Runtime, Tokio};
+use benches::runtime::{Mixed, Runtime, Smol, Threads, Tokio};
 use libtest_mimic::{Failed, Trial};
 
 use crate::cluster::{Stage, Wire};
@@ -27,16 +27,29 @@ pub(crate) struct Scenario {
 pub(crate) enum Kind {
     Tokio,
     TokioCurrentThread,
+    Smol,
+    AsyncStd,
+    Threads,
     Mixed,
 }
 
 impl Kind {
-    pub(crate) const ALL: &[Self] = &[Self::Tokio, Self::TokioCurrentThread, Self::Mixed];
+    pub(crate) const ALL: &[Self] = &[
+        Self::Tokio,
+        Self::TokioCurrentThread,
+        Self::Smol,
+        Self::AsyncStd,
+        Self::Threads,
+        Self::Mixed,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Tokio => "tokio",
             Self::TokioCurrentThread => "tokio_current_thread",
+            Self::Smol => "smol",
+            Self::AsyncStd => "async_std",
+            Self::Threads => "threads",
             Self::Mixed => "mixed",
         }
     }
@@ -46,6 +59,9 @@ impl Kind {
         match self {
             Self::Tokio => Box::new(Tokio::multi_thread().expect(started)),
             Self::TokioCurrentThread => Box::new(Tokio::current_thread().expect(started)),
+            Self::Smol => Box::new(Smol::global()),
+            Self::AsyncStd => Box::new(Smol::of_async_std()),
+            Self::Threads => Box::new(Threads),
             Self::Mixed => {
                 let others = Self::ALL.iter().filter(|kind| **kind != Self::Mixed);
                 Box::new(Mixed::new(others.map(|kind| kind.start()).collect()))

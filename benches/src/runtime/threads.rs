@@ -1,0 +1,95 @@
+//! Nodes on plain threads.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use bytes::Bytes;
+use raft_core::NodeId;
+use raft_core::host::tcp::{self, Counters};
+use raft_core::host::{
+    Hub, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError, ReadError,
+    StartError, StopReason, Stopped, Transport,
+};
+use raft_threads::{Node, channel};
+
+use super::answer::Answer;
+use super::log::Log;
+use super::{Member, Runtime};
+
+/// Threads, which the operating system runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Threads;
+
+impl Runtime for Threads {
+    fn start(
+        &self,
+        config: NodeConfig,
+        log: Log,
+        journal: Box<dyn Journal>,
+        transport: Box<dyn Transport>,
+    ) -> Result<Box<dyn Member>, StartError> {
+        Ok(Box::new(Node::start(config, log, journal, transport)?))
+    }
+
+    fn network(&self, seed: u64) -> Hub {
+        Hub::clone(&channel::Network::new(seed))
+    }
+
+    fn tcp(
+        &self,
+        _node: NodeId,
+        listener: TcpListener,
+        peers: Vec<(NodeId, SocketAddr)>,
+        config: tcp::Config,
+    ) -> io::Result<(Box<dyn Transport>, Counters)> {
+        let peers = peers.into_iter().map(|(peer, address)| (peer, address.to_string()));
+        let transport = raft_threads::tcp::Transport::new(listener, peers, config)?;
+        let counters = transport.counters();
+        Ok((Box::new(transport), counters))
+    }
+}
+
+/// Each verb blocks a thread of its own.
+impl Member for Node<Log> {
+    fn another(&self) -> Box<dyn Member> {
+        Box::new(self.clone())
+    }
+
+    fn propose(&self, command: Bytes) -> Answer<Result<usize, ProposeError>> {
+        let node = self.clone();
+        Answer::of(move || Self::propose(&node, command))
+    }
+
+    fn read(&self) -> Answer<Result<Vec<Bytes>, ReadError>> {
+        let node = self.clone();
+        Answer::of(move || Self::read(&node, Log::commands))
+    }
+
+    fn lead(&self) -> Answer<Result<Lead, Stopped>> {
+        let node = self.clone();
+        Answer::of(move || Self::lead(&node))
+    }
+
+    fn status(&self) -> Answer<Result<NodeStatus, ReadError>> {
+        let node = self.clone();
+        Answer::of(move || Self::status(&node))
+    }
+
+    fn shutdown(&self) -> Answer<StopReason> {
+        let node = self.clone();
+        Answer::of(move || Self::shutdown(&node))
+    }
+
+    fn stopped(&self) -> Answer<StopReason> {
+        let node = self.clone();
+        Answer::of(move || Self::stopped(&node))
+    }
+
+    fn leadership(&self) -> LeadershipWatch {
+        Self::leadership(self)
+    }
+
+    fn stop_reason(&self) -> Option<StopReason> {
+        Self::stop_reason(self)
+    }
+}
