@@ -212,6 +212,13 @@ impl Cluster {
         }
     }
 
+    /// Waits until nobody holds the node's port, over TCP.
+    pub(crate) fn await_port(&self, position: usize) {
+        if let Network::Tcp(sockets) = &self.network {
+            until("a free port", || TcpListener::bind(sockets.addresses[position]).ok());
+        }
+    }
+
     /// The in-process network.
     pub(crate) fn hub(&self) -> &Hub {
         match &self.network {
@@ -361,6 +368,17 @@ impl Cluster {
         let ends: Vec<_> = self.nodes.iter().map(|node| node.shutdown()).collect();
         for end in ends {
             end.wait("the end of a node");
+        }
+    }
+}
+
+/// A node whose requests still wait, such as for a lead, lives on without its cluster: they hold handles to it.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.nodes.iter().for_each(|node| drop(node.shutdown()));
+        } else {
+            self.shutdown();
         }
     }
 }

@@ -6,11 +6,10 @@ use benches::runtime::{Answer, Log, POISON};
 use raft_core::NodeId;
 use raft_core::host::{MemoryJournal, ProposeError, ReadError, StartError, StopReason};
 
-use crate::cluster::{Stage, Wire, came_back, id, until};
+use crate::cluster::{Stage, Wire, came_back, id};
 
 /// A node lives as long as any handle to it, and not longer.
 pub(crate) fn dropping_the_last_handle(stage: Stage) {
-    let wire = stage.wire;
     let mut cluster = stage.cluster(1);
     cluster.propose("one");
     let watch = cluster.nodes[0].leadership();
@@ -22,9 +21,7 @@ pub(crate) fn dropping_the_last_handle(stage: Stage) {
     let error = Answer::of(move || watch.changed_from(now).wait()).wait("word of the end");
     let reason = error.expect_err("the node has ended").reason;
     assert!(matches!(reason, StopReason::Shutdown), "{reason}");
-    if wire == Wire::Tcp {
-        until("the port", || TcpListener::bind(cluster.address(0)).ok());
-    }
+    cluster.await_port(0);
     cluster.probes.clear();
     cluster.restart(0);
     cluster.propose("three");
