@@ -3,7 +3,7 @@
 //! Each node has a journal on disk, a Raft port and a client port, all in this process; nothing changes if each has a machine. A
 //! client sends lines, `add 5` or `get`, and gets a line for each.
 //!
-//! `cargo run -p raft-smol --example counter` adds by itself, stops the leader, and goes on. With `serve`, it waits for you:
+//! `cargo run -p raft-smol --example smol_counter` adds by itself, stops the leader, and goes on. With `serve`, it waits for you:
 //! `nc 127.0.0.1 7101`. With `--features async-std` the same runs on async-std: only two lines differ.
 
 use std::error::Error;

@@ -5,7 +5,7 @@
 //!
 //! The log is kept in memory, so give it no more seconds than there is room for: a second may take a gigabyte.
 //!
-//! `cargo run --release -p raft-threads --example throughput [seconds for each figure]`
+//! `cargo run --release -p raft-threads --example threads_throughput [seconds for each figure]`
 
 use std::collections::VecDeque;
 use std::error::Error;

@@ -3,7 +3,7 @@
 //! The term of the [`Lead`](raft_threads::Lead) is a fencing token: it rises with each leader, so a store that remembers the
 //! highest it has seen refuses a worker that was cut off, and does not know yet that it was replaced.
 //!
-//! `cargo run -p raft-threads --example election`
+//! `cargo run -p raft-threads --example threads_election`
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, mpsc};

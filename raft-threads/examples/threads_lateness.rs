@@ -1,6 +1,6 @@
 //! How late the threads that wait for a moment wake: messages that a network must deliver after 1 to 10 ms, and when they come.
 //!
-//! `cargo run --release -p raft-threads --example lateness`
+//! `cargo run --release -p raft-threads --example threads_lateness`
 
 use std::error::Error;
 use std::sync::mpsc;

@@ -1,6 +1,6 @@
 //! How late a node's loop wakes: messages that a network must deliver after 1 to 10 ms, and when they come.
 //!
-//! `cargo run --release -p raft-smol [--features async-std] --example lateness`
+//! `cargo run --release -p raft-smol [--features async-std] --example smol_lateness`
 
 use std::error::Error;
 use std::time::{Duration, Instant};

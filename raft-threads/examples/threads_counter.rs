@@ -3,7 +3,7 @@
 //! Each node has a journal on disk, a Raft port and a client port, all in this process; nothing changes if each has a machine. A
 //! client sends lines, `add 5` or `get`, and gets a line for each.
 //!
-//! `cargo run -p raft-threads --example counter` adds by itself, stops the leader, and goes on. With `serve`, it waits for you:
+//! `cargo run -p raft-threads --example threads_counter` adds by itself, stops the leader, and goes on. With `serve`, it waits for you:
 //! `nc 127.0.0.1 7101`.
 
 use std::error::Error;
