@@ -375,6 +375,8 @@ impl Cluster {
 /// A node whose requests still wait, such as for a lead, lives on without its cluster: they hold handles to it.
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // What a failed scenario has left shut would hold up others on the same runtime.
+        self.probes.iter().for_each(|probe| probe.open_gate());
         if thread::panicking() {
             self.nodes.iter().for_each(|node| drop(node.shutdown()));
         } else {

@@ -68,6 +68,7 @@ pub(crate) fn a_sick_state_machine(stage: Stage) {
     let reason = cluster.nodes[sick].stopped().wait("the end of the sick");
     let StopReason::StateMachinePanicked { index, message } = &reason else { panic!("{reason}") };
     assert_eq!(&**message, "poisoned");
+    cluster.await_applied(POISON.as_bytes(), 2);
     let entries = cluster.probes[rest[0]].entries();
     assert!(entries.iter().any(|(at, command)| at == index && command == POISON));
     assert!(reason.to_string().contains(&format!("index {}", index.get())), "{reason}");
