@@ -70,6 +70,12 @@ impl<S: StateMachine> Node<S> {
         Ok(Self { handle })
     }
 
+    /// The requests that are queued at once, and answered later: each returns a [`Pending`](crate::Pending) answer to be awaited. So
+    /// one task can have many commands on their way, in its order.
+    pub fn handle(&self) -> &Handle<S> {
+        &self.handle
+    }
+
     /// Replicates a command and returns the state machine's reply to it, once it is committed and applied on this node.
     ///
     /// Dropping the future does not take the command back.
