@@ -34,7 +34,7 @@ const LOG_LINES_SHOWN: usize = 12;
 #[derive(Debug)]
 pub struct Cluster {
     program: PathBuf,
-    flags: Vec<String>,
+    runtimes: Vec<String>,
     folder: TempDir,
     servers: BTreeMap<u64, Server>,
     interrupted: Arc<AtomicBool>,
@@ -70,8 +70,8 @@ pub struct View {
 pub struct Failure(pub String);
 
 impl Cluster {
-    /// Starts `count` servers by running `program serve` with these further flags.
-    pub fn start(program: &Path, count: u64, flags: &[&str]) -> Result<Self, Failure> {
+    /// Starts `count` servers by running `program serve`, on these of its runtimes in turn; on its first if none is named.
+    pub fn start(program: &Path, count: u64, runtimes: &[&str]) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("kv-").tempdir();
         let folder = folder.map_err(|e| Failure(format!("no temporary folder: {e}")))?;
         let ports = free_ports(2 * usize::try_from(count).unwrap_or(usize::MAX))?;
@@ -81,7 +81,7 @@ impl Cluster {
         };
         let mut cluster = Self {
             program: program.to_owned(),
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            runtimes: runtimes.iter().map(|name| (*name).to_owned()).collect(),
             folder,
             servers: (1..=count).zip(ports.chunks_exact(2)).map(server).collect(),
             interrupted: Arc::default(),
@@ -100,6 +100,12 @@ impl Cluster {
     /// The numbers of all servers.
     pub fn ids(&self) -> Vec<u64> {
         self.servers.keys().copied().collect()
+    }
+
+    /// What runs this server, if it was named.
+    pub fn runtime(&self, id: u64) -> Option<&str> {
+        let position = self.servers.keys().position(|server| *server == id)?;
+        self.runtimes.iter().cycle().nth(position).map(String::as_str)
     }
 
     /// Where the journals are.
@@ -131,7 +137,7 @@ impl Cluster {
             .args(["--client-peers", &list(|server| server.client)])
             .arg("--data")
             .arg(self.folder.path().join(format!("server-{id}")))
-            .args(&self.flags)
+            .args(self.runtime(id).map(|name| format!("--runtime={name}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log.map_err(cannot)?)

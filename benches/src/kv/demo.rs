@@ -10,10 +10,10 @@ use super::workload::{Verdict, Workload};
 /// How long anything may take before the demonstration fails.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Runs the demonstration with servers of this `program`, which runs them on `runtime`, and prints what happens.
-pub fn run(program: &Path, runtime: &str) -> Result<(), Failure> {
-    let timeline = Timeline::start(runtime);
-    let mut cluster = Cluster::start(program, 3, &[])?;
+/// Runs the demonstration with servers of this `program`, which runs them on its `runtimes` in turn, and prints what happens.
+pub fn run(program: &Path, runtimes: &[&str]) -> Result<(), Failure> {
+    let timeline = Timeline::start(runtimes);
+    let mut cluster = Cluster::start(program, 3, runtimes)?;
     stop_on_signals(&cluster)?;
     timeline.started(&cluster);
 
@@ -92,10 +92,10 @@ struct Timeline {
 }
 
 impl Timeline {
-    fn start(runtime: &str) -> Self {
+    fn start(runtimes: &[&str]) -> Self {
         let timeline = Self { start: Instant::now(), colors: std::io::stdout().is_terminal() };
         let title = "kv: a key-value store on three servers that agree by Raft";
-        println!("\n{}, on {runtime}\n", timeline.paint("1", title));
+        println!("\n{}, on {}\n", timeline.paint("1", title), runtimes.join(", "));
         println!(
             "Each server is a process of its own. It talks to the others over TCP and acknowledges a write"
         );

@@ -1,7 +1,8 @@
 //! The example `kv`: a key-value store replicated by Raft, which speaks the Redis protocol. All of it that knows no runtime.
 //!
 //! Each adapter has an example `kv` of its own; they differ in sockets and waiting, and in nothing else. So what they share is
-//! here, in the only crate that depends on all of them: an adapter's example has this crate as a dev-dependency.
+//! here, in the only crate that depends on all of them: an adapter's example has this crate as a dev-dependency. The example
+//! `kv-mixed` of this crate has them all in one program.
 //!
 //! | module | what |
 //! |---|---|
@@ -9,7 +10,10 @@
 //! | [`command`] | what clients can ask |
 //! | [`store`] | the state machine |
 //! | [`once`] | writes that take effect once, however often they are sent |
-//! | [`session`] | a client's connection without its socket |
+//! | [`session`] | what a client says and is told, without its socket |
+//! | [`conversation`] | what a server does for a client, step by step, without waiting |
+//! | `uplink` | the part of that which forwards to the leader |
+//! | [`server`] | a server but for its sockets |
 //! | [`run`] | requests on their way to the leader, and when they may be tried again |
 //! | [`local`] | what a node's own answers mean for a run |
 //! | [`info`] | what INFO tells |
@@ -23,6 +27,7 @@
 pub mod client;
 pub mod cluster;
 pub mod command;
+pub mod conversation;
 pub mod demo;
 pub mod flags;
 pub mod info;
@@ -31,6 +36,8 @@ pub mod once;
 pub mod program;
 pub mod resp;
 pub mod run;
+pub mod server;
 pub mod session;
 pub mod store;
+mod uplink;
 pub mod workload;

@@ -40,17 +40,26 @@ pub struct WriteName {
     position: usize,
 }
 
-/// Numbers the writes of one connection at a time.
+/// Numbers the writes of one connection at a time. When it is dropped, another connection can have it: all its writes must be
+/// answered then, or given up.
 #[derive(Debug)]
 pub struct Writer {
     id: u64,
     run: u64,
+    free: Writers,
 }
 
 /// The writers of a server, one for each connection that it takes at a time: handed on when a connection ends, so that stores
 /// have few to remember.
 #[derive(Clone, Debug)]
-pub struct Writers(Arc<Mutex<Vec<Writer>>>);
+pub struct Writers(Arc<Mutex<Vec<Free>>>);
+
+/// A writer that no connection has.
+#[derive(Debug)]
+struct Free {
+    id: u64,
+    run: u64,
+}
 
 /// What a store remembers of the writers.
 #[derive(Debug, Default)]
@@ -74,17 +83,13 @@ impl Writers {
         // The standard library's seed for maps comes from the operating system's randomness.
         let life = RandomState::new().hash_one(std::process::id());
         let ids = (0..CONNECTIONS_MAX as u64).map(|number| life.wrapping_add(number));
-        Self(Arc::new(Mutex::new(ids.map(|id| Writer { id, run: 0 }).collect())))
+        Self(Arc::new(Mutex::new(ids.map(|id| Free { id, run: 0 }).collect())))
     }
 
     /// A writer for a new connection; `None` if all are taken.
     pub fn take(&self) -> Option<Writer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    /// Gives a writer back when its connection has ended.
-    pub fn give_back(&self, writer: Writer) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(writer);
+        let Free { id, run } = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        Some(Writer { id, run, free: self.clone() })
     }
 }
 
@@ -103,6 +108,13 @@ impl Writer {
     /// The name of the write at this position of the run.
     pub fn name(&self, position: usize) -> WriteName {
         WriteName { writer: self.id, run: self.run, position }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let Self { id, run, .. } = *self;
+        self.free.0.lock().unwrap_or_else(PoisonError::into_inner).push(Free { id, run });
     }
 }
 

@@ -6,22 +6,32 @@ use std::process::ExitCode;
 use std::{env, thread};
 
 use super::demo;
-use super::flags::{Command, Options, ServeOptions};
+use super::flags::{Command, Options};
+use super::server::Parts;
 
-/// Runs the command line: the demonstration, with servers of this same program, or one server by `serve`, on `runtime`.
+/// A runtime that can host a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Runtime {
+    /// What people call it.
+    pub name: &'static str,
+    /// Runs a server until it is told to stop.
+    pub serve: fn(Parts) -> Result<(), Box<dyn Error>>,
+}
+
+/// Runs the command line: the demonstration, with servers of this same program, or one server by `serve`. The servers of the
+/// demonstration run on the `runtimes` in turn.
 ///
 /// The exit code is 0 after a clean end and 1 after a failure, which is printed; wrong flags end the process with 2.
-pub fn main(
-    runtime: &str,
-    serve: impl FnOnce(ServeOptions) -> Result<(), Box<dyn Error>>,
-) -> ExitCode {
+pub fn main(runtimes: &[Runtime]) -> ExitCode {
     let done = match Options::from_process().command {
         Some(Command::Serve(flags)) => {
+            let runtime = flags.runtime.clone();
             let options = flags.check_or_exit();
             log_to_stderr();
-            serve(options)
+            find(runtimes, runtime.as_deref())
+                .and_then(|runtime| (runtime.serve)(Parts::open(options)?))
         }
-        None => demonstrate(runtime),
+        None => demonstrate(runtimes),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,9 +52,21 @@ pub fn when_stdin_ends(ended: impl FnOnce() + Send + 'static) {
     });
 }
 
-fn demonstrate(runtime: &str) -> Result<(), Box<dyn Error>> {
+fn find<'a>(runtimes: &'a [Runtime], name: Option<&str>) -> Result<&'a Runtime, Box<dyn Error>> {
+    let is_meant = |runtime: &&Runtime| name.is_none_or(|name| name == runtime.name);
+    runtimes.iter().find(is_meant).ok_or_else(|| {
+        let names = names(runtimes).join(", ");
+        format!("--runtime is none of this program's: {names}").into()
+    })
+}
+
+fn demonstrate(runtimes: &[Runtime]) -> Result<(), Box<dyn Error>> {
     let program = env::current_exe()?;
-    Ok(demo::run(&program, runtime)?)
+    Ok(demo::run(&program, &names(runtimes))?)
+}
+
+fn names(runtimes: &[Runtime]) -> Vec<&str> {
+    runtimes.iter().map(|runtime| runtime.name).collect()
 }
 
 fn log_to_stderr() {

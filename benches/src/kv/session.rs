@@ -120,11 +120,6 @@ impl Session {
         }
     }
 
-    /// The connection has ended; its writer can serve another.
-    pub fn into_writer(self) -> Writer {
-        self.writer
-    }
-
     fn next_request(&mut self) -> Option<Request> {
         if self.closing {
             return None;
@@ -278,7 +273,7 @@ mod tests {
         }
         names.dedup();
         assert_eq!(names.len(), 3, "{names:?}");
-        assert_eq!(session.into_writer().name(0).to_string().split('.').nth(1), Some("2"));
+        assert_eq!(session.writer.name(0).to_string().split('.').nth(1), Some("2"));
     }
 
     proptest! {

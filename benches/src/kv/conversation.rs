@@ -1,0 +1,275 @@
+//! A client's connection to a server, without its sockets and without waiting: it says what to do next.
+//!
+//! What is left to a runtime is a loop that does what [`Conversation::step`] says, by awaiting or by blocking:
+//!
+//! | [`Step`] | then |
+//! |---|---|
+//! | `Read`, `Write`: the client's socket | [`input`](Conversation::input), [`output`](Conversation::output) |
+//! | `Ask` the node | [`on_answer`](Conversation::on_answer) |
+//! | `Link`: a socket to the leader | [`on_link`](Conversation::on_link) |
+//! | `Pause` | |
+//! | `End` | close both |
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use raft_core::host::{
+    Leadership, LeadershipWatch, NodeStatus, Pending, ProposeError, ReadError, Stopped,
+};
+use raft_core::{NodeId, Term};
+
+use super::local::{read_outcomes, write_outcome};
+use super::once::Writer;
+use super::resp::Frame;
+use super::run::{LEADER_WAIT_MAX, Outcome, RETRY_PAUSE, Run};
+use super::server::Server;
+use super::session::{OUTPUT_BYTES_MAX, Session, Work};
+use super::uplink::Uplink;
+
+pub use super::uplink::LinkStep;
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Conversation {
+    server: Arc<Server>,
+    watch: LeadershipWatch,
+    session: Session,
+    /// What is being worked on.
+    task: Option<Task>,
+    /// To the leader, once something was forwarded.
+    uplink: Option<Uplink>,
+}
+
+/// What to do before the next step.
+#[derive(Debug)]
+pub enum Step {
+    /// Read from the client, and append it to [`Conversation::input`]. A client that says no more is to be closed.
+    Read,
+    /// Write all of [`Conversation::output`] to the client, and empty it.
+    Write,
+    /// Wait for this, and hand the answer to [`Conversation::on_answer`].
+    Ask(Question),
+    /// Do this until then, and hand what came of it to [`Conversation::on_link`]: an error if it takes longer.
+    Link(LinkStep, Instant),
+    /// Wait for this, for so long at most. What it brings does not matter.
+    Pause(Pending<Leadership, Stopped>, Duration),
+    /// Close what is open.
+    End,
+}
+
+/// What the node was asked. It may have been refused at once.
+#[derive(Debug)]
+pub enum Question {
+    /// To write, in this order.
+    Writes(Vec<Result<Pending<Frame, ProposeError>, ProposeError>>),
+    /// To read.
+    Reads(Result<Pending<Vec<Frame>, ReadError>, ReadError>),
+    /// What it knows about itself.
+    Status(Result<Pending<NodeStatus, ReadError>, ReadError>),
+}
+
+/// What the node answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// What became of a run.
+    Outcomes(Vec<Outcome>),
+    /// What it knows about itself.
+    Status(Result<NodeStatus, ReadError>),
+}
+
+/// A run on its way to the leader, wherever that is.
+#[derive(Debug)]
+struct Task {
+    run: Run,
+    phase: Phase,
+    /// When to give up.
+    deadline: Instant,
+    /// What was known of the leader at the last attempt.
+    known: Leadership,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Bring it to the leader.
+    Attempt,
+    /// It is being forwarded.
+    Forward,
+    /// Nobody took it. Wait a little.
+    Pause,
+}
+
+impl Conversation {
+    /// A connection on which nothing was said. While it lasts, its writes are this writer's.
+    pub(super) fn new(server: Arc<Server>, writer: Writer) -> Self {
+        let (watch, session) = (server.node.leadership(), Session::new(writer));
+        Self { server, watch, session, task: None, uplink: None }
+    }
+
+    /// Where what the client says is appended.
+    pub fn input(&mut self) -> &mut BytesMut {
+        self.session.input()
+    }
+
+    /// What the client is told.
+    pub fn output(&mut self) -> &mut BytesMut {
+        self.session.output()
+    }
+
+    /// Where what the leader says is appended.
+    pub fn link_input(&mut self) -> &mut BytesMut {
+        self.uplink.as_mut().expect("asked for at a step of the link").input()
+    }
+
+    /// What the leader is told.
+    pub fn link_output(&mut self) -> &mut BytesMut {
+        self.uplink.as_mut().expect("asked for at a step of the link").output()
+    }
+
+    /// What to do next.
+    pub fn step(&mut self) -> Step {
+        loop {
+            if self.session.output().len() >= OUTPUT_BYTES_MAX {
+                return Step::Write;
+            }
+            let Some(task) = &mut self.task else {
+                match self.session.next_work() {
+                    Some(Work::Info) => {
+                        return Step::Ask(Question::Status(self.server.node.status()));
+                    }
+                    Some(Work::Run(run)) => self.task = Some(Task::new(run)),
+                    None if !self.session.output().is_empty() => return Step::Write,
+                    None if self.session.is_closing() => return Step::End,
+                    None => return Step::Read,
+                }
+                continue;
+            };
+            match (task.phase, &self.uplink) {
+                (Phase::Forward, Some(uplink)) => {
+                    return Step::Link(uplink.step(), uplink.deadline());
+                }
+                (Phase::Attempt | Phase::Forward, _) => {
+                    if let Some(question) = self.attempt() {
+                        return Step::Ask(question);
+                    }
+                }
+                (Phase::Pause, _) if self.server.node.stop_reason().is_some() => return Step::End,
+                (Phase::Pause, _) => {
+                    task.phase = Phase::Attempt;
+                    return Step::Pause(self.watch.changed_from(task.known), RETRY_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// The node has answered.
+    pub fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Outcomes(outcomes) => self.settle(outcomes),
+            Answer::Status(status) => self.session.answer([self.server.info(status)]),
+        }
+    }
+
+    /// A step of the link is done, or has failed.
+    pub fn on_link(&mut self, done: io::Result<()>) {
+        let (Some(task), Some(uplink)) = (&self.task, self.uplink.take()) else { return };
+        let (uplink, outcomes) = uplink.on_done(done, &task.run);
+        self.uplink = uplink;
+        if let Some(outcomes) = outcomes {
+            self.settle(outcomes);
+        }
+    }
+
+    /// Begins to bring the run to the leader; gives what to ask if that is this server's node.
+    fn attempt(&mut self) -> Option<Question> {
+        let task = self.task.as_mut()?;
+        let leadership = self.watch.current();
+        task.known = leadership;
+        let Server { id, client_peers, .. } = &*self.server;
+        match leadership.leader {
+            Some(leader) if leader == *id => return Some(self.server.ask(&task.run)),
+            Some(leader) if !self.session.is_peer() => {
+                if let Some(address) = client_peers.get(&leader) {
+                    task.phase = Phase::Forward;
+                    let leader = (leader, leadership.term);
+                    self.forward(leader, &address.clone());
+                    return None;
+                }
+            }
+            Some(_) | None => {}
+        }
+        let untouched = task.run.untouched();
+        self.settle(untouched);
+        None
+    }
+
+    fn forward(&mut self, leader: (NodeId, Term), address: &str) {
+        let old = self.uplink.take().filter(|uplink| uplink.leads_to(leader));
+        self.uplink = Some(match old {
+            Some(uplink) => uplink.probe(),
+            None => Uplink::dial(self.server.id, leader, address),
+        });
+    }
+
+    /// Takes in what an attempt brought.
+    fn settle(&mut self, outcomes: Vec<Outcome>) {
+        let Some(task) = &mut self.task else { return };
+        let replies = task.run.settle(outcomes);
+        task.phase = Phase::Attempt;
+        if !replies.is_empty() {
+            task.deadline = Instant::now() + LEADER_WAIT_MAX;
+            self.session.answer(replies);
+        } else if self.session.is_peer() {
+            self.session.answer(task.run.hand_back());
+        } else if Instant::now() >= task.deadline {
+            self.session.answer(task.run.give_up());
+        } else {
+            task.phase = Phase::Pause;
+        }
+        if task.run.is_empty() {
+            self.task = None;
+        }
+    }
+}
+
+impl Question {
+    /// Waits for the answer, on any runtime.
+    pub async fn answer(self) -> Answer {
+        match self {
+            Self::Writes(writes) => {
+                let mut outcomes = Vec::with_capacity(writes.len());
+                for write in writes {
+                    outcomes.push(write_outcome(match write {
+                        Ok(pending) => pending.await,
+                        Err(refused) => Err(refused),
+                    }));
+                }
+                Answer::Outcomes(outcomes)
+            }
+            Self::Reads(Ok(pending)) => Answer::Outcomes(read_outcomes(pending.await)),
+            Self::Reads(Err(refused)) => Answer::Outcomes(read_outcomes(Err(refused))),
+            Self::Status(Ok(pending)) => Answer::Status(pending.await),
+            Self::Status(Err(refused)) => Answer::Status(Err(refused)),
+        }
+    }
+
+    /// Waits for the answer, on this thread.
+    pub fn wait(self) -> Answer {
+        match self {
+            Self::Writes(writes) => {
+                let wait = |write: Result<Pending<_, _>, _>| write.and_then(Pending::wait);
+                Answer::Outcomes(writes.into_iter().map(wait).map(write_outcome).collect())
+            }
+            Self::Reads(reads) => Answer::Outcomes(read_outcomes(reads.and_then(Pending::wait))),
+            Self::Status(status) => Answer::Status(status.and_then(Pending::wait)),
+        }
+    }
+}
+
+impl Task {
+    fn new(run: Run) -> Self {
+        let deadline = Instant::now() + LEADER_WAIT_MAX;
+        Self { run, phase: Phase::Attempt, deadline, known: Leadership::default() }
+    }
+}

@@ -1,0 +1,205 @@
+//! The connection on which a server forwards one client's runs to the leader, one after another, without its socket.
+//!
+//! ```text
+//! Dial ──► Greet ──► Welcome ──┐
+//!                              ├──► Send ──► Answers ──► (kept for the next run)
+//!                    Probe ────┘                              │
+//!                      ▲──────────────────────────────────────┘
+//! ```
+//!
+//! Whatever fails before `Send` has changed nothing, so the run may go elsewhere; after it, the fate of what is not answered is
+//! unknown.
+
+use std::io;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use raft_core::{NodeId, Term};
+
+use super::run::{FORWARD_WAIT_MAX, Link, Outcome, Run};
+
+/// A connection to the leader, which lasts as long as it leads.
+#[derive(Debug)]
+pub(super) struct Uplink {
+    /// A leader that comes back in another term has been away: what it said on an old connection counts no more.
+    leader: (NodeId, Term),
+    address: String,
+    link: Link,
+    output: BytesMut,
+    stage: Stage,
+    /// When this stage and those that follow it must be over.
+    deadline: Instant,
+}
+
+/// What to do with the socket to the leader.
+#[derive(Debug)]
+pub enum LinkStep {
+    /// Open it, to this address, in the place of an older one.
+    Dial(String),
+    /// See, without waiting, whether it is open and nothing is there to be read. An error if not.
+    Probe,
+    /// Write all of [`link_output`](super::conversation::Conversation::link_output), and empty it.
+    Send,
+    /// Read, and append it to [`link_input`](super::conversation::Conversation::link_input). Its end is an error.
+    Receive,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Dial,
+    Greet,
+    Welcome,
+    Probe,
+    Send,
+    Answers,
+}
+
+impl Uplink {
+    /// A new connection from the server `from`.
+    pub(super) fn dial(from: NodeId, leader: (NodeId, Term), address: &str) -> Self {
+        let mut output = BytesMut::new();
+        let link = Link::new(from.get(), &mut output);
+        let deadline = Instant::now() + FORWARD_WAIT_MAX;
+        Self { leader, address: address.to_owned(), link, output, stage: Stage::Dial, deadline }
+    }
+
+    /// Whether this leads to that leader.
+    pub(super) fn leads_to(&self, leader: (NodeId, Term)) -> bool {
+        self.leader == leader
+    }
+
+    /// For another run, if the connection is not known to be gone: what was never sent can be tried elsewhere.
+    pub(super) fn probe(mut self) -> Self {
+        self.stage = Stage::Probe;
+        self.deadline = Instant::now() + FORWARD_WAIT_MAX;
+        self
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(super) fn input(&mut self) -> &mut BytesMut {
+        self.link.input()
+    }
+
+    pub(super) fn output(&mut self) -> &mut BytesMut {
+        &mut self.output
+    }
+
+    pub(super) fn step(&self) -> LinkStep {
+        match self.stage {
+            Stage::Dial => LinkStep::Dial(self.address.clone()),
+            Stage::Probe => LinkStep::Probe,
+            Stage::Greet | Stage::Send => LinkStep::Send,
+            Stage::Welcome | Stage::Answers => LinkStep::Receive,
+        }
+    }
+
+    /// The last step is done. Gives back the connection if it is of use still, and what became of the run if it is known; if neither,
+    /// a new connection should be tried.
+    pub(super) fn on_done(
+        mut self,
+        done: io::Result<()>,
+        run: &Run,
+    ) -> (Option<Self>, Option<Vec<Outcome>>) {
+        match (self.stage, done) {
+            (Stage::Probe, Err(_)) => return (None, None),
+            (Stage::Dial | Stage::Greet | Stage::Welcome, Err(_)) => {
+                return (None, Some(run.untouched()));
+            }
+            (Stage::Send | Stage::Answers, Err(_)) => return self.finish(),
+            (Stage::Dial, Ok(())) => self.stage = Stage::Greet,
+            (Stage::Greet, Ok(())) => self.stage = Stage::Welcome,
+            (Stage::Welcome, Ok(())) => match self.link.poll_welcome() {
+                Ok(true) => self.send(run),
+                Ok(false) => {}
+                Err(_) => return (None, Some(run.untouched())),
+            },
+            (Stage::Probe, Ok(())) => self.send(run),
+            (Stage::Send, Ok(())) => self.stage = Stage::Answers,
+            (Stage::Answers, Ok(())) => match self.link.poll() {
+                Ok(false) => {}
+                // Whether all is well shows in what was answered.
+                Ok(true) | Err(_) => return self.finish(),
+            },
+        }
+        (Some(self), None)
+    }
+
+    fn send(&mut self, run: &Run) {
+        self.link.forward(run, &mut self.output);
+        self.stage = Stage::Send;
+        self.deadline = Instant::now() + FORWARD_WAIT_MAX;
+    }
+
+    fn finish(mut self) -> (Option<Self>, Option<Vec<Outcome>>) {
+        let outcomes = self.link.finish();
+        let usable = !self.link.is_spent();
+        (usable.then_some(self), Some(outcomes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::command::Read;
+    use crate::kv::resp::{encode, ok};
+
+    fn run() -> Run {
+        Run::Reads(vec![Read::Size])
+    }
+
+    fn failed() -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// A connection at this stage, from the first.
+    fn at(stage: Stage) -> Uplink {
+        let leader = (NodeId::new(1), Term::new(1));
+        let mut uplink = Uplink::dial(NodeId::new(2), leader, "host:1");
+        for _ in 0..8 {
+            if uplink.stage == stage {
+                return uplink;
+            }
+            if let LinkStep::Receive = uplink.step() {
+                encode(uplink.input(), &ok());
+            }
+            let (next, outcomes) = uplink.on_done(Ok(()), &run());
+            uplink = next.unwrap();
+            if outcomes.is_some() {
+                uplink = uplink.probe();
+            }
+        }
+        panic!("{stage:?} never came")
+    }
+
+    #[test]
+    fn what_was_not_sent_is_untouched_and_what_was_is_unknown() {
+        for (stage, expected) in [
+            (Stage::Dial, Some(vec![Outcome::NotApplied])),
+            (Stage::Greet, Some(vec![Outcome::NotApplied])),
+            (Stage::Welcome, Some(vec![Outcome::NotApplied])),
+            (Stage::Probe, None),
+            (Stage::Send, Some(vec![Outcome::Unknown])),
+            (Stage::Answers, Some(vec![Outcome::Unknown])),
+        ] {
+            let (uplink, outcomes) = at(stage).on_done(failed(), &run());
+            assert!(uplink.is_none(), "{stage:?}");
+            assert_eq!(outcomes, expected, "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_answered_leaves_the_connection_for_the_next() {
+        let mut uplink = at(Stage::Answers);
+        encode(uplink.input(), &ok());
+        let (uplink, outcomes) = uplink.on_done(Ok(()), &run());
+        assert_eq!(outcomes, Some(vec![Outcome::Replied(ok())]));
+        let mut uplink = uplink.unwrap().probe();
+        uplink.output().clear();
+        let (uplink, outcomes) = uplink.on_done(Ok(()), &run());
+        assert!(outcomes.is_none());
+        assert!(!uplink.unwrap().output().is_empty());
+    }
+}

@@ -1,0 +1,116 @@
+//! A server on tokio: its node, and a task for each client's connection.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use benches::kv::conversation::{Conversation, LinkStep, Step};
+use benches::kv::server::{ACCEPT_PAUSE, Parts, Server};
+use benches::kv::session::INPUT_BYTES;
+use bytes::BytesMut;
+use raft_tokio::{Node, tcp};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout, timeout_at};
+
+/// Runs a server until it is told to stop.
+pub(crate) fn serve(parts: Parts) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(start(parts))?.run_until_told()
+}
+
+async fn start(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
+    let Parts { config, store, journal, listener, peers, clients, front } = parts;
+    let transport = tcp::Transport::new(adopt(listener)?, peers, tcp::Config::default())?;
+    let node = Node::start(config, store, journal, transport).await?;
+    let server = front.open(node.handle());
+    tokio::spawn(accept(adopt(clients)?, server.clone()));
+    Ok(server)
+}
+
+fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Lets clients in.
+async fn accept(clients: TcpListener, server: Arc<Server>) {
+    loop {
+        match clients.accept().await {
+            Ok((mut client, _)) => match server.admit() {
+                Ok(conversation) => drop(tokio::spawn(converse(client, conversation))),
+                // A client that does not wait for the reason needs none.
+                Err(reason) => drop(client.write_all(&reason).await),
+            },
+            Err(e) => {
+                tracing::warn!("a client could not be let in: {e}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(client: TcpStream, conversation: Conversation) {
+    // That a client went away is its own affair.
+    let _ = Connection { client, leader: None, conversation }.run().await;
+}
+
+struct Connection {
+    client: TcpStream,
+    leader: Option<TcpStream>,
+    conversation: Conversation,
+}
+
+impl Connection {
+    async fn run(&mut self) -> io::Result<()> {
+        self.client.set_nodelay(true)?;
+        loop {
+            match self.conversation.step() {
+                Step::Read => read(&mut self.client, self.conversation.input()).await?,
+                Step::Write => self.client.write_all_buf(self.conversation.output()).await?,
+                Step::Ask(question) => self.conversation.on_answer(question.answer().await),
+                Step::Link(step, deadline) => {
+                    let done = timeout_at(deadline.into(), self.link(step)).await;
+                    self.conversation.on_link(done.unwrap_or_else(|late| Err(late.into())));
+                }
+                Step::Pause(change, span) => drop(timeout(span, change).await),
+                Step::End => return Ok(()),
+            }
+        }
+    }
+
+    async fn link(&mut self, step: LinkStep) -> io::Result<()> {
+        match step {
+            LinkStep::Dial(address) => {
+                self.leader = None;
+                let leader = TcpStream::connect(address).await?;
+                leader.set_nodelay(true)?;
+                self.leader = Some(leader);
+                Ok(())
+            }
+            LinkStep::Probe => match open(&mut self.leader)?.try_read(&mut [0]) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                Err(e) => Err(e),
+                Ok(_) => Err(io::ErrorKind::NotConnected.into()),
+            },
+            LinkStep::Send => {
+                open(&mut self.leader)?.write_all_buf(self.conversation.link_output()).await
+            }
+            LinkStep::Receive => {
+                read(open(&mut self.leader)?, self.conversation.link_input()).await
+            }
+        }
+    }
+}
+
+fn open(socket: &mut Option<TcpStream>) -> io::Result<&mut TcpStream> {
+    socket.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+}
+
+async fn read(socket: &mut TcpStream, input: &mut BytesMut) -> io::Result<()> {
+    input.reserve(INPUT_BYTES);
+    match socket.read_buf(input).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
