@@ -1,0 +1,157 @@
+//! A server on threads: its node, and a thread for each client's connection.
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use benches::kv::conversation::{Conversation, LinkStep, Step};
+use benches::kv::server::{ACCEPT_PAUSE, Parts, Server};
+use benches::kv::session::INPUT_BYTES;
+use bytes::{Buf, BytesMut};
+use raft_threads::{Node, tcp};
+
+/// Runs a server until it is told to stop.
+pub(crate) fn serve(parts: Parts) -> Result<(), Box<dyn Error>> {
+    let Parts { config, store, journal, listener, peers, clients, front } = parts;
+    let transport = tcp::Transport::new(listener, peers, tcp::Config::default())?;
+    let node = Node::start(config, store, journal, transport)?;
+    let server = front.open(node.handle());
+    let accepting = server.clone();
+    thread::Builder::new().name("kv-accept".into()).spawn(move || accept(&clients, &accepting))?;
+    server.run_until_told()
+}
+
+/// Lets clients in.
+fn accept(clients: &TcpListener, server: &Arc<Server>) {
+    loop {
+        if let Err(e) = clients.accept().and_then(|(client, _)| admit(client, server)) {
+            tracing::warn!("a client could not be let in: {e}");
+            thread::sleep(ACCEPT_PAUSE);
+        }
+    }
+}
+
+fn admit(mut client: TcpStream, server: &Arc<Server>) -> io::Result<()> {
+    match server.admit() {
+        Ok(conversation) => {
+            let converse = move || converse(client, conversation);
+            thread::Builder::new().name("kv-client".into()).spawn(converse)?;
+        }
+        // A client that does not wait for the reason needs none.
+        Err(reason) => drop(client.write_all(&reason)),
+    }
+    Ok(())
+}
+
+fn converse(client: TcpStream, conversation: Conversation) {
+    let chunk = vec![0; INPUT_BYTES];
+    // That a client went away is its own affair.
+    let _ = Connection { client, leader: None, conversation, chunk }.run();
+}
+
+struct Connection {
+    client: TcpStream,
+    leader: Option<TcpStream>,
+    conversation: Conversation,
+    /// What a read brings, before its length is known.
+    chunk: Vec<u8>,
+}
+
+impl Connection {
+    fn run(&mut self) -> io::Result<()> {
+        self.client.set_nodelay(true)?;
+        loop {
+            match self.conversation.step() {
+                Step::Read => {
+                    read(&mut self.client, &mut self.chunk, self.conversation.input())?;
+                }
+                Step::Write => write(&mut self.client, self.conversation.output())?,
+                Step::Ask(question) => self.conversation.on_answer(question.wait()),
+                Step::Link(step, deadline) => {
+                    let done = self.link(step, deadline);
+                    self.conversation.on_link(done);
+                }
+                Step::Pause(change, span) => drop(change.wait_timeout(span)),
+                Step::End => return Ok(()),
+            }
+        }
+    }
+
+    fn link(&mut self, step: LinkStep, deadline: Instant) -> io::Result<()> {
+        match step {
+            LinkStep::Dial(address) => {
+                self.leader = None;
+                self.leader = Some(dial(&address, deadline)?);
+                Ok(())
+            }
+            LinkStep::Probe => probe(open(&mut self.leader)?),
+            LinkStep::Send => {
+                let (leader, output) = (open(&mut self.leader)?, self.conversation.link_output());
+                while !output.is_empty() {
+                    leader.set_write_timeout(Some(until(deadline)?))?;
+                    output.advance(leader.write(output)?);
+                }
+                Ok(())
+            }
+            LinkStep::Receive => {
+                let leader = open(&mut self.leader)?;
+                leader.set_read_timeout(Some(until(deadline)?))?;
+                read(leader, &mut self.chunk, self.conversation.link_input())
+            }
+        }
+    }
+}
+
+fn dial(address: &str, deadline: Instant) -> io::Result<TcpStream> {
+    let mut failure = io::ErrorKind::AddrNotAvailable.into();
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, until(deadline)?) {
+            Ok(leader) => {
+                leader.set_nodelay(true)?;
+                return Ok(leader);
+            }
+            Err(e) => failure = e,
+        }
+    }
+    Err(failure)
+}
+
+fn probe(leader: &TcpStream) -> io::Result<()> {
+    leader.set_nonblocking(true)?;
+    let silence = leader.peek(&mut [0]);
+    leader.set_nonblocking(false)?;
+    match silence {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(e) => Err(e),
+        Ok(_) => Err(io::ErrorKind::NotConnected.into()),
+    }
+}
+
+/// The time that is left.
+fn until(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+fn open(socket: &mut Option<TcpStream>) -> io::Result<&mut TcpStream> {
+    socket.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+}
+
+fn read(socket: &mut TcpStream, chunk: &mut [u8], input: &mut BytesMut) -> io::Result<()> {
+    match socket.read(chunk)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        read => {
+            input.extend_from_slice(&chunk[..read]);
+            Ok(())
+        }
+    }
+}
+
+fn write(socket: &mut TcpStream, output: &mut BytesMut) -> io::Result<()> {
+    socket.write_all(output)?;
+    output.clear();
+    Ok(())
+}
