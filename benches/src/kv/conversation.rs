@@ -76,7 +76,7 @@ pub enum Answer {
     /// What became of a run.
     Outcomes(Vec<Outcome>),
     /// What it knows about itself.
-    Status(Result<NodeStatus, ReadError>),
+    Status(Box<Result<NodeStatus, ReadError>>),
 }
 
 /// A run on its way to the leader, wherever that is.
@@ -167,7 +167,7 @@ impl Conversation {
     pub fn on_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Outcomes(outcomes) => self.settle(outcomes),
-            Answer::Status(status) => self.session.answer([self.server.info(status)]),
+            Answer::Status(status) => self.session.answer([self.server.info(*status)]),
         }
     }
 
@@ -249,8 +249,8 @@ impl Question {
             }
             Self::Reads(Ok(pending)) => Answer::Outcomes(read_outcomes(pending.await)),
             Self::Reads(Err(refused)) => Answer::Outcomes(read_outcomes(Err(refused))),
-            Self::Status(Ok(pending)) => Answer::Status(pending.await),
-            Self::Status(Err(refused)) => Answer::Status(Err(refused)),
+            Self::Status(Ok(pending)) => Answer::Status(Box::new(pending.await)),
+            Self::Status(Err(refused)) => Answer::Status(Box::new(Err(refused))),
         }
     }
 
@@ -262,7 +262,7 @@ impl Question {
                 Answer::Outcomes(writes.into_iter().map(wait).map(write_outcome).collect())
             }
             Self::Reads(reads) => Answer::Outcomes(read_outcomes(reads.and_then(Pending::wait))),
-            Self::Status(status) => Answer::Status(status.and_then(Pending::wait)),
+            Self::Status(status) => Answer::Status(Box::new(status.and_then(Pending::wait))),
         }
     }
 }

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 use super::cluster::{Cluster, Failure};
 use super::workload::{Verdict, Workload};
 
+/// How many servers there are.
+const SERVERS: usize = 3;
 /// How long anything may take before the demonstration fails.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Runs the demonstration with servers of this `program`, which runs them on its `runtimes` in turn, and prints what happens.
+/// Runs the demonstration with servers of this `program`, on the first of its `runtimes` in turn, and prints what happens.
 pub fn run(program: &Path, runtimes: &[&str]) -> Result<(), Failure> {
+    let runtimes = &runtimes[..runtimes.len().min(SERVERS)];
     let timeline = Timeline::start(runtimes);
-    let mut cluster = Cluster::start(program, 3, runtimes)?;
+    let mut cluster = Cluster::start(program, SERVERS as u64, runtimes)?;
     stop_on_signals(&cluster)?;
     timeline.started(&cluster);
 
@@ -104,13 +107,12 @@ impl Timeline {
     }
 
     fn started(&self, cluster: &Cluster) {
-        let processes: Vec<_> = cluster
-            .ids()
-            .into_iter()
-            .filter_map(|id| cluster.process_id(id))
-            .map(|process| process.to_string())
-            .collect();
-        self.tell("start", &format!("servers 1, 2, 3 are processes {}", processes.join(", ")));
+        for id in cluster.ids() {
+            let runtime = cluster.runtime(id).unwrap_or_default();
+            let process = cluster.process_id(id).unwrap_or_default();
+            let label = if id == 1 { "start" } else { "" };
+            self.tell(label, &format!("server {id}, on {runtime}, is process {process}"));
+        }
         self.tell("", &format!("journals and logs in {}", cluster.folder().display()));
         let port = cluster.client_address(1).port();
         self.tell("", &format!("any Redis client can join in: redis-cli -p {port}"));

@@ -80,7 +80,7 @@ pub struct ServeFlags {
     /// Stop when standard input ends: for a parent that must not leave servers behind
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
-    /// What to run the node on, if this program has several runtimes [default: the first]
+    /// What to run the server on, in a program that has several runtimes [default: the first]
     #[arg(long, value_name = "NAME", hide = true)]
     pub(super) runtime: Option<String>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Each adapter has an example `kv` of its own; they differ in sockets and waiting, and in nothing else. So what they share is
 //! here, in the only crate that depends on all of them: an adapter's example has this crate as a dev-dependency. The example
-//! `kv-mixed` of this crate has them all in one program.
+//! `kv_mixed` of this crate has them all in one program.
 //!
 //! | module | what |
 //! |---|---|

@@ -43,7 +43,7 @@ pub fn main(runtimes: &[Runtime]) -> ExitCode {
 }
 
 /// Calls `ended` once standard input has ended, from a thread of its own.
-pub fn when_stdin_ends(ended: impl FnOnce() + Send + 'static) {
+pub(super) fn when_stdin_ends(ended: impl FnOnce() + Send + 'static) {
     thread::spawn(move || {
         let mut chunk = [0; 64];
         // An error ends it as well.

@@ -1,6 +1,7 @@
-//! The example `kv` as its users run it: processes, files and sockets, and SIGKILL.
+//! The examples `kv` as their users run it: processes, files and sockets, and SIGKILL.
 //!
-//! Every acknowledged write must be there at the end, on every server, however servers died meanwhile; none may be there twice.
+//! Every acknowledged write must be there at the end, on every server, however servers died meanwhile; none may be there twice. The
+//! servers run on every runtime, and on all of them in one cluster.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,6 +17,10 @@ use benches::kv::workload::Workload;
 
 /// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What the program can run a server on.
+const RUNTIMES: [&str; 4] = ["tokio", "smol", "threads", "async-std"];
+/// A runtime for each server of three.
+const MIXED: [&str; 3] = ["tokio", "smol", "threads"];
 /// How many writes must be acknowledged between two disturbances.
 const WRITES_BETWEEN: u64 = 50;
 
@@ -23,10 +28,11 @@ const WRITES_BETWEEN: u64 = 50;
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
-    let program = profile.join("examples").join(format!("kv{}", std::env::consts::EXE_SUFFIX));
+    let program =
+        profile.join("examples").join(format!("kv_mixed{}", std::env::consts::EXE_SUFFIX));
     assert!(
         program.exists(),
-        "{} is missing: run `cargo build -p raft-tokio --example kv` with the flags of this test",
+        "{} is missing: run `cargo build -p benches --example kv_mixed` with the flags of this test",
         program.display()
     );
     program
@@ -48,7 +54,12 @@ fn leader_and_follower(cluster: &mut Cluster) -> Result<(u64, u64), Failure> {
 
 #[test]
 fn acknowledged_writes_survive_whoever_is_killed() -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 3, &[])?;
+    acknowledged_writes_survive(&MIXED)?;
+    RUNTIMES.into_iter().try_for_each(|runtime| acknowledged_writes_survive(&[runtime]))
+}
+
+fn acknowledged_writes_survive(runtimes: &[&str]) -> Result<(), Failure> {
+    let mut cluster = Cluster::start(&program(), 3, runtimes)?;
     cluster.wait_for_leader(0, PATIENCE)?;
     let workload = Workload::start(&cluster, 0);
     for round in 0..6 {
@@ -81,7 +92,7 @@ fn acknowledged_writes_survive_whoever_is_killed() -> Result<(), Failure> {
 
 #[test]
 fn a_cluster_without_a_majority_says_so_and_comes_back() -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 3, &[])?;
+    let mut cluster = Cluster::start(&program(), 3, &MIXED)?;
     let (leader, follower) = leader_and_follower(&mut cluster)?;
     let last = cluster.ids().into_iter().find(|id| ![leader, follower].contains(id)).unwrap();
     let ask = |cluster: &Cluster, words: &[&'static str]| {
@@ -110,8 +121,12 @@ fn a_cluster_without_a_majority_says_so_and_comes_back() -> Result<(), Failure> 
 
 #[test]
 fn the_largest_value_goes_through_and_one_byte_more_is_refused() -> Result<(), Failure> {
+    RUNTIMES.into_iter().try_for_each(the_largest_value_goes_through)
+}
+
+fn the_largest_value_goes_through(runtime: &str) -> Result<(), Failure> {
     use benches::kv::resp::REQUEST_BYTES_MAX;
-    let mut cluster = Cluster::start(&program(), 3, &[])?;
+    let mut cluster = Cluster::start(&program(), 3, &[runtime])?;
     let (_, follower) = leader_and_follower(&mut cluster)?;
     let connect = || Client::connect(cluster.client_address(follower)).unwrap();
     let overhead = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n\r\n".len();
@@ -149,7 +164,7 @@ fn a_server_that_cannot_run_says_why() {
     let alone = |id: u64| format!("--peers={id}=127.0.0.1:0");
     let client = "--client=127.0.0.1:0";
 
-    refused(&["--id=1", &data], 2, "Usage: kv serve");
+    refused(&["--id=1", &data], 2, "Usage: kv_mixed serve");
     refused(&["--id=1", &data, &alone(2), client], 2, "--peers has no address of server 1");
     refused(&["--id=1", &data, &alone(1), client, "--heartbeat=200"], 2, "heartbeat_interval");
 
@@ -161,6 +176,7 @@ fn a_server_that_cannot_run_says_why() {
     refused(&["--id=1", &data, &alone(1), client, &taken_listen], 1, "for other servers");
 
     assert_eq!(serve(&["--id=1", &data, &alone(1), client]).status.code(), Some(0));
+    refused(&["--id=1", &data, &alone(1), client, "--runtime=none"], 1, "tokio, smol");
     refused(&["--id=2", &data, &alone(2), client], 1, "belongs to node 1");
     refused(&["--id=1", &data, &alone(1), client, "--cluster=2"], 1, "of cluster");
 }
@@ -168,11 +184,13 @@ fn a_server_that_cannot_run_says_why() {
 #[cfg(unix)]
 #[test]
 fn sigterm_ends_a_server_cleanly() -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 1, &[])?;
-    cluster.wait_for_leader(0, PATIENCE)?;
-    let process = cluster.process_id(1).unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
-    let status = cluster.wait_for_end(1, PATIENCE)?;
-    assert_eq!(status.code(), Some(0));
+    for runtime in RUNTIMES {
+        let mut cluster = Cluster::start(&program(), 1, &[runtime])?;
+        cluster.wait_for_leader(0, PATIENCE)?;
+        let process = cluster.process_id(1).unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
+        let status = cluster.wait_for_end(1, PATIENCE)?;
+        assert_eq!(status.code(), Some(0), "{runtime}");
+    }
     Ok(())
 }
