@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_core::Role;
 use raft_core::host::ReadError;
 
-use crate::cluster::{Cluster, Stage, until};
+use crate::cluster::{Cluster, Stage, patient, until};
 use crate::runner::disturbed;
 
 fn numbered(number: usize) -> Bytes {
@@ -285,10 +285,4 @@ fn propose_in_vain(cluster: &Cluster, leader: usize, count: usize) {
         taken.then_some(())
     });
     drop(answers);
-}
-
-/// Timeouts that a busy machine does not reach.
-fn patient(config: &mut raft_core::host::NodeConfig) {
-    config.raft.election_timeout_min = Duration::from_millis(300);
-    config.raft.election_timeout_max = Duration::from_millis(600);
 }

@@ -114,6 +114,12 @@ impl Sockets {
     }
 }
 
+/// Timeouts that a busy machine seldom reaches.
+pub(crate) fn patient(config: &mut NodeConfig) {
+    config.raft.election_timeout_min = Duration::from_millis(300);
+    config.raft.election_timeout_max = Duration::from_millis(600);
+}
+
 /// The number of the node at this position.
 pub(crate) fn id(position: usize) -> NodeId {
     NodeId::new(position as u64 + 1)

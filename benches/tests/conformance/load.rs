@@ -4,17 +4,14 @@ use std::time::{Duration, Instant};
 
 use raft_core::host::{MemoryJournal, ProposeError, ReadError};
 
-use crate::cluster::{Stage, came_back, until};
+use crate::cluster::{Stage, came_back, patient, until};
 use crate::runner::disturbed;
 
 /// Commands of 100 ms each, for longer than the longest election timeout: nobody misses a heartbeat.
 pub(crate) fn a_slow_state_machine_costs_no_election(stage: Stage) {
     const COMMANDS: u32 = 20;
     const SLOWNESS: Duration = Duration::from_millis(100);
-    let cluster = stage.cluster_with(3, |config| {
-        config.raft.election_timeout_min = Duration::from_millis(300);
-        config.raft.election_timeout_max = Duration::from_millis(600);
-    });
+    let cluster = stage.cluster_with(3, patient);
     let leader = cluster.elect();
     let term = cluster.leadership(leader).term;
     // The followers are quick, so that they would notice a leader that is late.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raft_core::host::Faults;
 
-use crate::cluster::Stage;
+use crate::cluster::{Stage, patient};
 use crate::runner::disturbed;
 
 /// A leader that hears nobody steps down, and makes room for one that does.
@@ -37,13 +37,13 @@ pub(crate) fn mute_leader(stage: Stage) {
 
 /// A follower that hears nobody asks in vain: those who hear the leader do not listen to it (thesis 9.6).
 pub(crate) fn deaf_follower(stage: Stage) {
-    let cluster = stage.cluster(3);
+    let cluster = stage.cluster_with(3, patient);
     let leader = cluster.elect();
     let term = cluster.leadership(leader).term;
     let deaf = cluster.others(&[leader])[0];
     cluster.others(&[deaf]).into_iter().for_each(|other| cluster.cut(other, deaf));
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(600) {
+    while start.elapsed() < Duration::from_millis(1500) {
         if cluster.all().into_iter().any(|position| cluster.leadership(position).term != term) {
             disturbed("a deaf follower raised the term");
         }
