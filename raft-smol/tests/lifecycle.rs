@@ -32,13 +32,11 @@ async fn a_panic_of_the_state_machine_stops_the_node_and_names_itself<E: Runtime
         let log = Log { slowness: Arc::new(AtomicU64::new(20)), in_loop, ..Log::default() };
         let node = alone::<E>(config(1, 1), log).await;
         let commands = ["one", POISON, "three", "four"];
-        let proposals = commands.map(|command| {
-            let node = node.clone();
-            E::run(async move { node.propose(command).await })
-        });
+        // Queued here and now, for tasks of their own would run in any order.
+        let proposals = commands.map(|command| node.handle().propose(command.into()).unwrap());
         let mut answers = Vec::new();
         for proposal in proposals {
-            answers.push(proposal.output().await);
+            answers.push(in_time("an answer", proposal).await);
         }
         assert!(answers[0].is_ok());
         for answer in &answers[1..] {
