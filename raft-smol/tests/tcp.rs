@@ -111,7 +111,7 @@ async fn a_peer_that_comes_back_replaces_its_lingering_connection<E: Runtime>() 
     closed(old).await;
     new.write_all(&message_frame(&vote(2, 1, 3))).unwrap();
     assert_eq!(node.receive().await, vote(2, 1, 3));
-    assert_eq!(node.counts().closed_replaced, 1);
+    node.until(|counts| counts.closed_replaced == 1).await;
 }
 
 async fn damage_ends_the_connection_and_nothing_else<E: Runtime>() {

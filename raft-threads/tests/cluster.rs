@@ -56,9 +56,10 @@ fn who_waits_too_long_is_told_and_takes_nothing_back() {
     let (unblock, blocked) = mpsc::channel::<()>();
     thread::scope(|scope| {
         // Holds up the state machine, not the node.
-        let hold = move |_: &Log| blocked.recv().is_err();
+        let (holds, held) = mpsc::channel();
+        let hold = move |_: &Log| holds.send(()).is_ok() && blocked.recv().is_err();
         let reading = scope.spawn(|| node.read(hold));
-        until("the read", || node.read_timeout(|_| (), soon).is_err().then_some(()));
+        held.recv_timeout(DEADLINE).expect("the read holds");
         assert!(matches!(node.propose_timeout("late", soon), Err(WaitError::TimedOut)));
         assert!(matches!(node.read_timeout(|_| (), soon), Err(WaitError::TimedOut)));
         assert!(node.stopped_timeout(soon).is_none());
