@@ -12,21 +12,29 @@
 //! message    = [from, to, term, kind, body]
 //!   kind 0   RequestPreVote      [last_log, campaign]
 //!   kind 1   RequestPreVoteReply [granted, campaign]
-//!   kind 2   RequestVote         [last_log]
+//!   kind 2   RequestVote         [last_log, transfer]
 //!   kind 3   RequestVoteReply    [granted, last_log]
 //!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries]
 //!   kind 5   AppendEntriesReply  [session, round, result]
-//!   kind 6, 7, 8                 kept for InstallSnapshot, its reply, and TimeoutNow
+//!   kind 6   InstallSnapshot     [session, snapshot, offset, chunk, done]
+//!   kind 7   InstallSnapshotReply [session, snapshot's log id, received]
+//!   kind 8   TimeoutNow          [last_log]
+//!   kind 9   ReadIndex           [id]
+//!   kind 10  ReadIndexReply      [id, index]
 //! log id     = [term, index]
 //! result     = [0, index]                      Matched
 //!            | [1, prev_log_index, hint]       Rejected; hint is a log id
-//! write      = [hard_state / null, truncate_from / null, first_index / null, entries]
-//!              fields 4 and 5 are kept for the snapshot and the index that the log is compacted to
+//! write      = [hard_state / null, truncate_from / null, first_index / null, entries, snapshot / null, compact_to / null]
+//!              compact_to is a log id
 //! hard_state = [current_term, voted_for / null]
 //! entries    = [ (term / payload)* ]           a term holds for all payloads up to the next term
 //! payload    = null                            Noop
 //!            | byte string                     Command
-//!            | [kind, ..]                      kept for others; 2 for configurations
+//!            | [2, membership]                 Configuration
+//! snapshot   = [last, membership]              last is a log id
+//! membership = [ member* ]                     by rising id
+//! member     = [id, seat, priority, label]
+//! seat       = 0 Voter | 1 Learner | 2 Incoming | 3 Outgoing | 4 Demoted
 //! ```
 //!
 //! An entry has no index of its own: it follows from `prev_log` or `first_index`, so a gap cannot even be written. A command
@@ -45,23 +53,28 @@
 //! one byte of input; a decoded message therefore takes at most about a hundred times its bytes, and does so only if
 //! somebody sends nothing but empty entries. Whoever frames the bytes bounds their length.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder, encode};
 
-use crate::entries::{Entries, Entry, Payload};
 use crate::message::{
-    AppendEntries, AppendEntriesReply, AppendResult, Body, Message, RequestPreVote,
-    RequestPreVoteReply, RequestVote, RequestVoteReply,
+    AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, InstallSnapshotReply,
+    Message, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote,
+    RequestVoteReply, TimeoutNow,
 };
 use crate::output::Write;
-use crate::types::{HardState, Index, LogId, NodeId, Round, Session, Term, WriteId};
+use crate::types::{HardState, Index, LogId, NodeId, ReadId, Round, Session, Term, WriteId};
 
+mod entries;
 mod error;
+mod membership;
 
+use entries::{entries_from, entries_into, following};
 pub use error::DecodeError;
+use membership::{snapshot_from, snapshot_into};
 
 /// The version of the format. Peers compare it when they connect, journals when they are opened.
 pub const VERSION: u16 = 1;
@@ -75,6 +88,11 @@ const REQUEST_VOTE: u64 = 2;
 const REQUEST_VOTE_REPLY: u64 = 3;
 const APPEND_ENTRIES: u64 = 4;
 const APPEND_ENTRIES_REPLY: u64 = 5;
+const INSTALL_SNAPSHOT: u64 = 6;
+const INSTALL_SNAPSHOT_REPLY: u64 = 7;
+const TIMEOUT_NOW: u64 = 8;
+const READ_INDEX: u64 = 9;
+const READ_INDEX_REPLY: u64 = 10;
 
 const MATCHED: u64 = 0;
 const REJECTED: u64 = 1;
@@ -90,7 +108,7 @@ const REJECTED: u64 = 1;
 ///     from: NodeId::new(1),
 ///     to: NodeId::new(2),
 ///     term: Term::new(7),
-///     body: Body::RequestVote(RequestVote { last_log: LogId::ZERO }),
+///     body: Body::RequestVote(RequestVote { last_log: LogId::ZERO, transfer: false }),
 /// };
 /// let mut bytes = Vec::new();
 /// codec::encode_message(&message, &mut bytes);
@@ -145,9 +163,10 @@ fn message_into<C: AsRef<[u8]>>(e: &mut Out<'_>, message: &Message<C>) -> Encode
         Body::RequestPreVoteReply(RequestPreVoteReply { granted, campaign }) => {
             e.u64(REQUEST_PRE_VOTE_REPLY)?.array(2)?.bool(*granted)?.u64(*campaign)?;
         }
-        Body::RequestVote(RequestVote { last_log }) => {
-            e.u64(REQUEST_VOTE)?.array(1)?;
+        Body::RequestVote(RequestVote { last_log, transfer }) => {
+            e.u64(REQUEST_VOTE)?.array(2)?;
             log_id_into(e, *last_log)?;
+            e.bool(*transfer)?;
         }
         Body::RequestVoteReply(RequestVoteReply { granted, last_log }) => {
             e.u64(REQUEST_VOTE_REPLY)?.array(2)?.bool(*granted)?;
@@ -165,13 +184,33 @@ fn message_into<C: AsRef<[u8]>>(e: &mut Out<'_>, message: &Message<C>) -> Encode
             e.u64(APPEND_ENTRIES_REPLY)?.array(3)?.u64(session.get())?.u64(round.get())?;
             result_into(e, result)?;
         }
+        Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done }) => {
+            e.u64(INSTALL_SNAPSHOT)?.array(5)?.u64(session.get())?;
+            snapshot_into(e, snapshot)?;
+            e.u64(*offset)?.bytes(chunk.as_ref())?.bool(*done)?;
+        }
+        Body::InstallSnapshotReply(InstallSnapshotReply { session, snapshot, received }) => {
+            e.u64(INSTALL_SNAPSHOT_REPLY)?.array(3)?.u64(session.get())?;
+            log_id_into(e, *snapshot)?;
+            e.u64(*received)?;
+        }
+        Body::TimeoutNow(TimeoutNow { last_log }) => {
+            e.u64(TIMEOUT_NOW)?.array(1)?;
+            log_id_into(e, *last_log)?;
+        }
+        Body::ReadIndex(ReadIndex { id }) => {
+            e.u64(READ_INDEX)?.array(1)?.u64(id.get())?;
+        }
+        Body::ReadIndexReply(ReadIndexReply { id, index }) => {
+            e.u64(READ_INDEX_REPLY)?.array(2)?.u64(id.get())?.u64(index.get())?;
+        }
     }
     Ok(())
 }
 
 fn message_from<'b, C>(
     d: &mut Decoder<'b>,
-    command: impl FnMut(&'b [u8]) -> C,
+    mut command: impl FnMut(&'b [u8]) -> C,
 ) -> Result<Message<C>, DecodeError> {
     let unknown = open(d, 5)?;
     let (from, to, term) = (NodeId::new(d.u64()?), NodeId::new(d.u64()?), Term::new(d.u64()?));
@@ -189,8 +228,8 @@ fn message_from<'b, C>(
             Body::RequestPreVoteReply(body)
         }
         REQUEST_VOTE => {
-            let unknown = open(d, 1)?;
-            let body = RequestVote { last_log: log_id_from(d)? };
+            let unknown = open(d, 2)?;
+            let body = RequestVote { last_log: log_id_from(d)?, transfer: d.bool()? };
             close(d, unknown)?;
             Body::RequestVote(body)
         }
@@ -216,6 +255,38 @@ fn message_from<'b, C>(
             let result = result_from(d)?;
             close(d, unknown)?;
             Body::AppendEntriesReply(AppendEntriesReply { session, round, result })
+        }
+        INSTALL_SNAPSHOT => {
+            let unknown = open(d, 5)?;
+            let (session, snapshot) = (Session::new(d.u64()?), snapshot_from(d)?);
+            let (offset, chunk, done) = (d.u64()?, command(d.bytes()?), d.bool()?);
+            close(d, unknown)?;
+            Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done })
+        }
+        INSTALL_SNAPSHOT_REPLY => {
+            let unknown = open(d, 3)?;
+            let (session, snapshot) = (Session::new(d.u64()?), log_id_from(d)?);
+            let body = InstallSnapshotReply { session, snapshot, received: d.u64()? };
+            close(d, unknown)?;
+            Body::InstallSnapshotReply(body)
+        }
+        TIMEOUT_NOW => {
+            let unknown = open(d, 1)?;
+            let body = TimeoutNow { last_log: log_id_from(d)? };
+            close(d, unknown)?;
+            Body::TimeoutNow(body)
+        }
+        READ_INDEX => {
+            let unknown = open(d, 1)?;
+            let body = ReadIndex { id: ReadId::new(d.u64()?) };
+            close(d, unknown)?;
+            Body::ReadIndex(body)
+        }
+        READ_INDEX_REPLY => {
+            let unknown = open(d, 2)?;
+            let body = ReadIndexReply { id: ReadId::new(d.u64()?), index: Index::new(d.u64()?) };
+            close(d, unknown)?;
+            Body::ReadIndexReply(body)
         }
         kind => return Err(DecodeError::UnknownMessage { kind }),
     };
@@ -268,8 +339,8 @@ fn result_from(d: &mut Decoder<'_>) -> Result<AppendResult, DecodeError> {
 }
 
 fn write_into<C: AsRef<[u8]>>(e: &mut Out<'_>, write: &Write<C>) -> Encoded {
-    let Write { id: _, hard_state, truncate_from, entries } = write;
-    e.array(4)?;
+    let Write { id: _, hard_state, snapshot, compact_to, truncate_from, entries } = write;
+    e.array(6)?;
     match hard_state {
         Some(HardState { current_term, voted_for }) => {
             e.array(2)?.u64(current_term.get())?;
@@ -281,14 +352,27 @@ fn write_into<C: AsRef<[u8]>>(e: &mut Out<'_>, write: &Write<C>) -> Encoded {
     }
     optional_into(e, truncate_from.map(Index::get))?;
     optional_into(e, entries.first().map(|first| first.index.get()))?;
-    entries_into(e, entries)
+    entries_into(e, entries)?;
+    match snapshot {
+        Some(snapshot) => snapshot_into(e, snapshot)?,
+        None => {
+            e.null()?;
+        }
+    }
+    match compact_to {
+        Some(base) => log_id_into(e, *base)?,
+        None => {
+            e.null()?;
+        }
+    }
+    Ok(())
 }
 
 fn write_from<'b, C>(
     d: &mut Decoder<'b>,
     command: impl FnMut(&'b [u8]) -> C,
 ) -> Result<Write<C>, DecodeError> {
-    const KNOWN: u64 = 4;
+    const KNOWN: u64 = 6;
     let unknown = open(d, KNOWN)?;
     let hard_state = if is_null(d)? {
         d.null()?;
@@ -303,92 +387,25 @@ fn write_from<'b, C>(
     let truncate_from = optional_from(d)?.map(Index::new);
     let first_index = optional_from(d)?.map(Index::new).filter(|first| *first > Index::ZERO);
     let entries = entries_from(d, first_index, command)?;
+    let snapshot = if is_null(d)? {
+        d.null()?;
+        None
+    } else {
+        Some(Box::new(snapshot_from(d)?))
+    };
+    let compact_to = if is_null(d)? {
+        d.null()?;
+        None
+    } else {
+        Some(log_id_from(d)?)
+    };
     for field in 0..unknown {
         if !is_null(d)? {
             return Err(DecodeError::UnknownWriteField { field: KNOWN.saturating_add(field) });
         }
         d.null()?;
     }
-    Ok(Write { id: WriteId::default(), hard_state, truncate_from, entries })
-}
-
-fn entries_into<C: AsRef<[u8]>>(e: &mut Out<'_>, entries: &[Entry<C>]) -> Encoded {
-    debug_assert!(entries.windows(2).all(|pair| pair[1].index == pair[0].index.next()));
-    let mut term = None;
-    let mut terms = 0;
-    for entry in entries {
-        terms += u64::from(term.replace(entry.term) != Some(entry.term));
-    }
-    e.array(terms + entries.len() as u64)?;
-    term = None;
-    for Entry { term: entry_term, index: _, payload } in entries {
-        if term.replace(*entry_term) != Some(*entry_term) {
-            e.u64(entry_term.get())?;
-        }
-        match payload {
-            Payload::Noop => e.null()?,
-            Payload::Command(command) => e.bytes(command.as_ref())?,
-        };
-    }
-    Ok(())
-}
-
-/// Entries from `first_index` on; without a first index there may be none.
-fn entries_from<'b, C>(
-    d: &mut Decoder<'b>,
-    first_index: Option<Index>,
-    mut command: impl FnMut(&'b [u8]) -> C,
-) -> Result<Entries<C>, DecodeError> {
-    let mut items = open(d, 0)?;
-    let mut term = None;
-    let mut next_index = first_index;
-    core::iter::from_fn(|| {
-        while items > 0 {
-            items -= 1;
-            match item_from(d, &mut command) {
-                Ok(Item::Term(new)) => term = Some(new),
-                Ok(Item::Payload(payload)) => {
-                    let malformed = DecodeError::Malformed { offset: d.position() };
-                    let (Some(term), Some(index)) = (term, next_index) else {
-                        return Some(Err(malformed));
-                    };
-                    next_index = following(index);
-                    return Some(Ok(Entry { term, index, payload }));
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        None
-    })
-    .collect()
-}
-
-/// Where the entry after `index` stands; behind the greatest index there is none.
-fn following(index: Index) -> Option<Index> {
-    index.get().checked_add(1).map(Index::new)
-}
-
-enum Item<C> {
-    Term(Term),
-    Payload(Payload<C>),
-}
-
-fn item_from<'b, C>(
-    d: &mut Decoder<'b>,
-    command: &mut impl FnMut(&'b [u8]) -> C,
-) -> Result<Item<C>, DecodeError> {
-    let kind = d.datatype()?;
-    if kind == Type::Bytes {
-        Ok(Item::Payload(Payload::Command(command(d.bytes()?))))
-    } else if kind == Type::Null {
-        d.null()?;
-        Ok(Item::Payload(Payload::Noop))
-    } else if kind == Type::Array {
-        open(d, 1)?;
-        Err(DecodeError::UnknownPayload { kind: d.u64()? })
-    } else {
-        Ok(Item::Term(Term::new(d.u64()?)))
-    }
+    Ok(Write { id: WriteId::default(), hard_state, snapshot, compact_to, truncate_from, entries })
 }
 
 fn optional_into(e: &mut Out<'_>, number: Option<u64>) -> Encoded {

@@ -7,7 +7,7 @@
 use rand_core::Rng;
 
 use crate::entries::Entries;
-use crate::quorum::{majority, reached_by_majority};
+use crate::quorum::MemberSet;
 use crate::raft::Raft;
 use crate::role::RoleState;
 use crate::types::{Command, Index};
@@ -16,27 +16,37 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Commits what a majority holds, if it is of this leader's own term.
     pub(crate) fn advance_commit(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
-        let (own, durable) = (self.position, self.durable.index());
-        let held = leader.peers.iter().enumerate();
-        let held = held.map(|(at, peer)| if at == own { durable } else { peer.match_index() });
-        let ahead = held.clone().filter(|index| *index > self.commit_index).count();
-        if ahead < majority(self.voters.len()) {
+        let (own, durable, quorum) = (self.members.own, self.durable.index(), self.members.quorum);
+        let held = |position| match Some(position) == own {
+            true => durable,
+            false => leader.peers[position].match_index(),
+        };
+        let ahead = quorum.voters().iter().filter(|position| held(*position) > self.commit_index);
+        if !quorum.is_reached_by(ahead.collect::<MemberSet>()) {
             return;
         }
-        let index = reached_by_majority(held);
+        let index = quorum.reached(held);
         if self.log.term_at(index) == Some(self.current_term) {
+            let committed = self.log.bytes_between(self.commit_index.next(), index);
+            self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(committed);
             self.advance_commit_to(index);
-            let everyone = self.everyone_else();
+            let everyone = self.members.everyone_else();
             if let RoleState::Leader(leader) = &mut self.role {
                 leader.pending = everyone;
             }
+            self.complete_change();
         }
     }
 
     /// Commits up to `index`, which this log holds; never takes a commit back.
     pub(crate) fn advance_commit_to(&mut self, index: Index) {
         debug_assert!(index <= self.log.last().index);
-        self.commit_index = self.commit_index.max(index);
+        let before = self.commit_index;
+        self.commit_index = before.max(index);
+        let configuration = self.memberships.index();
+        if before < configuration && configuration <= index {
+            self.update_members();
+        }
     }
 
     /// Whether this leader has committed an entry of its own term, and so knows of every commit before it (§8).
@@ -54,6 +64,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let (entries, bytes) = self.log.slice(from, through, bytes_max);
         self.handed_out = entries.last()?.index;
         self.applying.push(self.handed_out, bytes);
+        self.snapshots.bytes_since = self.snapshots.bytes_since.saturating_add(bytes);
         Some(entries)
     }
 }

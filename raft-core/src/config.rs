@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::error::ConfigError;
-use crate::quorum::VOTERS_MAX;
+use crate::quorum::MEMBERS_MAX;
 use crate::time::micros;
 use crate::types::NodeId;
 
@@ -31,7 +31,9 @@ use crate::types::NodeId;
 pub struct Config {
     /// This server.
     pub id: NodeId,
-    /// All voting servers, this one among them; at most [`VOTERS_MAX`].
+    /// The voters with which a new cluster begins, this server among them; at most [`MEMBERS_MAX`]. Empty for a server that joins
+    /// a cluster: it waits to be [added](crate::Change::AddLearner). What the disk holds goes before it, so that it matters only
+    /// until the first write.
     pub voters: Vec<NodeId>,
     /// A follower that has heard nothing for a random time of at least this long stands for election (§5.2). Also how long a
     /// voter stays true to a leader that it heard from, and a leader leads without hearing from a quorum (thesis 4.2.3, 6.2).
@@ -65,8 +67,38 @@ pub struct Config {
     pub inflight_applies_max: usize,
     /// The log's size in memory at which commands are refused, in bytes.
     pub log_bytes_max: usize,
+    /// The size of the entries not yet committed at which a leader refuses commands, in bytes.
+    pub uncommitted_bytes_max: usize,
     /// The most reads that wait for confirmation.
     pub reads_waiting_max: usize,
+    /// A snapshot is taken when the state machine was given so many bytes of entries since the last one (§7).
+    pub snapshot_log_bytes: usize,
+    /// A snapshot is taken when the state machine was given so many entries since the last one.
+    pub snapshot_log_entries: u64,
+    /// The most bytes of entries kept behind a snapshot, for followers that are a little behind.
+    pub log_tail_bytes: usize,
+    /// The most bytes of a snapshot in one message.
+    pub snapshot_chunk_bytes: usize,
+    /// The most chunks of a snapshot on their way to one peer.
+    pub inflight_chunks_max: usize,
+    /// How many entries a learner may be behind the commit index when it is promoted.
+    pub promotion_lag_max: u64,
+    /// Serve reads by a lease instead of a round of heartbeats (thesis 6.4.1). See [`Lease`] for what it assumes.
+    pub lease: Option<Lease>,
+}
+
+/// What a leader assumes when it serves reads without asking a quorum each time (thesis 6.4.1).
+///
+/// A voter that hears from its leader elects nobody else for `election_timeout_min` on its own clock. So the leader may
+/// serve reads for that long on its own clock, counted from when the heartbeat left, less the drift between the two clocks. **A clock that
+/// drifts further, or stands still while others run, makes reads stale.** All servers of a cluster must have the same
+/// lease and timeouts: a voter that restarts keeps still for as long, for it may have forgotten a leader. The lease ends
+/// when leadership is transferred.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Lease {
+    /// How many microseconds in a second two clocks may differ in speed at most, below a million. 500 is an ordinary bound for crystals
+    /// under a time daemon's care.
+    pub drift_ppm_max: u32,
 }
 
 impl Config {
@@ -89,8 +121,25 @@ impl Config {
             apply_bytes_max: 1 << 20,
             inflight_applies_max: 4,
             log_bytes_max: 256 << 20,
+            uncommitted_bytes_max: 128 << 20,
             reads_waiting_max: 4096,
+            snapshot_log_bytes: 64 << 20,
+            snapshot_log_entries: 1 << 20,
+            log_tail_bytes: 16 << 20,
+            snapshot_chunk_bytes: 1 << 20,
+            inflight_chunks_max: 8,
+            promotion_lag_max: 4096,
+            lease: None,
         }
+    }
+
+    /// How long a lease lasts.
+    pub(crate) fn lease_span(&self, lease: Lease) -> Duration {
+        const MILLION: u64 = 1_000_000;
+        let certain = MILLION.saturating_sub(u64::from(lease.drift_ppm_max));
+        let span = u128::from(micros(self.election_timeout_min)) * u128::from(certain)
+            / u128::from(MILLION);
+        Duration::from_micros(u64::try_from(span).unwrap_or(u64::MAX))
     }
 
     /// Whether a server can run with this; the error says what would work instead.
@@ -103,13 +152,16 @@ impl Config {
                 twice[0]
             )));
         }
-        if !voters.contains(&self.id) {
-            return Err(ConfigError(format!("server {} is not among the voters: add it", self.id)));
+        if !voters.is_empty() && !voters.contains(&self.id) {
+            return Err(ConfigError(format!(
+                "server {} is not among the voters: add it, or leave them empty if it joins a cluster",
+                self.id
+            )));
         }
-        if voters.len() > VOTERS_MAX {
+        if voters.len() > MEMBERS_MAX {
             let count = voters.len();
             return Err(ConfigError(format!(
-                "{count} voters are more than the {VOTERS_MAX} allowed"
+                "{count} voters are more than the {MEMBERS_MAX} allowed"
             )));
         }
         self.validate_times()?;
@@ -134,6 +186,22 @@ impl Config {
                  spread every election splits the vote; twice the minimum works"
             )));
         }
+        self.lease.map_or(Ok(()), |lease| self.validate_lease(lease))
+    }
+
+    fn validate_lease(&self, lease: Lease) -> Result<(), ConfigError> {
+        if !self.check_quorum {
+            return Err(ConfigError(
+                "a lease needs check_quorum: without it voters elect another leader meanwhile"
+                    .into(),
+            ));
+        }
+        if self.lease_span(lease) <= self.heartbeat_interval {
+            return Err(ConfigError(format!(
+                "a lease with clocks that drift by {} parts per million ends before the next heartbeat renews it: lower the                  drift or the heartbeat_interval",
+                lease.drift_ppm_max
+            )));
+        }
         Ok(())
     }
 
@@ -148,7 +216,11 @@ impl Config {
             ("apply_bytes_max", self.apply_bytes_max),
             ("inflight_applies_max", self.inflight_applies_max),
             ("log_bytes_max", self.log_bytes_max),
+            ("uncommitted_bytes_max", self.uncommitted_bytes_max),
             ("reads_waiting_max", self.reads_waiting_max),
+            ("snapshot_log_bytes", self.snapshot_log_bytes),
+            ("snapshot_chunk_bytes", self.snapshot_chunk_bytes),
+            ("inflight_chunks_max", self.inflight_chunks_max),
         ];
         if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
             return Err(ConfigError(format!("{name} must not be zero")));

@@ -34,10 +34,22 @@ pub(crate) struct Durable {
     hard_state_changed: bool,
     /// The last write that took term and vote along.
     hard_state_write: WriteId,
+    /// Whether there is a snapshot that no write has told of, and whether that is worth a write of its own.
+    snapshot: Untold,
     /// What the next write removes from the stored log first.
     truncate_from: Option<Index>,
     /// The first entry that no write has taken along.
     unwritten_from: Index,
+}
+
+/// What the disk has yet to be told of the snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Untold {
+    Nothing,
+    /// The state in which a cluster begins: told of with the first write, whatever that is.
+    Beginning,
+    /// A new snapshot.
+    Snapshot,
 }
 
 /// A write that the host has yet to acknowledge.
@@ -52,13 +64,14 @@ struct InFlight {
 pub(crate) struct NextWrite {
     pub(crate) id: WriteId,
     pub(crate) with_hard_state: bool,
+    pub(crate) with_snapshot: bool,
     pub(crate) truncate_from: Option<Index>,
     pub(crate) entries_from: Index,
 }
 
 impl Durable {
-    /// After a restart: everything up to `last_index` was read from the disk.
-    pub(crate) fn new(last_index: Index) -> Self {
+    /// After a restart: everything up to `last_index` was read from the disk, unless the server is new.
+    pub(crate) fn new(last_index: Index, is_new: bool) -> Self {
         Self {
             index: last_index,
             acknowledged: WriteId::new(0),
@@ -68,6 +81,7 @@ impl Durable {
             next_write: WriteId::new(1),
             hard_state_changed: false,
             hard_state_write: WriteId::new(0),
+            snapshot: if is_new { Untold::Beginning } else { Untold::Nothing },
             truncate_from: None,
             unwritten_from: last_index.next(),
         }
@@ -119,6 +133,22 @@ impl Durable {
         self.hard_state_changed = true;
     }
 
+    /// There is a new snapshot, which the host holds already.
+    pub(crate) fn on_snapshot(&mut self) {
+        self.snapshot = Untold::Snapshot;
+    }
+
+    /// The log was replaced by a snapshot: of what the disk held, only what was `committed` is certain to be part of it.
+    pub(crate) fn on_log_replaced(&mut self, committed: Index, snapshot: Index) {
+        self.snapshot = Untold::Snapshot;
+        self.index = self.index.min(committed);
+        for write in &mut self.in_flight {
+            write.last_index = write.last_index.min(committed);
+        }
+        self.truncate_from = None;
+        self.unwritten_from = snapshot.next();
+    }
+
     /// The log was truncated: neither the disk nor any write on its way counts for what was removed.
     pub(crate) fn on_truncated(&mut self, from: Index) {
         let keep = from.previous();
@@ -135,10 +165,14 @@ impl Durable {
     /// What the next write must hold, or `None` if there is nothing to write.
     pub(crate) fn next_write(&self, last_index: Index) -> Option<NextWrite> {
         let entries = self.unwritten_from <= last_index;
-        let needed = self.hard_state_changed || self.truncate_from.is_some() || entries;
+        let needed = self.hard_state_changed
+            || self.snapshot == Untold::Snapshot
+            || self.truncate_from.is_some()
+            || entries;
         needed.then_some(NextWrite {
             id: self.next_write,
             with_hard_state: self.hard_state_changed,
+            with_snapshot: self.snapshot != Untold::Nothing,
             truncate_from: self.truncate_from,
             entries_from: self.unwritten_from,
         })
@@ -152,6 +186,7 @@ impl Durable {
             self.hard_state_changed = false;
             self.hard_state_write = id;
         }
+        self.snapshot = Untold::Nothing;
         self.truncate_from = None;
         self.unwritten_from = last_index.next();
         self.next_write = id.next();
@@ -187,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_later_acknowledgement_covers_the_writes_before_it() {
-        let mut durable = Durable::new(Index::ZERO);
+        let mut durable = Durable::new(Index::ZERO, false);
         durable.on_written(index(2), Instant::ZERO);
         durable.on_written(index(5), Instant::ZERO);
         assert!(durable.on_persisted(WriteId::new(2)));
@@ -196,7 +231,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_does_not_count_for_entries_replaced_meanwhile() {
-        let mut durable = Durable::new(Index::ZERO);
+        let mut durable = Durable::new(Index::ZERO, false);
         durable.on_written(index(7), Instant::ZERO);
         durable.on_truncated(index(6));
         durable.on_written(index(6), Instant::ZERO);
@@ -208,7 +243,7 @@ mod tests {
 
     #[test]
     fn entries_that_no_write_took_along_need_no_truncation() {
-        let mut durable = Durable::new(index(3));
+        let mut durable = Durable::new(index(3), false);
         durable.on_truncated(index(4));
         assert!(durable.next_write(index(3)).is_none());
         durable.on_truncated(index(2));
@@ -217,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_write_that_was_never_handed_out_is_not_durable() {
-        let mut durable = Durable::new(Index::ZERO);
+        let mut durable = Durable::new(Index::ZERO, false);
         assert!(!durable.on_persisted(WriteId::new(1)));
         durable.on_hard_state_changed();
         assert!(!durable.hard_state_is_durable());

@@ -24,6 +24,7 @@ use rand_core::Rng;
 use crate::message::{
     Body, Message, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
 };
+use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
 use crate::role::{Ballot, Candidate, PreCandidate, RoleState};
 use crate::types::{Command, LogId, NodeId, Term};
@@ -37,10 +38,13 @@ pub(crate) struct VoteRequest {
     pub(crate) kind: VoteKind,
 }
 
+/// The most vote requests that wait for a tick: both kinds, from each member. More come only from servers that are no members.
+const VOTE_REQUESTS_MAX: usize = 2 * MEMBERS_MAX;
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum VoteKind {
     PreVote { campaign: u64 },
-    Vote,
+    Vote { transfer: bool },
 }
 
 impl VoteRequest {
@@ -57,16 +61,20 @@ impl VoteRequest {
 impl<C: Command, R: Rng> Raft<C, R> {
     /// Heard from no leader for too long, or won no election in time (§5.2).
     pub(crate) fn on_election_timeout(&mut self) {
-        if self.config.pre_vote {
+        if !self.members.is_voter() {
+            // It may not stand; but the leader that it knew is gone.
+            self.become_follower(self.current_term);
+            self.timers.election.stop();
+        } else if self.config.pre_vote {
             self.become_pre_candidate();
         } else {
-            self.become_candidate();
+            self.become_candidate(false);
         }
     }
 
     fn become_pre_candidate(&mut self) {
         self.campaigns = self.campaigns.wrapping_add(1);
-        let ballot = Ballot::new(self.voters.len(), self.position);
+        let ballot = Ballot::new(&self.members);
         self.change_role(RoleState::PreCandidate(PreCandidate {
             campaign: self.campaigns,
             ballot,
@@ -76,7 +84,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.count_pre_votes();
     }
 
-    fn become_candidate(&mut self) {
+    /// Stands for election; on a leader's request if it is a transfer.
+    pub(crate) fn become_candidate(&mut self, transfer: bool) {
         self.timers.election.touch();
         let term = self.current_term.next();
         if term == self.current_term {
@@ -86,17 +95,21 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         self.advance_term(term);
         self.vote_for(self.id());
-        let ballot = Ballot::new(self.voters.len(), self.position);
-        self.change_role(RoleState::Candidate(Candidate { ballot }));
+        let ballot = Ballot::new(&self.members);
+        self.change_role(RoleState::Candidate(Candidate { ballot, transfer }));
         self.timers.heartbeat.touch();
     }
 
     /// Keeps a vote request until the next tick: the newest of its kind from each server.
     pub(crate) fn keep_vote_request(&mut self, request: VoteRequest) {
+        let is_full = self.vote_requests.len() >= VOTE_REQUESTS_MAX;
         let earlier = self.vote_requests.iter_mut().find(|earlier| earlier.is_like(&request));
         match earlier {
             Some(earlier) if earlier.term > request.term => {}
             Some(earlier) => *earlier = request,
+            None if is_full => {
+                self.counters.unknown_sender = self.counters.unknown_sender.saturating_add(1);
+            }
             None => self.vote_requests.push(request),
         }
     }
@@ -107,7 +120,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let request = self.vote_requests.remove(0);
             match request.kind {
                 VoteKind::PreVote { campaign } => self.on_request_pre_vote(request, campaign),
-                VoteKind::Vote => self.on_request_vote(request),
+                VoteKind::Vote { transfer } => self.on_request_vote(request, transfer),
             }
         }
     }
@@ -117,25 +130,29 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn on_request_pre_vote(&mut self, request: VoteRequest, campaign: u64) {
         let granted = request.term >= self.current_term
             && request.last_log >= self.log.last()
-            && !self.hears_leader();
+            && !self.hears_leader()
+            && !self.is_stranger();
         let reply = RequestPreVoteReply { granted, campaign };
         self.reply(request.candidate, Body::RequestPreVoteReply(reply));
     }
 
     /// RequestVote, receiver implementation (Figure 2).
-    fn on_request_vote(&mut self, request: VoteRequest) {
+    fn on_request_vote(&mut self, request: VoteRequest, transfer: bool) {
         let VoteRequest { candidate, term, last_log, .. } = request;
+        let hears_leader =
+            self.config.check_quorum && term > self.current_term && self.hears_leader();
+        if !transfer && (hears_leader || self.now < self.loyal_until) {
+            self.counters.loyal_refusals = self.counters.loyal_refusals.saturating_add(1);
+            return;
+        }
         if term > self.current_term {
-            if self.config.check_quorum && self.hears_leader() {
-                self.counters.loyal_refusals = self.counters.loyal_refusals.saturating_add(1);
-                return;
-            }
             self.become_follower(term);
         }
         let granted = term == self.current_term
             && self.voted_for.unwrap_or(candidate) == candidate
             && self.leader().is_none()
-            && last_log >= self.log.last();
+            && last_log >= self.log.last()
+            && !self.is_stranger();
         if granted {
             self.become_follower(term);
             self.vote_for(candidate);
@@ -143,6 +160,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let reply = RequestVoteReply { granted, last_log };
         self.reply(candidate, Body::RequestVoteReply(reply));
+    }
+
+    /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk, and with it votes and
+    /// entries; so it votes for nobody until a leader has brought it into a cluster.
+    fn is_stranger(&self) -> bool {
+        self.membership().is_empty()
     }
 
     /// Whether a leader is known to live, so that candidates are not heard (thesis 4.2.3, 9.6).
@@ -168,8 +191,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     fn count_pre_votes(&mut self) {
         let RoleState::PreCandidate(pre_candidate) = &self.role else { return };
-        if pre_candidate.ballot.has_majority(self.voters.len()) {
-            self.become_candidate();
+        if pre_candidate.ballot.is_won(self.members.quorum) {
+            self.become_candidate(false);
         }
     }
 
@@ -186,7 +209,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Leads, if a majority has voted for this server and its own vote is durable.
     pub(crate) fn count_votes(&mut self) {
         let RoleState::Candidate(candidate) = &self.role else { return };
-        let elected = candidate.ballot.has_majority(self.voters.len());
+        let elected = candidate.ballot.is_won(self.members.quorum);
         if elected && self.durable.hard_state_is_durable() {
             self.become_leader();
         }
@@ -200,13 +223,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 let campaign = *campaign;
                 (ballot, Body::RequestPreVote(RequestPreVote { last_log, campaign }))
             }
-            RoleState::Candidate(Candidate { ballot }) => {
-                (ballot, Body::RequestVote(RequestVote { last_log }))
+            RoleState::Candidate(Candidate { ballot, transfer }) => {
+                let transfer = *transfer;
+                (ballot, Body::RequestVote(RequestVote { last_log, transfer }))
             }
             RoleState::Follower(_) | RoleState::Leader(_) => return None,
         };
         let position = ballot.unasked.first()?;
         ballot.unasked.remove(position);
-        Some(self.message(self.voters[position], body))
+        Some(self.message(self.members.ids[position], body))
     }
 }

@@ -1,9 +1,11 @@
 //! Log entries, and the sequence in which they travel.
 
+use alloc::boxed::Box;
 use alloc::vec::{self, Vec};
 use core::iter::Chain;
 use core::option;
 
+use crate::membership::Membership;
 use crate::types::{Command, Index, LogId, Term};
 
 /// One entry of the log (§5.3).
@@ -25,6 +27,8 @@ pub enum Payload<C> {
     Noop,
     /// A client's command, for the state machine.
     Command(C),
+    /// The cluster's members (§6), in force on each server as soon as its log holds the entry.
+    Configuration(Box<Membership>),
 }
 
 impl<C> Entry<C> {
@@ -43,12 +47,15 @@ impl<C> Entry<C> {
 }
 
 impl<C: Command> Entry<C> {
-    /// What this entry counts towards limits in bytes: [`Entry::OVERHEAD_BYTES`] and the command.
+    /// What this entry counts towards limits in bytes: [`Entry::OVERHEAD_BYTES`] and the command or the configuration.
     pub fn size(&self) -> usize {
         match &self.payload {
             Payload::Noop => Self::OVERHEAD_BYTES,
             Payload::Command(command) => {
                 Self::OVERHEAD_BYTES.saturating_add(command.as_ref().len())
+            }
+            Payload::Configuration(membership) => {
+                Self::OVERHEAD_BYTES.saturating_add(membership.size())
             }
         }
     }

@@ -3,7 +3,8 @@
 use alloc::string::String;
 use core::fmt;
 
-use crate::types::NodeId;
+use crate::membership::MembershipError;
+use crate::types::{Index, NodeId};
 
 /// Why a command was not accepted. It was not appended anywhere and comes back unchanged.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +33,20 @@ pub enum ProposeError<C> {
         /// The command.
         command: C,
     },
+    /// [`Config::uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) bytes wait to be committed: try again when some are.
+    TooManyUncommitted {
+        /// The limit in bytes.
+        bytes_max: usize,
+        /// The command.
+        command: C,
+    },
+    /// Leadership is being handed over: wait for the new leader, or until this server has given up the attempt.
+    Transferring {
+        /// Who is to lead.
+        to: NodeId,
+        /// The command.
+        command: C,
+    },
 }
 
 impl<C> ProposeError<C> {
@@ -40,7 +55,9 @@ impl<C> ProposeError<C> {
         match self {
             Self::NotLeader { command, .. }
             | Self::TooLarge { command, .. }
-            | Self::LogFull { command, .. } => command,
+            | Self::LogFull { command, .. }
+            | Self::TooManyUncommitted { command, .. }
+            | Self::Transferring { command, .. } => command,
         }
     }
 }
@@ -55,21 +72,22 @@ impl<C> fmt::Display for ProposeError<C> {
             Self::LogFull { bytes_max, .. } => {
                 write!(f, "the log has reached its limit of {bytes_max} bytes")
             }
+            Self::TooManyUncommitted { bytes_max, .. } => {
+                write!(f, "more than {bytes_max} bytes wait to be committed")
+            }
+            Self::Transferring { to, .. } => transferring(f, *to),
         }
     }
 }
 
 impl<C: fmt::Debug> core::error::Error for ProposeError<C> {}
 
-/// Why a request was refused. Nothing has changed.
+/// Why a read was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum Refused {
-    /// Only the leader does this: ask it.
-    NotLeader {
-        /// The leader of the current term, if this server knows it.
-        leader: Option<NodeId>,
-    },
+pub enum ReadRefused {
+    /// Only a server that knows the leader can tell: ask another one, or try again after the next election.
+    NoLeader,
     /// [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) reads wait already: try again later.
     TooManyReads {
         /// The limit.
@@ -77,10 +95,10 @@ pub enum Refused {
     },
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for ReadRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLeader { leader } => not_leader(f, *leader),
+            Self::NoLeader => f.write_str("this server knows no leader yet"),
             Self::TooManyReads { waiting_max } => {
                 write!(f, "{waiting_max} reads are waiting already")
             }
@@ -88,13 +106,110 @@ impl fmt::Display for Refused {
     }
 }
 
-impl core::error::Error for Refused {}
+impl core::error::Error for ReadRefused {}
+
+/// Why the membership was not changed. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ChangeRefused {
+    /// Only the leader does this: ask it.
+    NotLeader {
+        /// The leader of the current term, if this server knows it.
+        leader: Option<NodeId>,
+    },
+    /// This leader has yet to commit an entry of its own term (§8): try again in a moment.
+    NotReady,
+    /// The configuration at this index is not committed yet, or joint: try again when it is committed and left.
+    ChangePending {
+        /// Where the configuration stands.
+        index: Index,
+    },
+    /// The server would count before it holds the log: wait until it has caught up.
+    NotCaughtUp {
+        /// The server to be promoted.
+        id: NodeId,
+    },
+    /// Leadership is being handed over: ask the new leader.
+    Transferring {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// The membership cannot be changed so.
+    Invalid(MembershipError),
+}
+
+impl fmt::Display for ChangeRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader } => not_leader(f, *leader),
+            Self::NotReady => {
+                f.write_str("this leader has yet to commit an entry of its own term: try again")
+            }
+            Self::ChangePending { index } => {
+                write!(f, "the change of membership at index {index} is not complete: try again")
+            }
+            Self::NotCaughtUp { id } => {
+                write!(f, "server {id} has not caught up with the log: promote it when it has")
+            }
+            Self::Transferring { to } => transferring(f, *to),
+            Self::Invalid(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ChangeRefused {}
+
+/// Why leadership was not handed over. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum TransferRefused {
+    /// Only the leader can: ask it.
+    NotLeader {
+        /// The leader of the current term, if this server knows it.
+        leader: Option<NodeId>,
+    },
+    /// Leadership is being handed over already.
+    Transferring {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// Nobody could take over: the server named is no other voter, or no voter has been heard of.
+    NoSuccessor,
+}
+
+impl fmt::Display for TransferRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader } => not_leader(f, *leader),
+            Self::Transferring { to } => transferring(f, *to),
+            Self::NoSuccessor => f.write_str("there is no other voter that could take over"),
+        }
+    }
+}
+
+impl core::error::Error for TransferRefused {}
+
+/// A snapshot is being taken already, or nothing was applied since the last one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NothingToSnapshot;
+
+impl fmt::Display for NothingToSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a snapshot is being taken, or nothing was applied since the last")
+    }
+}
+
+impl core::error::Error for NothingToSnapshot {}
 
 pub(crate) fn not_leader(f: &mut fmt::Formatter<'_>, leader: Option<NodeId>) -> fmt::Result {
     match leader {
         Some(leader) => write!(f, "this server does not lead; server {leader} does"),
         None => f.write_str("this server does not lead, and knows no leader yet"),
     }
+}
+
+fn transferring(f: &mut fmt::Formatter<'_>, to: NodeId) -> fmt::Result {
+    write!(f, "leadership is being handed over to server {to}")
 }
 
 /// A configuration or a restored state with which no server can run, and what would work instead.

@@ -149,6 +149,7 @@ mod error;
 pub mod host;
 mod invariants;
 mod log;
+mod membership;
 mod message;
 mod outbox;
 mod output;
@@ -156,24 +157,31 @@ mod progress;
 mod quorum;
 mod raft;
 mod read;
+mod reconfiguration;
 mod replication;
 mod role;
+mod snapshot;
 mod status;
 mod time;
 mod timers;
+mod transfer;
 mod types;
 mod window;
 
-pub use config::Config;
+pub use config::{Config, Lease};
 pub use entries::{Entries, Entry, Payload};
-pub use error::{ConfigError, ProposeError, Refused};
-pub use message::{
-    AppendEntries, AppendEntriesReply, AppendResult, Body, Message, RequestPreVote,
-    RequestPreVoteReply, RequestVote, RequestVoteReply,
+pub use error::{
+    ChangeRefused, ConfigError, NothingToSnapshot, ProposeError, ReadRefused, TransferRefused,
 };
-pub use output::{Output, Restored, Write};
+pub use membership::{Change, LABEL_BYTES_MAX, Member, Membership, MembershipError, Seat};
+pub use message::{
+    AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, InstallSnapshotReply,
+    Message, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote,
+    RequestVoteReply, TimeoutNow,
+};
+pub use output::{Output, ReadSnapshot, Restored, SnapshotMeta, Write, WriteSnapshot};
 pub use progress::ProgressState;
-pub use quorum::VOTERS_MAX;
+pub use quorum::MEMBERS_MAX;
 pub use raft::Raft;
 pub use role::Role;
 pub use status::{Counters, PeerStatus, Status, Wake};

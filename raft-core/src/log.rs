@@ -1,4 +1,4 @@
-//! The log (§5.3): in memory, from its first entry on, counted in bytes.
+//! The log (§5.3): in memory, from where it was last compacted (§7), counted in bytes.
 //!
 //! Invariant: entries follow `base` without a gap and their terms never fall, so a term is found by its index in constant time
 //! and the last entry of a term by binary search.
@@ -17,8 +17,9 @@ pub(crate) struct Log<C> {
 }
 
 impl<C: Command> Log<C> {
-    pub(crate) fn new() -> Self {
-        Self { base: LogId::ZERO, entries: VecDeque::new(), bytes: 0 }
+    /// An empty log that follows `base`.
+    pub(crate) fn new(base: LogId) -> Self {
+        Self { base, entries: VecDeque::new(), bytes: 0 }
     }
 
     /// The position before the first entry that is held.
@@ -79,6 +80,31 @@ impl<C: Command> Log<C> {
         self.entries.truncate(keep);
     }
 
+    /// The size of the entries from `from` to `through`, in bytes.
+    pub(crate) fn bytes_between(&self, from: Index, through: Index) -> usize {
+        let (Some(start), Some(end)) = (self.offset(from), self.offset(through.next())) else {
+            return 0;
+        };
+        let end = end.min(self.entries.len());
+        self.entries.range(start.min(end)..end).map(Entry::size).sum()
+    }
+
+    /// Forgets the entries up to `index`, which a snapshot replaces, but for the last of them that fit into `tail_bytes`.
+    pub(crate) fn compact_to(&mut self, index: Index, tail_bytes: usize) {
+        let Some(through) = self.offset(index.next()) else { return };
+        let mut tail = 0usize;
+        let fits = |entry: &&Entry<C>| {
+            tail = tail.saturating_add(entry.size());
+            tail <= tail_bytes
+        };
+        let kept = self.entries.range(..through).rev().take_while(fits).count();
+        for _ in kept..through {
+            let Some(entry) = self.entries.pop_front() else { return };
+            self.bytes = self.bytes.saturating_sub(entry.size());
+            self.base = entry.id();
+        }
+    }
+
     /// Clones of the entries from `from` to `through`, as many as fit into `bytes_max` but at least one; and their size.
     pub(crate) fn slice(
         &self,
@@ -130,7 +156,7 @@ mod tests {
     }
 
     fn log(terms: &[u64]) -> Log<Vec<u8>> {
-        let mut log = Log::new();
+        let mut log = Log::new(LogId::ZERO);
         for (term, index) in terms.iter().zip(1..) {
             let payload = Payload::Command(alloc::vec![0; 8]);
             log.append(Entry { term: Term::new(*term), index: Index::new(index), payload });
@@ -163,6 +189,19 @@ mod tests {
         assert_eq!((entries.len(), bytes), (2, 2 * size));
         assert_eq!(log.slice(Index::new(2), Index::new(3), 1).0.len(), 1);
         assert!(log.slice(Index::new(4), Index::new(3), size).0.is_empty());
+    }
+
+    #[test]
+    fn compaction_keeps_a_tail_and_the_position_before_it() {
+        let mut log = log(&[1, 1, 2, 3]);
+        let size = Entry::<Vec<u8>>::OVERHEAD_BYTES + 8;
+        log.compact_to(Index::new(3), 2 * size);
+        assert_eq!((log.base(), log.bytes()), (id(1, 1), 3 * size));
+        log.compact_to(Index::new(3), 0);
+        assert_eq!((log.base(), log.last(), log.bytes()), (id(2, 3), id(3, 4), size));
+        assert!(log.contains(id(2, 3)) && log.term_at(Index::new(2)).is_none());
+        log.compact_to(Index::new(2), 0);
+        assert_eq!(log.base(), id(2, 3));
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! What servers say to each other (Figure 2): the three remote procedure calls as one-way messages.
+//! What servers say to each other (Figures 2 and 13): remote procedure calls as one-way messages.
 //!
 //! Every message carries its sender's current term. A request and its reply are two messages: either may be lost, repeated or
 //! overtaken, and a reply names what it answers.
 
-use crate::entries::Entries;
-use crate::types::{Index, LogId, NodeId, Round, Session, Term};
+use crate::entries::{Entries, Entry};
+use crate::output::SnapshotMeta;
+use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term};
 
 /// A message from one server to another.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -17,6 +18,25 @@ pub struct Message<C> {
     pub term: Term,
     /// What it says.
     pub body: Body<C>,
+}
+
+impl<C: Command> Message<C> {
+    /// What the message counts towards limits in bytes: its entries, or its piece of a snapshot.
+    pub fn size(&self) -> usize {
+        match &self.body {
+            Body::AppendEntries(append) => append.entries.iter().map(Entry::size).sum(),
+            Body::InstallSnapshot(install) => install.chunk.as_ref().len(),
+            Body::RequestPreVote(_)
+            | Body::RequestPreVoteReply(_)
+            | Body::RequestVote(_)
+            | Body::RequestVoteReply(_)
+            | Body::AppendEntriesReply(_)
+            | Body::InstallSnapshotReply(_)
+            | Body::TimeoutNow(_)
+            | Body::ReadIndex(_)
+            | Body::ReadIndexReply(_) => 0,
+        }
+    }
 }
 
 /// What a [`Message`] says.
@@ -35,6 +55,16 @@ pub enum Body<C> {
     AppendEntries(AppendEntries<C>),
     /// The answer to AppendEntries.
     AppendEntriesReply(AppendEntriesReply),
+    /// A piece of a snapshot, for a follower that needs entries which its leader has compacted (§7).
+    InstallSnapshot(InstallSnapshot<C>),
+    /// How much of a snapshot has come.
+    InstallSnapshotReply(InstallSnapshotReply),
+    /// "Stand for election now" (thesis 3.10).
+    TimeoutNow(TimeoutNow),
+    /// "From which index on may I serve a read?" (thesis 6.4)
+    ReadIndex(ReadIndex),
+    /// The answer to ReadIndex.
+    ReadIndexReply(ReadIndexReply),
 }
 
 /// Arguments of a pre-vote request (thesis 9.6).
@@ -60,6 +90,8 @@ pub struct RequestPreVoteReply {
 pub struct RequestVote {
     /// The last entry of the candidate's log.
     pub last_log: LogId,
+    /// The leader asked for this election, so nobody needs to be loyal to it (thesis 4.2.3).
+    pub transfer: bool,
 }
 
 /// The answer to [`RequestVote`]. A grant is durable before it is sent.
@@ -111,4 +143,53 @@ pub enum AppendResult {
         /// one at or before the rejected index whose term is not beyond the rejected one's.
         hint: LogId,
     },
+}
+
+/// Arguments of InstallSnapshot (§7, Figure 13).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct InstallSnapshot<C> {
+    /// The replication session, as in [`AppendEntries`].
+    pub session: Session,
+    /// Which snapshot.
+    pub snapshot: SnapshotMeta,
+    /// Where the chunk begins, in bytes.
+    pub offset: u64,
+    /// A piece of the snapshot.
+    pub chunk: C,
+    /// Whether the snapshot ends with this chunk.
+    pub done: bool,
+}
+
+/// The answer to [`InstallSnapshot`]. That the whole is installed, an [`AppendEntriesReply`] says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct InstallSnapshotReply {
+    /// The request's session, echoed.
+    pub session: Session,
+    /// Which snapshot.
+    pub snapshot: LogId,
+    /// The follower has written it up to here, in bytes, and wants what follows.
+    pub received: u64,
+}
+
+/// Arguments of TimeoutNow (thesis 3.10).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TimeoutNow {
+    /// The last entry of the leader's log. Who does not hold it yet does not stand: it could not win.
+    pub last_log: LogId,
+}
+
+/// A follower's request for a read index. Asks for all reads that came to the follower before.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ReadIndex {
+    /// Numbers the follower's requests.
+    pub id: ReadId,
+}
+
+/// The answer to [`ReadIndex`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ReadIndexReply {
+    /// The request's id, echoed.
+    pub id: ReadId,
+    /// A state that includes this entry includes all that was committed when the request came.
+    pub index: Index,
 }

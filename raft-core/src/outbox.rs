@@ -4,23 +4,30 @@
 //! waits for the write that holds both. What promises nothing about its sender does not pass through here: a leader's
 //! AppendEntries (thesis 10.2.1) and a candidate's requests are built when polled and leave beside the write.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::mem::discriminant;
 
 use rand_core::Rng;
 
-use crate::durable::Durable;
+use crate::durable::{Durable, NextWrite};
 use crate::message::Message;
-use crate::output::{Output, Write};
+use crate::output::{Output, SnapshotMeta, Write};
+use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
 use crate::role::RoleState;
-use crate::types::{Command, HardState, WriteId};
+use crate::types::{Command, HardState, LogId, WriteId};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Outbox<C> {
     /// In the order of their gates.
     held: VecDeque<Held<C>>,
+    /// Promise nothing: leave as they come.
+    free: VecDeque<Message<C>>,
 }
+
+/// The most replies held at a time: each kind, to each member. More come only from servers that are no members.
+const HELD_MAX: usize = 4 * MEMBERS_MAX;
 
 /// A reply and the write that must be durable before it may leave.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -31,7 +38,7 @@ struct Held<C> {
 
 impl<C> Outbox<C> {
     pub(crate) fn new() -> Self {
-        Self { held: VecDeque::new() }
+        Self { held: VecDeque::new(), free: VecDeque::new() }
     }
 
     /// Holds a reply until the current term and vote are durable. It replaces an earlier one of its kind to the same server:
@@ -42,10 +49,21 @@ impl<C> Outbox<C> {
                 || discriminant(&earlier.message.body) != discriminant(&message.body)
         });
         self.held.push_back(Held { gate: durable.hard_state_gate(), message });
+        if self.held.len() > HELD_MAX {
+            self.held.pop_front();
+        }
     }
 
-    /// The next reply whose promise is durable.
-    pub(crate) fn next_durable(&mut self, durable: &Durable) -> Option<Message<C>> {
+    /// A message that promises nothing. The caller bounds how many there are.
+    pub(crate) fn send(&mut self, message: Message<C>) {
+        self.free.push_back(message);
+    }
+
+    /// The next reply whose promise is durable, or a message that makes none.
+    pub(crate) fn next_ready(&mut self, durable: &Durable) -> Option<Message<C>> {
+        if let Some(message) = self.free.pop_front() {
+            return Some(message);
+        }
         let ready = durable.is_durable(self.held.front()?.gate);
         if ready { self.held.pop_front().map(|held| held.message) } else { None }
     }
@@ -53,6 +71,7 @@ impl<C> Outbox<C> {
     /// Forgets all replies: they spoke for a term that is over.
     pub(crate) fn clear(&mut self) {
         self.held.clear();
+        self.free.clear();
     }
 }
 
@@ -66,6 +85,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(id) = self.reads.next_lost() {
             return Some(Output::ReadLost { id });
         }
+        if core::mem::take(&mut self.membership_changed) {
+            return Some(Output::MembershipChanged(self.membership().clone()));
+        }
         if let Some(write) = self.next_write() {
             return Some(Output::Persist(write));
         }
@@ -73,8 +95,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(message) = self.next_message() {
             return Some(Output::Send(message));
         }
+        let snapshots = self.next_snapshot_to_write().or_else(|| self.next_snapshot_to_read());
+        if let Some(output) = snapshots.or_else(|| self.next_restore()) {
+            return Some(output);
+        }
         if let Some(entries) = self.next_apply() {
             return Some(Output::Apply(entries));
+        }
+        if let Some(output) = self.next_snapshot_to_take() {
+            return Some(output);
         }
         self.reads.next_ready(self.handed_out).map(|(id, index)| Output::ReadReady { id, index })
     }
@@ -102,19 +131,28 @@ impl<C: Command, R: Rng> Raft<C, R> {
         Some(Write {
             id: next.id,
             hard_state: next.with_hard_state.then_some(hard_state),
+            snapshot: self.snapshot_to_write(&next),
+            compact_to: next.with_snapshot.then(|| self.log.base()).filter(|b| *b > LogId::ZERO),
             truncate_from: next.truncate_from,
             entries,
         })
     }
 
     fn next_message(&mut self) -> Option<Message<C>> {
-        if let Some(reply) = self.outbox.next_durable(&self.durable) {
+        if let Some(reply) = self.outbox.next_ready(&self.durable) {
             return Some(reply);
         }
         match self.role {
-            RoleState::Follower(_) => self.next_append_reply(),
+            RoleState::Follower(_) => self.next_append_reply().or_else(|| self.next_read_index()),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => self.next_vote_request(),
-            RoleState::Leader(_) => self.next_append(),
+            RoleState::Leader(_) => self.next_append().or_else(|| self.next_timeout_now()),
         }
+    }
+
+    /// The snapshot in use, if the disk has yet to hear of it. A server that knows no cluster has none.
+    fn snapshot_to_write(&self, next: &NextWrite) -> Option<Box<SnapshotMeta>> {
+        let snapshot = &self.snapshots.last;
+        let is_told = next.with_snapshot && !snapshot.membership.is_empty();
+        is_told.then(|| Box::new(snapshot.clone()))
     }
 }

@@ -1,10 +1,12 @@
 //! What the core asks of its host.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
 use crate::entries::{Entries, Entry};
 use crate::error::ConfigError;
+use crate::membership::Membership;
 use crate::message::Message;
 use crate::role::Role;
 use crate::types::{HardState, Index, LogId, NodeId, ReadId, Term, WriteId};
@@ -21,6 +23,21 @@ pub enum Output<C> {
     /// Apply these to the state machine: committed, durable here, each once in the life of the process, without gaps. Then
     /// call [`Raft::applied`](crate::Raft::applied).
     Apply(Entries<C>),
+    /// Take a snapshot of the state machine (§7) as the entries handed out so far have made it, while the node works on. Once it
+    /// is durable, call [`Raft::snapshot_taken`](crate::Raft::snapshot_taken); if it cannot be had,
+    /// [`Raft::snapshot_failed`](crate::Raft::snapshot_failed). A host without snapshots ignores this.
+    TakeSnapshot(SnapshotMeta),
+    /// Read a piece of a snapshot, to be sent to a follower; then call [`Raft::snapshot_read`](crate::Raft::snapshot_read).
+    ReadSnapshot(ReadSnapshot),
+    /// Write a piece of a snapshot that the leader sends, apart from the one in use; then call
+    /// [`Raft::snapshot_written`](crate::Raft::snapshot_written). Pieces follow each other without gaps; offset 0 begins
+    /// anew. What the last one completes must be durable before it is answered for.
+    WriteSnapshot(WriteSnapshot<C>),
+    /// Replace the state of the state machine by this snapshot, which is durable here, before anything else is applied; then call
+    /// [`Raft::applied`](crate::Raft::applied) with its last index.
+    Restore(SnapshotMeta),
+    /// These are the members now (§6): connections may be opened and closed.
+    MembershipChanged(Membership),
     /// The read may be served from any state that includes `index`. All entries up to it were handed out before.
     ReadReady {
         /// The read, as [`Raft::read`](crate::Raft::read) named it.
@@ -51,10 +68,68 @@ pub struct Write<C> {
     pub id: WriteId,
     /// Replaces the stored term and vote.
     pub hard_state: Option<HardState>,
+    /// From here on a restart begins with this snapshot, which is durable already; or, if it ends at [`LogId::ZERO`], with an empty
+    /// state and these members. A stored log that does not hold the snapshot's last entry is replaced by it: nothing of
+    /// that log remains.
+    pub snapshot: Option<Box<SnapshotMeta>>,
+    /// Stored entries up to this one are needed no more, and may be deleted.
+    pub compact_to: Option<LogId>,
     /// Removes this entry and all that follow it from the stored log, before `entries` are appended.
     pub truncate_from: Option<Index>,
     /// Entries to append, in order and without a gap.
     pub entries: Entries<C>,
+}
+
+impl<C> Default for Write<C> {
+    /// A write of nothing.
+    fn default() -> Self {
+        Self {
+            id: WriteId::default(),
+            hard_state: None,
+            snapshot: None,
+            compact_to: None,
+            truncate_from: None,
+            entries: Entries::new(),
+        }
+    }
+}
+
+/// What a snapshot stands for (§7): the state after an entry, and the members at that entry.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct SnapshotMeta {
+    /// The last entry that the snapshot includes.
+    pub last: LogId,
+    /// The configuration in force at that entry.
+    pub membership: Membership,
+}
+
+/// Which piece of a snapshot to read. See [`Output::ReadSnapshot`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct ReadSnapshot {
+    /// The follower it is for.
+    pub to: NodeId,
+    /// The snapshot.
+    pub snapshot: LogId,
+    /// Where the piece begins, in bytes.
+    pub offset: u64,
+    /// The most bytes to read: [`Config::snapshot_chunk_bytes`](crate::Config::snapshot_chunk_bytes). At least one, unless the
+    /// snapshot ends before.
+    pub bytes_max: usize,
+}
+
+/// Which piece of a snapshot to write. See [`Output::WriteSnapshot`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct WriteSnapshot<C> {
+    /// The snapshot.
+    pub snapshot: SnapshotMeta,
+    /// Where the piece begins, in bytes.
+    pub offset: u64,
+    /// The piece.
+    pub chunk: C,
+    /// Whether the snapshot ends with it.
+    pub done: bool,
 }
 
 /// What a server finds on its disk when it starts: the sum of all its writes.
@@ -62,14 +137,23 @@ pub struct Write<C> {
 pub struct Restored<C> {
     /// The last term and vote written.
     pub hard_state: HardState,
-    /// The log, from its first entry.
+    /// The last snapshot written; none if the server is new. The host gives it to its state machine before the server starts.
+    pub snapshot: Option<SnapshotMeta>,
+    /// The position before the first entry of the log.
+    pub base: LogId,
+    /// The log.
     pub entries: Vec<Entry<C>>,
 }
 
 impl<C> Default for Restored<C> {
     /// A server that has never run.
     fn default() -> Self {
-        Self { hard_state: HardState::default(), entries: Vec::new() }
+        Self {
+            hard_state: HardState::default(),
+            snapshot: None,
+            base: LogId::ZERO,
+            entries: Vec::new(),
+        }
     }
 }
 
@@ -79,15 +163,39 @@ impl<C> Restored<C> {
         if let Some(hard_state) = write.hard_state {
             self.hard_state = hard_state;
         }
+        if let Some(snapshot) = write.snapshot {
+            if !self.holds(snapshot.last) {
+                self.entries.clear();
+                self.base = snapshot.last;
+            }
+            self.snapshot = Some(*snapshot);
+        }
+        if let Some(base) = write.compact_to.filter(|base| base.index > self.base.index) {
+            self.entries.drain(..self.entries.partition_point(|entry| entry.index <= base.index));
+            self.base = base;
+        }
         if let Some(from) = write.truncate_from {
             self.entries.truncate(self.entries.partition_point(|entry| entry.index < from));
         }
         self.entries.extend(write.entries);
     }
 
+    /// Whether the log holds that entry, or begins right behind it.
+    fn holds(&self, id: LogId) -> bool {
+        let at = self.entries.partition_point(|entry| entry.index < id.index);
+        id == self.base || self.entries.get(at).is_some_and(|entry| entry.id() == id)
+    }
+
     /// Whether a correct server could have written this.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        let mut last = LogId::ZERO;
+        let snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
+        if !self.holds(snapshot) && self.base.index >= snapshot.index {
+            let base = self.base;
+            return Err(ConfigError(format!(
+                "restored log: it begins behind {base}, and the snapshot ends at {snapshot}: the state between is missing"
+            )));
+        }
+        let mut last = self.base;
         for entry in &self.entries {
             if entry.index != last.index.next() || entry.term < last.term {
                 let id = entry.id();

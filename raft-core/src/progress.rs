@@ -4,6 +4,10 @@
 //!            acknowledged                      rejected
 //!   Probe ────────────────► Replicate    Replicate ─────────► Probe
 //!   one message at a time   a window of messages, next_index runs ahead of the replies
+//!
+//!            what it needs is compacted                holds enough of the log
+//!   Probe ──────────────────────────────► Snapshot ─────────────────────────────► Replicate
+//!                                         a window of chunks (§7)
 //! ```
 //!
 //! Every message, a heartbeat as well, names the entry before `next_index`. So a lost message shows at the next heartbeat at
@@ -12,6 +16,8 @@
 use crate::config::Config;
 use crate::log::Log;
 use crate::message::AppendEntries;
+use crate::output::SnapshotMeta;
+use crate::snapshot::Sending;
 use crate::time::Instant;
 use crate::types::{Command, Index, LogId, Round, Session};
 use crate::window::Window;
@@ -23,6 +29,8 @@ pub enum ProgressState {
     Probe,
     /// The logs agree: messages follow each other without waiting for replies.
     Replicate,
+    /// What the follower needs was compacted: it is sent a snapshot (§7).
+    Snapshot,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -43,6 +51,8 @@ pub(crate) struct Progress {
     commit_sent: Index,
     /// When the follower was last heard of.
     heard_at: Instant,
+    /// The snapshot on its way to the follower; none unless in state `Snapshot`.
+    pub(crate) sending: Option<Sending>,
 }
 
 impl Progress {
@@ -59,6 +69,7 @@ impl Progress {
             round_echoed: Round::new(0),
             commit_sent: Index::ZERO,
             heard_at: Instant::ZERO,
+            sending: None,
         }
     }
 
@@ -107,12 +118,22 @@ impl Progress {
     }
 
     /// The follower holds the log up to `index`. Returns whether that is news.
-    pub(crate) fn on_matched(&mut self, index: Index) -> bool {
+    ///
+    /// A follower that is sent a snapshot has caught up once the log of the leader, which begins behind `base`, goes on where its
+    /// own ends.
+    pub(crate) fn on_matched(&mut self, index: Index, base: Index) -> bool {
+        let news = index > self.match_index;
+        self.match_index = self.match_index.max(index);
+        if self.state == ProgressState::Snapshot {
+            if self.match_index < base {
+                return news;
+            }
+            self.sending = None;
+            self.next_index = self.match_index.next();
+        }
         self.state = ProgressState::Replicate;
         self.inflight.acknowledge(index);
         self.next_index = self.next_index.max(index.next());
-        let news = index > self.match_index;
-        self.match_index = self.match_index.max(index);
         news
     }
 
@@ -127,7 +148,11 @@ impl Progress {
         if prev_log_index <= self.match_index || !self.awaits_answer_about(prev_log_index) {
             return false;
         }
-        let shared = log.newest_within(hint).index;
+        let base = log.base();
+        let shared = match hint.term < base.term || hint.index < base.index {
+            true => base.index.previous(),
+            false => log.newest_within(hint).index,
+        };
         self.next_index = shared.next().min(prev_log_index).max(self.match_index.next());
         self.state = ProgressState::Probe;
         self.probed = Index::ZERO;
@@ -142,7 +167,21 @@ impl Progress {
         match self.state {
             ProgressState::Probe => prev_log_index == self.probed || prev_log_index == newest,
             ProgressState::Replicate => prev_log_index <= newest,
+            // It is rejected with every heartbeat, until it has caught up.
+            ProgressState::Snapshot => false,
         }
+    }
+
+    /// Whether the follower needs entries that this log has compacted away; then it is to be sent a snapshot.
+    pub(crate) fn needs_snapshot<C: Command>(&self, log: &Log<C>) -> bool {
+        self.state != ProgressState::Snapshot && self.next_index <= log.base().index
+    }
+
+    /// From here on the follower is sent this snapshot, and heartbeats.
+    pub(crate) fn begin_snapshot(&mut self, snapshot: SnapshotMeta, now: Instant) {
+        self.state = ProgressState::Snapshot;
+        self.inflight.clear();
+        self.sending = Some(Sending::new(snapshot, now));
     }
 
     /// What to send to the follower now, if anything: entries, a heartbeat of this round, or word of a new commit index.
@@ -159,7 +198,11 @@ impl Progress {
         if !sends_entries && self.round_sent == round && self.commit_sent == leader_commit {
             return None;
         }
-        let prev_index = self.next_index.previous();
+        // A follower that is sent a snapshot does not hold this entry and will say so; it hears that its leader lives.
+        let prev_index = match self.state {
+            ProgressState::Probe | ProgressState::Replicate => self.next_index.previous(),
+            ProgressState::Snapshot => log.base().index,
+        };
         let prev_log = LogId::new(log.term_at(prev_index)?, prev_index);
         let (entries, bytes) = match sends_entries {
             true => log.slice(self.next_index, last_index, config.append_bytes_max),
@@ -182,6 +225,7 @@ impl Progress {
                 self.inflight.len() >= config.inflight_appends_max
                     || self.inflight.bytes() >= config.inflight_bytes_max
             }
+            ProgressState::Snapshot => true,
         }
     }
 }

@@ -9,19 +9,22 @@ use crate::config::Config;
 use crate::durable::Durable;
 use crate::election::{VoteKind, VoteRequest};
 use crate::entries::{Entry, Payload};
-use crate::error::{ConfigError, ProposeError, Refused};
+use crate::error::{ConfigError, ProposeError, ReadRefused};
 use crate::log::Log;
+use crate::membership::{Membership, Memberships};
 use crate::message::{AppendEntriesReply, AppendResult, Body, Message};
 use crate::outbox::Outbox;
-use crate::output::{Output, Restored};
+use crate::output::{Output, Restored, SnapshotMeta};
 use crate::progress::Progress;
-use crate::quorum::{VoterSet, reached_by_majority};
-use crate::read::Reads;
+use crate::quorum::MemberSet;
+use crate::read::{LeaseState, Reads};
+use crate::reconfiguration::Members;
 use crate::role::{Follower, Leader, Role, RoleState};
+use crate::snapshot::Snapshots;
 use crate::status::{Counters, PeerStatus, Status};
 use crate::time::Instant;
 use crate::timers::Timers;
-use crate::types::{Command, Index, NodeId, ReadId, Round, Session, Term, WriteId};
+use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term, WriteId};
 use crate::window::Window;
 
 /// One Raft server, as a state machine without clock, disk or network.
@@ -72,18 +75,24 @@ use crate::window::Window;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Raft<C, R> {
     pub(crate) config: Config,
-    /// All voters, sorted; a server's position here is its index in every table.
-    pub(crate) voters: Vec<NodeId>,
-    /// This server's position.
-    pub(crate) position: usize,
+    /// The configurations in the log, and the members by the newest: a server's position there is its index in every table.
+    pub(crate) memberships: Memberships,
+    pub(crate) members: Members,
+    /// The host has yet to hear of the members.
+    pub(crate) membership_changed: bool,
     pub(crate) rng: R,
     /// The time of the last tick.
     pub(crate) now: Instant,
+    /// Until then this server votes for nobody who was not asked to stand: a leader may hold a lease (thesis 6.4.1).
+    pub(crate) loyal_until: Instant,
+    /// It has been restarted and has yet to be told the time, so `loyal_until` is to be set.
+    restarted: bool,
 
     pub(crate) current_term: Term,
     pub(crate) voted_for: Option<NodeId>,
     pub(crate) log: Log<C>,
     pub(crate) durable: Durable,
+    pub(crate) snapshots: Snapshots<C>,
 
     pub(crate) role: RoleState,
     pub(crate) timers: Timers,
@@ -93,6 +102,8 @@ pub struct Raft<C, R> {
     pub(crate) campaigns: u64,
 
     pub(crate) commit_index: Index,
+    /// The size of what a leader has yet to commit, in bytes.
+    pub(crate) uncommitted_bytes: usize,
     /// The last entry given to the state machine, and the one it has answered for.
     pub(crate) handed_out: Index,
     applied_index: Index,
@@ -116,35 +127,53 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub fn new(config: Config, restored: Restored<C>, rng: R) -> Result<Self, ConfigError> {
         config.validate()?;
         restored.validate()?;
-        let mut voters = config.voters.clone();
-        voters.sort_unstable();
-        let position = voters.binary_search(&config.id).unwrap_or_default();
-
-        let Restored { hard_state, entries } = restored;
-        let mut log = Log::new();
-        entries.into_iter().for_each(|entry| log.append(entry));
+        let Restored { hard_state, snapshot, base, entries } = restored;
+        let is_new = snapshot.is_none();
+        let snapshot = snapshot.unwrap_or_else(|| {
+            let membership = Membership::of_voters(config.voters.iter().copied());
+            SnapshotMeta { last: LogId::ZERO, membership }
+        });
+        let begin = snapshot.last.index;
+        let mut log = Log::new(base);
+        let mut memberships = Memberships::new(begin, snapshot.membership.clone());
+        for entry in entries {
+            if let Payload::Configuration(membership) = &entry.payload {
+                // What the snapshot includes, its own configuration says.
+                if entry.index > begin {
+                    memberships.append(entry.index, (**membership).clone());
+                }
+            }
+            log.append(entry);
+        }
+        let members = Members::new(config.id, memberships.in_force(), memberships.previous());
+        let restarted = !is_new && config.lease.is_some();
         let mut raft = Self {
             config,
-            position,
+            membership_changed: false,
             now: Instant::ZERO,
+            loyal_until: Instant::ZERO,
+            restarted,
             current_term: hard_state.current_term,
             voted_for: hard_state.voted_for,
-            durable: Durable::new(log.last().index),
+            durable: Durable::new(log.last().index, is_new),
             log,
+            snapshots: Snapshots::new(snapshot),
             role: RoleState::Follower(Follower::default()),
             timers: Timers::new(),
-            vote_requests: Vec::with_capacity(voters.len()),
+            vote_requests: Vec::with_capacity(members.ids.len()),
             campaigns: 0,
-            commit_index: Index::ZERO,
-            handed_out: Index::ZERO,
-            applied_index: Index::ZERO,
+            commit_index: begin,
+            uncommitted_bytes: 0,
+            handed_out: begin,
+            applied_index: begin,
             applying: Window::default(),
             reads: Reads::new(),
             outbox: Outbox::new(),
             reported: (Role::Follower, hard_state.current_term, None),
             counters: Counters::default(),
-            idle_peers: voters.iter().map(|_| Progress::new()).collect(),
-            voters,
+            idle_peers: members.ids.iter().map(|_| Progress::new()).collect(),
+            memberships,
+            members,
             rng,
         };
         // Answers to the questions of an earlier life must not fit those of this one.
@@ -159,17 +188,27 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.counters.misrouted = self.counters.misrouted.saturating_add(1);
             return;
         }
-        let Some(position) = self.position_of(from).filter(|_| from != to) else {
+        // Requests are heard whoever sends them, for a configuration may have come to the sender first (§6).
+        let position = self.members.position(from);
+        let is_reply = matches!(
+            body,
+            Body::RequestPreVoteReply(_)
+                | Body::RequestVoteReply(_)
+                | Body::AppendEntriesReply(_)
+                | Body::InstallSnapshotReply(_)
+        );
+        if from == to || (is_reply && position.is_none()) {
             self.counters.unknown_sender = self.counters.unknown_sender.saturating_add(1);
             return;
-        };
+        }
+        let position = position.unwrap_or_default();
         match body {
             Body::RequestPreVote(request) => {
                 let kind = VoteKind::PreVote { campaign: request.campaign };
                 self.keep_vote_request(VoteRequest::new(from, term, request.last_log, kind));
             }
             Body::RequestVote(request) => {
-                let kind = VoteKind::Vote;
+                let kind = VoteKind::Vote { transfer: request.transfer };
                 self.keep_vote_request(VoteRequest::new(from, term, request.last_log, kind));
             }
             Body::RequestPreVoteReply(reply) => {
@@ -194,6 +233,33 @@ impl<C: Command, R: Rng> Raft<C, R> {
                     self.on_append_entries_reply(position, reply);
                 }
             }
+            Body::InstallSnapshot(install) => {
+                if self.is_current(term) {
+                    self.on_install_snapshot(from, install);
+                } else {
+                    self.refuse_stale_append(from);
+                }
+            }
+            Body::InstallSnapshotReply(reply) => {
+                if self.is_current(term) {
+                    self.on_install_snapshot_reply(position, reply);
+                }
+            }
+            Body::TimeoutNow(request) => {
+                if self.is_current(term) {
+                    self.on_timeout_now(from, request);
+                }
+            }
+            Body::ReadIndex(request) => {
+                if self.is_current(term) {
+                    self.on_read_index(from, request);
+                }
+            }
+            Body::ReadIndexReply(reply) => {
+                if self.is_current(term) && self.leader() == Some(from) {
+                    self.on_read_index_reply(reply);
+                }
+            }
         }
         self.check_invariants();
     }
@@ -204,6 +270,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// nothing. Time that goes back is taken to stand still.
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        if core::mem::take(&mut self.restarted) {
+            self.loyal_until = self.now + self.config.election_timeout_min;
+        }
         self.arm_timers();
         if !self.vote_requests.is_empty() {
             self.judge_vote_requests();
@@ -219,8 +288,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
             if self.timers.quorum.is_due(self.now) {
                 self.on_quorum_timeout();
             }
+            if self.timers.transfer.is_due(self.now) {
+                self.on_transfer_timeout();
+            }
             self.arm_timers();
         }
+        self.confirm_by_lease();
         self.check_invariants();
     }
 
@@ -242,10 +315,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///
     /// # Errors
     ///
-    /// Gives the command back if this server does not lead, if the command is too long, or if the log is at its limit.
+    /// Gives the command back if this server does not lead or is handing over, if the command is too long, or if the log or what is
+    /// not committed of it is at its limit.
     pub fn propose(&mut self, command: C) -> Result<(Term, Index), ProposeError<C>> {
-        if !matches!(self.role, RoleState::Leader(_)) {
+        let RoleState::Leader(leader) = &self.role else {
             return Err(ProposeError::NotLeader { leader: self.leader(), command });
+        };
+        if let Some(transfer) = &leader.transfer {
+            return Err(ProposeError::Transferring { to: transfer.to, command });
         }
         let (bytes, bytes_max) = (command.as_ref().len(), self.config.command_bytes_max);
         if bytes > bytes_max {
@@ -255,18 +332,22 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if !self.has_room_for(size) {
             return Err(ProposeError::LogFull { bytes_max: self.config.log_bytes_max, command });
         }
+        let bytes_max = self.config.uncommitted_bytes_max;
+        if self.uncommitted_bytes.saturating_add(size) > bytes_max {
+            return Err(ProposeError::TooManyUncommitted { bytes_max, command });
+        }
         let index = self.append_as_leader(Payload::Command(command));
         self.check_invariants();
         Ok((self.current_term, index))
     }
 
-    /// Asks for a linearizable read (thesis 6.4). [`Output::ReadReady`] says when it may be served, [`Output::ReadLost`] that
-    /// this leader can no longer tell.
+    /// Asks for a linearizable read (thesis 6.4), of this leader or, at a follower, through the leader that it knows.
+    /// [`Output::ReadReady`] says when it may be served, [`Output::ReadLost`] that this server can no longer tell.
     ///
     /// # Errors
     ///
-    /// If this server does not lead, or as many reads as [`Config::reads_waiting_max`] wait already.
-    pub fn read(&mut self) -> Result<ReadId, Refused> {
+    /// If this server knows no leader, or as many reads as [`Config::reads_waiting_max`] wait already.
+    pub fn read(&mut self) -> Result<ReadId, ReadRefused> {
         self.accept_read()
     }
 
@@ -314,6 +395,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
+    /// The last entry known to be committed.
+    pub fn commit_index(&self) -> Index {
+        self.commit_index
+    }
+
     /// What this server was told before it started.
     pub fn config(&self) -> &Config {
         &self.config
@@ -323,8 +409,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub fn status(&self) -> Status {
         let peers = match &self.role {
             RoleState::Leader(leader) => {
-                let others =
-                    self.voters.iter().zip(&leader.peers).filter(|(id, _)| **id != self.id());
+                let all = self.members.ids.iter().zip(&leader.peers);
+                let others = all.filter(|(id, _)| **id != self.id());
                 others.map(|(id, progress)| PeerStatus::new(*id, progress)).collect()
             }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
@@ -342,6 +428,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
             commit_index: self.commit_index,
             applied_index: self.applied_index,
             log_bytes: self.log.bytes(),
+            log_base: self.log.base(),
+            snapshot: self.snapshots.last.last,
+            membership: self.membership().clone(),
             writes_in_flight: self.durable.writes_in_flight(),
             reads_waiting: self.reads.waiting(),
             peers,
@@ -400,13 +489,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
         debug_assert!(self.durable.hard_state_is_durable());
         let mut peers = core::mem::take(&mut self.idle_peers);
         let (session, next_index) = (Session::new(1), self.log.last().index.next());
+        peers.resize_with(self.members.ids.len(), Progress::new);
         peers.iter_mut().for_each(|peer| peer.begin(session, next_index, self.now));
-        let (pending, heard, round) = (self.everyone_else(), self.everyone_else(), Round::new(1));
-        self.change_role(RoleState::Leader(Leader { peers, pending, heard, round }));
+        let everyone = self.members.everyone_else();
+        self.change_role(RoleState::Leader(Leader {
+            peers,
+            pending: everyone,
+            sending: MemberSet::default(),
+            heard: everyone,
+            round: Round::new(1),
+            session,
+            lease: LeaseState::default(),
+            transfer: None,
+            preference_after: self.now,
+        }));
+        let (first, last) = (self.commit_index.next(), self.log.last().index);
+        self.uncommitted_bytes = self.log.bytes_between(first, last);
         self.timers.election.stop();
         self.timers.heartbeat.touch();
         // A cluster of one has nobody to step down for, however slow its disk.
-        if self.config.check_quorum && self.voters.len() > 1 {
+        if self.config.check_quorum && !self.members.is_sole_voter() {
             self.timers.quorum.touch();
         }
         self.append_as_leader(Payload::Noop);
@@ -415,10 +517,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn change_role(&mut self, role: RoleState) {
         let before = core::mem::replace(&mut self.role, role);
         self.timers.heartbeat.stop();
+        self.reads.on_leadership_lost();
         let RoleState::Leader(leader) = before else { return };
         self.idle_peers = leader.peers;
         self.idle_peers.iter_mut().for_each(Progress::end);
-        self.reads.on_leadership_lost();
         self.timers = Timers::new();
     }
 
@@ -436,22 +538,32 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Since when this leader might lead in vain: the newest moment by which its disk and a quorum were heard of.
     pub(crate) fn quorum_heard_at(&self, leader: &Leader) -> Instant {
-        let heard = leader.peers.iter().enumerate();
-        let heard =
-            heard.map(|(at, peer)| if at == self.position { self.now } else { peer.heard_at() });
-        let disk = self.durable.silent_since().unwrap_or(self.now);
-        reached_by_majority(heard).min(disk)
+        let heard = self.members.quorum.reached(|position| {
+            let is_self = Some(position) == self.members.own;
+            if is_self { self.now } else { leader.peers[position].heard_at() }
+        });
+        heard.min(self.durable.silent_since().unwrap_or(self.now))
     }
 
     /// A leader never changes its log but by appending (Figure 3); the entry is of the term in which it leads.
-    fn append_as_leader(&mut self, payload: Payload<C>) -> Index {
-        let pending = self.everyone_else();
+    pub(crate) fn append_as_leader(&mut self, payload: Payload<C>) -> Index {
+        let pending = self.members.everyone_else();
         let RoleState::Leader(leader) = &mut self.role else {
             unreachable!("only a leader appends")
         };
         leader.pending = pending;
         let index = self.log.last().index.next();
-        self.log.append(Entry { term: self.current_term, index, payload });
+        let configuration = match &payload {
+            Payload::Noop | Payload::Command(_) => None,
+            Payload::Configuration(membership) => Some((**membership).clone()),
+        };
+        let entry = Entry { term: self.current_term, index, payload };
+        self.uncommitted_bytes = self.uncommitted_bytes.saturating_add(entry.size());
+        self.log.append(entry);
+        if let Some(membership) = configuration {
+            self.memberships.append(index, membership);
+            self.update_members();
+        }
         index
     }
 
@@ -473,17 +585,5 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     pub(crate) fn message(&self, to: NodeId, body: Body<C>) -> Message<C> {
         Message { from: self.id(), to, term: self.current_term, body }
-    }
-
-    // Positions.
-
-    fn position_of(&self, id: NodeId) -> Option<usize> {
-        self.voters.binary_search(&id).ok()
-    }
-
-    pub(crate) fn everyone_else(&self) -> VoterSet {
-        let mut others = VoterSet::all(self.voters.len());
-        others.remove(self.position);
-        others
     }
 }

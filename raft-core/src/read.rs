@@ -1,37 +1,88 @@
-//! Linearizable reads without a log entry (§8, thesis 6.4): ReadIndex.
+//! Linearizable reads without a log entry (§8, thesis 6.4): ReadIndex, and leases as an option.
 //!
 //! A read takes the commit index of a leader that has committed in its own term, and waits until a quorum has echoed a
 //! heartbeat round which left after the read came. An earlier round proves nothing: a newer leader could have committed between
 //! the two. Reads that come together share a round.
+//!
+//! A follower asks its leader for a read index, once for all reads that wait, and serves them from its own state machine.
+//!
+//! With a [`Lease`](crate::Lease) the round is spared (thesis 6.4.1): after a quorum has echoed a round, none of it elects anybody
+//! for an election timeout from when the round left. A lease is judged at the tick, by the true time.
 
 use alloc::collections::VecDeque;
 
 use rand_core::Rng;
 
-use crate::error::Refused;
-use crate::quorum::reached_by_majority;
+use crate::error::ReadRefused;
+use crate::message::{Body, Message, ReadIndex, ReadIndexReply};
 use crate::raft::Raft;
 use crate::role::RoleState;
-use crate::types::{Command, Index, ReadId, Round};
+use crate::time::Instant;
+use crate::types::{Command, Index, NodeId, ReadId, Round};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Reads {
     last_id: ReadId,
-    /// Wait for a round to leave.
-    asked: VecDeque<ReadId>,
+    /// Wait for a round to leave, or at a follower for a request.
+    asked: VecDeque<Read>,
     /// Wait for a quorum to echo a round; in the order of rounds.
     in_round: VecDeque<InRound>,
+    /// A follower's reads up to this one were asked for, and wait for the answer in `requested`.
+    request: Option<Request>,
+    requested: VecDeque<ReadId>,
     /// Confirmed; wait until the entries up to the index have been handed out.
     confirmed: VecDeque<(ReadId, Index)>,
     /// Leadership ended before they were confirmed.
     lost: VecDeque<ReadId>,
 }
 
+/// A read, and who waits for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Read {
+    Here(ReadId),
+    /// At a follower, by the number of its request.
+    At(NodeId, ReadId),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct InRound {
-    id: ReadId,
+    read: Read,
     index: Index,
     round: Round,
+}
+
+/// A follower's request for a read index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Request {
+    /// The newest read that it is for.
+    id: ReadId,
+    /// Whether it has been sent, since the last heartbeat.
+    sent: bool,
+}
+
+/// A leader's lease (thesis 6.4.1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub(crate) struct LeaseState {
+    /// A round that is to renew the lease, and when it left.
+    renewing: Option<(Round, Instant)>,
+    until: Instant,
+    /// No lease any more in this term.
+    ended: bool,
+}
+
+impl LeaseState {
+    /// A round leaves.
+    pub(crate) fn on_round(&mut self, round: Round, now: Instant) {
+        self.renewing.get_or_insert((round, now));
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    fn holds(&self, now: Instant) -> bool {
+        !self.ended && now < self.until
+    }
 }
 
 impl Reads {
@@ -40,20 +91,30 @@ impl Reads {
             last_id: ReadId::new(0),
             asked: VecDeque::new(),
             in_round: VecDeque::new(),
+            request: None,
+            requested: VecDeque::new(),
             confirmed: VecDeque::new(),
             lost: VecDeque::new(),
         }
     }
 
-    /// Reads that the host has yet to hear of.
+    /// Reads that wait here, or on whose behalf a follower waits.
     pub(crate) fn waiting(&self) -> usize {
-        [self.asked.len(), self.in_round.len(), self.confirmed.len(), self.lost.len()].iter().sum()
+        let leader = self.asked.len() + self.in_round.len();
+        leader + self.requested.len() + self.confirmed.len() + self.lost.len()
     }
 
-    /// Leadership ended: what is confirmed stays good, the rest is lost.
+    /// Leadership ended, this server's own or that of the one it asked: what is confirmed stays good, the rest is lost. Followers
+    /// ask the next leader.
     pub(crate) fn on_leadership_lost(&mut self) {
-        self.lost.extend(self.in_round.drain(..).map(|read| read.id));
-        self.lost.extend(self.asked.drain(..));
+        let unconfirmed = self.in_round.drain(..).map(|waiting| waiting.read);
+        let unconfirmed = unconfirmed.chain(self.asked.drain(..));
+        let here = unconfirmed.filter_map(|read| match read {
+            Read::Here(id) => Some(id),
+            Read::At(..) => None,
+        });
+        self.lost.extend(self.requested.drain(..).chain(here));
+        self.request = None;
     }
 
     pub(crate) fn next_lost(&mut self) -> Option<ReadId> {
@@ -65,20 +126,59 @@ impl Reads {
         let (_, index) = *self.confirmed.front()?;
         if index <= handed_out { self.confirmed.pop_front() } else { None }
     }
+
+    /// The leader says again that it lives: an answer that is still due was lost, or is on its way.
+    pub(crate) fn ask_again(&mut self) {
+        if let Some(request) = &mut self.request {
+            request.sent = false;
+        }
+    }
+
+    /// A follower's next request: for all reads that have come, once the last one is answered.
+    fn next_request(&mut self) -> Option<ReadIndex> {
+        if self.request.is_none() {
+            let newest = match self.asked.back()? {
+                Read::Here(id) | Read::At(_, id) => *id,
+            };
+            let asked = self.asked.drain(..).filter_map(|read| match read {
+                Read::Here(id) => Some(id),
+                Read::At(..) => None,
+            });
+            self.requested.extend(asked);
+            self.request = Some(Request { id: newest, sent: false });
+        }
+        let request = self.request.as_mut().filter(|request| !request.sent)?;
+        request.sent = true;
+        Some(ReadIndex { id: request.id })
+    }
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
-    pub(crate) fn accept_read(&mut self) -> Result<ReadId, Refused> {
-        if !matches!(self.role, RoleState::Leader(_)) {
-            return Err(Refused::NotLeader { leader: self.leader() });
+    pub(crate) fn accept_read(&mut self) -> Result<ReadId, ReadRefused> {
+        if self.leader().is_none() {
+            return Err(ReadRefused::NoLeader);
         }
         let waiting_max = self.config.reads_waiting_max;
         if self.reads.waiting() >= waiting_max {
-            return Err(Refused::TooManyReads { waiting_max });
+            return Err(ReadRefused::TooManyReads { waiting_max });
         }
         self.reads.last_id = self.reads.last_id.next();
-        self.reads.asked.push_back(self.reads.last_id);
+        self.reads.asked.push_back(Read::Here(self.reads.last_id));
         Ok(self.reads.last_id)
+    }
+
+    /// Confirms at once what a lease allows; with each tick.
+    pub(crate) fn confirm_by_lease(&mut self) {
+        if self.config.lease.is_none() || self.reads.asked.is_empty() {
+            return;
+        }
+        let RoleState::Leader(leader) = &self.role else { return };
+        if leader.lease.holds(self.now) && self.has_committed_in_term() {
+            let index = self.commit_index;
+            while let Some(read) = self.reads.asked.pop_front() {
+                self.confirm(read, index);
+            }
+        }
     }
 
     /// Sends the reads that wait on a round of their own, once this leader knows what is committed.
@@ -86,27 +186,77 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.reads.asked.is_empty() || !self.has_committed_in_term() {
             return;
         }
+        if !matches!(self.role, RoleState::Leader(_)) {
+            return;
+        }
         self.begin_round();
         let RoleState::Leader(leader) = &self.role else { return };
         let (index, round) = (self.commit_index, leader.round);
-        let reads = self.reads.asked.drain(..).map(|id| InRound { id, index, round });
+        let reads = self.reads.asked.drain(..).map(|read| InRound { read, index, round });
         self.reads.in_round.extend(reads);
         self.confirm_reads();
     }
 
-    /// Confirms the reads whose round a quorum has echoed.
+    /// Confirms the reads whose round a quorum has echoed, and renews the lease.
     pub(crate) fn confirm_reads(&mut self) {
-        if self.reads.in_round.is_empty() {
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        if self.reads.in_round.is_empty() && leader.lease.renewing.is_none() {
             return;
         }
-        let RoleState::Leader(leader) = &self.role else { return };
-        let echoed = leader.peers.iter().enumerate();
-        let echoed = echoed
-            .map(|(at, peer)| if at == self.position { leader.round } else { peer.round_echoed() });
-        let echoed = reached_by_majority(echoed);
-        while let Some(read) = self.reads.in_round.front().filter(|read| read.round <= echoed) {
-            self.reads.confirmed.push_back((read.id, read.index));
-            self.reads.in_round.pop_front();
+        let (own, round) = (self.members.own, leader.round);
+        let echoed = self.members.quorum.reached(|position| {
+            if Some(position) == own { round } else { leader.peers[position].round_echoed() }
+        });
+        if let (Some(terms), Some((round, left_at))) = (self.config.lease, leader.lease.renewing) {
+            if round <= echoed {
+                let until = left_at + self.config.lease_span(terms);
+                leader.lease.until = leader.lease.until.max(until);
+                leader.lease.renewing = None;
+            }
         }
+        while let Some(read) = self.reads.in_round.front().filter(|read| read.round <= echoed) {
+            let InRound { read, index, .. } = *read;
+            self.reads.in_round.pop_front();
+            self.confirm(read, index);
+        }
+    }
+
+    fn confirm(&mut self, read: Read, index: Index) {
+        match read {
+            Read::Here(id) => self.reads.confirmed.push_back((id, index)),
+            Read::At(follower, id) => {
+                self.reply(follower, Body::ReadIndexReply(ReadIndexReply { id, index }));
+            }
+        }
+    }
+
+    /// ReadIndex: a follower asks on behalf of its clients. Its newest request says all that its earlier ones did.
+    pub(crate) fn on_read_index(&mut self, from: NodeId, request: ReadIndex) {
+        if !matches!(self.role, RoleState::Leader(_)) {
+            return;
+        }
+        self.reads.asked.retain(|read| !matches!(read, Read::At(follower, _) if *follower == from));
+        if self.reads.waiting() < self.config.reads_waiting_max {
+            self.reads.asked.push_back(Read::At(from, request.id));
+        }
+    }
+
+    /// The leader's answer: the reads that the request was for may be served from there.
+    pub(crate) fn on_read_index_reply(&mut self, reply: ReadIndexReply) {
+        if self.reads.request.is_none_or(|request| request.id != reply.id) {
+            self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
+            return;
+        }
+        self.reads.request = None;
+        while let Some(id) = self.reads.requested.pop_front() {
+            self.reads.confirmed.push_back((id, reply.index));
+        }
+    }
+
+    /// A follower's request for its clients' reads.
+    pub(crate) fn next_read_index(&mut self) -> Option<Message<C>> {
+        let leader = self.following()?.leader;
+        let request = self.reads.next_request()?;
+        Some(self.message(leader, Body::ReadIndex(request)))
     }
 }

@@ -13,11 +13,12 @@
 
 use rand_core::Rng;
 
-use crate::entries::Entries;
+use crate::entries::{Entries, Payload};
 use crate::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Message};
+use crate::progress::ProgressState;
 use crate::raft::Raft;
 use crate::role::{Candidate, Following, PreCandidate, RoleState};
-use crate::types::{Command, Index, NodeId, Round};
+use crate::types::{Command, Index, NodeId, Round, Session};
 
 impl<C: Command, R: Rng> Raft<C, R> {
     /// AppendEntries of the current term, receiver implementation (Figure 2).
@@ -26,8 +27,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.counters.malformed = self.counters.malformed.saturating_add(1);
             return;
         }
-        if !self.follow(from, &append) {
-            self.counters.impossible = self.counters.impossible.saturating_add(1);
+        if !self.follow(from, append.session, Some(append.round)) {
             return;
         }
         self.timers.election.touch();
@@ -40,6 +40,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             if let Some(following) = self.following() {
                 let prev_log_index = prev_log.index;
                 following.rejection = Some(AppendResult::Rejected { prev_log_index, hint });
+                following.round = following.round.max(round);
             }
             return;
         }
@@ -60,7 +61,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn is_well_formed(&self, append: &AppendEntries<C>) -> bool {
         let mut last = append.prev_log;
         for entry in &append.entries {
-            if entry.index != last.index.next() || entry.term < last.term {
+            let follows = entry.index == last.index.next() && entry.term >= last.term;
+            let makes_sense = match &entry.payload {
+                Payload::Noop | Payload::Command(_) => true,
+                Payload::Configuration(membership) => membership.validate().is_ok(),
+            };
+            if !follows || !makes_sense {
                 return false;
             }
             last = entry.id();
@@ -68,36 +74,52 @@ impl<C: Command, R: Rng> Raft<C, R> {
         last.term <= self.current_term
     }
 
-    /// Follows the leader of the current term. Returns false if another one is known, or this server leads itself, which no
-    /// correct cluster can bring about.
-    fn follow(&mut self, leader: NodeId, append: &AppendEntries<C>) -> bool {
+    /// Follows the leader of the current term, in this session and since this round, if the message tells of one. Returns false
+    /// if the session is over; or if another leader is known, or this server leads itself, which no correct cluster can
+    /// bring about.
+    pub(crate) fn follow(
+        &mut self,
+        leader: NodeId,
+        session: Session,
+        round: Option<Round>,
+    ) -> bool {
         if self.leader().is_some_and(|known| known != leader) {
+            self.counters.impossible = self.counters.impossible.saturating_add(1);
             return false;
         }
-        let is_new = self.following().is_none_or(|following| following.session != append.session);
-        if is_new {
-            let before_first = Round::new(append.round.get().saturating_sub(1));
-            let verified = self.following().map_or(Index::ZERO, |following| following.verified);
-            self.become_follower(self.current_term);
-            self.set_following(Following {
-                leader,
-                heard_at: None,
-                session: append.session,
-                round: before_first,
-                verified,
-                acknowledged: Index::ZERO,
-                reply_due: false,
-                rejection: None,
-            });
-        } else if let Some(following) = self.following() {
-            following.heard_at = None;
+        let known = self.following().map(|following| (following.session, following.verified));
+        if known.is_some_and(|(current, _)| session < current) {
+            self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
+            return false;
         }
+        if known.is_some_and(|(current, _)| session == current) {
+            let Some(following) = self.following() else { return false };
+            following.heard_at = None;
+            // A heartbeat: what was asked of the leader and not answered may be lost.
+            if round.is_some_and(|round| round > following.round) {
+                self.reads.ask_again();
+            }
+            return true;
+        }
+        let before_first = round.map_or(0, |round| round.get().saturating_sub(1));
+        self.become_follower(self.current_term);
+        self.set_following(Following {
+            leader,
+            heard_at: None,
+            session,
+            round: Round::new(before_first),
+            verified: known.map_or(Index::ZERO, |(_, verified)| verified),
+            acknowledged: Index::ZERO,
+            reply_due: false,
+            rejection: None,
+        });
         true
     }
 
     /// Appends what is new; removes what conflicts, and all that follows it. Returns up to where the log is the leader's, given
     /// that it is up to `verified`.
     fn append_entries(&mut self, mut verified: Index, entries: Entries<C>) -> Index {
+        let mut members_changed = false;
         for entry in entries {
             if entry.index <= verified {
                 continue;
@@ -115,6 +137,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 self.log.truncate_from(entry.index);
                 self.durable.on_truncated(entry.index);
                 self.on_log_truncated(entry.index);
+                members_changed |= self.memberships.truncate_from(entry.index);
             }
             // One no-op in each term, with which it begins, needs no room; more come from no correct leader.
             let begins_term = entry.is_noop() && entry.term > self.log.last().term;
@@ -123,13 +146,20 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 break;
             }
             verified = entry.index;
+            if let Payload::Configuration(membership) = &entry.payload {
+                self.memberships.append(entry.index, (**membership).clone());
+                members_changed = true;
+            }
             self.log.append(entry);
+        }
+        if members_changed {
+            self.update_members();
         }
         verified
     }
 
     /// What a follower claims to share with its leader ends where the log does.
-    fn on_log_truncated(&mut self, from: Index) {
+    pub(crate) fn on_log_truncated(&mut self, from: Index) {
         if let Some(following) = self.following() {
             following.verified = following.verified.min(from.previous());
             following.acknowledged = following.acknowledged.min(from.previous());
@@ -160,7 +190,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// A follower's answer, in the current term. It counts only in the session that asked for it.
     pub(crate) fn on_append_entries_reply(&mut self, from: usize, reply: AppendEntriesReply) {
-        let last_index = self.log.last().index;
+        let (last_index, base) = (self.log.last().index, self.log.base().index);
         let RoleState::Leader(leader) = &mut self.role else { return };
         let peer = &mut leader.peers[from];
         if reply.session != peer.session() {
@@ -177,13 +207,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             AppendResult::Matched(index) => {
                 leader.pending.insert(from);
-                if peer.on_matched(index) {
+                if peer.on_matched(index, base) {
                     self.advance_commit();
                 }
             }
             AppendResult::Rejected { prev_log_index, hint } => {
                 leader.pending.insert(from);
-                if !peer.on_rejected(prev_log_index, hint, &self.log) {
+                let installs = peer.state() == ProgressState::Snapshot;
+                if !peer.on_rejected(prev_log_index, hint, &self.log) && !installs {
                     self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
                 }
             }
@@ -196,19 +227,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn on_heartbeat_timeout(&mut self) {
         self.timers.heartbeat.touch();
         match &mut self.role {
-            RoleState::Leader(_) => self.begin_round(),
+            RoleState::Leader(_) => {
+                self.begin_round();
+                self.retry_snapshots();
+                self.retry_transfer();
+            }
             RoleState::PreCandidate(PreCandidate { ballot, .. })
-            | RoleState::Candidate(Candidate { ballot }) => ballot.ask_again(),
+            | RoleState::Candidate(Candidate { ballot, .. }) => ballot.ask_again(),
             RoleState::Follower(_) => self.timers.heartbeat.stop(),
         }
     }
 
     /// Begins a heartbeat round.
     pub(crate) fn begin_round(&mut self) {
-        let everyone = self.everyone_else();
+        let (everyone, now) = (self.members.everyone_else(), self.now);
         let RoleState::Leader(leader) = &mut self.role else { return };
         leader.round = leader.round.next();
         leader.pending = everyone;
+        if self.config.lease.is_some() {
+            leader.lease.on_round(leader.round, now);
+        }
     }
 
     /// The next AppendEntries of a leader.
@@ -217,8 +255,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         while let Some(position) = leader.pending.first() {
             let (commit_index, round) = (self.commit_index, leader.round);
             let peer = &mut leader.peers[position];
+            if peer.needs_snapshot(&self.log) {
+                peer.begin_snapshot(self.snapshots.last.clone(), self.now);
+                leader.sending.insert(position);
+            }
             if let Some(append) = peer.next_append(&self.log, commit_index, round, &self.config) {
-                return Some(self.message(self.voters[position], Body::AppendEntries(append)));
+                return Some(self.message(self.members.ids[position], Body::AppendEntries(append)));
             }
             leader.pending.remove(position);
         }
@@ -230,7 +272,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.log.bytes().saturating_add(bytes) <= self.config.log_bytes_max
     }
 
-    fn following(&mut self) -> Option<&mut Following> {
+    pub(crate) fn following(&mut self) -> Option<&mut Following> {
         match &mut self.role {
             RoleState::Follower(follower) => follower.following.as_mut(),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => None,

@@ -4,8 +4,11 @@ use alloc::vec::Vec;
 
 use crate::message::AppendResult;
 use crate::progress::Progress;
-use crate::quorum::{VoterSet, majority};
+use crate::quorum::{MemberSet, Quorum};
+use crate::read::LeaseState;
+use crate::reconfiguration::Members;
 use crate::time::Instant;
+use crate::transfer::Transfer;
 use crate::types::{Index, NodeId, Round, Session};
 
 /// What a server is.
@@ -89,27 +92,26 @@ pub(crate) struct PreCandidate {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Candidate {
     pub(crate) ballot: Ballot,
+    /// The leader asked for this election (thesis 3.10).
+    pub(crate) transfer: bool,
 }
 
 /// Who was asked, and who said yes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Ballot {
     /// Voters to whom the request has yet to be sent.
-    pub(crate) unasked: VoterSet,
+    pub(crate) unasked: MemberSet,
     /// Voters who have not answered; they are asked again while the ballot lasts.
-    pub(crate) silent: VoterSet,
+    pub(crate) silent: MemberSet,
     /// Voters who granted, the candidate among them.
-    pub(crate) granted: VoterSet,
+    pub(crate) granted: MemberSet,
 }
 
 impl Ballot {
-    /// The candidate at position `own` of `voters` is for itself, and asks the others.
-    pub(crate) fn new(voters: usize, own: usize) -> Self {
-        let mut others = VoterSet::all(voters);
-        others.remove(own);
-        let mut granted = VoterSet::default();
-        granted.insert(own);
-        Self { unasked: others, silent: others, granted }
+    /// A candidate is for itself, and asks the others.
+    pub(crate) fn new(members: &Members) -> Self {
+        let others = members.other_voters();
+        Self { unasked: others, silent: others, granted: members.own.into_iter().collect() }
     }
 
     /// A voter's answer. One that comes twice counts once.
@@ -126,20 +128,30 @@ impl Ballot {
         self.unasked = self.silent;
     }
 
-    pub(crate) fn has_majority(&self, voters: usize) -> bool {
-        self.granted.len() >= majority(voters)
+    pub(crate) fn is_won(&self, quorum: Quorum) -> bool {
+        quorum.is_reached_by(self.granted)
     }
 }
 
 /// A server that leads (§5.3).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Leader {
-    /// By the voters' positions; the leader's own place is unused.
+    /// By the members' positions; the leader's own place is unused.
     pub(crate) peers: Vec<Progress>,
     /// Peers for whom there may be something to send.
-    pub(crate) pending: VoterSet,
+    pub(crate) pending: MemberSet,
+    /// Peers to whom a snapshot may be on its way.
+    pub(crate) sending: MemberSet,
     /// Peers heard of since the last tick.
-    pub(crate) heard: VoterSet,
+    pub(crate) heard: MemberSet,
     /// The newest heartbeat round.
     pub(crate) round: Round,
+    /// The newest replication session.
+    pub(crate) session: Session,
+    /// Until when reads need no round (thesis 6.4.1).
+    pub(crate) lease: LeaseState,
+    /// Who is to lead instead (thesis 3.10).
+    pub(crate) transfer: Option<Transfer>,
+    /// When this leader looks for one of higher priority, at the earliest.
+    pub(crate) preference_after: Instant,
 }

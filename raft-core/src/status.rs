@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::membership::Membership;
 use crate::progress::{Progress, ProgressState};
 use crate::role::Role;
 use crate::time::Instant;
@@ -31,6 +32,12 @@ pub struct Status {
     pub applied_index: Index,
     /// The size of the log in memory, in bytes.
     pub log_bytes: usize,
+    /// The position before the first entry that the log holds.
+    pub log_base: LogId,
+    /// The last entry that its newest snapshot includes.
+    pub snapshot: LogId,
+    /// The configuration in force.
+    pub membership: Membership,
     /// Writes that the disk has yet to answer for.
     pub writes_in_flight: usize,
     /// Reads that wait for confirmation or for the state machine.
@@ -77,7 +84,8 @@ impl PeerStatus {
 pub struct Counters {
     /// Messages for another server.
     pub misrouted: u64,
-    /// Messages from a server that is not a member, or from this one.
+    /// Replies from a server that is not a member, requests of more such servers than are heard at a time, and messages from
+    /// this server itself.
     pub unknown_sender: u64,
     /// Messages that contradict themselves or this leader's log.
     pub malformed: u64,
@@ -110,4 +118,6 @@ pub enum Wake {
     AskAgain,
     /// To see whether a quorum was heard of.
     Quorum,
+    /// To give up a transfer of leadership.
+    Transfer,
 }

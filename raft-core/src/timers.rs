@@ -50,7 +50,7 @@ impl Timer {
     }
 }
 
-/// A server's three deadlines.
+/// A server's deadlines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Timers {
     /// Stand for election, or stand again (§5.2). Off while leading.
@@ -59,15 +59,19 @@ pub(crate) struct Timers {
     pub(crate) heartbeat: Timer,
     /// Step down for want of a quorum (thesis 6.2). On while leading with `check_quorum`.
     pub(crate) quorum: Timer,
+    /// Give up a transfer of leadership (thesis 3.10). On while handing over.
+    pub(crate) transfer: Timer,
 }
 
 impl Timers {
     pub(crate) fn new() -> Self {
-        Self { election: Timer::Touched, heartbeat: Timer::Off, quorum: Timer::Off }
+        let off = Timer::Off;
+        Self { election: Timer::Touched, heartbeat: off, quorum: off, transfer: off }
     }
 
     pub(crate) fn any_is_due(&self, now: Instant) -> bool {
-        [self.election, self.heartbeat, self.quorum].into_iter().any(|timer| timer.is_due(now))
+        let timers = [self.election, self.heartbeat, self.quorum, self.transfer];
+        timers.into_iter().any(|timer| timer.is_due(now))
     }
 }
 
@@ -82,6 +86,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.timers.heartbeat == Timer::Touched {
             self.timers.heartbeat = Timer::Armed(self.now + self.config.heartbeat_interval);
         }
+        if self.timers.transfer == Timer::Touched {
+            self.timers.transfer = Timer::Armed(self.now + self.config.election_timeout_min);
+        }
         if self.timers.quorum == Timer::Touched {
             if let RoleState::Leader(leader) = &self.role {
                 let heard_at = self.quorum_heard_at(leader);
@@ -95,7 +102,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let now = self.now;
         match &mut self.role {
             RoleState::Follower(Follower { following: Some(following) }) => {
-                following.heard_at.get_or_insert(now);
+                let is_news = following.heard_at.replace(following.heard_at.unwrap_or(now));
+                if is_news.is_none() && self.config.lease.is_some() {
+                    self.loyal_until = now + self.config.election_timeout_min;
+                }
             }
             RoleState::Leader(leader) => {
                 while let Some(position) = leader.heard.first() {
@@ -117,7 +127,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Drawn anew for every arming, in microseconds, from the configured range (§5.2). A cluster of one waits for nobody.
     fn draw_election_timeout(&mut self) -> Duration {
-        if self.voters.len() == 1 && matches!(self.role, RoleState::Follower(_)) {
+        if self.members.is_sole_voter() && matches!(self.role, RoleState::Follower(_)) {
             return Duration::ZERO;
         }
         let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
@@ -140,6 +150,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             of(self.timers.election, Wake::Election),
             of(self.timers.heartbeat, beat),
             of(self.timers.quorum, Wake::Quorum),
+            of(self.timers.transfer, Wake::Transfer),
         ];
         timers.into_iter().chain([step]).flatten().min_by_key(|(at, _)| *at)
     }

@@ -113,7 +113,7 @@ impl Any {
                 let campaign = if granted { self.campaign } else { self.near(self.campaign) };
                 Body::RequestPreVoteReply(RequestPreVoteReply { granted, campaign })
             }
-            2 => Body::RequestVote(RequestVote { last_log }),
+            2 => Body::RequestVote(RequestVote { last_log, transfer: false }),
             3 => {
                 let last_log = self.raft.status().last_log;
                 Body::RequestVoteReply(RequestVoteReply { granted, last_log })
@@ -220,7 +220,12 @@ impl Any {
                 Output::RoleChanged { role: Role::Leader, .. } => self.led += 1,
                 Output::Send(_) | Output::RoleChanged { .. } => {}
                 Output::ReadReady { .. } | Output::ReadLost { .. } => {}
-                output => panic!("unknown to the tests: {output:?}"),
+                output @ (Output::TakeSnapshot(_)
+                | Output::ReadSnapshot(_)
+                | Output::WriteSnapshot(_)
+                | Output::Restore(_)
+                | Output::MembershipChanged(_)
+                | _) => panic!("unknown to the tests: {output:?}"),
             }
         }
     }

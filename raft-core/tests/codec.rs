@@ -4,9 +4,10 @@
 use proptest::prelude::*;
 use raft_core::codec::{self, DecodeError};
 use raft_core::{
-    AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, HardState, Index, LogId, Message,
-    NodeId, Payload, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, Round,
-    Session, Term, Write, WriteId,
+    AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, HardState, Index,
+    InstallSnapshot, InstallSnapshotReply, LogId, Member, Membership, Message, NodeId, Payload,
+    ReadId, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote,
+    RequestVoteReply, Round, Seat, Session, SnapshotMeta, Term, TimeoutNow, Write, WriteId,
 };
 
 /// Every kind of message with its bytes. These never change: a change of theirs is a new `codec::VERSION`.
@@ -28,7 +29,10 @@ fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
             "85 01 02 07 01 82 f5 05",
             message(Body::RequestPreVoteReply(RequestPreVoteReply { granted: true, campaign })),
         ),
-        ("85 01 02 07 02 81 82 06 18 18", message(Body::RequestVote(RequestVote { last_log }))),
+        (
+            "85 01 02 07 02 82 82 06 18 18 f4",
+            message(Body::RequestVote(RequestVote { last_log, transfer: false })),
+        ),
         (
             "85 01 02 07 03 82 f4 82 06 18 18",
             message(Body::RequestVoteReply(RequestVoteReply { granted: false, last_log })),
@@ -47,7 +51,50 @@ fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
             append_reply(300, AppendResult::Matched(Index::new(1 << 32))),
         ),
         ("85 01 02 07 05 83 04 05 83 01 09 82 03 08", append_reply(5, rejected)),
+        (
+            "85 01 02 07 04 85 04 05 82 06 18 18 07 82 07 82 02 82 84 01 00 00 40 84 02 02 05 41 64",
+            append(5, last_log, 7, vec![entry(7, 25, Payload::Configuration(members().into()))]),
+        ),
+        (
+            "85 01 02 07 06 85 04 82 82 06 18 18 82 84 01 00 00 40 84 02 02 05 41 64 19 01 00 42 61 62 f5",
+            message(Body::InstallSnapshot(InstallSnapshot {
+                session: Session::new(4),
+                snapshot: SnapshotMeta { last: last_log, membership: members() },
+                offset: 256,
+                chunk: b"ab".to_vec(),
+                done: true,
+            })),
+        ),
+        (
+            "85 01 02 07 07 83 04 82 06 18 18 19 01 00",
+            message(Body::InstallSnapshotReply(InstallSnapshotReply {
+                session: Session::new(4),
+                snapshot: last_log,
+                received: 256,
+            })),
+        ),
+        ("85 01 02 07 08 81 82 06 18 18", message(Body::TimeoutNow(TimeoutNow { last_log }))),
+        ("85 01 02 07 09 81 03", message(Body::ReadIndex(ReadIndex { id: ReadId::new(3) }))),
+        (
+            "85 01 02 07 0a 82 03 09",
+            message(Body::ReadIndexReply(ReadIndexReply {
+                id: ReadId::new(3),
+                index: Index::new(9),
+            })),
+        ),
     ]
+}
+
+/// A voter, and a voter to be of priority 5 that is known as `d`.
+fn members() -> Membership {
+    let member = |id, seat, priority, label: &[u8]| Member {
+        id: NodeId::new(id),
+        seat,
+        priority,
+        label: label.to_vec(),
+    };
+    let members = [member(1, Seat::Voter, 0, b""), member(2, Seat::Incoming, 5, b"d")];
+    Membership::of_members(members).expect("valid")
 }
 
 /// Writes with each of their parts present and absent.
@@ -57,18 +104,21 @@ fn golden_writes() -> Vec<(&'static str, Write<Vec<u8>>)> {
         hard_state: None,
         truncate_from: None,
         entries: Vec::new().into(),
+        ..Write::default()
     };
     let voted = HardState { current_term: Term::new(8), voted_for: Some(NodeId::new(3)) };
     let entries = vec![entry(8, 5, Payload::Noop), entry(8, 6, Payload::Command(b"x".to_vec()))];
     vec![
-        ("84 f6 f6 f6 80", empty.clone()),
-        ("84 82 08 03 f6 f6 80", Write { hard_state: Some(voted), ..empty.clone() }),
+        ("86 f6 f6 f6 80 f6 f6", empty.clone()),
+        ("86 82 08 03 f6 f6 80 f6 f6", Write { hard_state: Some(voted), ..empty.clone() }),
         (
-            "84 82 08 f6 05 05 83 08 f6 41 78",
+            "86 82 08 f6 05 05 83 08 f6 41 78 82 82 06 04 82 84 01 00 00 40 84 02 02 05 41 64 82 05 03",
             Write {
                 hard_state: Some(HardState { voted_for: None, ..voted }),
                 truncate_from: Some(Index::new(5)),
                 entries: entries.into(),
+                snapshot: Some(Box::new(SnapshotMeta { last: id(6, 4), membership: members() })),
+                compact_to: Some(id(5, 3)),
                 ..empty
             },
         ),
@@ -103,9 +153,9 @@ fn writes_do_not_depend_on_their_id() {
 #[test]
 fn fields_of_a_newer_node_are_skipped() {
     // To the log id, a byte string; to the body, an array with a map in it; to the message, a tagged text and a float.
-    let newer = "87 01 02 07 02 82 83 06 18 18 43 01 02 03 82 01 a1 00 f6 c1 63 61 62 63 \
+    let newer = "87 01 02 07 02 83 83 06 18 18 43 01 02 03 f4 82 01 a1 00 f6 c1 63 61 62 63 \
                  fb 3f f0 00 00 00 00 00 00";
-    let vote = message(Body::RequestVote(RequestVote { last_log: id(6, 24) }));
+    let vote = message(Body::RequestVote(RequestVote { last_log: id(6, 24), transfer: false }));
     assert_eq!(decode(&unhex(newer)), Ok(vote));
 
     let newer = "85 01 02 07 05 85 04 03 83 00 01 09 f6 20";
@@ -116,20 +166,20 @@ fn fields_of_a_newer_node_are_skipped() {
 #[test]
 fn what_must_not_be_ignored_is_named() {
     let refused = [
-        ("85 01 02 07 06 80", DecodeError::UnknownMessage { kind: 6 }),
+        ("85 01 02 07 17 80", DecodeError::UnknownMessage { kind: 23 }),
         ("85 01 02 07 05 83 04 03 82 02 00", DecodeError::UnknownResult { kind: 2 }),
         (
-            "85 01 02 07 04 85 04 03 82 06 05 04 83 07 f6 82 02 80",
-            DecodeError::UnknownPayload { kind: 2 },
+            "85 01 02 07 04 85 04 03 82 06 05 04 83 07 f6 82 03 80",
+            DecodeError::UnknownPayload { kind: 3 },
         ),
     ];
     for (hex, error) in refused {
         assert_eq!(decode(&unhex(hex)), Err(error));
         assert!(error.is_from_newer());
     }
-    let error = DecodeError::UnknownWriteField { field: 5 };
-    assert_eq!(decode_write(&unhex("86 f6 f6 f6 80 f6 07")), Err(error));
-    assert!(decode_write(&unhex("86 f6 f6 f6 80 f6 f6")).is_ok(), "null says nothing");
+    let error = DecodeError::UnknownWriteField { field: 7 };
+    assert_eq!(decode_write(&unhex("88 f6 f6 f6 80 f6 f6 f6 07")), Err(error));
+    assert!(decode_write(&unhex("88 f6 f6 f6 80 f6 f6 f6 f6")).is_ok(), "null says nothing");
 }
 
 #[test]
@@ -274,7 +324,24 @@ fn any_body() -> impl Strategy<Value = Body<Vec<u8>>> {
         (any::<bool>(), any_number()).prop_map(|(granted, campaign)| {
             Body::RequestPreVoteReply(RequestPreVoteReply { granted, campaign })
         }),
-        any_id().prop_map(|last_log| Body::RequestVote(RequestVote { last_log })),
+        (any_id(), any::<bool>())
+            .prop_map(|(last_log, transfer)| Body::RequestVote(RequestVote { last_log, transfer })),
+        (any_snapshot(), any_number(), any_bytes(), any::<bool>()).prop_map(
+            |(snapshot, offset, chunk, done)| {
+                let session = Session::new(offset);
+                Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done })
+            }
+        ),
+        (any_id(), any_number()).prop_map(|(snapshot, received)| {
+            let session = Session::new(received);
+            Body::InstallSnapshotReply(InstallSnapshotReply { session, snapshot, received })
+        }),
+        any_id().prop_map(|last_log| Body::TimeoutNow(TimeoutNow { last_log })),
+        any_number().prop_map(|id| Body::ReadIndex(ReadIndex { id: ReadId::new(id) })),
+        (any_number(), any_number()).prop_map(|(id, index)| {
+            let (id, index) = (ReadId::new(id), Index::new(index));
+            Body::ReadIndexReply(ReadIndexReply { id, index })
+        }),
         (any::<bool>(), any_id()).prop_map(|(granted, last_log)| {
             Body::RequestVoteReply(RequestVoteReply { granted, last_log })
         }),
@@ -302,21 +369,49 @@ fn any_write() -> impl Strategy<Value = Write<Vec<u8>>> {
         HardState { current_term: Term::new(term), voted_for: vote.map(NodeId::new) }
     });
     let truncate_from = any_number().prop_map(Index::new);
-    (prop::option::of(hard_state), prop::option::of(truncate_from), any_entries()).prop_map(
-        |(hard_state, truncate_from, (_, entries))| Write {
+    let snapshot = prop::option::of((any_snapshot(), any_id()));
+    (prop::option::of(hard_state), prop::option::of(truncate_from), any_entries(), snapshot)
+        .prop_map(|(hard_state, truncate_from, (_, entries), snapshot)| Write {
             id: WriteId::default(),
             hard_state,
+            compact_to: snapshot.as_ref().map(|(_, base)| *base),
+            snapshot: snapshot.map(|(snapshot, _)| snapshot.into()),
             truncate_from,
             entries: entries.into(),
-        },
-    )
+        })
+}
+
+fn any_snapshot() -> impl Strategy<Value = SnapshotMeta> {
+    (any_id(), any_membership()).prop_map(|(last, membership)| SnapshotMeta { last, membership })
+}
+
+fn any_membership() -> impl Strategy<Value = Membership> {
+    const SEATS: [Seat; 5] =
+        [Seat::Voter, Seat::Learner, Seat::Incoming, Seat::Outgoing, Seat::Demoted];
+    let member = (any_number(), prop::sample::select(&SEATS[..]), any::<u8>(), any_bytes());
+    prop::collection::btree_map(any_number(), member, 0..6).prop_map(|others| {
+        let member = |(id, (_, seat, priority, label))| Member {
+            id: NodeId::new(id),
+            seat,
+            priority,
+            label,
+        };
+        let voter = Member { id: NodeId::new(3), seat: Seat::Voter, priority: 0, label: vec![] };
+        let others = others.into_iter().map(member).filter(|member| member.id != voter.id);
+        Membership::of_members(others.chain([voter.clone()])).expect("valid")
+    })
+}
+
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..40)
 }
 
 /// A first index, and entries from there on.
 fn any_entries() -> impl Strategy<Value = (u64, Vec<Entry<Vec<u8>>>)> {
     let payload = prop_oneof![
         Just(Payload::Noop),
-        prop::collection::vec(any::<u8>(), 0..40).prop_map(Payload::Command),
+        any_bytes().prop_map(Payload::Command),
+        any_membership().prop_map(|membership| Payload::Configuration(membership.into())),
     ];
     (1..u64::MAX - 8, prop::collection::vec((0u64..4, payload), 0..8)).prop_map(
         |(first, entries)| {

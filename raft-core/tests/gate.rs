@@ -221,7 +221,11 @@ fn a_late_grant_for_a_longer_log_does_not_count() {
 fn a_vote_echoes_the_log_that_it_was_given_to() {
     let mut server = TestServer::holding(3, 5, &[5]);
     server.asked_to_vote(2, 6, at(5, 9));
-    server.hear(2, 6, Body::RequestVote(raft_core::RequestVote { last_log: at(5, 7) }));
+    server.hear(
+        2,
+        6,
+        Body::RequestVote(raft_core::RequestVote { last_log: at(5, 7), transfer: false }),
+    );
     let sent = server.take_sent();
     assert!(
         matches!(sent[0].body, Body::RequestVoteReply(r) if r.granted && r.last_log == at(5, 7))
@@ -393,7 +397,11 @@ fn a_server_that_crashes_still_honours_what_it_said() {
     server.hold_disk();
     server.appended(2, 2, at(1, 1), &[2, 2], 2);
     server.pass(ms(150));
-    server.hear(3, 3, Body::RequestVote(raft_core::RequestVote { last_log: at(2, 3) }));
+    server.hear(
+        3,
+        3,
+        Body::RequestVote(raft_core::RequestVote { last_log: at(2, 3), transfer: false }),
+    );
     while !server.writes.is_empty() {
         server.persist_next();
         for message in server.take_sent() {

@@ -30,6 +30,7 @@ fn write(index: u64, commands: &[&[u8]]) -> Write<Bytes> {
         hard_state: Some(HardState { current_term: Term::new(1), voted_for: None }),
         truncate_from: None,
         entries: (index..).zip(commands).map(entry).collect(),
+        ..Write::default()
     }
 }
 

@@ -96,7 +96,7 @@ fn leader_away_twice() {
         let second = cluster.elect();
         cluster.disconnect(second);
         for id in cluster.ids() {
-            // Refused, or taken into a log from which it cannot be committed.
+            // ReadRefused, or taken into a log from which it cannot be committed.
             let _ = cluster.propose(id, b"104");
         }
         cluster.run_for(ms(2000));

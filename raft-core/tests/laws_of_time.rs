@@ -79,7 +79,7 @@ fn after_a_tick_with_a_stuck_disk_the_next_deadline_is_in_the_future() {
 fn a_step_that_leaves_work_is_due_at_once() {
     let work = [
         heartbeat(),
-        Body::RequestVote(RequestVote { last_log: at(0, 0) }),
+        Body::RequestVote(RequestVote { last_log: at(0, 0), transfer: false }),
         Body::RequestPreVote(RequestPreVote { last_log: at(0, 0), campaign: 1 }),
     ];
     for body in work {
@@ -220,7 +220,7 @@ fn a_vote_request_in_the_inbox_forbids_the_election() {
 fn a_vote_request_that_is_refused_does_not_forbid_the_election() {
     let mut server = TestServer::holding(3, 1, &[1]);
     server.now = server.next_deadline().unwrap();
-    server.step_from(2, 1, Body::RequestVote(RequestVote { last_log: at(0, 0) }));
+    server.step_from(2, 1, Body::RequestVote(RequestVote { last_log: at(0, 0), transfer: false }));
     server.turn();
     assert_eq!(server.role(), Role::PreCandidate);
 }
@@ -244,7 +244,7 @@ fn an_answer_in_the_inbox_keeps_a_leader_in_office() {
 #[test]
 fn a_vote_request_waits_for_the_tick() {
     let mut server = TestServer::new(3);
-    server.step_from(2, 1, Body::RequestVote(RequestVote { last_log: at(0, 0) }));
+    server.step_from(2, 1, Body::RequestVote(RequestVote { last_log: at(0, 0), transfer: false }));
     assert_eq!(server.raft.poll_outbox(), None);
     assert_eq!((server.term().get(), server.status().voted_for), (0, None));
     server.turn();
@@ -256,7 +256,11 @@ fn a_vote_request_waits_for_the_tick() {
 fn a_vote_request_that_comes_late_does_not_replace_a_later_one() {
     let mut server = TestServer::new(3);
     for number in [6, 5] {
-        server.step_from(2, number, Body::RequestVote(RequestVote { last_log: at(0, 0) }));
+        server.step_from(
+            2,
+            number,
+            Body::RequestVote(RequestVote { last_log: at(0, 0), transfer: false }),
+        );
     }
     server.turn();
     assert_eq!(server.vote_reply(), Some((server::term(6), true)));
@@ -268,7 +272,7 @@ fn a_vote_request_that_comes_late_does_not_replace_a_later_one() {
 fn a_follower_that_slept_votes_against_its_dead_leader() {
     let mut server = TestServer::new(3);
     server.heartbeat(2, 1);
-    server.step_from(3, 2, Body::RequestVote(RequestVote { last_log: at(0, 0) }));
+    server.step_from(3, 2, Body::RequestVote(RequestVote { last_log: at(0, 0), transfer: false }));
     server.pass(ms(10_000));
     assert_eq!(server.vote_reply().map(|(_, granted)| granted), Some(true));
 }
@@ -283,7 +287,11 @@ fn a_heartbeat_that_came_with_the_vote_request_keeps_loyal() {
         if heartbeat_first {
             server.step_from(2, 1, heartbeat());
         }
-        server.step_from(3, 2, Body::RequestVote(RequestVote { last_log: at(9, 9) }));
+        server.step_from(
+            3,
+            2,
+            Body::RequestVote(RequestVote { last_log: at(9, 9), transfer: false }),
+        );
         if !heartbeat_first {
             server.step_from(2, 1, heartbeat());
         }

@@ -5,7 +5,8 @@ mod server;
 
 use raft_core::{
     AppendEntriesReply, AppendResult, Body, Config, Entries, Entry, HardState, Index, Message,
-    Output, Payload, ProposeError, Raft, Refused, Restored, Role, Round, Session, WriteId,
+    Output, Payload, ProposeError, Raft, ReadRefused, RequestVoteReply, Restored, Role, Round,
+    Session, WriteId,
 };
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
@@ -68,9 +69,9 @@ fn a_full_log_keeps_nobody_from_leading() {
 fn a_read_beyond_the_limit_is_refused() {
     let mut server = leader(|config| config.reads_waiting_max = 2);
     assert!(server.read().is_ok() && server.read().is_ok());
-    assert_eq!(server.read(), Err(Refused::TooManyReads { waiting_max: 2 }));
+    assert_eq!(server.read(), Err(ReadRefused::TooManyReads { waiting_max: 2 }));
     server.poll();
-    assert_eq!(server.read(), Err(Refused::TooManyReads { waiting_max: 2 }), "they wait still");
+    assert_eq!(server.read(), Err(ReadRefused::TooManyReads { waiting_max: 2 }), "they wait still");
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn errors_say_what_to_do_next() {
     let text = ProposeError::TooLarge { bytes: 9, bytes_max: 4, command }.to_string();
     assert!(text.contains('9') && text.contains('4'));
     assert!(ProposeError::LogFull { bytes_max: 77, command }.to_string().contains("77"));
-    assert!(Refused::TooManyReads { waiting_max: 88 }.to_string().contains("88"));
+    assert!(ReadRefused::TooManyReads { waiting_max: 88 }.to_string().contains("88"));
 }
 
 // What a leader sends.
@@ -196,10 +197,11 @@ fn answers_of_the_host_for_what_was_never_asked_are_counted() {
 // What peers say.
 
 #[test]
-fn messages_for_others_or_from_strangers_are_counted_and_dropped() {
+fn messages_for_others_and_replies_of_strangers_are_counted_and_dropped() {
     let mut server = TestServer::new(3);
     let before = server.status();
-    let body = || Body::AppendEntries(append(at(0, 0), vec![], 0));
+    let reply = RequestVoteReply { granted: true, last_log: at(0, 0) };
+    let body = || Body::RequestVoteReply(reply);
     let message = |from, to| Message { from: id(from), to: id(to), term: term(9), body: body() };
     server.step(message(2, 3));
     server.step(message(7, 1));
@@ -312,7 +314,7 @@ fn replies_that_nobody_polls_for_do_not_pile_up() {
     for round in 0..1_000 {
         for from in [2, 3] {
             let last_log = at(0, 0);
-            let vote = raft_core::RequestVote { last_log };
+            let vote = raft_core::RequestVote { last_log, transfer: false };
             let pre_vote = raft_core::RequestPreVote { last_log, campaign: round };
             server.step_from(from, 1, Body::RequestVote(vote));
             server.step_from(from, 1, Body::RequestPreVote(pre_vote));
@@ -336,7 +338,11 @@ fn vote_requests_that_no_tick_judges_do_not_pile_up() {
         let last_log = at(0, 0);
         let pre_vote = raft_core::RequestPreVote { last_log, campaign };
         server.step_from(2, campaign, Body::RequestPreVote(pre_vote));
-        server.step_from(2, campaign, Body::RequestVote(raft_core::RequestVote { last_log }));
+        server.step_from(
+            2,
+            campaign,
+            Body::RequestVote(raft_core::RequestVote { last_log, transfer: false }),
+        );
     }
     assert!(format!("{:?}", server.raft).len() < before + 1_000);
 }
@@ -382,7 +388,7 @@ fn configurations_with_which_no_server_can_run_are_refused_and_say_why() {
 fn states_that_no_server_could_have_written_are_refused() {
     let of_term = |current_term: u64, entries: Vec<Entry<Vec<u8>>>| {
         let hard_state = HardState { current_term: term(current_term), voted_for: None };
-        Restored { hard_state, entries }
+        Restored { hard_state, entries, ..Restored::default() }
     };
     let gap = vec![entry(1, 1), entry(1, 3)];
     let falls = vec![entry(2, 1), entry(1, 2)];

@@ -151,7 +151,11 @@ fn a_request_of_an_earlier_term_is_refused() {
     let mut server = TestServer::holding(3, 5, &[]);
     assert_eq!(server.asked_to_vote(2, 4, at(9, 9)), Some(false));
 
-    server.hear(2, 4, Body::RequestVote(raft_core::RequestVote { last_log: at(9, 9) }));
+    server.hear(
+        2,
+        4,
+        Body::RequestVote(raft_core::RequestVote { last_log: at(9, 9), transfer: false }),
+    );
     assert_eq!(server.vote_reply(), Some((term(5), false)));
 
     server.hear(2, 4, Body::AppendEntries(append(at(0, 0), server::entries_after(0, &[4]), 1)));

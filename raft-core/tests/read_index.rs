@@ -4,8 +4,11 @@ mod pump;
 mod server;
 
 use pump::Cluster;
-use raft_core::{AppendResult, Body, ReadId, Refused, Role, Round, Session};
-use server::{TestServer, append, at, id, index, ms};
+use raft_core::{
+    AppendResult, Body, Index, Message, ReadId, ReadIndex, ReadIndexReply, ReadRefused, Role,
+    Round, Session,
+};
+use server::{TestServer, append, at, entries_after, id, index, ms};
 
 /// A leader of five whose first entry is committed, with nothing left to say.
 fn leader(size: u64) -> TestServer {
@@ -30,13 +33,75 @@ fn echo(server: &mut TestServer, peer: u64, round: Round) {
     server.answered(peer, round, AppendResult::Matched(matched));
 }
 
-/// Only the leader reads; others say who leads.
+/// Only who knows the leader reads.
 #[test]
-fn only_a_leader_reads() {
+fn without_a_leader_nobody_reads() {
     let mut server = TestServer::new(3);
-    assert_eq!(server.read(), Err(Refused::NotLeader { leader: None }));
+    assert_eq!(server.read(), Err(ReadRefused::NoLeader));
+}
+
+/// A follower asks its leader, once for all reads that wait, and serves them from its own state (thesis 6.4).
+#[test]
+fn a_follower_reads_through_its_leader() {
+    let mut server = TestServer::new(3);
     server.heartbeat(2, 1);
-    assert_eq!(server.read(), Err(Refused::NotLeader { leader: Some(id(2)) }));
+    server.take_sent();
+    let (first, second) = (server.read().unwrap(), server.read().unwrap());
+    server.turn();
+    let asked = server.take_sent();
+    let [Message { to, body: Body::ReadIndex(ReadIndex { id: request }), .. }] = &asked[..] else {
+        panic!("one request: {asked:?}");
+    };
+    assert_eq!((*to, *request), (id(2), second));
+
+    let answer = |index| ReadIndexReply { id: *request, index: Index::new(index) };
+    server.hear(2, 1, Body::ReadIndexReply(answer(1)));
+    assert!(server.reads_ready.is_empty(), "the entry has yet to come");
+    let mut append = append(at(0, 0), entries_after(0, &[1]), 1);
+    append.round = Round::new(9);
+    server.hear(2, 1, Body::AppendEntries(append));
+    assert_eq!(server.reads_ready, [(first, index(1)), (second, index(1))]);
+}
+
+/// A request or its answer may be lost: the next heartbeat makes the follower ask again.
+#[test]
+fn a_follower_asks_again_with_the_next_heartbeat() {
+    let mut server = TestServer::new(3);
+    server.heartbeat(2, 1);
+    server.read().unwrap();
+    server.turn();
+    server.take_sent();
+    let mut heartbeat = append(at(0, 0), vec![], 0);
+    heartbeat.round = Round::new(9);
+    server.hear(2, 1, Body::AppendEntries(heartbeat));
+    let sent = server.take_sent();
+    assert!(sent.iter().any(|message| matches!(message.body, Body::ReadIndex(_))));
+}
+
+/// A follower that loses its leader cannot tell any more.
+#[test]
+fn a_followers_reads_are_lost_with_its_leader() {
+    let mut server = TestServer::new(3);
+    server.heartbeat(2, 1);
+    let read = server.read().unwrap();
+    server.hear(3, 2, Body::AppendEntries(append(at(0, 0), vec![], 0)));
+    assert_eq!(server.reads_lost, [read]);
+}
+
+/// The leader answers a follower as it answers its own clients: after a quorum has echoed a round of its own.
+#[test]
+fn a_leader_answers_a_follower_after_a_round() {
+    let mut server = leader(3);
+    server.hear(2, 1, Body::ReadIndex(ReadIndex { id: ReadId::new(7) }));
+    let round = server.appends_to(2).last().expect("a round leaves for it").round;
+    assert!(replies(&mut server).is_empty());
+    echo(&mut server, 3, round);
+    assert_eq!(replies(&mut server), [ReadIndexReply { id: ReadId::new(7), index: index(1) }]);
+}
+
+fn replies(server: &mut TestServer) -> Vec<ReadIndexReply> {
+    let reply = |body| if let Body::ReadIndexReply(reply) = body { Some(reply) } else { None };
+    server.take_sent().into_iter().filter_map(|message| reply(message.body)).collect()
 }
 
 /// A read is served at the commit index of when it came, once a quorum has echoed a round that left after it.

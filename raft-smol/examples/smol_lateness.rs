@@ -41,7 +41,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     for wait in 0..WAITS {
         let delay = Duration::from_micros(1_000 + wait * 9);
         network.set_faults(Faults { delay_min: delay, delay_max: delay, ..Faults::default() });
-        let body = Body::RequestVote(RequestVote { last_log: LogId::ZERO });
+        let body = Body::RequestVote(RequestVote { last_log: LogId::ZERO, transfer: false });
         let deadline = Instant::now() + delay;
         endpoints[0].send(Message { from: ids[0], to: ids[1], term: Term::new(1), body });
         lateness.push(arrivals.recv().await?.saturating_duration_since(deadline));

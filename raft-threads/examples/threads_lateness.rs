@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for wait in 0..WAITS {
         let delay = Duration::from_micros(1_000 + wait * 9);
         network.set_faults(Faults { delay_min: delay, delay_max: delay, ..Faults::default() });
-        let body = Body::RequestVote(RequestVote { last_log: LogId::ZERO });
+        let body = Body::RequestVote(RequestVote { last_log: LogId::ZERO, transfer: false });
         let message = Message { from: ids[0], to: ids[1], term: Term::new(1), body };
         let due = Instant::now() + delay;
         endpoints[0].send(message);

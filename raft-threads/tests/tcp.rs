@@ -526,7 +526,7 @@ fn closed(stream: &mut TcpStream) {
 }
 
 fn vote(from: u64, to: u64, term: u64) -> Message<Bytes> {
-    let body = Body::RequestVote(RequestVote { last_log: LogId::ZERO });
+    let body = Body::RequestVote(RequestVote { last_log: LogId::ZERO, transfer: false });
     Message { from: NodeId::new(from), to: NodeId::new(to), term: Term::new(term), body }
 }
 

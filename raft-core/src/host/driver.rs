@@ -201,6 +201,9 @@ impl<S: StateMachine> Driver<S> {
                         self.state_machine.read(read);
                     }
                 }
+                Output::TakeSnapshot(_) => self.raft.snapshot_failed(),
+                Output::ReadSnapshot(_) | Output::WriteSnapshot(_) | Output::Restore(_) => {}
+                Output::MembershipChanged(_) => {}
                 Output::ReadLost { id } => self.waiters.read_lost(id),
                 Output::RoleChanged { role, term, leader } => {
                     let node = self.raft.id();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::journal::JournalError;
-use crate::error::{self, ConfigError, Refused};
+use crate::error::{self, ConfigError, ReadRefused};
 use crate::types::{Index, NodeId};
 
 /// Why a node did not start. Nothing of it is left running.
@@ -203,6 +203,8 @@ impl From<error::ProposeError<Bytes>> for ProposeError {
             error::ProposeError::LogFull { bytes_max, command } => {
                 Self::LogFull { bytes_max, command }
             }
+            error::ProposeError::TooManyUncommitted { command, .. }
+            | error::ProposeError::Transferring { command, .. } => Self::Busy { command },
         }
     }
 }
@@ -252,11 +254,11 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-impl From<Refused> for ReadError {
-    fn from(refused: Refused) -> Self {
+impl From<ReadRefused> for ReadError {
+    fn from(refused: ReadRefused) -> Self {
         match refused {
-            Refused::NotLeader { leader } => Self::NotLeader { leader },
-            Refused::TooManyReads { .. } => Self::Busy,
+            ReadRefused::NoLeader => Self::NotLeader { leader: None },
+            ReadRefused::TooManyReads { .. } => Self::Busy,
         }
     }
 }

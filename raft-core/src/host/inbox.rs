@@ -15,8 +15,7 @@ use bytes::Bytes;
 use super::error::{ProposeError, ReadError, StopReason};
 use super::state_machine::StateMachine;
 use super::status::NodeStatus;
-use crate::entries::Entry;
-use crate::message::{Body, Message};
+use crate::message::Message;
 use crate::types::{Index, WriteId};
 
 /// The most requests, and the most messages, that one turn of the loop takes.
@@ -118,7 +117,7 @@ impl<S: StateMachine> Inbox<S> {
 
     /// Takes a message from another node, or drops it.
     pub(super) fn deliver(&self, message: Message<Bytes>) {
-        let bytes = message_size(&message);
+        let bytes = message.size();
         let mut queues = self.lock();
         let waiting = queues.arrived.messages.len();
         if !queues.open || !self.limits.admit(waiting, queues.message_bytes, bytes) {
@@ -164,7 +163,7 @@ impl<S: StateMachine> Inbox<S> {
         take_some(&mut queues.arrived.requests, &mut arrived.requests);
         take_some(&mut queues.arrived.messages, &mut arrived.messages);
         queues.request_bytes = queues.arrived.requests.iter().map(Request::size).sum();
-        queues.message_bytes = queues.arrived.messages.iter().map(message_size).sum();
+        queues.message_bytes = queues.arrived.messages.iter().map(Message::size).sum();
         arrived.persisted = queues.arrived.persisted.take();
         arrived.applied = queues.arrived.applied.take();
         arrived.stop = queues.arrived.stop.clone();
@@ -251,18 +250,6 @@ impl Limits {
     }
 }
 
-/// What a message counts towards the limit in bytes.
-fn message_size(message: &Message<Bytes>) -> usize {
-    match &message.body {
-        Body::AppendEntries(append) => append.entries.iter().map(Entry::size).sum(),
-        Body::RequestPreVote(_)
-        | Body::RequestPreVoteReply(_)
-        | Body::RequestVote(_)
-        | Body::RequestVoteReply(_)
-        | Body::AppendEntriesReply(_) => 0,
-    }
-}
-
 /// Moves all of `from`, or its first [`INPUTS_PER_TURN_MAX`], into the empty `into`. The buffers change places, so that neither is
 /// ever allocated anew.
 fn take_some<T>(from: &mut VecDeque<T>, into: &mut VecDeque<T>) {
@@ -281,7 +268,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::message::RequestVoteReply;
+    use crate::message::{Body, RequestVoteReply};
     use crate::types::{LogId, NodeId, Term};
 
     struct Nothing;

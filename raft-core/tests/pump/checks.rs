@@ -131,7 +131,12 @@ impl Checks {
                     check_match(host, peer, *term, index);
                 }
             }
-            body => panic!("the checks do not know {body:?}"),
+            body @ (Body::InstallSnapshot(_)
+            | Body::InstallSnapshotReply(_)
+            | Body::TimeoutNow(_)
+            | Body::ReadIndex(_)
+            | Body::ReadIndexReply(_)
+            | _) => panic!("the checks do not know {body:?}"),
         }
     }
 

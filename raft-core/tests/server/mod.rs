@@ -80,6 +80,8 @@ pub struct TestServer {
     pub reads_ready: Vec<(ReadId, Index)>,
     pub reads_lost: Vec<ReadId>,
     pub roles: Vec<Role>,
+    /// What concerns snapshots and members.
+    pub others: Vec<Output<Command>>,
     /// The newest round that a peer which leads has used.
     round: u64,
     lives: u64,
@@ -112,7 +114,11 @@ impl TestServer {
     /// Server 1 of `size`, in this term, with entries of these terms on its disk.
     pub fn holding(size: u64, current_term: u64, log: &[u64]) -> Self {
         let hard_state = HardState { current_term: term(current_term), voted_for: None };
-        Self::restored(size, Restored { hard_state, entries: entries_after(0, log) }, |_| {})
+        Self::restored(
+            size,
+            Restored { hard_state, entries: entries_after(0, log), ..Restored::default() },
+            |_| {},
+        )
     }
 
     pub fn restored(
@@ -134,6 +140,7 @@ impl TestServer {
             reads_ready: Vec::new(),
             reads_lost: Vec::new(),
             roles: Vec::new(),
+            others: Vec::new(),
             round: 0,
             lives: 1,
         };
@@ -188,6 +195,7 @@ impl TestServer {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm)]
     fn carry_out(&mut self, output: Output<Command>) {
         match output {
             Output::Persist(write) => {
@@ -205,7 +213,7 @@ impl TestServer {
             Output::ReadReady { id, index } => self.reads_ready.push((id, index)),
             Output::ReadLost { id } => self.reads_lost.push(id),
             Output::RoleChanged { role, .. } => self.roles.push(role),
-            output => panic!("unknown to the tests: {output:?}"),
+            output => self.others.push(output),
         }
     }
 
@@ -338,7 +346,7 @@ impl TestServer {
     /// A peer asks for the vote. Whether it was granted, or none if the server does not answer.
     pub fn asked_to_vote(&mut self, from: u64, term: u64, last_log: LogId) -> Option<bool> {
         self.sent.clear();
-        self.hear(from, term, Body::RequestVote(RequestVote { last_log }));
+        self.hear(from, term, Body::RequestVote(RequestVote { last_log, transfer: false }));
         self.vote_reply().map(|(_, granted)| granted)
     }
 

@@ -180,12 +180,7 @@ mod tests {
     fn write(command: Vec<u8>) -> Write<Bytes> {
         let payload = Payload::Command(Bytes::from(command));
         let entry = Entry { term: Term::new(1), index: Index::new(1), payload };
-        Write {
-            id: WriteId::default(),
-            hard_state: None,
-            truncate_from: None,
-            entries: Entries::from(vec![entry]),
-        }
+        Write { id: WriteId::default(), entries: Entries::from(vec![entry]), ..Write::default() }
     }
 
     fn commands(frame: &[u8]) -> Vec<Bytes> {

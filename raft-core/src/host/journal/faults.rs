@@ -124,8 +124,8 @@ fn write(index: u64) -> Write<Bytes> {
     Write {
         id: WriteId::new(index),
         hard_state: Some(HardState { current_term: Term::new(1), voted_for: None }),
-        truncate_from: None,
         entries: [entry].into_iter().collect(),
+        ..Write::default()
     }
 }
 

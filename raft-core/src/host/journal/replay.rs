@@ -99,6 +99,7 @@ mod tests {
             }),
             truncate_from: cut.map(Index::new),
             entries: entries.iter().map(entry).collect(),
+            ..Write::default()
         }
     }
 

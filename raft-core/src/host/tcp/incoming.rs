@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn what_only_a_newer_node_understands_is_dropped_alone() {
         let (result, delivered, counters) =
-            receive(&Bytes::from_static(b"\x85\x02\x01\x07\x06\x80"));
+            receive(&Bytes::from_static(b"\x85\x02\x01\x07\x17\x80"));
         assert!(result.is_ok() && delivered.is_empty());
         assert_eq!(counters.read().dropped_from_newer, 1);
     }

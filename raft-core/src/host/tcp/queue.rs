@@ -10,9 +10,8 @@ use bytes::Bytes;
 use super::Config;
 use super::counters::Counters;
 use crate::codec;
-use crate::entries::Entry;
 use crate::host::frame;
-use crate::message::{Body, Message};
+use crate::message::Message;
 
 /// What is gathered for one write to a socket, in bytes, unless a single message is longer.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -127,27 +126,19 @@ impl SendQueue {
 }
 
 fn size(message: &Message<Bytes>) -> usize {
-    let entries = match &message.body {
-        Body::AppendEntries(append) => append.entries.iter().map(Entry::size).sum(),
-        Body::RequestPreVote(_)
-        | Body::RequestPreVoteReply(_)
-        | Body::RequestVote(_)
-        | Body::RequestVoteReply(_)
-        | Body::AppendEntriesReply(_) => 0,
-    };
-    MESSAGE_BYTES.saturating_add(entries)
+    MESSAGE_BYTES.saturating_add(message.size())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entries::Payload;
-    use crate::message::{AppendEntries, RequestVote};
+    use crate::entries::{Entry, Payload};
+    use crate::message::{AppendEntries, Body, RequestVote};
     use crate::types::{Index, LogId, NodeId, Round, Session, Term};
     use std::vec;
 
     fn vote(term: u64) -> Message<Bytes> {
-        let body = Body::RequestVote(RequestVote { last_log: LogId::ZERO });
+        let body = Body::RequestVote(RequestVote { last_log: LogId::ZERO, transfer: false });
         Message { from: NodeId::new(1), to: NodeId::new(2), term: Term::new(term), body }
     }
 

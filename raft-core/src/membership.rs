@@ -1,0 +1,486 @@
+//! Cluster membership (§6): who takes part, and with which say.
+//!
+//! Any change of voters passes through a joint configuration, in which decisions need a majority of the old voters and one of
+//! the new. Each member holds one seat, and a seat says both what the member is now and what it becomes when the joint
+//! configuration is left; so no configuration can contradict itself.
+//!
+//! ```text
+//!              change                      committed
+//!   Voter    ─────────► Outgoing / Demoted ─────────► gone / Learner
+//!   Learner  ─────────► Incoming           ─────────► Voter
+//!                        (joint)
+//! ```
+//!
+//! Learners are not voters: they come, go and change their labels without a joint configuration.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::quorum::MEMBERS_MAX;
+use crate::types::{Index, NodeId};
+
+/// The longest [`Member::label`], in bytes.
+pub const LABEL_BYTES_MAX: usize = 1024;
+
+/// A member's say in decisions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Seat {
+    /// Votes, and counts towards commits.
+    Voter,
+    /// Receives the log and counts for nothing: a server that catches up, or one that only reads.
+    Learner,
+    /// Joint: votes among the new voters alone.
+    Incoming,
+    /// Joint: votes among the old voters alone, and will be no member.
+    Outgoing,
+    /// Joint: votes among the old voters alone, and will be a learner.
+    Demoted,
+}
+
+impl Seat {
+    /// Whether the member votes at all.
+    pub fn is_voter(self) -> bool {
+        self != Self::Learner
+    }
+
+    /// Whether it is one of the voters, or of the new voters of a joint configuration.
+    pub(crate) fn votes_among_incoming(self) -> bool {
+        matches!(self, Self::Voter | Self::Incoming)
+    }
+
+    /// Whether it is one of the old voters of a joint configuration.
+    pub(crate) fn votes_among_outgoing(self) -> bool {
+        matches!(self, Self::Voter | Self::Outgoing | Self::Demoted)
+    }
+
+    fn is_joint(self) -> bool {
+        matches!(self, Self::Incoming | Self::Outgoing | Self::Demoted)
+    }
+
+    /// What becomes of it when the joint configuration is left; none if it goes.
+    fn after_joint(self) -> Option<Self> {
+        match self {
+            Self::Voter | Self::Incoming => Some(Self::Voter),
+            Self::Learner | Self::Demoted => Some(Self::Learner),
+            Self::Outgoing => None,
+        }
+    }
+}
+
+/// A server in a configuration.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Member {
+    /// The server.
+    pub id: NodeId,
+    /// Its say.
+    pub seat: Seat,
+    /// Whoever leads hands over to the voter of the highest priority that keeps up (thesis 3.10). Never keeps a server from
+    /// leading when no better one can.
+    pub priority: u8,
+    /// What the host knows the server by, such as an address. Opaque to Raft; at most [`LABEL_BYTES_MAX`] bytes.
+    pub label: Vec<u8>,
+}
+
+/// A configuration: the members of a cluster, by rising id.
+///
+/// # Example
+///
+/// ```
+/// use raft_core::{Change, Membership, NodeId, Seat};
+///
+/// let three = Membership::of_voters([1, 2, 3].map(NodeId::new));
+/// let with_learner = three.after(&[Change::add_learner(NodeId::new(4), "host-d:7000")])?;
+/// assert_eq!(with_learner.seat(NodeId::new(4)), Some(Seat::Learner));
+/// # Ok::<(), raft_core::MembershipError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Membership {
+    members: Vec<Member>,
+}
+
+/// One step of a change of membership; several are taken together. See
+/// [`Raft::change_membership`](crate::Raft::change_membership).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Change {
+    /// A new server receives the log, and counts for nothing yet.
+    AddLearner {
+        /// The server, by an id that no other server ever had.
+        id: NodeId,
+        /// Its [`Member::label`].
+        label: Vec<u8>,
+    },
+    /// A learner becomes a voter.
+    Promote(NodeId),
+    /// A voter becomes a learner.
+    Demote(NodeId),
+    /// A member leaves.
+    Remove(NodeId),
+    /// A member is known by another [`Member::label`].
+    Relabel {
+        /// The member.
+        id: NodeId,
+        /// Its new label.
+        label: Vec<u8>,
+    },
+    /// A member's [`Member::priority`].
+    Prioritise {
+        /// The member.
+        id: NodeId,
+        /// Its new priority; 0 to begin with.
+        priority: u8,
+    },
+}
+
+impl Change {
+    /// A new learner of that id, known by that label.
+    pub fn add_learner(id: NodeId, label: impl AsRef<[u8]>) -> Self {
+        Self::AddLearner { id, label: label.as_ref().to_vec() }
+    }
+}
+
+/// Why a membership cannot be changed so.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum MembershipError {
+    /// The server to be added is a member already.
+    AlreadyMember(NodeId),
+    /// The server is no member: add it as a learner first.
+    NotMember(NodeId),
+    /// The server to be promoted is no learner.
+    NotLearner(NodeId),
+    /// The server to be demoted is no voter.
+    NotVoter(NodeId),
+    /// Nobody would be left to vote: promote another server first.
+    NoVoter,
+    /// More members than [`MEMBERS_MAX`].
+    TooManyMembers,
+    /// The label is longer than [`LABEL_BYTES_MAX`].
+    LabelTooLong(NodeId),
+    /// Nothing would change.
+    Nothing,
+}
+
+impl fmt::Display for MembershipError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyMember(id) => write!(f, "server {id} is a member already"),
+            Self::NotMember(id) => {
+                write!(f, "server {id} is no member: add it as a learner first")
+            }
+            Self::NotLearner(id) => {
+                write!(f, "server {id} is no learner, so it cannot be promoted")
+            }
+            Self::NotVoter(id) => write!(f, "server {id} is no voter, so it cannot be demoted"),
+            Self::NoVoter => {
+                f.write_str("no voter would be left: promote another server in the same change")
+            }
+            Self::TooManyMembers => write!(f, "a cluster has at most {MEMBERS_MAX} members"),
+            Self::LabelTooLong(id) => {
+                write!(f, "the label of server {id} is longer than {LABEL_BYTES_MAX} bytes")
+            }
+            Self::Nothing => f.write_str("the membership is this already"),
+        }
+    }
+}
+
+impl core::error::Error for MembershipError {}
+
+impl Membership {
+    /// Voters only, with empty labels. Ids that come twice are taken once.
+    pub fn of_voters(ids: impl IntoIterator<Item = NodeId>) -> Self {
+        let voter = |id| Member { id, seat: Seat::Voter, priority: 0, label: Vec::new() };
+        let mut members: Vec<_> = ids.into_iter().map(voter).collect();
+        members.sort_unstable_by_key(|member| member.id);
+        members.dedup_by_key(|member| member.id);
+        Self { members }
+    }
+
+    /// These members.
+    ///
+    /// # Errors
+    ///
+    /// If an id comes twice, nobody votes, there are more than [`MEMBERS_MAX`], or a label is too long.
+    pub fn of_members(members: impl IntoIterator<Item = Member>) -> Result<Self, MembershipError> {
+        let mut members: Vec<_> = members.into_iter().collect();
+        members.sort_unstable_by_key(|member| member.id);
+        if let Some(twice) = members.windows(2).find(|pair| pair[0].id == pair[1].id) {
+            return Err(MembershipError::AlreadyMember(twice[0].id));
+        }
+        let membership = Self { members };
+        membership.validate()?;
+        Ok(membership)
+    }
+
+    /// The members, by rising id.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The member of that id.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        let at = self.members.binary_search_by_key(&id, |member| member.id).ok()?;
+        self.members.get(at)
+    }
+
+    /// The seat of that server; none if it is no member.
+    pub fn seat(&self, id: NodeId) -> Option<Seat> {
+        self.member(id).map(|member| member.seat)
+    }
+
+    /// Everyone with a vote; during a change the old voters and the new.
+    pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.members.iter().filter(|member| member.seat.is_voter()).map(|member| member.id)
+    }
+
+    /// Whether a change of voters is under way (§6).
+    pub fn is_joint(&self) -> bool {
+        self.members.iter().any(|member| member.seat.is_joint())
+    }
+
+    /// Whether there is nobody: the server has yet to be told of its cluster.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// What these changes make of it, in that order, once they are complete.
+    ///
+    /// # Errors
+    ///
+    /// As [`MembershipError`] says. A membership that is joint is taken as if that change were complete.
+    pub fn after(&self, changes: &[Change]) -> Result<Self, MembershipError> {
+        let mut target = self.after_joint();
+        for change in changes {
+            target.take(change)?;
+        }
+        target.validate()?;
+        if target == *self { Err(MembershipError::Nothing) } else { Ok(target) }
+    }
+
+    /// The configuration on the way to `target`: joint, if the voters change, else `target` itself.
+    pub(crate) fn towards(&self, target: &Self) -> Self {
+        let gone = self.members.iter().filter(|member| target.seat(member.id).is_none());
+        let gone = gone.cloned().map(|member| Member {
+            seat: if member.seat.is_voter() { Seat::Outgoing } else { member.seat },
+            ..member
+        });
+        let kept = target.members.iter().cloned().map(|member| {
+            let was_voter = self.seat(member.id).is_some_and(Seat::is_voter);
+            let seat = match (was_voter, member.seat.is_voter()) {
+                (true, true) => Seat::Voter,
+                (true, false) => Seat::Demoted,
+                (false, true) => Seat::Incoming,
+                (false, false) => Seat::Learner,
+            };
+            Member { seat, ..member }
+        });
+        // Learners who go have nothing to decide on their way out.
+        let gone = gone.filter(|member| member.seat == Seat::Outgoing);
+        let mut members: Vec<_> = kept.chain(gone).collect();
+        members.sort_unstable_by_key(|member| member.id);
+        Self { members }
+    }
+
+    /// The configuration after a joint one: that of the new voters alone.
+    pub(crate) fn after_joint(&self) -> Self {
+        let members = self.members.iter().filter_map(|member| {
+            member.seat.after_joint().map(|seat| Member { seat, ..member.clone() })
+        });
+        Self { members: members.collect() }
+    }
+
+    /// What it counts towards limits in bytes.
+    pub(crate) fn size(&self) -> usize {
+        const MEMBER_OVERHEAD_BYTES: usize = 32;
+        let sizes = self.members.iter().map(|member| member.label.len() + MEMBER_OVERHEAD_BYTES);
+        sizes.sum()
+    }
+
+    fn take(&mut self, change: &Change) -> Result<(), MembershipError> {
+        match change {
+            Change::AddLearner { id, label } => {
+                let Err(at) = self.members.binary_search_by_key(id, |member| member.id) else {
+                    return Err(MembershipError::AlreadyMember(*id));
+                };
+                let (seat, label) = (Seat::Learner, label.clone());
+                self.members.insert(at, Member { id: *id, seat, priority: 0, label });
+            }
+            Change::Promote(id) => {
+                let member = self.member_mut(*id)?;
+                if member.seat.is_voter() {
+                    return Err(MembershipError::NotLearner(*id));
+                }
+                member.seat = Seat::Voter;
+            }
+            Change::Demote(id) => {
+                let member = self.member_mut(*id)?;
+                if !member.seat.is_voter() {
+                    return Err(MembershipError::NotVoter(*id));
+                }
+                member.seat = Seat::Learner;
+            }
+            Change::Remove(id) => {
+                self.member_mut(*id)?;
+                self.members.retain(|member| member.id != *id);
+            }
+            Change::Relabel { id, label } => self.member_mut(*id)?.label.clone_from(label),
+            Change::Prioritise { id, priority } => self.member_mut(*id)?.priority = *priority,
+        }
+        Ok(())
+    }
+
+    fn member_mut(&mut self, id: NodeId) -> Result<&mut Member, MembershipError> {
+        let member = self.members.iter_mut().find(|member| member.id == id);
+        member.ok_or(MembershipError::NotMember(id))
+    }
+
+    /// Whether a cluster can be this.
+    pub(crate) fn validate(&self) -> Result<(), MembershipError> {
+        if self.members.len() > MEMBERS_MAX {
+            return Err(MembershipError::TooManyMembers);
+        }
+        if let Some(long) = self.members.iter().find(|member| member.label.len() > LABEL_BYTES_MAX)
+        {
+            return Err(MembershipError::LabelTooLong(long.id));
+        }
+        // A joint configuration comes from one that was valid, and leads to one.
+        let someone = |votes: fn(Seat) -> bool| self.members.iter().any(|m| votes(m.seat));
+        let decides = someone(Seat::votes_among_incoming)
+            && (!self.is_joint() || someone(Seat::votes_among_outgoing));
+        if decides { Ok(()) } else { Err(MembershipError::NoVoter) }
+    }
+}
+
+/// The configurations that the log holds. The newest is in force from the moment it is appended, committed or not (§6).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Memberships {
+    /// By rising index. The first is committed; it is never taken away but by a newer one that is.
+    history: VecDeque<(Index, Membership)>,
+}
+
+impl Memberships {
+    pub(crate) fn new(index: Index, membership: Membership) -> Self {
+        Self { history: VecDeque::from([(index, membership)]) }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn in_force(&self) -> &Membership {
+        &self.history[self.history.len() - 1].1
+    }
+
+    /// Where it stands in the log.
+    pub(crate) fn index(&self) -> Index {
+        self.history[self.history.len() - 1].0
+    }
+
+    /// The one before the configuration in force, if both are still in the log.
+    pub(crate) fn previous(&self) -> Option<&Membership> {
+        let before = self.history.len().checked_sub(2)?;
+        self.history.get(before).map(|(_, membership)| membership)
+    }
+
+    /// The configuration that was in force at that index of the log.
+    pub(crate) fn at(&self, index: Index) -> &Membership {
+        let after = self.history.partition_point(|(at, _)| *at <= index);
+        &self.history[after.saturating_sub(1)].1
+    }
+
+    pub(crate) fn append(&mut self, index: Index, membership: Membership) {
+        debug_assert!(index > self.index());
+        self.history.push_back((index, membership));
+    }
+
+    /// The log was truncated. Returns whether another configuration is in force now.
+    pub(crate) fn truncate_from(&mut self, from: Index) -> bool {
+        let keep = self.history.partition_point(|(at, _)| *at < from).max(1);
+        let changed = keep < self.history.len();
+        self.history.truncate(keep);
+        changed
+    }
+
+    /// The log was compacted: what was in force at `index` is now the first.
+    pub(crate) fn compact_to(&mut self, index: Index) {
+        let after = self.history.partition_point(|(at, _)| *at <= index);
+        self.history.drain(..after.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn id(number: u64) -> NodeId {
+        NodeId::new(number)
+    }
+
+    fn voters(ids: &[u64]) -> Membership {
+        Membership::of_voters(ids.iter().copied().map(NodeId::new))
+    }
+
+    #[test]
+    fn a_change_of_voters_passes_through_a_joint_configuration() {
+        let three = voters(&[1, 2, 3]);
+        let grown = three.after(&[Change::add_learner(id(4), "d")]).unwrap();
+        assert_eq!(three.towards(&grown), grown, "learners come without");
+
+        let target = grown.after(&[Change::Promote(id(4)), Change::Remove(id(1))]).unwrap();
+        let joint = grown.towards(&target);
+        let seats: Vec<_> = joint.members().iter().map(|member| member.seat).collect();
+        assert_eq!(seats, [Seat::Outgoing, Seat::Voter, Seat::Voter, Seat::Incoming]);
+        assert!(joint.is_joint());
+        assert_eq!(joint.after_joint(), target);
+        assert_eq!(joint.member(id(4)).map(|member| &*member.label), Some(&b"d"[..]));
+    }
+
+    #[test]
+    fn a_demoted_voter_ends_as_a_learner() {
+        let three = voters(&[1, 2, 3]);
+        let target = three.after(&[Change::Demote(id(3))]).unwrap();
+        let joint = three.towards(&target);
+        assert_eq!(joint.seat(id(3)), Some(Seat::Demoted));
+        assert_eq!(joint.after_joint().seat(id(3)), Some(Seat::Learner));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let one = voters(&[1]);
+        let refused = [
+            (vec![Change::add_learner(id(1), "")], MembershipError::AlreadyMember(id(1))),
+            (vec![Change::Promote(id(2))], MembershipError::NotMember(id(2))),
+            (vec![Change::Promote(id(1))], MembershipError::NotLearner(id(1))),
+            (vec![Change::Remove(id(1))], MembershipError::NoVoter),
+            (vec![Change::Demote(id(1))], MembershipError::NoVoter),
+            (
+                vec![Change::add_learner(id(2), [0; LABEL_BYTES_MAX + 1])],
+                MembershipError::LabelTooLong(id(2)),
+            ),
+            (
+                (2..66).map(|n| Change::add_learner(id(n), "")).collect(),
+                MembershipError::TooManyMembers,
+            ),
+            (vec![], MembershipError::Nothing),
+        ];
+        for (changes, error) in refused {
+            assert_eq!(one.after(&changes), Err(error));
+        }
+    }
+
+    #[test]
+    fn truncation_brings_an_older_configuration_back_into_force() {
+        let mut memberships = Memberships::new(Index::ZERO, voters(&[1]));
+        memberships.append(Index::new(4), voters(&[1, 2]));
+        memberships.append(Index::new(6), voters(&[1, 2, 3]));
+        assert_eq!(memberships.at(Index::new(5)), &voters(&[1, 2]));
+        assert!(!memberships.truncate_from(Index::new(7)));
+        assert!(memberships.truncate_from(Index::new(6)));
+        assert_eq!(
+            (memberships.in_force(), memberships.index()),
+            (&voters(&[1, 2]), Index::new(4))
+        );
+        memberships.compact_to(Index::new(5));
+        assert_eq!(memberships.previous(), None);
+        assert!(!memberships.truncate_from(Index::new(4)), "the first is committed");
+    }
+}

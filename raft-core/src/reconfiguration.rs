@@ -1,0 +1,191 @@
+//! Changes of membership (§6), as joint consensus.
+//!
+//! The configuration in force is the newest in the log, from the moment it is appended. One change is made at a time: the next one
+//! waits until the last is committed and its joint configuration left. And a leader changes nothing before it has committed an entry
+//! of its own term: else two leaders of different terms could each put a configuration in force that the other does not know of.
+//!
+//! Whoever leads when a joint configuration is committed leaves it. A member that goes is replicated to until the configuration without
+//! it is committed, so that it learns that it is out and disturbs nobody; a leader that goes leads until then, without counting itself.
+
+use alloc::vec::Vec;
+
+use rand_core::Rng;
+
+use crate::entries::Payload;
+use crate::error::ChangeRefused;
+use crate::membership::{Change, Membership, Seat};
+use crate::progress::{Progress, ProgressState};
+use crate::quorum::{MemberSet, Quorum};
+use crate::raft::Raft;
+use crate::role::RoleState;
+use crate::types::{Command, Index, NodeId, Term};
+
+/// The members by their positions in every table: those of the configuration in force, and those that are leaving.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Members {
+    /// By rising id.
+    pub(crate) ids: Vec<NodeId>,
+    /// Who decides.
+    pub(crate) quorum: Quorum,
+    /// This server's position; none if it is no member.
+    pub(crate) own: Option<usize>,
+}
+
+impl Members {
+    pub(crate) fn new(own: NodeId, in_force: &Membership, leaving: Option<&Membership>) -> Self {
+        let leaving = leaving.map_or(&[][..], Membership::members);
+        let mut ids: Vec<_> =
+            in_force.members().iter().chain(leaving).map(|member| member.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.truncate(crate::MEMBERS_MAX);
+        let seats = |votes: fn(Seat) -> bool| -> MemberSet {
+            let with_seats = ids.iter().enumerate();
+            let voting = with_seats.filter(|(_, id)| in_force.seat(**id).is_some_and(votes));
+            voting.map(|(position, _)| position).collect()
+        };
+        let incoming = seats(Seat::votes_among_incoming);
+        let outgoing = if in_force.is_joint() {
+            seats(Seat::votes_among_outgoing)
+        } else {
+            MemberSet::default()
+        };
+        let own = ids.binary_search(&own).ok();
+        Self { quorum: Quorum { incoming, outgoing }, own, ids }
+    }
+
+    pub(crate) fn position(&self, id: NodeId) -> Option<usize> {
+        self.ids.binary_search(&id).ok()
+    }
+
+    /// All positions but this server's.
+    pub(crate) fn everyone_else(&self) -> MemberSet {
+        self.without_self(MemberSet::all(self.ids.len()))
+    }
+
+    /// All voters but this server.
+    pub(crate) fn other_voters(&self) -> MemberSet {
+        self.without_self(self.quorum.voters())
+    }
+
+    /// Whether this server has a vote.
+    pub(crate) fn is_voter(&self) -> bool {
+        self.own.is_some_and(|own| self.quorum.voters().contains(own))
+    }
+
+    /// Whether this server decides alone.
+    pub(crate) fn is_sole_voter(&self) -> bool {
+        self.is_voter() && self.quorum.voters().len() == 1
+    }
+
+    fn without_self(&self, mut set: MemberSet) -> MemberSet {
+        if let Some(own) = self.own {
+            set.remove(own);
+        }
+        set
+    }
+}
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// Changes who takes part (§6): all of these changes at once, or none. Returns where the first configuration on the way is
+    /// in the log; the change is complete when [`Output::Apply`](crate::Output::Apply) hands out a configuration from there on that is
+    /// not [joint](Membership::is_joint).
+    ///
+    /// A server that is to vote is first [added as a learner](Change::AddLearner), and
+    /// [promoted](Change::Promote) once it has caught up.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeRefused`] says why not now, or why not at all; nothing has changed then.
+    pub fn change_membership(
+        &mut self,
+        changes: &[Change],
+    ) -> Result<(Term, Index), ChangeRefused> {
+        let RoleState::Leader(leader) = &self.role else {
+            return Err(ChangeRefused::NotLeader { leader: self.leader() });
+        };
+        if let Some(transfer) = &leader.transfer {
+            return Err(ChangeRefused::Transferring { to: transfer.to });
+        }
+        if !self.has_committed_in_term() {
+            return Err(ChangeRefused::NotReady);
+        }
+        let (in_force, index) = (self.memberships.in_force(), self.memberships.index());
+        if index > self.commit_index || in_force.is_joint() {
+            return Err(ChangeRefused::ChangePending { index });
+        }
+        let target = in_force.after(changes).map_err(ChangeRefused::Invalid)?;
+        let is_behind = |id: &NodeId| {
+            let is_new = in_force.seat(*id).is_none_or(|seat| !seat.is_voter());
+            is_new && !self.has_caught_up(*id, &leader.peers)
+        };
+        if let Some(id) = target.voters().find(is_behind) {
+            return Err(ChangeRefused::NotCaughtUp { id });
+        }
+        let next = in_force.towards(&target);
+        let index = self.append_as_leader(Payload::Configuration(next.into()));
+        self.check_invariants();
+        Ok((self.current_term, index))
+    }
+
+    /// The configuration in force.
+    pub fn membership(&self) -> &Membership {
+        self.memberships.in_force()
+    }
+
+    /// Leaves a joint configuration once it is committed; steps down once a configuration without this server is.
+    pub(crate) fn complete_change(&mut self) {
+        let is_complete = self.memberships.index() <= self.commit_index;
+        if !is_complete || !self.has_committed_in_term() {
+            return;
+        }
+        if self.memberships.in_force().is_joint() {
+            let next = self.memberships.in_force().after_joint();
+            self.append_as_leader(Payload::Configuration(next.into()));
+        } else if !self.members.is_voter() {
+            self.hand_over_and_step_down();
+        }
+    }
+
+    /// Takes another configuration into force, or lets members go that were leaving. A leader goes on with whom it knew where it
+    /// was, and begins a session with each new member.
+    pub(crate) fn update_members(&mut self) {
+        let is_committed = self.memberships.index() <= self.commit_index;
+        let leaving = if is_committed { None } else { self.memberships.previous() };
+        let members = Members::new(self.id(), self.memberships.in_force(), leaving);
+        self.membership_changed = true;
+        if members == self.members {
+            return;
+        }
+        let before = core::mem::replace(&mut self.members, members);
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let next_index = self.log.last().index.next();
+        let mut peers = core::mem::take(&mut leader.peers);
+        for id in &self.members.ids {
+            let progress = match before.position(*id).and_then(|old| peers.get_mut(old)) {
+                Some(known) => core::mem::replace(known, Progress::new()),
+                None => {
+                    leader.session = leader.session.next();
+                    let mut progress = Progress::new();
+                    progress.begin(leader.session, next_index, self.now);
+                    progress
+                }
+            };
+            leader.peers.push(progress);
+        }
+        // Those who are sent no snapshot drop out when it is looked for the next chunk.
+        leader.sending = self.members.everyone_else();
+        leader.pending = self.members.everyone_else();
+        let heard = leader.heard.iter().filter_map(|old| self.members.position(before.ids[old]));
+        leader.heard = heard.collect();
+    }
+
+    /// Whether this server holds nearly all that is committed, as far as the leader knows.
+    fn has_caught_up(&self, id: NodeId, peers: &[Progress]) -> bool {
+        let progress = self.members.position(id).and_then(|position| peers.get(position));
+        progress.is_some_and(|progress| {
+            let lag = self.commit_index.get().saturating_sub(progress.match_index().get());
+            progress.state() == ProgressState::Replicate && lag <= self.config.promotion_lag_max
+        })
+    }
+}

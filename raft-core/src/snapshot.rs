@@ -1,0 +1,436 @@
+//! Log compaction (§7): snapshots are taken by the host, sent in chunks, and installed in one write.
+//!
+//! The core holds no snapshot: it knows which there is ([`SnapshotMeta`]), and passes chunks through. The host takes a
+//! snapshot while the node works on; once that is durable, the log before it may go, but for a tail that spares followers that
+//! are a little behind a snapshot of their own.
+//!
+//! ```text
+//! leader                                   follower
+//!   ReadSnapshot  ──► host reads
+//!   snapshot_read ──► InstallSnapshot ───►   WriteSnapshot    ──► host writes beside what it has
+//!                  ◄─ InstallSnapshotReply   snapshot_written ◄── written
+//!                     ...                      the last one is durable: Persist replaces the log, then Restore
+//!                  ◄─ AppendEntriesReply     matched, up to the snapshot's last entry
+//! ```
+//!
+//! A window of chunks is on its way at a time. What is lost is sent again, from where the follower's file ends.
+//!
+//! A follower installs a snapshot only if its log does not hold the snapshot's last entry: else that entry is committed, and the log
+//! is as good as the snapshot. So no entry that was acknowledged is ever taken back. And the log is replaced in memory first, on the
+//! disk next, in the state machine last: a crash in between begins with the old snapshot and the old log.
+
+use alloc::collections::VecDeque;
+
+use rand_core::Rng;
+
+use crate::config::Config;
+use crate::error::NothingToSnapshot;
+use crate::log::Log;
+use crate::membership::Memberships;
+use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
+use crate::output::{Output, ReadSnapshot, SnapshotMeta, WriteSnapshot};
+use crate::raft::Raft;
+use crate::role::RoleState;
+use crate::time::Instant;
+use crate::types::{Command, Index, LogId, NodeId, Session, Term};
+
+/// What a server knows of its own snapshots.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Snapshots<C> {
+    /// The last one taken or installed.
+    pub(crate) last: SnapshotMeta,
+    /// What the state machine was given since, in bytes of entries.
+    pub(crate) bytes_since: usize,
+    /// The application asked for one.
+    wanted: bool,
+    /// The host is taking this one.
+    taking: Option<SnapshotMeta>,
+    /// `last` was installed, and the state machine has yet to be told.
+    restoring: bool,
+    /// What the leader sends.
+    receiving: Option<Receiving<C>>,
+}
+
+/// A snapshot that comes from the leader.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Receiving<C> {
+    term: Term,
+    session: Session,
+    snapshot: SnapshotMeta,
+    /// Chunks that the host has yet to be given.
+    chunks: VecDeque<WriteSnapshot<C>>,
+    /// Up to where chunks have come, and been written.
+    received: u64,
+    written: u64,
+    /// Where the snapshot ends, once that is known.
+    size: Option<u64>,
+}
+
+/// A snapshot on its way to a follower.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Sending {
+    snapshot: SnapshotMeta,
+    /// The follower has written it up to here.
+    acknowledged: u64,
+    /// Where the next chunk begins.
+    next: u64,
+    /// Where it ends, once that is known.
+    size: Option<u64>,
+    /// The host reads the next chunk.
+    reading: bool,
+    /// The moment and the place of the last progress seen.
+    progress: (Instant, u64),
+}
+
+impl<C> Snapshots<C> {
+    pub(crate) fn new(last: SnapshotMeta) -> Self {
+        Self {
+            last,
+            bytes_since: 0,
+            wanted: false,
+            taking: None,
+            restoring: false,
+            receiving: None,
+        }
+    }
+}
+
+impl Sending {
+    pub(crate) fn new(snapshot: SnapshotMeta, now: Instant) -> Self {
+        let progress = (now, 0);
+        Self { snapshot, acknowledged: 0, next: 0, size: None, reading: false, progress }
+    }
+
+    /// Whether the next chunk is to be read now.
+    fn wants_chunk(&self, config: &Config) -> bool {
+        let window = config.snapshot_chunk_bytes.saturating_mul(config.inflight_chunks_max);
+        let inflight = self.next.saturating_sub(self.acknowledged);
+        let is_left = self.size.is_none_or(|size| self.next < size);
+        !self.reading && is_left && inflight < u64::try_from(window).unwrap_or(u64::MAX)
+    }
+
+    /// The follower wants what follows `received`.
+    fn on_received(&mut self, received: u64) {
+        if received == 0 {
+            // It has lost what it had. Else replies may come late, and say less than is known.
+            self.acknowledged = 0;
+            self.next = 0;
+        }
+        if self.size.is_none_or(|size| received <= size) {
+            self.acknowledged = self.acknowledged.max(received);
+            self.next = self.next.max(received);
+        }
+    }
+
+    /// Goes back to what was acknowledged if nothing has been for too long. Returns whether it did.
+    fn retry_if_stuck(&mut self, now: Instant, config: &Config) -> bool {
+        if self.progress.1 != self.acknowledged || self.next == self.acknowledged {
+            self.progress = (now, self.acknowledged);
+        }
+        let stuck = now.saturating_duration_since(self.progress.0) >= config.election_timeout_min;
+        if stuck {
+            self.progress.0 = now;
+            self.next = self.acknowledged;
+            self.reading = false;
+        }
+        stuck
+    }
+}
+
+// A snapshot of one's own.
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// Asks for a snapshot now, whatever the log's size. [`Output::TakeSnapshot`] follows.
+    ///
+    /// # Errors
+    ///
+    /// If one is being taken already, or none could say more than the last.
+    pub fn take_snapshot(&mut self) -> Result<(), NothingToSnapshot> {
+        let is_news = self.handed_out > self.snapshots.last.last.index;
+        if !is_news || self.snapshots.taking.is_some() || self.snapshots.restoring {
+            return Err(NothingToSnapshot);
+        }
+        self.snapshots.wanted = true;
+        Ok(())
+    }
+
+    /// The host holds the snapshot that ends at `index`, durably. Compacts the log.
+    pub fn snapshot_taken(&mut self, index: Index) {
+        let taken = self.snapshots.taking.take_if(|taking| taking.last.index == index);
+        let Some(taken) = taken else { return };
+        self.snapshots.last = taken;
+        self.durable.on_snapshot();
+        self.log.compact_to(index, self.config.log_tail_bytes);
+        self.memberships.compact_to(index);
+        self.check_invariants();
+    }
+
+    /// The host has no snapshot to offer. It is asked again when as much again has been applied.
+    pub fn snapshot_failed(&mut self) {
+        self.snapshots.taking = None;
+    }
+
+    /// A snapshot, if it is time for one.
+    pub(crate) fn next_snapshot_to_take(&mut self) -> Option<Output<C>> {
+        let snapshots = &self.snapshots;
+        let entries = self.handed_out.get().saturating_sub(snapshots.last.last.index.get());
+        let is_time = snapshots.wanted
+            || snapshots.bytes_since >= self.config.snapshot_log_bytes
+            || entries >= self.config.snapshot_log_entries;
+        if !is_time || entries == 0 || snapshots.taking.is_some() || snapshots.restoring {
+            return None;
+        }
+        let last = LogId::new(self.log.term_at(self.handed_out)?, self.handed_out);
+        let membership = self.memberships.at(self.handed_out).clone();
+        let taking = SnapshotMeta { last, membership };
+        self.snapshots.taking = Some(taking.clone());
+        self.snapshots.wanted = false;
+        self.snapshots.bytes_since = 0;
+        Some(Output::TakeSnapshot(taking))
+    }
+}
+
+// The leader's side.
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// The host's answer to [`Output::ReadSnapshot`]: what begins at `offset`, at most as long as was asked, and whether the
+    /// snapshot ends with it.
+    pub fn snapshot_read(
+        &mut self,
+        to: NodeId,
+        snapshot: LogId,
+        offset: u64,
+        chunk: C,
+        done: bool,
+    ) {
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let Some(position) = self.members.position(to) else { return };
+        let peer = &mut leader.peers[position];
+        let session = peer.session();
+        let Some(sending) = peer.sending.as_mut().filter(|s| s.snapshot.last == snapshot) else {
+            return;
+        };
+        sending.reading = false;
+        leader.pending.insert(position);
+        let length = chunk.as_ref().len() as u64;
+        if sending.next != offset || (length == 0 && !done) {
+            return;
+        }
+        sending.next = offset.saturating_add(length);
+        if done {
+            sending.size = Some(sending.next);
+        }
+        let snapshot = sending.snapshot.clone();
+        let body =
+            Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done });
+        let message = self.message(to, body);
+        self.outbox.send(message);
+    }
+
+    /// The host cannot read the snapshot that was to be sent. The newest one is sent instead, from its beginning.
+    pub fn snapshot_unreadable(&mut self, to: NodeId, snapshot: LogId) {
+        let (newest, now) = (self.snapshots.last.clone(), self.now);
+        let Some(position) = self.members.position(to) else { return };
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let sending = &mut leader.peers[position].sending;
+        // If there is no newer one, the next attempt is that of `retry_if_stuck`.
+        let outdated = newest.last != snapshot;
+        if let Some(sending) = sending.as_mut().filter(|s| outdated && s.snapshot.last == snapshot)
+        {
+            *sending = Sending::new(newest, now);
+            leader.pending.insert(position);
+        }
+    }
+
+    /// The next chunk that this leader wants to send.
+    pub(crate) fn next_snapshot_to_read(&mut self) -> Option<Output<C>> {
+        let RoleState::Leader(leader) = &mut self.role else { return None };
+        for position in leader.sending.iter() {
+            let Some(sending) = &mut leader.peers[position].sending else {
+                leader.sending.remove(position);
+                continue;
+            };
+            if sending.wants_chunk(&self.config) {
+                sending.reading = true;
+                return Some(Output::ReadSnapshot(ReadSnapshot {
+                    to: self.members.ids[position],
+                    snapshot: sending.snapshot.last,
+                    offset: sending.next,
+                    bytes_max: self.config.snapshot_chunk_bytes,
+                }));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn on_install_snapshot_reply(&mut self, from: usize, reply: InstallSnapshotReply) {
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let peer = &mut leader.peers[from];
+        let is_fresh = reply.session == peer.session();
+        let sending = peer.sending.as_mut();
+        match sending.filter(|sending| is_fresh && sending.snapshot.last == reply.snapshot) {
+            Some(sending) => {
+                leader.heard.insert(from);
+                sending.on_received(reply.received);
+            }
+            None => {
+                self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
+            }
+        }
+    }
+
+    /// With each heartbeat: chunks that were lost are sent again.
+    pub(crate) fn retry_snapshots(&mut self) {
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        for position in leader.sending.iter() {
+            let newest = &self.snapshots.last;
+            let Some(sending) = &mut leader.peers[position].sending else { continue };
+            let stuck = sending.retry_if_stuck(self.now, &self.config);
+            if stuck && sending.acknowledged == 0 && sending.snapshot.last < newest.last {
+                *sending = Sending::new(newest.clone(), self.now);
+            }
+        }
+    }
+}
+
+// The follower's side.
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// InstallSnapshot of the current term, receiver implementation (Figure 13).
+    pub(crate) fn on_install_snapshot(&mut self, from: NodeId, install: InstallSnapshot<C>) {
+        let InstallSnapshot { session, snapshot, offset, chunk, done } = install;
+        let length = chunk.as_ref().len() as u64;
+        let end = offset.checked_add(length);
+        let well_formed = snapshot.membership.validate().is_ok()
+            && snapshot.last.term <= self.current_term
+            && (length > 0 || done);
+        let Some(end) = end.filter(|_| well_formed) else {
+            self.counters.malformed = self.counters.malformed.saturating_add(1);
+            return;
+        };
+        if !self.follow(from, session, None) {
+            return;
+        }
+        self.timers.election.touch();
+
+        let last = snapshot.last;
+        let is_old = last.index <= self.commit_index;
+        if is_old && last.index >= self.log.base().index && !self.log.contains(last) {
+            // Only a leader without a committed entry could hold it, and none is ever elected.
+            self.counters.impossible = self.counters.impossible.saturating_add(1);
+            return;
+        }
+        if is_old || self.log.contains(last) {
+            self.snapshots.receiving = None;
+            return self.verify(last.index);
+        }
+        let fits = |receiving: &Receiving<C>| {
+            let of = (receiving.term, receiving.session, receiving.snapshot.last);
+            of == (self.current_term, session, last)
+        };
+        if offset == 0 && !self.snapshots.receiving.as_ref().is_some_and(fits) {
+            self.snapshots.receiving = Some(Receiving {
+                term: self.current_term,
+                session,
+                snapshot: snapshot.clone(),
+                chunks: VecDeque::new(),
+                received: 0,
+                written: 0,
+                size: None,
+            });
+        }
+        let receiving = self.snapshots.receiving.as_mut().filter(|receiving| fits(receiving));
+        let Some(receiving) = receiving else {
+            return self.reply_received(from, session, last, 0);
+        };
+        let waiting = receiving.chunks.len();
+        if offset == receiving.received && waiting < self.config.inflight_chunks_max {
+            receiving.received = end;
+            if done {
+                receiving.size = Some(end);
+            }
+            receiving.chunks.push_back(WriteSnapshot { snapshot, offset, chunk, done });
+        } else {
+            let written = receiving.written;
+            self.reply_received(from, session, last, written);
+        }
+    }
+
+    /// The host has written the snapshot that the leader sends up to `written` bytes, as [`Output::WriteSnapshot`] asked; if that
+    /// is the whole, it is durable, and is installed.
+    ///
+    /// If it could not be written, pass 0: it comes again from the beginning.
+    pub fn snapshot_written(&mut self, snapshot: LogId, written: u64) {
+        let term = self.current_term;
+        let fits = |r: &&mut Receiving<C>| r.snapshot.last == snapshot && r.term == term;
+        let Some(receiving) = self.snapshots.receiving.as_mut().filter(fits) else { return };
+        if written > receiving.received {
+            return;
+        }
+        let session = receiving.session;
+        receiving.written = written;
+        let complete = receiving.size == Some(written);
+        if written == 0 {
+            self.snapshots.receiving = None;
+        }
+        let following = self.following().map(|following| (following.leader, following.session));
+        let Some((leader, _)) = following.filter(|(_, current)| *current == session) else {
+            self.snapshots.receiving = None;
+            return;
+        };
+        match complete {
+            true => self.install_received(),
+            false => self.reply_received(leader, session, snapshot, written),
+        }
+        self.check_invariants();
+    }
+
+    /// The next chunk for the host to write.
+    pub(crate) fn next_snapshot_to_write(&mut self) -> Option<Output<C>> {
+        self.snapshots.receiving.as_mut()?.chunks.pop_front().map(Output::WriteSnapshot)
+    }
+
+    /// The installed snapshot, once the write that put it in place of the log is durable.
+    pub(crate) fn next_restore(&mut self) -> Option<Output<C>> {
+        let last = self.snapshots.last.last.index;
+        if !self.snapshots.restoring || self.durable.index() < last {
+            return None;
+        }
+        self.snapshots.restoring = false;
+        self.handed_out = last;
+        self.applying.push(last, 0);
+        Some(Output::Restore(self.snapshots.last.clone()))
+    }
+
+    fn install_received(&mut self) {
+        let Some(Receiving { snapshot, .. }) = self.snapshots.receiving.take() else { return };
+        let last = snapshot.last;
+        if last.index <= self.commit_index || self.log.contains(last) {
+            // The log has come meanwhile, and is as good.
+            return self.verify(last.index);
+        }
+        self.durable.on_log_replaced(self.commit_index, last.index);
+        self.log = Log::new(last);
+        self.commit_index = last.index;
+        self.memberships = Memberships::new(last.index, snapshot.membership.clone());
+        self.snapshots = Snapshots { restoring: true, ..Snapshots::new(snapshot) };
+        self.on_log_truncated(self.durable.index().next());
+        self.verify(last.index);
+        self.update_members();
+    }
+
+    /// The log is the leader's up to this committed index, as far as it goes.
+    fn verify(&mut self, index: Index) {
+        let verified = index.min(self.log.last().index);
+        self.advance_commit_to(verified);
+        if let Some(following) = self.following() {
+            following.verified = following.verified.max(verified);
+            following.reply_due = true;
+        }
+    }
+
+    fn reply_received(&mut self, to: NodeId, session: Session, snapshot: LogId, received: u64) {
+        let reply = InstallSnapshotReply { session, snapshot, received };
+        self.reply(to, Body::InstallSnapshotReply(reply));
+    }
+}

@@ -1,0 +1,165 @@
+//! Leadership transfer (thesis 3.10).
+//!
+//! The leader refuses commands, lets its successor have the rest of the log, and sends TimeoutNow right behind the last append, without
+//! waiting for an answer. The successor stands at once, without a pre-vote, and its request says that nobody needs to be loyal. An
+//! attempt that has not succeeded within an election timeout is given up, and the leader leads on.
+//!
+//! From the first TimeoutNow on the leader holds no lease for the rest of its term: the message may come late, when the attempt
+//! has long been given up, and still depose it within what would be a lease.
+
+use rand_core::Rng;
+
+use crate::error::TransferRefused;
+use crate::message::{Body, Message, TimeoutNow};
+use crate::progress::ProgressState;
+use crate::raft::Raft;
+use crate::role::RoleState;
+use crate::types::{Command, NodeId};
+
+/// A transfer under way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Transfer {
+    /// Who is to lead.
+    pub(crate) to: NodeId,
+    /// Whether it was told to stand since the last heartbeat.
+    pub(crate) told: bool,
+}
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// Hands leadership over, to this voter or, if none is named, to the one that is furthest. Commands are refused until
+    /// [`Output::RoleChanged`](crate::Output::RoleChanged) tells of the new leader, or the attempt is given up after
+    /// [`Config::election_timeout_min`](crate::Config::election_timeout_min).
+    ///
+    /// # Errors
+    ///
+    /// [`TransferRefused`] says why not; nothing has changed then.
+    pub fn transfer_leadership(&mut self, to: Option<NodeId>) -> Result<NodeId, TransferRefused> {
+        let RoleState::Leader(leader) = &self.role else {
+            return Err(TransferRefused::NotLeader { leader: self.leader() });
+        };
+        if let Some(transfer) = &leader.transfer {
+            return Err(TransferRefused::Transferring { to: transfer.to });
+        }
+        let to = match to {
+            Some(to) => self.is_successor(to).then_some(to),
+            None => self.best_successor(),
+        };
+        let to = to.ok_or(TransferRefused::NoSuccessor)?;
+        self.begin_transfer(to);
+        self.check_invariants();
+        Ok(to)
+    }
+
+    /// To whom this leader is handing over.
+    pub fn transferring(&self) -> Option<NodeId> {
+        match &self.role {
+            RoleState::Leader(leader) => leader.transfer.map(|transfer| transfer.to),
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
+        }
+    }
+
+    /// TimeoutNow: the leader asks this server to stand for election. Who lacks an entry could not win, and waits to be asked again.
+    pub(crate) fn on_timeout_now(&mut self, from: NodeId, request: TimeoutNow) {
+        let follows = self.following().is_some_and(|following| following.leader == from);
+        if follows && self.members.is_voter() && self.log.last() >= request.last_log {
+            self.become_candidate(true);
+        }
+    }
+
+    /// The attempt has not succeeded in time: lead on.
+    pub(crate) fn on_transfer_timeout(&mut self) {
+        self.timers.transfer.stop();
+        let now = self.now;
+        if let RoleState::Leader(leader) = &mut self.role {
+            leader.transfer = None;
+            leader.preference_after = now + self.config.election_timeout_max * PREFERENCE_PAUSE;
+        }
+    }
+
+    /// TimeoutNow, once everything else has been sent to the successor.
+    pub(crate) fn next_timeout_now(&mut self) -> Option<Message<C>> {
+        let last_log = self.log.last();
+        let RoleState::Leader(leader) = &mut self.role else { return None };
+        let transfer = leader.transfer.as_mut().filter(|transfer| !transfer.told)?;
+        let to = transfer.to;
+        let peer = leader.peers.get(self.members.position(to)?)?;
+        if peer.state() != ProgressState::Replicate || peer.next_index() <= last_log.index {
+            return None;
+        }
+        transfer.told = true;
+        leader.lease.end();
+        Some(self.message(to, Body::TimeoutNow(TimeoutNow { last_log })))
+    }
+
+    /// With each heartbeat: the successor is told again, for the message may have been lost or have come too early. And a leader of
+    /// less than the highest priority looks for a better one.
+    pub(crate) fn retry_transfer(&mut self) {
+        let now = self.now;
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        if let Some(transfer) = &mut leader.transfer {
+            transfer.told = false;
+        } else if leader.preference_after <= now && self.has_committed_in_term() {
+            if let Some(preferred) = self.preferred_successor() {
+                self.begin_transfer(preferred);
+            }
+        }
+    }
+
+    /// This leader is no member any more: the best voter takes over at once, rather than after a timeout.
+    pub(crate) fn hand_over_and_step_down(&mut self) {
+        if let Some(successor) = self.best_successor() {
+            let body = Body::TimeoutNow(TimeoutNow { last_log: self.log.last() });
+            let message = self.message(successor, body);
+            self.outbox.send(message);
+        }
+        self.become_follower(self.current_term);
+    }
+
+    fn begin_transfer(&mut self, to: NodeId) {
+        let position = self.members.position(to);
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        leader.transfer = Some(Transfer { to, told: false });
+        position.into_iter().for_each(|position| leader.pending.insert(position));
+        self.timers.transfer.touch();
+    }
+
+    /// Whether this server could lead: it votes, and is not this one.
+    fn is_successor(&self, id: NodeId) -> bool {
+        let position = self.members.position(id);
+        position.is_some_and(|position| {
+            self.members.other_voters().contains(position)
+                && self.members.quorum.incoming.contains(position)
+        })
+    }
+
+    /// The voter that is furthest with the log, and among equals the one heard of last.
+    fn best_successor(&self) -> Option<NodeId> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let candidates = self.members.other_voters().iter().filter(|position| {
+            self.members.quorum.incoming.contains(*position)
+                && leader.peers[*position].state() == ProgressState::Replicate
+        });
+        let best = candidates.max_by_key(|position| {
+            let peer = &leader.peers[*position];
+            (peer.match_index(), peer.heard_at())
+        });
+        best.map(|position| self.members.ids[position])
+    }
+
+    /// A voter of higher priority than this leader and all others, that lives and holds all that is committed.
+    fn preferred_successor(&self) -> Option<NodeId> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let own = self.membership().member(self.id()).map_or(0, |member| member.priority);
+        let preferred = self.membership().members().iter().max_by_key(|member| member.priority)?;
+        let peer = leader.peers.get(self.members.position(preferred.id)?)?;
+        let silent = self.now.saturating_duration_since(peer.heard_at());
+        let is_fit = peer.state() == ProgressState::Replicate
+            && peer.match_index() >= self.commit_index
+            && silent < self.config.election_timeout_min;
+        let is_better = preferred.priority > own && self.is_successor(preferred.id);
+        (is_better && is_fit).then_some(preferred.id)
+    }
+}
+
+/// After a transfer that did not succeed, a leader looks for a server of higher priority again after so many election timeouts.
+const PREFERENCE_PAUSE: u32 = 10;
