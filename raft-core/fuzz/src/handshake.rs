@@ -1,0 +1,231 @@
+//! Dialers that say anything, and acceptors that answer anything.
+
+use std::collections::BTreeMap;
+
+use arbitrary::Arbitrary;
+use bytes::Bytes;
+use raft_core::NodeId;
+use raft_core::codec;
+use raft_core::host::frame;
+use raft_core::host::handshake::{
+    Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, VERSION_OLDEST,
+};
+use raft_core::host::tcp::{Admission, Closed, Reading, Ticket};
+use raft_core::host::{ClusterId, Identity, Incarnation};
+
+use crate::memory;
+
+const ME: Identity =
+    Identity { cluster: ClusterId::new(7), node: NodeId::new(1), incarnation: Incarnation::new(1) };
+const PEERS: [NodeId; 2] = [NodeId::new(2), NodeId::new(3)];
+/// How a handshake begins.
+const MAGIC: &[u8] = b"raftpeer";
+/// What reading a handshake may hold in memory, in bytes: an error's, not the input's.
+const DECODE_BYTES_MAX: u64 = 256;
+/// The longest payload that a dialer frames.
+const PAYLOAD_BYTES_MAX: usize = 1 << 12;
+
+/// Some dialers, one after the other, and an answer to one of ours.
+#[derive(Arbitrary, Debug)]
+pub struct Input {
+    dialers: Vec<Dialer>,
+    answer: AnyAnswer,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Dialer {
+    first: First,
+    /// What follows before the answer.
+    more: Vec<u8>,
+    /// How many bytes come at a time.
+    piece: u8,
+    /// Who was let in stays.
+    stays: bool,
+}
+
+#[derive(Arbitrary, Debug)]
+enum First {
+    Hello(AnyHello),
+    Altered { hello: AnyHello, at: u8, xor: u8 },
+    Ours(Vec<u8>),
+    Payload(Vec<u8>),
+    Unframed(Vec<u8>),
+}
+
+#[derive(Arbitrary, Debug)]
+struct AnyHello {
+    version_min: u16,
+    version_more: u16,
+    stray: bool,
+    from: u8,
+    to: u8,
+    incarnation: bool,
+}
+
+#[derive(Arbitrary, Debug)]
+enum AnyAnswer {
+    Welcome(u16),
+    Version(u16, u16),
+    Other { kind: u8, number: u64 },
+    Ours(Vec<u8>),
+    Payload(Vec<u8>),
+}
+
+/// Plays all handshakes.
+pub fn run(input: &Input) {
+    let admission = Admission::new(ME, PEERS);
+    let mut inside = Inside::default();
+    for dialer in &input.dialers {
+        accept(&admission, dialer, &mut inside);
+    }
+    check_answer(&input.answer);
+}
+
+/// Who is connected, by which journal; replaced connections may linger.
+#[derive(Default)]
+struct Inside(BTreeMap<NodeId, (Incarnation, Vec<Ticket>)>);
+
+fn accept(admission: &Admission, dialer: &Dialer, inside: &mut Inside) {
+    let stream = stream(dialer);
+    let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
+    let first = first_payload(&mut reading, &stream, usize::from(dialer.piece) + 1);
+    let hello = first.as_ref().ok().and_then(|payload| Hello::decode(payload).ok());
+
+    let mut out = Vec::new();
+    match admission.judge(first, &reading, &mut out) {
+        Ok((peer, ticket)) => {
+            assert!(conclude(&out).is_ok(), "let in, and not told so");
+            let hello = hello.expect("who is let in has said hello");
+            assert!(PEERS.contains(&peer) && hello.from == peer && hello.to == ME.node);
+            assert_eq!(hello.cluster, ME.cluster);
+            let (incarnation, tickets) =
+                inside.0.entry(peer).or_insert_with(|| (hello.incarnation, Vec::new()));
+            assert_eq!(*incarnation, hello.incarnation, "two nodes of one name are let in");
+            assert!(tickets.iter().all(Ticket::is_replaced) && !ticket.is_replaced());
+            tickets.push(ticket);
+            if !dialer.stays {
+                inside.0.remove(&peer);
+            }
+        }
+        Err(Closed::Refused(refusal)) => {
+            assert_eq!(conclude(&out), Err(HandshakeError::Refused(refusal)));
+            check_refusal(dialer, refusal, inside);
+        }
+        Err(Closed::Ended | Closed::Cut) => assert!(out.is_empty(), "an answer to nobody"),
+        Err(closed) => panic!("closed for another reason: {closed:?}"),
+    }
+}
+
+/// Who says a proper hello, and nothing more, is refused only because another with the same name is there.
+fn check_refusal(dialer: &Dialer, refusal: Refusal, inside: &Inside) {
+    let First::Hello(any) = &dialer.first else { return };
+    let hello = any.to_hello();
+    let versions = hello.version_min..=hello.version_max;
+    let proper = hello.cluster == ME.cluster
+        && hello.to == ME.node
+        && PEERS.contains(&hello.from)
+        && (VERSION_OLDEST..=codec::VERSION).any(|version| versions.contains(&version));
+    if proper && dialer.more.is_empty() {
+        let (incarnation, _) = inside.0.get(&hello.from).expect("one is inside already");
+        assert_eq!(refusal, Refusal::Duplicate { incarnation: *incarnation });
+        assert_ne!(hello.incarnation, *incarnation);
+    }
+}
+
+fn stream(dialer: &Dialer) -> Vec<u8> {
+    let mut payload = Vec::new();
+    match &dialer.first {
+        First::Hello(hello) => hello.to_hello().encode(&mut payload),
+        First::Altered { hello, at, xor } => {
+            hello.to_hello().encode(&mut payload);
+            let at = usize::from(*at) % payload.len();
+            payload[at] ^= xor;
+        }
+        First::Ours(bytes) => payload.extend(MAGIC.iter().chain(bytes)),
+        First::Payload(bytes) => payload.extend(bytes),
+        First::Unframed(bytes) => return [bytes.as_slice(), &dialer.more].concat(),
+    }
+    let mut stream = Vec::new();
+    // A payload that is too long for a frame leaves the stream empty.
+    let _ = frame::encode(&mut stream, PAYLOAD_BYTES_MAX, |out| out.extend_from_slice(&payload));
+    stream.extend(&dialer.more);
+    stream
+}
+
+fn first_payload(reading: &mut Reading, stream: &[u8], piece: usize) -> Result<Bytes, Closed> {
+    for bytes in stream.chunks(piece) {
+        reading.space().extend_from_slice(bytes);
+        reading.on_read(bytes.len())?;
+        if let Some(payload) = reading.next_payload()? {
+            let (hello, peak) = memory::peak(|| Hello::decode(&payload));
+            assert!(peak <= DECODE_BYTES_MAX, "{peak} bytes of memory for {hello:?}");
+            return Ok(payload);
+        }
+    }
+    reading.on_read(0)?;
+    unreachable!("nothing read is an error")
+}
+
+/// What the dialer understands of the acceptor's answer, which must be one frame of the allowed length.
+fn conclude(out: &[u8]) -> Result<u16, HandshakeError> {
+    let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
+    reading.space().extend_from_slice(out);
+    let payload = reading.next_payload().expect("a sound frame").expect("a whole frame");
+    assert!(reading.on_read(0).is_err_and(|closed| matches!(closed, Closed::Ended)));
+    Answer::conclude(&payload)
+}
+
+/// Whatever comes back, the dialer knows what to make of it.
+fn check_answer(answer: &AnyAnswer) {
+    let mut payload = Vec::new();
+    match answer {
+        AnyAnswer::Welcome(version) => Answer::Welcome { version: *version }.encode(&mut payload),
+        AnyAnswer::Ours(bytes) => payload.extend(MAGIC.iter().chain(bytes)),
+        AnyAnswer::Payload(bytes) => payload.extend(bytes),
+        AnyAnswer::Version(..) | AnyAnswer::Other { .. } => {
+            let refusal = answer.to_refusal();
+            Answer::Refused(refusal).encode(&mut payload);
+            assert_eq!(Answer::conclude(&payload), Err(HandshakeError::Refused(refusal)));
+        }
+    }
+    let (concluded, peak) = memory::peak(|| Answer::conclude(&payload));
+    assert!(peak <= DECODE_BYTES_MAX, "{peak} bytes of memory for {} bytes", payload.len());
+    match concluded {
+        Ok(version) => assert!((VERSION_OLDEST..=codec::VERSION).contains(&version)),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+impl AnyHello {
+    fn to_hello(&self) -> Hello {
+        let version_min = self.version_min.wrapping_add(VERSION_OLDEST);
+        Hello {
+            version_min,
+            version_max: version_min.wrapping_add(self.version_more),
+            cluster: ClusterId::new(ME.cluster.get() + u64::from(self.stray)),
+            from: NodeId::new(u64::from(self.from) + 2),
+            to: NodeId::new(u64::from(self.to) + 1),
+            incarnation: Incarnation::new(2 + u64::from(self.incarnation)),
+        }
+    }
+}
+
+impl AnyAnswer {
+    fn to_refusal(&self) -> Refusal {
+        let (kind, number) = match *self {
+            Self::Version(min, max) => return Refusal::Version { min, max },
+            Self::Other { kind, number } => (kind, number),
+            Self::Welcome(_) | Self::Ours(_) | Self::Payload(_) => return Refusal::NotAHello,
+        };
+        match kind % 7 {
+            0 => Refusal::NotAHello,
+            1 => Refusal::Cluster { cluster: ClusterId::new(number) },
+            2 => Refusal::NotMe { node: NodeId::new(number) },
+            3 => Refusal::UnknownPeer,
+            4 => Refusal::Itself { node: NodeId::new(number) },
+            5 => Refusal::Duplicate { incarnation: Incarnation::new(number) },
+            // Codes below are those of the others.
+            _ => Refusal::Other { code: number.max(7) },
+        }
+    }
+}
