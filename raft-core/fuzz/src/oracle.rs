@@ -209,7 +209,7 @@ impl Oracle {
     /// Whether the server may ask for this.
     pub(crate) fn check_output(&mut self, output: &Output<Vec<u8>>, status: &Status) {
         match output {
-            Output::Persist(write) => self.check_write(write, status),
+            Output::Persist(write) => self.check_write(write),
             Output::Send(message) => self.check_send(message, status),
             Output::Apply(entries) => self.check_apply(entries, status),
             Output::ReadReady { id, index } => {
@@ -231,7 +231,7 @@ impl Oracle {
         }
     }
 
-    fn check_write(&mut self, write: &Write<Vec<u8>>, status: &Status) {
+    fn check_write(&mut self, write: &Write<Vec<u8>>) {
         assert_eq!(write.id, self.life.last_write.next(), "writes are numbered without gaps");
         self.life.last_write = write.id;
         if let Some(next) = write.hard_state {
@@ -241,7 +241,7 @@ impl Oracle {
             assert!(keeps || next.current_term > current_term, "a vote taken back");
         }
         if let Some(from) = write.truncate_from {
-            assert!(from > status.commit_index, "a committed entry removed");
+            assert!(from > self.life.handed_out, "an entry removed that was applied");
         }
         let bytes: usize = write.entries.iter().map(Entry::size).sum();
         assert!(write.entries.len() <= 1 || bytes <= self.config.write_bytes_max);
@@ -284,18 +284,23 @@ impl Oracle {
         assert_eq!(*vote, self.config.id, "leads a term in which it voted for another");
     }
 
-    /// An acknowledged entry is durable, and one that the leader has.
+    /// An acknowledged entry is durable, no write on its way replaces it, and the leader has said that it has it: either so, or by
+    /// naming a later one, for who shares that shares all before (Log Matching).
     fn check_append_result(&self, leader: NodeId, result: AppendResult) {
-        match result {
-            AppendResult::Matched(index) if index > Index::ZERO => {
-                let durable = term_at(&self.disk, index);
-                let durable = durable.unwrap_or_else(|| panic!("entry {index} is not durable"));
-                let claims = self.term.claims.get(&leader).and_then(|claims| claims.get(&index));
-                let claimed = claims.is_some_and(|terms| terms.contains(&durable));
-                assert!(claimed, "the durable entry {index} is not the leader's");
-            }
-            AppendResult::Matched(_) | AppendResult::Rejected { .. } => {}
+        let AppendResult::Matched(index) = result else { return };
+        if index == Index::ZERO {
+            return;
         }
+        let durable = term_at(&self.disk, index);
+        assert!(durable.is_some(), "acknowledges entry {index}, which is not durable");
+        assert_eq!(term_at(&self.written, index), durable, "acknowledges what is replaced");
+        let claims = self.term.claims.get(&leader);
+        let claimed = claims.is_some_and(|claims| {
+            let mut later = claims.range(index.next()..);
+            let here = claims.get(&index).zip(durable);
+            here.is_some_and(|(terms, term)| terms.contains(&term)) || later.next().is_some()
+        });
+        assert!(claimed, "acknowledges entry {index}, which is not the leader's");
     }
 
     fn check_append(&mut self, to: NodeId, append: &AppendEntries<Vec<u8>>) {
