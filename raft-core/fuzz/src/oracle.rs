@@ -26,7 +26,7 @@ pub(crate) struct Oracle {
     /// The latest term that anyone may count on the server to remember.
     promised_term: Term,
     life: Life,
-    term: InTerm,
+    current: InTerm,
 }
 
 /// What ends with a crash.
@@ -48,6 +48,7 @@ struct Read {
 /// What ends with a term or with leadership.
 #[derive(Default)]
 struct InTerm {
+    term: Term,
     /// What each leader of the term claimed to have in its log.
     claims: BTreeMap<NodeId, BTreeMap<Index, BTreeSet<Term>>>,
     /// The newest commit index that the server was told.
@@ -73,7 +74,7 @@ impl Oracle {
             promised_term: disk.hard_state.current_term,
             disk,
             life: Life::default(),
-            term: InTerm::default(),
+            current: InTerm::default(),
         }
     }
 
@@ -84,7 +85,7 @@ impl Oracle {
         }
         self.in_flight.clear();
         self.written = self.disk.clone();
-        (self.life, self.term) = (Life::default(), InTerm::default());
+        (self.life, self.current) = (Life::default(), InTerm::default());
         self.disk.clone()
     }
 
@@ -103,7 +104,7 @@ impl Oracle {
 
     /// The newest round that left in this term.
     pub(crate) fn round_sent(&self) -> Round {
-        self.term.peers.values().map(|peer| peer.round_sent).max().unwrap_or_default()
+        self.current.peers.values().map(|peer| peer.round_sent).max().unwrap_or_default()
     }
 
     /// The host is about to answer for this write. One that was never asked for means nothing.
@@ -134,9 +135,7 @@ impl Oracle {
         if message.to != self.config.id || !is_peer || message.term != after.current_term {
             return;
         }
-        if before.current_term < after.current_term {
-            self.term = InTerm::default();
-        }
+        self.enter(after.current_term);
         match &message.body {
             Body::AppendEntries(append) => self.note_claims(message.from, append),
             Body::AppendEntriesReply(reply) if before.role == Role::Leader => {
@@ -146,17 +145,24 @@ impl Oracle {
         }
     }
 
+    /// What was said in another term counts for nothing.
+    fn enter(&mut self, term: Term) {
+        if self.current.term != term {
+            self.current = InTerm { term, ..InTerm::default() };
+        }
+    }
+
     fn note_claims(&mut self, leader: NodeId, append: &AppendEntries<Vec<u8>>) {
-        let claims = self.term.claims.entry(leader).or_default();
+        let claims = self.current.claims.entry(leader).or_default();
         let ids = append.entries.iter().map(Entry::id);
         for id in ids.chain([append.prev_log]) {
             claims.entry(id.index).or_default().insert(id.term);
         }
-        self.term.told_commit = self.term.told_commit.max(append.leader_commit);
+        self.current.told_commit = self.current.told_commit.max(append.leader_commit);
     }
 
     fn note_reply(&mut self, from: NodeId, reply: &AppendEntriesReply, last_index: Index) {
-        let peer = self.term.peers.entry(from).or_default();
+        let peer = self.current.peers.entry(from).or_default();
         peer.round_echoed = peer.round_echoed.max(reply.round.min(peer.round_sent));
         match reply.result {
             AppendResult::Matched(index) if index <= last_index => {
@@ -165,7 +171,7 @@ impl Oracle {
             AppendResult::Matched(_) | AppendResult::Rejected { .. } => {}
         }
         for read in self.life.reads.values_mut() {
-            let echoed = self.term.peers.values().filter(|p| p.round_echoed > read.asked_after);
+            let echoed = self.current.peers.values().filter(|p| p.round_echoed > read.asked_after);
             read.confirmed |= 1 + echoed.count() >= majority(&self.config);
         }
     }
@@ -174,14 +180,12 @@ impl Oracle {
     pub(crate) fn check_change(&mut self, before: &Status, after: &Status) {
         assert!(after.current_term >= before.current_term, "a term taken back");
         assert!(after.commit_index >= before.commit_index, "a commit taken back");
+        self.enter(after.current_term);
         if after.commit_index > before.commit_index {
             self.check_commit(after);
         }
-        if after.current_term > before.current_term && self.term.claims.is_empty() {
-            self.term = InTerm::default();
-        }
         if before.role == Role::Leader && after.role != Role::Leader {
-            self.term.peers.clear();
+            self.current.peers.clear();
         }
         let Config { inflight_writes_max, reads_waiting_max, .. } = self.config;
         assert!(after.writes_in_flight <= inflight_writes_max);
@@ -192,11 +196,11 @@ impl Oracle {
     fn check_commit(&self, status: &Status) {
         let commit_index = status.commit_index;
         if status.role != Role::Leader {
-            assert!(commit_index <= self.term.told_commit, "committed what no leader said");
+            assert!(commit_index <= self.current.told_commit, "committed what no leader said");
             return;
         }
         let own = term_at(&self.disk, commit_index) == Some(status.current_term);
-        let peers = self.term.peers.values().filter(|peer| peer.matched >= commit_index);
+        let peers = self.current.peers.values().filter(|peer| peer.matched >= commit_index);
         let held = usize::from(own) + peers.count();
         assert!(held >= majority(&self.config), "committed {commit_index}, which {held} hold");
         let term = term_at(&self.written, commit_index);
@@ -294,7 +298,7 @@ impl Oracle {
         let durable = term_at(&self.disk, index);
         assert!(durable.is_some(), "acknowledges entry {index}, which is not durable");
         assert_eq!(term_at(&self.written, index), durable, "acknowledges what is replaced");
-        let claims = self.term.claims.get(&leader);
+        let claims = self.current.claims.get(&leader);
         let claimed = claims.is_some_and(|claims| {
             let mut later = claims.range(index.next()..);
             let here = claims.get(&index).zip(durable);
@@ -304,7 +308,7 @@ impl Oracle {
     }
 
     fn check_append(&mut self, to: NodeId, append: &AppendEntries<Vec<u8>>) {
-        let peer = self.term.peers.entry(to).or_default();
+        let peer = self.current.peers.entry(to).or_default();
         assert!(append.leader_commit <= peer.matched, "a commit index beyond what the peer has");
         peer.round_sent = peer.round_sent.max(append.round);
         let bytes: usize = append.entries.iter().map(Entry::size).sum();
