@@ -58,9 +58,10 @@ enum Damage {
     Cut {
         bytes: u16,
     },
-    /// Sectors of the last frame never arrived.
+    /// Sectors of the last frame never arrived, or of one before.
     Tear {
         sectors: u8,
+        back: u8,
     },
     /// The last segment has grown, and nothing has arrived there.
     Grow {
@@ -263,7 +264,7 @@ fn check_error(
     let last = written.last();
     let by_crash = match damages {
         [] => true,
-        [Damage::Grow { .. } | Damage::Tear { .. }] => true,
+        [Damage::Grow { .. } | Damage::Tear { back: 0, .. }] => true,
         [Damage::Cut { .. }] => {
             damaged.last().and_then(Option::as_ref).is_some_and(|d| d.len() >= last.preamble_bytes)
         }
@@ -280,11 +281,12 @@ impl Damage {
             Self::Cut { bytes } => change(&last.path, |content| {
                 content.truncate(content.len().saturating_sub(usize::from(*bytes)));
             }),
-            Self::Tear { sectors: which } => change(&last.path, |content| {
-                let Some(frame) = written.frames.last() else { return };
+            Self::Tear { sectors: which, back } => change(&last.path, |content| {
+                let number = written.segments.len() - 1;
+                let mut frames = written.frames.iter().rev().filter(|f| f.segment == number);
+                let Some(frame) = frames.nth(usize::from(back % 4)) else { return };
                 let lost = |at: &usize| which & (1 << (at % 8)) != 0;
-                let parts = sectors(&frame.range).enumerate().filter(|(at, _)| lost(at));
-                for (_, part) in parts {
+                for (_, part) in sectors(&frame.range).enumerate().filter(|(at, _)| lost(at)) {
                     if let Some(part) = content.get_mut(part) {
                         part.fill(0);
                     }
