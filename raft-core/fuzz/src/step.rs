@@ -23,7 +23,7 @@ const SENT_MAX: usize = 16;
 /// How much work a server may ask for at once.
 const OUTPUTS_MAX: usize = 300;
 /// What a server takes besides its log, in bytes.
-const BESIDES_LOG_BYTES_MAX: u64 = 16 << 10;
+const BESIDES_LOG_BYTES_MAX: u64 = 6 << 10;
 /// How far the clock goes: behind the end of time all deadlines are one.
 const TIME_MAX: Instant = Instant::from_micros(u64::MAX / 2);
 const LOG_BYTES_MAX: usize = 2_000;
