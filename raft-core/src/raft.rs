@@ -562,7 +562,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.log.append(entry);
         if let Some(membership) = configuration {
             self.memberships.append(index, membership);
-            self.update_members();
+            self.on_membership_changed();
         }
         index
     }

@@ -147,13 +147,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
+    /// Another configuration is in force.
+    pub(crate) fn on_membership_changed(&mut self) {
+        self.membership_changed = true;
+        self.update_members();
+    }
+
     /// Takes another configuration into force, or lets members go that were leaving. A leader goes on with whom it knew where it
     /// was, and begins a session with each new member.
     pub(crate) fn update_members(&mut self) {
         let is_committed = self.memberships.index() <= self.commit_index;
         let leaving = if is_committed { None } else { self.memberships.previous() };
         let members = Members::new(self.id(), self.memberships.in_force(), leaving);
-        self.membership_changed = true;
         if members == self.members {
             return;
         }

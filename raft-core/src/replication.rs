@@ -153,7 +153,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.log.append(entry);
         }
         if members_changed {
-            self.update_members();
+            self.on_membership_changed();
         }
         verified
     }

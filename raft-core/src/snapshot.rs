@@ -322,7 +322,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         if is_old || self.log.contains(last) {
             self.snapshots.receiving = None;
-            return self.verify(last.index);
+            self.verify(last.index);
+            if let Some(following) = self.following() {
+                following.reply_due = true;
+            }
+            return;
         }
         let fits = |receiving: &Receiving<C>| {
             let of = (receiving.term, receiving.session, receiving.snapshot.last);
@@ -412,6 +416,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.durable.on_log_replaced(self.commit_index, last.index);
         self.log = Log::new(last);
         self.commit_index = last.index;
+        self.membership_changed |= *self.memberships.in_force() != snapshot.membership;
         self.memberships = Memberships::new(last.index, snapshot.membership.clone());
         self.snapshots = Snapshots { restoring: true, ..Snapshots::new(snapshot) };
         self.on_log_truncated(self.durable.index().next());
@@ -425,7 +430,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.advance_commit_to(verified);
         if let Some(following) = self.following() {
             following.verified = following.verified.max(verified);
-            following.reply_due = true;
         }
     }
 

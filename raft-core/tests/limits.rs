@@ -420,3 +420,18 @@ fn entries_are_the_same_in_place_and_on_the_heap() {
         assert_eq!((from_vec.into_vec(), collected.into_iter().count()), (made, count));
     }
 }
+
+/// A leader whose followers do not answer takes only so much on its word.
+#[test]
+fn what_is_not_committed_has_a_limit_of_its_own() {
+    let mut server = TestServer::with(3, |config| config.uncommitted_bytes_max = 32 + 2 * (32 + 7));
+    server.lead();
+    server.propose_command();
+    server.propose_command();
+    let refused = server.propose(b"command".to_vec());
+    assert!(matches!(refused, Err(ProposeError::TooManyUncommitted { .. })));
+    server.matched(2, 2);
+    server.propose_command();
+    let refused = server.propose(b"command".to_vec());
+    assert!(matches!(refused, Err(ProposeError::TooManyUncommitted { .. })));
+}

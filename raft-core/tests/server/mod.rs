@@ -49,6 +49,11 @@ pub fn entry(term: u64, index: u64) -> Entry<Command> {
     Entry { term: Term::new(term), index: Index::new(index), payload }
 }
 
+/// The entry of this term at this index.
+pub fn entry_of(of_term: u64, at: u64, payload: Payload<Command>) -> Entry<Command> {
+    Entry { term: term(of_term), index: index(at), payload }
+}
+
 /// Entries of these terms, from the one after `prev` on.
 pub fn entries_after(prev: u64, terms: &[u64]) -> Vec<Entry<Command>> {
     terms.iter().zip(prev + 1..).map(|(term, index)| entry(*term, index)).collect()
@@ -350,6 +355,13 @@ impl TestServer {
         self.vote_reply().map(|(_, granted)| granted)
     }
 
+    /// A peer asks for the vote because its leader told it to.
+    pub fn asked_to_take_over(&mut self, from: u64, term: u64, last_log: LogId) -> Option<bool> {
+        self.sent.clear();
+        self.hear(from, term, Body::RequestVote(RequestVote { last_log, transfer: true }));
+        self.vote_reply().map(|(_, granted)| granted)
+    }
+
     /// A peer asks whether it would get the vote in the term after this one.
     pub fn asked_to_pre_vote(&mut self, from: u64, term: u64, last_log: LogId) -> Option<bool> {
         self.sent.clear();
@@ -453,6 +465,15 @@ impl TestServer {
         index
     }
 
+    /// The newest round that was sent to the first follower since somebody looked.
+    pub fn newest_round(&self) -> Round {
+        let round = |body: &_| {
+            if let Body::AppendEntries(append) = body { Some(append.round) } else { None }
+        };
+        let rounds = self.sent.iter().filter(|message| message.to == id(2));
+        rounds.filter_map(|message| round(&message.body)).max().unwrap_or_default()
+    }
+
     /// A follower answers the newest round that it could have seen.
     pub fn answered(&mut self, from: u64, round: Round, result: AppendResult) {
         let reply = AppendEntriesReply { session: Session::new(1), round, result };
@@ -463,6 +484,15 @@ impl TestServer {
     /// A follower holds the leader's log up to here, and echoes no round.
     pub fn matched(&mut self, from: u64, matched: u64) {
         self.answered(from, Round::new(0), AppendResult::Matched(index(matched)));
+    }
+
+    /// The same, in a replication session that is not the first.
+    pub fn matched_in(&mut self, from: u64, session: u64, matched: u64) {
+        let (session, round) = (Session::new(session), Round::new(0));
+        let result = AppendResult::Matched(index(matched));
+        let reply = AppendEntriesReply { session, round, result };
+        let term = self.term().get();
+        self.hear(from, term, Body::AppendEntriesReply(reply));
     }
 
     pub fn rejected(&mut self, from: u64, prev_log_index: u64, hint: LogId) {

@@ -1,0 +1,371 @@
+//! Log compaction (§7), sentence by sentence.
+
+mod server;
+
+use raft_core::{
+    AppendResult, Body, InstallSnapshot, InstallSnapshotReply, LogId, Membership,
+    NothingToSnapshot, Output, ProgressState, ReadSnapshot, Role, Session, SnapshotMeta,
+    WriteSnapshot,
+};
+use server::{Command, TestServer, append, at, entries_after, id, index, term};
+
+/// A leader of three that has committed and applied its no-op and three commands.
+fn leader() -> TestServer {
+    let mut server = TestServer::restored(3, Default::default(), |config| {
+        config.log_tail_bytes = 0;
+        config.snapshot_chunk_bytes = 4;
+        config.inflight_chunks_max = 2;
+    });
+    server.lead();
+    propose(&mut server, 3);
+    server.matched(2, 4);
+    assert_eq!(server.status().applied_index, index(4));
+    server.take_sent();
+    server
+}
+
+fn propose(server: &mut TestServer, commands: usize) {
+    for _ in 0..commands {
+        server.propose_command();
+    }
+}
+
+fn three() -> Membership {
+    Membership::of_voters([1, 2, 3].map(id))
+}
+
+fn snapshot(last: LogId) -> SnapshotMeta {
+    SnapshotMeta { last, membership: three() }
+}
+
+/// The server takes a snapshot of all that it has applied.
+fn compact(server: &mut TestServer) -> LogId {
+    server.take_snapshot().expect("something was applied");
+    server.poll();
+    let Some(Output::TakeSnapshot(taking)) = server.others.pop() else {
+        panic!("it asks its host for a snapshot")
+    };
+    server.snapshot_taken(taking.last.index);
+    server.poll();
+    taking.last
+}
+
+fn reads(server: &mut TestServer) -> Vec<ReadSnapshot> {
+    let read = |output| if let Output::ReadSnapshot(read) = output { Some(read) } else { None };
+    std::mem::take(&mut server.others).into_iter().filter_map(read).collect()
+}
+
+fn writes(server: &mut TestServer) -> Vec<WriteSnapshot<Command>> {
+    let write = |output| if let Output::WriteSnapshot(write) = output { Some(write) } else { None };
+    std::mem::take(&mut server.others).into_iter().filter_map(write).collect()
+}
+
+fn chunks(server: &mut TestServer) -> Vec<InstallSnapshot<Command>> {
+    let install =
+        |body| if let Body::InstallSnapshot(install) = body { Some(install) } else { None };
+    server.take_sent().into_iter().filter_map(|message| install(message.body)).collect()
+}
+
+fn replies(server: &mut TestServer) -> Vec<InstallSnapshotReply> {
+    let reply =
+        |body| if let Body::InstallSnapshotReply(reply) = body { Some(reply) } else { None };
+    server.take_sent().into_iter().filter_map(|message| reply(message.body)).collect()
+}
+
+/// A chunk of the snapshot that ends at `last`, from a leader of term 2.
+fn install(server: &mut TestServer, last: LogId, offset: u64, chunk: &[u8], done: bool) {
+    let (session, snapshot) = (Session::new(1), snapshot(last));
+    let chunk = chunk.to_vec();
+    let body = Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done });
+    server.hear(2, 2, body);
+}
+
+// Taking one.
+
+/// "Each server takes snapshots independently, covering just the committed entries in its log"; "Raft also includes ... the last included
+/// index ... the last included term ... the latest configuration in the log as of last included index".
+#[test]
+fn a_snapshot_covers_what_was_applied_and_names_the_members() {
+    let mut server = leader();
+    server.propose_command();
+    server.take_snapshot().unwrap();
+    server.poll();
+    assert_eq!(server.others, [Output::TakeSnapshot(snapshot(at(1, 4)))]);
+    assert_eq!(server.take_snapshot(), Err(NothingToSnapshot), "one at a time");
+}
+
+/// "Once a server completes writing a snapshot, it may delete all log entries up through the last included index."
+#[test]
+fn the_log_is_compacted_once_the_snapshot_is_durable() {
+    let mut server = leader();
+    server.propose_command();
+    server.take_snapshot().unwrap();
+    server.poll();
+    assert_eq!(server.status().log_base, LogId::ZERO);
+    server.hold_disk();
+    server.snapshot_taken(index(4));
+    server.poll();
+    let status = server.status();
+    assert_eq!((status.log_base, status.snapshot, status.last_log), (at(1, 4), at(1, 4), at(1, 5)));
+    let write = server.writes.last().unwrap();
+    assert_eq!(write.snapshot.as_deref(), Some(&snapshot(at(1, 4))));
+    assert_eq!(write.compact_to, Some(at(1, 4)));
+}
+
+/// "One simple strategy is to take a snapshot when the log reaches a fixed size in bytes."
+#[test]
+fn a_snapshot_is_due_after_so_many_bytes_or_entries() {
+    let limits: [fn(&mut raft_core::Config); 2] = [
+        |config| config.snapshot_log_entries = 4,
+        |config| config.snapshot_log_bytes = 4 * 32 + 2 * 7,
+    ];
+    for limit in limits {
+        let mut server = TestServer::restored(1, Default::default(), limit);
+        server.turn();
+        propose(&mut server, 2);
+        assert!(server.others.is_empty());
+        server.propose_command();
+        assert_eq!(server.others.len(), 1, "{:?}", server.status());
+        propose(&mut server, 9);
+        assert_eq!(server.others.len(), 1, "one at a time");
+        server.snapshot_failed();
+        server.poll();
+        assert_eq!(server.others.len(), 2, "much has come since it was asked for");
+    }
+}
+
+/// A tail of the log stays for followers that are a little behind.
+#[test]
+fn a_tail_of_the_log_stays() {
+    let mut server = TestServer::with(1, |config| config.log_tail_bytes = 2 * (32 + 7));
+    server.turn();
+    propose(&mut server, 5);
+    let last = compact(&mut server);
+    assert_eq!((last, server.status().log_base.index), (at(1, 6), index(4)));
+}
+
+/// A restart begins with the snapshot: what it includes is applied already.
+#[test]
+fn a_restart_begins_with_the_snapshot() {
+    let mut server = leader();
+    server.propose_command();
+    compact(&mut server);
+    server.crash();
+    let status = server.status();
+    assert_eq!((status.commit_index, status.applied_index), (index(4), index(4)));
+    assert_eq!((status.log_base, status.last_log), (at(1, 4), at(1, 5)));
+    server.lead();
+    server.matched(2, 6);
+    assert_eq!(server.applied.first().map(|entry| entry.id()), Some(at(1, 5)));
+}
+
+// Sending one.
+
+/// "The leader must occasionally send snapshots to followers that lag behind ... when the leader has already discarded the next log
+/// entry that it needs to send."
+#[test]
+fn a_follower_that_needs_what_is_compacted_gets_the_snapshot_in_chunks() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    assert_eq!(server.status().peers[1].state, ProgressState::Snapshot);
+
+    let read = reads(&mut server).pop().unwrap();
+    let asked = (read.to, read.snapshot, read.offset, read.bytes_max);
+    assert_eq!(asked, (id(3), last, 0, 4));
+    server.take_sent();
+    server.snapshot_read(id(3), last, 0, b"abcd".to_vec(), false);
+    server.poll();
+    let sent = chunks(&mut server).pop().unwrap();
+    assert_eq!(sent.snapshot, snapshot(last));
+    assert_eq!((sent.offset, &*sent.chunk, sent.done), (0, &b"abcd"[..], false));
+
+    // A window of two chunks.
+    assert_eq!(reads(&mut server).pop().unwrap().offset, 4);
+    server.snapshot_read(id(3), last, 4, b"efgh".to_vec(), false);
+    server.poll();
+    assert!(reads(&mut server).is_empty(), "the window is full");
+    received(&mut server, last, 4);
+    assert_eq!(reads(&mut server).pop().unwrap().offset, 8);
+    server.snapshot_read(id(3), last, 8, b"i".to_vec(), true);
+    server.poll();
+    assert!(chunks(&mut server).pop().unwrap().done);
+    received(&mut server, last, 9);
+    assert!(reads(&mut server).is_empty());
+
+    server.matched(3, 4);
+    assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
+}
+
+fn received(server: &mut TestServer, last: LogId, received: u64) {
+    let reply = InstallSnapshotReply { session: Session::new(1), snapshot: last, received };
+    let term = server.term().get();
+    server.hear(3, term, Body::InstallSnapshotReply(reply));
+}
+
+/// Chunks that are lost are sent again from where the follower's file ends; a follower that lost its file gets all of it.
+#[test]
+fn what_is_lost_of_a_snapshot_is_sent_again() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    server.snapshot_read(id(3), last, 0, b"abcd".to_vec(), false);
+    server.poll();
+    server.snapshot_read(id(3), last, 4, b"efgh".to_vec(), false);
+    received(&mut server, last, 4);
+    reads(&mut server);
+    for _ in 0..8 {
+        // The others keep the leader in office.
+        server.matched(2, 4);
+        server.pass(server.config().heartbeat_interval);
+    }
+    assert_eq!(reads(&mut server).first().map(|read| read.offset), Some(4));
+    received(&mut server, last, 0);
+    server.snapshot_read(id(3), last, 4, b"late".to_vec(), false);
+    server.poll();
+    assert_eq!(reads(&mut server).last().map(|read| read.offset), Some(0));
+}
+
+/// The host cannot read the snapshot any more: the newest is sent from its beginning.
+#[test]
+fn a_newer_snapshot_takes_the_place_of_one_that_cannot_be_read() {
+    let mut server = leader();
+    let old = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    server.propose_command();
+    server.matched(2, 5);
+    reads(&mut server);
+    let new = compact(&mut server);
+    server.snapshot_unreadable(id(3), old);
+    server.poll();
+    assert_eq!(reads(&mut server).pop().map(|read| (read.snapshot, read.offset)), Some((new, 0)));
+}
+
+/// The leader has compacted up to its last entry, is idle, and knows nothing of a follower: the heartbeats tell it.
+#[test]
+fn a_follower_of_an_idle_leader_gets_the_snapshot() {
+    let mut server = leader();
+    compact(&mut server);
+    server.crash();
+    server.lead();
+    server.matched(2, 5);
+    compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    assert_eq!(reads(&mut server).pop().map(|read| read.to), Some(id(3)));
+}
+
+// Installing one.
+
+/// "Usually the snapshot will contain new information not already in the recipient's log. In this case, the follower discards its
+/// entire log."
+#[test]
+fn a_snapshot_replaces_the_log_once_it_is_whole() {
+    let mut server = TestServer::holding(3, 1, &[1, 1, 1]);
+    install(&mut server, at(2, 9), 0, b"abcd", false);
+    install(&mut server, at(2, 9), 4, b"e", true);
+    let wanted = writes(&mut server);
+    let wanted: Vec<_> = wanted.iter().map(|w| (w.offset, &*w.chunk, w.done)).collect();
+    assert_eq!(wanted, [(0, &b"abcd"[..], false), (4, &b"e"[..], true)]);
+    server.snapshot_written(at(2, 9), 4);
+    server.poll();
+    assert_eq!(replies(&mut server).pop().map(|reply| reply.received), Some(4));
+    assert_eq!(server.status().last_log, at(1, 3));
+
+    server.hold_disk();
+    server.snapshot_written(at(2, 9), 5);
+    server.poll();
+    let status = server.status();
+    assert_eq!((status.log_base, status.last_log), (at(2, 9), at(2, 9)));
+    assert!(server.append_reply().is_none(), "nothing is said before the write is durable");
+    assert!(server.others.is_empty(), "and nothing restored");
+    server.sync();
+    assert_eq!(server.others, [Output::Restore(snapshot(at(2, 9)))]);
+    let (_, reply) = server.append_reply().unwrap();
+    assert_eq!(reply.result, AppendResult::Matched(index(9)));
+    server.applied(index(9));
+    assert_eq!(server.status().applied_index, index(9));
+    server.crash();
+    assert_eq!((server.status().commit_index, server.status().last_log), (index(9), at(2, 9)));
+}
+
+/// "If instead the follower receives a snapshot that describes a prefix of its log ... entries following the snapshot are still valid and
+/// must be retained."
+#[test]
+fn a_snapshot_of_a_prefix_of_the_log_changes_nothing_but_the_commit_index() {
+    let mut server = TestServer::holding(3, 1, &[1, 1, 1]);
+    install(&mut server, at(1, 2), 0, b"abcd", true);
+    assert!(writes(&mut server).is_empty());
+    let status = server.status();
+    assert_eq!((status.last_log, status.commit_index), (at(1, 3), index(2)));
+    let (_, reply) = server.append_reply().unwrap();
+    assert_eq!(reply.result, AppendResult::Matched(index(2)));
+}
+
+/// A snapshot of a committed index in another term cannot be: it is refused, whatever else it says.
+#[test]
+fn a_snapshot_of_a_committed_index_in_another_term_is_refused() {
+    let mut server = TestServer::holding(3, 1, &[1, 1, 1]);
+    server.appended(2, 2, at(1, 3), &[], 3);
+    install(&mut server, at(2, 2), 0, b"abcd", true);
+    assert!(writes(&mut server).is_empty() && server.append_reply().is_none());
+    assert_eq!(server.status().counters.impossible, 1);
+}
+
+/// The late completion of a snapshot, after the log has come by itself, is harmless.
+#[test]
+fn a_snapshot_that_is_complete_too_late_is_not_installed() {
+    let mut server = TestServer::holding(3, 1, &[]);
+    install(&mut server, at(2, 2), 0, b"abcd", true);
+    server.appended(2, 2, at(0, 0), &[1, 2, 2], 3);
+    server.snapshot_written(at(2, 2), 4);
+    server.poll();
+    assert_eq!((server.status().last_log, server.status().log_base), (at(2, 3), LogId::ZERO));
+}
+
+/// A chunk out of order is not written; the follower says what it wants.
+#[test]
+fn a_chunk_out_of_order_is_not_written() {
+    let mut server = TestServer::holding(3, 1, &[]);
+    install(&mut server, at(2, 9), 4, b"e", true);
+    assert_eq!(replies(&mut server).pop().map(|reply| reply.received), Some(0));
+    install(&mut server, at(2, 9), 0, b"abcd", false);
+    install(&mut server, at(2, 9), 8, b"e", true);
+    install(&mut server, at(2, 9), 0, b"abcd", false);
+    assert_eq!(writes(&mut server).len(), 1);
+}
+
+/// Whoever does not follow any more does not install what its earlier leader sent.
+#[test]
+fn a_snapshot_is_installed_only_as_follower_of_the_one_that_sent_it() {
+    let mut server = TestServer::holding(3, 1, &[1]);
+    install(&mut server, at(2, 9), 0, b"abcd", true);
+    server.time_out();
+    assert_eq!(server.role(), Role::PreCandidate);
+    server.snapshot_written(at(2, 9), 4);
+    server.poll();
+    assert_eq!(server.status().last_log, at(1, 1));
+
+    let mut server = TestServer::holding(3, 1, &[1]);
+    install(&mut server, at(2, 9), 0, b"abcd", true);
+    server.hear(3, 3, Body::AppendEntries(append(at(1, 1), entries_after(1, &[3]), 0)));
+    server.snapshot_written(at(2, 9), 4);
+    server.poll();
+    assert_eq!((server.term(), server.status().last_log), (term(3), at(3, 2)));
+}
+
+/// Entries behind the snapshot follow it, and what lies below it is committed: a leader may send it again.
+#[test]
+fn the_log_goes_on_behind_the_snapshot() {
+    let mut server = TestServer::holding(3, 1, &[1, 1, 1]);
+    install(&mut server, at(2, 9), 0, b"abcd", true);
+    server.snapshot_written(at(2, 9), 4);
+    server.poll();
+    let answer = server.appended(2, 2, at(1, 7), &[2, 2, 2, 2], 10);
+    assert_eq!(answer, Some(AppendResult::Matched(index(11))));
+    assert_eq!(server.status().commit_index, index(10));
+    assert_eq!(server.applied_ids(), [at(2, 10)]);
+}
