@@ -20,7 +20,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let last = self.log.last();
         assert!(self.commit_index <= last.index, "committed beyond the log");
         assert!(self.durable.index() <= last.index, "durable beyond the log");
-        assert!(self.log.base().index <= self.commit_index, "an uncommitted entry was compacted");
+        let (base, snapshot) = (self.log.base(), self.snapshots.last.last);
+        assert!(base.index <= snapshot.index, "compacted without a snapshot");
+        assert!(snapshot.index <= self.commit_index, "a snapshot of what is not committed");
+        assert!(self.memberships.index() <= last.index, "a configuration beyond the log");
         let through = self.commit_index.min(self.durable.index());
         assert!(self.handed_out <= through, "handed out what is not committed and durable");
         assert!(last.term <= self.current_term, "an entry of a term not reached yet");
@@ -48,6 +51,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 assert!(self.timers.election == Timer::Off, "a leader stands for election");
                 assert!(self.durable.hard_state_is_durable(), "leads a term that it could forget");
                 assert_eq!(self.voted_for, Some(self.id()));
+                assert_eq!(leader.peers.len(), self.members.ids.len(), "a peer for each member");
                 let last_index = self.log.last().index;
                 for peer in &leader.peers {
                     assert!(peer.match_index() < peer.next_index());

@@ -3,7 +3,7 @@
 mod server;
 
 use raft_core::{
-    AppendResult, Body, InstallSnapshot, InstallSnapshotReply, LogId, Membership,
+    AppendResult, Body, Entry, InstallSnapshot, InstallSnapshotReply, LogId, Membership,
     NothingToSnapshot, Output, ProgressState, ReadSnapshot, Role, Session, SnapshotMeta,
     WriteSnapshot,
 };
@@ -156,7 +156,7 @@ fn a_restart_begins_with_the_snapshot() {
     assert_eq!((status.log_base, status.last_log), (at(1, 4), at(1, 5)));
     server.lead();
     server.matched(2, 6);
-    assert_eq!(server.applied.first().map(|entry| entry.id()), Some(at(1, 5)));
+    assert_eq!(server.applied.first().map(Entry::id), Some(at(1, 5)));
 }
 
 // Sending one.

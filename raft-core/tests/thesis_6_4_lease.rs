@@ -24,7 +24,7 @@ fn leader() -> TestServer {
 }
 
 fn reads_at_once(server: &mut TestServer) -> bool {
-    let read = server.read().unwrap();
+    let read = server.read().expect("it leads");
     server.turn();
     server.reads_ready.last().is_some_and(|(ready, _)| *ready == read)
 }
