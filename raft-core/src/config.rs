@@ -67,7 +67,7 @@ pub struct Config {
     pub inflight_applies_max: usize,
     /// The log's size in memory at which commands are refused, in bytes.
     pub log_bytes_max: usize,
-    /// The size of the entries not yet committed at which a leader refuses commands, in bytes.
+    /// The size of the entries not yet committed at which a leader refuses commands, in bytes. One command always fits.
     pub uncommitted_bytes_max: usize,
     /// The most reads that wait for confirmation.
     pub reads_waiting_max: usize,

@@ -189,10 +189,10 @@ impl<C> Restored<C> {
     /// Whether a correct server could have written this.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
-        if !self.holds(snapshot) && self.base.index >= snapshot.index {
+        if !self.holds(snapshot) {
             let base = self.base;
             return Err(ConfigError(format!(
-                "restored log: it begins behind {base}, and the snapshot ends at {snapshot}: the state between is missing"
+                "restored log: it begins behind {base} and does not hold {snapshot}, where the snapshot ends"
             )));
         }
         let mut last = self.base;

@@ -333,7 +333,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             return Err(ProposeError::LogFull { bytes_max: self.config.log_bytes_max, command });
         }
         let bytes_max = self.config.uncommitted_bytes_max;
-        if self.uncommitted_bytes.saturating_add(size) > bytes_max {
+        if self.uncommitted_bytes > 0 && self.uncommitted_bytes.saturating_add(size) > bytes_max {
             return Err(ProposeError::TooManyUncommitted { bytes_max, command });
         }
         let index = self.append_as_leader(Payload::Command(command));
