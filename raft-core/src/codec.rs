@@ -14,7 +14,7 @@
 //!   kind 1   RequestPreVoteReply [granted, campaign]
 //!   kind 2   RequestVote         [last_log, transfer]
 //!   kind 3   RequestVoteReply    [granted, last_log]
-//!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries]
+//!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries, rank / null]
 //!   kind 5   AppendEntriesReply  [session, round, result]
 //!   kind 6   InstallSnapshot     [session, snapshot, offset, chunk, done]
 //!   kind 7   InstallSnapshotReply [session, snapshot's log id, received]
@@ -173,12 +173,13 @@ fn message_into<C: AsRef<[u8]>>(e: &mut Out<'_>, message: &Message<C>) -> Encode
             log_id_into(e, *last_log)?;
         }
         Body::AppendEntries(append) => {
-            let AppendEntries { session, round, prev_log, entries, leader_commit } = append;
-            e.u64(APPEND_ENTRIES)?.array(5)?.u64(session.get())?.u64(round.get())?;
+            let AppendEntries { session, round, prev_log, entries, leader_commit, rank } = append;
+            e.u64(APPEND_ENTRIES)?.array(6)?.u64(session.get())?.u64(round.get())?;
             log_id_into(e, *prev_log)?;
             e.u64(leader_commit.get())?;
             debug_assert!(entries.first().is_none_or(|first| first.index == prev_log.index.next()));
             entries_into(e, entries)?;
+            optional_into(e, rank.map(u64::from))?;
         }
         Body::AppendEntriesReply(AppendEntriesReply { session, round, result }) => {
             e.u64(APPEND_ENTRIES_REPLY)?.array(3)?.u64(session.get())?.u64(round.get())?;
@@ -240,13 +241,14 @@ fn message_from<'b, C>(
             Body::RequestVoteReply(body)
         }
         APPEND_ENTRIES => {
-            let unknown = open(d, 5)?;
+            let unknown = open(d, 6)?;
             let (session, round) = (Session::new(d.u64()?), Round::new(d.u64()?));
             let prev_log = log_id_from(d)?;
             let leader_commit = Index::new(d.u64()?);
             let entries = entries_from(d, following(prev_log.index), command)?;
+            let rank = optional_from(d)?.and_then(|rank| u8::try_from(rank).ok());
             close(d, unknown)?;
-            let body = AppendEntries { session, round, prev_log, entries, leader_commit };
+            let body = AppendEntries { session, round, prev_log, entries, leader_commit, rank };
             Body::AppendEntries(body)
         }
         APPEND_ENTRIES_REPLY => {

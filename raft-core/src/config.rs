@@ -42,6 +42,11 @@ pub struct Config {
     /// The end of the range, itself excluded, from which election timeouts are drawn. The wider the range against the
     /// network's latency, the rarer are split votes.
     pub election_timeout_max: Duration,
+    /// Followers that lose their leader stand one after the other, in the order in which the leader has ranked them: the first after
+    /// `election_timeout_min`, each next one so much later (at least four one-way latencies, or two stand at once). Who has
+    /// tried in vain, or has no rank, waits for a random time as ever. It changes only when a server stands: votes
+    /// and terms are what they are. None: all wait for random times.
+    pub rank_slot: Option<Duration>,
     /// How often a leader says that it lives. At most half of `election_timeout_min`, so that one lost message elects nobody.
     pub heartbeat_interval: Duration,
     /// Ask before standing whether one could win (thesis 9.6), so that a server that was cut off does not disturb on return.
@@ -109,6 +114,7 @@ impl Config {
             voters: voters.into_iter().collect(),
             election_timeout_min: Duration::from_millis(150),
             election_timeout_max: Duration::from_millis(300),
+            rank_slot: None,
             heartbeat_interval: Duration::from_millis(50),
             pre_vote: true,
             check_quorum: true,
@@ -131,6 +137,12 @@ impl Config {
             promotion_lag_max: 4096,
             lease: None,
         }
+    }
+
+    /// How long a voter that heard from a leader is loyal to it. With ranks a slot less than the smallest timeout, so that the first in
+    /// line is granted what it asks for even by those who heard the last heartbeat a little later.
+    pub(crate) fn loyalty(&self) -> Duration {
+        self.election_timeout_min.saturating_sub(self.rank_slot.unwrap_or_default())
     }
 
     /// How long a lease lasts.
@@ -184,6 +196,14 @@ impl Config {
             return Err(ConfigError(format!(
                 "election_timeout_max {max:?} must be above election_timeout_min {min:?}: without a \
                  spread every election splits the vote; twice the minimum works"
+            )));
+        }
+        if let Some(slot) =
+            self.rank_slot.filter(|slot| !(1..=micros(min) / 4).contains(&micros(*slot)))
+        {
+            return Err(ConfigError(format!(
+                "rank_slot {slot:?} must be at least a microsecond and at most a quarter of election_timeout_min {min:?}: \
+                 voters stay true to their leader for a slot less than that; four times the one-way latency is enough"
             )));
         }
         self.lease.map_or(Ok(()), |lease| self.validate_lease(lease))

@@ -26,7 +26,7 @@ use crate::message::{
 };
 use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
-use crate::role::{Ballot, Candidate, PreCandidate, RoleState};
+use crate::role::{Ballot, Candidate, Follower, PreCandidate, RoleState, Suspicion};
 use crate::types::{Command, LogId, NodeId, Term};
 
 /// A vote request that waits for the next tick, which knows whether the leader is still alive.
@@ -100,6 +100,47 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.timers.heartbeat.touch();
     }
 
+    /// A hint that this leader is gone: the transport saw its connection die. A follower forgets it and asks, when its turn comes in the
+    /// line of successors, whether it could win. Voters who still hear from the leader refuse, so that a hint that is wrong
+    /// costs nothing but the question; for want of that question, servers without pre-vote take no hints.
+    pub fn suspect_leader(&mut self, leader: NodeId) {
+        let rank = self.following().filter(|following| following.leader == leader);
+        let Some(rank) = rank.map(|following| following.rank) else { return };
+        if !self.config.pre_vote {
+            return;
+        }
+        self.become_follower(self.current_term);
+        if let RoleState::Follower(Follower { suspicion, .. }) = &mut self.role {
+            *suspicion = Some(Suspicion { rank });
+        }
+        self.timers.election.touch();
+        self.check_invariants();
+    }
+
+    /// Lines the voters up who would succeed this leader: those first who answer and hold what is committed, then by priority. The
+    /// order changes only when these do.
+    pub(crate) fn rank_successors(&mut self) {
+        if self.config.rank_slot.is_none() {
+            return;
+        }
+        let (now, alive, commit) = (self.now, self.config.election_timeout_min, self.commit_index);
+        let membership = self.memberships.in_force();
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let mut line = [(true, true, u8::MAX, 0); MEMBERS_MAX];
+        let voters = self.members.other_voters();
+        for (place, position) in line.iter_mut().zip(voters.iter()) {
+            let peer = &leader.peers[position];
+            let silent = now.saturating_duration_since(peer.heard_at()) >= alive / 2;
+            let priority = membership.member(self.members.ids[position]).map_or(0, |m| m.priority);
+            *place = (silent, peer.match_index() < commit, u8::MAX - priority, position);
+        }
+        let line = &mut line[..voters.len()];
+        line.sort_unstable();
+        for ((.., position), rank) in line.iter().zip(0..) {
+            leader.peers[*position].rank = Some(rank);
+        }
+    }
+
     /// Keeps a vote request until the next tick: the newest of its kind from each server.
     pub(crate) fn keep_vote_request(&mut self, request: VoteRequest) {
         let is_full = self.vote_requests.len() >= VOTE_REQUESTS_MAX;
@@ -134,6 +175,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
             && !self.is_stranger();
         let reply = RequestPreVoteReply { granted, campaign };
         self.reply(request.candidate, Body::RequestPreVoteReply(reply));
+        if !granted && request.term == self.current_term {
+            self.show_that_it_leads(request.candidate);
+        }
+    }
+
+    /// Whoever asks this leader believes it gone: a heartbeat at once tells it better, before others lose faith too.
+    fn show_that_it_leads(&mut self, to: NodeId) {
+        let position = self.members.position(to);
+        if let (RoleState::Leader(leader), Some(position)) = (&mut self.role, position) {
+            leader.round = leader.round.next();
+            leader.pending.insert(position);
+        }
     }
 
     /// RequestVote, receiver implementation (Figure 2).
@@ -177,7 +230,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             RoleState::Leader(leader) => Some(self.quorum_heard_at(leader)),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         };
-        heard_at.is_some_and(|heard_at| self.now < heard_at + self.config.election_timeout_min)
+        heard_at.is_some_and(|heard_at| self.now < heard_at + self.config.loyalty())
     }
 
     /// An answer to a pre-vote. It counts in the attempt that asked, and never as a vote.

@@ -117,6 +117,8 @@ pub struct AppendEntries<C> {
     pub entries: Entries<C>,
     /// Everything up to here is committed; never beyond what this follower is known to hold.
     pub leader_commit: Index,
+    /// The follower's place in the line of those who stand when the leader is gone, the first 0; none for who should not stand first.
+    pub rank: Option<u8>,
 }
 
 /// The answer to [`AppendEntries`].

@@ -51,6 +51,8 @@ pub(crate) struct Progress {
     commit_sent: Index,
     /// When the follower was last heard of.
     heard_at: Instant,
+    /// Its place in the line of successors.
+    pub(crate) rank: Option<u8>,
     /// The snapshot on its way to the follower; none unless in state `Snapshot`.
     pub(crate) sending: Option<Sending>,
 }
@@ -69,6 +71,7 @@ impl Progress {
             round_echoed: Round::new(0),
             commit_sent: Index::ZERO,
             heard_at: Instant::ZERO,
+            rank: None,
             sending: None,
         }
     }
@@ -215,7 +218,8 @@ impl Progress {
         }
         self.round_sent = round;
         self.commit_sent = leader_commit;
-        Some(AppendEntries { session: self.session, round, prev_log, entries, leader_commit })
+        let (session, rank) = (self.session, self.rank);
+        Some(AppendEntries { session, round, prev_log, entries, leader_commit, rank })
     }
 
     fn is_full(&self, config: &Config) -> bool {

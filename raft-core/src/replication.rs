@@ -32,7 +32,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         self.timers.election.touch();
 
-        let AppendEntries { round, prev_log, entries, leader_commit, .. } = append;
+        let AppendEntries { round, prev_log, entries, leader_commit, rank, .. } = append;
+        if let Some(following) = self.following() {
+            following.rank = rank;
+        }
         // What lies below the first entry is committed, and so the same on every server.
         let base = self.log.base().index;
         if prev_log.index >= base && !self.log.contains(prev_log) {
@@ -108,6 +111,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             heard_at: None,
             session,
             round: Round::new(before_first),
+            rank: None,
             verified: known.map_or(Index::ZERO, |(_, verified)| verified),
             acknowledged: Index::ZERO,
             reply_due: false,
@@ -228,6 +232,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.timers.heartbeat.touch();
         match &mut self.role {
             RoleState::Leader(_) => {
+                self.rank_successors();
                 self.begin_round();
                 self.retry_snapshots();
                 self.retry_transfer();

@@ -59,6 +59,15 @@ impl RoleState {
 pub(crate) struct Follower {
     /// The leader of the current term, and what was said to it; none until it speaks.
     pub(crate) following: Option<Following>,
+    /// The leader seems to be gone: when to stand is to be drawn anew.
+    pub(crate) suspicion: Option<Suspicion>,
+}
+
+/// A hint that the leader is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Suspicion {
+    /// This server's place in the line of successors.
+    pub(crate) rank: Option<u8>,
 }
 
 /// What a follower knows of its leader, and owes it. Ends with the term.
@@ -70,6 +79,8 @@ pub(crate) struct Following {
     /// The leader's replication session and newest round, echoed in replies.
     pub(crate) session: Session,
     pub(crate) round: Round,
+    /// This server's place in the line of successors.
+    pub(crate) rank: Option<u8>,
     /// The log is known to be the leader's up to here.
     pub(crate) verified: Index,
     /// The leader was told that the log is durable up to here.

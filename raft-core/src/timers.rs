@@ -8,7 +8,7 @@ use core::time::Duration;
 use rand_core::Rng;
 
 use crate::raft::Raft;
-use crate::role::{Follower, RoleState};
+use crate::role::{Follower, Following, RoleState, Suspicion};
 use crate::status::Wake;
 use crate::time::{Instant, micros};
 use crate::types::Command;
@@ -101,7 +101,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn note_who_was_heard(&mut self) {
         let now = self.now;
         match &mut self.role {
-            RoleState::Follower(Follower { following: Some(following) }) => {
+            RoleState::Follower(Follower { following: Some(following), .. }) => {
                 let is_news = following.heard_at.replace(following.heard_at.unwrap_or(now));
                 if is_news.is_none() && self.config.lease.is_some() {
                     self.loyal_until = now + self.config.election_timeout_min;
@@ -125,13 +125,28 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Drawn anew for every arming, in microseconds, from the configured range (§5.2). A cluster of one waits for nobody.
+    /// Drawn anew for every arming, in microseconds. A follower that its leader has ranked waits for its slot, any other server for a
+    /// random time from the configured range (§5.2). Who suspects that the leader is gone waits for what goes beyond the
+    /// smallest timeout; a cluster of one waits for nobody.
     fn draw_election_timeout(&mut self) -> Duration {
-        if self.members.is_sole_voter() && matches!(self.role, RoleState::Follower(_)) {
-            return Duration::ZERO;
-        }
         let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
-        let spread = micros(max).saturating_sub(micros(min)).max(1);
+        let (min, rank) = match &mut self.role {
+            RoleState::Follower(_) if self.members.is_sole_voter() => return Duration::ZERO,
+            RoleState::Follower(Follower { following: Some(Following { rank, .. }), .. }) => {
+                (min, *rank)
+            }
+            RoleState::Follower(Follower { suspicion, .. }) => match suspicion.take() {
+                Some(Suspicion { rank }) => (Duration::ZERO, rank),
+                None => (min, None),
+            },
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => {
+                (min, None)
+            }
+        };
+        if let (Some(slot), Some(rank)) = (self.config.rank_slot, rank) {
+            return min + slot * u32::from(rank);
+        }
+        let spread = micros(max).saturating_sub(micros(self.config.election_timeout_min)).max(1);
         Duration::from_micros(micros(min).saturating_add(self.rng.next_u64() % spread))
     }
 

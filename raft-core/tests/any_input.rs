@@ -139,6 +139,7 @@ impl Any {
                     prev_log,
                     entries,
                     leader_commit,
+                    rank: None,
                 })
             }
         }

@@ -38,12 +38,12 @@ fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
             message(Body::RequestVoteReply(RequestVoteReply { granted: false, last_log })),
         ),
         (
-            "85 01 02 07 04 85 04 19 01 2c 82 06 1a 00 01 00 00 19 ff ff 80",
+            "85 01 02 07 04 86 04 19 01 2c 82 06 1a 00 01 00 00 19 ff ff 80 f6",
             append(300, id(6, 0x1_0000), 0xffff, Vec::new()),
         ),
         (
-            "85 01 02 07 04 85 04 19 01 2c 82 06 1a 00 01 00 00 19 ff ff 86 07 f6 47 73 65 74 20 61 3d \
-             31 40 09 58 18 aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa",
+            "85 01 02 07 04 86 04 19 01 2c 82 06 1a 00 01 00 00 19 ff ff 86 07 f6 47 73 65 74 20 61 3d \
+             31 40 09 58 18 aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa aa f6",
             append(300, id(6, 0x1_0000), 0xffff, entries),
         ),
         (
@@ -52,7 +52,7 @@ fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
         ),
         ("85 01 02 07 05 83 04 05 83 01 09 82 03 08", append_reply(5, rejected)),
         (
-            "85 01 02 07 04 85 04 05 82 06 18 18 07 82 07 82 02 82 84 01 00 00 40 84 02 02 05 41 64",
+            "85 01 02 07 04 86 04 05 82 06 18 18 07 82 07 82 02 82 84 01 00 00 40 84 02 02 05 41 64 f6",
             append(5, last_log, 7, vec![entry(7, 25, Payload::Configuration(members().into()))]),
         ),
         (
@@ -169,7 +169,7 @@ fn what_must_not_be_ignored_is_named() {
         ("85 01 02 07 17 80", DecodeError::UnknownMessage { kind: 23 }),
         ("85 01 02 07 05 83 04 03 82 02 00", DecodeError::UnknownResult { kind: 2 }),
         (
-            "85 01 02 07 04 85 04 03 82 06 05 04 83 07 f6 82 03 80",
+            "85 01 02 07 04 86 04 03 82 06 05 04 83 07 f6 82 03 80 f6",
             DecodeError::UnknownPayload { kind: 3 },
         ),
     ];
@@ -202,8 +202,8 @@ fn claimed_counts_and_depths_are_not_believed() {
     for hex in [
         format!("9b {huge}"),
         format!("9b {huge} 01 02 07 02 81 82 06 05"),
-        format!("85 01 02 07 04 85 04 03 82 06 05 04 9b {huge}"),
-        format!("85 01 02 07 04 85 04 03 82 06 05 04 82 07 5b {huge}"),
+        format!("85 01 02 07 04 86 04 03 82 06 05 04 9b {huge} f6"),
+        format!("85 01 02 07 04 86 04 03 82 06 05 04 82 07 5b {huge} f6"),
         format!("86 01 02 07 02 81 82 06 05 {deep} 00"),
         format!("86 01 02 07 02 81 82 06 05 bb {huge} 00"),
     ] {
@@ -221,7 +221,7 @@ fn every_entry_has_an_index_and_a_term() {
             || decode_write(&unhex(hex)).is_err_and(is_malformed)
     };
     let after =
-        |prev: &str, entries: &str| format!("85 01 02 07 04 85 04 03 82 06 {prev} 04 {entries}");
+        |prev: &str, entries: &str| format!("85 01 02 07 04 86 04 03 82 06 {prev} 04 {entries} f6");
     let (last, last_but_one) = ("1b ff ff ff ff ff ff ff ff", "1b ff ff ff ff ff ff ff fe");
     assert!(decode(&unhex(&after(last_but_one, "82 07 f6"))).is_ok());
     assert!(malformed(&after(last_but_one, "83 07 f6 f6")));
@@ -238,14 +238,14 @@ fn a_short_command_costs_one_byte_more_than_it_has() {
         let entries = (1..=count).map(|index| entry(3, index, Payload::Command(vec![7; 16])));
         encoded(&append(1, LogId::ZERO, 0, entries.collect())).len()
     };
-    assert_eq!(bytes(1), 31);
+    assert_eq!(bytes(1), 32);
     assert_eq!(bytes(201) - bytes(200), 17);
 }
 
 /// Commands may be references into the input.
 #[test]
 fn commands_are_borrowed() {
-    let bytes = unhex("85 01 02 07 04 85 04 03 82 06 05 04 82 07 43 61 62 63");
+    let bytes = unhex("85 01 02 07 04 86 04 03 82 06 05 04 82 07 43 61 62 63 f6");
     let message = codec::decode_message(&bytes, |command| command).expect("it is a message");
     let Body::AppendEntries(append) = message.body else { panic!("of another kind") };
     let Payload::Command(command) = append.entries[0].payload else { panic!("of another kind") };
@@ -454,6 +454,7 @@ fn append(
         prev_log,
         entries: entries.into(),
         leader_commit: Index::new(leader_commit),
+        rank: None,
     }))
 }
 

@@ -193,3 +193,86 @@ fn idleness_costs_one_round_trip_per_follower_and_heartbeat() {
         println!("{servers} servers idle: {requests} requests, {messages} messages in ten seconds");
     }
 }
+
+const SLOT: Duration = Duration::from_millis(5);
+
+fn ranked(config: &mut Config) {
+    config.rank_slot = Some(SLOT);
+}
+
+/// A cluster whose leader has ranked its followers, and is gone with these.
+fn without_leader(servers: u64, seed: u64, gone: impl Fn(&Cluster) -> Vec<NodeId>) -> Cluster {
+    let mut cluster = cluster(servers, seed, ranked);
+    cluster.elect();
+    cluster.run_for(Duration::from_millis(120));
+    gone(&cluster).into_iter().for_each(|id| cluster.crash(id));
+    cluster.run_for(2 * LATENCY);
+    cluster
+}
+
+fn leader(cluster: &Cluster) -> NodeId {
+    cluster.leader().expect("one was elected")
+}
+
+/// The successors stand one after the other, a slot apart; so the first of them wins, and no rival spoils it.
+#[test]
+fn ranked_successors_stand_a_slot_apart() {
+    for servers in 3..=51 {
+        let mut cluster = without_leader(servers, 1, |cluster| vec![leader(cluster)]);
+        let line = deadlines(&cluster);
+        let slots = line.windows(2).map(|pair| pair[1].0.saturating_duration_since(pair[0].0));
+        assert!(slots.into_iter().all(|slot| slot == SLOT), "{line:?}");
+        assert!(next_election_takes(&mut cluster, 4 * LATENCY + WRITE));
+    }
+}
+
+/// If the first in line is gone too, the second takes over a slot later.
+#[test]
+fn a_dead_successor_costs_a_slot() {
+    for servers in [5, 7, 51] {
+        let mut all = without_leader(servers, 1, |cluster| vec![leader(cluster)]);
+        let line = deadlines(&all);
+        assert!(next_election_takes(&mut all, 4 * LATENCY + WRITE));
+        let mut rest = without_leader(servers, 1, |cluster| {
+            let first = cluster.others(&[leader(cluster)]);
+            let first = first.into_iter().find(|id| *id == line[0].1);
+            vec![leader(cluster), first.expect("it follows")]
+        });
+        assert_eq!(deadlines(&rest), line[1..]);
+        assert!(next_election_takes(&mut rest, 4 * LATENCY + WRITE));
+    }
+}
+
+/// Everyone's connection to the leader breaks: the first in line is elected without waiting for any timeout.
+#[test]
+fn a_broken_connection_elects_the_first_in_line_at_once() {
+    for servers in 3..=51 {
+        let mut cluster = without_leader(servers, 1, |_| Vec::new());
+        let gone = leader(&cluster);
+        cluster.crash(gone);
+        cluster.run_for(2 * LATENCY);
+        let crashed_at = cluster.now;
+        for id in cluster.others(&[gone]) {
+            cluster.with_raft(id, |raft| raft.suspect_leader(gone));
+        }
+        let (elected_at, _) = next_leader(&mut cluster);
+        let took = elected_at.saturating_duration_since(crashed_at);
+        assert_eq!(took, 4 * LATENCY + WRITE, "{servers} servers");
+    }
+}
+
+/// A hint that is wrong costs nobody an election: the others still hear their leader, and refuse.
+#[test]
+fn a_wrong_hint_elects_nobody() {
+    for servers in [3, 5, 7] {
+        let mut cluster = without_leader(servers, 1, |_| Vec::new());
+        let (alive, term) = (leader(&cluster), cluster.raft(leader(&cluster)).term());
+        for round in 0..20 {
+            let others = cluster.others(&[alive]);
+            let deceived = others[round % others.len()];
+            cluster.with_raft(deceived, |raft| raft.suspect_leader(alive));
+            cluster.run_for(Duration::from_millis(30));
+        }
+        assert_eq!((leader(&cluster), cluster.raft(alive).term()), (alive, term));
+    }
+}

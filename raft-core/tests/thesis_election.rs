@@ -4,7 +4,9 @@ mod pump;
 mod server;
 
 use pump::{Cluster, id as node};
-use raft_core::{Body, RequestPreVote, RequestPreVoteReply, RequestVoteReply, Restored, Role};
+use raft_core::{
+    Body, RequestPreVote, RequestPreVoteReply, RequestVoteReply, Restored, Role, Wake,
+};
 use server::{TestServer, at, id, ms, term};
 
 // Pre-vote (9.6).
@@ -372,4 +374,42 @@ fn a_cut_off_leader_steps_down() {
     cluster.connect(first);
     cluster.run_for(ms(500));
     assert_eq!(cluster.raft(first).leader(), Some(second));
+}
+
+/// Without pre-vote a wrong hint would depose a leader that lives: such servers take none.
+#[test]
+fn without_pre_vote_no_hint_is_taken() {
+    let mut server = TestServer::with(3, |config| config.pre_vote = false);
+    server.heartbeat(2, 1);
+    server.suspect_leader(id(2));
+    assert_eq!(server.leader(), Some(id(2)));
+}
+
+/// A server that asks its leader whether it could win hears at once that it leads.
+#[test]
+fn a_leader_that_is_asked_sends_a_heartbeat() {
+    let mut server = TestServer::leader(3, 0, &[]);
+    server.matched(2, 1);
+    server.take_sent();
+    assert_eq!(server.asked_to_pre_vote(2, 1, at(1, 1)), Some(false));
+    server.hear(3, 1, Body::RequestPreVote(RequestPreVote { last_log: at(1, 1), campaign: 1 }));
+    assert_eq!(server.appends_to(3).len(), 1);
+}
+
+/// A hint about somebody else says nothing; one about the leader makes a follower ask, without waiting for the timeout.
+#[test]
+fn a_hint_makes_a_follower_ask_before_its_timeout() {
+    let mut server = TestServer::new(3);
+    server.heartbeat(2, 1);
+    server.suspect_leader(id(3));
+    assert_eq!(server.leader(), Some(id(2)));
+    server.suspect_leader(id(2));
+    assert_eq!(server.leader(), None);
+    let heard_at = server.now;
+    server.turn();
+    server.sleep_until(Wake::Election);
+    assert_eq!(server.role(), Role::PreCandidate);
+    assert!(server.now < heard_at + server.config().election_timeout_min);
+    server.heartbeat(2, 1);
+    assert_eq!((server.role(), server.leader()), (Role::Follower, Some(id(2))));
 }

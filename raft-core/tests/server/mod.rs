@@ -67,6 +67,7 @@ pub fn append(prev: LogId, entries: Vec<Entry<Command>>, commit: u64) -> AppendE
         prev_log: prev,
         entries: entries.into(),
         leader_commit: Index::new(commit),
+        rank: None,
     }
 }
 

@@ -88,6 +88,7 @@ mod tests {
             prev_log: LogId::ZERO,
             entries: (1..).zip(commands).map(entry).collect(),
             leader_commit: Index::ZERO,
+            rank: None,
         });
         Message { from: NodeId::new(from), to: NodeId::new(to), term: Term::new(1), body }
     }

@@ -151,6 +151,7 @@ mod tests {
             prev_log: LogId::ZERO,
             entries: vec![entry].into(),
             leader_commit: Index::ZERO,
+            rank: None,
         });
         Message { body, ..vote(1) }
     }
