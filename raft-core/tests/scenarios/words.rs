@@ -1,0 +1,227 @@
+//! The words of a line, and how they fit the form of a sentence.
+//!
+//! A form is written as it reads: `N proposes COMMAND..`. Small words stand for themselves, `a|b` for either, and these for what
+//! they name:
+//!
+//! | slot | stands for | example |
+//! |---|---|---|
+//! | `N`, `N's`, `N..` | a server; its possessive; one or more servers | `1`, `1's`, `2 3` |
+//! | `COUNT` | a number, also of a term or of an index | `4` |
+//! | `SPAN` | a span of time | `300ms`, `2s` |
+//! | `NAME` | a name that the script gives | `late` |
+//! | `ROLE` | what a server is | `candidate` |
+//! | `KIND` | a message | `AppendEntries` |
+//! | `DETAILS..` | words of a message, in their order; may be none | `entries 2:"b" commit 1` |
+//! | `COMMAND..` | one or more commands | `"a" "b"` |
+//! | `ENTRIES..` | one or more entries with their terms | `1:noop 1:"a"` |
+
+use std::time::Duration;
+
+use raft_core::{NodeId, Payload, Role, Term};
+
+use crate::Command;
+use crate::tell;
+
+/// An entry as a script names it.
+pub type NamedEntry = (Term, Held);
+
+/// What an entry holds, as a script names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Held {
+    Noop,
+    Command(Command),
+    /// Whoever the members are.
+    Members,
+}
+
+impl Held {
+    pub fn of(payload: &Payload<Command>) -> Self {
+        match payload {
+            Payload::Noop => Self::Noop,
+            Payload::Command(command) => Self::Command(command.clone()),
+            Payload::Configuration(_) => Self::Members,
+            payload => panic!("the stage does not know the payload {payload:?}"),
+        }
+    }
+}
+
+/// What filled a slot.
+#[derive(Clone, Debug)]
+pub enum Value {
+    Server(NodeId),
+    Servers(Vec<NodeId>),
+    Count(u64),
+    Span(Duration),
+    Name(String),
+    Role(Role),
+    Words(Vec<String>),
+    Commands(Vec<Command>),
+    Entries(Vec<NamedEntry>),
+}
+
+impl Value {
+    /// The servers that it names.
+    pub fn servers(&self) -> &[NodeId] {
+        match self {
+            Self::Server(id) => std::slice::from_ref(id),
+            Self::Servers(ids) => ids,
+            Self::Count(_)
+            | Self::Span(_)
+            | Self::Name(_)
+            | Self::Role(_)
+            | Self::Words(_)
+            | Self::Commands(_)
+            | Self::Entries(_) => &[],
+        }
+    }
+}
+
+/// What filled the slots of a form, to be taken in their order. A taker of the wrong kind is a mistake in the table of sentences.
+pub struct Values(std::vec::IntoIter<Value>);
+
+macro_rules! takers {
+    ($($name:ident: $variant:ident -> $of:ty,)+) => {
+        impl Values {
+            $(pub fn $name(&mut self) -> $of {
+                match self.0.next() {
+                    Some(Value::$variant(value)) => value,
+                    other => panic!("the table of sentences takes a {} from {other:?}", stringify!($name)),
+                }
+            })+
+        }
+    };
+}
+
+takers! {
+    server: Server -> NodeId,
+    servers: Servers -> Vec<NodeId>,
+    count: Count -> u64,
+    span: Span -> Duration,
+    name: Name -> String,
+    role: Role -> Role,
+    words: Words -> Vec<String>,
+    commands: Commands -> Vec<Command>,
+    entries: Entries -> Vec<NamedEntry>,
+}
+
+impl Values {
+    pub fn new(values: Vec<Value>) -> Self {
+        Self(values.into_iter())
+    }
+}
+
+/// Cuts a line into words, up to a comment. What stands in quotes is kept together.
+pub fn split(line: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quoted = false;
+    for letter in line.chars() {
+        match letter {
+            '#' if !quoted => break,
+            '"' => {
+                quoted = !quoted;
+                word.push(letter);
+            }
+            letter if letter.is_whitespace() && !quoted => {
+                words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty()));
+            }
+            letter => word.push(letter),
+        }
+    }
+    if quoted {
+        return Err("a quote is not closed".into());
+    }
+    words.extend(Some(word).filter(|word| !word.is_empty()));
+    Ok(words)
+}
+
+/// What fills the slots of `form`; or how many words of the form fit.
+pub fn fit(form: &str, words: &[String]) -> Result<Vec<Value>, usize> {
+    let mut values = Vec::new();
+    let mut rest = words;
+    for (at, slot) in form.split_whitespace().enumerate() {
+        let (taken, value) = take(slot, rest).ok_or(at)?;
+        values.extend(value);
+        rest = &rest[taken..];
+    }
+    let fitted = form.split_whitespace().count();
+    if rest.is_empty() { Ok(values) } else { Err(fitted) }
+}
+
+/// How many words the slot takes, and what they mean.
+fn take(slot: &str, words: &[String]) -> Option<(usize, Option<Value>)> {
+    let one = |value: Option<Value>| value.map(|value| (1, Some(value)));
+    let first = words.first().map(String::as_str);
+    match slot {
+        "N" => one(first.and_then(server).map(Value::Server)),
+        "N's" => one(first?.strip_suffix("'s").and_then(server).map(Value::Server)),
+        "N.." => list(words, server).map(|(n, all)| (n, Some(Value::Servers(all)))),
+        "COUNT" => one(first?.parse().ok().map(Value::Count)),
+        "SPAN" => one(span(first?).map(Value::Span)),
+        "NAME" => one(name(first?).map(Value::Name)),
+        "ROLE" => one(tell::role_named(first?).map(Value::Role)),
+        "KIND" => {
+            one(first.filter(|word| tell::KINDS.contains(word)).map(|k| Value::Name(k.into())))
+        }
+        "DETAILS.." => {
+            let (n, all) = list(words, detail).unwrap_or_default();
+            Some((n, Some(Value::Words(all))))
+        }
+        "COMMAND.." => list(words, command).map(|(n, all)| (n, Some(Value::Commands(all)))),
+        "ENTRIES.." => list(words, entry).map(|(n, all)| (n, Some(Value::Entries(all)))),
+        literal => literal.split('|').any(|word| Some(word) == first).then_some((1, None)),
+    }
+}
+
+/// The words from the first on that all mean something, if one does.
+fn list<T>(words: &[String], meaning: impl Fn(&str) -> Option<T>) -> Option<(usize, Vec<T>)> {
+    let all: Vec<T> = words.iter().map_while(|word| meaning(word)).collect();
+    (!all.is_empty()).then_some((all.len(), all))
+}
+
+fn server(word: &str) -> Option<NodeId> {
+    word.parse().ok().map(NodeId::new)
+}
+
+fn span(word: &str) -> Option<Duration> {
+    let millis = |digits: &str| digits.parse().ok().map(Duration::from_millis);
+    match word.strip_suffix("ms") {
+        Some(digits) => millis(digits),
+        None => word.strip_suffix('s')?.parse().ok().map(Duration::from_secs),
+    }
+}
+
+fn name(word: &str) -> Option<String> {
+    let first = word.chars().next()?;
+    let rest = word.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-');
+    (first.is_ascii_lowercase() && rest).then(|| word.into())
+}
+
+fn command(word: &str) -> Option<Command> {
+    let text = word.strip_prefix('"')?.strip_suffix('"')?;
+    (!text.contains('"')).then(|| text.as_bytes().to_vec())
+}
+
+/// `1:noop`, `1:members` or `1:"a"`.
+pub fn entry(word: &str) -> Option<NamedEntry> {
+    let (term, payload) = word.split_once(':')?;
+    let held = match payload {
+        "noop" => Held::Noop,
+        "members" => Held::Members,
+        quoted => Held::Command(command(quoted)?),
+    };
+    Some((Term::new(term.parse().ok()?), held))
+}
+
+/// A word that descriptions of messages use; with it a number, the position `term.index` of an entry, or an entry.
+fn detail(word: &str) -> Option<String> {
+    let is_position = || {
+        let (term, index) = word.split_once('.')?;
+        Some(term.parse::<u64>().is_ok() && index.parse::<u64>().is_ok())
+    };
+    let known = tell::DETAILS.contains(&word)
+        || word.parse::<u64>().is_ok()
+        || is_position() == Some(true)
+        || entry(word).is_some();
+    known.then(|| word.into())
+}
