@@ -57,7 +57,7 @@ pub const SNAPSHOTS: &[Sentence] = &[
 
 impl Stage {
     pub fn on_take_snapshot(&mut self, id: NodeId, snapshot: SnapshotMeta) -> Told {
-        self.events.push(format!("{id} takes a snapshot {}", snapshot.last));
+        self.on_snapshot(id, &snapshot)?;
         let host = self.host_mut(id);
         host.taking = Some((snapshot, host.encode()));
         if host.snapshots_held { Ok(()) } else { self.finish_snapshot(id) }

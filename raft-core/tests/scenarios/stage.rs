@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use raft_core::{
     Body, Config, Entries, Entry, Index, Lease, LogId, Message, NodeId, Output, Raft, ReadId, Role,
-    Write, WriteId,
+    SnapshotMeta, Write, WriteId,
 };
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
@@ -280,6 +280,12 @@ impl Stage {
             ReadOutcome::Served(index) => self.truth.on_read_ready(server, index, read.floor),
             ReadOutcome::Lost | ReadOutcome::Waits => Ok(()),
         }
+    }
+
+    /// A server is to take this snapshot.
+    pub fn on_snapshot(&mut self, id: NodeId, snapshot: &SnapshotMeta) -> Told {
+        self.events.push(format!("{id} takes a snapshot that ends at {}", snapshot.last));
+        self.truth.on_take_snapshot(&self.hosts[&id], snapshot)
     }
 
     // Disks and state machines.

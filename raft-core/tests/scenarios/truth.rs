@@ -5,6 +5,7 @@
 //! - Leader Completeness: who leads holds what was committed in earlier terms.
 //! - State Machine Safety: one entry per index, handed out one by one and from the disk; what is taken for committed is on the disks
 //!   of a majority.
+//! - Membership (§6): the configuration in force is the newest in the log, and a snapshot holds the newest up to its last entry.
 //! - The gate: what a message promises is on its sender's disk when it leaves.
 //! - Reads are linearizable: who is told to serve one has all that was committed when it was asked for.
 //! - In one life, terms and commit indexes only grow; and nobody sees what no correct cluster can bring about.
@@ -12,8 +13,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use raft_core::{
-    AppendEntries, AppendResult, Body, Entries, Entry, HardState, Index, LogId, Message, NodeId,
-    Payload, Role, Seat, Status, Term, Write,
+    AppendEntries, AppendResult, Body, Entries, Entry, HardState, Index, LogId, Membership,
+    Message, NodeId, Payload, Restored, Role, Seat, SnapshotMeta, Status, Term, Write,
 };
 
 use crate::host::{Host, entry_at, holds};
@@ -174,6 +175,17 @@ impl Truth {
         }
     }
 
+    pub fn on_take_snapshot(&self, host: &Host, snapshot: &SnapshotMeta) -> Told {
+        let known = configuration(&host.written, snapshot.last.index);
+        let (id, last) = (host.id, snapshot.last);
+        must!(
+            known.is_none_or(|known| *known == snapshot.membership),
+            "Membership: the snapshot of {id} that ends at {last} has {}",
+            tell::membership(&snapshot.membership)
+        );
+        Ok(())
+    }
+
     /// A snapshot takes the place of a log: what it ends with was committed.
     pub fn on_restore(&self, id: NodeId, last: LogId) -> Told {
         match self.committed.get(&last.index) {
@@ -210,6 +222,12 @@ impl Truth {
             );
         }
         self.check_oddities(&status)?;
+        let known = configuration(&host.written, status.last_log.index);
+        must!(
+            known.is_none_or(|known| *known == status.membership),
+            "Membership: {id} goes by {}, and its log says otherwise",
+            tell::membership(&status.membership)
+        );
         if status.role == Role::Leader {
             self.on_leader(id, term)?;
         }
@@ -262,6 +280,20 @@ impl Truth {
         }
         Ok(())
     }
+}
+
+/// The newest configuration of a log up to this index.
+fn configuration(log: &Restored<Command>, through: Index) -> Option<&Membership> {
+    let entries = log.entries.iter().rev().filter(|entry| entry.index <= through);
+    let mut configurations = entries.filter_map(|entry| {
+        if let Payload::Configuration(membership) = &entry.payload {
+            Some(&**membership)
+        } else {
+            None
+        }
+    });
+    let before = log.snapshot.as_ref().map(|snapshot| &snapshot.membership);
+    configurations.next().or(before)
 }
 
 /// An entry is on the disks of a majority of the voters; in a joint configuration of the old ones and of the new ones.
