@@ -39,6 +39,7 @@ pub fn forge(stage: &mut Stage, values: &mut Values) -> Told {
             prev_log: details.position("after"),
             entries: details.entries().into(),
             leader_commit: Index::new(details.number("commit").unwrap_or(0)),
+            rank: None,
         }),
         "AppendEntriesReply" => {
             let result = match details.number("rejected") {
