@@ -34,6 +34,12 @@ impl Client {
         Ok(Self { stream, decoder: Decoder::of_replies() })
     }
 
+    /// Waits no longer than this for each piece of an answer, instead of as long as a server may look for a leader.
+    pub fn set_answer_wait(&self, wait: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(wait))?;
+        self.stream.set_write_timeout(Some(wait))
+    }
+
     /// Sends one request and waits for its answer. After an error the connection is of no more use, and whether the request was
     /// carried out is unknown.
     pub fn call<W: Into<Bytes>>(

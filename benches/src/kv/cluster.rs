@@ -273,7 +273,8 @@ impl Drop for Cluster {
 }
 
 impl View {
-    fn parse(id: u64, reply: &Frame) -> Option<Self> {
+    /// What the server `id` answered to INFO; `None` if it was no such thing.
+    pub fn parse(id: u64, reply: &Frame) -> Option<Self> {
         let Frame::BulkString(text) = reply else { return None };
         let text = std::str::from_utf8(text).ok()?;
         let number = |name| field(text, name)?.parse().ok();
@@ -297,7 +298,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Ports on which nothing listens now.
-fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
     // The standard library's seed for maps is the randomness at hand: two demonstrations at once should not meet.
     let offset = RandomState::new().hash_one(0) % u64::from(PORTS.end - PORTS.start);
     let offset = usize::try_from(offset).unwrap_or(0);
