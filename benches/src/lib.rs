@@ -1,7 +1,8 @@
 //! What benches, tests and examples share across adapters.
 //!
 //! [`one_thread`] is a cluster in one thread, for raft-core and raft-rs alike; [`kv`] everything in the example `kv` that knows no
-//! runtime; [`runtime`] what every runtime can do, for the conformance suite.
+//! runtime; [`runtime`] what every runtime can do, for the conformance suite; [`torture`] faults for real processes, and the judgement of
+//! what their clients saw.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "kv")]
@@ -10,3 +11,5 @@ pub mod kv;
 pub mod one_thread;
 #[cfg(feature = "runtimes")]
 pub mod runtime;
+#[cfg(all(feature = "torture", target_os = "linux"))]
+pub mod torture;

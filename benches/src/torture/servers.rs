@@ -1,0 +1,259 @@
+//! The server processes: each with its address, its disk, its log, and on a host of its own where there are namespaces.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::io::{Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::disk::Disk;
+use super::namespaces::Namespaces;
+use super::switch::Switch;
+use crate::kv::client::Client;
+use crate::kv::cluster::{Failure, View, free_ports};
+
+/// Where a server on a host of its own listens for the others, and for clients.
+const PORTS: [u16; 2] = [7_101, 6_371];
+/// How long a server is given to tell about itself.
+const VIEW_WAIT_MAX: Duration = Duration::from_millis(300);
+/// How often a condition is looked at that someone waits for.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// What a shell does so that a file that may not grow is an error and not a signal.
+const WITHOUT_SIGXFSZ: &str = "trap '' XFSZ; exec \"$0\" \"$@\"";
+
+/// Where servers are.
+#[derive(Debug)]
+pub enum Place {
+    /// All on this host.
+    Loopback,
+    /// Each on a host of its own.
+    Namespaces(Namespaces),
+}
+
+/// All servers of a cluster.
+#[derive(Debug)]
+pub struct Servers {
+    program: PathBuf,
+    runtimes: Vec<String>,
+    folder: PathBuf,
+    servers: BTreeMap<u8, Server>,
+    /// Behind the processes: they are ended before what they stand on.
+    place: Place,
+}
+
+#[derive(Debug)]
+struct Server {
+    peer: SocketAddr,
+    client: SocketAddr,
+    process: Option<Child>,
+    disk: Disk,
+}
+
+impl Servers {
+    /// Starts the servers 1 to `count`: `program serve`, on these of its runtimes in turn, with all that they leave in `folder`.
+    pub fn start(
+        program: &Path,
+        count: u8,
+        runtimes: &[&str],
+        folder: &Path,
+        place: Place,
+    ) -> Result<Self, Failure> {
+        let ports = free_ports(2 * usize::from(count))?;
+        let mut servers = BTreeMap::new();
+        for (id, ports) in (1..=count).zip(ports.chunks_exact(2)) {
+            let [peer, client] = match place {
+                Place::Loopback => [0, 1].map(|n| (Ipv4Addr::LOCALHOST, ports[n]).into()),
+                Place::Namespaces(_) => PORTS.map(|port| Namespaces::address(id, port)),
+            };
+            let own_disk = matches!(place, Place::Namespaces(_));
+            let disk = Disk::create(folder.join(format!("server-{id}")), own_disk)?;
+            servers.insert(id, Server { peer, client, process: None, disk });
+        }
+        let runtimes = runtimes.iter().map(|name| (*name).to_owned()).collect();
+        let (program, folder) = (program.to_owned(), folder.to_owned());
+        let mut servers = Self { program, runtimes, folder, servers, place };
+        servers.ids().into_iter().try_for_each(|id| servers.start_server(id))?;
+        Ok(servers)
+    }
+
+    /// The numbers of all servers, ascending.
+    pub fn ids(&self) -> Vec<u8> {
+        self.servers.keys().copied().collect()
+    }
+
+    /// What runs this server.
+    pub fn runtime(&self, id: u8) -> &str {
+        &self.runtimes[(usize::from(id) - 1) % self.runtimes.len()]
+    }
+
+    /// Where clients find this server.
+    pub fn client_address(&self, id: u8) -> SocketAddr {
+        self.servers[&id].client
+    }
+
+    /// What is between the servers, if packets can be touched there.
+    pub fn switch(&self) -> Option<&Switch> {
+        match &self.place {
+            Place::Loopback => None,
+            Place::Namespaces(namespaces) => Some(&namespaces.switch),
+        }
+    }
+
+    /// Starts this server; its journal is what an earlier life left.
+    pub fn start_server(&mut self, id: u8) -> Result<(), Failure> {
+        let cannot = |e: io::Error| Failure(format!("server {id} cannot be started: {e}"));
+        let list = |address: fn(&Server) -> SocketAddr| {
+            let peers = self.servers.iter().map(|(id, server)| format!("{id}={}", address(server)));
+            peers.collect::<Vec<_>>().join(",")
+        };
+        let log =
+            File::options().create(true).append(true).open(self.log_path(id)).map_err(cannot)?;
+        let mut command = match &self.place {
+            Place::Loopback => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", WITHOUT_SIGXFSZ]).arg(&self.program);
+                shell
+            }
+            Place::Namespaces(_) => Namespaces::command(id, &self.program),
+        };
+        let process = command
+            .args(["serve", "--until-stdin-ends", "--id", &id.to_string()])
+            .args(["--runtime", self.runtime(id)])
+            .args(["--peers", &list(|server| server.peer)])
+            .args(["--client-peers", &list(|server| server.client)])
+            .arg("--data")
+            .arg(self.servers[&id].disk.data())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(cannot)?;
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.process = Some(process);
+        }
+        Ok(())
+    }
+
+    /// Whether this server has a process.
+    pub fn runs(&self, id: u8) -> bool {
+        self.servers[&id].process.is_some()
+    }
+
+    /// Sends a signal to this server, if it runs.
+    pub fn signal(&self, id: u8, signal: Signal) -> Result<(), Failure> {
+        let Some(process) = self.process(id) else { return Ok(()) };
+        kill_process(process, signal)
+            .map_err(|e| Failure(format!("server {id} cannot be sent {signal:?}: {e}")))
+    }
+
+    /// Waits until this server has ended.
+    pub fn wait_for_end(&mut self, id: u8, within: Duration) -> Result<ExitStatus, Failure> {
+        let deadline = Instant::now() + within;
+        let Some(server) = self.servers.get_mut(&id) else {
+            return Err(Failure(format!("there is no server {id}")));
+        };
+        let mut process = server.process.take();
+        while let Some(child) = &mut process {
+            match child.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) if Instant::now() < deadline => thread::sleep(POLL_INTERVAL),
+                Ok(None) => break,
+                Err(e) => return Err(Failure(format!("server {id} cannot be waited for: {e}"))),
+            }
+        }
+        server.process = process;
+        Err(Failure(format!("server {id} has not ended within {within:?}")))
+    }
+
+    /// Leaves this server no room on its disk.
+    pub fn fill_disk(&self, id: u8) -> Result<(), Failure> {
+        let Some(process) = self.process(id) else { return Ok(()) };
+        self.servers[&id].disk.fill(process, self.log_bytes(id))
+    }
+
+    /// Makes room again.
+    pub fn free_disk(&self, id: u8) -> Result<(), Failure> {
+        self.servers[&id].disk.free()
+    }
+
+    /// What this server says about itself; `None` while it does not answer.
+    pub fn view(&self, id: u8) -> Option<View> {
+        self.process(id)?;
+        let mut client = Client::connect(self.client_address(id)).ok()?;
+        client.set_answer_wait(VIEW_WAIT_MAX).ok()?;
+        View::parse(u64::from(id), &client.call(["INFO"]).ok()?)
+    }
+
+    /// The server that leads in the highest term.
+    pub fn leader(&self) -> Option<u8> {
+        let views = self.ids().into_iter().filter_map(|id| Some((id, self.view(id)?)));
+        let leaders = views.filter(|(_, view)| view.leads);
+        leaders.max_by_key(|(_, view)| view.term).map(|(id, _)| id)
+    }
+
+    /// Fails if a server has ended that nobody ended.
+    pub fn check(&mut self) -> Result<(), Failure> {
+        for (id, server) in &mut self.servers {
+            let ended = server.process.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                return Err(Failure(format!("server {id} ended by itself, with {status}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// How long this server's log is.
+    pub fn log_bytes(&self, id: u8) -> u64 {
+        fs::metadata(self.log_path(id)).map_or(0, |log| log.len())
+    }
+
+    /// What this server's log has behind its first bytes.
+    pub fn log_since(&self, id: u8, bytes: u64) -> String {
+        let mut text = Vec::new();
+        let read = File::open(self.log_path(id)).and_then(|mut log| {
+            log.seek(SeekFrom::Start(bytes))?;
+            log.read_to_end(&mut text)
+        });
+        // A log that cannot be read says nothing.
+        read.map_or_else(|_| String::new(), |_| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Copies all journals into `folder`, for their disks may vanish.
+    pub fn copy_journals(&self, folder: &Path) -> io::Result<()> {
+        for (id, server) in &self.servers {
+            let copy = folder.join(format!("journal-{id}"));
+            fs::create_dir_all(&copy)?;
+            for entry in fs::read_dir(server.disk.data())? {
+                let entry = entry?;
+                fs::copy(entry.path(), copy.join(entry.file_name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn process(&self, id: u8) -> Option<Pid> {
+        let process = self.servers[&id].process.as_ref()?;
+        Pid::from_raw(i32::try_from(process.id()).ok()?)
+    }
+
+    fn log_path(&self, id: u8) -> PathBuf {
+        self.folder.join(format!("server-{id}.log"))
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for server in self.servers.values_mut() {
+            if let Some(process) = &mut server.process {
+                // One that cannot be killed still ends with the pipe to it.
+                let _ = process.kill().and_then(|()| process.wait());
+            }
+        }
+    }
+}

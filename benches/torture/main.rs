@@ -1,0 +1,27 @@
+//! Torture of real processes: one command with a duration and a seed. What it does is in `benches::torture`.
+//!
+//! ```text
+//! cargo run --release -p benches --example torture -- --seconds 60 --seed 1 --runtime mixed
+//! ```
+//!
+//! The same program is the servers, by `serve`.
+
+#[cfg(target_os = "linux")]
+#[path = "../kv_mixed/runtimes.rs"]
+mod runtimes;
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|command| command == "serve") {
+        return benches::kv::program::main(&runtimes::RUNTIMES);
+    }
+    benches::torture::main()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    eprintln!("torture: only on Linux, whose signals, limits and network namespaces it uses");
+    ExitCode::FAILURE
+}
