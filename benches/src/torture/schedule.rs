@@ -237,8 +237,8 @@ mod tests {
     #[test]
     fn every_kind_comes_before_any_comes_again() {
         for (with_links, count) in [(true, 12), (false, 7)] {
-            let kinds = steps(3, with_links)[..count].iter().map(|step| step.kind);
-            assert_eq!(kinds.collect::<BTreeSet<_>>().len(), count);
+            let steps = steps(3, with_links).into_iter().take(count);
+            assert_eq!(steps.map(|step| step.kind).collect::<BTreeSet<_>>().len(), count);
         }
     }
 
