@@ -23,6 +23,8 @@ const GROUP: usize = 3;
 const PAUSE_MICROS_MAX: u64 = 4_000;
 /// One operation in so many is a look at a key that the group has left.
 const LOOK_BACK_EVERY: u32 = 16;
+/// Half of these looks are at one of so many last keys: what a fault destroys is what was written just before.
+const LAST_KEYS: usize = 8;
 
 /// Clients at work.
 #[derive(Debug)]
@@ -165,7 +167,11 @@ impl Worker {
     fn operate(&mut self) -> Result<(), Failure> {
         let recorder = &self.shared.recorder;
         if self.rng.u32(..LOOK_BACK_EVERY) == 0 {
-            let look = recorder.begin_again(self.group, self.id, |left| self.rng.usize(..left));
+            let rng = &mut self.rng;
+            let look = recorder.begin_again(self.group, self.id, |left| {
+                let far = if rng.bool() { left } else { left.min(LAST_KEYS) };
+                left - 1 - rng.usize(..far)
+            });
             if let Some((ticket, key)) = look {
                 return ask(recorder, ticket, &mut self.connection, Call::Get, &key).map(drop);
             }

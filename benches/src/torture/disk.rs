@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -15,6 +15,8 @@ use crate::kv::cluster::Failure;
 
 /// How large such a file system is. It takes as much memory as is written to it.
 const DISK_BYTES: u64 = 256 << 20;
+/// How the names of our file systems begin; a process id follows.
+const PREFIX: &str = "raft-torture-";
 /// What takes the room on a full disk.
 const BALLAST: &str = "ballast";
 
@@ -31,9 +33,9 @@ impl Disk {
         let cannot = |e: String| Failure(format!("no disk in {}: {e}", folder.display()));
         fs::create_dir_all(&folder).map_err(|e| cannot(e.to_string()))?;
         if own {
-            let size = format!("size={DISK_BYTES}");
+            let (size, name) = (format!("size={DISK_BYTES}"), format!("{PREFIX}{}", process::id()));
             let mount = Command::new("mount")
-                .args(["-t", "tmpfs", "-o", &size, "raft-torture"])
+                .args(["-t", "tmpfs", "-o", &size, &name])
                 .arg(&folder)
                 .output()
                 .map_err(|e| cannot(e.to_string()))?;
@@ -95,10 +97,27 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.mounted {
-            // Lazily, for whoever still looks at it.
-            let _ = Command::new("umount").arg("--lazy").arg(&self.folder).status();
+            unmount(&self.folder);
         }
     }
+}
+
+/// Removes the file systems that processes left which were killed.
+pub fn remove_stale() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for mount in mounts.lines() {
+        let mut fields = mount.split(' ');
+        let owner = fields.next().and_then(|name| name.strip_prefix(PREFIX));
+        let gone = owner.is_some_and(|process| !Path::new("/proc").join(process).exists());
+        if let (true, Some(folder)) = (gone, fields.next()) {
+            unmount(Path::new(folder));
+        }
+    }
+}
+
+fn unmount(folder: &Path) {
+    // Lazily, for whoever still looks at it. One that is gone is unmounted.
+    let _ = Command::new("umount").arg("--lazy").arg(folder).output();
 }
 
 fn longest_file(folder: &Path) -> io::Result<u64> {

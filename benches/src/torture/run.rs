@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::clients::{ANSWER_WAIT_MAX, Clients, ask, connect};
+use super::disk;
 use super::history::{Call, History, Recorder};
 use super::judge::Court;
 use super::namespaces::Namespaces;
@@ -389,6 +390,7 @@ fn place(options: &Options, seed: u64, timeline: &mut Timeline) -> Result<Place,
         timeline.tell("network", "loopback: no faults on links");
         return Ok(Place::Loopback);
     }
+    disk::remove_stale();
     let hosts: Vec<_> = (1..=options.servers).collect();
     match Namespaces::create(&hosts, seed) {
         Ok(namespaces) => {
