@@ -17,8 +17,11 @@ use crate::kv::cluster::Failure;
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long a client waits before it tries the next server after it found one gone.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
-/// How many clients work on the same key.
-const GROUP: usize = 3;
+/// How many clients work on the same key. The last of them only reads: whoever writes notices a leader that was cut off, for
+/// nothing is acknowledged there, and goes; a reader stays, and must not be told what is no longer so.
+const GROUP: usize = 4;
+/// A reader goes on to the next server once in so many reads.
+const READER_MOVES_EVERY: u32 = 256;
 /// The longest pause of a client after an answer, in microseconds.
 const PAUSE_MICROS_MAX: u64 = 4_000;
 /// One operation in so many is a look at a key that the group has left.
@@ -59,11 +62,12 @@ impl Clients {
         });
         let threads = (0..groups * GROUP).map(|number| {
             let mut servers = servers.to_vec();
-            let first = number % servers.len();
+            let first = (number + number / GROUP) % servers.len();
             servers.rotate_left(first);
             let client = Worker {
                 shared: shared.clone(),
                 group: number / GROUP,
+                only_reads: number % GROUP == GROUP - 1,
                 id: u32::try_from(number).unwrap_or(u32::MAX),
                 servers,
                 connection: None,
@@ -135,6 +139,7 @@ pub fn connect(server: SocketAddr) -> Option<Client> {
 struct Worker {
     shared: Arc<Shared>,
     group: usize,
+    only_reads: bool,
     id: u32,
     servers: Vec<SocketAddr>,
     connection: Option<Client>,
@@ -157,6 +162,9 @@ impl Worker {
                 first.get_or_insert(nonsense);
                 return;
             }
+            if self.only_reads && self.rng.u32(..READER_MOVES_EVERY) == 0 {
+                self.connection = None;
+            }
             if self.connection.is_none() {
                 self.servers.rotate_left(1);
             }
@@ -176,7 +184,7 @@ impl Worker {
                 return ask(recorder, ticket, &mut self.connection, Call::Get, &key).map(drop);
             }
         }
-        let call = self.shared.call(&mut self.rng);
+        let call = if self.only_reads { Call::Get } else { self.shared.call(&mut self.rng) };
         let (ticket, key) = recorder.begin(self.group, self.id, call);
         ask(recorder, ticket, &mut self.connection, call, &key).map(drop)
     }

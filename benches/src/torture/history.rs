@@ -16,7 +16,7 @@ use crate::kv::cluster::Failure;
 use crate::kv::resp::Frame;
 
 /// How many operations a key lives.
-const KEY_OPERATIONS_MAX: usize = 24;
+const KEY_OPERATIONS_MAX: usize = 32;
 /// After how many operations of unknown fate a key is left early: each of them multiplies the orders that are possible.
 const KEY_UNKNOWN_MAX: usize = 4;
 

@@ -27,7 +27,7 @@ pub struct Options {
     /// How many servers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=9))]
     pub servers: u8,
-    /// How many groups of three clients; each group works on one key at a time
+    /// How many groups of four clients, one of which only reads; each group works on one key at a time
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub groups: u8,
     /// How long the cluster may take, after a fault, until a write goes through every server that could take one, in seconds
