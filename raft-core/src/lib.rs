@@ -121,8 +121,15 @@
 //! | §5.3 log replication | `replication.rs`, `progress.rs`, `log.rs` |
 //! | §5.4.2 committing entries from previous terms | `commit.rs` |
 //! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs` |
-//! | §8 client interaction, thesis 6.4 read-only queries | `read.rs` |
+//! | §6 cluster membership changes | `membership.rs`, `reconfiguration.rs`, `quorum.rs` |
+//! | §7 log compaction | `snapshot.rs` |
+//! | thesis 3.10 leadership transfer | `transfer.rs` |
+//! | §8 client interaction, thesis 6.4 read-only queries and leases | `read.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `durable.rs`, `outbox.rs` |
+//!
+//! What each capability guarantees, and what can go wrong with it, is in the guide: [operation](guide::operation),
+//! [membership](guide::membership), [snapshots](guide::snapshots), [transfer](guide::transfer), [reads](guide::reads),
+//! [disks](guide::disks), [limits](guide::limits).
 //!
 //! # Features
 //!
@@ -145,6 +152,8 @@ mod durable;
 mod election;
 mod entries;
 mod error;
+#[cfg(doc)]
+pub mod guide;
 #[cfg(feature = "std")]
 pub mod host;
 mod invariants;
