@@ -15,7 +15,7 @@ use crate::entries::Payload;
 use crate::error::ChangeRefused;
 use crate::membership::{Change, Membership, Seat};
 use crate::progress::{Progress, ProgressState};
-use crate::quorum::{MemberSet, Quorum};
+use crate::quorum::{MEMBERS_MAX, MemberSet, Quorum};
 use crate::raft::Raft;
 use crate::role::RoleState;
 use crate::types::{Command, Index, NodeId, Term};
@@ -34,11 +34,11 @@ pub(crate) struct Members {
 impl Members {
     pub(crate) fn new(own: NodeId, in_force: &Membership, leaving: Option<&Membership>) -> Self {
         let leaving = leaving.map_or(&[][..], Membership::members);
-        let mut ids: Vec<_> =
-            in_force.members().iter().chain(leaving).map(|member| member.id).collect();
+        let leaving = leaving.iter().filter(|member| in_force.seat(member.id).is_none());
+        // Where there is no place for all, those who leave are not told that they do.
+        let all = in_force.members().iter().chain(leaving).take(MEMBERS_MAX);
+        let mut ids: Vec<_> = all.map(|member| member.id).collect();
         ids.sort_unstable();
-        ids.dedup();
-        ids.truncate(crate::MEMBERS_MAX);
         let seats = |votes: fn(Seat) -> bool| -> MemberSet {
             let with_seats = ids.iter().enumerate();
             let voting = with_seats.filter(|(_, id)| in_force.seat(**id).is_some_and(votes));

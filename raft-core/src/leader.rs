@@ -1,0 +1,90 @@
+//! Leading: what a server does when it has won (§5.2, §8), and when it has to stop (thesis 6.2).
+//!
+//! A leader begins its term with an entry of its own, for a log commits only by entries of the current term. It leads as long as a quorum
+//! answers and its own disk does: a leader that nobody hears, or that can keep nothing, only keeps others from leading.
+
+use rand_core::Rng;
+
+use crate::entries::{Entry, Payload};
+use crate::progress::Progress;
+use crate::quorum::MemberSet;
+use crate::raft::Raft;
+use crate::read::LeaseState;
+use crate::role::{Leader, RoleState};
+use crate::time::Instant;
+use crate::types::{Command, Index, Round, Session};
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// Leads the current term, whose votes are won and durable, and begins it with a no-op (§8).
+    pub(crate) fn become_leader(&mut self) {
+        debug_assert!(self.durable.hard_state_is_durable());
+        let mut peers = core::mem::take(&mut self.idle_peers);
+        let (session, next_index) = (Session::new(1), self.log.last().index.next());
+        peers.resize_with(self.members.ids.len(), Progress::new);
+        peers.iter_mut().for_each(|peer| peer.begin(session, next_index, self.now));
+        let everyone = self.members.everyone_else();
+        self.change_role(RoleState::Leader(Leader {
+            peers,
+            pending: everyone,
+            sending: MemberSet::default(),
+            heard: everyone,
+            round: Round::new(1),
+            session,
+            lease: LeaseState::default(),
+            transfer: None,
+            preference_after: self.now,
+        }));
+        let (first, last) = (self.commit_index.next(), self.log.last().index);
+        self.uncommitted_bytes = self.log.bytes_between(first, last);
+        self.timers.election.stop();
+        self.timers.heartbeat.touch();
+        // A cluster of one has nobody to step down for, however slow its disk.
+        if self.config.check_quorum && !self.members.is_sole_voter() {
+            self.timers.quorum.touch();
+        }
+        self.append_as_leader(Payload::Noop);
+    }
+
+    /// A leader that has not heard from a quorum for an election timeout steps down (thesis 6.2), and so does one that has not heard
+    /// from its own disk: it would keep the others from electing one that works.
+    pub(crate) fn on_quorum_timeout(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        let lost_at = self.quorum_heard_at(leader) + self.config.election_timeout_min;
+        if lost_at <= self.now {
+            self.become_follower(self.current_term);
+        } else {
+            self.timers.quorum.touch();
+        }
+    }
+
+    /// Since when this leader might lead in vain: the newest moment by which its disk and a quorum were heard of.
+    pub(crate) fn quorum_heard_at(&self, leader: &Leader) -> Instant {
+        let heard = self.members.quorum.reached(|position| {
+            let is_self = Some(position) == self.members.own;
+            if is_self { self.now } else { leader.peers[position].heard_at() }
+        });
+        heard.min(self.durable.silent_since().unwrap_or(self.now))
+    }
+
+    /// A leader never changes its log but by appending (Figure 3); the entry is of the term in which it leads.
+    pub(crate) fn append_as_leader(&mut self, payload: Payload<C>) -> Index {
+        let pending = self.members.everyone_else();
+        let RoleState::Leader(leader) = &mut self.role else {
+            unreachable!("only a leader appends")
+        };
+        leader.pending = pending;
+        let index = self.log.last().index.next();
+        let configuration = match &payload {
+            Payload::Noop | Payload::Command(_) => None,
+            Payload::Configuration(membership) => Some((**membership).clone()),
+        };
+        let entry = Entry { term: self.current_term, index, payload };
+        self.uncommitted_bytes = self.uncommitted_bytes.saturating_add(entry.size());
+        self.log.append(entry);
+        if let Some(membership) = configuration {
+            self.memberships.append(index, membership);
+            self.on_membership_changed();
+        }
+        index
+    }
+}
