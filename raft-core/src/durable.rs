@@ -162,6 +162,19 @@ impl Durable {
         }
     }
 
+    /// Counts ids from the last write that is durable, which it returns, and moves the one moment kept here. See `canonical`.
+    pub(crate) fn renumber(&mut self, moved: impl Fn(Instant) -> Instant) -> WriteId {
+        let acknowledged = self.acknowledged;
+        for write in &mut self.in_flight {
+            write.id = write.id.after(acknowledged);
+        }
+        self.next_write = self.next_write.after(acknowledged);
+        self.hard_state_write = self.hard_state_write.after(acknowledged);
+        self.acknowledged = WriteId::new(0);
+        self.silent_since = self.silent_since.map(moved);
+        acknowledged
+    }
+
     /// What the next write must hold, or `None` if there is nothing to write.
     pub(crate) fn next_write(&self, last_index: Index) -> Option<NextWrite> {
         let entries = self.unwritten_from <= last_index;

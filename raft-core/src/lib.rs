@@ -145,6 +145,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod canonical;
 #[cfg(feature = "codec")]
 pub mod codec;
 mod commit;

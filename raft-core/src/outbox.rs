@@ -68,6 +68,11 @@ impl<C> Outbox<C> {
         if ready { self.held.pop_front().map(|held| held.message) } else { None }
     }
 
+    /// Counts gates from the last write that is durable. See `canonical`.
+    pub(crate) fn renumber(&mut self, acknowledged: WriteId) {
+        self.held.iter_mut().for_each(|held| held.gate = held.gate.after(acknowledged));
+    }
+
     /// Forgets all replies: they spoke for a term that is over.
     pub(crate) fn clear(&mut self) {
         self.held.clear();

@@ -76,6 +76,13 @@ impl Term {
     pub const ZERO: Self = Self(0);
 }
 
+impl WriteId {
+    /// This id counted from another; zero if it is not after it.
+    pub(crate) const fn after(self, base: Self) -> Self {
+        Self(self.0.saturating_sub(base.0))
+    }
+}
+
 impl Index {
     /// The position before the first entry: nothing is there, and everyone agrees on it.
     pub const ZERO: Self = Self(0);

@@ -1,0 +1,109 @@
+//! What decides a server's future, and nothing else: for model checkers, which must know a state again when they meet it.
+//!
+//! Two servers whose [`canonical`](Raft::canonical) copies are equal answer every sequence of inputs alike, if the host's clock
+//! and the ids of its writes are counted from where each stands. A field that is not named here stays as it is, so that one
+//! which is added later can only tell apart too much, and never merge what differs.
+
+use core::time::Duration;
+
+use rand_core::Rng;
+
+use crate::raft::Raft;
+use crate::role::{Follower, RoleState};
+use crate::status::Counters;
+use crate::time::Instant;
+use crate::timers::Timer;
+use crate::types::Command;
+
+impl<C: Command, R: Rng + Clone> Raft<C, R> {
+    /// A copy that stands for all servers which will behave like this one. Not to be run: hash it, or compare it.
+    ///
+    /// - Times count from the last tick. What was heard of an election timeout ago or earlier is merely old.
+    /// - Ids of writes count from the last that is durable, for none is compared but with those that follow.
+    /// - The counters are zero, for nothing depends on them.
+    pub fn canonical(&self) -> Self {
+        let mut copy = self.clone();
+        let clock = Clock { now: self.now, horizon: self.config.election_timeout_min };
+        copy.now = clock.origin();
+        for timer in [
+            &mut copy.timers.election,
+            &mut copy.timers.heartbeat,
+            &mut copy.timers.quorum,
+        ] {
+            if let Timer::Armed(deadline) = timer {
+                *deadline = clock.origin() + deadline.saturating_duration_since(self.now);
+            }
+        }
+        match &mut copy.role {
+            RoleState::Follower(Follower { following: Some(following) }) => {
+                following.heard_at = following.heard_at.map(|at| clock.past(at));
+            }
+            RoleState::Leader(leader) => {
+                leader.peers.iter_mut().for_each(|peer| peer.on_heard(clock.past(peer.heard_at())));
+            }
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
+        }
+        let acknowledged = copy.durable.renumber(|silent_since| clock.past(silent_since));
+        copy.outbox.renumber(acknowledged);
+        copy.counters = Counters::default();
+        copy
+    }
+}
+
+/// Moves moments to where the last tick is at a fixed time, one horizon after the origin.
+struct Clock {
+    now: Instant,
+    horizon: Duration,
+}
+
+impl Clock {
+    fn origin(&self) -> Instant {
+        Instant::ZERO + self.horizon
+    }
+
+    /// A moment that has passed; the earliest that matters, if it passed earlier still.
+    fn past(&self, moment: Instant) -> Instant {
+        let age = self.now.saturating_duration_since(moment).min(self.horizon);
+        Instant::ZERO + self.horizon.saturating_sub(age)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use rand_pcg::{Pcg32, rand_core::SeedableRng};
+
+    use super::*;
+    use crate::{Config, NodeId, Output, Restored};
+
+    type Server = Raft<Vec<u8>, Pcg32>;
+
+    fn started_at(now: Instant) -> Server {
+        let config = Config { pre_vote: false, ..Config::new(NodeId::new(1), [1, 2, 3].map(NodeId::new)) };
+        let mut server = Raft::new(config, Restored::default(), Pcg32::seed_from_u64(1)).unwrap();
+        server.tick(now);
+        server
+    }
+
+    /// The host's origin is of no account.
+    #[test]
+    fn a_shifted_clock_makes_no_difference() {
+        let (early, late) = (started_at(Instant::ZERO), started_at(Instant::from_micros(1 << 40)));
+        assert_ne!(early, late);
+        assert_eq!(early.canonical(), late.canonical());
+    }
+
+    /// Nor is how many writes there were before; whether one is on its way is.
+    #[test]
+    fn only_writes_on_their_way_make_a_difference() {
+        let mut server = started_at(Instant::ZERO);
+        server.tick(server.next_deadline().unwrap());
+        let idle = server.canonical();
+        let Some(Output::RoleChanged { .. }) = server.poll_outbox() else { panic!("a candidate") };
+        let Some(Output::Persist(write)) = server.poll_outbox() else { panic!("its vote") };
+        assert_ne!(server.canonical().durable, idle.durable);
+        server.persisted(write.id);
+        assert_eq!(server.canonical().durable.hard_state_gate().get(), 0);
+    }
+}
