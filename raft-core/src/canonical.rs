@@ -25,11 +25,9 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
         let mut copy = self.clone();
         let clock = Clock { now: self.now, horizon: self.config.election_timeout_min };
         copy.now = clock.origin();
-        for timer in [
-            &mut copy.timers.election,
-            &mut copy.timers.heartbeat,
-            &mut copy.timers.quorum,
-        ] {
+        for timer in
+            [&mut copy.timers.election, &mut copy.timers.heartbeat, &mut copy.timers.quorum]
+        {
             if let Timer::Armed(deadline) = timer {
                 *deadline = clock.origin() + deadline.saturating_duration_since(self.now);
             }
@@ -80,7 +78,8 @@ mod tests {
     type Server = Raft<Vec<u8>, Pcg32>;
 
     fn started_at(now: Instant) -> Server {
-        let config = Config { pre_vote: false, ..Config::new(NodeId::new(1), [1, 2, 3].map(NodeId::new)) };
+        let config =
+            Config { pre_vote: false, ..Config::new(NodeId::new(1), [1, 2, 3].map(NodeId::new)) };
         let mut server = Raft::new(config, Restored::default(), Pcg32::seed_from_u64(1)).unwrap();
         server.tick(now);
         server

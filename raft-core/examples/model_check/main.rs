@@ -115,7 +115,11 @@ fn report(mut checker: impl Checker<Cluster>) -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    if failures.is_empty() { Ok(()) } else { Err(format!("failed: {}", failures.join(", ")).into()) }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("failed: {}", failures.join(", ")).into())
+    }
 }
 
 fn tell(checker: &impl Checker<Cluster>, began: Instant) {

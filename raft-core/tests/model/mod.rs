@@ -7,6 +7,7 @@
 //!   which nothing happens, so a crash and the next start are one step.
 //! - **Time.** Each server has a clock of its own that moves only when one of its timers is chosen to fire. States are compared
 //!   by [`Raft::canonical`](raft_core::Raft::canonical).
+//!   Replies that come too late to be heeded are forgotten (`forget_late_replies` says why none is missed).
 //! - **Symmetry.** Servers to which nothing has happened yet are alike; of those the lowest acts first.
 
 mod node;
@@ -97,6 +98,27 @@ impl Cluster {
         Arc::clone(lock().entry(key).or_insert(outcome))
     }
 
+    /// Removes replies that came too late, or nearly all states would differ only in those. A server heeds a reply only while it
+    /// holds the office in which it asked, and takes none up in a term that is durable already: so what comes later than
+    /// that, and changes nothing now, never will.
+    fn forget_late_replies(&self, state: &mut State, at: usize, sent: &[Arc<Envelope>]) {
+        let nodes = &state.nodes;
+        let is_late = |envelope: &Arc<Envelope>| {
+            let to = envelope.message.to.get() as usize - 1;
+            // Nothing is new about the others.
+            (to == at || sent.contains(envelope))
+                && nodes[to].is_past_heeding(&envelope.message)
+                && self
+                    .outcome(&nodes[to], &Input::Deliver(Arc::clone(envelope)))
+                    .changes_nothing(&nodes[to])
+        };
+        if state.network.iter().any(is_late) {
+            let kept: Vec<_> = state.network.iter().filter(|e| !is_late(e)).cloned().collect();
+            state.network_digest = kept.iter().fold(0, |sum, e| sum.wrapping_add(e.digest));
+            state.network = Arc::new(kept);
+        }
+    }
+
     /// Whether this server and one before it are alike in all things, so that the other may act first.
     fn waits_for_its_like(&self, state: &State, at: usize) -> bool {
         let Bounds { candidates, slow_disks, .. } = self.bounds;
@@ -122,7 +144,7 @@ impl Cluster {
                 if stands && node.term < Term::new(bounds.terms) && may_ask {
                     inputs.push(Input::Timeout);
                 }
-                if bounds.pre_votes > 0 && node.follows() {
+                if bounds.pre_votes > 0 && node.hears_leader() {
                     inputs.push(Input::Silence);
                 }
             }
@@ -177,6 +199,7 @@ impl Model for Cluster {
         let mut next = state.clone();
         next.nodes[at] = Arc::clone(&outcome.node);
         next.send(&outcome.sent);
+        self.forget_late_replies(&mut next, at, &outcome.sent);
         observer::observe(&mut next.observer, &next.nodes, at, before, &input, outcome.fault);
         Some(next)
     }
@@ -186,16 +209,25 @@ impl Model for Cluster {
             Property::<Self>::always("Election Safety", |_, s| s.keeps(Violation::ElectionSafety)),
             Property::<Self>::always("Leader Append-Only", |_, s| s.keeps(Violation::AppendOnly)),
             Property::<Self>::always("Log Matching", |_, s| s.keeps(Violation::LogMatching)),
-            Property::<Self>::always("Leader Completeness", |_, s| s.keeps(Violation::LeaderCompleteness)),
-            Property::<Self>::always("State Machine Safety", |_, s| s.keeps(Violation::StateMachineSafety)),
-            Property::<Self>::always("nothing promised is forgotten", |_, s| s.keeps(Violation::Promise)),
+            Property::<Self>::always("Leader Completeness", |_, s| {
+                s.keeps(Violation::LeaderCompleteness)
+            }),
+            Property::<Self>::always("State Machine Safety", |_, s| {
+                s.keeps(Violation::StateMachineSafety)
+            }),
+            Property::<Self>::always("nothing promised is forgotten", |_, s| {
+                s.keeps(Violation::Promise)
+            }),
             Property::<Self>::always("applied means committed and durable", |_, s| {
                 s.keeps(Violation::Apply)
             }),
-            Property::<Self>::always("nothing impossible is seen", |_, s| s.keeps(Violation::Impossible)),
+            Property::<Self>::always("nothing impossible is seen", |_, s| {
+                s.keeps(Violation::Impossible)
+            }),
             Property::<Self>::sometimes("a leader is elected", |_, s| s.leads(1)),
         ];
-        let Bounds { terms, commands, crashes, pre_votes, .. } = self.bounds;
+        let Bounds { candidates, slow_disks, terms, commands, crashes, pre_votes, .. } =
+            self.bounds;
         if commands > 0 {
             properties.push(Property::<Self>::sometimes("a command commits", |_, s| {
                 s.observer.committed.iter().any(|known| is_command(&known.entry))
@@ -204,37 +236,47 @@ impl Model for Cluster {
         if terms > 1 {
             properties.extend([
                 Property::<Self>::sometimes("a leader of term 2 is elected", |_, s| s.leads(2)),
-                Property::<Self>::sometimes("two leaders at once", |_, s| {
-                    s.nodes.iter().filter(|node| node.role == Role::Leader).count() > 1
-                }),
-                Property::<Self>::sometimes("an entry commits in a later term than its own", |_, s| {
-                    s.observer.committed.iter().any(|known| known.term > known.entry.term)
-                }),
+                Property::<Self>::sometimes(
+                    "an entry commits in a later term than its own",
+                    |_, s| s.observer.committed.iter().any(|known| known.term > known.entry.term),
+                ),
                 Property::<Self>::sometimes("two logs conflict", |_, s| s.logs_conflict()),
             ]);
         }
-        if crashes > 0 {
+        if terms > 1 && candidates > 1 {
+            properties.push(Property::<Self>::sometimes("two leaders at once", |_, s| {
+                s.nodes.iter().filter(|node| node.role == Role::Leader).count() > 1
+            }));
+        }
+        if crashes > 0 && slow_disks > 0 {
             properties.extend([
                 Property::<Self>::sometimes("a crash loses a write", |_, s| s.observer.lost_write),
                 Property::<Self>::sometimes("a crash keeps a part of the writes", |_, s| {
                     s.observer.kept_part
                 }),
-                Property::<Self>::sometimes("a crash between a vote request and its write", |_, s| {
-                    s.nodes.iter().zip(1..).any(|(node, id)| {
-                        s.vote_requests(id).any(|(term, _)| term > node.term)
-                    })
-                }),
+                Property::<Self>::sometimes(
+                    "a crash between a vote request and its write",
+                    |_, s| {
+                        s.nodes
+                            .iter()
+                            .zip(1..)
+                            .any(|(node, id)| s.vote_requests(id).any(|(term, _)| term > node.term))
+                    },
+                ),
             ]);
         }
-        if crashes > 0 && terms > 1 {
-            properties.push(Property::<Self>::sometimes("one server stands twice in a term", |_, s| {
-                (1..=SERVERS as u64).any(|id| {
-                    let mut requests: Vec<_> = s.vote_requests(id).collect();
-                    requests.sort_unstable();
-                    requests.dedup();
-                    requests.windows(2).any(|pair| pair[0].0 == pair[1].0)
-                })
-            }));
+        if crashes > 0 && slow_disks > 0 && candidates > 1 && terms > 1 {
+            properties.push(Property::<Self>::sometimes(
+                "one server stands twice in a term",
+                |_, s| {
+                    (1..=SERVERS as u64).any(|id| {
+                        let mut requests: Vec<_> = s.vote_requests(id).collect();
+                        requests.sort_unstable();
+                        requests.dedup();
+                        requests.windows(2).any(|pair| pair[0].0 == pair[1].0)
+                    })
+                },
+            ));
         }
         if pre_votes > 0 {
             properties.push(Property::<Self>::sometimes("a pre-vote is refused", |_, s| {

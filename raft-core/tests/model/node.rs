@@ -9,11 +9,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand_core::TryRng;
 use raft_core::{
     AppendResult, Body, Config, Entry, HardState, Index, Instant, Message, NodeId, Output, Payload,
     Raft, Restored, Role, Term, Write, WriteId,
 };
+use rand_core::TryRng;
 
 /// A client's command: its number.
 pub(crate) type Command = [u8; 1];
@@ -121,6 +121,12 @@ pub(crate) struct Outcome {
     pub(crate) fault: Option<Fault>,
 }
 
+impl Outcome {
+    pub(crate) fn changes_nothing(&self, node: &Node) -> bool {
+        self.node.digest == node.digest && self.sent.is_empty() && self.fault.is_none()
+    }
+}
+
 /// What no server may do, seen in one turn of one server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Fault {
@@ -208,9 +214,23 @@ impl Node {
         self.queue.len()
     }
 
-    /// Whether this server hears a leader, as far as one can tell from outside.
-    pub(crate) fn follows(&self) -> bool {
-        self.role == Role::Follower && self.raft.leader().is_some()
+    /// Whether this server has heard its leader lately.
+    pub(crate) fn hears_leader(&self) -> bool {
+        let follows = self.role == Role::Follower && self.raft.leader().is_some();
+        follows && self.raft.next_deadline() > Some(self.now + ELECTION_TIMEOUT_MIN + HEARTBEAT)
+    }
+
+    /// Whether this is a reply to a question which this server will never ask in the reply's term again.
+    pub(crate) fn is_past_heeding(&self, reply: &Message<Command>) -> bool {
+        let may_yet_heed = match reply.body {
+            Body::RequestPreVoteReply(_) => self.role == Role::PreCandidate,
+            Body::RequestVoteReply(_) => self.role == Role::Candidate,
+            // A candidate may come to lead.
+            Body::AppendEntriesReply(_) => matches!(self.role, Role::Candidate | Role::Leader),
+            _ => return false,
+        };
+        let durable = self.disk.hard_state.current_term;
+        reply.term < durable || (reply.term == durable && !may_yet_heed)
     }
 
     /// What follows if this happens.

@@ -90,11 +90,8 @@ fn note_input(observer: &mut Arc<Observer>, before: &Node, input: &Input) {
             observer.lost_write |= *landed < before.unfinished();
             observer.kept_part |= 0 < *landed && *landed < before.unfinished();
         }
-        Input::Timeout
-        | Input::Heartbeat
-        | Input::Silence
-        | Input::Deliver(_)
-        | Input::Persist => {}
+        Input::Timeout | Input::Heartbeat | Input::Silence | Input::Deliver(_) | Input::Persist => {
+        }
     }
 }
 
@@ -143,7 +140,6 @@ fn note_commit(observer: &mut Arc<Observer>, node: &Node) -> Option<Violation> {
 fn holds_what_was_committed(observer: &Observer, node: &Node) -> bool {
     let mut known = observer.committed.iter().enumerate();
     node.role != Role::Leader
-        || known.all(|(at, known)| {
-            known.term >= node.term || node.log.get(at) == Some(&known.entry)
-        })
+        || known
+            .all(|(at, known)| known.term >= node.term || node.log.get(at) == Some(&known.entry))
 }
