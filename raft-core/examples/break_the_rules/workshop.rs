@@ -1,0 +1,116 @@
+//! A copy of the workspace in which rules may be broken, with a target directory of its own that is kept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A test that runs longer goes in circles; the slowest takes a tenth of it.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(180);
+
+/// The copy.
+pub(crate) struct Workshop {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+/// What a check said of a mutation.
+pub(crate) enum Verdict {
+    /// It failed: the name of the first test that did, or how the process ended.
+    Caught(String),
+    /// It passed.
+    Passed,
+    /// The mutation does not compile.
+    DoesNotCompile(String),
+}
+
+impl Workshop {
+    /// Copies what git knows of, and what it would take in, as it is now.
+    pub(crate) fn new(workspace: &Path) -> Result<Self, String> {
+        let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+        let output = Command::new("git").args(list).current_dir(workspace).output();
+        let output = output.map_err(|error| format!("git ls-files: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("git ls-files: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+        let place = workspace.join("target").join("break-the-rules");
+        let workshop = Self { root: place.join("workspace"), target: place.join("target") };
+        let names = String::from_utf8_lossy(&output.stdout).into_owned();
+        for name in names.split('\0').filter(|name| !name.is_empty()) {
+            // One that was deleted and not yet committed.
+            if let Ok(content) = fs::read(workspace.join(name)) {
+                workshop.write(name, &content)?;
+            }
+        }
+        Ok(workshop)
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Result<String, String> {
+        fs::read_to_string(self.root.join(name)).map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// Writes what is not there already, so that nothing is built again that need not be.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), String> {
+        let path = self.root.join(name);
+        if fs::read(&path).is_ok_and(|there| there == content) {
+            return Ok(());
+        }
+        let directory = path.parent().unwrap_or(&self.root);
+        let written = fs::create_dir_all(directory).and_then(|()| fs::write(&path, content));
+        written.map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Builds and runs a check of raft-core.
+    pub(crate) fn check(&self, check: &str) -> Result<Verdict, String> {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.args(["test", "--package", "raft-core", "--no-run", "--color", "never"]);
+        match check {
+            "unit" => cargo.arg("--lib"),
+            name => cargo.args(["--test", name]),
+        };
+        // What a mutation leaves unused is of no account, even where warnings are errors.
+        cargo.env("CARGO_TARGET_DIR", &self.target).env("RUSTFLAGS", "--cap-lints=warn");
+        let built = cargo.current_dir(&self.root).output().map_err(|e| format!("cargo: {e}"))?;
+        let said = String::from_utf8_lossy(&built.stderr);
+        if !built.status.success() {
+            let error = said.lines().find(|line| line.starts_with("error")).unwrap_or("error");
+            return Ok(Verdict::DoesNotCompile(error.to_owned()));
+        }
+        let program = said.lines().rev().find_map(|line| {
+            let line = line.trim().strip_prefix("Executable")?;
+            line.rsplit_once('(')?.1.strip_suffix(')')
+        });
+        let program = program.ok_or(format!("cargo named no executable for {check}"))?;
+        self.run(&self.root.join(program))
+    }
+
+    fn run(&self, program: &Path) -> Result<Verdict, String> {
+        let log_path = self.target.join("check.log");
+        let log = fs::File::create(&log_path).map_err(|error| format!("check.log: {error}"))?;
+        let mut test = Command::new(program);
+        test.current_dir(self.root.join("raft-core")).stdout(log).stderr(Stdio::null());
+        let mut test = test.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+        let deadline = Instant::now() + CHECK_TIME_MAX;
+        let status = loop {
+            match test.try_wait().map_err(|error| error.to_string())? {
+                Some(status) => break Some(status),
+                None if Instant::now() > deadline => break None,
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let Some(status) = status else {
+            test.kill().and_then(|()| test.wait()).map_err(|error| error.to_string())?;
+            return Ok(Verdict::Caught(format!("runs on after {} s", CHECK_TIME_MAX.as_secs())));
+        };
+        if status.success() {
+            return Ok(Verdict::Passed);
+        }
+        let log = fs::read(&log_path).map_err(|error| format!("check.log: {error}"))?;
+        let log = String::from_utf8_lossy(&log);
+        let failed = log.lines().find_map(|line| {
+            line.strip_prefix("test ")?.split_once(" ... FAILED").map(|(name, _)| name.to_owned())
+        });
+        Ok(Verdict::Caught(failed.unwrap_or(format!("ends with {status}"))))
+    }
+}
