@@ -77,7 +77,7 @@ impl List {
 impl Mutation {
     fn is_complete(&self) -> bool {
         let told = !self.rule.is_empty() && !self.file.is_empty() && !self.find.is_empty();
-        told && (self.survives.is_some() != !self.checks.is_empty())
+        told && self.survives.is_some() == self.checks.is_empty()
     }
 
     /// The text of the file with the rule broken.

@@ -177,6 +177,9 @@ impl Node {
             // Both only take behaviour away: a voter that is true to a leader is one that the request does not reach, and a
             // leader that steps down is one that crashes and loses nothing.
             check_quorum: false,
+            // One entry in a message: the finest steps.
+            append_bytes_max: 1,
+            command_bytes_max: 1,
             ..Config::new(NodeId::new(id), (1..=servers).map(NodeId::new))
         };
         let mut node = Self::start(config, Restored::default(), slow_disk, 0);
