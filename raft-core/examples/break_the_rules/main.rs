@@ -111,7 +111,7 @@ fn run_checks(workshop: &Workshop, list: &List, mutation: &Mutation) -> Result<F
     let mut fate = Fate { caught_by: Vec::new(), complaints: Vec::new() };
     for check in &mutation.checks {
         match workshop.check(check)? {
-            Verdict::Caught(test) => fate.caught_by.push(format!("{check}: `{test}`")),
+            Verdict::Caught(test) => fate.caught_by.push(format!("{check}: {test}")),
             Verdict::Passed => fate.complaints.push(format!("{check} does not catch it")),
             Verdict::DoesNotCompile(error) => {
                 fate.complaints.push(format!("does not compile: {error}"));
@@ -125,7 +125,7 @@ fn run_checks(workshop: &Workshop, list: &List, mutation: &Mutation) -> Result<F
     for check in list.all_checks.iter().filter(|check| !mutation.checks.contains(check)) {
         match workshop.check(check)? {
             Verdict::Caught(test) => {
-                fate.caught_by.push(format!("{check}: `{test}`"));
+                fate.caught_by.push(format!("{check}: {test}"));
                 if mutation.survives.is_some() {
                     fate.complaints.push("does not survive: name the check".to_owned());
                 }

@@ -108,9 +108,16 @@ impl Workshop {
         }
         let log = fs::read(&log_path).map_err(|error| format!("check.log: {error}"))?;
         let log = String::from_utf8_lossy(&log);
-        let failed = log.lines().find_map(|line| {
-            line.strip_prefix("test ")?.split_once(" ... FAILED").map(|(name, _)| name.to_owned())
-        });
-        Ok(Verdict::Caught(failed.unwrap_or(format!("ends with {status}"))))
+        let mut failed: Vec<_> = log
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("test ")?.split_once(" ... FAILED")?.0))
+            .collect();
+        // They end in any order.
+        failed.sort_unstable();
+        Ok(Verdict::Caught(match failed.as_slice() {
+            [] => format!("ends with {status}"),
+            [test] => format!("`{test}`"),
+            [test, others @ ..] => format!("`{test}` and {} more", others.len()),
+        }))
     }
 }

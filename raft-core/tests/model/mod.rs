@@ -215,6 +215,9 @@ impl Model for Cluster {
             Property::<Self>::always("State Machine Safety", |_, s| {
                 s.keeps(Violation::StateMachineSafety)
             }),
+            Property::<Self>::always("committed means on the disks of a majority", |_, s| {
+                s.keeps(Violation::Majority)
+            }),
             Property::<Self>::always("nothing promised is forgotten", |_, s| {
                 s.keeps(Violation::Promise)
             }),

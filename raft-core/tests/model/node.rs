@@ -217,6 +217,11 @@ impl Node {
         self.queue.len()
     }
 
+    /// Whether no crash takes this entry back.
+    pub(crate) fn holds_durably(&self, entry: &LogEntry) -> bool {
+        self.disk.entries.contains(entry)
+    }
+
     /// Whether this server has heard its leader lately.
     pub(crate) fn hears_leader(&self) -> bool {
         let follows = self.role == Role::Follower && self.raft.leader().is_some();
@@ -326,8 +331,7 @@ impl Node {
                 }
                 Output::Apply(entries) => {
                     for entry in entries {
-                        let durable = self.disk.entries.iter().any(|held| *held == entry);
-                        if entry.index != self.applied.next() || !durable {
+                        if entry.index != self.applied.next() || !self.holds_durably(&entry) {
                             *fault = fault.or(Some(Fault::Apply));
                         }
                         self.applied = entry.index;

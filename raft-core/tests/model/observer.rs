@@ -36,6 +36,7 @@ pub(crate) enum Violation {
     LogMatching,
     LeaderCompleteness,
     StateMachineSafety,
+    Majority,
     Promise,
     Apply,
     Impossible,
@@ -71,7 +72,7 @@ pub(crate) fn observe(
         broken = broken.or(Some(Violation::LogMatching));
     }
     if node.commit_index > before.commit_index {
-        broken = broken.or(note_commit(observer, node));
+        broken = broken.or(note_commit(observer, nodes, node));
     }
     if !nodes.iter().all(|node| holds_what_was_committed(observer, node)) {
         broken = broken.or(Some(Violation::LeaderCompleteness));
@@ -120,8 +121,13 @@ fn all_match(nodes: &[Arc<Node>], at: usize) -> bool {
     })
 }
 
-/// State Machine Safety: no two servers ever know different entries to be committed at one index.
-fn note_commit(observer: &mut Arc<Observer>, node: &Node) -> Option<Violation> {
+/// State Machine Safety: no two servers ever know different entries to be committed at one index. And what is committed is on the
+/// disks of a majority.
+fn note_commit(
+    observer: &mut Arc<Observer>,
+    nodes: &[Arc<Node>],
+    node: &Node,
+) -> Option<Violation> {
     for entry in node.log.iter().take_while(|entry| entry.index <= node.commit_index) {
         let known = observer.committed.get(entry.index.get() as usize - 1);
         match known.map(|known| known.entry == *entry) {
@@ -130,6 +136,10 @@ fn note_commit(observer: &mut Arc<Observer>, node: &Node) -> Option<Violation> {
             None => {
                 let committed = Committed { entry: entry.clone(), term: node.term };
                 Arc::make_mut(observer).committed.push(committed);
+                let holders = nodes.iter().filter(|node| node.holds_durably(entry)).count();
+                if holders <= nodes.len() / 2 {
+                    return Some(Violation::Majority);
+                }
             }
         }
     }
