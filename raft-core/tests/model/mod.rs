@@ -309,11 +309,10 @@ impl State {
     /// The terms in which this server has asked for votes, each time with the end of its log.
     fn vote_requests(&self, id: u64) -> impl Iterator<Item = (Term, raft_core::LogId)> {
         let messages = self.network.iter().map(|envelope| &envelope.message);
-        messages.filter(move |message| message.from == NodeId::new(id)).filter_map(|message| {
-            match &message.body {
-                Body::RequestVote(request) => Some((message.term, request.last_log)),
-                _ => None,
-            }
+        let of_this_server = messages.filter(move |message| message.from == NodeId::new(id));
+        of_this_server.filter_map(|message| {
+            let Body::RequestVote(request) = &message.body else { return None };
+            Some((message.term, request.last_log))
         })
     }
 

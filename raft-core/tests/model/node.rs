@@ -235,7 +235,9 @@ impl Node {
             Body::RequestVoteReply(_) => self.role == Role::Candidate,
             // A candidate may come to lead.
             Body::AppendEntriesReply(_) => matches!(self.role, Role::Candidate | Role::Leader),
-            _ => return false,
+            Body::RequestPreVote(_) | Body::RequestVote(_) | Body::AppendEntries(_) | _ => {
+                return false;
+            }
         };
         let durable = self.disk.hard_state.current_term;
         reply.term < durable || (reply.term == durable && !may_yet_heed)
@@ -339,7 +341,9 @@ impl Node {
                     self.raft.applied(self.applied);
                 }
                 Output::RoleChanged { .. } => {}
-                other => panic!("the model does not know of {other:?}"),
+                Output::ReadReady { .. } | Output::ReadLost { .. } | _ => {
+                    panic!("the model does not ask for this: {output:?}")
+                }
             }
         }
         self.role = self.raft.role();
