@@ -74,7 +74,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(states) = args.states {
         checker = checker.target_state_count(states.get());
     }
-    if args.breadth_first { report(checker.spawn_bfs()) } else { report(checker.spawn_dfs()) }
+    let began = Instant::now();
+    let found = match args.breadth_first {
+        true => report(checker.spawn_bfs()),
+        false => report(checker.spawn_dfs()),
+    };
+    let limited = args.states.is_some()
+        || args.seconds.is_some_and(|seconds| began.elapsed().as_secs() >= seconds);
+    match (limited, found.is_ok()) {
+        (true, _) => println!("stopped at a limit: not exhaustive"),
+        (false, true) => println!("exhaustive"),
+        (false, false) => println!("stopped at the first failure"),
+    }
+    found
 }
 
 /// Waits for the end of the search, and tells what it found.
