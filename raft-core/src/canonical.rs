@@ -29,14 +29,16 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
             [&mut copy.timers.election, &mut copy.timers.heartbeat, &mut copy.timers.quorum]
         {
             if let Timer::Armed(deadline) = timer {
-                *deadline = clock.origin() + deadline.saturating_duration_since(self.now);
+                *deadline = clock.future(*deadline);
             }
         }
+        copy.loyal_until = clock.future(self.loyal_until);
         match &mut copy.role {
             RoleState::Follower(Follower { following: Some(following) }) => {
                 following.heard_at = following.heard_at.map(|at| clock.past(at));
             }
             RoleState::Leader(leader) => {
+                leader.preference_after = clock.future(leader.preference_after);
                 leader.peers.iter_mut().for_each(|peer| peer.on_heard(clock.past(peer.heard_at())));
             }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
@@ -57,6 +59,11 @@ struct Clock {
 impl Clock {
     fn origin(&self) -> Instant {
         Instant::ZERO + self.horizon
+    }
+
+    /// A moment that may be to come; the present, if it is not.
+    fn future(&self, moment: Instant) -> Instant {
+        self.origin() + moment.saturating_duration_since(self.now)
     }
 
     /// A moment that has passed; the earliest that matters, if it passed earlier still.

@@ -380,7 +380,13 @@ impl Node {
                 }
                 AppendResult::Rejected { .. } => knows_term,
             },
-            other => panic!("the model does not know of {other:?}"),
+            // Not in the model: snapshots, transfer of leadership, forwarded reads.
+            Body::InstallSnapshot(_)
+            | Body::InstallSnapshotReply(_)
+            | Body::TimeoutNow(_)
+            | Body::ReadIndex(_)
+            | Body::ReadIndexReply(_)
+            | _ => panic!("the model does not ask for this: {message:?}"),
         }
     }
 
