@@ -25,20 +25,22 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
         let mut copy = self.clone();
         let clock = Clock { now: self.now, horizon: self.config.election_timeout_min };
         copy.now = clock.origin();
-        for timer in
-            [&mut copy.timers.election, &mut copy.timers.heartbeat, &mut copy.timers.quorum]
-        {
+        let timers = &mut copy.timers;
+        let timers =
+            [&mut timers.election, &mut timers.heartbeat, &mut timers.quorum, &mut timers.transfer];
+        for timer in timers {
             if let Timer::Armed(deadline) = timer {
                 *deadline = clock.future(*deadline);
             }
         }
         copy.loyal_until = clock.future(self.loyal_until);
         match &mut copy.role {
-            RoleState::Follower(Follower { following: Some(following) }) => {
+            RoleState::Follower(Follower { following: Some(following), .. }) => {
                 following.heard_at = following.heard_at.map(|at| clock.past(at));
             }
             RoleState::Leader(leader) => {
                 leader.preference_after = clock.future(leader.preference_after);
+                leader.lease.move_in_time(|at| clock.past(at), |at| clock.future(at));
                 leader.peers.iter_mut().for_each(|peer| peer.on_heard(clock.past(peer.heard_at())));
             }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}

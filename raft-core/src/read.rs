@@ -80,6 +80,16 @@ impl LeaseState {
         self.ended = true;
     }
 
+    /// Puts its moments elsewhere, for [`Raft::canonical`].
+    pub(crate) fn move_in_time(
+        &mut self,
+        past: impl Fn(Instant) -> Instant,
+        future: impl Fn(Instant) -> Instant,
+    ) {
+        self.renewing = self.renewing.map(|(round, left_at)| (round, past(left_at)));
+        self.until = future(self.until);
+    }
+
     fn holds(&self, now: Instant) -> bool {
         !self.ended && now < self.until
     }
