@@ -137,6 +137,7 @@
 //! None is on by default, and each only adds.
 //!
 //! - `codec`: the wire format of messages and writes, in `codec`; `no_std`.
+//! - `sim`: a deterministic simulator, in `sim`: clusters of your state machine in virtual time, under our faults; `no_std`.
 //! - `std`: the runtime-neutral half of an adapter, in `host`: journal, framing, request bookkeeping. Includes `codec`.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -173,6 +174,8 @@ mod reconfiguration;
 mod replication;
 mod role;
 mod snapshot;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod status;
 mod time;
 mod timers;

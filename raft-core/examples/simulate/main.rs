@@ -1,0 +1,112 @@
+//! Searches for runs that break Raft: each seed is a cluster with faults of its own, in virtual time.
+//!
+//! ```text
+//! cargo run --release -p raft-core --features sim --example simulate -- --seeds 10000
+//! cargo run --release -p raft-core --features sim --example simulate -- --seed 7 --trace
+//! cargo run --release -p raft-core --features sim --example simulate -- --seed 7 --shrink
+//! cargo run --release -p raft-core --features sim --example simulate -- --speed
+//! ```
+
+mod linear;
+mod search;
+mod speed;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use raft_core::sim::{Plan, Registers, Simulation, Swarm};
+use search::{Broken, Tally};
+
+/// Simulates clusters under faults, checks every event, and every client's history for linearizability.
+#[derive(Parser)]
+struct Options {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Runs this seed alone, and prints its world.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// With --seed: prints everything that happens.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// With --seed: cuts the plan down to the steps that its failure needs, and prints that story.
+    #[arg(long, requires = "seed")]
+    shrink: bool,
+    /// Measures how fast the simulator is.
+    #[arg(long)]
+    speed: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let ok = match options {
+        Options { speed: true, .. } => measure_speed(),
+        Options { seed: Some(seed), trace, shrink, .. } => run_one(seed, trace, shrink),
+        Options { first, seeds, .. } => run_many(first, seeds),
+    };
+    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn measure_speed() -> bool {
+    let measured = speed::measure();
+    measured.inspect_err(|failure| println!("{failure}")).is_ok()
+}
+
+fn run_one(seed: u64, trace: bool, shrink: bool) -> bool {
+    let swarm = Swarm::draw(seed);
+    print!("{swarm}");
+    let plan = swarm.plan();
+    let Err(broken) = replay(&plan, trace && !shrink) else { return true };
+    if shrink {
+        println!("cutting {} steps down ...", plan.steps.len());
+        let story = search::shrink(&plan, broken.property);
+        println!("{story}");
+        let _ = replay(&story, trace);
+    }
+    false
+}
+
+/// Runs a plan and prints what came of it.
+fn replay(plan: &Plan, trace: bool) -> Result<(), Broken> {
+    let mut simulation = Simulation::<Registers>::new(plan);
+    if trace {
+        simulation.keep_trace();
+    }
+    let result = search::run(&mut simulation);
+    simulation.cluster().trace().iter().for_each(|record| println!("{record}"));
+    println!("trace hash {:016x}", simulation.cluster().trace_hash());
+    match result {
+        Ok(tally) => {
+            report(&tally);
+            Ok(())
+        }
+        Err(broken) => {
+            println!("VIOLATION: {}", broken.text);
+            Err(broken)
+        }
+    }
+}
+
+fn run_many(first: u64, seeds: u64) -> bool {
+    let began = Instant::now();
+    let (tally, broken) = search::search(first, seeds);
+    report(&tally);
+    println!("{:.1} s", began.elapsed().as_secs_f64());
+    let Some((seed, broken)) = broken else {
+        println!("zero violations");
+        return true;
+    };
+    println!("VIOLATION after {} runs, seed {seed}: {}", tally.runs, broken.text);
+    println!("replay: --seed {seed} --trace; make a story of it: --seed {seed} --shrink");
+    false
+}
+
+fn report(tally: &Tally) {
+    println!("{} runs, {} simulated seconds", tally.runs, tally.micros / 1_000_000);
+    print!("{}", tally.counts);
+    println!("  {:>13}  client operations checked for linearizability", tally.checked);
+}

@@ -1,0 +1,501 @@
+//! A cluster in virtual time, for tests that want to hold the strings themselves: cut and mend links, crash and start servers,
+//! hold disks, propose, read, and run until something is so.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use rand_core::SeedableRng;
+use rand_pcg::Pcg32;
+
+use super::application::Application;
+use super::clock::Clock;
+use super::counts::Counts;
+use super::delay::Delay;
+use super::disk::{Crash, Disk};
+use super::draw::{Draw, mix};
+use super::history::{History, OperationOf};
+use super::network::{Links, Network, Partition};
+use super::observer::Observer;
+use super::queue::Queue;
+use super::server::{Server, SimRaft};
+use super::state_machine::StateMachine;
+use super::trace::{Record, Trace, What};
+use super::turn::Event;
+use super::violation::{Failure, Verdict};
+use crate::config::Config;
+use crate::error::{ProposeError, Refused};
+use crate::message::Message;
+use crate::output::Restored;
+use crate::quorum::VOTERS_MAX;
+use crate::raft::Raft;
+use crate::role::Role;
+use crate::time::{Instant, micros};
+use crate::types::{Index, NodeId, ReadId, Term};
+
+/// Takes a message away if it says yes.
+type Sieve<C> = Box<dyn Fn(&Message<C>) -> bool>;
+
+/// What draws are for: each purpose has its own.
+pub(super) mod purpose {
+    pub(in crate::sim) const LINK: u64 = 1;
+    pub(in crate::sim) const DISK: u64 = 2;
+    pub(in crate::sim) const RAFT: u64 = 3;
+    pub(in crate::sim) const CLUSTER: u64 = 4;
+    pub(in crate::sim) const SWARM: u64 = 5;
+}
+
+/// A cluster of servers 1 to N in virtual time, over a network, disks and clocks that can be made to fail.
+///
+/// One seed, one run, bit for bit. After every event an [`Observer`] checks what no run may break; what it finds ends the run
+/// with a [`Failure`].
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use raft_core::sim::{Cluster, Crash, Registers, Swap};
+///
+/// let second = Duration::from_secs(1);
+/// let mut cluster = Cluster::<Registers>::new(3, 1);
+/// assert!(cluster.run_until(second, |cluster| cluster.leader().is_some())?);
+///
+/// let leader = cluster.leader().expect("just seen");
+/// let (_, index) = cluster.propose(leader, Swap::new(0, 7)).expect("it leads");
+/// assert!(cluster.run_until(second, |cluster| cluster.applied(leader) >= index)?);
+///
+/// cluster.crash(leader, Crash::Lose);
+/// assert!(cluster.run_until(second, |cluster| cluster.leader().is_some())?);
+/// cluster.start(leader);
+/// assert!(cluster.run_until(second, |cluster| cluster.applied(leader) >= index)?);
+/// # Ok::<(), Box<raft_core::sim::Failure>>(())
+/// ```
+pub struct Cluster<S: StateMachine> {
+    pub(super) seed: u64,
+    pub(super) now: Instant,
+    pub(super) ids: Vec<NodeId>,
+    pub(super) servers: Vec<Server<S>>,
+    /// When each server's timer is due, in microseconds of virtual time.
+    pub(super) due: Vec<u64>,
+    pub(super) queue: Queue<Event<S::Command>>,
+    pub(super) network: Network,
+    /// What the network is like when no fault makes it worse.
+    pub(super) usual_network: Network,
+    pub(super) links: Links,
+    /// The draws of each link, by sender and receiver.
+    pub(super) link_draws: Vec<Draw>,
+    pub(super) draw: Draw,
+    pub(super) sieve: Option<Sieve<S::Command>>,
+    /// Messages of the past, to come again; empty unless `remembers`.
+    pub(super) memory: Vec<Message<S::Command>>,
+    pub(super) remembers: bool,
+    pub(super) observer: Observer<S::Command>,
+    pub(super) history: History<S>,
+    pub(super) trace: Trace,
+    pub(super) counts: Counts,
+    pub(super) failure: Option<Box<Failure>>,
+    /// What each server told of raw reads.
+    pub(super) reads: VecDeque<ReadEnd>,
+    configure: Box<dyn Fn(&mut Config)>,
+}
+
+/// How a read ended that was asked for by [`Cluster::read`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadEnd {
+    /// The server that was asked.
+    pub server: NodeId,
+    /// The read.
+    pub id: ReadId,
+    /// What the state must include; none if the read was lost.
+    pub index: Option<Index>,
+}
+
+/// The most ends of raw reads that are kept.
+pub(super) const READ_ENDS_MAX: usize = 4096;
+
+impl<S: StateMachine> Cluster<S> {
+    /// Servers 1 to `servers` with the default configuration, latencies of one millisecond and disks of 100 microseconds.
+    pub fn new(servers: u64, seed: u64) -> Self {
+        Self::with(servers, seed, |_| {})
+    }
+
+    /// The same, with a configuration that is changed before a server starts.
+    ///
+    /// # Panics
+    ///
+    /// If there are no servers, more than [`VOTERS_MAX`], or if none could run with the configuration.
+    pub fn with(servers: u64, seed: u64, configure: impl Fn(&mut Config) + 'static) -> Self {
+        assert!((1..=VOTERS_MAX as u64).contains(&servers), "sim: 1 to {VOTERS_MAX} servers");
+        let ids: Vec<_> = (1..=servers).map(NodeId::new).collect();
+        let disk = Delay::Constant(Duration::from_micros(100));
+        let hosts = ids.iter().map(|id| {
+            let disk = Disk::new(disk, Draw::new(seed, purpose::DISK, id.get()));
+            Server::new(*id, disk, Clock::new(Duration::ZERO))
+        });
+        let links = servers * servers;
+        let network = Network::reliable(Duration::from_millis(1));
+        let mut cluster = Self {
+            seed,
+            now: Instant::ZERO,
+            servers: hosts.collect(),
+            due: alloc::vec![u64::MAX; ids.len()],
+            queue: Queue::new(),
+            network,
+            usual_network: network,
+            links: Links::new(ids.len()),
+            link_draws: (0..links).map(|link| Draw::new(seed, purpose::LINK, link)).collect(),
+            draw: Draw::new(seed, purpose::CLUSTER, 0),
+            sieve: None,
+            memory: Vec::new(),
+            remembers: false,
+            observer: Observer::new(ids.iter().copied()),
+            history: History::new(),
+            trace: Trace::new(),
+            counts: Counts::default(),
+            failure: None,
+            reads: VecDeque::new(),
+            configure: Box::new(configure),
+            ids,
+        };
+        (0..cluster.ids.len()).for_each(|at| cluster.start_at(at));
+        cluster
+    }
+
+    // What there is.
+
+    /// Virtual time; a run begins at zero.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// All servers, running or not.
+    pub fn ids(&self) -> &[NodeId] {
+        &self.ids
+    }
+
+    /// The core of a server; none while it is crashed.
+    pub fn raft(&self, id: NodeId) -> Option<&SimRaft<S::Command>> {
+        self.servers[self.at(id)].raft.as_ref()
+    }
+
+    /// A server's state machine, as it was left if the server crashed.
+    pub fn machine(&self, id: NodeId) -> &S {
+        &self.servers[self.at(id)].application.machine
+    }
+
+    /// The last entry that a server's state machine has applied in this life.
+    pub fn applied(&self, id: NodeId) -> Index {
+        self.servers[self.at(id)].application.applied
+    }
+
+    /// What a server's disk holds for certain.
+    pub fn stored(&self, id: NodeId) -> &Restored<S::Command> {
+        &self.servers[self.at(id)].disk.stored
+    }
+
+    /// How many writes a server's disk has yet to answer for.
+    pub fn pending_writes(&self, id: NodeId) -> usize {
+        self.servers[self.at(id)].disk.pending.len()
+    }
+
+    /// The leader of the newest term among servers that run and are not disconnected.
+    pub fn leader(&self) -> Option<NodeId> {
+        let leaders = self.reachable().filter(|raft| raft.role() == Role::Leader);
+        leaders.max_by_key(|raft| raft.term()).map(Raft::id)
+    }
+
+    /// The same, if a majority of all servers follows it, itself included.
+    pub fn followed_leader(&self) -> Option<NodeId> {
+        let leader = self.leader()?;
+        let term = self.raft(leader)?.term();
+        let follows =
+            |raft: &&SimRaft<S::Command>| raft.leader() == Some(leader) && raft.term() == term;
+        (self.reachable().filter(follows).count() * 2 > self.ids.len()).then_some(leader)
+    }
+
+    /// What happened so far, in numbers.
+    pub fn counts(&self) -> Counts {
+        let elections = self.observer.elections();
+        Counts { elections, commits: self.observer.committed().get(), ..self.counts }
+    }
+
+    /// What clients asked for and were told.
+    pub fn history(&self) -> &[OperationOf<S>] {
+        &self.history.operations
+    }
+
+    /// A hash over all that happened: two runs with the same hash were the same.
+    pub fn trace_hash(&self) -> u64 {
+        self.trace.hash()
+    }
+
+    /// Keeps a record of everything that happens from now on.
+    pub fn keep_trace(&mut self) {
+        self.trace.all.get_or_insert_with(Vec::new);
+    }
+
+    /// The records kept; see [`keep_trace`](Self::keep_trace).
+    pub fn trace(&self) -> &[Record] {
+        self.trace.all.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a check has failed.
+    ///
+    /// # Errors
+    ///
+    /// The failure, if so.
+    pub fn verdict(&self) -> Result<(), Box<Failure>> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    // Requests.
+
+    /// Gives a command to a server.
+    ///
+    /// # Errors
+    ///
+    /// As [`Raft::propose`]; a server that does not run knows no leader.
+    pub fn propose(
+        &mut self,
+        id: NodeId,
+        command: S::Command,
+    ) -> Result<(Term, Index), ProposeError<S::Command>> {
+        let at = self.at(id);
+        let Some(raft) = self.servers[at].raft.as_mut() else {
+            return Err(ProposeError::NotLeader { leader: None, command });
+        };
+        let (term, index) = raft.propose(command)?;
+        self.trace.note(self.now, id, What::Proposed(term, index));
+        self.turn(at);
+        Ok((term, index))
+    }
+
+    /// Asks a server for a linearizable read; [`read_end`](Self::read_end) tells how it ends.
+    ///
+    /// # Errors
+    ///
+    /// As [`Raft::read`]; a server that does not run knows no leader.
+    pub fn read(&mut self, id: NodeId) -> Result<ReadId, Refused> {
+        let at = self.at(id);
+        let Some(raft) = self.servers[at].raft.as_mut() else {
+            return Err(Refused::NotLeader { leader: None });
+        };
+        let read = raft.read()?;
+        self.observer.on_read(id, read);
+        self.trace.note(self.now, id, What::AskedToRead);
+        self.turn(at);
+        Ok(read)
+    }
+
+    /// How a read ended, if it has; each end is told once, and only the last few thousand are kept.
+    pub fn read_end(&mut self, server: NodeId, id: ReadId) -> Option<ReadEnd> {
+        let at = self.reads.iter().position(|end| end.server == server && end.id == id)?;
+        self.reads.remove(at)
+    }
+
+    /// Changes a running server directly, then does what it asks. None if it does not run.
+    pub fn with_raft<T>(
+        &mut self,
+        id: NodeId,
+        change: impl FnOnce(&mut SimRaft<S::Command>) -> T,
+    ) -> Option<T> {
+        let at = self.at(id);
+        let result = change(self.servers[at].raft.as_mut()?);
+        self.turn(at);
+        Some(result)
+    }
+
+    // Faults.
+
+    /// From now on the network is like this. Messages on their way are not touched.
+    pub fn set_network(&mut self, network: Network) {
+        self.network = network;
+    }
+
+    /// Messages from one server to another no longer pass; those on their way are lost.
+    pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        let (from, to) = (self.at(from), self.at(to));
+        self.links.cut(from, to);
+    }
+
+    /// Undoes [`cut`](Self::cut).
+    pub fn mend(&mut self, from: NodeId, to: NodeId) {
+        let (from, to) = (self.at(from), self.at(to));
+        self.links.mend(from, to);
+    }
+
+    /// Divides the cluster, in place of any division before; `None` unites it.
+    pub fn divide(&mut self, partition: Option<&Partition>) {
+        self.links.divide(partition, &self.ids);
+    }
+
+    /// Cuts a server off from all others.
+    pub fn disconnect(&mut self, id: NodeId) {
+        let at = self.at(id);
+        self.links.set_away(at, true);
+    }
+
+    /// Undoes [`disconnect`](Self::disconnect).
+    pub fn connect(&mut self, id: NodeId) {
+        let at = self.at(id);
+        self.links.set_away(at, false);
+    }
+
+    /// Whether a server is not disconnected.
+    pub fn is_connected(&self, id: NodeId) -> bool {
+        !self.links.is_away(self.at(id))
+    }
+
+    /// From now on loses the messages for which `pick` says yes, in place of any earlier choice.
+    pub fn lose_if(&mut self, pick: impl Fn(&Message<S::Command>) -> bool + 'static) {
+        self.sieve = Some(Box::new(pick));
+    }
+
+    /// Undoes [`lose_if`](Self::lose_if).
+    pub fn lose_nothing(&mut self) {
+        self.sieve = None;
+    }
+
+    /// How long the syncs of a server's disk take from now on.
+    pub fn set_disk_latency(&mut self, id: NodeId, latency: Delay) {
+        let at = self.at(id);
+        self.servers[at].disk.latency = latency;
+    }
+
+    /// The disk answers for nothing until it is released.
+    pub fn hold_disk(&mut self, id: NodeId) {
+        let at = self.at(id);
+        self.servers[at].disk.is_stuck = true;
+    }
+
+    /// Undoes [`hold_disk`](Self::hold_disk): what was written meanwhile is synced in one go.
+    pub fn release_disk(&mut self, id: NodeId) {
+        let at = self.at(id);
+        self.servers[at].disk.is_stuck = false;
+        self.begin_sync(at);
+    }
+
+    /// The next sync of this server's disk fails, and stops the server.
+    pub fn fail_next_sync(&mut self, id: NodeId) {
+        let at = self.at(id);
+        self.servers[at].disk.fails = true;
+    }
+
+    /// A server stands still: it handles nothing, and its clock runs on.
+    pub fn pause(&mut self, id: NodeId) {
+        let at = self.at(id);
+        self.servers[at].is_paused = true;
+        self.due[at] = u64::MAX;
+        self.trace.note(self.now, id, What::Paused);
+    }
+
+    /// A server's clock runs at this rate from now on, in millionths of true time.
+    pub fn set_clock_rate(&mut self, id: NodeId, rate_ppm: u32) {
+        let at = self.at(id);
+        self.servers[at].clock.set_rate(self.now, rate_ppm);
+        self.note_deadline(at);
+    }
+
+    /// A server's clock jumps by so many microseconds, forward or back.
+    pub fn jump_clock(&mut self, id: NodeId, by_micros: i64) {
+        let at = self.at(id);
+        self.servers[at].clock.jump(self.now, by_micros);
+        self.note_deadline(at);
+    }
+
+    /// Kills a server, if it runs.
+    pub fn crash(&mut self, id: NodeId, crash: Crash) {
+        let at = self.at(id);
+        if self.servers[at].raft.is_none() {
+            return;
+        }
+        let server = &mut self.servers[at];
+        let kept = server.disk.surviving(crash);
+        self.counts.writes_lost += (server.disk.pending.len() - kept) as u64;
+        server.disk.crash(kept);
+        server.raft = None;
+        server.life += 1;
+        server.is_paused = false;
+        server.inbox.clear();
+        server.synced_in_pause = None;
+        // What they wait for may be committed or not.
+        server.application.forget_clients();
+        self.due[at] = u64::MAX;
+        self.trace.note(self.now, id, What::Crashed(kept));
+        let verdict = self.observer.on_crash(id, kept);
+        self.note_verdict(verdict);
+    }
+
+    /// Starts a server from what its disk holds, if it does not run.
+    pub fn start(&mut self, id: NodeId) {
+        let at = self.at(id);
+        if self.servers[at].raft.is_none() {
+            self.counts.restarts += 1;
+            self.start_at(at);
+        }
+    }
+
+    /// A random number below `end`, from the cluster's seed.
+    pub fn random(&mut self, end: u64) -> u64 {
+        self.draw.below(end)
+    }
+
+    pub(super) fn set_usual_network(&mut self, network: Network) {
+        (self.network, self.usual_network) = (network, network);
+    }
+
+    pub(super) fn set_usual_disks(&mut self, latency: Delay) {
+        self.servers.iter_mut().for_each(|server| server.disk.set_usual(latency));
+    }
+
+    pub(super) fn start_at(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        let id = server.id;
+        let mut config = Config::new(id, self.ids.iter().copied());
+        (self.configure)(&mut config);
+        let seed = mix(self.seed ^ mix(purpose::RAFT ^ mix(id.get() ^ server.life << 32)));
+        let restored = server.disk.stored.clone();
+        let verdict = self.observer.on_start(id, &restored);
+        let last = restored.entries.last().map_or(Index::ZERO, |last| last.index);
+        let started = What::Started(restored.hard_state.current_term, last);
+        self.trace.note(self.now, id, started);
+        let raft = Raft::new(config, restored, Pcg32::seed_from_u64(seed));
+        server.raft = match raft {
+            Ok(raft) => Some(raft),
+            Err(error) => panic!("sim: server {id} cannot start: {error}"),
+        };
+        server.application = Application::new();
+        self.note_verdict(verdict);
+        self.turn(at);
+    }
+
+    pub(super) fn at(&self, id: NodeId) -> usize {
+        let at = self.ids.binary_search(&id);
+        at.unwrap_or_else(|_| panic!("sim: there is no server {id}"))
+    }
+
+    fn reachable(&self) -> impl Iterator<Item = &SimRaft<S::Command>> {
+        let servers = self.servers.iter().enumerate();
+        servers.filter(|(at, _)| !self.links.is_away(*at)).filter_map(|(_, s)| s.raft.as_ref())
+    }
+
+    /// Keeps the first violation.
+    pub(super) fn note_verdict(&mut self, verdict: Verdict) {
+        let Err(violation) = verdict else { return };
+        if self.failure.is_none() {
+            self.failure = Some(Box::new(Failure {
+                seed: self.seed,
+                at: self.now,
+                event: self.counts.events,
+                violation: *violation,
+                recent: self.trace.recent(),
+            }));
+        }
+    }
+
+    /// The end of a span that begins now.
+    pub(super) fn after(&self, span: Duration) -> Instant {
+        Instant::from_micros(self.now.as_micros().saturating_add(micros(span)))
+    }
+}

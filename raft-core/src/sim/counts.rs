@@ -1,0 +1,93 @@
+//! What a run was made of.
+
+use core::fmt;
+use core::ops::AddAssign;
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident: $title:literal,)*) => {
+        /// How often things happened. Counts of several runs add up.
+        #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+        #[non_exhaustive]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl AddAssign for Counts {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+
+        impl fmt::Display for Counts {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(writeln!(f, "  {:>13}  {}", self.$name, $title)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+counts! {
+    /// Events: arrivals, syncs, timers, steps of the plan.
+    events: "events",
+    /// Messages sent, lost or not.
+    messages: "messages sent",
+    /// Those of them that ask for an answer.
+    requests: "... of them requests",
+    /// What the messages would be on the wire, in bytes.
+    bytes: "... bytes of all",
+    /// Elections won.
+    elections: "elections won",
+    /// Entries that were committed.
+    commits: "entries committed",
+    /// Syncs of disks.
+    syncs: "disk syncs",
+    /// Operations of clients that began.
+    operations: "client operations begun",
+    /// Those that were answered.
+    answers: "... of them answered",
+    /// Those that were lost for certain.
+    lost_operations: "... of them lost for certain",
+    /// Restarts.
+    restarts: "restarts",
+    /// Messages that the network lost.
+    lost: "fault: message lost",
+    /// Messages that arrived twice.
+    duplicated: "fault: message duplicated",
+    /// Messages held back, so that others overtook them.
+    held: "fault: message held back",
+    /// Messages that a cut or a division stopped.
+    stopped: "fault: message stopped by a cut",
+    /// Times when the network got worse for a while.
+    weather: "fault: network gets worse",
+    /// One-way cuts.
+    one_way_cuts: "fault: one-way cut",
+    /// Divisions of the cluster.
+    partitions: "fault: partition",
+    /// Crashes that kept all that was given to the file.
+    crashes_keep: "fault: crash that keeps writes",
+    /// Crashes that lost all that was not synced.
+    crashes_lose: "fault: crash that loses writes",
+    /// Crashes that tore a write.
+    crashes_tear: "fault: crash that tears writes",
+    /// Unsynced writes that a crash took away.
+    writes_lost: "... unsynced writes taken away",
+    /// Syncs that failed, and stopped their server.
+    failed_writes: "fault: failed write",
+    /// Disks that were slow for a while.
+    slow_disks: "fault: slow disk",
+    /// Disks that said nothing for a while.
+    stuck_disks: "fault: stuck disk",
+    /// Servers that stood still for a while.
+    pauses: "fault: paused server",
+    /// Clocks that went fast or slow for a while.
+    clock_rates: "fault: clock fast or slow",
+    /// Clocks that jumped.
+    clock_jumps: "fault: clock jumps",
+    /// Old messages that arrived again.
+    stale: "fault: stale message",
+    /// Messages that arrived at a server they were not for.
+    misrouted: "fault: misrouted message",
+    /// Messages of a server that is no member.
+    strangers: "fault: message of a stranger",
+}

@@ -1,0 +1,422 @@
+//! What can be done to a cluster: each action of a plan, and how it ends.
+
+use core::fmt;
+use core::time::Duration;
+
+use super::client::Clients;
+use super::clock::TRUE_RATE_PPM;
+use super::cluster::Cluster;
+use super::delay::Delay;
+use super::disk::Crash;
+use super::network::{Network, Partition};
+use super::state_machine::Workload;
+use super::trace::What;
+use super::turn::Event;
+use crate::role::Role;
+use crate::time::Instant;
+use crate::types::NodeId;
+
+/// One step of a plan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// When, in virtual time.
+    pub at: Instant,
+    /// What is done.
+    pub action: Action,
+}
+
+/// Something that is done to a cluster. A fault that lasts says for how long, so a plan stays whole when steps are left out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// A client asks for what the workload makes of this draw.
+    Ask {
+        /// Which client.
+        client: u64,
+        /// What it asks for, and whom first.
+        draw: u64,
+    },
+    /// The network gets worse.
+    Weather {
+        /// What it is like meanwhile.
+        network: Network,
+        /// For how long.
+        span: Duration,
+    },
+    /// Messages from one server to another no longer pass.
+    CutOneWay {
+        /// Who is not heard.
+        from: NodeId,
+        /// Who does not hear.
+        to: NodeId,
+        /// For how long.
+        span: Duration,
+    },
+    /// The cluster is divided.
+    Divide {
+        /// How.
+        partition: Partition,
+        /// For how long.
+        span: Duration,
+    },
+    /// A server is killed, and starts again.
+    Crash {
+        /// Which.
+        target: Target,
+        /// What becomes of its unsynced writes.
+        crash: Crash,
+        /// How long it is down.
+        span: Duration,
+    },
+    /// The next sync of a server fails, which stops it; it starts again.
+    FailWrite {
+        /// Which server.
+        target: Target,
+        /// When it starts again, from now.
+        span: Duration,
+    },
+    /// A disk is slow.
+    SlowDisk {
+        /// Whose.
+        target: Target,
+        /// How long a sync takes meanwhile.
+        latency: Delay,
+        /// For how long.
+        span: Duration,
+    },
+    /// A disk says nothing.
+    StickDisk {
+        /// Whose.
+        target: Target,
+        /// For how long.
+        span: Duration,
+    },
+    /// A server stands still.
+    Pause {
+        /// Which.
+        target: Target,
+        /// For how long.
+        span: Duration,
+    },
+    /// A clock goes fast or slow.
+    ClockRate {
+        /// Whose.
+        target: Target,
+        /// Its rate, in millionths of true time.
+        rate_ppm: u32,
+        /// For how long.
+        span: Duration,
+    },
+    /// A clock jumps.
+    ClockJump {
+        /// Whose.
+        target: Target,
+        /// By how much, in microseconds.
+        by_micros: i64,
+    },
+    /// A message of the past arrives again.
+    Stale {
+        /// Which.
+        draw: u64,
+    },
+    /// A message of the past arrives at a server that it is not for.
+    Misroute {
+        /// Which, and where.
+        draw: u64,
+    },
+    /// A message of the past arrives as if from a server that is no member.
+    Stranger {
+        /// Which.
+        draw: u64,
+    },
+}
+
+/// Whom an action is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// This server.
+    Server(NodeId),
+    /// Whoever leads the newest term then; nobody if nobody does.
+    Leader,
+}
+
+/// The end of a fault.
+pub(super) enum Relief {
+    Weather,
+    Mend { from: NodeId, to: NodeId },
+    Unite,
+    Start { id: NodeId, life: u64 },
+    DiskLatency(NodeId),
+    ReleaseDisk(NodeId),
+    Resume { id: NodeId, life: u64 },
+    ClockRate(NodeId),
+}
+
+/// How long a sync takes on a disk that is well.
+pub const CALM_SYNC: Duration = Duration::from_micros(500);
+/// How long a message travels on a network that is well.
+pub const CALM_LATENCY: Duration = Duration::from_millis(1);
+/// No server of a simulated cluster has this id.
+const STRANGER: NodeId = NodeId::new(u64::MAX);
+
+impl<S: Workload> Cluster<S> {
+    /// Does what a step of a plan says. `number` is its place in the plan, for the trace.
+    pub(super) fn act(&mut self, number: u64, action: &Action, clients: &mut Clients) {
+        let server = self.target_of(action).unwrap_or(NodeId::new(0));
+        if !matches!(action, Action::Ask { .. }) {
+            self.trace.note(self.now, server, What::Fault(number));
+        }
+        match action {
+            Action::Ask { client, draw } => clients.ask(self, *client, *draw),
+            Action::Weather { network, span } => {
+                self.counts.weather += 1;
+                self.relieve_after(*span, Relief::Weather);
+                self.set_network(*network);
+            }
+            Action::CutOneWay { from, to, span } => {
+                self.counts.one_way_cuts += 1;
+                self.cut(*from, *to);
+                self.relieve_after(*span, Relief::Mend { from: *from, to: *to });
+            }
+            Action::Divide { partition, span } => {
+                self.counts.partitions += 1;
+                self.divide(Some(partition));
+                self.relieve_after(*span, Relief::Unite);
+            }
+            Action::Stale { draw } => self.repeat(*draw),
+            Action::Misroute { draw } => self.misroute(*draw),
+            Action::Stranger { draw } => self.speak_as_stranger(*draw),
+            Action::Crash { .. }
+            | Action::FailWrite { .. }
+            | Action::SlowDisk { .. }
+            | Action::StickDisk { .. }
+            | Action::Pause { .. }
+            | Action::ClockRate { .. }
+            | Action::ClockJump { .. } => {
+                if server.get() > 0 {
+                    self.act_on(server, action);
+                }
+            }
+        }
+    }
+
+    /// Actions that are for one server.
+    fn act_on(&mut self, id: NodeId, action: &Action) {
+        let at = self.at(id);
+        let life = self.servers[at].life;
+        let runs = self.servers[at].raft.is_some();
+        match action {
+            Action::Crash { crash, span, .. } if runs => {
+                *match crash {
+                    Crash::Keep => &mut self.counts.crashes_keep,
+                    Crash::Lose => &mut self.counts.crashes_lose,
+                    Crash::Tear | Crash::KeepFirst(_) => &mut self.counts.crashes_tear,
+                } += 1;
+                self.crash(id, *crash);
+                self.relieve_after(*span, Relief::Start { id, life: life + 1 });
+            }
+            Action::FailWrite { span, .. } if runs => {
+                self.fail_next_sync(id);
+                self.relieve_after(*span, Relief::Start { id, life: life + 1 });
+            }
+            Action::SlowDisk { latency, span, .. } => {
+                self.counts.slow_disks += 1;
+                self.relieve_after(*span, Relief::DiskLatency(id));
+                self.set_disk_latency(id, *latency);
+            }
+            Action::StickDisk { span, .. } => {
+                self.counts.stuck_disks += 1;
+                self.hold_disk(id);
+                self.relieve_after(*span, Relief::ReleaseDisk(id));
+            }
+            Action::Pause { span, .. } if runs => {
+                self.counts.pauses += 1;
+                self.pause(id);
+                self.relieve_after(*span, Relief::Resume { id, life });
+            }
+            Action::ClockRate { rate_ppm, span, .. } => {
+                self.counts.clock_rates += 1;
+                self.set_clock_rate(id, *rate_ppm);
+                self.relieve_after(*span, Relief::ClockRate(id));
+            }
+            Action::ClockJump { by_micros, .. } => {
+                self.counts.clock_jumps += 1;
+                self.jump_clock(id, *by_micros);
+            }
+            Action::Crash { .. }
+            | Action::FailWrite { .. }
+            | Action::Pause { .. }
+            | Action::Ask { .. }
+            | Action::Weather { .. }
+            | Action::CutOneWay { .. }
+            | Action::Divide { .. }
+            | Action::Stale { .. }
+            | Action::Misroute { .. }
+            | Action::Stranger { .. } => {}
+        }
+    }
+
+    fn target_of(&self, action: &Action) -> Option<NodeId> {
+        let target = match action {
+            Action::Crash { target, .. }
+            | Action::FailWrite { target, .. }
+            | Action::SlowDisk { target, .. }
+            | Action::StickDisk { target, .. }
+            | Action::Pause { target, .. }
+            | Action::ClockRate { target, .. }
+            | Action::ClockJump { target, .. } => *target,
+            Action::CutOneWay { from, .. } => Target::Server(*from),
+            Action::Ask { .. }
+            | Action::Weather { .. }
+            | Action::Divide { .. }
+            | Action::Stale { .. }
+            | Action::Misroute { .. }
+            | Action::Stranger { .. } => return None,
+        };
+        match target {
+            Target::Server(id) => Some(id),
+            Target::Leader => {
+                let rafts = self.servers.iter().filter_map(|server| server.raft.as_ref());
+                let leaders = rafts.filter(|raft| raft.role() == Role::Leader);
+                leaders.max_by_key(|raft| raft.term()).map(crate::Raft::id)
+            }
+        }
+    }
+
+    fn remembered(&self, draw: u64) -> Option<crate::Message<S::Command>> {
+        let count = self.memory.len() as u64;
+        let at = draw.checked_rem(count)?;
+        self.memory.get(at as usize).cloned()
+    }
+
+    fn repeat(&mut self, draw: u64) {
+        let Some(message) = self.remembered(draw) else { return };
+        self.counts.stale += 1;
+        self.arrive(self.at(message.to), message);
+    }
+
+    fn misroute(&mut self, draw: u64) {
+        let Some(message) = self.remembered(draw) else { return };
+        let to = (draw >> 32) as usize % self.ids.len();
+        if self.ids[to] != message.to {
+            self.counts.misrouted += 1;
+            self.arrive(to, message);
+        }
+    }
+
+    fn speak_as_stranger(&mut self, draw: u64) {
+        let Some(message) = self.remembered(draw) else { return };
+        self.counts.strangers += 1;
+        self.arrive(self.at(message.to), crate::Message { from: STRANGER, ..message });
+    }
+}
+
+impl<S: super::StateMachine> Cluster<S> {
+    fn relieve_after(&mut self, span: Duration, relief: Relief) {
+        self.queue.push(self.after(span), Event::Relief(relief));
+    }
+
+    pub(super) fn relieve(&mut self, relief: Relief) {
+        match relief {
+            Relief::Weather => self.set_network(self.usual_network),
+            Relief::Mend { from, to } => self.mend(from, to),
+            Relief::Unite => self.divide(None),
+            Relief::Start { id, life } => {
+                if self.servers[self.at(id)].life == life {
+                    self.start(id);
+                }
+            }
+            Relief::DiskLatency(id) => {
+                let at = self.at(id);
+                self.set_disk_latency(id, self.servers[at].disk.usual_latency);
+            }
+            Relief::ReleaseDisk(id) => self.release_disk(id),
+            Relief::Resume { id, life } => {
+                if self.servers[self.at(id)].life == life {
+                    self.resume(id);
+                }
+            }
+            Relief::ClockRate(id) => self.set_clock_rate(id, TRUE_RATE_PPM),
+        }
+    }
+
+    /// Ends all faults: links mended, disks and clocks well, every server running, the network fast and reliable.
+    pub fn heal(&mut self) {
+        self.trace.note(self.now, NodeId::new(0), What::Healed);
+        self.links.heal();
+        self.sieve = None;
+        self.network = Network::reliable(CALM_LATENCY);
+        self.remembers = false;
+        for at in 0..self.ids.len() {
+            let id = self.ids[at];
+            let server = &mut self.servers[at];
+            server.disk.fails = false;
+            server.disk.latency = Delay::Constant(CALM_SYNC);
+            server.clock.set_rate(self.now, TRUE_RATE_PPM);
+            // A clock that was set back catches up with the last time that it told.
+            if let Some(told) = server.raft.as_ref().map(|raft| raft.now) {
+                server.clock.advance_to(self.now, told);
+            }
+            self.release_disk(id);
+            self.resume(id);
+            self.start(id);
+            self.note_deadline(at);
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(id) => write!(f, "S{id}"),
+            Self::Leader => f.write_str("the leader"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.at, self.action)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ask { client, draw } => write!(f, "client {client} asks (draw {draw})"),
+            Self::Weather { network, span } => write!(f, "for {span:?} the network is {network:?}"),
+            Self::CutOneWay { from, to, span } => {
+                write!(f, "for {span:?} S{to} does not hear S{from}")
+            }
+            Self::Divide { partition, span } => {
+                write!(f, "for {span:?} the cluster is divided: {partition:?}")
+            }
+            Self::Crash { target, crash, span } => {
+                write!(f, "{target} crashes ({crash:?}), starts after {span:?}")
+            }
+            Self::FailWrite { target, span } => {
+                write!(f, "the next sync of {target} fails, it starts after {span:?}")
+            }
+            Self::SlowDisk { target, latency, span } => {
+                write!(f, "for {span:?} the disk of {target} is slow: {latency:?}")
+            }
+            Self::StickDisk { target, span } => {
+                write!(f, "for {span:?} the disk of {target} is stuck")
+            }
+            Self::Pause { target, span } => write!(f, "for {span:?} {target} stands still"),
+            Self::ClockRate { target, rate_ppm, span } => {
+                write!(f, "for {span:?} the clock of {target} runs at {rate_ppm} ppm")
+            }
+            Self::ClockJump { target, by_micros } => {
+                write!(f, "the clock of {target} jumps by {by_micros} µs")
+            }
+            Self::Stale { draw } => write!(f, "a message of the past comes again (draw {draw})"),
+            Self::Misroute { draw } => {
+                write!(f, "a message of the past comes to another server (draw {draw})")
+            }
+            Self::Stranger { draw } => {
+                write!(f, "a message of the past comes as from a stranger (draw {draw})")
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A deterministic simulator: a cluster in virtual time, your state machine, our faults.
+//!
+//! From one seed comes one run, bit for bit: servers with disks that forget, a network that loses, repeats and reorders, clocks
+//! that disagree. The cores that run in it are the ones that run anywhere. After every event an omniscient [`Observer`] checks
+//! the five properties of the paper's Figure 3, that nothing is said which could be forgotten, that terms and indexes only grow,
+//! that queues keep within their limits, and the laws of time.
+//!
+//! There are two ways to use it:
+//!
+//! - **Search.** [`Swarm::draw`] makes a world from a seed, [`Swarm::plan`] lists what will happen in it, and
+//!   [`Simulation::run`] runs the list, ends all faults and demands progress within [`Plan::calm_max`]. What clients asked and
+//!   were told is in [`Cluster::history`], for a checker of linearizability. A plan that fails is cut down to what it takes by
+//!   [`Plan::shrink`].
+//! - **Stories.** [`Cluster`] gives a test all the strings: cut and mend links, crash and start servers, hold disks, propose,
+//!   read, count messages, and run until something is so.
+//!
+//! # Example
+//!
+//! A state machine of one's own, under a hundred worlds' faults:
+//!
+//! ```
+//! use raft_core::Index;
+//! use raft_core::sim::{Request, Simulation, StateMachine, Swarm, Workload};
+//!
+//! #[derive(Default)]
+//! struct Total(u64);
+//!
+//! impl StateMachine for Total {
+//!     type Command = [u8; 1];
+//!     type Query = ();
+//!     type Reply = u64;
+//!
+//!     fn apply(&mut self, _index: Index, command: &[u8; 1]) -> u64 {
+//!         self.0 += u64::from(command[0]);
+//!         self.0
+//!     }
+//!
+//!     fn query(&self, _query: &()) -> u64 {
+//!         self.0
+//!     }
+//! }
+//!
+//! impl Workload for Total {
+//!     fn request(_client: u64, draw: u64) -> Request<[u8; 1], ()> {
+//!         match draw % 4 {
+//!             0 => Request::Query(()),
+//!             _ => Request::Command([draw as u8]),
+//!         }
+//!     }
+//! }
+//!
+//! for seed in 0..3 {
+//!     Simulation::<Total>::new(&Swarm::draw(seed).plan()).run()?;
+//! }
+//! # Ok::<(), Box<raft_core::sim::Failure>>(())
+//! ```
+//!
+//! # What is simulated
+//!
+//! | | File |
+//! |---|---|
+//! | loss, duplication, reordering, delay; one-way cuts and partitions | `network.rs`, `delay.rs` |
+//! | group commit, slow and stuck disks, failed syncs, crashes that keep, lose or tear | `disk.rs` |
+//! | clocks that go fast, slow, or jump | `clock.rs` |
+//! | servers: one turn of the host's loop for each input, pauses | `turn.rs`, `server.rs` |
+//! | clients that ask one thing at a time | `client.rs`, `application.rs`, `history.rs` |
+//! | which faults there are, and when they strike | `swarm.rs`, `plan.rs`, `faults.rs` |
+//! | what is checked | `observer/` |
+
+mod application;
+mod client;
+mod clock;
+mod cluster;
+mod counts;
+mod delay;
+mod disk;
+mod draw;
+mod faults;
+mod history;
+mod network;
+mod observer;
+mod plan;
+mod queue;
+mod server;
+mod state_machine;
+mod swarm;
+mod trace;
+mod turn;
+mod violation;
+
+pub use client::CLIENT_PATIENCE;
+pub use clock::TRUE_RATE_PPM;
+pub use cluster::{Cluster, ReadEnd};
+pub use counts::Counts;
+pub use delay::Delay;
+pub use disk::Crash;
+pub use faults::{Action, CALM_LATENCY, CALM_SYNC, Step, Target};
+pub use history::{Moment, Operation, OperationOf, Outcome};
+pub use network::{Network, Partition};
+pub use observer::Observer;
+pub use plan::{CALM_ELECTIONS_MAX, Plan, Simulation};
+pub use server::SimRaft;
+pub use state_machine::{REGISTERS, Registers, Request, StateMachine, Swap, Workload};
+pub use swarm::{Fault, FaultKind, Swarm};
+pub use trace::{Gist, RECENT_RECORDS, Record, What};
+pub use violation::{Failure, Property, Verdict, Violation};

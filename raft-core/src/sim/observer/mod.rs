@@ -1,0 +1,524 @@
+//! An omniscient observer: what no run may break, checked after every event.
+//!
+//! It sees what every server writes, sends, applies and says of itself, and keeps a picture of every disk. What a check costs
+//! depends on the event and not on the length of a log: by induction, what held before the event needs no second look.
+//!
+//! | Property | How it is checked |
+//! |---|---|
+//! | Election Safety | one leader per term and one vote per server and term, over all lives |
+//! | Leader Append-Only | a leader's writes remove nothing, and its log never gets shorter |
+//! | Log Matching | every entry of one term and index, written or sent, has the same content and the same predecessor |
+//! | Leader Completeness | a new leader holds the newest entry that was committed before its term; what a leader commits is on the disks of a majority, and never leaves one |
+//! | State Machine Safety | one entry for each index, applied in order and from the disk |
+//! | Durability | what a message promises is on its sender's disk when it leaves |
+//! | Monotonicity | term, commit and applied index only grow in a life |
+//!
+//! It stands on its own: whoever runs [`Raft`] by hand tells it what happens and gets a [`Verdict`].
+
+mod disk;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use rand_core::Rng;
+
+use self::disk::{Disk, terms_of};
+use super::violation::{Verdict, hold};
+use crate::entries::{Entry, Payload};
+use crate::message::{AppendEntries, AppendResult, Body, Message};
+use crate::output::{Restored, Write};
+use crate::quorum::majority;
+use crate::raft::Raft;
+use crate::role::Role;
+use crate::time::Instant;
+use crate::types::{Command, HardState, Index, LogId, NodeId, ReadId, Term, WriteId};
+
+/// Watches a cluster. Tell it of everything that happens, in order.
+#[derive(Clone, Debug)]
+pub struct Observer<C> {
+    /// In the order of their ids.
+    servers: Vec<Watched>,
+    leaders: BTreeMap<Term, NodeId>,
+    votes: BTreeMap<(Term, NodeId), NodeId>,
+    /// Every entry ever seen, with the term of its predecessor.
+    entries: BTreeMap<LogId, (Term, Payload<C>)>,
+    /// What some server knows to be committed, by index, from 1.
+    committed: Vec<Committed>,
+    tolerates_strangers: bool,
+}
+
+/// An entry that some server knows to be committed.
+#[derive(Clone, Copy, Debug)]
+struct Committed {
+    term: Term,
+    /// The term of the server that knew it first: no earlier than the one in which it was committed.
+    known_in: Term,
+}
+
+#[derive(Clone, Debug)]
+struct Watched {
+    id: NodeId,
+    has_started: bool,
+    disk: Disk,
+    /// What it looked like after its last turn.
+    role: Role,
+    term: Term,
+    commit_index: Index,
+    last: LogId,
+    applied: Index,
+    /// Reads and what was committed anywhere when they were asked for.
+    reads: VecDeque<(ReadId, Index)>,
+}
+
+impl<C: Command + Eq> Observer<C> {
+    /// Watches these servers, none of which has run yet.
+    pub fn new(ids: impl IntoIterator<Item = NodeId>) -> Self {
+        let mut servers: Vec<_> = ids.into_iter().map(Watched::new).collect();
+        servers.sort_unstable_by_key(|server| server.id);
+        Self {
+            servers,
+            leaders: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            committed: Vec::new(),
+            tolerates_strangers: false,
+        }
+    }
+
+    /// From now on servers may get messages that are for others, or of servers that are no members.
+    pub fn tolerate_strangers(&mut self) {
+        self.tolerates_strangers = true;
+    }
+
+    /// The last entry that any server knows to be committed.
+    pub fn committed(&self) -> Index {
+        Index::new(self.committed.len() as u64)
+    }
+
+    /// How many terms had a leader.
+    pub fn elections(&self) -> u64 {
+        self.leaders.len() as u64
+    }
+
+    /// A life begins, with what the disk holds.
+    pub fn on_start(&mut self, id: NodeId, restored: &Restored<C>) -> Verdict {
+        if !self.server(id).has_started {
+            self.match_entries(LogId::ZERO, &restored.entries)?;
+            self.server_mut(id).disk = Disk::holding(restored);
+        }
+        let server = self.server_mut(id);
+        let last = restored.entries.last().map_or(LogId::ZERO, Entry::id);
+        hold!(
+            server.disk.hard_state() == restored.hard_state && server.disk.last() == last,
+            Durability,
+            "server {id} starts with {last} and {:?}, and had stored {} and {:?}",
+            restored.hard_state,
+            server.disk.last(),
+            server.disk.hard_state()
+        );
+        let disk = core::mem::take(&mut server.disk);
+        let term = restored.hard_state.current_term;
+        *server = Watched { has_started: true, disk, term, last, ..Watched::new(id) };
+        Ok(())
+    }
+
+    /// A life ends. Of the writes that were not synced, the first `kept` survive.
+    pub fn on_crash(&mut self, id: NodeId, kept: usize) -> Verdict {
+        let committed = &self.committed;
+        let at = position(&self.servers, id);
+        self.servers[at].disk.crash(kept, |index| term_of(committed, index))
+    }
+
+    /// A server asks for a write.
+    pub fn on_write<R: Rng>(&mut self, raft: &Raft<C, R>, write: &Write<C>) -> Verdict {
+        let id = raft.id();
+        let server = self.server(id);
+        if let Some(from) = write.truncate_from {
+            let leads = server.role == Role::Leader && raft.role() == Role::Leader;
+            let leads = leads && server.term == raft.term();
+            hold!(!leads, LeaderAppendOnly, "leader {id} removes {from} and on from its log");
+            let committed = server.commit_index;
+            hold!(
+                from > committed,
+                StateMachineSafety,
+                "server {id} removes {from}, and knows {committed} to be committed"
+            );
+        }
+        let previous = server.disk.previous_of(write);
+        self.match_entries(previous, &write.entries)?;
+        self.server_mut(id).disk.write(write)
+    }
+
+    /// A server's disk answered for this write and all before it.
+    pub fn on_synced(&mut self, id: NodeId, write: WriteId) -> Verdict {
+        let committed = &self.committed;
+        let at = position(&self.servers, id);
+        self.servers[at].disk.sync(write, |index| term_of(committed, index))
+    }
+
+    /// A message leaves. "A node never says what it could forget."
+    #[inline]
+    pub fn on_send(&mut self, message: &Message<C>) -> Verdict {
+        let Message { from, to, term, body } = message;
+        let stored = self.server(*from).disk.hard_state();
+        match body {
+            // They promise nothing about their sender.
+            Body::RequestPreVote(_) | Body::RequestVote(_) => Ok(()),
+            Body::RequestPreVoteReply(_) => speaks_in_stored_term(*from, *term, stored),
+            Body::RequestVoteReply(reply) => {
+                speaks_in_stored_term(*from, *term, stored)?;
+                if !reply.granted {
+                    return Ok(());
+                }
+                let durable = stored.voted_for == Some(*to);
+                hold!(
+                    durable,
+                    Durability,
+                    "server {from} says a vote for {to} that it could forget"
+                );
+                self.note_vote(*term, *from, *to)
+            }
+            Body::AppendEntries(append) => {
+                let leads = HardState { current_term: *term, voted_for: Some(*from) };
+                hold!(
+                    stored == leads,
+                    Durability,
+                    "server {from} leads term {term}, and could forget it"
+                );
+                self.check_append(*from, *to, *term, append)
+            }
+            Body::AppendEntriesReply(reply) => {
+                speaks_in_stored_term(*from, *term, stored)?;
+                match reply.result {
+                    AppendResult::Matched(index) => self.check_match(*from, *to, *term, index),
+                    AppendResult::Rejected { .. } => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// A server hands an entry to its state machine.
+    pub fn on_apply<R: Rng>(&mut self, raft: &Raft<C, R>, entry: &Entry<C>) -> Verdict {
+        let (id, at) = (raft.id(), entry.id());
+        let server = self.server(id);
+        let applied = server.applied;
+        hold!(
+            at.index == applied.next(),
+            StateMachineSafety,
+            "server {id} applies {at} after index {applied}"
+        );
+        hold!(
+            server.disk.term_at(at.index) == Some(at.term),
+            StateMachineSafety,
+            "server {id} applies {at}, which is not on its disk"
+        );
+        self.note_committed(id, at, raft.term())?;
+        let known = self.entries.get(&at).is_some_and(|(_, known)| *known == entry.payload);
+        hold!(known, LogMatching, "server {id} applies another {at} than was written");
+        self.server_mut(id).applied = at.index;
+        Ok(())
+    }
+
+    /// A server accepted a read.
+    pub fn on_read(&mut self, id: NodeId, read: ReadId) {
+        let committed = self.committed();
+        self.server_mut(id).reads.push_back((read, committed));
+    }
+
+    /// A server says that a read may be served from any state that includes `index`.
+    pub fn on_read_ready(&mut self, id: NodeId, read: ReadId, index: Index) -> Verdict {
+        let server = self.server_mut(id);
+        let at = server.reads.iter().position(|(asked, _)| *asked == read);
+        let asked = at.and_then(|at| server.reads.remove(at));
+        let Some((_, committed)) = asked else {
+            hold!(false, FreshReads, "server {id} answers read {read}, which nobody asked for");
+            return Ok(());
+        };
+        let applied = server.applied;
+        hold!(
+            index >= committed && applied >= index,
+            FreshReads,
+            "server {id} serves a read at {index} with {applied} applied; {committed} was committed before"
+        );
+        Ok(())
+    }
+
+    /// A server says that a read is lost.
+    pub fn on_read_lost(&mut self, id: NodeId, read: ReadId) {
+        self.server_mut(id).reads.retain(|(asked, _)| *asked != read);
+    }
+
+    /// A server has done a turn of its loop: inputs, a tick at `now` on its own clock, and all outputs.
+    #[inline]
+    pub fn after_turn<R: Rng>(&mut self, raft: &Raft<C, R>, now: Instant) -> Verdict {
+        let id = raft.id();
+        let at = position(&self.servers, id);
+        let seen = &self.servers[at];
+        let (role, term, last) = (raft.role(), raft.term(), raft.log.last());
+        let commit_index = raft.commit_index;
+        let (seen_term, seen_commit) = (seen.term, seen.commit_index);
+        hold!(
+            term >= seen_term,
+            Monotonicity,
+            "server {id}: term falls from {seen_term} to {term}"
+        );
+        hold!(
+            commit_index >= seen_commit,
+            Monotonicity,
+            "server {id}: commit index falls from {seen_commit} to {commit_index}"
+        );
+        if role == Role::Leader {
+            if seen.role == Role::Leader && seen_term == term {
+                let before = seen.last;
+                let grows = last.index >= before.index && raft.log.contains(before);
+                hold!(grows, LeaderAppendOnly, "the log of leader {id} ended {before}, now {last}");
+            } else {
+                self.on_leader(raft)?;
+            }
+            if commit_index > seen_commit {
+                self.check_majority(raft)?;
+            }
+        }
+        if commit_index > seen_commit {
+            let from = seen_commit.next().max(raft.log.base().index.next());
+            for index in from.get()..=commit_index.get() {
+                let index = Index::new(index);
+                let Some(term_at) = raft.log.term_at(index) else { continue };
+                self.note_committed(id, LogId::new(term_at, index), term)?;
+            }
+        }
+        check_bounds(raft)?;
+        let deadline = raft.next_deadline();
+        hold!(
+            deadline.is_none_or(|deadline| deadline > now),
+            LawsOfTime,
+            "server {id} is due again at once after its tick at {now}"
+        );
+        self.check_counters(raft)?;
+        let seen = &mut self.servers[at];
+        (seen.role, seen.term, seen.commit_index, seen.last) = (role, term, commit_index, last);
+        Ok(())
+    }
+
+    /// A server leads a term that it did not lead before.
+    fn on_leader<R: Rng>(&mut self, raft: &Raft<C, R>) -> Verdict {
+        let (id, term) = (raft.id(), raft.term());
+        self.note_leader(id, term)?;
+        self.note_vote(term, id, id)?;
+        let mut earlier = self.committed.iter().enumerate().rev();
+        let Some((at, committed)) = earlier.find(|(_, committed)| committed.known_in < term) else {
+            return Ok(());
+        };
+        let needed = LogId::new(committed.term, Index::new(at as u64 + 1));
+        let held = needed.index < raft.log.base().index || raft.log.contains(needed);
+        hold!(
+            held,
+            LeaderCompleteness,
+            "leader {id} of term {term} lacks {needed}, long committed"
+        );
+        Ok(())
+    }
+
+    fn note_leader(&mut self, id: NodeId, term: Term) -> Verdict {
+        let leader = *self.leaders.entry(term).or_insert(id);
+        hold!(leader == id, ElectionSafety, "{leader} and {id} both lead term {term}");
+        Ok(())
+    }
+
+    fn note_vote(&mut self, term: Term, voter: NodeId, candidate: NodeId) -> Verdict {
+        let voted = *self.votes.entry((term, voter)).or_insert(candidate);
+        hold!(
+            voted == candidate,
+            ElectionSafety,
+            "server {voter} votes for {voted} and {candidate} in term {term}"
+        );
+        Ok(())
+    }
+
+    /// What is known to be committed is so for ever.
+    fn note_committed(&mut self, id: NodeId, entry: LogId, known_in: Term) -> Verdict {
+        let at = terms_of(entry.index);
+        if at == self.committed.len() {
+            self.committed.push(Committed { term: entry.term, known_in });
+        }
+        let known = self.committed.get(at).map(|known| known.term);
+        hold!(
+            known == Some(entry.term),
+            StateMachineSafety,
+            "server {id} takes {entry} for committed, where others know of term {known:?}"
+        );
+        let committed = &mut self.committed[at];
+        committed.known_in = committed.known_in.min(known_in);
+        Ok(())
+    }
+
+    /// Each entry follows the one that it followed everywhere else, and says the same.
+    fn match_entries(&mut self, mut previous: LogId, entries: &[Entry<C>]) -> Verdict {
+        for entry in entries {
+            let at = entry.id();
+            hold!(
+                at.index == previous.index.next(),
+                LogMatching,
+                "{at} comes right after {previous}"
+            );
+            let known = self.entries.entry(at);
+            let known = known.or_insert_with(|| (previous.term, entry.payload.clone()));
+            hold!(known.1 == entry.payload, LogMatching, "two different entries are {at}");
+            hold!(
+                known.0 == previous.term,
+                LogMatching,
+                "{at} follows an entry of term {} here, and of term {} elsewhere",
+                previous.term,
+                known.0
+            );
+            previous = at;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn check_append(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        term: Term,
+        append: &AppendEntries<C>,
+    ) -> Verdict {
+        let sender = self.server(from);
+        // A leader seen after its last turn is in the books; one that was elected in this turn is yet to be.
+        if sender.role != Role::Leader || sender.term != term {
+            self.note_leader(from, term)?;
+        }
+        if !append.entries.is_empty() {
+            self.match_entries(append.prev_log, &append.entries)?;
+        }
+        // The leader knows of it only because the follower has it on its disk.
+        let (commit, held) = (append.leader_commit, self.server(to).disk.last().index);
+        hold!(
+            commit <= held,
+            Durability,
+            "leader {from} tells {to} of commit index {commit}, which holds {held}"
+        );
+        Ok(())
+    }
+
+    /// What a follower says that it shares with its leader is on its disk, and is what the leader has there.
+    #[inline]
+    fn check_match(&self, from: NodeId, to: NodeId, term: Term, index: Index) -> Verdict {
+        if index == Index::ZERO {
+            return Ok(());
+        }
+        let held = self.server(from).disk.term_at(index);
+        hold!(
+            held.is_some(),
+            Durability,
+            "server {from} acknowledges {index}, which is not on its disk"
+        );
+        let leader = self.server(to);
+        if leader.role == Role::Leader && leader.term == term {
+            let own = leader.disk.written_term_at(index);
+            hold!(
+                own.is_none() || own == held,
+                LogMatching,
+                "server {from} acknowledges {index} of term {held:?}, and its leader has {own:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// What a leader takes for committed is on the disks of a majority.
+    fn check_majority<R: Rng>(&self, raft: &Raft<C, R>) -> Verdict {
+        let (id, index) = (raft.id(), raft.commit_index);
+        let Some(term) = raft.log.term_at(index) else { return Ok(()) };
+        let holds = |voter: &&NodeId| self.server(**voter).disk.term_at(index) == Some(term);
+        let holders = raft.voters.iter().filter(holds).count();
+        hold!(
+            holders >= majority(raft.voters.len()),
+            LeaderCompleteness,
+            "leader {id} takes {term}.{index} for committed, which is on {holders} disks"
+        );
+        Ok(())
+    }
+
+    fn check_counters<R: Rng>(&self, raft: &Raft<C, R>) -> Verdict {
+        let counters = &raft.counters;
+        let strange = counters.misrouted | counters.unknown_sender;
+        let odd = counters.impossible | counters.malformed | counters.host_mistakes;
+        let fine = odd == 0 && (strange == 0 || self.tolerates_strangers);
+        hold!(fine, NoImpossibleInput, "server {} counts {counters:?}", raft.id());
+        Ok(())
+    }
+
+    #[inline]
+    fn server(&self, id: NodeId) -> &Watched {
+        &self.servers[position(&self.servers, id)]
+    }
+
+    #[inline]
+    fn server_mut(&mut self, id: NodeId) -> &mut Watched {
+        let at = position(&self.servers, id);
+        &mut self.servers[at]
+    }
+}
+
+impl Watched {
+    fn new(id: NodeId) -> Self {
+        Self {
+            id,
+            has_started: false,
+            disk: Disk::default(),
+            role: Role::Follower,
+            term: Term::ZERO,
+            commit_index: Index::ZERO,
+            last: LogId::ZERO,
+            applied: Index::ZERO,
+            reads: VecDeque::new(),
+        }
+    }
+}
+
+/// Where a server stands; most clusters number theirs from 1.
+#[inline]
+fn position(servers: &[Watched], id: NodeId) -> usize {
+    let guess = (id.get() as usize).wrapping_sub(1);
+    if servers.get(guess).is_some_and(|server| server.id == id) {
+        return guess;
+    }
+    let found = servers.binary_search_by_key(&id, |server| server.id);
+    found.unwrap_or_else(|_| panic!("sim: server {id} is not among those that are watched"))
+}
+
+fn term_of(committed: &[Committed], index: Index) -> Option<Term> {
+    committed.get(terms_of(index)).map(|committed| committed.term)
+}
+
+#[inline]
+fn speaks_in_stored_term(from: NodeId, term: Term, stored: HardState) -> Verdict {
+    let on_disk = stored.current_term;
+    hold!(on_disk == term, Durability, "server {from} speaks in term {term}, stored is {on_disk}");
+    Ok(())
+}
+
+/// Every queue keeps within its limit.
+#[inline]
+fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
+    let (id, config) = (raft.id(), raft.config());
+    // The no-op with which a term begins is never refused.
+    let noops = usize::try_from(raft.term().get()).unwrap_or(usize::MAX);
+    let noops = noops.saturating_mul(Entry::<C>::OVERHEAD_BYTES);
+    let log = raft.log.bytes();
+    hold!(
+        log <= config.log_bytes_max.saturating_add(noops),
+        BoundedMemory,
+        "the log of server {id} has {log} bytes"
+    );
+    let writes = raft.durable.writes_in_flight();
+    hold!(writes <= config.inflight_writes_max, BoundedMemory, "server {id}: {writes} writes");
+    let reads = raft.reads.waiting();
+    hold!(reads <= config.reads_waiting_max, BoundedMemory, "server {id}: {reads} reads wait");
+    let applies = raft.applying.len();
+    hold!(applies <= config.inflight_applies_max, BoundedMemory, "server {id}: {applies} applies");
+    let asked = raft.vote_requests.len();
+    hold!(asked <= 2 * raft.voters.len(), BoundedMemory, "server {id}: {asked} vote requests");
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! One simulated server: the core, its disk, its clock and its state machine.
+
+use alloc::collections::VecDeque;
+
+use rand_pcg::Pcg32;
+
+use super::application::Application;
+use super::clock::Clock;
+use super::disk::Disk;
+use super::state_machine::StateMachine;
+use crate::message::Message;
+use crate::raft::Raft;
+use crate::types::{NodeId, WriteId};
+
+/// The core as the simulator runs it.
+pub type SimRaft<C> = Raft<C, Pcg32>;
+
+/// The most messages that wait for a paused server; more are lost.
+pub(super) const INBOX_MAX: usize = 1024;
+
+pub(super) struct Server<S: StateMachine> {
+    pub(super) id: NodeId,
+    /// None while crashed.
+    pub(super) raft: Option<SimRaft<S::Command>>,
+    pub(super) disk: Disk<S::Command>,
+    pub(super) clock: Clock,
+    pub(super) application: Application<S>,
+    pub(super) is_paused: bool,
+    /// What arrived while it was paused, and the last write that its disk answered for.
+    pub(super) inbox: VecDeque<Message<S::Command>>,
+    pub(super) synced_in_pause: Option<WriteId>,
+    /// Counts the lives, so that what was planned for one does not happen in the next.
+    pub(super) life: u64,
+}
+
+impl<S: StateMachine> Server<S> {
+    pub(super) fn new(id: NodeId, disk: Disk<S::Command>, clock: Clock) -> Self {
+        Self {
+            id,
+            raft: None,
+            disk,
+            clock,
+            application: Application::new(),
+            is_paused: false,
+            inbox: VecDeque::new(),
+            synced_in_pause: None,
+            life: 0,
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The event loop: messages, disks and timers, in the order of virtual time; and the turn of a server's own loop.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use super::cluster::{Cluster, READ_ENDS_MAX, ReadEnd};
+use super::counts::Counts;
+use super::disk::{Crash, Synced};
+use super::draw::Draw;
+use super::faults::Relief;
+use super::network::{Links, Network, is_request, wire_bytes};
+use super::queue::Queue;
+use super::server::INBOX_MAX;
+use super::state_machine::StateMachine;
+use super::trace::{Gist, Trace, What};
+use super::violation::{Failure, Verdict, hold};
+use crate::message::Message;
+use crate::output::Output;
+use crate::time::Instant;
+use crate::types::{Index, NodeId};
+
+/// More outputs than any turn can ask for: a server that asks for more never stops.
+const OUTPUTS_PER_TURN_MAX: u32 = 100_000;
+
+/// The messages of the past that are kept, to come again.
+const MEMORY_MAX: usize = 64;
+
+/// Something that will happen.
+pub(super) enum Event<C> {
+    /// A message arrives.
+    Arrival(Message<C>),
+    /// A sync of a server's disk ends; not if that life is over.
+    SyncEnds { at: usize, life: u64 },
+    /// A fault is over.
+    Relief(Relief),
+}
+
+impl<S: StateMachine> Cluster<S> {
+    /// Lets the given time pass.
+    ///
+    /// # Errors
+    ///
+    /// If a check failed, now or earlier.
+    pub fn run_for(&mut self, span: Duration) -> Result<(), Box<Failure>> {
+        self.run_until_time(self.after(span))
+    }
+
+    /// Runs until the condition holds, which is asked after every event; returns false if it does not within `span`.
+    ///
+    /// # Errors
+    ///
+    /// If a check failed, now or earlier.
+    pub fn run_until(
+        &mut self,
+        span: Duration,
+        condition: impl Fn(&Self) -> bool,
+    ) -> Result<bool, Box<Failure>> {
+        let end = self.after(span);
+        loop {
+            self.verdict()?;
+            if condition(self) {
+                return Ok(true);
+            }
+            if !self.next_event(end.as_micros()) {
+                self.now = end;
+                return Ok(condition(self));
+            }
+        }
+    }
+
+    /// Runs until that time has come, and all has happened that was planned for it.
+    pub(super) fn run_until_time(&mut self, end: Instant) -> Result<(), Box<Failure>> {
+        while self.failure.is_none() && self.next_event(end.as_micros()) {}
+        self.now = self.now.max(end);
+        self.verdict()
+    }
+
+    /// The next thing that happens, not after `end`. What arrives comes before the timers of the same moment.
+    #[inline]
+    fn next_event(&mut self, end: u64) -> bool {
+        let planned = self.queue.next_at();
+        let timer = self.due.iter().copied().min().unwrap_or(u64::MAX);
+        let next = planned.min(timer);
+        if next > end || next == u64::MAX {
+            return false;
+        }
+        self.now = self.now.max(Instant::from_micros(next));
+        self.counts.events += 1;
+        if planned <= timer {
+            if let Some(event) = self.queue.pop() {
+                self.happen(event);
+            }
+        } else if let Some(at) = self.due.iter().position(|due| *due == timer) {
+            self.trace.note(self.now, self.ids[at], What::Woke);
+            self.turn(at);
+        }
+        true
+    }
+
+    #[inline]
+    fn happen(&mut self, event: Event<S::Command>) {
+        match event {
+            Event::Arrival(message) => {
+                // A sender that is no member has no link that could be cut.
+                let from = self.ids.binary_search(&message.from).ok();
+                let to = self.at(message.to);
+                if from.is_none_or(|from| self.links.passes(from, to)) {
+                    self.arrive(to, message);
+                } else {
+                    self.counts.stopped += 1;
+                }
+            }
+            Event::SyncEnds { at, life } => {
+                if self.servers[at].life == life {
+                    self.on_sync_end(at);
+                }
+            }
+            Event::Relief(relief) => self.relieve(relief),
+        }
+    }
+
+    /// A message reaches a server, which need not be the one it is for.
+    pub(super) fn arrive(&mut self, at: usize, message: Message<S::Command>) {
+        let server = &mut self.servers[at];
+        let Some(raft) = &mut server.raft else { return };
+        if server.is_paused {
+            if server.inbox.len() < INBOX_MAX {
+                server.inbox.push_back(message);
+            }
+            return;
+        }
+        self.trace.note(self.now, server.id, What::Received(Gist::of(&message, message.from)));
+        raft.step(message);
+        self.turn(at);
+    }
+
+    fn on_sync_end(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        let id = server.id;
+        match server.disk.end_sync() {
+            Synced::Silent => {}
+            Synced::Failed => {
+                self.counts.failed_writes += 1;
+                self.crash(id, Crash::Tear);
+            }
+            Synced::Through(write) => {
+                self.counts.syncs += 1;
+                self.trace.note(self.now, id, What::Synced(write));
+                let verdict = self.observer.on_synced(id, write);
+                if server.is_paused {
+                    server.synced_in_pause = Some(write);
+                } else if let Some(raft) = &mut server.raft {
+                    raft.persisted(write);
+                }
+                self.note_verdict(verdict);
+                self.begin_sync(at);
+                self.turn(at);
+            }
+        }
+    }
+
+    /// Lets a paused server go on: it finds in its inbox what came meanwhile.
+    pub fn resume(&mut self, id: NodeId) {
+        let at = self.at(id);
+        let server = &mut self.servers[at];
+        let Some(raft) = server.raft.as_mut().filter(|_| server.is_paused) else { return };
+        server.is_paused = false;
+        self.trace.note(self.now, id, What::Resumed);
+        if let Some(write) = server.synced_in_pause.take() {
+            raft.persisted(write);
+        }
+        for message in server.inbox.drain(..) {
+            let gist = Gist::of(&message, message.from);
+            self.trace.note(self.now, id, What::Received(gist));
+            raft.step(message);
+        }
+        self.turn(at);
+    }
+
+    /// One turn of a server's loop: tick, do what is asked, sleep until the deadline.
+    pub(super) fn turn(&mut self, at: usize) {
+        let verdict = self.try_turn(at);
+        if verdict.is_err() {
+            self.note_verdict(verdict);
+        }
+        self.begin_sync(at);
+        self.note_deadline(at);
+    }
+
+    #[inline]
+    fn try_turn(&mut self, at: usize) -> Verdict {
+        let now = self.now;
+        let server = &mut self.servers[at];
+        let id = server.id;
+        if server.is_paused {
+            return Ok(());
+        }
+        let Some(raft) = server.raft.as_mut() else { return Ok(()) };
+        let local = server.clock.local(now);
+        raft.tick(local);
+        let mut outputs = 0;
+        while let Some(output) = raft.poll_outbox() {
+            outputs += 1;
+            hold!(outputs < OUTPUTS_PER_TURN_MAX, BoundedMemory, "server {id} never stops asking");
+            match output {
+                Output::Persist(write) => {
+                    let last = write.entries.last().map_or(Index::ZERO, |last| last.index);
+                    self.trace.note(now, id, What::Wrote(write.id, last));
+                    self.observer.on_write(raft, &write)?;
+                    server.disk.write(write);
+                }
+                Output::Send(message) => {
+                    self.observer.on_send(&message)?;
+                    let to = message.to.get() as usize - 1;
+                    let mut post = Post {
+                        now,
+                        from: at,
+                        to,
+                        network: &self.network,
+                        links: &self.links,
+                        draw: &mut self.link_draws[at * self.ids.len() + to],
+                        queue: &mut self.queue,
+                        trace: &mut self.trace,
+                        counts: &mut self.counts,
+                    };
+                    if self.remembers {
+                        remember(&mut self.memory, &mut self.draw, &message);
+                    }
+                    let taken = self.sieve.as_ref().is_some_and(|takes| takes(&message));
+                    post.send(message, taken);
+                }
+                Output::Apply(entries) => {
+                    for entry in &entries {
+                        self.observer.on_apply(raft, entry)?;
+                    }
+                    let (history, counts) = (&mut self.history, &mut self.counts);
+                    let last = server.application.apply(now, entries, history, counts);
+                    self.trace.note(now, id, What::Applied(last));
+                    // A simulated state machine is done at once.
+                    raft.applied(last);
+                }
+                Output::ReadReady { id: read, index } => {
+                    self.observer.on_read_ready(id, read, index)?;
+                    let (history, counts) = (&mut self.history, &mut self.counts);
+                    if !server.application.serve_read(now, read, history, counts) {
+                        let index = Some(index);
+                        self.reads.push_back(ReadEnd { server: id, id: read, index });
+                    }
+                }
+                Output::ReadLost { id: read } => {
+                    self.observer.on_read_lost(id, read);
+                    match server.application.take_read(read) {
+                        Some(operation) => {
+                            self.history.lost(operation);
+                            self.counts.lost_operations += 1;
+                        }
+                        None => {
+                            self.reads.push_back(ReadEnd { server: id, id: read, index: None });
+                        }
+                    }
+                }
+                Output::RoleChanged { role, term, leader } => {
+                    self.trace.note(now, id, What::Became(role, term, leader));
+                }
+            }
+        }
+        if self.reads.len() > READ_ENDS_MAX {
+            self.reads.pop_front();
+        }
+        self.observer.after_turn(raft, local)
+    }
+
+    pub(super) fn begin_sync(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        if let Some(ends) = server.disk.begin_sync(self.now) {
+            let life = server.life;
+            self.queue.push(ends, Event::SyncEnds { at, life });
+        }
+    }
+
+    /// Notes when a server's timer is due.
+    #[inline]
+    pub(super) fn note_deadline(&mut self, at: usize) {
+        let server = &self.servers[at];
+        let raft = server.raft.as_ref().filter(|_| !server.is_paused);
+        let deadline = raft.and_then(crate::Raft::next_deadline);
+        self.due[at] = deadline.map_or(u64::MAX, |deadline| server.clock.global(deadline));
+    }
+}
+
+/// What a message passes on its way into the queue.
+struct Post<'a, C> {
+    now: Instant,
+    from: usize,
+    to: usize,
+    network: &'a Network,
+    links: &'a Links,
+    draw: &'a mut Draw,
+    queue: &'a mut Queue<Event<C>>,
+    trace: &'a mut Trace,
+    counts: &'a mut Counts,
+}
+
+impl<C: crate::Command> Post<'_, C> {
+    #[inline]
+    fn send(&mut self, message: Message<C>, is_taken: bool) {
+        let is_request = is_request(&message.body);
+        self.counts.messages += 1;
+        self.counts.requests += u64::from(is_request);
+        self.counts.bytes += wire_bytes(&message);
+        let gist = Gist::of(&message, message.to);
+        let fate = self.network.fate(is_request, self.draw);
+        let passes = self.links.passes(self.from, self.to);
+        let what = match fate.arrives_after {
+            Some(_) if passes && !is_taken => What::Sent(gist),
+            Some(_) | None => What::Lost(gist),
+        };
+        self.trace.note(self.now, message.from, what);
+        self.counts.stopped += u64::from(!passes);
+        if !passes || is_taken {
+            return;
+        }
+        let Some(delay) = fate.arrives_after else {
+            self.counts.lost += 1;
+            return;
+        };
+        self.counts.held += u64::from(fate.held);
+        if let Some(again) = fate.again_after {
+            self.counts.duplicated += 1;
+            self.queue.push(self.now + again, Event::Arrival(message.clone()));
+        }
+        self.queue.push(self.now + delay, Event::Arrival(message));
+    }
+}
+
+/// Keeps one message in a few, in the place of another.
+#[cold]
+fn remember<C: Clone>(memory: &mut alloc::vec::Vec<C>, draw: &mut Draw, message: &C) {
+    if !draw.one_in(8) {
+        return;
+    }
+    if memory.len() < MEMORY_MAX {
+        memory.push(message.clone());
+    } else {
+        let at = draw.below(MEMORY_MAX as u64) as usize;
+        memory[at] = message.clone();
+    }
+}
