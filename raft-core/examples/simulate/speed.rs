@@ -1,5 +1,6 @@
 //! How fast the simulator is, on one core and with all checks on.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use raft_core::NodeId;
@@ -17,17 +18,14 @@ const ELECTION_MAX: Duration = Duration::from_secs(5);
 /// Simulated seconds and failovers per second of real time.
 pub(crate) fn measure() -> Result<(), Box<Failure>> {
     let mut cluster = Cluster::<Registers>::new(SERVERS, 1);
-    let began = Instant::now();
+    let watch = Watch::start();
     cluster.run_for(IDLE)?;
-    let took = began.elapsed();
-    let counts = cluster.counts();
-    println!(
-        "{SERVERS} servers, heartbeats every 50 ms, idle: {:.0} simulated seconds per second, {:.0} ns per message",
-        IDLE.as_secs_f64() / took.as_secs_f64(),
-        took.as_secs_f64() * 1e9 / counts.messages as f64,
-    );
+    let messages = cluster.counts().messages as f64;
+    println!("{SERVERS} servers, heartbeats every 50 ms, idle:");
+    watch.print("simulated seconds", IDLE.as_secs_f64());
+    watch.print("messages", messages);
 
-    let began = Instant::now();
+    let watch = Watch::start();
     let (mut failovers, mut seed, mut simulated) = (0, 0, 0.0);
     while failovers < FAILOVERS {
         let mut cluster = Cluster::<Registers>::new(SERVERS, seed);
@@ -42,13 +40,36 @@ pub(crate) fn measure() -> Result<(), Box<Failure>> {
         }
         simulated += cluster.now().as_micros() as f64 / 1e6;
     }
-    let took = began.elapsed().as_secs_f64();
-    println!(
-        "{SERVERS} servers, timeouts of 150-300 ms: {:.0} failovers per second ({:.0} simulated seconds per second)",
-        failovers as f64 / took,
-        simulated / took,
-    );
+    println!("{SERVERS} servers, timeouts of 150-300 ms, failing over:");
+    watch.print("failovers", failovers as f64);
+    watch.print("simulated seconds", simulated);
     Ok(())
+}
+
+/// Real time, and what this thread had of it.
+struct Watch {
+    began: Instant,
+    cpu: Option<u64>,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Self { began: Instant::now(), cpu: cpu_nanos() }
+    }
+
+    fn print(&self, what: &str, count: f64) {
+        print!("  {:>12.0} {what} per second", count / self.began.elapsed().as_secs_f64());
+        if let (Some(began), Some(now)) = (self.cpu, cpu_nanos()) {
+            print!(", {:>12.0} per second of CPU time", count * 1e9 / (now - began) as f64);
+        }
+        println!();
+    }
+}
+
+/// What this thread has computed, in nanoseconds; only Linux tells.
+fn cpu_nanos() -> Option<u64> {
+    let told = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    told.split(' ').next()?.parse().ok()
 }
 
 fn elect(cluster: &mut Cluster<Registers>, not: Option<NodeId>) -> Result<NodeId, Box<Failure>> {

@@ -267,7 +267,12 @@ impl<S: StateMachine> Cluster<S> {
         if self.reads.len() > READ_ENDS_MAX {
             self.reads.pop_front();
         }
-        self.observer.after_turn(raft, local)
+        self.observer.after_turn(raft, local)?;
+        let deadline = raft.next_deadline();
+        raft.tick(Instant::ZERO);
+        let idle = raft.next_deadline() == deadline && raft.poll_outbox().is_none();
+        hold!(idle, LawsOfTime, "a tick too early changes server {id}");
+        Ok(())
     }
 
     pub(super) fn begin_sync(&mut self, at: usize) {
