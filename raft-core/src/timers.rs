@@ -154,19 +154,24 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn wake(&self) -> Option<(Instant, Wake)> {
         let waits =
             !self.vote_requests.is_empty() || self.durable.has_answered() || self.has_heard();
-        let step = waits.then_some((self.now, Wake::Step));
-        let of = |timer: Timer, wake| {
-            let wake = if timer == Timer::Touched { Wake::Step } else { wake };
-            timer.deadline(self.now).map(|at| (at, wake))
-        };
         let leads = matches!(self.role, RoleState::Leader(_));
         let beat = if leads { Wake::Heartbeat } else { Wake::AskAgain };
-        let timers = [
-            of(self.timers.election, Wake::Election),
-            of(self.timers.heartbeat, beat),
-            of(self.timers.quorum, Wake::Quorum),
-            of(self.timers.transfer, Wake::Transfer),
-        ];
-        timers.into_iter().chain([step]).flatten().min_by_key(|(at, _)| *at)
+        let mut first = None;
+        for (timer, wake) in [
+            (self.timers.election, Wake::Election),
+            (self.timers.heartbeat, beat),
+            (self.timers.quorum, Wake::Quorum),
+            (self.timers.transfer, Wake::Transfer),
+        ] {
+            let wake = if timer == Timer::Touched { Wake::Step } else { wake };
+            let Some(at) = timer.deadline(self.now) else { continue };
+            if first.is_none_or(|(earliest, _)| at < earliest) {
+                first = Some((at, wake));
+            }
+        }
+        if waits && first.is_none_or(|(earliest, _)| self.now < earliest) {
+            first = Some((self.now, Wake::Step));
+        }
+        first
     }
 }
