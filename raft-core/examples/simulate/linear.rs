@@ -1,12 +1,16 @@
-//! Whether what clients were told is linearizable, by `stateright`'s tester: each register on its own.
+//! Whether what clients were told is linearizable, by `stateright`'s tester: each register on its own, and each history in
+//! pieces.
+//!
+//! A search for an order takes time that grows with everything that could be reordered. So the history is cut wherever nothing
+//! is under way and the last operation ran alone: what the register holds there is known.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use raft_core::sim::{OperationOf, Outcome, REGISTERS, Registers, Request};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 
 /// One register, as it would be without servers and failures.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Debug)]
 struct Register(u64);
 
 #[derive(Clone, Debug)]
@@ -27,9 +31,17 @@ impl SequentialSpec for Register {
     }
 }
 
+/// An operation as the tester sees it.
+struct Checked {
+    process: u64,
+    op: Op,
+    /// What it returned; none if nobody knows.
+    reply: Option<u64>,
+}
+
 enum Event<'a> {
-    Invoke(&'a OperationOf<Registers>),
-    Return(&'a OperationOf<Registers>, u64),
+    Begin(&'a Checked),
+    End(&'a Checked),
 }
 
 /// Returns how many operations were checked; or says which register's history is not linearizable.
@@ -39,46 +51,96 @@ pub(crate) fn check(history: &[OperationOf<Registers>]) -> Result<u64, String> {
 
 fn check_register(register: usize, history: &[OperationOf<Registers>]) -> Result<u64, String> {
     let operations: Vec<_> = history.iter().filter(|o| register_of(o) == register).collect();
-    let seen: BTreeSet<u64> = operations.iter().filter_map(|o| returned(o)).collect();
-    let counts = |operation: &OperationOf<Registers>| match &operation.outcome {
-        Outcome::Returned { .. } => true,
-        // A swap whose value nobody saw may as well never have happened: to leave it out is right if it did not, and if it did,
-        // then whoever came next is one of unknown outcome too, and may follow on what was there before.
-        Outcome::Unknown => match &operation.request {
-            Request::Command(swap) => seen.contains(&swap.value()),
-            Request::Query(_) => false,
-        },
-        _ => false,
-    };
-    let mut events = Vec::new();
-    for operation in operations.into_iter().filter(|operation| counts(operation)) {
-        events.push((operation.invoked.order, Event::Invoke(operation)));
+    // When each value was first told to anybody: whoever wrote it had done so by then.
+    let mut seen = BTreeMap::<u64, u64>::new();
+    for operation in &operations {
         if let Outcome::Returned { reply, at } = &operation.outcome {
-            events.push((at.order, Event::Return(operation, *reply)));
+            let first = seen.entry(*reply).or_insert(at.order);
+            *first = (*first).min(at.order);
         }
     }
-    events.sort_by_key(|(order, _)| *order);
+    let timed = operations.into_iter().filter_map(|operation| {
+        let (op, value) = match &operation.request {
+            Request::Command(swap) => (Op::Swap(swap.value()), Some(swap.value())),
+            Request::Query(_) => (Op::Read, None),
+        };
+        let (end, reply) = match &operation.outcome {
+            Outcome::Returned { reply, at } => (at.order, Some(*reply)),
+            // A swap whose value nobody saw may as well never have happened: to leave it out is right if it did not; and if it
+            // did, then whoever came next is unknown too, and may follow on what was there before.
+            Outcome::Unknown => (*seen.get(&value?)?, None),
+            _ => return None,
+        };
+        let checked = Checked { process: operation.process, op, reply };
+        Some((operation.invoked.order, end, checked))
+    });
+    let timed: Vec<_> = timed.collect();
+    let mut events: Vec<_> = timed
+        .iter()
+        .flat_map(|(begin, end, op)| [(*begin, Event::Begin(op)), (*end, Event::End(op))])
+        .collect();
+    events.sort_by_key(|(order, event)| {
+        (*order, matches!(event, Event::End(op) if op.reply.is_some()))
+    });
 
-    let mut tester = LinearizabilityTester::new(Register::default());
-    let mut checked = 0;
+    let mut piece = Piece::new(0);
     for (_, event) in events {
-        match event {
-            Event::Invoke(operation) => {
-                let op = match &operation.request {
-                    Request::Command(swap) => Op::Swap(swap.value()),
-                    Request::Query(_) => Op::Read,
-                };
-                tester.on_invoke(operation.process, op)?;
-                checked += 1;
-            }
-            Event::Return(operation, reply) => {
-                tester.on_return(operation.process, reply)?;
-            }
+        piece.take(event)?;
+        if piece.under_way == 0 {
+            piece.check().map_err(|text| format!("register {register}: {text}"))?;
         }
     }
-    match tester.is_consistent() {
-        true => Ok(checked),
-        false => Err(format!("register {register}: {tester:?}")),
+    Ok(timed.len() as u64)
+}
+
+/// A part of a history that begins with a known value.
+struct Piece {
+    tester: LinearizabilityTester<u64, Register>,
+    /// Operations that began since nothing was under way.
+    begun: usize,
+    under_way: usize,
+    /// What the register holds if the last of them ran alone.
+    after: Option<u64>,
+}
+
+impl Piece {
+    fn new(value: u64) -> Self {
+        let tester = LinearizabilityTester::new(Register(value));
+        Self { tester, begun: 0, under_way: 0, after: None }
+    }
+
+    fn take(&mut self, event: Event<'_>) -> Result<(), String> {
+        match event {
+            Event::Begin(operation) => {
+                self.tester.on_invoke(operation.process, operation.op.clone())?;
+                self.begun += 1;
+                self.under_way += 1;
+                self.after = None;
+            }
+            Event::End(operation) => {
+                self.under_way -= 1;
+                if let Some(reply) = operation.reply {
+                    self.tester.on_return(operation.process, reply)?;
+                    self.after = Some(match operation.op {
+                        Op::Swap(value) => value,
+                        Op::Read => reply,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is under way: checks what there is, and begins anew if the value is known.
+    fn check(&mut self) -> Result<(), String> {
+        if !self.tester.is_consistent() {
+            return Err(format!("{:?}", self.tester));
+        }
+        if let Some(value) = self.after.filter(|_| self.begun == 1) {
+            *self = Self::new(value);
+        }
+        self.begun = 0;
+        Ok(())
     }
 }
 
@@ -86,12 +148,5 @@ fn register_of(operation: &OperationOf<Registers>) -> usize {
     match &operation.request {
         Request::Command(swap) => swap.register(),
         Request::Query(register) => *register,
-    }
-}
-
-fn returned(operation: &OperationOf<Registers>) -> Option<u64> {
-    match &operation.outcome {
-        Outcome::Returned { reply, .. } => Some(*reply),
-        _ => None,
     }
 }

@@ -25,6 +25,9 @@ const EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// The shortest and the longest that a fault lasts, on average.
 const LASTS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(3));
 
+/// The most often that a client asks, and the most seldom, on average.
+const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+
 /// The world of one seed: a cluster, a network, disks, and the faults that strike.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Swarm {
@@ -124,7 +127,7 @@ impl Swarm {
             seed,
             servers,
             clients: draw.between(1, 4),
-            ask_every: wide(draw, (Duration::from_millis(100), Duration::from_secs(2))),
+            ask_every: wide(draw, ASK_EVERY),
             config,
             network: draw_network(draw, chances),
             disk: draw_disk(draw),
@@ -272,8 +275,8 @@ fn draw_config(draw: &mut Draw, servers: u64) -> Config {
         election_timeout_min: min,
         election_timeout_max: min * 2,
         heartbeat_interval: min / 3,
-        pre_vote: !draw.one_in(4),
-        check_quorum: !draw.one_in(4),
+        pre_vote: !draw.one_in(3),
+        check_quorum: !draw.one_in(3),
         command_bytes_max: entry,
         append_bytes_max: bytes(draw),
         inflight_appends_max: few(draw),

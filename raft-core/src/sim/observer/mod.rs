@@ -8,7 +8,7 @@
 //! | Election Safety | one leader per term and one vote per server and term, over all lives |
 //! | Leader Append-Only | a leader's writes remove nothing, and its log never gets shorter |
 //! | Log Matching | every entry of one term and index, written or sent, has the same content and the same predecessor |
-//! | Leader Completeness | a new leader holds the newest entry that was committed before its term; what a leader commits is on the disks of a majority, and never leaves one |
+//! | Leader Completeness | a new leader holds the newest entry that was committed before its term; what a leader commits is of its own term (§5.4.2), on the disks of a majority, and never leaves one |
 //! | State Machine Safety | one entry for each index, applied in order and from the disk |
 //! | Durability | what a message promises is on its sender's disk when it leaves |
 //! | Monotonicity | term, commit and applied index only grow in a life |
@@ -272,6 +272,12 @@ impl<C: Command + Eq> Observer<C> {
                 let before = seen.last;
                 let grows = last.index >= before.index && raft.log.contains(before);
                 hold!(grows, LeaderAppendOnly, "the log of leader {id} ended {before}, now {last}");
+                let counted = raft.log.term_at(commit_index).is_none_or(|of| of == term);
+                hold!(
+                    commit_index == seen_commit || counted,
+                    LeaderCompleteness,
+                    "leader {id} commits {commit_index} by counting, an entry of an earlier term"
+                );
             } else {
                 self.on_leader(raft)?;
             }
