@@ -205,7 +205,7 @@ fn a_second_vote_is_seen() {
 #[test]
 fn a_leader_that_removes_from_its_log_is_seen() {
     let disk = restored(1, 1, vec![entry(1, 1, b"a")]);
-    let mut observer = observer(&[disk.clone()]);
+    let mut observer = observer(std::slice::from_ref(&disk));
     let leader = leader(1, &disk);
     let hard_state = HardState { current_term: Term::new(2), voted_for: Some(id(1)) };
     let noop = Entry { term: Term::new(2), index: Index::new(2), payload: Payload::Noop };
@@ -277,7 +277,7 @@ fn two_entries_applied_at_one_index_are_seen() {
 #[test]
 fn gaps_and_undurable_entries_in_what_is_applied_are_seen() {
     let disk = restored(1, 1, vec![entry(1, 1, b"a"), entry(1, 2, b"b")]);
-    let mut observer = observer(&[disk.clone()]);
+    let mut observer = observer(std::slice::from_ref(&disk));
     let raft = raft(1, 1, &disk);
     breaks(observer.on_apply(&raft, &entry(1, 2, b"b")), Property::StateMachineSafety);
     observer.on_apply(&raft, &entry(1, 1, b"a")).expect("in order");

@@ -69,7 +69,7 @@ fn check_register(register: usize, history: &[OperationOf<Registers>]) -> Result
             // A swap whose value nobody saw may as well never have happened: to leave it out is right if it did not; and if it
             // did, then whoever came next is unknown too, and may follow on what was there before.
             Outcome::Unknown => (*seen.get(&value?)?, None),
-            _ => return None,
+            Outcome::Lost => return None,
         };
         let checked = Checked { process: operation.process, op, reply };
         Some((operation.invoked.order, end, checked))

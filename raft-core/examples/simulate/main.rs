@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use raft_core::sim::{Plan, Registers, Simulation, Swarm};
+use raft_core::sim::{Plan, Registers, Simulation, Swarm, What};
 use search::{Broken, Tally};
 
 /// Simulates clusters under faults, checks every event, and every client's history for linearizability.
@@ -77,7 +77,12 @@ fn replay(plan: &Plan, trace: bool) -> Result<(), Broken> {
         simulation.keep_trace();
     }
     let result = search::run(&mut simulation);
-    simulation.cluster().trace().iter().for_each(|record| println!("{record}"));
+    for record in simulation.cluster().trace() {
+        println!("{record}");
+        if let What::Fault(step) = record.what {
+            println!("                {}", plan.steps[step as usize].action);
+        }
+    }
     println!("trace hash {:016x}", simulation.cluster().trace_hash());
     match result {
         Ok(tally) => {

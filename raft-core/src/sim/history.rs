@@ -29,7 +29,6 @@ pub struct Operation<C, Q, Y> {
 
 /// What came of an operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub enum Outcome<Y> {
     /// It was answered.
     Returned {

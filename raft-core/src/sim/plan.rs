@@ -1,5 +1,7 @@
 //! A run as a list: who takes part, what the world is like, and every step that is done to it.
 
+use alloc::boxed::Box;
+use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -15,8 +17,6 @@ use super::state_machine::{Request, Workload};
 use super::violation::{Failure, Property, Violation};
 use crate::config::Config;
 use crate::time::Instant;
-use alloc::boxed::Box;
-use alloc::format;
 
 /// How many election timeouts a cluster gets, once all faults are over, to elect a leader who stays. Each attempt fails only if
 /// two servers time out within a latency of each other, which is one in fifty or so.
@@ -67,6 +67,7 @@ impl Plan {
         }
         let mut chunk = plan.steps.len();
         while chunk > 0 {
+            let before = plan.steps.len();
             let mut from = 0;
             while from < plan.steps.len() {
                 let mut fewer = plan.clone();
@@ -77,7 +78,10 @@ impl Plan {
                     from += chunk;
                 }
             }
-            chunk /= 2;
+            // Single steps are tried again until none can be left out.
+            if chunk > 1 || plan.steps.len() == before {
+                chunk /= 2;
+            }
         }
         plan
     }

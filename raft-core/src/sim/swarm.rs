@@ -78,6 +78,8 @@ pub enum FaultKind {
     SlowDisk,
     /// A disk says nothing.
     StuckDisk,
+    /// A disk says nothing, and then its server dies and loses all that it wrote meanwhile.
+    DyingDisk,
     /// A server stands still.
     Pause,
     /// A clock goes fast or slow.
@@ -92,7 +94,7 @@ pub enum FaultKind {
     Stranger,
 }
 
-const KINDS: [FaultKind; 13] = [
+const KINDS: [FaultKind; 14] = [
     FaultKind::Weather,
     FaultKind::OneWayCut,
     FaultKind::Partition,
@@ -100,6 +102,7 @@ const KINDS: [FaultKind; 13] = [
     FaultKind::FailedWrite,
     FaultKind::SlowDisk,
     FaultKind::StuckDisk,
+    FaultKind::DyingDisk,
     FaultKind::Pause,
     FaultKind::ClockRate,
     FaultKind::ClockJump,
@@ -141,7 +144,16 @@ impl Swarm {
         for fault in &self.faults {
             let draw = &mut Draw::new(self.seed, purpose::SWARM, 1 + fault.kind as u64);
             for at in times(draw, fault.every) {
-                steps.push(Step { at, action: self.strike(draw, *fault) });
+                let action = self.strike(draw, *fault);
+                if let (FaultKind::DyingDisk, Action::StickDisk { target, span }) =
+                    (fault.kind, &action)
+                {
+                    let (target, crash) = (*target, Crash::Lose);
+                    let down = draw.exponential(LASTS.0);
+                    let dies = Action::Crash { target, crash, span: down };
+                    steps.push(Step { at: at + *span, action: dies });
+                }
+                steps.push(Step { at, action });
             }
         }
         for client in 0..self.clients {
@@ -150,6 +162,8 @@ impl Swarm {
                 steps.push(Step { at, action: Action::Ask { client, draw: draw.number() } });
             }
         }
+        let heal_at = Instant::ZERO + FAULTS_SPAN;
+        steps.retain(|step| step.at < heal_at);
         steps.sort_by_key(|step| step.at);
         Plan {
             seed: self.seed,
@@ -159,7 +173,7 @@ impl Swarm {
             network: self.network,
             disk: self.disk,
             steps,
-            heal_at: Instant::ZERO + FAULTS_SPAN,
+            heal_at,
         }
     }
 
@@ -185,6 +199,10 @@ impl Swarm {
                 Action::SlowDisk { target, latency, span }
             }
             FaultKind::StuckDisk => Action::StickDisk { target, span },
+            FaultKind::DyingDisk => {
+                let target = Target::Server(self.any(draw));
+                Action::StickDisk { target, span: span.saturating_add(Duration::from_millis(1)) }
+            }
             FaultKind::Pause => Action::Pause { target, span },
             FaultKind::ClockRate => {
                 let rate_ppm =

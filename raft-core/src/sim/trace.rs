@@ -18,7 +18,7 @@ pub const RECENT_RECORDS: usize = 64;
 pub struct Record {
     /// When, in virtual time.
     pub at: Instant,
-    /// At which server.
+    /// At which server; 0 for what concerns them all.
     pub server: NodeId,
     /// What.
     pub what: What,
@@ -111,7 +111,10 @@ impl fmt::Display for Gist {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} S{} ", self.at, self.server)?;
+        match self.server.get() {
+            0 => write!(f, "{} -- ", self.at)?,
+            server => write!(f, "{} S{server} ", self.at)?,
+        }
         match &self.what {
             What::Sent(gist) => write!(f, "sends {gist} to S{}", gist.peer),
             What::Received(gist) => write!(f, "receives {gist} of S{}", gist.peer),

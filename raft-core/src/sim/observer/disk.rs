@@ -1,9 +1,10 @@
 //! The observer's picture of a server's disk: terms alone, for term and index name an entry.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::super::violation::{self, Verdict};
+use super::super::violation::{self, Verdict, Violation};
 use crate::entries::Entry;
 use crate::output::{Restored, Write};
 use crate::types::{HardState, Index, LogId, Term, WriteId};
@@ -27,6 +28,20 @@ struct Pending {
     hard_state: Option<HardState>,
     truncate_from: Option<Index>,
     entries: usize,
+}
+
+/// Indexes at which a disk no longer holds what it held.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removed {
+    pub(super) from: Index,
+    pub(super) through: Index,
+}
+
+impl Removed {
+    fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let (Some(a), Some(b)) = (one, other) else { return one.or(other) };
+        Some(Self { from: a.from.min(b.from), through: a.through.max(b.through) })
+    }
 }
 
 /// The terms of a log's entries, from index 1.
@@ -118,54 +133,39 @@ impl Disk {
         Ok(())
     }
 
-    /// This write and all before it are stored.
-    pub(super) fn sync(
-        &mut self,
-        id: WriteId,
-        committed: impl Fn(Index) -> Option<Term>,
-    ) -> Verdict {
+    /// This write and all before it are stored. Returns where entries were removed, if any were.
+    pub(super) fn sync(&mut self, id: WriteId) -> Result<Option<Removed>, Box<Violation>> {
+        let mut removed = None;
         while let Some(write) = self.pending.front().copied().filter(|write| write.id <= id) {
             self.pending.pop_front();
-            self.store(write, &committed)?;
+            removed = Removed::both(removed, self.store(write)?);
         }
-        Ok(())
+        Ok(removed)
     }
 
-    /// The first `kept` unsynced writes survive, the others do not.
-    pub(super) fn crash(
-        &mut self,
-        kept: usize,
-        committed: impl Fn(Index) -> Option<Term>,
-    ) -> Verdict {
+    /// The first `kept` unsynced writes survive, the others do not. Returns where entries were removed, if any were.
+    pub(super) fn crash(&mut self, kept: usize) -> Result<Option<Removed>, Box<Violation>> {
+        let mut removed = None;
         for _ in 0..kept {
             let Some(write) = self.pending.pop_front() else { break };
-            self.store(write, &committed)?;
+            removed = Removed::both(removed, self.store(write)?);
         }
         self.pending.clear();
         self.pending_terms.clear();
         self.written.0.clone_from(&self.stored.0);
-        Ok(())
+        Ok(removed)
     }
 
-    fn store(&mut self, write: Pending, committed: impl Fn(Index) -> Option<Term>) -> Verdict {
+    fn store(&mut self, write: Pending) -> Result<Option<Removed>, Box<Violation>> {
         if let Some(hard_state) = write.hard_state {
             self.check_hard_state(hard_state)?;
             self.hard_state = hard_state;
         }
-        if let Some(from) = write.truncate_from {
-            for index in from.get()..=self.stored.last().index.get() {
-                let index = Index::new(index);
-                let removed = self.stored.get(index);
-                violation::hold!(
-                    removed.is_none() || removed != committed(index),
-                    LeaderCompleteness,
-                    "a disk loses the committed entry {index}"
-                );
-            }
-            self.stored.keep(Some(from));
-        }
+        let through = self.stored.last().index;
+        let removed = write.truncate_from.filter(|from| *from <= through);
+        self.stored.keep(write.truncate_from);
         self.stored.0.extend(self.pending_terms.drain(..write.entries));
-        Ok(())
+        Ok(removed.map(|from| Removed { from, through }))
     }
 
     fn check_hard_state(&self, new: HardState) -> Verdict {

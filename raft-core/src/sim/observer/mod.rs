@@ -8,7 +8,7 @@
 //! | Election Safety | one leader per term and one vote per server and term, over all lives |
 //! | Leader Append-Only | a leader's writes remove nothing, and its log never gets shorter |
 //! | Log Matching | every entry of one term and index, written or sent, has the same content and the same predecessor |
-//! | Leader Completeness | a new leader holds the newest entry that was committed before its term; what a leader commits is of its own term (§5.4.2), on the disks of a majority, and never leaves one |
+//! | Leader Completeness | a new leader holds the newest entry that was committed before its term; what a leader commits is of its own term (§5.4.2), on the disks of a majority, and stays there |
 //! | State Machine Safety | one entry for each index, applied in order and from the disk |
 //! | Durability | what a message promises is on its sender's disk when it leaves |
 //! | Monotonicity | term, commit and applied index only grow in a life |
@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 
 use rand_core::Rng;
 
-use self::disk::{Disk, terms_of};
+use self::disk::{Disk, Removed, terms_of};
 use super::violation::{Verdict, hold};
 use crate::entries::{Entry, Payload};
 use crate::message::{AppendEntries, AppendResult, Body, Message};
@@ -124,9 +124,8 @@ impl<C: Command + Eq> Observer<C> {
 
     /// A life ends. Of the writes that were not synced, the first `kept` survive.
     pub fn on_crash(&mut self, id: NodeId, kept: usize) -> Verdict {
-        let committed = &self.committed;
-        let at = position(&self.servers, id);
-        self.servers[at].disk.crash(kept, |index| term_of(committed, index))
+        let removed = self.server_mut(id).disk.crash(kept)?;
+        self.check_removed(id, removed)
     }
 
     /// A server asks for a write.
@@ -151,9 +150,8 @@ impl<C: Command + Eq> Observer<C> {
 
     /// A server's disk answered for this write and all before it.
     pub fn on_synced(&mut self, id: NodeId, write: WriteId) -> Verdict {
-        let committed = &self.committed;
-        let at = position(&self.servers, id);
-        self.servers[at].disk.sync(write, |index| term_of(committed, index))
+        let removed = self.server_mut(id).disk.sync(write)?;
+        self.check_removed(id, removed)
     }
 
     /// A message leaves. "A node never says what it could forget."
@@ -436,14 +434,36 @@ impl<C: Command + Eq> Observer<C> {
     fn check_majority<R: Rng>(&self, raft: &Raft<C, R>) -> Verdict {
         let (id, index) = (raft.id(), raft.commit_index);
         let Some(term) = raft.log.term_at(index) else { return Ok(()) };
-        let holds = |voter: &&NodeId| self.server(**voter).disk.term_at(index) == Some(term);
-        let holders = raft.voters.iter().filter(holds).count();
+        let holders = self.holders(LogId::new(term, index));
         hold!(
             holders >= majority(raft.voters.len()),
             LeaderCompleteness,
             "leader {id} takes {term}.{index} for committed, which is on {holders} disks"
         );
         Ok(())
+    }
+
+    /// A server may well replace an entry that was committed behind its back: it had it from a leader of an earlier term, and a
+    /// late message of another such leader takes it away. But a majority keeps it.
+    fn check_removed(&self, id: NodeId, removed: Option<Removed>) -> Verdict {
+        let Some(Removed { from, through }) = removed else { return Ok(()) };
+        for index in from.get()..=through.get().min(self.committed().get()) {
+            let index = Index::new(index);
+            let Some(committed) = self.committed.get(terms_of(index)) else { continue };
+            let holders = self.holders(LogId::new(committed.term, index));
+            hold!(
+                holders >= majority(self.servers.len()),
+                LeaderCompleteness,
+                "server {id} removes the committed entry {index}, which is left on {holders} disks"
+            );
+        }
+        Ok(())
+    }
+
+    /// How many disks hold this entry.
+    fn holders(&self, entry: LogId) -> usize {
+        let holds = |server: &&Watched| server.disk.term_at(entry.index) == Some(entry.term);
+        self.servers.iter().filter(holds).count()
     }
 
     fn check_counters<R: Rng>(&self, raft: &Raft<C, R>) -> Verdict {
@@ -492,10 +512,6 @@ fn position(servers: &[Watched], id: NodeId) -> usize {
     }
     let found = servers.binary_search_by_key(&id, |server| server.id);
     found.unwrap_or_else(|_| panic!("sim: server {id} is not among those that are watched"))
-}
-
-fn term_of(committed: &[Committed], index: Index) -> Option<Term> {
-    committed.get(terms_of(index)).map(|committed| committed.term)
 }
 
 #[inline]
