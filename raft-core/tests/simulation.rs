@@ -18,7 +18,7 @@ use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 
 /// Seeds of the short search; the example `simulate` runs as many as one likes.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 
 type Command = Vec<u8>;
 
