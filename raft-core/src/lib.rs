@@ -173,9 +173,9 @@ mod read;
 mod reconfiguration;
 mod replication;
 mod role;
-mod snapshot;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod snapshot;
 mod status;
 mod time;
 mod timers;

@@ -67,7 +67,7 @@ impl<S: StateMachine> Application<S> {
         for entry in entries {
             self.applied = entry.index;
             let reply = match &entry.payload {
-                Payload::Noop => None,
+                Payload::Noop | Payload::Configuration(_) => None,
                 Payload::Command(command) => Some(self.machine.apply(entry.index, command)),
             };
             let front = self.waiting.front().copied();

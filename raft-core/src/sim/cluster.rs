@@ -25,10 +25,10 @@ use super::trace::{Record, Trace, What};
 use super::turn::Event;
 use super::violation::{Failure, Verdict};
 use crate::config::Config;
-use crate::error::{ProposeError, Refused};
+use crate::error::{ProposeError, ReadRefused};
 use crate::message::Message;
 use crate::output::Restored;
-use crate::quorum::VOTERS_MAX;
+use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::time::{Instant, micros};
@@ -124,9 +124,9 @@ impl<S: StateMachine> Cluster<S> {
     ///
     /// # Panics
     ///
-    /// If there are no servers, more than [`VOTERS_MAX`], or if none could run with the configuration.
+    /// If there are no servers, more than [`MEMBERS_MAX`], or if none could run with the configuration.
     pub fn with(servers: u64, seed: u64, configure: impl Fn(&mut Config) + 'static) -> Self {
-        assert!((1..=VOTERS_MAX as u64).contains(&servers), "sim: 1 to {VOTERS_MAX} servers");
+        assert!((1..=MEMBERS_MAX as u64).contains(&servers), "sim: 1 to {MEMBERS_MAX} servers");
         let ids: Vec<_> = (1..=servers).map(NodeId::new).collect();
         let disk = Delay::Constant(Duration::from_micros(100));
         let hosts = ids.iter().map(|id| {
@@ -276,10 +276,10 @@ impl<S: StateMachine> Cluster<S> {
     /// # Errors
     ///
     /// As [`Raft::read`]; a server that does not run knows no leader.
-    pub fn read(&mut self, id: NodeId) -> Result<ReadId, Refused> {
+    pub fn read(&mut self, id: NodeId) -> Result<ReadId, ReadRefused> {
         let at = self.at(id);
         let Some(raft) = self.servers[at].raft.as_mut() else {
-            return Err(Refused::NotLeader { leader: None });
+            return Err(ReadRefused::NoLeader);
         };
         let read = raft.read()?;
         self.observer.on_read(id, read);

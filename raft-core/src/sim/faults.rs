@@ -12,6 +12,7 @@ use super::network::{Network, Partition};
 use super::state_machine::Workload;
 use super::trace::What;
 use super::turn::Event;
+use crate::message::Body;
 use crate::role::Role;
 use crate::time::Instant;
 use crate::types::NodeId;
@@ -306,6 +307,10 @@ impl<S: Workload> Cluster<S> {
 
     fn speak_as_stranger(&mut self, draw: u64) {
         let Some(message) = self.remembered(draw) else { return };
+        // A leader may well be a stranger to a server that is behind: what only a leader says would be a forgery.
+        if speaks_as_leader(&message.body) {
+            return;
+        }
         self.counts.strangers += 1;
         self.arrive(self.at(message.to), crate::Message { from: STRANGER, ..message });
     }
@@ -362,6 +367,21 @@ impl<S: super::StateMachine> Cluster<S> {
             self.start(id);
             self.note_deadline(at);
         }
+    }
+}
+
+/// Whether only the leader of a term says this.
+const fn speaks_as_leader<C>(body: &Body<C>) -> bool {
+    match body {
+        Body::AppendEntries(_) | Body::InstallSnapshot(_) | Body::TimeoutNow(_) => true,
+        Body::RequestPreVote(_)
+        | Body::RequestPreVoteReply(_)
+        | Body::RequestVote(_)
+        | Body::RequestVoteReply(_)
+        | Body::AppendEntriesReply(_)
+        | Body::InstallSnapshotReply(_)
+        | Body::ReadIndex(_)
+        | Body::ReadIndexReply(_) => false,
     }
 }
 

@@ -164,10 +164,17 @@ impl Links {
 /// Whether this asks for an answer.
 pub(super) const fn is_request<C>(body: &Body<C>) -> bool {
     match body {
-        Body::RequestPreVote(_) | Body::RequestVote(_) | Body::AppendEntries(_) => true,
-        Body::RequestPreVoteReply(_) | Body::RequestVoteReply(_) | Body::AppendEntriesReply(_) => {
-            false
-        }
+        Body::RequestPreVote(_)
+        | Body::RequestVote(_)
+        | Body::AppendEntries(_)
+        | Body::InstallSnapshot(_)
+        | Body::TimeoutNow(_)
+        | Body::ReadIndex(_) => true,
+        Body::RequestPreVoteReply(_)
+        | Body::RequestVoteReply(_)
+        | Body::AppendEntriesReply(_)
+        | Body::InstallSnapshotReply(_)
+        | Body::ReadIndexReply(_) => false,
     }
 }
 
@@ -176,11 +183,16 @@ pub(super) fn wire_bytes<C: Command>(message: &Message<C>) -> u64 {
     const HEAD_BYTES: usize = 32;
     let entries: usize = match &message.body {
         Body::AppendEntries(append) => append.entries.iter().map(crate::Entry::size).sum(),
+        Body::InstallSnapshot(install) => install.chunk.as_ref().len(),
         Body::RequestPreVote(_)
         | Body::RequestPreVoteReply(_)
         | Body::RequestVote(_)
         | Body::RequestVoteReply(_)
-        | Body::AppendEntriesReply(_) => 0,
+        | Body::AppendEntriesReply(_)
+        | Body::InstallSnapshotReply(_)
+        | Body::TimeoutNow(_)
+        | Body::ReadIndex(_)
+        | Body::ReadIndexReply(_) => 0,
     };
     HEAD_BYTES.saturating_add(entries) as u64
 }

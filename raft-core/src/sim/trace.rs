@@ -96,6 +96,11 @@ impl Gist {
                 AppendResult::Matched(index) => ("matched", index, 0),
                 AppendResult::Rejected { prev_log_index, .. } => ("rejected", prev_log_index, 0),
             },
+            Body::InstallSnapshot(install) => ("InstallSnapshot", install.snapshot.last.index, 0),
+            Body::InstallSnapshotReply(_) => ("installing", Index::ZERO, 0),
+            Body::TimeoutNow(_) => ("TimeoutNow", Index::ZERO, 0),
+            Body::ReadIndex(_) => ("ReadIndex", Index::ZERO, 0),
+            Body::ReadIndexReply(_) => ("index to read", Index::ZERO, 0),
         };
         Self { kind, peer, term: message.term, index, entries }
     }

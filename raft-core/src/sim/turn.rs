@@ -211,7 +211,11 @@ impl<S: StateMachine> Cluster<S> {
                 }
                 Output::Send(message) => {
                     self.observer.on_send(&message)?;
-                    let to = message.to.get() as usize - 1;
+                    let Ok(to) = self.ids.binary_search(&message.to) else {
+                        // An answer to a stranger.
+                        self.counts.lost += 1;
+                        continue;
+                    };
                     let mut post = Post {
                         now,
                         from: at,
@@ -239,6 +243,12 @@ impl<S: StateMachine> Cluster<S> {
                     // A simulated state machine is done at once.
                     raft.applied(last);
                 }
+                // A simulated host takes no snapshots yet, so nobody can be sent one.
+                Output::TakeSnapshot(_) => raft.snapshot_failed(),
+                Output::ReadSnapshot(_) | Output::WriteSnapshot(_) | Output::Restore(_) => {
+                    hold!(false, NoImpossibleInput, "server {id} has a snapshot from nowhere");
+                }
+                Output::MembershipChanged(_) => {}
                 Output::ReadReady { id: read, index } => {
                     self.observer.on_read_ready(id, read, index)?;
                     let (history, counts) = (&mut self.history, &mut self.counts);

@@ -27,7 +27,7 @@ use super::violation::{Verdict, hold};
 use crate::entries::{Entry, Payload};
 use crate::message::{AppendEntries, AppendResult, Body, Message};
 use crate::output::{Restored, Write};
-use crate::quorum::majority;
+use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::time::Instant;
@@ -161,8 +161,10 @@ impl<C: Command + Eq> Observer<C> {
         let stored = self.server(*from).disk.hard_state();
         match body {
             // They promise nothing about their sender.
-            Body::RequestPreVote(_) | Body::RequestVote(_) => Ok(()),
-            Body::RequestPreVoteReply(_) => speaks_in_stored_term(*from, *term, stored),
+            Body::RequestPreVote(_) | Body::RequestVote(_) | Body::ReadIndex(_) => Ok(()),
+            Body::RequestPreVoteReply(_)
+            | Body::ReadIndexReply(_)
+            | Body::InstallSnapshotReply(_) => speaks_in_stored_term(*from, *term, stored),
             Body::RequestVoteReply(reply) => {
                 speaks_in_stored_term(*from, *term, stored)?;
                 if !reply.granted {
@@ -176,13 +178,11 @@ impl<C: Command + Eq> Observer<C> {
                 );
                 self.note_vote(*term, *from, *to)
             }
+            Body::InstallSnapshot(_) | Body::TimeoutNow(_) => {
+                leads_for_certain(*from, *term, stored)
+            }
             Body::AppendEntries(append) => {
-                let leads = HardState { current_term: *term, voted_for: Some(*from) };
-                hold!(
-                    stored == leads,
-                    Durability,
-                    "server {from} leads term {term}, and could forget it"
-                );
+                leads_for_certain(*from, *term, stored)?;
                 self.check_append(*from, *to, *term, append)
             }
             Body::AppendEntriesReply(reply) => {
@@ -436,7 +436,7 @@ impl<C: Command + Eq> Observer<C> {
         let Some(term) = raft.log.term_at(index) else { return Ok(()) };
         let holders = self.holders(LogId::new(term, index));
         hold!(
-            holders >= majority(raft.voters.len()),
+            self.is_majority(holders),
             LeaderCompleteness,
             "leader {id} takes {term}.{index} for committed, which is on {holders} disks"
         );
@@ -452,12 +452,17 @@ impl<C: Command + Eq> Observer<C> {
             let Some(committed) = self.committed.get(terms_of(index)) else { continue };
             let holders = self.holders(LogId::new(committed.term, index));
             hold!(
-                holders >= majority(self.servers.len()),
+                self.is_majority(holders),
                 LeaderCompleteness,
                 "server {id} removes the committed entry {index}, which is left on {holders} disks"
             );
         }
         Ok(())
+    }
+
+    /// Whether so many servers are a majority of all that are watched, which are the voters.
+    fn is_majority(&self, servers: usize) -> bool {
+        servers * 2 > self.servers.len()
     }
 
     /// How many disks hold this entry.
@@ -521,6 +526,13 @@ fn speaks_in_stored_term(from: NodeId, term: Term, stored: HardState) -> Verdict
     Ok(())
 }
 
+#[inline]
+fn leads_for_certain(from: NodeId, term: Term, stored: HardState) -> Verdict {
+    let leads = HardState { current_term: term, voted_for: Some(from) };
+    hold!(stored == leads, Durability, "server {from} leads term {term}, and could forget it");
+    Ok(())
+}
+
 /// Every queue keeps within its limit.
 #[inline]
 fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
@@ -541,6 +553,6 @@ fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     let applies = raft.applying.len();
     hold!(applies <= config.inflight_applies_max, BoundedMemory, "server {id}: {applies} applies");
     let asked = raft.vote_requests.len();
-    hold!(asked <= 2 * raft.voters.len(), BoundedMemory, "server {id}: {asked} vote requests");
+    hold!(asked <= 2 * MEMBERS_MAX, BoundedMemory, "server {id}: {asked} vote requests");
     Ok(())
 }
