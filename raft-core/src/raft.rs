@@ -177,6 +177,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         };
         // Answers to the questions of an earlier life must not fit those of this one.
         raft.campaigns = raft.rng.next_u64();
+        raft.reads.number_requests_from(raft.campaigns);
         Ok(raft)
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Reads {
     /// A follower's reads up to this one were asked for, and wait for the answer in `requested`.
     request: Option<Request>,
     requested: VecDeque<ReadId>,
+    /// Added to the number of a request, and different in every life: a late answer to an earlier life must not fit.
+    requests_begin: u64,
     /// Confirmed; wait until the entries up to the index have been handed out.
     confirmed: VecDeque<(ReadId, Index)>,
     /// Leadership ended before they were confirmed.
@@ -103,6 +105,7 @@ impl Reads {
             in_round: VecDeque::new(),
             request: None,
             requested: VecDeque::new(),
+            requests_begin: 0,
             confirmed: VecDeque::new(),
             lost: VecDeque::new(),
         }
@@ -144,6 +147,11 @@ impl Reads {
         }
     }
 
+    /// From which number on this life asks.
+    pub(crate) fn number_requests_from(&mut self, begin: u64) {
+        self.requests_begin = begin;
+    }
+
     /// A follower's next request: for all reads that have come, once the last one is answered.
     fn next_request(&mut self) -> Option<ReadIndex> {
         if self.request.is_none() {
@@ -155,7 +163,8 @@ impl Reads {
                 Read::At(..) => None,
             });
             self.requested.extend(asked);
-            self.request = Some(Request { id: newest, sent: false });
+            let id = ReadId::new(newest.get().wrapping_add(self.requests_begin));
+            self.request = Some(Request { id, sent: false });
         }
         let request = self.request.as_mut().filter(|request| !request.sent)?;
         request.sent = true;
