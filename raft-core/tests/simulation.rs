@@ -10,9 +10,9 @@ use raft_core::sim::{
     Target, Verdict,
 };
 use raft_core::{
-    AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entries, Entry, HardState,
-    Index, Instant, LogId, Message, NodeId, Output, Payload, Raft, ReadId, RequestVoteReply,
-    Restored, Role, Round, Session, Term, Write, WriteId,
+    AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, HardState, Index,
+    Instant, LogId, Message, NodeId, Output, Payload, Raft, ReadId, RequestVoteReply, Restored,
+    Role, Round, Session, Term, Write, WriteId,
 };
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
@@ -115,7 +115,7 @@ fn entry(term: u64, index: u64, command: &[u8]) -> Entry<Command> {
 
 fn restored(term: u64, vote: u64, entries: Vec<Entry<Command>>) -> Restored<Command> {
     let hard_state = HardState { current_term: Term::new(term), voted_for: Some(id(vote)) };
-    Restored { hard_state, entries }
+    Restored { hard_state, entries, ..Restored::default() }
 }
 
 fn raft(own: u64, voters: u64, from: &Restored<Command>) -> Raft<Command, Pcg32> {
@@ -159,6 +159,7 @@ fn append(prev: (u64, u64), entries: Vec<Entry<Command>>) -> Body<Command> {
         prev_log: LogId::new(Term::new(prev.0), Index::new(prev.1)),
         entries: entries.into(),
         leader_commit: Index::ZERO,
+        rank: None,
     })
 }
 
@@ -173,7 +174,7 @@ fn matched(index: u64) -> Body<Command> {
 }
 
 fn write(id: u64, hard_state: Option<HardState>) -> Write<Command> {
-    Write { id: WriteId::new(id), hard_state, truncate_from: None, entries: Entries::new() }
+    Write { id: WriteId::new(id), hard_state, ..Write::default() }
 }
 
 #[track_caller]

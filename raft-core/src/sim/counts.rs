@@ -84,6 +84,8 @@ counts! {
     clock_rates: "fault: clock fast or slow",
     /// Clocks that jumped.
     clock_jumps: "fault: clock jumps",
+    /// Hints that a connection died, which it did not.
+    hints: "fault: spurious connection hint",
     /// Old messages that arrived again.
     stale: "fault: stale message",
     /// Messages that arrived at a server they were not for.

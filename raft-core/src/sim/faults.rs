@@ -115,6 +115,11 @@ pub enum Action {
         /// By how much, in microseconds.
         by_micros: i64,
     },
+    /// A server is told that the connection to its leader died, which it did not.
+    Hint {
+        /// Which server.
+        target: Target,
+    },
     /// A message of the past arrives again.
     Stale {
         /// Which.
@@ -193,7 +198,8 @@ impl<S: Workload> Cluster<S> {
             | Action::StickDisk { .. }
             | Action::Pause { .. }
             | Action::ClockRate { .. }
-            | Action::ClockJump { .. } => {
+            | Action::ClockJump { .. }
+            | Action::Hint { .. } => {
                 if server.get() > 0 {
                     self.act_on(server, action);
                 }
@@ -244,9 +250,18 @@ impl<S: Workload> Cluster<S> {
                 self.counts.clock_jumps += 1;
                 self.jump_clock(id, *by_micros);
             }
+            Action::Hint { .. } if runs => {
+                let raft = self.servers[at].raft.as_mut();
+                if let Some((leader, raft)) = raft.and_then(|raft| Some((raft.leader()?, raft))) {
+                    self.counts.hints += 1;
+                    raft.suspect_leader(leader);
+                    self.turn(at);
+                }
+            }
             Action::Crash { .. }
             | Action::FailWrite { .. }
             | Action::Pause { .. }
+            | Action::Hint { .. }
             | Action::Ask { .. }
             | Action::Weather { .. }
             | Action::CutOneWay { .. }
@@ -265,7 +280,8 @@ impl<S: Workload> Cluster<S> {
             | Action::StickDisk { target, .. }
             | Action::Pause { target, .. }
             | Action::ClockRate { target, .. }
-            | Action::ClockJump { target, .. } => *target,
+            | Action::ClockJump { target, .. }
+            | Action::Hint { target } => *target,
             Action::CutOneWay { from, .. } => Target::Server(*from),
             Action::Ask { .. }
             | Action::Weather { .. }
@@ -429,6 +445,9 @@ impl fmt::Display for Action {
             }
             Self::ClockJump { target, by_micros } => {
                 write!(f, "the clock of {target} jumps by {by_micros} µs")
+            }
+            Self::Hint { target } => {
+                write!(f, "{target} is told that the connection to its leader died")
             }
             Self::Stale { draw } => write!(f, "a message of the past comes again (draw {draw})"),
             Self::Misroute { draw } => {

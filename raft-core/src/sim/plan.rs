@@ -146,7 +146,8 @@ impl<S: Workload> Simulation<S> {
                 | Action::StickDisk { .. }
                 | Action::Pause { .. }
                 | Action::ClockRate { .. }
-                | Action::ClockJump { .. } => {}
+                | Action::ClockJump { .. }
+                | Action::Hint { .. } => {}
             }
         }
         // One client more, for the time when all faults are over.

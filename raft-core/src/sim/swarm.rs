@@ -86,6 +86,8 @@ pub enum FaultKind {
     ClockRate,
     /// A clock jumps.
     ClockJump,
+    /// Servers are told that the connection to their leader died, which it did not.
+    Hint,
     /// Old messages come again.
     Stale,
     /// Messages come to the wrong server.
@@ -94,7 +96,7 @@ pub enum FaultKind {
     Stranger,
 }
 
-const KINDS: [FaultKind; 14] = [
+const KINDS: [FaultKind; 15] = [
     FaultKind::Weather,
     FaultKind::OneWayCut,
     FaultKind::Partition,
@@ -106,6 +108,7 @@ const KINDS: [FaultKind; 14] = [
     FaultKind::Pause,
     FaultKind::ClockRate,
     FaultKind::ClockJump,
+    FaultKind::Hint,
     FaultKind::Stale,
     FaultKind::Misrouted,
     FaultKind::Stranger,
@@ -214,6 +217,7 @@ impl Swarm {
                 let by_micros = if draw.one_in(2) { by } else { -by };
                 Action::ClockJump { target, by_micros }
             }
+            FaultKind::Hint => Action::Hint { target: Target::Server(self.any(draw)) },
             FaultKind::Stale => Action::Stale { draw: draw.number() },
             FaultKind::Misrouted => Action::Misroute { draw: draw.number() },
             FaultKind::Stranger => Action::Stranger { draw: draw.number() },
