@@ -63,6 +63,31 @@ fn a_follower_reads_through_its_leader() {
     assert_eq!(server.reads_ready, [(first, index(1)), (second, index(1))]);
 }
 
+/// A server restarts while an answer is on its way: that is no answer to the first request of its new life.
+#[test]
+fn a_late_answer_to_an_earlier_life_is_none() {
+    let mut server = TestServer::new(3);
+    let ask = |server: &mut TestServer| {
+        server.heartbeat(2, 1);
+        server.take_sent();
+        server.read().unwrap();
+        server.turn();
+        let asked = server.take_sent();
+        let [Message { body: Body::ReadIndex(ReadIndex { id }), .. }] = &asked[..] else {
+            panic!("one request: {asked:?}");
+        };
+        *id
+    };
+    let answer = |id| Body::ReadIndexReply(ReadIndexReply { id, index: Index::ZERO });
+    let earlier = ask(&mut server);
+    server.crash();
+    let request = ask(&mut server);
+    server.hear(2, 1, answer(earlier));
+    assert!(server.reads_ready.is_empty(), "served from before the crash");
+    server.hear(2, 1, answer(request));
+    assert_eq!(server.reads_ready.len(), 1);
+}
+
 /// A request or its answer may be lost: the next heartbeat makes the follower ask again.
 #[test]
 fn a_follower_asks_again_with_the_next_heartbeat() {
