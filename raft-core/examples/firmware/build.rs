@@ -1,14 +1,16 @@
-//! Says where the memory is, to whom links for bare metal.
+//! Says how to link for bare metal. Where the board's memory is, the crate `lm3s6965` says.
 
 use std::env;
 
 fn main() {
-    println!("cargo::rerun-if-changed=layouts");
+    println!("cargo::rerun-if-changed=budget.x");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
     }
     let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     println!("cargo::rustc-link-arg-bins=-Tlink.x");
     println!("cargo::rustc-link-arg-bins=--nmagic");
-    println!("cargo::rustc-link-arg-bin=three_in_one=-L{here}/layouts/board");
+    // One server has the first 16 KiB of RAM and no more: its stack begins at their end.
+    println!("cargo::rustc-link-arg-bin=node=--defsym=_stack_start=0x20004000");
+    println!("cargo::rustc-link-arg-bin=node=-T{here}/budget.x");
 }

@@ -5,5 +5,15 @@
 
 extern crate alloc;
 
+use alloc::rc::Rc;
+
 #[cfg(target_os = "none")]
 pub mod board;
+pub mod journal;
+pub mod limits;
+pub mod line;
+pub mod report;
+mod sum;
+
+/// A command: its bytes are allocated once, and shared by log, messages and writes.
+pub type Command = Rc<[u8]>;
