@@ -156,13 +156,11 @@ impl Config {
 
     /// Whether a server can run with this; the error says what would work instead.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let mut voters = self.voters.clone();
-        voters.sort_unstable();
-        if let Some(twice) = voters.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(ConfigError(format!(
-                "server {} is listed twice among the voters",
-                twice[0]
-            )));
+        let voters = &self.voters;
+        let mut earlier = voters.iter().enumerate();
+        if let Some((_, twice)) = earlier.find(|(at, id)| voters.iter().take(*at).any(|v| v == *id))
+        {
+            return Err(ConfigError(format!("server {twice} is listed twice among the voters")));
         }
         if !voters.is_empty() && !voters.contains(&self.id) {
             return Err(ConfigError(format!(
