@@ -23,6 +23,7 @@ use embedded_storage::nor_flash::NorFlash;
 use raft_core::codec::{self, DecodeError};
 use raft_core::{Entries, HardState, Restored, Write, WriteId};
 
+use crate::Command;
 use crate::limits::BATCH_BYTES_MAX;
 use crate::sum::crc32;
 
@@ -203,7 +204,7 @@ impl<F: NorFlash> Journal<F> {
         let (mut from, mut to) = (old + HALF_HEADER_BYTES, new + HALF_HEADER_BYTES);
         let mut hard_state = None;
         while let Found::Record = self.find_record(from)? {
-            let write = self.decode(|_| ())?;
+            let write = self.decode(|bytes| Command::from(bytes))?;
             hard_state = write.hard_state.or(hard_state);
             from += self.record_bytes();
             // Of those that hold nothing but term and vote, only the last counts.
@@ -355,7 +356,7 @@ fn is_intact(content: &[u8]) -> bool {
     split.is_some_and(|(content, crc)| crc32(&[content]) == u32::from_le_bytes(*crc))
 }
 
-fn hard_state_only(hard_state: Option<HardState>) -> Write<[u8; 0]> {
+fn hard_state_only(hard_state: Option<HardState>) -> Write<Command> {
     let entries = Entries::new();
     Write { id: WriteId::default(), hard_state, truncate_from: None, entries }
 }
