@@ -11,8 +11,8 @@
 use cobs::CobsEncoder;
 use heapless::{Deque, Vec};
 
-use crate::limits::BATCH_BYTES_MAX;
-use crate::sum::crc32;
+use super::limits::BATCH_BYTES_MAX;
+use super::sum::crc32;
 
 /// The most bytes in a frame's body: a message with entries that count [`BATCH_BYTES_MAX`], each of which takes fewer bytes
 /// on the line than it is counted with, and its head.
@@ -35,7 +35,7 @@ pub enum Kind {
     Message = 0,
     /// A command for the firmware to propose, if it leads.
     Propose = 1,
-    /// What the firmware says about itself: a [`Report`](crate::report::Report).
+    /// What the firmware says about itself: a [`Report`](super::report::Report).
     Report = 2,
 }
 

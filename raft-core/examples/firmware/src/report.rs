@@ -2,7 +2,7 @@
 
 use raft_core::Role;
 
-use crate::sum::crc32;
+use super::sum::crc32;
 
 macro_rules! report {
     ($($(#[$doc:meta])* $field:ident),* $(,)?) => {

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Builds the firmware and runs it under QEMU.
+#
+#   ./make.sh build               all images
+#   ./make.sh run three_in_one    builds, then runs an image that needs no line
+#   ./make.sh size                what each image takes of flash and RAM
+#
+# The compiler is rustup's, after `rustup target add thumbv7m-none-eabi`, or else that of Debian (rustc-web cargo-web rust-web-src),
+# which builds `core` and `alloc` itself; rustup's linker links either. Without any it says so, and ends with code 77.
+
+set -euo pipefail
+cd "$(dirname "$0")"
+
+target=thumbv7m-none-eabi
+out=$PWD/target/$target/release
+# What a cargo around this one has set is not meant for it.
+unset CARGO_TARGET_DIR CARGO_ENCODED_RUSTFLAGS RUSTFLAGS RUSTC RUSTC_WRAPPER
+
+cargo_build() {
+    local stable
+    stable=$(rustc --print sysroot)
+    if [ -d "$stable/lib/rustlib/$target/lib" ]; then
+        cargo build --locked --quiet --release --target "$target" "$@"
+        return
+    fi
+    export CARGO_TARGET_THUMBV7M_NONE_EABI_LINKER=$stable/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld
+    if ! [ -d "$(/usr/bin/rustc --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/core" ] ||
+        ! [ -x "$CARGO_TARGET_THUMBV7M_NONE_EABI_LINKER" ]; then
+        echo "no compiler for $target: rustup target add $target" >&2
+        exit 77
+    fi
+    # `-Zbuild-std` is not stable; the code itself needs only stable Rust.
+    RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo build --locked --quiet --release --target "$target" \
+        -Zbuild-std=core,alloc "$@"
+}
+
+run() {
+    if ! command -v qemu-system-arm >/dev/null; then
+        echo "no qemu-system-arm: apt-get install qemu-system-arm" >&2
+        exit 77
+    fi
+    timeout 60 qemu-system-arm -machine lm3s6965evb -cpu cortex-m3 -nographic -monitor none -serial none \
+        -semihosting-config enable=on,target=native -kernel "$out/$1" </dev/null
+}
+
+case ${1:-} in
+build)
+    cargo_build --bins
+    ;;
+run)
+    cargo_build --bin "$2"
+    run "$2"
+    ;;
+size)
+    cargo_build --bins
+    size "$out/node" "$out/three_in_one"
+    ;;
+*)
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
