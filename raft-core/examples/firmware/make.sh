@@ -3,7 +3,7 @@
 #
 #   ./make.sh build               all images
 #   ./make.sh run three_in_one    builds, then runs an image that needs no line
-#   ./make.sh size                what each image takes of flash and RAM
+#   ./make.sh budget              what a node takes: flash, RAM, instructions and allocations
 #
 # The compiler is rustup's, after `rustup target add thumbv7m-none-eabi`, or else that of Debian (rustc-web cargo-web rust-web-src),
 # which builds `core` and `alloc` itself; rustup's linker links either. Without any it says so, and ends with code 77.
@@ -40,7 +40,19 @@ run() {
         exit 77
     fi
     timeout 60 qemu-system-arm -machine lm3s6965evb -cpu cortex-m3 -nographic -monitor none -serial none \
-        -semihosting-config enable=on,target=native -kernel "$out/$1" </dev/null
+        -semihosting-config enable=on,target=native -kernel "$out/$1" "${@:2}" </dev/null
+}
+
+# The sections of an image that lie in flash, or in RAM before anything runs.
+sections() {
+    size -A "$out/node" | awk -v names=" $1 " '$2 ~ /^[0-9]+$/ && index(names, " " $1 " ") { sum += $2 } END { print sum }'
+}
+
+print_sizes() {
+    printf '| the image `node`: core, codec, line, journal, clock, heap | bytes |\n|---|---|\n'
+    printf '| flash | %d |\n' "$(sections '.vector_table .text .rodata .data')"
+    printf '| RAM: variables, 8 KiB of heap among them | %d |\n' "$(sections '.data .bss .uninit')"
+    printf '| RAM: the stack, which has the rest of 16 KiB | %d |\n\n' $((16384 - $(sections '.data .bss .uninit')))
 }
 
 case ${1:-} in
@@ -51,9 +63,11 @@ run)
     cargo_build --bin "$2"
     run "$2"
     ;;
-size)
+budget)
     cargo_build --bins
-    size "$out/node" "$out/three_in_one"
+    print_sizes
+    # An instruction takes 2^6 ns of the emulated time.
+    run budget -icount shift=6,align=off,sleep=off
     ;;
 *)
     sed -n '2,9s/^# \{0,1\}//p' "$0" >&2

@@ -33,8 +33,8 @@ pub const BATCH_BYTES_MAX: usize = 512;
 /// What one member of the cluster is configured with; its timeouts suit a line of 115,200 baud.
 pub fn config(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Config {
     Config {
-        election_timeout_min: Duration::from_millis(500),
-        election_timeout_max: Duration::from_millis(1000),
+        election_timeout_min: Duration::from_millis(1000),
+        election_timeout_max: Duration::from_millis(2000),
         heartbeat_interval: Duration::from_millis(100),
         command_bytes_max: COMMAND_BYTES_MAX,
         append_bytes_max: BATCH_BYTES_MAX,

@@ -66,7 +66,7 @@ pub struct Counts {
 }
 
 /// Takes frames out of a stream of bytes. Holds one frame at most.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     held: Vec<u8, ENCODED_BYTES_MAX>,
     /// What is held was handed out, or is too long: it goes with the next byte, or the next zero.
@@ -77,8 +77,9 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder that waits for the first frame.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        let counts = Counts { frames: 0, damaged: 0, overlong: 0 };
+        Self { held: Vec::new(), taken: false, overlong: false, counts }
     }
 
     /// What it has seen so far.
@@ -114,6 +115,12 @@ impl Decoder {
                 None
             }
         }
+    }
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -26,7 +26,7 @@ use rand_pcg::Pcg32;
 #[global_allocator]
 static HEAP: CountingHeap = CountingHeap::empty();
 
-const HEAP_BYTES: usize = 9 * 1024;
+const HEAP_BYTES: usize = 8 * 1024;
 
 /// What one message can need on its way through the core. With less left, messages are dropped, as networks do.
 const HEAP_RESERVE_BYTES: usize = 1536;
@@ -49,7 +49,10 @@ fn main() -> ! {
     };
     let Ok(flash) = FileFlash::open(path) else { fail("the flash file cannot be opened") };
     match Journal::open(flash, |bytes| Command::from(bytes)) {
-        Ok(opened) => Node::new(id, opened).run(),
+        Ok(opened) => {
+            let buffers = cortex_m::singleton!(: Buffers = Buffers::new());
+            Node::new(id, opened, buffers.expect("main runs once")).run()
+        }
         Err(error) => fail(error),
     }
 }
@@ -72,15 +75,34 @@ fn fail(why: impl core::fmt::Display) -> ! {
 struct Node {
     raft: Raft<Command, Pcg32>,
     journal: Journal<FileFlash>,
-    line: Decoder,
+    buffers: &'static mut Buffers,
     /// Where messages are encoded.
     encoded: Vec<u8>,
     report: Report,
     report_at: Instant,
 }
 
+/// What is too large for the stack.
+struct Buffers {
+    line: Decoder,
+    frame: [u8; FRAME_BYTES_MAX],
+}
+
+impl Buffers {
+    const fn new() -> Self {
+        Self { line: Decoder::new(), frame: [0; FRAME_BYTES_MAX] }
+    }
+
+    /// Puts a frame on the line. What is too long for it is lost on it, which the limits rule out.
+    fn send(&mut self, kind: Kind, body: &[u8]) {
+        if let Ok(frame) = line::encode(kind, body, &mut self.frame) {
+            uart::send(frame);
+        }
+    }
+}
+
 impl Node {
-    fn new(id: NodeId, opened: Opened<FileFlash, Command>) -> Self {
+    fn new(id: NodeId, opened: Opened<FileFlash, Command>, buffers: &'static mut Buffers) -> Self {
         let Opened { journal, restored, torn } = opened;
         let config = limits::config(id, [1, 2, 3].map(NodeId::new));
         // Where there is a hardware generator, it is handed to the core as it is, or seeds this one.
@@ -90,7 +112,7 @@ impl Node {
         Self {
             raft: raft.unwrap_or_else(|error| fail(error)),
             journal,
-            line: Decoder::new(),
+            buffers,
             encoded: Vec::with_capacity(line::BODY_BYTES_MAX),
             report: Report { torn: torn.into(), ..Report::default() },
             report_at: Instant::ZERO,
@@ -114,7 +136,7 @@ impl Node {
     fn take_input(&mut self) -> bool {
         for _ in 0..BYTES_PER_TURN_MAX {
             let Some(byte) = uart::receive() else { return false };
-            let Some(frame) = self.line.push(byte) else { continue };
+            let Some(frame) = self.buffers.line.push(byte) else { continue };
             if HEAP.usage().free < HEAP_RESERVE_BYTES {
                 self.report.starved = self.report.starved.saturating_add(1);
                 continue;
@@ -156,11 +178,7 @@ impl Node {
     fn send(&mut self, message: &Message<Command>) {
         self.encoded.clear();
         codec::encode_message(message, &mut self.encoded);
-        let mut frame = [0; FRAME_BYTES_MAX];
-        // What is too long for the line is lost on it, which the limits rule out.
-        if let Ok(frame) = line::encode(Kind::Message, &self.encoded, &mut frame) {
-            uart::send(frame);
-        }
+        self.buffers.send(Kind::Message, &self.encoded);
     }
 
     /// The state machine: how many commands there were, and a digest of them all.
@@ -181,7 +199,7 @@ impl Node {
             return;
         }
         self.report_at = now + REPORT_INTERVAL;
-        let (heap, stack, counts) = (HEAP.usage(), stack::usage(), self.line.counts());
+        let (heap, stack, counts) = (HEAP.usage(), stack::usage(), self.buffers.line.counts());
         let (overrun, unsent) = uart::lost();
         self.report = Report {
             uptime: (now.as_micros() / 1_000) as u32,
@@ -199,10 +217,7 @@ impl Node {
             stack_used_max: stack.used_max as u32,
             ..self.report
         };
-        let mut frame = [0; FRAME_BYTES_MAX];
-        if let Ok(frame) = line::encode(Kind::Report, &self.report.encode(), &mut frame) {
-            uart::send(frame);
-        }
+        self.buffers.send(Kind::Report, &self.report.encode());
     }
 
     /// Until a byte comes in or a deadline; SysTick wakes us once in a millisecond to look.

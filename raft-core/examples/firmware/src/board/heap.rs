@@ -51,11 +51,16 @@ impl CountingHeap {
         unsafe { self.heap.init(memory.as_mut_ptr().addr(), memory.len()) };
     }
 
+    /// Counts the most bytes in use from now on.
+    pub fn forget_used_max(&self) {
+        self.used_max.store(self.used.load(Relaxed), Relaxed);
+    }
+
     /// What was asked of it so far.
     pub fn usage(&self) -> HeapUse {
         HeapUse {
             allocations: self.allocations.load(Relaxed),
-            used: self.heap.used(),
+            used: self.used.load(Relaxed),
             used_max: self.used_max.load(Relaxed),
             free: self.heap.free(),
         }
