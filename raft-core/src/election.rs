@@ -21,6 +21,7 @@ use core::mem::discriminant;
 
 use rand_core::Rng;
 
+use crate::few::sort_few_by_key;
 use crate::message::{
     Body, Message, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
 };
@@ -135,7 +136,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             *place = (silent, peer.match_index() < commit, u8::MAX - priority, position);
         }
         let line = &mut line[..voters.len()];
-        line.sort_unstable();
+        sort_few_by_key(line, |place| *place);
         for ((.., position), rank) in line.iter().zip(0..) {
             leader.peers[*position].rank = Some(rank);
         }

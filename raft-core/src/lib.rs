@@ -157,6 +157,7 @@ mod entries;
 mod error;
 #[cfg(doc)]
 pub mod guide;
+mod few;
 #[cfg(feature = "std")]
 pub mod host;
 mod invariants;

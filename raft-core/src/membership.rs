@@ -17,6 +17,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::few::sort_few_by_key;
 use crate::quorum::MEMBERS_MAX;
 use crate::types::{Index, NodeId};
 
@@ -192,7 +193,7 @@ impl Membership {
     pub fn of_voters(ids: impl IntoIterator<Item = NodeId>) -> Self {
         let voter = |id| Member { id, seat: Seat::Voter, priority: 0, label: Vec::new() };
         let mut members: Vec<_> = ids.into_iter().map(voter).collect();
-        members.sort_unstable_by_key(|member| member.id);
+        sort_few_by_key(&mut members, |member| member.id);
         members.dedup_by_key(|member| member.id);
         Self { members }
     }
@@ -204,7 +205,7 @@ impl Membership {
     /// If an id comes twice, nobody votes, there are more than [`MEMBERS_MAX`], or a label is too long.
     pub fn of_members(members: impl IntoIterator<Item = Member>) -> Result<Self, MembershipError> {
         let mut members: Vec<_> = members.into_iter().collect();
-        members.sort_unstable_by_key(|member| member.id);
+        sort_few_by_key(&mut members, |member| member.id);
         if let Some(twice) = members.windows(2).find(|pair| pair[0].id == pair[1].id) {
             return Err(MembershipError::AlreadyMember(twice[0].id));
         }
@@ -278,7 +279,7 @@ impl Membership {
         // Learners who go have nothing to decide on their way out.
         let gone = gone.filter(|member| member.seat == Seat::Outgoing);
         let mut members: Vec<_> = kept.chain(gone).collect();
-        members.sort_unstable_by_key(|member| member.id);
+        sort_few_by_key(&mut members, |member| member.id);
         Self { members }
     }
 

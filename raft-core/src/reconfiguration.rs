@@ -13,6 +13,7 @@ use rand_core::Rng;
 
 use crate::entries::Payload;
 use crate::error::ChangeRefused;
+use crate::few::sort_few_by_key;
 use crate::membership::{Change, Membership, Seat};
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::{MEMBERS_MAX, MemberSet, Quorum};
@@ -38,7 +39,7 @@ impl Members {
         // Where there is no place for all, those who leave are not told that they do.
         let all = in_force.members().iter().chain(leaving).take(MEMBERS_MAX);
         let mut ids: Vec<_> = all.map(|member| member.id).collect();
-        ids.sort_unstable();
+        sort_few_by_key(&mut ids, |id| *id);
         let seats = |votes: fn(Seat) -> bool| -> MemberSet {
             let with_seats = ids.iter().enumerate();
             let voting = with_seats.filter(|(_, id)| in_force.seat(**id).is_some_and(votes));

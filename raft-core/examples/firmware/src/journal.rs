@@ -208,7 +208,8 @@ impl<F: NorFlash> Journal<F> {
             hard_state = write.hard_state.or(hard_state);
             from += self.record_bytes();
             // Of those that hold nothing but term and vote, only the last counts.
-            if write.truncate_from.is_some() || !write.entries.is_empty() {
+            let counts = write.truncate_from.is_some() || !write.entries.is_empty();
+            if counts || write.snapshot.is_some() || write.compact_to.is_some() {
                 self.program_record(to)?;
                 to += self.record_bytes();
             }
@@ -358,7 +359,14 @@ fn is_intact(content: &[u8]) -> bool {
 
 fn hard_state_only(hard_state: Option<HardState>) -> Write<Command> {
     let entries = Entries::new();
-    Write { id: WriteId::default(), hard_state, truncate_from: None, entries }
+    Write {
+        id: WriteId::default(),
+        hard_state,
+        truncate_from: None,
+        entries,
+        snapshot: None,
+        compact_to: None,
+    }
 }
 
 #[cfg(test)]

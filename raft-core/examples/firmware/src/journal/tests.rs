@@ -102,7 +102,8 @@ fn writes() -> Vec<Write<Command>> {
     let mut write = |hard_state, truncate_from: Option<u64>, entries: Vec<Entry<Command>>| {
         let truncate_from = truncate_from.map(Index::new);
         let id = WriteId::default();
-        writes.push(Write { id, hard_state, truncate_from, entries: entries.into() });
+        let (entries, snapshot, compact_to) = (entries.into(), None, None);
+        writes.push(Write { id, hard_state, truncate_from, entries, snapshot, compact_to });
     };
     write(vote(1, 2), None, vec![]);
     write(None, None, vec![entry(1, 1), entry(1, 2), entry(1, 3)]);
@@ -243,7 +244,9 @@ fn a_journal_whose_content_all_counts_is_full_and_says_so() {
         let payload = Payload::Command(vec![7; 64]);
         let entry = Entry { term: Term::new(1), index: Index::new(index), payload };
         let (id, hard_state) = (WriteId::default(), None);
-        let write = Write { id, hard_state, truncate_from: None, entries: vec![entry].into() };
+        let entries = vec![entry].into();
+        let (truncate_from, snapshot, compact_to) = (None, None, None);
+        let write = Write { id, hard_state, truncate_from, entries, snapshot, compact_to };
         let result = journal.write(&write);
         held.replay(write);
         result.err()
