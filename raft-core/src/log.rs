@@ -4,6 +4,7 @@
 //! and the last entry of a term by binary search.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use crate::entries::{Entries, Entry};
 use crate::types::{Command, Index, LogId, Term};
@@ -20,6 +21,13 @@ impl<C: Command> Log<C> {
     /// An empty log that follows `base`.
     pub(crate) fn new(base: LogId) -> Self {
         Self { base, entries: VecDeque::new(), bytes: 0 }
+    }
+
+    /// What a disk held: entries that follow `base` without a gap, as was checked before. Takes over their memory, so that a
+    /// start needs no more of it than the log itself.
+    pub(crate) fn of_entries(base: LogId, entries: Vec<Entry<C>>) -> Self {
+        let bytes = entries.iter().map(Entry::size).fold(0, usize::saturating_add);
+        Self { base, entries: entries.into(), bytes }
     }
 
     /// The position before the first entry that is held.
@@ -149,7 +157,6 @@ impl<C: Command> Log<C> {
 mod tests {
     use super::*;
     use crate::entries::Payload;
-    use alloc::vec::Vec;
 
     fn id(term: u64, index: u64) -> LogId {
         LogId::new(Term::new(term), Index::new(index))

@@ -133,17 +133,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
             SnapshotMeta { last: LogId::ZERO, membership }
         });
         let begin = snapshot.last.index;
-        let mut log = Log::new(base);
         let mut memberships = Memberships::new(begin, snapshot.membership.clone());
-        for entry in entries {
+        for entry in &entries {
             if let Payload::Configuration(membership) = &entry.payload {
                 // What the snapshot includes, its own configuration says.
                 if entry.index > begin {
                     memberships.append(entry.index, (**membership).clone());
                 }
             }
-            log.append(entry);
         }
+        let log = Log::of_entries(base, entries);
         let members = Members::new(config.id, memberships.in_force(), memberships.previous());
         let restarted = !is_new && config.lease.is_some();
         let mut raft = Self {

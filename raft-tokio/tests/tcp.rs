@@ -499,7 +499,7 @@ fn append(from: u64, to: u64, command: Vec<u8>) -> Message<Bytes> {
         prev_log: LogId::ZERO,
         entries: vec![entry].into(),
         leader_commit: Index::ZERO,
-            rank: None,
+        rank: None,
     });
     Message { body, ..vote(from, to, 1) }
 }

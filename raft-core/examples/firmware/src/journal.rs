@@ -24,7 +24,7 @@ use raft_core::codec::{self, DecodeError};
 use raft_core::{Entries, HardState, Restored, Write, WriteId};
 
 use crate::Command;
-use crate::limits::BATCH_BYTES_MAX;
+use crate::limits::{BATCH_BYTES_MAX, LOG_ENTRIES_MAX};
 use crate::sum::crc32;
 
 /// The most bytes of an encoded write: entries that count [`BATCH_BYTES_MAX`], and its head.
@@ -119,11 +119,13 @@ impl<F: NorFlash> Journal<F> {
         flash: F,
         command: impl Fn(&[u8]) -> C,
     ) -> Result<Opened<F, C>, JournalError<F::Error>> {
-        const { assert!(WORD % F::WRITE_SIZE == 0 && WORD % F::READ_SIZE == 0) };
+        const { assert!(WORD.is_multiple_of(F::WRITE_SIZE) && WORD.is_multiple_of(F::READ_SIZE)) };
         let record = Vec::with_capacity(RECORD_BYTES_MAX);
         let mut journal = Self { flash, active: 0, generation: 0, end: 0, rewrites: 0, record };
         journal.choose_half()?;
         let mut restored = Restored::default();
+        // The core takes over this memory for its log, which therefore need not grow.
+        restored.entries.reserve_exact(LOG_ENTRIES_MAX);
         let torn = loop {
             match journal.find_record(journal.end)? {
                 Found::Record => {

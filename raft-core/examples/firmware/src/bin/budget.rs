@@ -242,6 +242,7 @@ impl Cluster {
         let before = HEAP.usage().used;
         let mut restored = Restored::default();
         restored.hard_state.current_term = Term::new(1);
+        restored.entries.reserve_exact(limits::LOG_ENTRIES_MAX);
         for index in (1..=entries).map(Index::new) {
             let payload = Payload::Command(Command::from(COMMAND));
             restored.entries.push(Entry { term: Term::new(1), index, payload });

@@ -70,12 +70,12 @@ impl NorFlash for RamFlash {
     const ERASE_SIZE: usize = PAGE;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), PowerLoss> {
-        assert!(from as usize % PAGE == 0 && to as usize % PAGE == 0);
+        assert!((from as usize).is_multiple_of(PAGE) && (to as usize).is_multiple_of(PAGE));
         (from..to).step_by(PAGE).try_for_each(|at| self.change(at as usize, &[ERASED; PAGE]))
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), PowerLoss> {
-        assert!(offset as usize % WORD == 0 && bytes.len() % WORD == 0);
+        assert!((offset as usize).is_multiple_of(WORD) && bytes.len().is_multiple_of(WORD));
         for (word, at) in bytes.chunks(WORD).zip((offset as usize..).step_by(WORD)) {
             assert!(self.bytes[at..at + WORD] == [ERASED; WORD], "programmed twice at {at:#x}");
             self.change(at, word)?;
