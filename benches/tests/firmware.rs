@@ -145,11 +145,11 @@ fn it_comes_back_from_any_reset(image: &Image) {
     cluster.expect_everywhere(&commands);
 }
 
-/// A quarter of all that passes the line is damaged, in both directions, and commands are committed all the same.
+/// A tenth of all that passes the line is damaged, in both directions, and commands are committed all the same.
 fn it_bears_a_noisy_line(image: &Image) {
     let mut cluster = Cluster::start(image);
     cluster.stop(1);
-    cluster.bridge.set_noise(25);
+    cluster.bridge.set_noise(10);
     let commands = cluster.propose(15);
     cluster.bridge.set_noise(0);
     let report = cluster.board_has(&commands);
@@ -361,7 +361,8 @@ impl Cluster {
             let complete = acknowledged.iter().all(|command| first.contains(command));
             (complete && first == second).then_some(first)
         });
-        self.board_has(&all);
+        let Report { heap_used_max, stack_used_max, .. } = self.board_has(&all);
+        eprint!("(heap {heap_used_max}, stack {stack_used_max} bytes at most) ");
     }
 
     /// Waits until the board has applied what the servers have, among it all of `acknowledged`.
