@@ -28,7 +28,10 @@ const SERVERS: usize = 2;
 /// A leader's role, as the board reports it.
 const LEADER: u32 = 3;
 
-const STORIES: [(&str, fn(&Image)); 6] = [
+/// What is told, by its name.
+type Story = (&'static str, fn(&Image));
+
+const STORIES: [Story; 6] = [
     ("it_follows", it_follows),
     ("its_vote_elects", its_vote_elects),
     ("it_leads_when_only_it_can", it_leads_when_only_it_can),
