@@ -61,6 +61,19 @@ fn journal_of(commands: &[&[u8]]) -> (TempDir, Vec<usize>) {
     (directory, frames)
 }
 
+/// Where each frame of a segment ends: its description, its checkpoint, then batches.
+fn frame_ends(mut content: &[u8]) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut end = 0;
+    while let Some((header, rest)) = content.split_first_chunk() {
+        let bytes = frame::Header::decode(header, usize::MAX).unwrap().payload_bytes();
+        end += frame::HEADER_BYTES + bytes;
+        ends.push(end);
+        content = &rest[bytes..];
+    }
+    ends
+}
+
 /// Recovers a journal whose only segment has this content.
 fn recover_content(directory: &Path, content: &[u8]) -> Result<Restored<Bytes>, JournalError> {
     // In place: file systems write a file that was emptied and filled again to disk when it is closed, which takes long.
@@ -270,7 +283,6 @@ mod crash {
     fn a_segment_that_was_finished_and_never_used_is_used() {
         let directory = tempfile::tempdir().unwrap();
         drop(open(directory.path()).unwrap());
-        let preamble = fs::metadata(segment(directory.path(), 1)).unwrap().len() as usize;
         let mut journal = open(directory.path()).unwrap().with_segment_bytes_max(1);
         journal.recover().unwrap();
         for index in 1..=2 {
@@ -279,7 +291,7 @@ mod crash {
         }
         drop(journal);
         let second = fs::read(segment(directory.path(), 2)).unwrap();
-        for end in preamble..second.len() {
+        for end in frame_ends(&second)[1]..second.len() {
             fs::write(segment(directory.path(), 2), &second[..end]).unwrap();
             assert_eq!(recover(directory.path()).unwrap().entries.len(), 1, "cut at {end}");
         }
@@ -354,14 +366,19 @@ mod damage {
         drop(journal);
         let file = segment(directory.path(), 2);
         let content = fs::read(&file).unwrap();
-        let preamble = content.len() - (fs::read(segment(directory.path(), 3)).unwrap().len() - 56);
-        for end in preamble + 1..content.len() {
+        let ends = frame_ends(&content);
+        assert_eq!(ends.len(), 3);
+        for end in ends[0] + 1..content.len() {
             fs::write(&file, &content[..end]).unwrap();
-            assert_damaged(recover(directory.path()), &file, preamble, "cut short");
+            let frame = ends.iter().rev().find(|start| **start <= end).unwrap();
+            if *frame < end {
+                assert_damaged(recover(directory.path()), &file, *frame, "cut short");
+            }
         }
         // Cut between two frames it is whole in itself; what follows does not fit.
-        fs::write(&file, &content[..preamble]).unwrap();
-        assert_damaged(recover(directory.path()), &segment(directory.path(), 3), 56, "emptied");
+        fs::write(&file, &content[..ends[1]]).unwrap();
+        let third = segment(directory.path(), 3);
+        assert_damaged(recover(directory.path()), &third, ends[0], "emptied");
         fs::remove_file(&file).unwrap();
         let error = recover(directory.path()).unwrap_err();
         assert!(
@@ -405,11 +422,11 @@ mod damage {
         };
         let other = framed(&[b'x'; 44]);
         assert_damaged(recover_content(directory.path(), &other), &file, 0, "wrong magic");
-        let short = framed(b"raftjrnl\x01\0\0\0short");
+        let short = framed(b"raftjrnl\x02\0\0\0short");
         assert_damaged(recover_content(directory.path(), &short), &file, 0, "wrong length");
-        let newer = framed(b"raftjrnl\x02\0\0\0unknown");
+        let newer = framed(b"raftjrnl\x03\0\0\0unknown");
         let error = recover_content(directory.path(), &newer).unwrap_err();
-        assert!(matches!(error, JournalError::UnknownVersion { version: 2, .. }), "{error}");
+        assert!(matches!(error, JournalError::UnknownVersion { version: 3, .. }), "{error}");
     }
 }
 

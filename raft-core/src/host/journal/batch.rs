@@ -63,9 +63,14 @@ impl Batch {
 
     /// Adds a write. If it is too long for a frame, the error says how long it is.
     pub(super) fn push(&mut self, write: &Write<Bytes>) -> Result<(), usize> {
+        self.push_item(|frame| codec::encode_write(write, frame))
+    }
+
+    /// Adds what `encode` appends.
+    pub(super) fn push_item(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), usize> {
         let start = self.frame.len();
         self.frame.extend_from_slice(&[0; LENGTH_BYTES]);
-        codec::encode_write(write, &mut self.frame);
+        encode(&mut self.frame);
         let bytes = self.frame.len() - start - LENGTH_BYTES;
         match u32::try_from(bytes) {
             Ok(length) => {
@@ -128,18 +133,24 @@ pub(super) fn open(payload: &mut [u8]) -> Result<&[u8], String> {
     Ok(&payload[..writes_end])
 }
 
-/// The next write of those that [`open`] left.
-pub(super) fn next_write(rest: &mut &[u8]) -> Result<Option<Write<Bytes>>, String> {
+/// The next item of those that [`open`] left.
+pub(super) fn next_item<'b>(rest: &mut &'b [u8]) -> Result<Option<&'b [u8]>, String> {
     if rest.is_empty() {
         return Ok(None);
     }
     let (length, bytes) = rest.split_first_chunk().ok_or("a write's length is cut off")?;
     let length = u32::from_le_bytes(*length) as usize;
     let bytes_left = bytes.len();
-    let (bytes, behind) = bytes
+    let (item, behind) = bytes
         .split_at_checked(length)
         .ok_or_else(|| format!("a write of {length} bytes in {bytes_left}"))?;
     *rest = behind;
+    Ok(Some(item))
+}
+
+/// The next item, which is a write.
+pub(super) fn next_write(rest: &mut &[u8]) -> Result<Option<Write<Bytes>>, String> {
+    let Some(bytes) = next_item(rest)? else { return Ok(None) };
     // Each command gets memory of its own. Slices of the batch measured no faster, and would keep all of it in memory for as
     // long as a state machine holds on to one small value.
     match codec::decode_write(bytes, Bytes::copy_from_slice) {

@@ -19,6 +19,9 @@ pub(super) trait Disk: Send {
     /// Gives a file another name in the same directory.
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Removes a file. The name may come back after a crash, unless the directory is synced.
+    fn remove(&mut self, path: &Path) -> io::Result<()>;
+
     /// Makes the names in a directory durable.
     fn sync_directory(&mut self, path: &Path) -> io::Result<()>;
 }
@@ -55,6 +58,10 @@ impl Disk for OsDisk {
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
     }
 
     fn sync_directory(&mut self, path: &Path) -> io::Result<()> {

@@ -86,6 +86,11 @@ impl Disk for FaultyDisk {
         OsDisk.rename(from, to)
     }
 
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.begin("remove")?;
+        OsDisk.remove(path)
+    }
+
     fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
         self.begin("sync directory")?;
         OsDisk.sync_directory(path)

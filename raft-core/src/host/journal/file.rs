@@ -1,6 +1,7 @@
 //! The journal in files.
 
 use std::boxed::Box;
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -12,9 +13,9 @@ use bytes::Bytes;
 use super::disk::{Disk, OsDisk, SegmentFile};
 use super::lock::Lock;
 use super::recovery::{self, Tail};
-use super::replay::Position;
+use super::replay::Replay;
 use super::segment::{self, SegmentReader};
-use super::writer::{Place, Writer};
+use super::writer::{End, Place, Segment, Writer};
 use super::{Journal, JournalError};
 use crate::host::identity::{ClusterId, Identity, Incarnation};
 use crate::output::{Restored, Write};
@@ -26,7 +27,8 @@ use crate::types::NodeId;
 /// - After a crash, what the last sync left half done is cut off, with a warning; nobody was promised any of it. Any other
 ///   damage refuses to start, with an error that names the file and the offset. What no journal can find out is that somebody
 ///   cut its last file short or removed it.
-/// - Segments are deleted as a whole, behind compaction; until there are snapshots, none is.
+/// - Segments are deleted as a whole, once the log that they hold is compacted.
+/// - Snapshots lie beside them, a file each; see [`SnapshotStore`].
 /// - A lock keeps two processes off one directory. Network file systems that do not lock are not for journals.
 ///
 /// Reading needs memory for the log and for the longest batch, up to 64 MiB unless a single write is longer.
@@ -97,12 +99,11 @@ impl FileJournal {
         let drawn = Identity { cluster, node, incarnation: super::draw_incarnation() };
         let mut place = Place { directory, owner: drawn, disk };
         if numbers.is_empty() {
-            place.create_segment(segment::FIRST)?;
+            place.create_segment(segment::FIRST, None)?;
             let owner = place.owner;
             return Ok(Self::opened(place, [segment::FIRST].into(), owner, lock));
         }
-        check_no_gap(&place, &numbers)?;
-        let (_, owner) = SegmentReader::open(place.path_of(segment::FIRST), segment::FIRST)?;
+        let (_, owner) = SegmentReader::open(place.path_of(numbers[0]), numbers[0])?;
         place.owner.incarnation = owner.incarnation;
         for number in &numbers {
             open_segment(&place, *number)?;
@@ -185,21 +186,58 @@ impl fmt::Debug for FileJournal {
 }
 
 /// Reads all segments, and makes the last one ready to be written.
+///
+/// Those before a gap are what a crash left of a deletion, if the segments behind it hold all that is needed.
 fn recover(
     mut place: Place,
     numbers: &[u64],
     segment_bytes_max: u64,
 ) -> Result<(Writer, Restored<Bytes>), JournalError> {
-    let mut restored = Restored::default();
+    let gap = numbers.windows(2).rposition(|pair| pair[1] != pair[0] + 1);
+    let (leftover, numbers) = numbers.split_at(gap.map_or(0, |at| at + 1));
     let (last, whole) = numbers.split_last().expect("a journal has at least one segment");
+    let mut replay = None;
+    let mut segments = VecDeque::with_capacity(numbers.len());
     for number in whole {
-        recovery::replay_segment(open_segment(&place, *number)?, &mut restored)?;
+        let (reader, replay) = begin_segment(&place, *number, &mut replay)?;
+        let index_max = recovery::replay_segment(reader, replay)?;
+        segments.push_back(Segment { number: *number, index_max });
     }
-    let tail = recovery::replay_last_segment(open_segment(&place, *last)?, &mut restored)?;
-    let file = settle(&mut place, &tail)?;
-    let length = tail.frame_start + tail.frame.len() as u64;
-    let position = Position::after(&restored);
-    Ok((Writer::new(place, segment_bytes_max, *last, file, length, position), restored))
+    let (reader, replayed) = begin_segment(&place, *last, &mut replay)?;
+    let tail = recovery::replay_last_segment(reader, replayed)?;
+    segments.push_back(Segment { number: *last, index_max: tail.index_max });
+    let position = replayed.position().clone();
+    let Some(restored) = replay.and_then(Replay::into_restored) else {
+        return Err(JournalError::SegmentMissing { path: place.path_of(numbers[0] - 1) });
+    };
+    place.delete_segments(leftover.iter().copied());
+    let end = End {
+        segments,
+        file: settle(&mut place, &tail)?,
+        length: tail.frame_start + tail.frame.len() as u64,
+        head_bytes: tail.head_bytes,
+        position,
+    };
+    Ok((Writer::new(place, segment_bytes_max, end), restored))
+}
+
+/// Opens a segment up to its first batch: it must begin where the one before ends, if that is there.
+fn begin_segment<'r>(
+    place: &Place,
+    number: u64,
+    replay: &'r mut Option<Replay>,
+) -> Result<(SegmentReader, &'r mut Replay), JournalError> {
+    let mut reader = open_segment(place, number)?;
+    if number == segment::FIRST {
+        return Ok((reader, replay.insert(Replay::default())));
+    }
+    let offset = reader.offset();
+    let position = recovery::read_checkpoint(&mut reader)?;
+    let replay = replay.get_or_insert_with(|| Replay::from_position(position.clone()));
+    if *replay.position() != position {
+        return Err(reader.damaged(offset, "it does not follow the segment before it"));
+    }
+    Ok((reader, replay))
 }
 
 /// Makes durable what was found, for the node will act on it.
@@ -268,11 +306,4 @@ fn list_segments(directory: &Path) -> Result<Vec<u64>, JournalError> {
     let mut numbers = list().map_err(|error| JournalError::io("list", directory, error))?;
     numbers.sort_unstable();
     Ok(numbers)
-}
-
-fn check_no_gap(place: &Place, numbers: &[u64]) -> Result<(), JournalError> {
-    match (segment::FIRST..).zip(numbers).find(|(expected, number)| expected != *number) {
-        Some((missing, _)) => Err(JournalError::SegmentMissing { path: place.path_of(missing) }),
-        None => Ok(()),
-    }
 }

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::replay::replay;
+use super::replay::Replay;
 use super::{Journal, JournalError};
 use crate::host::identity::Incarnation;
 use crate::output::{Restored, Write};
@@ -20,7 +20,7 @@ use crate::output::{Restored, Write};
 ///
 /// ```
 /// use raft_core::host::{Journal, MemoryJournal};
-/// use raft_core::{Entries, HardState, Term, Write, WriteId};
+/// use raft_core::{HardState, Term, Write, WriteId};
 ///
 /// let disk = MemoryJournal::new();
 /// let hard_state = HardState { current_term: Term::new(1), voted_for: None };
@@ -30,8 +30,7 @@ use crate::output::{Restored, Write};
 /// before.append(&Write {
 ///     id: WriteId::new(1),
 ///     hard_state: Some(hard_state),
-///     truncate_from: None,
-///     entries: Entries::new(),
+///     ..Write::default()
 /// })?;
 /// before.sync()?;
 ///
@@ -50,7 +49,7 @@ pub struct MemoryJournal {
 
 #[derive(Debug, Default)]
 struct Shared {
-    durable: Restored<Bytes>,
+    durable: Replay,
     pending: Vec<Write<Bytes>>,
     /// How often the journal was recovered.
     lives: u64,
@@ -104,10 +103,10 @@ impl Journal for MemoryJournal {
             shared.lives += 1;
             shared.failed = None;
             shared.pending.clear();
-            (shared.lives, shared.durable.clone())
+            (shared.lives, shared.durable.clone().into_restored())
         };
         self.life = life;
-        Ok(durable)
+        Ok(durable.expect("nothing is deleted but what was compacted"))
     }
 
     fn incarnation(&self) -> Incarnation {
@@ -127,7 +126,7 @@ impl Journal for MemoryJournal {
         let mut shared = self.lock_to_write()?;
         let Shared { durable, pending, failed, .. } = &mut *shared;
         for write in pending.drain(..) {
-            if let Err(what) = replay(durable, write) {
+            if let Err(what) = durable.follow(write) {
                 return Err(failed.insert(JournalError::Inconsistent { what }).clone());
             }
         }

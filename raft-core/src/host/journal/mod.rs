@@ -7,6 +7,7 @@
 //! never silently lost, for a node that forgets a vote or an acknowledged entry breaks the promises of the whole cluster.
 
 mod batch;
+mod checkpoint;
 mod disk;
 mod error;
 #[cfg(test)]

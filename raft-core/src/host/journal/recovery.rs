@@ -9,6 +9,9 @@
 //! ... │ 000000000000000000oad           the same for the sector of its header, with no whole frame behind
 //! ```
 //!
+//! All segments but the first begin with a checkpoint, and so the first ones may be gone: then the log that they held must turn out to
+//! be compacted.
+//!
 //! Everything else is damage. A flipped byte does not make a frame look torn, not even the last: no sector of a frame is near to
 //! all zeros ([`batch`](super::batch)), and a header that lies about the length fails its own checksum.
 
@@ -17,21 +20,24 @@ use std::path::PathBuf;
 use std::string::String;
 use std::vec::Vec;
 
-use bytes::Bytes;
-
 use super::JournalError;
 use super::batch;
-use super::replay::replay;
+use super::checkpoint;
+use super::replay::{Position, Replay};
 use super::sector::{is_unwritten, sectors};
 use super::segment::{Broken, SegmentReader};
 use crate::host::frame::{HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
-use crate::output::Restored;
+use crate::types::Index;
 
 /// The end of the last segment as it was found.
 #[derive(Debug)]
 pub(super) struct Tail {
     /// The last segment.
     pub(super) path: PathBuf,
+    /// How long it is without any batch.
+    pub(super) head_bytes: u64,
+    /// The highest index among its entries.
+    pub(super) index_max: Index,
     /// Where its last whole frame begins.
     pub(super) frame_start: u64,
     /// That frame.
@@ -49,54 +55,72 @@ pub(super) struct Torn {
     pub(super) bytes: u64,
 }
 
-/// Adds all writes of a segment that is not the last: it must be whole.
+/// Reads the checkpoint with which a segment begins, unless it is the first.
+pub(super) fn read_checkpoint(reader: &mut SegmentReader) -> Result<Position, JournalError> {
+    let offset = reader.offset();
+    let opened = match reader.next_payload()? {
+        None => Err("the file ends before its checkpoint".into()),
+        Some(Err(broken)) => Err(broken.describe()),
+        Some(Ok(payload)) => checkpoint::open(payload),
+    };
+    opened.map_err(|what| reader.damaged(offset, what))
+}
+
+/// Adds all writes of a segment that is not the last: it must be whole. Returns the highest index among its entries.
 pub(super) fn replay_segment(
     mut reader: SegmentReader,
-    restored: &mut Restored<Bytes>,
-) -> Result<(), JournalError> {
-    match replay_whole_frames(&mut reader, restored)? {
-        None => Ok(()),
-        Some(broken) => Err(reader.damaged(reader.offset(), broken.describe())),
+    replay: &mut Replay,
+) -> Result<Index, JournalError> {
+    match replay_whole_frames(&mut reader, replay)? {
+        (index_max, None) => Ok(index_max),
+        (_, Some(broken)) => Err(reader.damaged(reader.offset(), broken.describe())),
     }
 }
 
 /// Adds all writes of the last segment, of which the end may be torn.
 pub(super) fn replay_last_segment(
     mut reader: SegmentReader,
-    restored: &mut Restored<Bytes>,
+    replay: &mut Replay,
 ) -> Result<Tail, JournalError> {
-    let torn = match replay_whole_frames(&mut reader, restored)? {
+    let head_bytes = reader.offset();
+    let (index_max, broken) = replay_whole_frames(&mut reader, replay)?;
+    let torn = match broken {
         None => None,
         Some(broken) => Some(torn(&mut reader, broken)?),
     };
     let frame_start = reader.frame_start();
     let mut frame = reader.read_from(frame_start)?;
     frame.truncate((reader.offset() - frame_start) as usize);
-    Ok(Tail { path: reader.path().to_path_buf(), frame_start, frame, torn })
+    Ok(Tail { path: reader.path().to_path_buf(), head_bytes, index_max, frame_start, frame, torn })
 }
 
 fn replay_whole_frames(
     reader: &mut SegmentReader,
-    restored: &mut Restored<Bytes>,
-) -> Result<Option<Broken>, JournalError> {
+    replay: &mut Replay,
+) -> Result<(Index, Option<Broken>), JournalError> {
+    let mut index_max = Index::ZERO;
     loop {
         let offset = reader.offset();
         let payload = match reader.next_payload()? {
-            None => return Ok(None),
-            Some(Err(broken)) => return Ok(Some(broken)),
+            None => return Ok((index_max, None)),
+            Some(Err(broken)) => return Ok((index_max, Some(broken))),
             Some(Ok(payload)) => payload,
         };
-        replay_batch(payload, restored)
+        let last = replay_batch(payload, replay)
             .map_err(|what| reader.damaged(offset, format!("impossible content: {what}")))?;
+        index_max = index_max.max(last);
     }
 }
 
-fn replay_batch(payload: &mut [u8], restored: &mut Restored<Bytes>) -> Result<(), String> {
+/// Returns the highest index among the batch's entries.
+fn replay_batch(payload: &mut [u8], replay: &mut Replay) -> Result<Index, String> {
+    let mut index_max = Index::ZERO;
     let mut rest = batch::open(payload)?;
     while let Some(write) = batch::next_write(&mut rest)? {
-        replay(restored, write)?;
+        index_max = index_max.max(write.entries.last().map_or(Index::ZERO, |entry| entry.index));
+        replay.follow(write)?;
     }
-    Ok(())
+    Ok(index_max)
 }
 
 /// Whether a crash explains the broken frame at the reader's offset; if not, the error.

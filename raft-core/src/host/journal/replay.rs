@@ -1,55 +1,97 @@
 //! Whether a write can follow those before it. What no node ever writes is damage, whatever its checksum says.
+//!
+//! For that a journal knows the shape of the stored log without its commands: where it begins, and how far each term reaches. A
+//! segment begins with this knowledge ([`checkpoint`](super::checkpoint)), so that those before it can be deleted.
 
-use bytes::Bytes;
+use std::collections::VecDeque;
 use std::format;
 use std::string::String;
+use std::sync::Arc;
+use std::vec::Vec;
+
+use bytes::Bytes;
 
 use crate::entries::Entry;
-use crate::output::{Restored, Write};
+use crate::output::{Restored, SnapshotMeta, Write};
 use crate::types::{HardState, Index, LogId, Term};
 
-/// Adds a write to what was restored so far; the error says why it cannot be the next one.
-pub(super) fn replay(restored: &mut Restored<Bytes>, write: Write<Bytes>) -> Result<(), String> {
-    let entries = &restored.entries;
-    let term_before = |from| {
-        let kept = entries.partition_point(|entry| entry.index < from);
-        entries[..kept].last().map_or(Term::ZERO, |entry| entry.term)
-    };
-    Position::after(restored).follow(&write, term_before)?;
-    restored.replay(write);
-    Ok(())
+/// What was written so far: the shape of it, and the entries.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(super) struct Replay {
+    position: Position,
+    /// The last entries of the log. Those before them were in segments that are gone, and must turn out to be compacted.
+    entries: Vec<Entry<Bytes>>,
 }
 
-/// What the next write has to fit: term, vote, and the end of the log.
-#[derive(Clone, Copy, Debug)]
+impl Replay {
+    /// What is known of a journal whose first segments are gone: its shape, and none of its entries.
+    pub(super) fn from_position(position: Position) -> Self {
+        Self { position, entries: Vec::new() }
+    }
+
+    pub(super) fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Adds a write; the error says why it cannot be the next one, and is final.
+    pub(super) fn follow(&mut self, write: Write<Bytes>) -> Result<(), String> {
+        let base = self.position.base;
+        self.position.follow(&write)?;
+        if self.position.base != base {
+            let base = self.position.base.index;
+            self.entries.drain(..self.entries.partition_point(|entry| entry.index <= base));
+        }
+        // Entries that follow no more were replaced, with their log or by a truncation.
+        let kept = write.entries.first().map_or(self.position.last().index.next(), |e| e.index);
+        self.entries.truncate(self.entries.partition_point(|entry| entry.index < kept));
+        self.entries.extend(write.entries);
+        Ok(())
+    }
+
+    /// The sum of all writes; `None` if entries are missing.
+    pub(super) fn into_restored(self) -> Option<Restored<Bytes>> {
+        let last = self.position.last();
+        let Position { hard_state, snapshot, base, .. } = self.position;
+        let first = self.entries.first().map_or(last.index.next(), |entry| entry.index);
+        let snapshot = snapshot.map(Arc::unwrap_or_clone);
+        let is_whole = first == base.index.next();
+        is_whole.then_some(Restored { hard_state, snapshot, base, entries: self.entries })
+    }
+}
+
+/// What the next write has to fit: term, vote, snapshot, and the shape of the log.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Position {
-    hard_state: HardState,
-    last: LogId,
+    pub(super) hard_state: HardState,
+    /// Shared, for it can be long and is copied with each sync.
+    pub(super) snapshot: Option<Arc<SnapshotMeta>>,
+    /// The position before the first entry of the log.
+    pub(super) base: LogId,
+    /// The last entry of each term that the log holds, in order.
+    pub(super) term_ends: VecDeque<LogId>,
 }
 
 impl Position {
-    pub(super) fn after(restored: &Restored<Bytes>) -> Self {
-        let last = restored.entries.last().map_or(LogId::ZERO, Entry::id);
-        Self { hard_state: restored.hard_state, last }
+    /// The last entry.
+    pub(super) fn last(&self) -> LogId {
+        self.term_ends.back().copied().unwrap_or(self.base)
     }
 
-    /// Moves behind a write; the error says why it cannot be the next one. `term_before` tells the term of the entry before an
-    /// index, or one that is no higher.
-    pub(super) fn follow(
-        &mut self,
-        write: &Write<Bytes>,
-        term_before: impl FnOnce(Index) -> Term,
-    ) -> Result<(), String> {
+    /// Moves behind a write; the error says why it cannot be the next one, and is final.
+    pub(super) fn follow(&mut self, write: &Write<Bytes>) -> Result<(), String> {
         if let Some(hard_state) = write.hard_state {
             self.follow_hard_state(hard_state)?;
         }
-        if let Some(from) = write.truncate_from {
-            if from == Index::ZERO || from > self.last.index.next() {
-                return Err(format!("entries from {from} removed behind {}", self.last));
-            }
-            self.last = LogId::new(term_before(from), from.previous());
+        if let Some(snapshot) = &write.snapshot {
+            self.follow_snapshot(snapshot)?;
         }
-        write.entries.iter().try_for_each(|entry| self.follow_entry(entry))
+        if let Some(base) = write.compact_to {
+            self.compact(base)?;
+        }
+        if let Some(from) = write.truncate_from {
+            self.truncate(from)?;
+        }
+        write.entries.iter().try_for_each(|entry| self.follow_entry(entry.id()))
     }
 
     /// The term only grows, and a vote once given in a term stays (§5.2).
@@ -66,27 +108,99 @@ impl Position {
         Ok(())
     }
 
+    /// Snapshots only grow (§7). One whose last entry the log does not hold takes its place.
+    fn follow_snapshot(&mut self, next: &SnapshotMeta) -> Result<(), String> {
+        let current_term = self.hard_state.current_term;
+        if let Some(before) = &self.snapshot {
+            if next.last.index <= before.last.index {
+                return Err(format!("a snapshot of {} after one of {}", next.last, before.last));
+            }
+        }
+        if next.last.term > current_term {
+            return Err(format!("a snapshot of {} in term {current_term}", next.last));
+        }
+        if next.membership.validate().is_err() {
+            return Err(format!("a snapshot of {} with members that cannot be", next.last));
+        }
+        if self.term_at(next.last.index) != Some(next.last.term) {
+            self.base = next.last;
+            self.term_ends.clear();
+        }
+        self.snapshot = Some(Arc::new(next.clone()));
+        Ok(())
+    }
+
+    /// Only what a snapshot includes is compacted (§7).
+    fn compact(&mut self, base: LogId) -> Result<(), String> {
+        let snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
+        let is_held = self.term_at(base.index) == Some(base.term);
+        if !is_held || base.index > snapshot.index {
+            return Err(format!("entries up to {base} compacted, with a snapshot of {snapshot}"));
+        }
+        let gone = self.term_ends.partition_point(|end| end.index <= base.index);
+        self.term_ends.drain(..gone);
+        self.base = base;
+        Ok(())
+    }
+
+    /// What a snapshot includes is committed, and never removed.
+    fn truncate(&mut self, from: Index) -> Result<(), String> {
+        let last = self.last();
+        let snapshot = self.snapshot.as_ref().map_or(Index::ZERO, |snapshot| snapshot.last.index);
+        if from <= self.base.index.max(snapshot) || from > last.index.next() {
+            return Err(format!("entries from {from} removed behind {last}"));
+        }
+        let kept = self.term_ends.partition_point(|end| end.index < from);
+        let cut = self.term_ends.get(kept).copied();
+        self.term_ends.truncate(kept);
+        match cut {
+            Some(cut) if self.last().index < from.previous() => {
+                self.term_ends.push_back(LogId::new(cut.term, from.previous()));
+            }
+            Some(_) | None => {}
+        }
+        Ok(())
+    }
+
     /// The log has no gaps, and its terms never go down (§5.3), nor beyond the server's own.
-    fn follow_entry(&mut self, entry: &Entry<Bytes>) -> Result<(), String> {
-        let (last, current_term) = (self.last, self.hard_state.current_term);
+    pub(super) fn follow_entry(&mut self, entry: LogId) -> Result<(), String> {
+        let (last, current_term) = (self.last(), self.hard_state.current_term);
         let follows = entry.index == last.index.next() && entry.term >= last.term;
         if !follows || entry.term > current_term {
-            return Err(format!("entry {} after {last} in term {current_term}", entry.id()));
+            return Err(format!("entry {entry} after {last} in term {current_term}"));
         }
-        self.last = entry.id();
+        match self.term_ends.back_mut().filter(|end| end.term == entry.term) {
+            Some(end) => *end = entry,
+            None => self.term_ends.push_back(entry),
+        }
         Ok(())
+    }
+
+    /// The term of the entry at that index, or of the base.
+    fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        let at = self.term_ends.partition_point(|end| end.index < index);
+        self.term_ends.get(at).filter(|_| index > self.base.index).map(|end| end.term)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::boxed::Box;
+
     use super::*;
     use crate::entries::Payload;
+    use crate::membership::Membership;
     use crate::types::{NodeId, WriteId};
-    use std::vec::Vec;
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId::new(Term::new(term), Index::new(index))
+    }
 
     fn write(vote: Option<(u64, u64)>, cut: Option<u64>, entries: &[(u64, u64)]) -> Write<Bytes> {
-        let entry = |&(term, index)| Entry {
+        let entry = |&(term, index): &(u64, u64)| Entry {
             term: Term::new(term),
             index: Index::new(index),
             payload: Payload::Noop,
@@ -103,25 +217,60 @@ mod tests {
         }
     }
 
+    fn snapshot(last: LogId, compact_to: Option<LogId>) -> Write<Bytes> {
+        let membership = Membership::of_voters([NodeId::new(1)]);
+        let snapshot = Some(Box::new(SnapshotMeta { last, membership }));
+        Write { snapshot, compact_to, ..Write::default() }
+    }
+
     /// Term 3 with a vote for node 1, and the entries 1.1, 1.2, 3.3.
-    fn restored() -> Restored<Bytes> {
-        let mut restored = Restored::default();
-        replay(&mut restored, write(Some((3, 1)), None, &[(1, 1), (1, 2), (3, 3)])).unwrap();
-        restored
+    fn replay() -> Replay {
+        let mut replay = Replay::default();
+        replay.follow(write(Some((3, 1)), None, &[(1, 1), (1, 2), (3, 3)])).unwrap();
+        replay
+    }
+
+    fn terms(replay: &Replay) -> Vec<u64> {
+        let restored = replay.clone().into_restored().unwrap();
+        restored.entries.iter().map(|entry| entry.term.get()).collect()
     }
 
     #[test]
     fn what_a_node_writes_is_replayed() {
-        let mut restored = restored();
-        replay(&mut restored, write(Some((4, 0)), None, &[])).unwrap();
-        replay(&mut restored, write(Some((4, 2)), Some(2), &[(2, 2), (4, 3)])).unwrap();
-        replay(&mut restored, write(None, Some(4), &[(4, 4)])).unwrap();
-        let ids: Vec<_> = restored.entries.iter().map(|entry| entry.id().term.get()).collect();
-        assert_eq!(ids, [1, 2, 4, 4]);
+        let mut replay = replay();
+        replay.follow(write(Some((4, 0)), None, &[])).unwrap();
+        replay.follow(write(Some((4, 2)), Some(2), &[(2, 2), (4, 3)])).unwrap();
+        replay.follow(write(None, Some(4), &[(4, 4)])).unwrap();
+        assert_eq!(terms(&replay), [1, 2, 4, 4]);
+    }
+
+    /// The core's own replay, which simulators use, and the journal's are the same.
+    #[test]
+    fn snapshots_and_compaction_are_replayed_as_the_core_does() {
+        let writes = [
+            write(Some((3, 1)), None, &[(1, 1), (1, 2), (3, 3), (3, 4)]),
+            snapshot(id(1, 2), None),
+            snapshot(id(3, 3), Some(id(1, 1))),
+            Write { compact_to: Some(id(3, 3)), ..Write::default() },
+            write(None, Some(4), &[(3, 4), (3, 5)]),
+            // Not in the log, behind its end, and behind it again.
+            snapshot(id(2, 5), Some(id(2, 5))),
+            write(None, None, &[(3, 6)]),
+            snapshot(id(3, 9), Some(id(3, 9))),
+            write(Some((4, 0)), None, &[(4, 10)]),
+        ];
+        let (mut replay, mut expected) = (Replay::default(), Restored::default());
+        for write in writes {
+            replay.follow(write.clone()).unwrap();
+            expected.replay(write);
+            assert_eq!(replay.clone().into_restored().as_ref(), Some(&expected));
+        }
     }
 
     #[test]
-    fn what_no_node_writes_is_damage_and_changes_nothing() {
+    fn what_no_node_writes_is_damage() {
+        let mut compacted = replay();
+        compacted.follow(snapshot(id(1, 2), Some(id(1, 1)))).unwrap();
         let impossible = [
             ("term back", write(Some((2, 1)), None, &[])),
             ("vote changed", write(Some((3, 2)), None, &[])),
@@ -130,15 +279,35 @@ mod tests {
             ("repeated", write(None, None, &[(3, 3)])),
             ("gap inside", write(None, None, &[(3, 4), (3, 6)])),
             ("term down", write(None, None, &[(2, 4)])),
-            ("term down after a cut", write(None, Some(3), &[(3, 3), (2, 4)])),
+            ("term down after a cut", write(None, Some(3), &[(1, 3), (3, 4), (2, 5)])),
             ("term not yet seen", write(None, None, &[(4, 4)])),
             ("cut at nothing", write(None, Some(0), &[])),
             ("cut beyond the end", write(None, Some(5), &[])),
+            ("cut what was compacted", write(None, Some(1), &[])),
+            ("cut what the snapshot holds", write(None, Some(2), &[])),
+            ("snapshot back", snapshot(id(1, 1), None)),
+            ("snapshot again", snapshot(id(1, 2), None)),
+            ("snapshot of a term not yet seen", snapshot(id(4, 9), None)),
+            ("compacted beyond the snapshot", snapshot(id(3, 3), Some(id(3, 4)))),
+            ("compacted to another log", snapshot(id(3, 3), Some(id(2, 2)))),
+            ("compacted back", snapshot(id(3, 3), Some(LogId::ZERO))),
         ];
         for (what, write) in impossible {
-            let mut after = restored();
-            assert!(replay(&mut after, write).is_err(), "{what}");
-            assert_eq!(after, restored(), "{what}");
+            assert!(compacted.clone().follow(write).is_err(), "{what}");
         }
+    }
+
+    #[test]
+    fn entries_of_segments_that_are_gone_must_turn_out_to_be_compacted() {
+        let mut position = Position::default();
+        position.follow(&write(Some((3, 1)), None, &[(1, 1), (1, 2), (3, 3)])).unwrap();
+        let mut replay = Replay::from_position(position);
+        assert_eq!(replay.clone().into_restored(), None);
+        replay.follow(write(None, Some(3), &[(3, 3), (3, 4)])).unwrap();
+        assert_eq!(replay.clone().into_restored(), None);
+        replay.follow(snapshot(id(3, 3), Some(id(1, 1)))).unwrap();
+        assert_eq!(replay.clone().into_restored(), None, "1.2 is missing");
+        replay.follow(Write { compact_to: Some(id(1, 2)), ..Write::default() }).unwrap();
+        assert_eq!(terms(&replay), [3, 3]);
     }
 }

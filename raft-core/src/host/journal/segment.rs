@@ -3,6 +3,7 @@
 //! ```text
 //! 00000000000000000001.journal
 //!   frame: "raftjrnl" | version u32 | cluster u64 | node u64 | incarnation u64 | segment u64     little-endian
+//!   frame: checkpoint                in all segments but the first
 //!   frame: batch, frame: batch, ..
 //! ```
 
@@ -24,7 +25,7 @@ pub(super) const FIRST: u64 = 1;
 pub(super) const PREAMBLE_BYTES: usize = HEADER_BYTES + MAGIC.len() + 4 + 4 * 8;
 
 const MAGIC: [u8; 8] = *b"raftjrnl";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const EXTENSION: &str = "journal";
 /// How much is read at once. Small enough for a processor's cache, where it is checked and decoded.
 const READ_BYTES: usize = 256 * 1024;

@@ -1,18 +1,21 @@
 //! The writing half of the file journal: batches, segments, and the order in which they become durable.
 
 use std::boxed::Box;
+use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::JournalError;
 use super::batch::Batch;
+use super::checkpoint;
 use super::disk::{Disk, SegmentFile};
 use super::replay::Position;
 use super::segment::{self, PREAMBLE_BYTES};
 use crate::host::identity::Identity;
 use crate::output::Write;
-use crate::types::Term;
+use crate::types::Index;
 
 /// How many bytes may wait for a sync. A batch that reaches this is made durable at once.
 const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -32,24 +35,54 @@ impl Place {
         self.directory.join(segment::file_name(number))
     }
 
-    /// Makes a segment that is there after any crash, or not at all: it gets its name when its first frame is durable.
+    /// Makes a segment that is there after any crash, or not at all: it gets its name when all that it begins with is durable. Returns
+    /// how long that is.
     pub(super) fn create_segment(
         &mut self,
         number: u64,
-    ) -> Result<Box<dyn SegmentFile>, JournalError> {
+        checkpoint: Option<&Position>,
+    ) -> Result<(Box<dyn SegmentFile>, u64), JournalError> {
         let path = self.path_of(number);
         let unfinished = unfinished(&path);
-        let preamble = segment::encode_preamble(self.owner, number);
+        let mut head = segment::encode_preamble(self.owner, number);
+        if let Some(position) = checkpoint {
+            let mut batch = Batch::new();
+            let sealed = checkpoint::push(position, &mut batch)
+                .and_then(|()| batch.seal(PREAMBLE_BYTES as u64));
+            head.extend_from_slice(sealed.map_err(|bytes| JournalError::WriteTooLong { bytes })?);
+        }
         let create = |disk: &mut dyn Disk| {
             let mut file = disk.create(&unfinished)?;
-            file.write(&preamble)?;
+            file.write(&head)?;
             file.sync()?;
             disk.rename(&unfinished, &path)?;
             disk.sync_directory(&self.directory)?;
             Ok(file)
         };
-        create(&mut *self.disk).map_err(|error| JournalError::io("create", &path, error))
+        let file = create(&mut *self.disk);
+        let file = file.map_err(|error| JournalError::io("create", &path, error))?;
+        Ok((file, head.len() as u64))
     }
+
+    /// Deletes segments that nobody needs any more. If that fails, nothing is lost but space. Returns how many are gone.
+    pub(super) fn delete_segments(&mut self, numbers: impl Iterator<Item = u64>) -> usize {
+        let mut deleted = 0;
+        for number in numbers {
+            let path = self.path_of(number);
+            let removed = self.disk.remove(&path);
+            if let Err(error) = removed.or_else(ignore_missing) {
+                let file = path.display();
+                tracing::warn!(%file, %error, "journal: a segment that is needed no more cannot be deleted");
+                break;
+            }
+            deleted += 1;
+        }
+        deleted
+    }
+}
+
+fn ignore_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// The name of a segment while it is being made.
@@ -57,40 +90,71 @@ fn unfinished(path: &Path) -> PathBuf {
     path.with_extension(NEW)
 }
 
-/// Appends to the last segment.
+/// A segment, as far as compaction is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) number: u64,
+    /// The highest index among its entries: it may go once the log is compacted up to there.
+    pub(super) index_max: Index,
+}
+
+/// Appends to the last segment, and deletes the first ones behind compaction.
 pub(super) struct Writer {
     place: Place,
     /// A segment that would grow beyond this is followed by another.
     segment_bytes_max: u64,
-    number: u64,
+    /// All that are there; never empty.
+    segments: VecDeque<Segment>,
     path: PathBuf,
     file: Box<dyn SegmentFile>,
-    /// The segment's length so far.
+    /// The last segment's length so far, and before its first batch.
     length: u64,
+    head_bytes: u64,
     position: Position,
+    /// The position before the batch.
+    synced: Position,
     batch: Batch,
 }
 
+/// Where a writer goes on.
+pub(super) struct End {
+    /// All segments; not empty.
+    pub(super) segments: VecDeque<Segment>,
+    /// The last segment.
+    pub(super) file: Box<dyn SegmentFile>,
+    /// Its length, and that before its first batch.
+    pub(super) length: u64,
+    pub(super) head_bytes: u64,
+    pub(super) position: Position,
+}
+
 impl Writer {
-    /// A writer that goes on behind `length` bytes of segment `number`.
-    pub(super) fn new(
-        place: Place,
-        segment_bytes_max: u64,
-        number: u64,
-        file: Box<dyn SegmentFile>,
-        length: u64,
-        position: Position,
-    ) -> Self {
-        let path = place.path_of(number);
-        let batch = Batch::new();
-        Self { place, segment_bytes_max, number, path, file, length, position, batch }
+    /// A writer that goes on behind what is there.
+    pub(super) fn new(place: Place, segment_bytes_max: u64, end: End) -> Self {
+        let End { segments, file, length, head_bytes, position } = end;
+        let path = place.path_of(segments[segments.len() - 1].number);
+        let (synced, batch) = (position.clone(), Batch::new());
+        let mut writer = Self {
+            place,
+            segment_bytes_max,
+            segments,
+            path,
+            file,
+            length,
+            head_bytes,
+            position,
+            synced,
+            batch,
+        };
+        writer.delete_compacted();
+        writer
     }
 
     pub(super) fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
-        // Where the log was cut back to, only a reader knows the term before; it will judge.
-        self.position
-            .follow(write, |_| Term::ZERO)
-            .map_err(|what| JournalError::Inconsistent { what })?;
+        if self.batch.is_empty() {
+            self.synced = self.position.clone();
+        }
+        self.position.follow(write).map_err(|what| JournalError::Inconsistent { what })?;
         self.batch.push(write).map_err(|bytes| JournalError::WriteTooLong { bytes })?;
         if self.batch.bytes() >= BATCH_BYTES_MAX { self.sync() } else { Ok(()) }
     }
@@ -99,7 +163,7 @@ impl Writer {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let holds_a_batch = self.length > PREAMBLE_BYTES as u64;
+        let holds_a_batch = self.length > self.head_bytes;
         if holds_a_batch && self.length + self.batch.bytes() as u64 > self.segment_bytes_max {
             self.begin_next_segment()?;
         }
@@ -110,16 +174,32 @@ impl Writer {
         self.file.sync().map_err(|error| JournalError::io("sync", &self.path, error))?;
         self.length += bytes;
         self.batch.clear();
+        let (last, compacted) = (self.position.last().index, self.position.base != self.synced.base);
+        if let Some(segment) = self.segments.back_mut() {
+            segment.index_max = segment.index_max.max(last);
+        }
+        if compacted {
+            self.delete_compacted();
+        }
         Ok(())
     }
 
     /// All before is durable: this is called before the first write since the last sync.
     fn begin_next_segment(&mut self) -> Result<(), JournalError> {
-        let number = self.number + 1;
-        self.file = self.place.create_segment(number)?;
+        let number = self.segments[self.segments.len() - 1].number + 1;
+        let (file, length) = self.place.create_segment(number, Some(&self.synced))?;
         self.path = self.place.path_of(number);
-        self.number = number;
-        self.length = PREAMBLE_BYTES as u64;
+        self.segments.push_back(Segment { number, index_max: Index::ZERO });
+        (self.file, self.length, self.head_bytes) = (file, length, length);
         Ok(())
+    }
+
+    /// Deletes the first segments, as far as the log that they hold is durably compacted: the next one says all else that they said.
+    fn delete_compacted(&mut self) {
+        let base = self.position.base.index;
+        let older = self.segments.len() - 1;
+        let needless = self.segments.iter().take(older).take_while(|s| s.index_max <= base);
+        let deleted = self.place.delete_segments(needless.map(|segment| segment.number));
+        self.segments.drain(..deleted);
     }
 }
