@@ -145,7 +145,9 @@ impl Durable {
         for write in &mut self.in_flight {
             write.last_index = write.last_index.min(committed);
         }
-        self.truncate_from = None;
+        // A truncation that no write took along may have removed the snapshot's last entry from memory alone. Then the stored log
+        // holds it, and is kept up to there and no further.
+        self.truncate_from = Some(snapshot.next());
         self.unwritten_from = snapshot.next();
     }
 
@@ -261,6 +263,14 @@ mod tests {
         assert!(durable.next_write(index(3)).is_none());
         durable.on_truncated(index(2));
         assert_eq!(durable.next_write(index(1)).and_then(|w| w.truncate_from), Some(index(2)));
+    }
+
+    #[test]
+    fn a_snapshot_in_place_of_the_log_leaves_nothing_behind_it() {
+        let mut durable = Durable::new(index(9), false);
+        durable.on_truncated(index(4));
+        durable.on_log_replaced(index(3), index(7));
+        assert_eq!(durable.next_write(index(7)).and_then(|w| w.truncate_from), Some(index(8)));
     }
 
     #[test]
