@@ -134,6 +134,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.memberships.in_force()
     }
 
+    /// Whether the configuration in force is committed, so that it stays.
+    pub fn is_membership_committed(&self) -> bool {
+        self.memberships.index() <= self.commit_index
+    }
+
     /// Leaves a joint configuration once it is committed; steps down once a configuration without this server is.
     pub(crate) fn complete_change(&mut self) {
         let is_complete = self.memberships.index() <= self.commit_index;

@@ -4,31 +4,37 @@ use std::boxed::Box;
 use std::format;
 use std::io;
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant as StdInstant;
 
 use bytes::Bytes;
 use rand_pcg::Pcg32;
 
+use super::changes::Changes;
 use super::clock::Clock;
 use super::config::NodeConfig;
-use super::error::{ProposeError, StartError, StopReason, Stopped};
+use super::error::{ChangeError, ProposeError, StartError, StopReason, Stopped};
 use super::handle::Handle;
+use super::handover::Handover;
 use super::identity::{ClusterId, Identity};
 use super::inbox::{Arrived, Inbox, Limits, Read, Reply, Request};
 use super::journal::Journal;
 use super::journal_worker::{JournalWorker, Rest};
 use super::leadership::{Board, Leadership};
 use super::life::Life;
+use super::snapshots_in_use::SnapshotsInUse;
 use super::state_machine::StateMachine;
 use super::state_machine_worker::StateMachineWorker;
 use super::status::NodeStatus;
 use super::transport::{MessageInbox, Running, Transport};
 use super::waiters::{Waiters, answer};
-use crate::error::ConfigError;
+use crate::error::{self, ConfigError};
+use crate::membership::Membership;
 use crate::output::{Output, Write};
 use crate::raft::Raft;
-use crate::types::{LogId, NodeId};
+use crate::role::Role;
+use crate::time::Instant;
+use crate::types::{LogId, NodeId, Term, WriteId};
 
 /// A node without its loop: an adapter calls [`turn`](Driver::turn), waits as it says, and calls it again.
 ///
@@ -40,10 +46,18 @@ pub struct Driver<S: StateMachine> {
     /// What this turn works on; kept for its buffers.
     arrived: Arrived<S>,
     waiters: Waiters<S>,
+    changes: Changes,
+    handover: Handover<S>,
+    /// Leadership was being handed over when the last turn ended.
+    was_transferring: bool,
+    /// Until when those whose entries a transfer left behind wait for them to come back committed.
+    follows_entries_until: Option<Instant>,
+    snapshots: SnapshotsInUse,
     transport: Box<dyn Transport>,
     journal: JournalWorker,
     state_machine: StateMachineWorker<S>,
     board: Arc<Board>,
+    members: Arc<Mutex<Membership>>,
     life: Arc<Life>,
 }
 
@@ -69,7 +83,7 @@ impl<S: StateMachine> Driver<S> {
     /// As [`StartError`] says; nothing is left running then.
     pub fn start(
         config: NodeConfig,
-        state_machine: S,
+        mut state_machine: S,
         mut journal: Box<dyn Journal>,
         transport: Box<dyn Transport>,
         wake: impl Fn() + Send + Sync + 'static,
@@ -79,6 +93,8 @@ impl<S: StateMachine> Driver<S> {
         let (node, applies_max) = (config.id, config.inflight_applies_max);
         check_owner(&*journal, cluster, node)?;
         let restored = journal.recover().map_err(StartError::Journal)?;
+        let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
+        let store = journal.snapshots();
         let identity = Identity { cluster, node, incarnation: journal.incarnation() };
         let seed = seed.map_or_else(getrandom::u64, Ok);
         let seed = seed.map_err(|error| StartError::System(io::Error::other(error)))?;
@@ -90,11 +106,17 @@ impl<S: StateMachine> Driver<S> {
         let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));
         let life = Arc::new(Life::default());
         let board = Arc::new(Board::new(Arc::clone(&life)));
+        let members = Arc::new(Mutex::new(raft.membership().clone()));
+        let snapshots = SnapshotsInUse::start(store, cluster, &inbox)?;
+        if let Some(snapshot) = snapshot {
+            snapshots.restore(&mut state_machine, &snapshot).map_err(StartError::Restore)?;
+        }
         let state_machine = StateMachineWorker::start(
             state_machine,
             applies_max,
             Arc::clone(&inbox),
             Arc::clone(&life),
+            snapshots.jobs(),
         );
         let state_machine = state_machine.map_err(StartError::System)?;
         let journal = JournalWorker::start(journal, Arc::clone(&inbox), Arc::clone(&life));
@@ -104,10 +126,16 @@ impl<S: StateMachine> Driver<S> {
             inbox: Arc::clone(&inbox),
             arrived: Arrived::new(),
             waiters: Waiters::new(),
+            changes: Changes::default(),
+            handover: Handover::new(limits),
+            was_transferring: false,
+            follows_entries_until: None,
+            snapshots,
             transport,
             journal: journal.map_err(StartError::System)?,
             state_machine,
             board: Arc::clone(&board),
+            members: Arc::clone(&members),
             life: Arc::clone(&life),
         };
         driver.board.post(driver.leadership());
@@ -118,7 +146,7 @@ impl<S: StateMachine> Driver<S> {
             let _ = life.wait_over().wait();
             return Err(StartError::Transport(error));
         }
-        let handle = Handle::new(Arc::clone(&driver.inbox), board, life);
+        let handle = Handle::new(Arc::clone(&driver.inbox), board, life, members);
         Ok((handle, driver))
     }
 
@@ -126,28 +154,51 @@ impl<S: StateMachine> Driver<S> {
     pub fn turn(&mut self) -> Next {
         let more = self.inbox.take(&mut self.arrived);
         if let Some(reason) = self.arrived.stop.take() {
-            self.life.end(reason);
-            return Next::Stop;
+            if !self.delays_stop(&reason) {
+                self.life.end(reason);
+                return Next::Stop;
+            }
         }
         self.take_reports();
         self.take_messages();
         self.take_requests();
-        self.raft.tick(self.clock.now());
+        let now = self.clock.now();
+        self.raft.tick(now);
+        self.settle_transfer(now);
         self.do_outputs();
+        while self.changes.advance(&mut self.raft) {
+            self.do_outputs();
+        }
+        self.was_transferring = self.raft.transferring().is_some();
         if more {
             return Next::Again;
         }
-        let deadline = self.raft.next_deadline();
+        let own = self.handover.deadline().into_iter().chain(self.follows_entries_until);
+        let deadline = self.raft.next_deadline().into_iter().chain(own).min();
         Next::Wait(deadline.and_then(|moment| self.clock.system_time(moment)))
+    }
+
+    /// A leader that is asked to stop hands over first.
+    fn delays_stop(&mut self, reason: &StopReason) -> bool {
+        let now = self.clock.now();
+        matches!(reason, StopReason::Shutdown) && self.handover.delays_stop(&mut self.raft, now)
     }
 
     fn take_reports(&mut self) {
         if let Some(id) = self.arrived.persisted.take() {
-            self.raft.persisted(id);
+            self.persisted(id);
         }
         if let Some(index) = self.arrived.applied.take() {
             self.raft.applied(index);
         }
+        for report in self.arrived.snapshots.drain(..) {
+            self.snapshots.take_report(&mut self.raft, report);
+        }
+    }
+
+    fn persisted(&mut self, id: WriteId) {
+        self.raft.persisted(id);
+        self.snapshots.persisted(id);
     }
 
     fn take_messages(&mut self) {
@@ -163,14 +214,24 @@ impl<S: StateMachine> Driver<S> {
                 Request::Propose { command, reply } => self.propose(command, reply),
                 Request::Read(read) => self.read(read),
                 Request::Status(reply) => answer(reply, Ok(self.status())),
+                Request::Change { changes, reply } => self.changes.push(changes, reply),
+                Request::Transfer { to, reply } => self.handover.begin(&mut self.raft, to, reply),
+                Request::TakeSnapshot(reply) => self.snapshots.ask(&mut self.raft, reply),
             }
         }
         self.arrived.requests = requests;
     }
 
     fn propose(&mut self, command: Bytes, reply: Reply<S>) {
+        if self.handover.parked() > 0 {
+            // Behind those who came before.
+            return self.handover.park(command, reply);
+        }
         match self.raft.propose(command) {
             Ok((term, index)) => self.waiters.proposed(LogId::new(term, index), reply),
+            Err(error::ProposeError::Transferring { command, .. }) => {
+                self.handover.park(command, reply);
+            }
             Err(error) => answer(reply, Err(error.into())),
         }
     }
@@ -179,6 +240,17 @@ impl<S: StateMachine> Driver<S> {
         match self.raft.read() {
             Ok(id) => self.waiters.reading(id, read),
             Err(refused) => read(Err(refused.into())),
+        }
+    }
+
+    /// Answers those who waited for the end of a transfer, if it is over.
+    fn settle_transfer(&mut self, now: Instant) {
+        for (command, reply) in self.handover.settle(&self.raft, now) {
+            self.propose(command, reply);
+        }
+        if self.follows_entries_until.is_some_and(|until| until <= now) {
+            self.follows_entries_until = None;
+            self.waiters.lose_all();
         }
     }
 
@@ -201,15 +273,27 @@ impl<S: StateMachine> Driver<S> {
                         self.state_machine.read(read);
                     }
                 }
-                Output::TakeSnapshot(_) => self.raft.snapshot_failed(),
-                Output::ReadSnapshot(_) | Output::WriteSnapshot(_) | Output::Restore(_) => {}
-                Output::MembershipChanged(_) => {}
+                Output::TakeSnapshot(snapshot) => {
+                    if self.snapshots.begin(&mut self.raft) {
+                        self.state_machine.snapshot(snapshot);
+                    }
+                }
+                Output::ReadSnapshot(read) => self.snapshots.read(&mut self.raft, read),
+                Output::WriteSnapshot(write) => self.snapshots.write(write),
+                Output::Restore(snapshot) => {
+                    // Entries that it skips answer nobody.
+                    self.waiters.lose_all();
+                    self.state_machine.restore(snapshot);
+                }
+                Output::MembershipChanged(membership) => {
+                    *self.members.lock().unwrap_or_else(PoisonError::into_inner) = membership;
+                }
                 Output::ReadLost { id } => self.waiters.read_lost(id),
                 Output::RoleChanged { role, term, leader } => {
                     let node = self.raft.id();
                     let leads = leader.map(NodeId::get);
                     tracing::info!(%node, ?role, %term, leader = leads, "role or leader changed");
-                    self.waiters.role_changed(role, term);
+                    self.role_changed(role, term);
                     self.board.post(Leadership { role, term, leader });
                 }
             }
@@ -219,9 +303,23 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
+    /// The log that was handed over with leadership holds all that was proposed here, so its proposers keep waiting for a while.
+    fn role_changed(&mut self, role: Role, term: Term) {
+        if role == Role::Leader {
+            self.follows_entries_until = None;
+        } else if mem::take(&mut self.was_transferring) {
+            let patience = self.raft.config().election_timeout_max;
+            self.follows_entries_until = Some(self.clock.now() + patience);
+        }
+        if self.follows_entries_until.is_none() {
+            self.waiters.role_changed(role, term);
+        }
+    }
+
     fn persist(&mut self, write: Write<Bytes>) {
+        self.snapshots.written(&write);
         match self.journal.write(write) {
-            Ok(Some(durable)) => self.raft.persisted(durable),
+            Ok(Some(durable)) => self.persisted(durable),
             Ok(None) => {}
             Err(reason) => self.inbox.stop(reason),
         }
@@ -236,6 +334,9 @@ impl<S: StateMachine> Driver<S> {
         NodeStatus {
             raft: self.raft.status(),
             proposals_waiting,
+            proposals_parked: self.handover.parked(),
+            changes_waiting: self.changes.len(),
+            takes_snapshot: self.snapshots.takes(),
             reads_waiting,
             messages_dropped: self.inbox.messages_dropped(),
             requests_refused: self.inbox.requests_refused(),
@@ -254,6 +355,7 @@ impl<S: StateMachine> Drop for Driver<S> {
             reason @ (StopReason::JournalFailed(_)
             | StopReason::JournalPanicked { .. }
             | StopReason::StateMachinePanicked { .. }
+            | StopReason::RestoreFailed(_)
             | StopReason::Abandoned) => tracing::error!(%node, %reason, "the node stops"),
         }
         self.board.close();
@@ -266,8 +368,12 @@ impl<S: StateMachine> Drop for Driver<S> {
             refuse(request, &stopped);
         }
         self.waiters.stop(&stopped);
+        self.changes.stop(&stopped);
+        self.handover.stop(&stopped);
+        self.snapshots.stop(&stopped);
         let state_machine = self.state_machine.finish();
-        self.journal.finish(Rest { state_machine, transport });
+        let snapshots = self.snapshots.finish();
+        self.journal.finish(Rest { state_machine, snapshots, transport });
     }
 }
 
@@ -305,5 +411,11 @@ fn refuse<S: StateMachine>(request: Request<S>, stopped: &Stopped) {
         }
         Request::Read(read) => read(Err(stopped.clone().into())),
         Request::Status(reply) => answer(reply, Err(stopped.clone().into())),
+        Request::Change { reply, .. } => {
+            let (reason, may_take_effect) = (stopped.reason.clone(), false);
+            answer(reply, Err(ChangeError::Stopped { reason, may_take_effect }));
+        }
+        Request::Transfer { reply, .. } => answer(reply, Err(stopped.clone().into())),
+        Request::TakeSnapshot(reply) => answer(reply, Err(stopped.clone().into())),
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::journal::JournalError;
-use crate::error::{self, ConfigError, ReadRefused};
-use crate::types::{Index, NodeId};
+use crate::error::{self, ConfigError, ReadRefused, TransferRefused};
+use crate::membership::MembershipError;
+use crate::types::{Index, LogId, NodeId};
 
 /// Why a node did not start. Nothing of it is left running.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub enum StartError {
     Config(ConfigError),
     /// The journal could not be read.
     Journal(JournalError),
+    /// The state machine could not be restored from the snapshot that the journal begins with.
+    Restore(RestoreError),
     /// The transport could not begin to receive.
     Transport(io::Error),
     /// The operating system gave no thread, no timer or no random seed.
@@ -29,6 +32,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => write!(f, "the node cannot run like this: {error}"),
             Self::Journal(error) => error.fmt(f),
+            Self::Restore(error) => error.fmt(f),
             Self::Transport(error) => write!(f, "the transport cannot receive: {error}"),
             Self::System(error) => write!(f, "the operating system refused: {error}"),
         }
@@ -57,9 +61,41 @@ pub enum StopReason {
         /// What the panic said.
         message: Arc<str>,
     },
+    /// The state machine could not be restored from the snapshot that the leader sent.
+    RestoreFailed(RestoreError),
     /// The runtime that drove the node ended, or its task panicked.
     Abandoned,
 }
+
+/// Why a state machine could not be restored from a snapshot.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The snapshot is damaged or cannot be read.
+    Unreadable(JournalError),
+    /// The state machine did not take it, or panicked: does this version of it understand what the one wrote that took the snapshot?
+    Refused {
+        /// The last entry that the snapshot includes.
+        last: LogId,
+        /// What the state machine said.
+        message: Arc<str>,
+    },
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => error.fmt(f),
+            Self::Refused { last, message } => write!(
+                f,
+                "the state machine cannot be restored from the snapshot of {last}: {message}; start the version of the program that \
+                 took it"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RestoreError {}
 
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,6 +106,7 @@ impl fmt::Display for StopReason {
             Self::StateMachinePanicked { index, message } => {
                 write!(f, "its state machine panicked at the command with index {index}: {message}")
             }
+            Self::RestoreFailed(error) => error.fmt(f),
             Self::Abandoned => f.write_str("the runtime that drove it ended"),
         }
     }
@@ -117,6 +154,13 @@ pub enum ProposeError {
         /// The command.
         command: Bytes,
     },
+    /// [`Config::uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) bytes wait to be committed: try again when some are.
+    TooManyUncommitted {
+        /// The limit in bytes.
+        bytes_max: usize,
+        /// The command.
+        command: Bytes,
+    },
     /// More requests wait than [`NodeConfig`](super::NodeConfig) allows: try again a little later.
     Busy {
         /// The command.
@@ -143,6 +187,7 @@ impl ProposeError {
             Self::NotLeader { .. }
             | Self::TooLarge { .. }
             | Self::LogFull { .. }
+            | Self::TooManyUncommitted { .. }
             | Self::Busy { .. } => false,
             Self::LeadershipLost { may_commit } => *may_commit,
             Self::Stopped { command, .. } => command.is_none(),
@@ -155,6 +200,7 @@ impl ProposeError {
             Self::NotLeader { command, .. }
             | Self::TooLarge { command, .. }
             | Self::LogFull { command, .. }
+            | Self::TooManyUncommitted { command, .. }
             | Self::Busy { command } => Some(command),
             Self::LeadershipLost { .. } => None,
             Self::Stopped { command, .. } => command,
@@ -171,6 +217,9 @@ impl fmt::Display for ProposeError {
             }
             Self::LogFull { bytes_max, .. } => {
                 write!(f, "the log has reached its limit of {bytes_max} bytes")
+            }
+            Self::TooManyUncommitted { bytes_max, .. } => {
+                write!(f, "more than {bytes_max} bytes wait to be committed")
             }
             Self::Busy { .. } => f.write_str("too many requests wait already"),
             Self::LeadershipLost { may_commit: true } => {
@@ -203,8 +252,11 @@ impl From<error::ProposeError<Bytes>> for ProposeError {
             error::ProposeError::LogFull { bytes_max, command } => {
                 Self::LogFull { bytes_max, command }
             }
-            error::ProposeError::TooManyUncommitted { command, .. }
-            | error::ProposeError::Transferring { command, .. } => Self::Busy { command },
+            error::ProposeError::TooManyUncommitted { bytes_max, command } => {
+                Self::TooManyUncommitted { bytes_max, command }
+            }
+            // Those wait for the end of the transfer, as many as may.
+            error::ProposeError::Transferring { command, .. } => Self::Busy { command },
         }
     }
 }
@@ -264,6 +316,175 @@ impl From<ReadRefused> for ReadError {
 }
 
 impl From<Stopped> for ReadError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped { reason: stopped.reason }
+    }
+}
+
+/// Why a change of membership was not completed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// Only the leader does this: ask it. Nothing has changed.
+    NotLeader {
+        /// The leader of the current term, if this node knows it.
+        leader: Option<NodeId>,
+    },
+    /// The membership cannot be changed so. Nothing has changed.
+    Invalid(MembershipError),
+    /// Too many requests wait already: try again a little later. Nothing has changed.
+    Busy,
+    /// The node lost its leadership before the change was complete: ask the new leader what the members are.
+    LeadershipLost {
+        /// Whether the change may yet take effect. If not, it was never begun.
+        may_take_effect: bool,
+    },
+    /// The node has stopped: start it again, or ask another one.
+    Stopped {
+        /// Why.
+        reason: StopReason,
+        /// Whether the change may yet take effect. If not, it was never begun.
+        may_take_effect: bool,
+    },
+}
+
+impl ChangeError {
+    /// Whether the change may have taken effect, or may yet.
+    pub fn may_take_effect(&self) -> bool {
+        match self {
+            Self::NotLeader { .. } | Self::Invalid(_) | Self::Busy => false,
+            Self::LeadershipLost { may_take_effect } | Self::Stopped { may_take_effect, .. } => {
+                *may_take_effect
+            }
+        }
+    }
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let effect = if self.may_take_effect() {
+            "the change may yet take effect"
+        } else {
+            "the change was not begun"
+        };
+        match self {
+            Self::NotLeader { leader } => error::not_leader(f, *leader),
+            Self::Invalid(error) => error.fmt(f),
+            Self::Busy => f.write_str("too many requests wait already"),
+            Self::LeadershipLost { .. } => write!(f, "leadership was lost; {effect}"),
+            Self::Stopped { reason, .. } => write!(f, "the node has stopped: {reason}; {effect}"),
+        }
+    }
+}
+
+impl std::error::Error for ChangeError {}
+
+impl From<Stopped> for ChangeError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped { reason: stopped.reason, may_take_effect: true }
+    }
+}
+
+/// Why leadership was not handed over.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// Only the leader can: ask it.
+    NotLeader {
+        /// The leader of the current term, if this node knows it.
+        leader: Option<NodeId>,
+    },
+    /// Leadership is being handed over to another node already: wait for that.
+    Transferring {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// Nobody could take over: the node named is no other voter, or no voter has been heard of.
+    NoSuccessor,
+    /// The other node did not take over in time, and this one leads on: try again, or another one.
+    GivenUp {
+        /// Who was to lead.
+        to: NodeId,
+    },
+    /// Too many requests wait already: try again a little later.
+    Busy,
+    /// The node has stopped: start it again, or ask another one.
+    Stopped {
+        /// Why.
+        reason: StopReason,
+    },
+}
+
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader } => error::not_leader(f, *leader),
+            Self::Transferring { to } => TransferRefused::Transferring { to: *to }.fmt(f),
+            Self::NoSuccessor => TransferRefused::NoSuccessor.fmt(f),
+            Self::GivenUp { to } => write!(f, "server {to} did not take over in time"),
+            Self::Busy => f.write_str("too many requests wait already"),
+            Self::Stopped { reason } => write!(f, "the node has stopped: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for TransferError {}
+
+impl From<TransferRefused> for TransferError {
+    fn from(refused: TransferRefused) -> Self {
+        match refused {
+            TransferRefused::NotLeader { leader } => Self::NotLeader { leader },
+            TransferRefused::Transferring { to } => Self::Transferring { to },
+            TransferRefused::NoSuccessor => Self::NoSuccessor,
+        }
+    }
+}
+
+impl From<Stopped> for TransferError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped { reason: stopped.reason }
+    }
+}
+
+/// Why no snapshot was taken. The node works on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// Nothing has been applied yet.
+    Nothing,
+    /// The state machine takes no snapshots, or the journal keeps none.
+    Unsupported,
+    /// It could not be written: see that there is room, then try again.
+    Failed {
+        /// What went wrong.
+        message: Arc<str>,
+    },
+    /// Too many requests wait already: try again a little later.
+    Busy,
+    /// The node has stopped: start it again.
+    Stopped {
+        /// Why.
+        reason: StopReason,
+    },
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing has been applied yet"),
+            Self::Unsupported => {
+                f.write_str("the state machine takes no snapshots, or the journal keeps none")
+            }
+            Self::Failed { message } => write!(f, "the snapshot could not be taken: {message}"),
+            Self::Busy => f.write_str("too many requests wait already"),
+            Self::Stopped { reason } => write!(f, "the node has stopped: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+impl From<Stopped> for SnapshotError {
     fn from(stopped: Stopped) -> Self {
         Self::Stopped { reason: stopped.reason }
     }

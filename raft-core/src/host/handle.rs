@@ -3,11 +3,14 @@
 use std::boxed::Box;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::error::{ProposeError, ReadError, StopReason, Stopped};
+use super::error::{
+    ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped, TransferError,
+};
 use super::inbox::{Inbox, Refusal, Request};
 use super::leadership::{Board, Lead, LeadershipWatch};
 use super::life::Life;
@@ -16,6 +19,8 @@ use super::pending::Pending;
 use super::state_machine::StateMachine;
 use super::status::NodeStatus;
 use super::waiters::answer;
+use crate::membership::{Change, Membership};
+use crate::types::{LogId, NodeId};
 
 /// A node's handle: cheap to clone. When the last one is dropped, the node shuts down.
 ///
@@ -28,11 +33,17 @@ struct Shared<S: StateMachine> {
     inbox: Arc<Inbox<S>>,
     board: Arc<Board>,
     life: Arc<Life>,
+    members: Arc<Mutex<Membership>>,
 }
 
 impl<S: StateMachine> Handle<S> {
-    pub(super) fn new(inbox: Arc<Inbox<S>>, board: Arc<Board>, life: Arc<Life>) -> Self {
-        Self { shared: Arc::new(Shared { inbox, board, life }) }
+    pub(super) fn new(
+        inbox: Arc<Inbox<S>>,
+        board: Arc<Board>,
+        life: Arc<Life>,
+        members: Arc<Mutex<Membership>>,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { inbox, board, life, members }) }
     }
 
     /// Asks for a command to be replicated; the answer is the state machine's, once the command is committed and applied here.
@@ -53,7 +64,7 @@ impl<S: StateMachine> Handle<S> {
     }
 
     /// Asks for a linearizable read (§8): `read` sees a state that holds every command that was answered before the call, on any
-    /// node. It runs on the state machine's thread, so it should be quick.
+    /// node. It runs on the state machine's thread, so it should be quick. A follower asks its leader how far its own state must be.
     ///
     /// # Errors
     ///
@@ -67,7 +78,7 @@ impl<S: StateMachine> Handle<S> {
         let read = Box::new(move |state: Result<&S, ReadError>| {
             answer(reply, state.and_then(|state_machine| read_caught(read, state_machine)));
         });
-        self.ask(Request::Read(read))?;
+        self.ask(Request::Read(read), ReadError::Busy)?;
         Ok(self.pending(receiver))
     }
 
@@ -78,7 +89,64 @@ impl<S: StateMachine> Handle<S> {
     /// [`ReadError::Busy`] or [`ReadError::Stopped`].
     pub fn status(&self) -> Result<Pending<NodeStatus, ReadError>, ReadError> {
         let (reply, receiver) = oneshot::channel();
-        self.ask(Request::Status(reply))?;
+        self.ask(Request::Status(reply), ReadError::Busy)?;
+        Ok(self.pending(receiver))
+    }
+
+    /// Asks the leader to change who takes part (§6): all of these changes at once, or none. The answer comes when the change is complete,
+    /// with the members by then.
+    ///
+    /// A change waits for those before it, and the promotion of a learner until that has caught up. An answer that is dropped takes a change
+    /// back that has not begun.
+    ///
+    /// # Errors
+    ///
+    /// At once [`ChangeError::Busy`] or [`ChangeError::Stopped`]; the others come as the answer, and
+    /// [`ChangeError::may_take_effect`] says whether the change may be in force nevertheless.
+    pub fn change_membership(
+        &self,
+        changes: Vec<Change>,
+    ) -> Result<Pending<Membership, ChangeError>, ChangeError> {
+        let (reply, receiver) = oneshot::channel();
+        match self.shared.inbox.ask(Request::Change { changes, reply }) {
+            Ok(()) => Ok(self.pending(receiver)),
+            Err(Refusal::Full) => Err(ChangeError::Busy),
+            Err(Refusal::Closed) => {
+                let reason = self.shared.life.stopped().reason;
+                Err(ChangeError::Stopped { reason, may_take_effect: false })
+            }
+        }
+    }
+
+    /// The members as this node knows them (§6): those of the newest configuration in its log, committed or not.
+    pub fn membership(&self) -> Membership {
+        self.shared.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the leader to hand leadership over, to this voter or, if none is named, to the one that is furthest (thesis 3.10). The
+    /// answer is the new leader. Commands that come meanwhile wait, and are answered when it is over.
+    ///
+    /// # Errors
+    ///
+    /// At once [`TransferError::Busy`] or [`TransferError::Stopped`]; the others come as the answer.
+    pub fn transfer_leadership(
+        &self,
+        to: Option<NodeId>,
+    ) -> Result<Pending<NodeId, TransferError>, TransferError> {
+        let (reply, receiver) = oneshot::channel();
+        self.ask(Request::Transfer { to, reply }, TransferError::Busy)?;
+        Ok(self.pending(receiver))
+    }
+
+    /// Asks for a snapshot of this node's state now (§7), whatever the log's size. The answer comes when it is durable, with the last
+    /// entry that it includes. If nothing was applied since the last one, that is the answer.
+    ///
+    /// # Errors
+    ///
+    /// At once [`SnapshotError::Busy`] or [`SnapshotError::Stopped`]; the others come as the answer.
+    pub fn take_snapshot(&self) -> Result<Pending<LogId, SnapshotError>, SnapshotError> {
+        let (reply, receiver) = oneshot::channel();
+        self.ask(Request::TakeSnapshot(reply), SnapshotError::Busy)?;
         Ok(self.pending(receiver))
     }
 
@@ -92,7 +160,7 @@ impl<S: StateMachine> Handle<S> {
         self.shared.board.wait_to_lead()
     }
 
-    /// Stops the node. The answer comes when nothing of it is left: all requests are answered, the journal is synced and closed,
+    /// Stops the node; a leader first hands over to another voter, for an election timeout at most. The answer comes when nothing of it is left: all requests are answered, the journal is synced and closed,
     /// the threads have ended, the transport's addresses are free. To wait for a node that stops by itself, see
     /// [`Handle::stopped`].
     pub fn shutdown(&self) -> Pending<StopReason, Stopped> {
@@ -110,9 +178,9 @@ impl<S: StateMachine> Handle<S> {
         self.shared.life.reason()
     }
 
-    fn ask(&self, request: Request<S>) -> Result<(), ReadError> {
+    fn ask<E: From<Stopped>>(&self, request: Request<S>, busy: E) -> Result<(), E> {
         self.shared.inbox.ask(request).map_err(|refusal| match refusal {
-            Refusal::Full => ReadError::Busy,
+            Refusal::Full => busy,
             Refusal::Closed => self.shared.life.stopped().into(),
         })
     }

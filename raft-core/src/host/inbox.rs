@@ -1,7 +1,8 @@
 //! What comes to a node between two turns of its loop.
 //!
 //! Requests and messages are bounded in number and in bytes: a request too many is refused, a message too many dropped. What the
-//! node's own workers report is never refused; it is kept as one number each, the newest, because a report covers all before it.
+//! node's own workers report is never refused. Of writes and applied entries one number each is kept, the newest, because a report covers
+//! all before it; of snapshots there are only as many reports as the node asked for.
 //!
 //! The loop is woken once for all that comes before it looks: the first arrival calls the wake hook, later ones find it called.
 
@@ -9,14 +10,19 @@ use std::boxed::Box;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::error::{ProposeError, ReadError, StopReason};
+use super::error::{
+    ChangeError, ProposeError, ReadError, SnapshotError, StopReason, TransferError,
+};
+use super::snapshot::Report;
 use super::state_machine::StateMachine;
 use super::status::NodeStatus;
+use crate::membership::{Change, Membership};
 use crate::message::Message;
-use crate::types::{Index, WriteId};
+use crate::types::{Index, LogId, NodeId, WriteId};
 
 /// The most requests, and the most messages, that one turn of the loop takes.
 pub(super) const INPUTS_PER_TURN_MAX: usize = 4096;
@@ -27,11 +33,19 @@ pub(super) type Reply<S> = oneshot::Sender<Result<<S as StateMachine>::Reply, Pr
 /// Reads the state machine, or learns why it may not. Answers its asker itself.
 pub(super) type Read<S> = Box<dyn FnOnce(Result<&S, ReadError>) + Send>;
 
+/// Resolves who asked for a change of membership, a transfer, a snapshot.
+pub(super) type ChangeReply = oneshot::Sender<Result<Membership, ChangeError>>;
+pub(super) type TransferReply = oneshot::Sender<Result<NodeId, TransferError>>;
+pub(super) type SnapshotReply = oneshot::Sender<Result<LogId, SnapshotError>>;
+
 /// What an application asks of its node.
 pub(super) enum Request<S: StateMachine> {
     Propose { command: Bytes, reply: Reply<S> },
     Read(Read<S>),
     Status(oneshot::Sender<Result<NodeStatus, ReadError>>),
+    Change { changes: Vec<Change>, reply: ChangeReply },
+    Transfer { to: Option<NodeId>, reply: TransferReply },
+    TakeSnapshot(SnapshotReply),
 }
 
 /// What has come since the last turn.
@@ -42,6 +56,8 @@ pub(super) struct Arrived<S: StateMachine> {
     pub(super) persisted: Option<WriteId>,
     /// The last entry that has been applied.
     pub(super) applied: Option<Index>,
+    /// What became of pieces of snapshots.
+    pub(super) snapshots: VecDeque<Report>,
     /// The node is to stop.
     pub(super) stop: Option<StopReason>,
 }
@@ -147,6 +163,13 @@ impl<S: StateMachine> Inbox<S> {
         }
     }
 
+    /// A report on a snapshot. The node asks for a few at a time only, so they are few.
+    pub(super) fn snapshot(&self, report: Report) {
+        let mut queues = self.lock();
+        queues.arrived.snapshots.push_back(report);
+        self.unlock_and_wake(queues);
+    }
+
     /// The node is to stop. The first reason stays.
     pub(super) fn stop(&self, reason: StopReason) {
         let mut queues = self.lock();
@@ -166,6 +189,7 @@ impl<S: StateMachine> Inbox<S> {
         queues.message_bytes = queues.arrived.messages.iter().map(Message::size).sum();
         arrived.persisted = queues.arrived.persisted.take();
         arrived.applied = queues.arrived.applied.take();
+        arrived.snapshots.append(&mut queues.arrived.snapshots);
         arrived.stop = queues.arrived.stop.clone();
         !queues.arrived.requests.is_empty() || !queues.arrived.messages.is_empty()
     }
@@ -229,6 +253,7 @@ impl<S: StateMachine> Arrived<S> {
             messages: VecDeque::new(),
             persisted: None,
             applied: None,
+            snapshots: VecDeque::new(),
             stop: None,
         }
     }
@@ -238,13 +263,17 @@ impl<S: StateMachine> Request<S> {
     fn size(&self) -> usize {
         match self {
             Self::Propose { command, .. } => command.len(),
-            Self::Read(_) | Self::Status(_) => 0,
+            Self::Read(_)
+            | Self::Status(_)
+            | Self::Change { .. }
+            | Self::Transfer { .. }
+            | Self::TakeSnapshot(_) => 0,
         }
     }
 }
 
 impl Limits {
-    fn admit(self, waiting: usize, waiting_bytes: usize, bytes: usize) -> bool {
+    pub(super) fn admit(self, waiting: usize, waiting_bytes: usize, bytes: usize) -> bool {
         let fits = waiting_bytes.saturating_add(bytes) <= self.bytes_max;
         waiting < self.inputs_max && (fits || waiting == 0)
     }

@@ -44,6 +44,7 @@ enum Place {
 /// What a node leaves behind, to be waited for.
 pub(super) struct Rest {
     pub(super) state_machine: Option<JoinHandle<()>>,
+    pub(super) snapshots: Option<JoinHandle<()>>,
     /// Returns once the transport's sockets are closed.
     pub(super) transport: oneshot::Receiver<()>,
 }
@@ -175,6 +176,7 @@ fn close(journal: Option<Box<dyn Journal>>) {
 fn see_off(rest: Rest) {
     // The state machine's thread catches the state machine's panics.
     let _ = rest.state_machine.map(JoinHandle::join);
+    let _ = rest.snapshots.map(JoinHandle::join);
     if let Err(oneshot::RecvTimeoutError::Timeout) = rest.transport.recv_timeout(TRANSPORT_STOP_MAX)
     {
         tracing::warn!("the transport has not stopped within {TRANSPORT_STOP_MAX:?}");

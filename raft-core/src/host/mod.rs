@@ -63,6 +63,7 @@
 //!   panic of its journal or state machine. All ways are one: the driver is dropped, and [`Handle::stopped`] resolves when the journal
 //!   is synced and closed, the threads have ended and the transport has closed its sockets.
 
+mod changes;
 mod clock;
 mod config;
 mod driver;
@@ -70,6 +71,7 @@ mod error;
 mod faults;
 pub mod frame;
 mod handle;
+mod handover;
 pub mod handshake;
 mod hub;
 mod identity;
@@ -80,6 +82,8 @@ mod leadership;
 mod life;
 mod panics;
 mod pending;
+mod snapshot;
+mod snapshots_in_use;
 mod state_machine;
 mod state_machine_worker;
 mod status;
@@ -90,14 +94,18 @@ mod waiters;
 pub use clock::Clock;
 pub use config::NodeConfig;
 pub use driver::{Driver, Next};
-pub use error::{ProposeError, ReadError, StartError, StopReason, Stopped};
+pub use error::{
+    ChangeError, ProposeError, ReadError, RestoreError, SnapshotError, StartError, StopReason,
+    Stopped, TransferError,
+};
 pub use faults::{Faults, Traffic};
 pub use handle::Handle;
 pub use hub::{Endpoint, Hub, LateDelivery};
 pub use identity::{ClusterId, Identity, Incarnation};
-pub use journal::{FileJournal, Journal, JournalError, MemoryJournal};
+pub use journal::{FileJournal, Journal, JournalError, MemoryJournal, Survivor};
 pub use leadership::{Lead, Leadership, LeadershipWatch};
 pub use pending::{Pending, WaitError};
-pub use state_machine::StateMachine;
+pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
+pub use state_machine::{Capture, StateMachine};
 pub use status::NodeStatus;
 pub use transport::{MessageInbox, Running, Transport};

@@ -1,8 +1,14 @@
 //! What is replicated: the application's state machine (§2, Figure 1).
 
+use std::boxed::Box;
+use std::io;
+
 use bytes::Bytes;
 
 use crate::types::Index;
+
+/// A state as it was at one moment, yet to be written out. See [`StateMachine::snapshot`].
+pub type Capture = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>;
 
 /// A deterministic machine that every node feeds with the same commands in the same order.
 ///
@@ -35,16 +41,68 @@ pub trait StateMachine: Send + 'static {
     /// Applies a committed command and answers its proposer.
     ///
     /// Called once for each command in the life of the process, by rising index; indexes are missing where Raft keeps entries of
-    /// its own. After a restart it begins with the first command again, so the state need not be stored. What it does
-    /// must follow from the commands alone: no clock, no randomness, no reading of the environment, or the
-    /// nodes drift apart. A panic stops the node; it may not be trusted to go on with half a command.
+    /// its own. After a restart it begins with what follows the last snapshot, or with the first command again if there is none, so
+    /// the state need not be stored. What it does must follow from the commands alone: no clock, no randomness, no reading of
+    /// the environment, or the nodes drift apart. A panic stops the node; it may not be trusted to go on with half a command.
     fn apply(&mut self, index: Index, command: Bytes) -> Self::Reply;
+
+    /// The state as all commands so far have made it, in a form that [`restore`](StateMachine::restore) reads; none if this state machine
+    /// takes no snapshots, and so the log is never compacted.
+    ///
+    /// Called between two commands, so it should be quick: capture the state (a clone of what is cheap to clone, a persistent map, a
+    /// fork of what changes) and write it out in what is returned. That runs on another thread while commands are
+    /// applied, and may take as long as it likes. What it cannot write (an error, a panic) is taken again later.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use raft_core::Index;
+    /// use std::io::{self, Read, Write};
+    ///
+    /// use raft_core::host::{Capture, StateMachine};
+    ///
+    /// struct Total(u64);
+    ///
+    /// impl StateMachine for Total {
+    ///     # type Reply = u64;
+    ///     # fn apply(&mut self, _: Index, command: Bytes) -> u64 { self.0 += command.len() as u64; self.0 }
+    ///     // type Reply and fn apply as above
+    ///     fn snapshot(&self) -> Option<Capture> {
+    ///         let total = self.0;
+    ///         Some(Box::new(move |out| out.write_all(&total.to_le_bytes())))
+    ///     }
+    ///
+    ///     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+    ///         let mut total = [0; 8];
+    ///         snapshot.read_exact(&mut total)?;
+    ///         self.0 = u64::from_le_bytes(total);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    fn snapshot(&self) -> Option<Capture> {
+        None
+    }
+
+    /// Replaces the state by that of a snapshot, which this or another node took.
+    ///
+    /// Called when a node starts, and when it is so far behind that its leader sends it a snapshot instead of the log.
+    ///
+    /// # Errors
+    ///
+    /// The snapshot cannot be read or understood: the node does not start, or stops. What was restored by then is not used.
+    fn restore(&mut self, snapshot: &mut dyn io::Read) -> io::Result<()> {
+        let _ = snapshot;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this state machine restores no snapshots"))
+    }
 
     /// Whether applying a command, or a read, may take its time. Asked once.
     ///
     /// A state machine that never blocks, and takes a few microseconds at most, is called by the node's loop itself. That saves two
     /// changes of thread, which is most of the latency of a command when neither disk nor network is on its way. With hundreds of
-    /// commands at once a thread of its own is the better choice even then, for it shares the work.
+    /// commands at once a thread of its own is the better choice even then, for it shares the work. A state that takes long to
+    /// [restore](StateMachine::restore) needs one, too: the loop would stand still.
     fn blocks(&self) -> bool {
         true
     }

@@ -1,4 +1,5 @@
-//! Where the state machine lives: it applies what is committed, answers proposers, and serves reads, in order.
+//! Where the state machine lives: it applies what is committed, answers proposers, serves reads, is captured for snapshots and
+//! restored from them, in order.
 //!
 //! That is a thread of its own, or the loop if the state machine never blocks. A read that was confirmed comes behind every entry
 //! that it must see, so serving it needs no index. A panic of the state machine ends the node; one of a read ends that read, for it
@@ -6,6 +7,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::string::ToString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -14,13 +16,15 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::error::{StopReason, Stopped};
+use super::error::{RestoreError, StopReason, Stopped};
 use super::inbox::{Inbox, Read, Reply};
 use super::life::Life;
 use super::panics;
+use super::snapshot::Snapshots;
 use super::state_machine::StateMachine;
 use super::waiters::answer;
 use crate::entries::{Entries, Payload};
+use crate::output::SnapshotMeta;
 use crate::types::Index;
 
 /// The loop's end of the state machine.
@@ -49,6 +53,9 @@ enum Job<S: StateMachine> {
         replies: Vec<(Index, Reply<S>)>,
     },
     Read(Read<S>),
+    /// Behind the entries that it is to include.
+    Snapshot(SnapshotMeta),
+    Restore(SnapshotMeta),
     Finish,
 }
 
@@ -57,6 +64,7 @@ struct Worker<S: StateMachine> {
     state_machine: S,
     inbox: Arc<Inbox<S>>,
     life: Arc<Life>,
+    snapshots: Option<Snapshots>,
     stopping: Arc<AtomicBool>,
     /// After how many batches the loop is woken to hear of them.
     batches_per_wake: usize,
@@ -73,6 +81,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         inflight_applies_max: usize,
         inbox: Arc<Inbox<S>>,
         life: Arc<Life>,
+        snapshots: Option<Snapshots>,
     ) -> io::Result<Self> {
         let blocks = state_machine.blocks();
         let stopping = Arc::new(AtomicBool::new(false));
@@ -80,6 +89,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
             state_machine,
             inbox,
             life,
+            snapshots,
             stopping: Arc::clone(&stopping),
             batches_per_wake: (inflight_applies_max / 2).max(1),
             batches: 0,
@@ -113,6 +123,24 @@ impl<S: StateMachine> StateMachineWorker<S> {
         }
     }
 
+    /// Takes the task to capture the state that the entries so far have made.
+    pub(super) fn snapshot(&mut self, snapshot: SnapshotMeta) {
+        match &mut self.place {
+            Place::Thread { jobs, .. } => drop(jobs.send(Job::Snapshot(snapshot))),
+            Place::Here(Some(worker)) => worker.snapshot(snapshot),
+            Place::Here(None) => {}
+        }
+    }
+
+    /// Takes the task to replace the state by a snapshot's.
+    pub(super) fn restore(&mut self, snapshot: SnapshotMeta) {
+        match &mut self.place {
+            Place::Thread { jobs, .. } => drop(jobs.send(Job::Restore(snapshot))),
+            Place::Here(Some(worker)) => worker.restore(&snapshot),
+            Place::Here(None) => {}
+        }
+    }
+
     /// Ends it, and the thread after the command that it is at. Whoever waits is told that the node has stopped.
     pub(super) fn finish(&mut self) -> Option<JoinHandle<()>> {
         self.stopping.store(true, Ordering::Relaxed);
@@ -137,6 +165,8 @@ impl<S: StateMachine> Worker<S> {
             match job {
                 Job::Apply { entries, replies } => self.apply(entries, replies),
                 Job::Read(read) => self.read(read),
+                Job::Snapshot(snapshot) => self.snapshot(snapshot),
+                Job::Restore(snapshot) => self.restore(&snapshot),
                 Job::Finish => break,
             }
         }
@@ -180,6 +210,33 @@ impl<S: StateMachine> Worker<S> {
         self.inbox.applied(last, self.batches % self.batches_per_wake == 0);
     }
 
+    fn snapshot(&self, snapshot: SnapshotMeta) {
+        let Some(snapshots) = &self.snapshots else { return };
+        if self.stopping() {
+            return;
+        }
+        let state_machine = &self.state_machine;
+        match catch_unwind(AssertUnwindSafe(|| state_machine.snapshot())) {
+            Ok(Some(capture)) => snapshots.take(snapshot, capture),
+            Ok(None) => snapshots.take_none(),
+            Err(panic) => {
+                let (index, message) = (snapshot.last.index, panics::message(&*panic));
+                self.panicked(StopReason::StateMachinePanicked { index, message });
+            }
+        }
+    }
+
+    fn restore(&mut self, snapshot: &SnapshotMeta) {
+        let Some(snapshots) = &self.snapshots else { return };
+        if self.stopping() {
+            return;
+        }
+        match restore(&mut self.state_machine, snapshots, snapshot) {
+            Ok(()) => self.inbox.applied(snapshot.last.index, true),
+            Err(reason) => self.panicked(StopReason::RestoreFailed(reason)),
+        }
+    }
+
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -203,4 +260,32 @@ impl<S: StateMachine> Worker<S> {
             answer(reply, Err(stopped.clone().into()));
         }
     }
+}
+
+/// Replaces the state by a snapshot's. After an error nobody knows what it is.
+pub(super) fn restore<S: StateMachine>(
+    state_machine: &mut S,
+    snapshots: &Snapshots,
+    snapshot: &SnapshotMeta,
+) -> Result<(), RestoreError> {
+    let last = snapshot.last;
+    let mut reader = snapshots.open(snapshot).map_err(RestoreError::Unreadable)?;
+    let restored = catch_unwind(AssertUnwindSafe(|| state_machine.restore(&mut reader)));
+    if let Some(error) = reader.take_failure() {
+        return Err(RestoreError::Unreadable(error));
+    }
+    match restored {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            let message = Arc::from(error.to_string());
+            return Err(RestoreError::Refused { last, message });
+        }
+        Err(panic) => {
+            let message = panics::message(&*panic);
+            return Err(RestoreError::Refused { last, message });
+        }
+    }
+    reader.finish().map_err(RestoreError::Unreadable)?;
+    tracing::info!(%last, "restored a snapshot");
+    Ok(())
 }

@@ -10,6 +10,12 @@ pub struct NodeStatus {
     pub raft: Status,
     /// Proposals that wait to be committed.
     pub proposals_waiting: usize,
+    /// Proposals that wait for the end of a transfer of leadership.
+    pub proposals_parked: usize,
+    /// Changes of membership that wait to be begun or completed.
+    pub changes_waiting: usize,
+    /// Whether a snapshot is being taken.
+    pub takes_snapshot: bool,
     /// Reads that wait to be confirmed.
     pub reads_waiting: usize,
     /// Messages dropped because the inbox was full.

@@ -84,6 +84,11 @@ impl<S: StateMachine> Waiters<S> {
         self.lose(lost);
     }
 
+    /// Whoever waits for an entry is told that leadership was lost.
+    pub(super) fn lose_all(&mut self) {
+        self.lose(self.proposals.len());
+    }
+
     /// Tells everyone that the node has stopped.
     pub(super) fn stop(&mut self, stopped: &Stopped) {
         for Proposal { reply, .. } in self.proposals.drain(..) {

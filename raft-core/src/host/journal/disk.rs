@@ -7,6 +7,9 @@ use std::path::Path;
 
 /// Changes files. Reading is not part of it: what cannot be read stops a journal before it has promised anything.
 pub(super) trait Disk: Send {
+    /// Another handle to the same disk.
+    fn another(&self) -> Box<dyn Disk>;
+
     /// A new and empty file, in place of any that was there.
     fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
 
@@ -40,6 +43,10 @@ pub(super) trait SegmentFile: Send {
 pub(super) struct OsDisk;
 
 impl Disk for OsDisk {
+    fn another(&self) -> Box<dyn Disk> {
+        Box::new(Self)
+    }
+
     fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
         Ok(Box::new(File::create(path)?))
     }

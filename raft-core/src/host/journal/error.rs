@@ -57,6 +57,25 @@ pub enum JournalError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// The snapshot that the journal begins with is not there.
+    SnapshotMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The snapshot is not as it was written, or not the one that was asked for.
+    SnapshotDamaged {
+        /// The damaged file.
+        path: PathBuf,
+        /// Where, in bytes from the start of the file.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// There is no journal in this directory: check the path.
+    NothingThere {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The journal belongs to another node or another cluster: check the node's configuration.
     Foreign {
         /// The file that says so.
@@ -91,7 +110,7 @@ pub enum JournalError {
 
 impl JournalError {
     /// Sorts an operating system's refusal.
-    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(in crate::host) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
         if full.contains(&source.kind()) {
@@ -127,6 +146,17 @@ impl fmt::Display for JournalError {
             }
             Self::SegmentMissing { path } => {
                 write!(f, "journal: {} is missing; {REMEDY}", path.display())
+            }
+            Self::SnapshotMissing { path } => {
+                write!(f, "journal: the snapshot {} is missing; {REMEDY}", path.display())
+            }
+            Self::SnapshotDamaged { path, offset, what } => write!(
+                f,
+                "journal: the snapshot {} is damaged at byte {offset}: {what}; {REMEDY}",
+                path.display()
+            ),
+            Self::NothingThere { directory } => {
+                write!(f, "journal: there is none with members in {}; check the path", directory.display())
             }
             Self::Foreign { path, owner, asked } => write!(
                 f,
@@ -166,6 +196,9 @@ impl Error for JournalError {
             Self::InUse { .. }
             | Self::Damaged { .. }
             | Self::SegmentMissing { .. }
+            | Self::SnapshotMissing { .. }
+            | Self::SnapshotDamaged { .. }
+            | Self::NothingThere { .. }
             | Self::Foreign { .. }
             | Self::UnknownVersion { .. }
             | Self::WriteTooLong { .. }

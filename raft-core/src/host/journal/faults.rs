@@ -66,6 +66,10 @@ impl From<Fault> for io::Error {
 }
 
 impl Disk for FaultyDisk {
+    fn another(&self) -> Box<dyn Disk> {
+        Box::new(self.clone())
+    }
+
     fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
         self.begin("create")?;
         Ok(self.wrap(OsDisk.create(path)?))

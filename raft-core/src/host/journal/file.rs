@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -15,11 +16,13 @@ use super::lock::Lock;
 use super::recovery::{self, Tail};
 use super::replay::Replay;
 use super::segment::{self, SegmentReader};
+use super::snapshots::FileSnapshots;
 use super::writer::{End, Place, Segment, Writer};
 use super::{Journal, JournalError};
 use crate::host::identity::{ClusterId, Identity, Incarnation};
+use crate::host::snapshot::{Head, SnapshotStore, check_whole};
 use crate::output::{Restored, Write};
-use crate::types::NodeId;
+use crate::types::{LogId, NodeId};
 
 /// Keeps writes in files of a directory of its own: append-only segments, one frame with checksums for each sync.
 ///
@@ -50,6 +53,7 @@ pub struct FileJournal {
     state: State,
     owner: Identity,
     segment_bytes_max: u64,
+    snapshots: Arc<FileSnapshots>,
     /// Declared last, so that all other files are closed when another process gets it.
     _lock: Lock,
 }
@@ -112,12 +116,29 @@ impl FileJournal {
     }
 
     fn opened(place: Place, numbers: Vec<u64>, owner: Identity, lock: Lock) -> Self {
+        let snapshots = FileSnapshots::new(place.directory.clone(), place.disk.another());
+        snapshots.clean();
         Self {
+            snapshots: Arc::new(snapshots),
             state: State::Opened(place, numbers),
             owner,
             segment_bytes_max: Self::SEGMENT_BYTES_MAX_DEFAULT,
             _lock: lock,
         }
+    }
+
+    /// Whether there is a journal in the directory.
+    pub(super) fn exists(directory: &Path) -> Result<bool, JournalError> {
+        Ok(directory.exists() && !list_segments(directory)?.is_empty())
+    }
+
+    /// The snapshot with which the log begins must be there. What is in it is checked when it is read.
+    fn check_snapshot(&self, restored: Restored<Bytes>) -> Result<Restored<Bytes>, JournalError> {
+        if let Some(snapshot) = restored.snapshot.clone().filter(|s| s.last > LogId::ZERO) {
+            let file = self.snapshots.open(snapshot.last)?;
+            check_whole(file, &Head { cluster: self.owner.cluster, snapshot })?;
+        }
+        Ok(restored)
     }
 
     fn write(
@@ -145,7 +166,9 @@ impl Journal for FileJournal {
                 return Err(error);
             }
         };
-        match recover(place, &numbers, self.segment_bytes_max) {
+        let recovered = recover(place, &numbers, self.segment_bytes_max)
+            .and_then(|(writer, restored)| Ok((writer, self.check_snapshot(restored)?)));
+        match recovered {
             Ok((writer, restored)) => {
                 self.state = State::Ready(Box::new(writer));
                 Ok(restored)
@@ -163,6 +186,11 @@ impl Journal for FileJournal {
 
     fn owner(&self) -> Option<(ClusterId, NodeId)> {
         Some((self.owner.cluster, self.owner.node))
+    }
+
+    fn snapshots(&mut self) -> Option<Arc<dyn SnapshotStore>> {
+        let snapshots = Arc::clone(&self.snapshots);
+        Some(snapshots)
     }
 
     fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {

@@ -1,5 +1,9 @@
 //! A journal that lives as long as the process.
 
+use std::boxed::Box;
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
@@ -8,7 +12,12 @@ use bytes::Bytes;
 use super::replay::Replay;
 use super::{Journal, JournalError};
 use crate::host::identity::Incarnation;
+use crate::host::snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 use crate::output::{Restored, Write};
+use crate::types::LogId;
+
+/// What a snapshot in memory is called.
+const IN_MEMORY: &str = "in memory";
 
 /// Keeps writes in memory: for tests, and for those who accept to lose a node with its process.
 ///
@@ -55,7 +64,19 @@ struct Shared {
     lives: u64,
     syncs: u64,
     failed: Option<JournalError>,
+    snapshots: BTreeMap<LogId, Bytes>,
 }
+
+/// The snapshots of a journal in memory.
+struct MemorySnapshots(Arc<Mutex<Shared>>);
+
+struct MemoryWriter {
+    last: LogId,
+    bytes: Vec<u8>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct MemoryReader(Cursor<Bytes>);
 
 impl MemoryJournal {
     /// An empty journal.
@@ -73,9 +94,8 @@ impl MemoryJournal {
         self.lock().failed = Some(JournalError::Injected);
     }
 
-    /// A panic elsewhere leaves nothing half done here, so a poisoned lock is as good as any.
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 
     fn lock_to_write(&self) -> Result<MutexGuard<'_, Shared>, JournalError> {
@@ -117,6 +137,10 @@ impl Journal for MemoryJournal {
         false
     }
 
+    fn snapshots(&mut self) -> Option<Arc<dyn SnapshotStore>> {
+        Some(Arc::new(MemorySnapshots(Arc::clone(&self.shared))))
+    }
+
     fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
         self.lock_to_write()?.pending.push(write.clone());
         Ok(())
@@ -133,4 +157,70 @@ impl Journal for MemoryJournal {
         shared.syncs += 1;
         Ok(())
     }
+}
+
+impl SnapshotStore for MemorySnapshots {
+    fn create(
+        &self,
+        last: LogId,
+        _received: bool,
+    ) -> Result<Box<dyn SnapshotWriter>, JournalError> {
+        let (bytes, shared) = (Vec::new(), Arc::clone(&self.0));
+        Ok(Box::new(MemoryWriter { last, bytes, shared }))
+    }
+
+    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, JournalError> {
+        match lock(&self.0).snapshots.get(&last) {
+            Some(bytes) => Ok(Box::new(MemoryReader(Cursor::new(bytes.clone())))),
+            None => Err(JournalError::SnapshotMissing { path: IN_MEMORY.into() }),
+        }
+    }
+
+    fn list(&self) -> Result<Vec<LogId>, JournalError> {
+        Ok(lock(&self.0).snapshots.keys().copied().collect())
+    }
+
+    fn remove(&self, last: LogId) -> Result<(), JournalError> {
+        lock(&self.0).snapshots.remove(&last);
+        Ok(())
+    }
+}
+
+impl SnapshotWriter for MemoryWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), JournalError> {
+        let mut shared = lock(&self.shared);
+        if let Some(error) = &shared.failed {
+            return Err(error.clone());
+        }
+        shared.snapshots.insert(self.last, self.bytes.into());
+        Ok(())
+    }
+}
+
+impl Read for MemoryReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Seek for MemoryReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+impl SnapshotReader for MemoryReader {
+    fn path(&self) -> &Path {
+        Path::new(IN_MEMORY)
+    }
+}
+
+/// A panic elsewhere leaves nothing half done here, so a poisoned lock is as good as any.
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,19 +19,24 @@ mod recovery;
 mod replay;
 mod sector;
 mod segment;
+mod snapshots;
+mod survivor;
 mod writer;
 
 use std::boxed::Box;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use error::JournalError;
 pub use file::FileJournal;
 pub use memory::MemoryJournal;
+pub use survivor::Survivor;
 
 use super::identity::{ClusterId, Incarnation};
+use super::snapshot::SnapshotStore;
 use crate::output::{Restored, Write};
 use crate::types::NodeId;
 
@@ -65,6 +70,14 @@ pub trait Journal: Send + 'static {
         true
     }
 
+    /// Where this node's snapshots are kept (§7). A journal without such a place has none, and is never compacted. Called once, after
+    /// it was recovered.
+    ///
+    /// The snapshot that the last durable write named must be there.
+    fn snapshots(&mut self) -> Option<Arc<dyn SnapshotStore>> {
+        None
+    }
+
     /// Adds a write behind all others. It need not be durable before [`Journal::sync`] returns.
     ///
     /// # Errors
@@ -95,6 +108,10 @@ impl<J: Journal + ?Sized> Journal for Box<J> {
 
     fn blocks(&self) -> bool {
         (**self).blocks()
+    }
+
+    fn snapshots(&mut self) -> Option<Arc<dyn SnapshotStore>> {
+        (**self).snapshots()
     }
 
     fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {

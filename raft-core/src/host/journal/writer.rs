@@ -174,7 +174,8 @@ impl Writer {
         self.file.sync().map_err(|error| JournalError::io("sync", &self.path, error))?;
         self.length += bytes;
         self.batch.clear();
-        let (last, compacted) = (self.position.last().index, self.position.base != self.synced.base);
+        let (last, compacted) =
+            (self.position.last().index, self.position.base != self.synced.base);
         if let Some(segment) = self.segments.back_mut() {
             segment.index_max = segment.index_max.max(last);
         }

@@ -1,0 +1,100 @@
+//! The way back when most voters are lost for good: a cluster of one, from the journal of one that is left.
+
+use std::boxed::Box;
+use std::path::{Path, PathBuf};
+use std::vec;
+
+use super::{FileJournal, Journal, JournalError};
+use crate::entries::{Entry, Payload};
+use crate::host::identity::ClusterId;
+use crate::membership::{Member, Membership, Seat};
+use crate::output::Write;
+use crate::types::{HardState, LogId, NodeId, Term, WriteId};
+
+/// How many terms are left out, so that no term in which a lost server may have led without this one's knowledge is ever used again.
+const TERMS_SKIPPED: u64 = 1 << 20;
+
+/// What [`FileJournal::restore_from_survivor`] found and did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Survivor {
+    /// The last entry of the survivor's log. All up to here will be committed; nothing beyond will ever be.
+    pub last_log: LogId,
+    /// The members by the survivor's log. None of the others may be started again with its old journal.
+    pub members_before: Membership,
+}
+
+impl FileJournal {
+    /// Makes a stopped node the only voter of its cluster, **without asking the others**: for when a majority of voters is lost for good.
+    ///
+    /// What this costs:
+    ///
+    /// - Commands that were acknowledged may be lost: those that the lost majority held and this node did not. Choose the
+    ///   survivor with the longest log (the highest [`Survivor::last_log`], term first) of all that are left.
+    /// - Commands that were never acknowledged may be committed.
+    /// - **None of the other nodes may ever run again with its old journal:** it would be a second cluster under the same name. Empty their
+    ///   directories first, then add them under new ids.
+    ///
+    /// Appends to the journal a configuration with this node alone, in a term far above those that it knows. The node then starts as usual,
+    /// leads at once, and others can be added.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::NothingThere`] if there is no journal, or one that never knew of a cluster; or what else forbids to use it.
+    pub fn restore_from_survivor(
+        directory: impl Into<PathBuf>,
+        cluster: ClusterId,
+        node: NodeId,
+    ) -> Result<Survivor, JournalError> {
+        let directory = directory.into();
+        if !Self::exists(&directory)? {
+            return Err(JournalError::NothingThere { directory });
+        }
+        let mut journal = Self::open(&directory, cluster, node)?;
+        let restored = journal.recover()?;
+        let configurations =
+            restored.entries.iter().rev().filter_map(|entry| match &entry.payload {
+                Payload::Configuration(membership) => Some(&**membership),
+                Payload::Noop | Payload::Command(_) => None,
+            });
+        let snapshot = restored.snapshot.as_ref().map(|snapshot| &snapshot.membership);
+        let Some(before) = configurations.chain(snapshot).next().cloned() else {
+            return Err(JournalError::NothingThere { directory });
+        };
+        let last_log = restored.entries.last().map_or(restored.base, Entry::id);
+        let term = Term::new(restored.hard_state.current_term.get().saturating_add(TERMS_SKIPPED));
+        let write = Write {
+            id: WriteId::new(1),
+            hard_state: Some(HardState { current_term: term, voted_for: None }),
+            entries: vec![Entry {
+                term,
+                index: last_log.index.next(),
+                payload: Payload::Configuration(Box::new(alone(node, &before))),
+            }]
+            .into(),
+            ..Write::default()
+        };
+        journal.append(&write)?;
+        journal.sync()?;
+        warn(&directory, node, last_log);
+        Ok(Survivor { last_log, members_before: before })
+    }
+}
+
+/// This node as the only voter, known by what it was known by.
+fn alone(node: NodeId, before: &Membership) -> Membership {
+    let (priority, label) = before
+        .member(node)
+        .map_or_else(Default::default, |member| (member.priority, member.label.clone()));
+    Membership::of_members([Member { id: node, seat: Seat::Voter, priority, label }])
+        .expect("one voter, whose label was within its limit")
+}
+
+fn warn(directory: &Path, node: NodeId, last_log: LogId) {
+    let directory = directory.display();
+    tracing::warn!(
+        %node, %directory, %last_log,
+        "the cluster was reduced to this node: what others had acknowledged beyond its last entry is lost, and none of them may run \
+         again with its old journal"
+    );
+}
