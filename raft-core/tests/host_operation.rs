@@ -1,0 +1,281 @@
+//! What operators do: snapshots, members that come and go, leadership handed over; on the host without a runtime.
+#![cfg(feature = "std")]
+#![allow(clippy::unwrap_used)]
+
+mod node;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use node::{CLUSTER, Map, leader, set, start, until};
+use raft_core::host::{
+    ChangeError, FileJournal, Handle, Hub, MemoryJournal, ProposeError, SnapshotError, StartError,
+    StopReason, TransferError,
+};
+use raft_core::{Change, Config, MembershipError, NodeId, Role, Seat};
+
+const SEGMENT_BYTES_MAX: u64 = 64 << 10;
+
+fn id(number: u64) -> NodeId {
+    NodeId::new(number)
+}
+
+/// Small enough that a few hundred commands need snapshots, several pieces each.
+fn small(own: u64, voters: &[u64]) -> Config {
+    Config {
+        snapshot_log_bytes: 64 << 10,
+        log_tail_bytes: 4 << 10,
+        snapshot_chunk_bytes: 10_000,
+        inflight_chunks_max: 2,
+        promotion_lag_max: 4,
+        ..Config::new(id(own), voters.iter().copied().map(NodeId::new))
+    }
+}
+
+fn journal(directory: &Path, own: u64) -> FileJournal {
+    let journal = FileJournal::open(directory.join(own.to_string()), CLUSTER, id(own)).unwrap();
+    journal.with_segment_bytes_max(SEGMENT_BYTES_MAX)
+}
+
+fn directory_bytes(directory: &Path) -> u64 {
+    let files = fs::read_dir(directory).unwrap();
+    files.map(|file| file.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
+}
+
+/// Replicates a value of a kilobyte at whoever leads.
+fn replicate(nodes: &BTreeMap<u64, Handle<Map>>, key: u64) {
+    let mut command = set(key, &[key as u8; 1000]);
+    loop {
+        let node = &nodes[&leader(nodes)];
+        match node.propose(command).and_then(|answer| answer.wait()) {
+            Ok(_) => return,
+            Err(error) => {
+                assert!(!error.may_commit(), "{error}");
+                command = error.into_command().unwrap();
+            }
+        }
+    }
+}
+
+fn state_of(node: &Handle<Map>) -> Map {
+    node.read(Map::clone).unwrap().wait().unwrap()
+}
+
+#[test]
+fn a_cluster_compacts_grows_by_snapshot_and_replaces_its_leader() {
+    let directory = tempfile::tempdir().unwrap();
+    let (hub, _late) = Hub::new(1, || {});
+    let mut nodes = BTreeMap::new();
+    for own in 1..=3 {
+        let journal = journal(directory.path(), own);
+        let node = start(small(own, &[1, 2, 3]), &hub, journal, Map::default()).unwrap();
+        nodes.insert(own, node);
+    }
+    // A megabyte of log, 100 kB of state.
+    (0..1000).for_each(|number| replicate(&nodes, number % 100));
+    for own in 1..=3 {
+        let path = directory.path().join(own.to_string());
+        until("a small journal", || directory_bytes(&path) < 600_000);
+    }
+
+    // A new node knows nobody; it is added, catches up by snapshot, and is promoted when it has.
+    let old_leader = leader(&nodes);
+    let joins = start(small(4, &[]), &hub, journal(directory.path(), 4), Map::default()).unwrap();
+    assert!(joins.membership().is_empty());
+    let change = |own: &u64, changes: Vec<Change>| {
+        let answer = nodes[own].change_membership(changes).unwrap();
+        answer.wait_timeout(Duration::from_secs(30)).unwrap()
+    };
+    let members = change(&old_leader, vec![Change::add_learner(id(4), "four")]);
+    assert_eq!(members.seat(id(4)), Some(Seat::Learner));
+    let members = change(&old_leader, vec![Change::Promote(id(4)), Change::Remove(id(old_leader))]);
+    assert_eq!((members.seat(id(4)), members.seat(id(old_leader))), (Some(Seat::Voter), None));
+    assert!(!members.is_joint());
+    let status = joins.status().unwrap().wait().unwrap();
+    assert!(status.raft.snapshot.index.get() > 0, "it was sent a snapshot");
+
+    // The old leader leads no more, and is stopped; the others go on, and hold everything.
+    let removed = nodes.remove(&old_leader).unwrap();
+    until("the removed leader follows", || removed.leadership().current().role != Role::Leader);
+    assert!(matches!(removed.shutdown().wait(), Ok(StopReason::Shutdown)));
+    nodes.insert(4, joins);
+    (0..200).for_each(|number| replicate(&nodes, number % 100));
+    let expected = state_of(&nodes[&leader(&nodes)]);
+    assert_eq!((expected.count, expected.values.len()), (1200, 100));
+    // Followers read, too.
+    nodes.values().for_each(|node| assert_eq!(state_of(node), expected));
+
+    // A restart begins with the snapshot.
+    let node = nodes.remove(&4).unwrap();
+    let taken = node.take_snapshot().unwrap().wait().unwrap();
+    assert!(matches!(node.shutdown().wait(), Ok(StopReason::Shutdown)));
+    let again = start(small(4, &[]), &hub, journal(directory.path(), 4), Map::default()).unwrap();
+    assert_eq!(again.status().unwrap().wait().unwrap().raft.snapshot, taken);
+    until("its state", || again.read(Map::clone).unwrap().wait().is_ok_and(|s| s == expected));
+    let members = again.membership();
+    assert_eq!(members.members().len(), 3);
+    assert_eq!(members.member(id(4)).map(|member| &*member.label), Some(&b"four"[..]));
+}
+
+#[test]
+fn leadership_goes_where_it_is_sent_and_nobody_is_refused_meanwhile() {
+    let (hub, _late) = Hub::new(1, || {});
+    let mut nodes = BTreeMap::new();
+    for own in 1..=3 {
+        let raft = Config::new(id(own), [1, 2, 3].map(NodeId::new));
+        nodes.insert(own, start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap());
+    }
+    for _ in 0..5 {
+        let from = leader(&nodes);
+        let to = from % 3 + 1;
+        let before: Vec<_> =
+            (0..50).map(|key| nodes[&from].propose(set(key, b"before")).unwrap()).collect();
+        let transfer = nodes[&from].transfer_leadership(Some(id(to))).unwrap();
+        let during: Vec<_> =
+            (0..50).map(|key| nodes[&from].propose(set(key, b"during")).unwrap()).collect();
+        assert_eq!(transfer.wait().unwrap(), id(to));
+        // What was in the log that was handed over is answered as if nothing had happened.
+        before.into_iter().for_each(|answer| drop(answer.wait().unwrap()));
+        for answer in during {
+            match answer.wait() {
+                Err(ProposeError::NotLeader { leader, command }) => {
+                    assert_eq!((leader, &command[8..]), (Some(id(to)), &b"during"[..]));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        until("the other leads", || leader(&nodes) == to);
+    }
+}
+
+#[test]
+fn a_transfer_that_fails_is_given_up_and_those_who_waited_are_served() {
+    let (hub, _late) = Hub::new(1, || {});
+    let mut nodes = BTreeMap::new();
+    for own in 1..=3 {
+        let raft = Config::new(id(own), [1, 2, 3].map(NodeId::new));
+        nodes.insert(own, start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap());
+    }
+    replicate(&nodes, 1);
+    let from = leader(&nodes);
+    let dead = from % 3 + 1;
+    nodes.remove(&dead).unwrap().shutdown().wait().unwrap();
+    let transfer = nodes[&from].transfer_leadership(Some(id(dead))).unwrap();
+    let joins = nodes[&from].transfer_leadership(None).unwrap();
+    let other = nodes[&from].transfer_leadership(Some(id(dead % 3 + 1))).unwrap();
+    let parked = nodes[&from].propose(set(1, b"parked")).unwrap();
+    assert!(matches!(other.wait(), Err(TransferError::Transferring { to }) if to == id(dead)));
+    for transfer in [transfer, joins] {
+        let answer = transfer.wait();
+        assert!(
+            matches!(answer, Err(TransferError::GivenUp { to }) if to == id(dead)),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(parked.wait().unwrap(), 2);
+    let follower = dead % 3 + 1;
+    let refused = nodes[&follower].transfer_leadership(None).unwrap().wait();
+    assert!(matches!(refused, Err(TransferError::NotLeader { leader: Some(_) })), "{refused:?}");
+}
+
+#[test]
+fn a_leader_that_shuts_down_hands_over_first() {
+    let (hub, _late) = Hub::new(1, || {});
+    let mut nodes = BTreeMap::new();
+    for own in 1..=3 {
+        // Nobody stands for election by itself within this test, but once.
+        let raft = Config {
+            election_timeout_min: Duration::from_secs(3),
+            election_timeout_max: Duration::from_secs(6),
+            ..Config::new(id(own), [1, 2, 3].map(NodeId::new))
+        };
+        nodes.insert(own, start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap());
+    }
+    replicate(&nodes, 1);
+    let first = leader(&nodes);
+    let leads = nodes.remove(&first).unwrap();
+    let begun = std::time::Instant::now();
+    leads.shutdown().wait().unwrap();
+    leader(&nodes);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // So does one whose last handle is dropped.
+    replicate(&nodes, 2);
+    let second = leader(&nodes);
+    let begun = std::time::Instant::now();
+    drop(nodes.remove(&second));
+    leader(&nodes);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn changes_that_cannot_be_are_refused_and_those_that_can_wait_their_turn() {
+    let (hub, _late) = Hub::new(1, || {});
+    let raft = Config::new(id(1), [id(1)]);
+    let node = start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap();
+    let change = |changes| node.change_membership(changes).unwrap();
+    node.lead().wait().unwrap();
+    let refused = [
+        (Change::Promote(id(9)), MembershipError::NotMember(id(9))),
+        (Change::Remove(id(1)), MembershipError::NoVoter),
+        (Change::add_learner(id(1), ""), MembershipError::AlreadyMember(id(1))),
+    ];
+    for (wrong, expected) in refused {
+        let answer = change(vec![wrong]).wait();
+        assert!(matches!(answer, Err(ChangeError::Invalid(error)) if error == expected));
+    }
+    // Nobody is there to catch up, so the promotion waits, and is in vain once the learner is removed.
+    let added = change(vec![Change::add_learner(id(2), "nobody")]);
+    let promoted = change(vec![Change::Promote(id(2))]);
+    let again = change(vec![Change::add_learner(id(3), "nobody")]);
+    assert_eq!(added.wait().unwrap().members().len(), 2);
+    assert_eq!(again.wait().unwrap().members().len(), 3);
+    assert_eq!(node.status().unwrap().wait().unwrap().changes_waiting, 1);
+    let removed = change(vec![Change::Remove(id(2))]).wait().unwrap();
+    assert_eq!(removed.seat(id(2)), None);
+    let in_vain = promoted.wait();
+    let not_member = MembershipError::NotMember(id(2));
+    assert!(matches!(in_vain, Err(ChangeError::Invalid(error)) if error == not_member));
+
+    let waits = change(vec![Change::Promote(id(3))]);
+    node.shutdown().wait().unwrap();
+    assert!(!waits.wait().unwrap_err().may_take_effect());
+    assert!(!node.change_membership(vec![]).unwrap_err().may_take_effect());
+}
+
+/// A state machine without snapshots.
+struct Forgetful;
+
+impl raft_core::host::StateMachine for Forgetful {
+    type Reply = ();
+
+    fn apply(&mut self, _: raft_core::Index, _: Bytes) {}
+}
+
+#[test]
+fn a_snapshot_is_taken_when_asked_for_or_refused_with_a_reason() {
+    let (hub, _late) = Hub::new(1, || {});
+    let raft = Config::new(id(1), [id(1)]);
+    let memory = MemoryJournal::new();
+    let node = start(raft.clone(), &hub, memory.clone(), Map::default()).unwrap();
+    node.lead().wait().unwrap();
+    node.propose(set(7, b"kept")).unwrap().wait().unwrap();
+    let taken = node.take_snapshot().unwrap().wait().unwrap();
+    assert_eq!(node.take_snapshot().unwrap().wait().unwrap(), taken, "nothing is new");
+    node.shutdown().wait().unwrap();
+
+    let node = start(raft.clone(), &hub, memory.clone(), Map::default()).unwrap();
+    node.lead().wait().unwrap();
+    assert_eq!(state_of(&node).count, 1);
+    node.shutdown().wait().unwrap();
+    let refused = start(raft.clone(), &hub, memory, Forgetful);
+    assert!(matches!(refused, Err(StartError::Restore(_))));
+
+    let node = start(raft, &hub, MemoryJournal::new(), Forgetful).unwrap();
+    node.lead().wait().unwrap();
+    node.propose(Bytes::new()).unwrap().wait().unwrap();
+    let refused = node.take_snapshot().unwrap().wait();
+    assert!(matches!(refused, Err(SnapshotError::Unsupported)), "{refused:?}");
+}

@@ -1,0 +1,130 @@
+//! Nodes on plain threads, with blocking waits, on an in-process network.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raft_core::host::{
+    Capture, ClusterId, Driver, Handle, Hub, Journal, Next, NodeConfig, StartError, StateMachine,
+};
+use raft_core::{Config, Index, NodeId};
+
+pub(crate) const CLUSTER: ClusterId = ClusterId::new(1);
+
+/// Keeps the last command under each key, its first eight bytes; counts all of them.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Map {
+    pub(crate) count: u64,
+    pub(crate) values: Arc<BTreeMap<[u8; 8], Bytes>>,
+}
+
+/// A command that sets a key.
+pub(crate) fn set(key: u64, value: &[u8]) -> Bytes {
+    [&key.to_be_bytes()[..], value].concat().into()
+}
+
+impl StateMachine for Map {
+    type Reply = u64;
+
+    fn apply(&mut self, _index: Index, command: Bytes) -> u64 {
+        let key = *command.first_chunk().unwrap();
+        Arc::make_mut(&mut self.values).insert(key, Bytes::copy_from_slice(&command[8..]));
+        self.count += 1;
+        self.count
+    }
+
+    fn snapshot(&self) -> Option<Capture> {
+        let Self { count, values } = self.clone();
+        Some(Box::new(move |out: &mut dyn Write| {
+            out.write_all(&count.to_le_bytes())?;
+            for (key, value) in values.iter() {
+                out.write_all(key)?;
+                out.write_all(&(value.len() as u64).to_le_bytes())?;
+                out.write_all(value)?;
+            }
+            Ok(())
+        }))
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+        let mut number = [0; 8];
+        snapshot.read_exact(&mut number)?;
+        let count = u64::from_le_bytes(number);
+        let mut values = BTreeMap::new();
+        let mut key = [0; 8];
+        while snapshot.read(&mut key[..1])? == 1 {
+            snapshot.read_exact(&mut key[1..])?;
+            snapshot.read_exact(&mut number)?;
+            let mut value = vec![0; u64::from_le_bytes(number) as usize];
+            snapshot.read_exact(&mut value)?;
+            values.insert(key, Bytes::from(value));
+        }
+        *self = Self { count, values: Arc::new(values) };
+        Ok(())
+    }
+}
+
+pub(crate) fn config(raft: Config) -> NodeConfig {
+    NodeConfig { seed: Some(1), ..NodeConfig::new(CLUSTER, raft) }
+}
+
+pub(crate) fn start<S: StateMachine>(
+    raft: Config,
+    hub: &Hub,
+    journal: impl Journal,
+    state_machine: S,
+) -> Result<Handle<S>, StartError> {
+    let transport = Box::new(hub.endpoint(raft.id));
+    // One wake between two waits is enough, so a full channel needs no other.
+    let (waker, woken) = mpsc::sync_channel(1);
+    let wake = move || {
+        let _ = waker.try_send(());
+    };
+    let (handle, driver) =
+        Driver::start(config(raft), state_machine, Box::new(journal), transport, wake)?;
+    thread::spawn(move || run(driver, &woken));
+    Ok(handle)
+}
+
+fn run<S: StateMachine>(mut driver: Driver<S>, woken: &Receiver<()>) {
+    loop {
+        match driver.turn() {
+            Next::Again => {}
+            Next::Wait(None) => woken.recv().unwrap(),
+            Next::Wait(Some(deadline)) => {
+                let span = deadline.saturating_duration_since(Instant::now());
+                assert_ne!(woken.recv_timeout(span), Err(RecvTimeoutError::Disconnected));
+            }
+            Next::Stop => return,
+        }
+    }
+}
+
+/// Waits until it is so; a test that waits too long fails.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within 30 s");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The one that leads, once there is one.
+pub(crate) fn leader<S: StateMachine>(nodes: &BTreeMap<u64, Handle<S>>) -> u64 {
+    let mut found = None;
+    until("a leader", || {
+        let mut leads = nodes.iter().filter(|(id, node)| {
+            let leadership = node.leadership().current();
+            leadership.role == raft_core::Role::Leader
+                && leadership.leader == Some(NodeId::new(**id))
+        });
+        found = leads.next().map(|(id, _)| *id);
+        found.is_some()
+    });
+    found.unwrap()
+}
