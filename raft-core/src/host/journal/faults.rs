@@ -1,7 +1,7 @@
 //! The file journal on disks that fail: whatever was reported durable survives, and a failure is final.
 
 use std::boxed::Box;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::string::ToString;
 use std::sync::{Arc, Mutex};
@@ -13,8 +13,10 @@ use super::disk::{Disk, OsDisk, SegmentFile};
 use super::{FileJournal, Journal, JournalError};
 use crate::entries::{Entry, Payload};
 use crate::host::identity::ClusterId;
-use crate::output::{Restored, Write};
-use crate::types::{HardState, Index, NodeId, Term, WriteId};
+use crate::host::snapshot::{Head, SnapshotStore, StateReader, StateWriter};
+use crate::membership::Membership;
+use crate::output::{Restored, SnapshotMeta, Write};
+use crate::types::{HardState, Index, LogId, NodeId, Term, WriteId};
 
 /// An operation fails, having done this much of it.
 #[derive(Clone, Copy)]
@@ -276,5 +278,122 @@ fn a_full_disk_says_so_and_loses_nothing() {
         assert!(message.contains(".journal") && message.contains("free some space"), "{message}");
         let restored = open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
         assert_eq!(restored.entries.len() as u64, acknowledged);
+    }
+}
+
+/// Behind which entries the log is compacted, and how many are kept before a snapshot's last.
+const SNAPSHOT_EVERY: u64 = 4;
+const TAIL: u64 = 2;
+
+fn snapshot_of(index: u64) -> SnapshotMeta {
+    let membership = Membership::of_voters([NodeId::new(1)]);
+    SnapshotMeta { last: LogId::new(Term::new(1), Index::new(index)), membership }
+}
+
+fn take_snapshot(store: &dyn SnapshotStore, index: u64) -> Result<(), JournalError> {
+    let snapshot = snapshot_of(index);
+    let head = Head { cluster: ClusterId::new(1), snapshot: snapshot.clone() };
+    let mut writer = StateWriter::begin(store.create(snapshot.last, false)?, head, &|| false)?;
+    if io::Write::write_all(&mut writer, &std::vec![index as u8; 100_000]).is_err() {
+        return Err(writer.take_failure().unwrap());
+    }
+    writer.finish().map(|_| ())
+}
+
+/// A node's disk traffic with a snapshot now and then, behind which the log is compacted and the snapshot before is removed. How many
+/// entries were acknowledged, the last snapshot that was, and the first error.
+fn run_with_snapshots(disk: &FaultyDisk, directory: &Path) -> (u64, u64, Option<JournalError>) {
+    let (mut acknowledged, mut snapshot) = (0, 0);
+    let mut run = || {
+        let mut journal = open(disk.clone(), directory)?;
+        let restored = journal.recover()?;
+        acknowledged = restored.base.index.get() + restored.entries.len() as u64;
+        snapshot = restored.snapshot.map_or(0, |snapshot| snapshot.last.index.get());
+        let store = journal.snapshots().unwrap();
+        for _ in 0..3 * SNAPSHOT_EVERY {
+            let mut next = write(acknowledged + 1);
+            if acknowledged >= snapshot + SNAPSHOT_EVERY {
+                take_snapshot(&*store, acknowledged)?;
+                next.snapshot = Some(Box::new(snapshot_of(acknowledged)));
+                next.compact_to = Some(snapshot_of(acknowledged - TAIL).last);
+            }
+            journal.append(&next)?;
+            journal.sync()?;
+            acknowledged += 1;
+            if next.snapshot.is_some() {
+                let before = snapshot_of(std::mem::replace(&mut snapshot, acknowledged - 1)).last;
+                // What cannot be removed is no failure.
+                let _ = store.remove(before);
+            }
+        }
+        Ok(())
+    };
+    let error = run().err();
+    (acknowledged, snapshot, error)
+}
+
+fn assert_holds_with_snapshot(directory: &Path, acknowledged: u64, snapshot: u64) {
+    let mut journal = open(FaultyDisk::default(), directory).unwrap();
+    let restored = journal.recover().unwrap();
+    let base = restored.base.index.get();
+    let last = base + restored.entries.len() as u64;
+    assert!((acknowledged..=acknowledged + 1).contains(&last), "{last} of {acknowledged}");
+    let written = (base + 1..=last).flat_map(|index| write(index).entries.into_vec());
+    assert_eq!(restored.entries, written.collect::<Vec<_>>());
+    let found = restored.snapshot.map_or(0, |snapshot| snapshot.last.index.get());
+    assert!(found >= snapshot && base <= found, "{found} instead of {snapshot}, base {base}");
+    if found > 0 {
+        let meta = snapshot_of(found);
+        let head = Head { cluster: ClusterId::new(1), snapshot: meta.clone() };
+        let store = journal.snapshots().unwrap();
+        let mut reader = StateReader::open(store.open(meta.last).unwrap(), &head).unwrap();
+        let mut state = Vec::new();
+        reader.read_to_end(&mut state).unwrap();
+        assert_eq!(state, std::vec![found as u8; 100_000]);
+    }
+}
+
+#[test]
+fn segments_are_deleted_behind_compaction_and_snapshots_when_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..4 {
+        assert!(run_with_snapshots(&FaultyDisk::default(), directory.path()).2.is_none());
+        let names = std::fs::read_dir(directory.path()).unwrap();
+        let names: Vec<_> = names.map(|file| file.unwrap().file_name()).collect();
+        let count = |ending: &str| {
+            names.iter().filter(|name| name.to_str().unwrap().ends_with(ending)).count()
+        };
+        assert_eq!(count(".snapshot"), 1, "{names:?}");
+        assert!(count(".journal") <= 6, "{names:?}");
+    }
+}
+
+/// A crash at each point of taking a snapshot, naming it, compacting and deleting leaves what was acknowledged, and a whole snapshot.
+#[test]
+fn a_crash_anywhere_around_compaction_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let lives = [FaultyDisk::default(), FaultyDisk::default()];
+    for disk in &lives {
+        assert!(run_with_snapshots(disk, directory.path()).2.is_none());
+    }
+    let removals = lives[1].operations().iter().filter(|name| **name == "remove").count();
+    assert!(removals > 6, "segments and snapshots are removed");
+    for (life, whole) in lives.iter().enumerate() {
+        for (operation, name) in whole.operations().into_iter().enumerate() {
+            let parts: &[usize] = if name == "write" { &[0, 13, usize::MAX] } else { &[0] };
+            for bytes_written in parts {
+                let directory = tempfile::tempdir().unwrap();
+                let mut before = (0, 0, None);
+                for _ in 0..life {
+                    before = run_with_snapshots(&FaultyDisk::default(), directory.path());
+                }
+                let disk = FaultyDisk::failing(operation, ErrorKind::Other, *bytes_written);
+                let (acknowledged, snapshot, error) = run_with_snapshots(&disk, directory.path());
+                assert_eq!(error.is_none(), name == "remove", "operation {operation}, {name}");
+                let (acknowledged, snapshot) = (acknowledged.max(before.0), snapshot.max(before.1));
+                assert_holds_with_snapshot(directory.path(), acknowledged, snapshot);
+                assert!(run_with_snapshots(&FaultyDisk::default(), directory.path()).2.is_none());
+            }
+        }
     }
 }

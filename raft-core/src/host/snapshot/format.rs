@@ -123,7 +123,7 @@ impl Checker {
 }
 
 /// Writes a state as a snapshot: what a state machine writes into.
-pub(super) struct StateWriter<'s> {
+pub(in crate::host) struct StateWriter<'s> {
     file: Box<dyn SnapshotWriter>,
     checker: Checker,
     /// The block so far, with room for its header.
@@ -135,7 +135,7 @@ pub(super) struct StateWriter<'s> {
 }
 
 impl<'s> StateWriter<'s> {
-    pub(super) fn begin(
+    pub(in crate::host) fn begin(
         mut file: Box<dyn SnapshotWriter>,
         head: Head,
         stopping: &'s dyn Fn() -> bool,
@@ -148,12 +148,12 @@ impl<'s> StateWriter<'s> {
     }
 
     /// Why the last write failed, if that was the store's fault.
-    pub(super) fn take_failure(&mut self) -> Option<JournalError> {
+    pub(in crate::host) fn take_failure(&mut self) -> Option<JournalError> {
         self.failed.take()
     }
 
     /// Completes the snapshot, durably. Returns how long the state is, in bytes.
-    pub(super) fn finish(mut self) -> Result<u64, JournalError> {
+    pub(in crate::host) fn finish(mut self) -> Result<u64, JournalError> {
         if self.frame.len() > HEADER_BYTES + 1 {
             self.write_block()?;
         }
@@ -447,4 +447,146 @@ fn describe_other(head: &Head, expected: &Head) -> String {
     }
     let (its, ours) = (head.snapshot.last, expected.snapshot.last);
     format!("it is a snapshot of {its}, not the one of {ours} that was named, or has other members")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Cursor, Write as _};
+    use std::path::Path;
+    use std::string::ToString;
+    use std::sync::{Arc, Mutex};
+    use std::vec;
+
+    use crate::membership::Membership;
+    use crate::types::{Index, LogId, NodeId, Term};
+
+    struct Target(Arc<Mutex<Vec<u8>>>);
+
+    impl SnapshotWriter for Target {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(())
+        }
+
+        fn finish(self: Box<Self>) -> Result<(), JournalError> {
+            Ok(())
+        }
+    }
+
+    impl SnapshotReader for Cursor<Vec<u8>> {
+        fn path(&self) -> &Path {
+            Path::new("the test")
+        }
+    }
+
+    fn head(cluster: u64) -> Head {
+        let membership = Membership::of_voters([NodeId::new(1)]);
+        let last = LogId::new(Term::new(2), Index::new(9));
+        Head { cluster: ClusterId::new(cluster), snapshot: SnapshotMeta { last, membership } }
+    }
+
+    fn state(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|at| (at / 7) as u8).collect()
+    }
+
+    /// A snapshot of a state that was written in pieces of this size.
+    fn snapshot(state: &[u8], piece: usize) -> Vec<u8> {
+        let target = Arc::new(Mutex::new(Vec::new()));
+        let file = Box::new(Target(Arc::clone(&target)));
+        let mut writer = StateWriter::begin(file, head(1), &|| false).unwrap();
+        state.chunks(piece).for_each(|piece| writer.write_all(piece).unwrap());
+        assert_eq!(writer.finish().unwrap(), state.len() as u64);
+        let bytes = target.lock().unwrap();
+        bytes.clone()
+    }
+
+    fn read(bytes: Vec<u8>) -> Result<Vec<u8>, JournalError> {
+        let mut reader = StateReader::open(Box::new(Cursor::new(bytes)), &head(1))?;
+        let mut state = Vec::new();
+        match reader.read_to_end(&mut state) {
+            Ok(_) => reader.finish().map(|()| state),
+            Err(_) => Err(reader.take_failure().unwrap()),
+        }
+    }
+
+    /// Sent in pieces of at most this many bytes, and checked as it comes.
+    fn send(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, String> {
+        let mut reader = PieceReader::open(Box::new(Cursor::new(bytes.to_vec())))
+            .map_err(|error| format!("{error}"))?;
+        let (mut checker, mut sent) = (PieceChecker::new(), Vec::new());
+        loop {
+            let piece = reader.piece(sent.len() as u64, bytes_max);
+            let (piece, done) = piece.map_err(|error| format!("{error}"))?;
+            assert!(!piece.is_empty() && piece.len() <= bytes_max);
+            checker.take(&piece, &head(1))?;
+            sent.extend_from_slice(&piece);
+            if done {
+                return checker.finish().map(|()| sent);
+            }
+        }
+    }
+
+    const FULL: usize = BLOCK_FRAME_BYTES - HEADER_BYTES - 1;
+
+    #[test]
+    fn a_state_of_any_size_comes_back_and_travels_in_pieces_of_any_size() {
+        for bytes in [0, 1, FULL - 40, FULL - 1, FULL, FULL + 1, 2 * FULL, 3 * FULL + 5] {
+            let state = state(bytes);
+            let snapshot = snapshot(&state, 1000);
+            assert_eq!(read(snapshot.clone()).unwrap(), state);
+            let whole = Box::new(Cursor::new(snapshot.clone()));
+            check_whole(whole, &head(1)).unwrap();
+            for bytes_max in [1000, BLOCK_FRAME_BYTES - 1, BLOCK_FRAME_BYTES, 1 << 20] {
+                assert_eq!(send(&snapshot, bytes_max).unwrap(), snapshot, "{bytes} by {bytes_max}");
+            }
+        }
+        let small = snapshot(&state(30), 7);
+        assert_eq!(send(&small, 1).unwrap(), small);
+    }
+
+    #[test]
+    fn every_damaged_byte_is_found_when_it_is_read_sent_or_received() {
+        let good = snapshot(&state(300), 300);
+        for at in 0..good.len() {
+            for flip in [1, 0x80, 0xFF] {
+                let mut damaged = good.clone();
+                damaged[at] ^= flip;
+                let error = read(damaged.clone()).unwrap_err();
+                assert!(matches!(error, JournalError::SnapshotDamaged { .. }), "{error}");
+                assert!(send(&damaged, 100).is_err(), "byte {at}");
+                let mut checker = PieceChecker::new();
+                let taken = checker.take(&damaged, &head(1)).and_then(|()| checker.finish());
+                assert!(taken.is_err(), "byte {at}");
+            }
+            assert!(read(good[..at].to_vec()).is_err(), "cut at {at}");
+            let whole = Box::new(Cursor::new(good[..at].to_vec()));
+            assert!(check_whole(whole, &head(1)).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn blocks_in_another_order_or_of_another_snapshot_are_found() {
+        let good = snapshot(&state(3 * FULL), FULL);
+        let head_bytes = good.len() - 3 * BLOCK_FRAME_BYTES - END_FRAME_BYTES as usize;
+        let block =
+            |n: usize| head_bytes + n * BLOCK_FRAME_BYTES..head_bytes + (n + 1) * BLOCK_FRAME_BYTES;
+        let parts = |order: &[usize]| {
+            let mut bytes = good[..head_bytes].to_vec();
+            order.iter().for_each(|n| bytes.extend_from_slice(&good[block(*n)]));
+            bytes.extend_from_slice(&good[block(2).end..]);
+            bytes
+        };
+        assert!(read(parts(&[0, 1, 2])).is_ok());
+        for wrong in [&[1, 0, 2][..], &[0, 1], &[0, 1, 2, 2]] {
+            let error = read(parts(wrong)).unwrap_err();
+            assert!(matches!(error, JournalError::SnapshotDamaged { .. }), "{error}");
+        }
+        for other in [head(2), Head { snapshot: SnapshotMeta::default(), ..head(1) }] {
+            assert!(StateReader::open(Box::new(Cursor::new(good.clone())), &other).is_err());
+            assert!(PieceChecker::new().take(&good, &other).is_err());
+        }
+        let empty = read(vec![]).unwrap_err();
+        assert!(empty.to_string().contains("the test is damaged at byte 0"), "{empty}");
+    }
 }

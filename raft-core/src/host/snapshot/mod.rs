@@ -13,5 +13,7 @@ mod worker;
 
 pub use store::{SnapshotReader, SnapshotStore, SnapshotWriter};
 
+#[cfg(test)]
+pub(super) use format::StateWriter;
 pub(super) use format::{Head, StateReader, check_whole};
 pub(super) use worker::{Report, SnapshotWorker, Snapshots};
