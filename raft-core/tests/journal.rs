@@ -654,7 +654,7 @@ mod compaction {
     /// A crash may undo some deletions and not others.
     #[test]
     fn what_a_crash_left_of_a_deletion_is_deleted_again() {
-        for left in [&[1][..], &[4], &[1, 2], &[2, 4], &[1, 3], &[1, 2, 3, 4]] {
+        for left in [&[2][..], &[4], &[2, 3], &[2, 4], &[2, 3, 4]] {
             let directory = tempfile::tempdir().unwrap();
             compacted(directory.path(), 5, 1);
             let mut journal = open(directory.path()).unwrap();
@@ -670,7 +670,7 @@ mod compaction {
             journal.sync().unwrap();
             drop(journal);
             assert_eq!(segments(directory.path()), [5]);
-            for number in left.iter().filter(|number| **number > 1) {
+            for number in left {
                 let at = *number - 2;
                 fs::write(&names[at], &kept[at]).unwrap();
             }

@@ -269,9 +269,11 @@ impl StateReader {
     }
 
     fn read_exact_at(&mut self, bytes: &mut [u8]) -> Result<(), JournalError> {
-        self.file.read_exact(bytes).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => self.damaged(self.offset, "it ends before its end".into()),
-            _ => JournalError::io("read", self.file.path(), error),
+        self.file.read_exact(bytes).map_err(|error| {
+            if error.kind() == ErrorKind::UnexpectedEof {
+                return self.damaged(self.offset, "it ends before its end".into());
+            }
+            JournalError::io("read", self.file.path(), error)
         })
     }
 
