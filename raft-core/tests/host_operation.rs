@@ -58,6 +58,10 @@ fn replicate(nodes: &BTreeMap<u64, Handle<Map>>, key: u64) {
     while propose().and_then(|answer| answer.wait()).is_err() {}
 }
 
+fn state_of(node: &Handle<Map>) -> Map {
+    node.read(Map::clone).unwrap().wait().unwrap()
+}
+
 #[test]
 fn a_cluster_compacts_grows_by_snapshot_and_replaces_its_leader() {
     let directory = tempfile::tempdir().unwrap();
