@@ -217,9 +217,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk, and with it votes and
-    /// entries; so it votes for nobody until a leader has brought it into a cluster.
+    /// entries; so it votes for nobody until a leader has brought it into a cluster. Nor does one whose host knows that it did.
     fn is_stranger(&self) -> bool {
-        self.membership().is_empty()
+        self.membership().is_empty() || self.members.abstains
     }
 
     /// Whether a leader is known to live, so that candidates are not heard (thesis 4.2.3, 9.6).

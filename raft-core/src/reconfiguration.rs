@@ -30,6 +30,8 @@ pub(crate) struct Members {
     pub(crate) quorum: Quorum,
     /// This server's position; none if it is no member.
     pub(crate) own: Option<usize>,
+    /// Whether this server keeps its vote to itself.
+    pub(crate) abstains: bool,
 }
 
 impl Members {
@@ -52,7 +54,7 @@ impl Members {
             MemberSet::default()
         };
         let own = ids.binary_search(&own).ok();
-        Self { quorum: Quorum { incoming, outgoing }, own, ids }
+        Self { quorum: Quorum { incoming, outgoing }, own, ids, abstains: false }
     }
 
     pub(crate) fn position(&self, id: NodeId) -> Option<usize> {
@@ -69,9 +71,9 @@ impl Members {
         self.without_self(self.quorum.voters())
     }
 
-    /// Whether this server has a vote.
+    /// Whether this server has a vote, and may use it.
     pub(crate) fn is_voter(&self) -> bool {
-        self.own.is_some_and(|own| self.quorum.voters().contains(own))
+        !self.abstains && self.own.is_some_and(|own| self.quorum.voters().contains(own))
     }
 
     /// Whether this server decides alone.
@@ -139,6 +141,24 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.memberships.index() <= self.commit_index
     }
 
+    /// Keeps this server from voting and from standing for election, or lets it again. For a host that finds that its disk is not the
+    /// one with which it became a member: it has forgotten its votes, so it must not vote as that member. It still takes entries, and
+    /// with them the configuration that makes it another one.
+    pub fn abstain(&mut self, abstains: bool) {
+        if self.members.abstains == abstains {
+            return;
+        }
+        self.members.abstains = abstains;
+        match self.role {
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => {
+                self.become_follower(self.current_term);
+            }
+            RoleState::Follower(_) => {}
+        }
+        self.timers.election.touch();
+        self.check_invariants();
+    }
+
     /// Leaves a joint configuration once it is committed; steps down once a configuration without this server is.
     pub(crate) fn complete_change(&mut self) {
         let is_complete = self.memberships.index() <= self.commit_index;
@@ -164,7 +184,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn update_members(&mut self) {
         let is_committed = self.memberships.index() <= self.commit_index;
         let leaving = if is_committed { None } else { self.memberships.previous() };
-        let members = Members::new(self.id(), self.memberships.in_force(), leaving);
+        let mut members = Members::new(self.id(), self.memberships.in_force(), leaving);
+        members.abstains = self.members.abstains;
         if members == self.members {
             return;
         }
