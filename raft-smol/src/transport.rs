@@ -1,6 +1,6 @@
 //! Messages between nodes over TCP.
 //!
-//! Each node dials each of its peers and sends on that connection; what it receives comes in on those that it accepted. A task
+//! Each node dials each of its peers, the members of its cluster, and sends on that connection; what it receives comes in on those that it accepted. A task
 //! dials one peer, and dials again when the connection is lost; one accepts, and spawns one for each connection. The rest, limits
 //! and counters among it, is [`raft_core::host::tcp`].
 
@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
 use async_net::{AsyncToSocketAddrs, TcpListener};
 use bytes::Bytes;
-use raft_core::host::tcp::{Admission, Config, Counters};
-use raft_core::host::{Identity, MessageInbox, Running};
-use raft_core::{Message, NodeId};
+use raft_core::host::tcp::{Config, Counters};
+use raft_core::host::{Identity, Incarnation, MessageInbox, Running};
+use raft_core::{Membership, Message, NodeId};
 
 use crate::executor::Executor;
 
@@ -24,7 +25,7 @@ mod acceptor;
 mod connection;
 mod dialer;
 
-use dialer::Peer;
+use dialer::{Peer, Peers};
 
 /// A [`raft_core::host::Transport`] over TCP. Nothing is encrypted or authenticated: use it in a network that you trust.
 ///
@@ -47,34 +48,38 @@ pub struct Transport<E> {
     config: Config,
     counters: Counters,
     local_addr: SocketAddr,
-    /// Taken by `start`.
+    /// Taken by `start`, with those listed.
     listener: Option<TcpListener>,
-    peers: BTreeMap<NodeId, Arc<Peer>>,
+    listed: BTreeMap<NodeId, String>,
     started: Option<Started>,
     executor: PhantomData<fn() -> E>,
 }
 
-/// Its drop tells all tasks to stop.
 struct Started {
     shared: Arc<Shared>,
+    stopping: Receiver<()>,
+    /// Its drop tells all tasks to stop.
     _stop: Sender<()>,
 }
 
 /// What the tasks of a started transport share. Each drops it last, after its sockets.
 struct Shared {
-    identity: Identity,
+    me: NodeId,
     config: Config,
     counters: Counters,
     inbox: MessageInbox,
-    admission: Admission,
-    peers: BTreeMap<NodeId, Arc<Peer>>,
+    peers: Peers,
     /// Left here by the transport when it stops, so that it goes with the last task.
     running: OnceLock<Running>,
 }
 
 impl<E: Executor> Transport<E> {
-    /// Listens on an address, for a node with these peers. A peer's address is a name or number with a port; names are looked up
-    /// anew for each connection. The node itself may be among the peers; it is left out.
+    /// Listens on an address, for a node that knows these peers to begin with: the others of a new cluster, or some members of the one
+    /// that it joins. A peer's address is a name or number with a port; names are looked up anew for each connection. The node itself
+    /// may be among the peers; it is left out.
+    ///
+    /// From its first configuration on the node's peers are the members; one whose [label](raft_core::host::Label) holds an address
+    /// is reached there, others as listed here, or where they say themselves.
     ///
     /// # Errors
     ///
@@ -98,15 +103,13 @@ impl<E: Executor> Transport<E> {
         config: Config,
     ) -> io::Result<Self> {
         config.validate()?;
-        let counters = Counters::default();
-        let peer = |(id, address)| (id, Arc::new(Peer::new(id, address, &config, &counters)));
         Ok(Self {
             local_addr: listener.local_addr()?,
             listener: Some(listener),
-            peers: peers.into_iter().map(peer).collect(),
+            listed: peers.into_iter().collect(),
             started: None,
             executor: PhantomData,
-            counters,
+            counters: Counters::default(),
             config,
         })
     }
@@ -124,39 +127,56 @@ impl<E> Transport<E> {
     }
 }
 
+impl<E: Executor> Transport<E> {
+    fn dial(&self, peers: impl IntoIterator<Item = Arc<Peer>>) {
+        let Some(Started { shared, stopping, .. }) = &self.started else { return };
+        for peer in peers {
+            E::spawn(dialer::run(Arc::clone(shared), peer, stopping.clone()));
+        }
+    }
+}
+
 impl<E: Executor> raft_core::host::Transport for Transport<E> {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
         let listener = self.listener.take().ok_or_else(|| {
             io::Error::other("the transport was started before: make one for each node")
         })?;
-        self.peers.remove(&identity.node);
+        let (config, counters) = (&self.config, &self.counters);
+        let listed = mem::take(&mut self.listed);
+        let (peers, to_dial) = Peers::new(identity, self.local_addr, listed, config, counters);
         let shared = Arc::new(Shared {
-            identity,
+            me: identity.node,
             config: self.config.clone(),
             counters: self.counters.clone(),
             inbox,
-            admission: Admission::new(identity, self.peers.keys().copied()),
-            peers: self.peers.clone(),
+            peers,
             running: OnceLock::new(),
         });
         let (stop, stopping) = async_channel::bounded(1);
-        for peer in self.peers.values() {
-            E::spawn(dialer::run(shared.clone(), peer.clone(), stopping.clone()));
-        }
-        E::spawn(acceptor::run::<E>(shared.clone(), listener, stopping));
-        self.started = Some(Started { shared, _stop: stop });
+        E::spawn(acceptor::run::<E>(shared.clone(), listener, stopping.clone()));
+        self.started = Some(Started { shared, stopping, _stop: stop });
+        self.dial(to_dial);
         Ok(())
     }
 
     fn send(&mut self, message: Message<Bytes>) {
-        match self.peers.get(&message.to) {
-            Some(peer) => peer.push(message),
+        match &self.started {
+            Some(started) => self.dial(started.shared.peers.send(message)),
             None => self.counters.count_unknown_peer(),
         }
     }
 
     fn flush(&mut self) {
-        self.peers.values().for_each(|peer| peer.wake());
+        self.started.iter().for_each(|started| started.shared.peers.flush());
+    }
+
+    fn members(&mut self, membership: &Membership) {
+        let Some(started) = &self.started else { return };
+        self.dial(started.shared.peers.members(membership));
+    }
+
+    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
+        self.started.as_ref().map_or_else(Vec::new, |started| started.shared.peers.incarnations())
     }
 
     fn stop(&mut self, running: Running) {
@@ -171,7 +191,7 @@ impl<E> fmt::Debug for Transport<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport")
             .field("local_addr", &self.local_addr)
-            .field("peers", &self.peers)
+            .field("peers", &self.started.as_ref().map(|started| &started.shared.peers))
             .field("counts", &self.counters.read())
             .finish_non_exhaustive()
     }

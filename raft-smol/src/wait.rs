@@ -18,10 +18,16 @@ pub(crate) struct Notify {
     receiver: Receiver<()>,
 }
 
-impl Notify {
-    pub(crate) fn new() -> Self {
+impl Default for Notify {
+    fn default() -> Self {
         let (sender, receiver) = async_channel::bounded(1);
         Self { sender, receiver }
+    }
+}
+
+impl Notify {
+    pub(crate) fn new() -> Self {
+        Self::default()
     }
 
     pub(crate) fn notify(&self) {

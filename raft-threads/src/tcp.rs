@@ -1,6 +1,6 @@
 //! Messages between nodes over TCP.
 //!
-//! Each node dials each of its peers and sends on that connection; what it receives comes in on those that it accepted.
+//! Each node dials each of its peers, the members of its cluster, and sends on that connection; what it receives comes in on those that it accepted.
 //!
 //! ```text
 //! send ─► SendQueue ─► dialer's thread ═══ messages, keepalives ═══► thread of the connection ─► inbox
@@ -17,15 +17,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::host::tcp::Admission;
-use raft_core::host::{Identity, MessageInbox, Running};
-use raft_core::{Message, NodeId};
+use raft_core::host::{Identity, Incarnation, MessageInbox, Running};
+use raft_core::{Membership, Message, NodeId};
 
 pub use raft_core::host::tcp::{Config, Counters, Counts};
 
@@ -34,7 +34,7 @@ mod connection;
 mod dialer;
 mod sockets;
 
-use dialer::Peer;
+use dialer::{Peer, Peers};
 use sockets::Sockets;
 
 /// How long a stop tries to wake the thread that accepts. Where that has no effect at once it is not asleep.
@@ -60,9 +60,9 @@ pub struct Transport {
     config: Config,
     counters: Counters,
     local_addr: SocketAddr,
-    /// Taken by `start`.
+    /// Taken by `start`, with those listed.
     listener: Option<TcpListener>,
-    peers: BTreeMap<NodeId, Arc<Peer>>,
+    listed: BTreeMap<NodeId, String>,
     /// From `start` to the stop.
     shared: Option<Arc<Shared>>,
 }
@@ -70,12 +70,11 @@ pub struct Transport {
 /// What the threads of a started transport share; each holds it until its last socket is closed.
 #[derive(Debug)]
 struct Shared {
-    identity: Identity,
+    me: NodeId,
     config: Config,
     counters: Counters,
     inbox: MessageInbox,
-    admission: Admission,
-    peers: BTreeMap<NodeId, Arc<Peer>>,
+    peers: Peers,
     incoming: Arc<Sockets>,
     /// Those in their handshake. Afterwards a dialer ends its connection itself, for it may have something left to say.
     outgoing: Arc<Sockets>,
@@ -84,8 +83,12 @@ struct Shared {
 }
 
 impl Transport {
-    /// Listens on an address, for a node with these peers. A peer's address is a name or number with a port; names are looked up
-    /// anew for each connection. The node itself may be among the peers; it is left out.
+    /// Listens on an address, for a node that knows these peers to begin with: the others of a new cluster, or some members of the one
+    /// that it joins. A peer's address is a name or number with a port; names are looked up anew for each connection. The node itself
+    /// may be among the peers; it is left out.
+    ///
+    /// From its first configuration on the node's peers are the members; one whose [label](raft_core::host::Label) holds an address
+    /// is reached there, others as listed here, or where they say themselves.
     ///
     /// # Errors
     ///
@@ -110,14 +113,12 @@ impl Transport {
     ) -> io::Result<Self> {
         config.validate()?;
         listener.set_nonblocking(false)?;
-        let counters = Counters::default();
-        let peer = |(id, address)| (id, Arc::new(Peer::new(id, address, &config, &counters)));
         Ok(Self {
             local_addr: listener.local_addr()?,
             listener: Some(listener),
-            peers: peers.into_iter().map(peer).collect(),
+            listed: peers.into_iter().collect(),
             shared: None,
-            counters,
+            counters: Counters::default(),
             config,
         })
     }
@@ -137,8 +138,23 @@ impl Transport {
         *shared.running.lock().expect("nothing panics while it holds this lock") = running;
         shared.incoming.stop();
         shared.outgoing.stop();
-        self.peers.values().for_each(|peer| peer.wake());
+        shared.peers.wake_all();
         knock(self.local_addr);
+    }
+
+    fn dial(&self, peers: impl IntoIterator<Item = Arc<Peer>>) -> io::Result<()> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        peers.into_iter().try_for_each(|peer| {
+            let shared = Arc::clone(shared);
+            spawn("raft-dial", move || dialer::run(&peer, &shared))
+        })
+    }
+
+    /// The same while the node runs, which can go on without.
+    fn try_dial(&self, peers: impl IntoIterator<Item = Arc<Peer>>) {
+        if let Err(error) = self.dial(peers) {
+            tracing::error!(%error, "no thread to dial a peer");
+        }
     }
 }
 
@@ -147,35 +163,42 @@ impl raft_core::host::Transport for Transport {
         let listener = self.listener.take().ok_or_else(|| {
             io::Error::other("the transport was started before: make one for each node")
         })?;
-        self.peers.remove(&identity.node);
+        let (config, counters) = (&self.config, &self.counters);
+        let listed = mem::take(&mut self.listed);
+        let (peers, to_dial) = Peers::new(identity, self.local_addr, listed, config, counters);
         let shared = Arc::new(Shared {
-            identity,
+            me: identity.node,
             config: self.config.clone(),
             counters: self.counters.clone(),
             inbox,
-            admission: Admission::new(identity, self.peers.keys().copied()),
-            peers: self.peers.clone(),
+            peers,
             incoming: Arc::default(),
             outgoing: Arc::default(),
             running: Mutex::new(None),
         });
         self.shared = Some(shared.clone());
-        for peer in self.peers.values() {
-            let (peer, shared) = (peer.clone(), shared.clone());
-            spawn("raft-dial", move || dialer::run(&peer, &shared))?;
-        }
+        self.dial(to_dial)?;
         spawn("raft-accept", move || acceptor::run(listener, &shared))
     }
 
     fn send(&mut self, message: Message<Bytes>) {
-        match self.peers.get(&message.to) {
-            Some(peer) => peer.push(message),
+        match &self.shared {
+            Some(shared) => self.try_dial(shared.peers.send(message)),
             None => self.counters.count_unknown_peer(),
         }
     }
 
     fn flush(&mut self) {
-        self.peers.values().for_each(|peer| peer.flush());
+        self.shared.iter().for_each(|shared| shared.peers.flush());
+    }
+
+    fn members(&mut self, membership: &Membership) {
+        let Some(shared) = &self.shared else { return };
+        self.try_dial(shared.peers.members(membership));
+    }
+
+    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
+        self.shared.as_ref().map_or_else(Vec::new, |shared| shared.peers.incarnations())
     }
 
     fn stop(&mut self, running: Running) {

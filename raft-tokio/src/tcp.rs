@@ -1,18 +1,18 @@
 //! Messages between nodes over TCP.
 //!
-//! Each node dials each of its peers and sends on that connection; what it receives comes in on those that it accepted. A task
+//! Each node dials each of its peers, the members of its cluster, and sends on that connection; what it receives comes in on those that it accepted. A task
 //! dials one peer, and dials again when the connection is lost; one accepts, and has a task for each connection. The rest, limits
 //! and counters among it, is [`raft_core::host::tcp`]. Nothing is encrypted or authenticated: use it in a network that you trust.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::host::tcp::Admission;
-use raft_core::host::{Identity, MessageInbox, Running};
-use raft_core::{Message, NodeId};
+use raft_core::host::{Identity, Incarnation, MessageInbox, Running};
+use raft_core::{Membership, Message, NodeId};
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -24,7 +24,7 @@ mod acceptor;
 mod connection;
 mod dialer;
 
-use dialer::Peer;
+use dialer::{Peer, Peers};
 
 /// A [`raft_core::host::Transport`] over TCP.
 ///
@@ -48,28 +48,38 @@ pub struct Transport {
     config: Config,
     counters: Counters,
     local_addr: SocketAddr,
-    /// Taken by `start`.
+    /// Taken by `start`, with those listed.
     listener: Option<TcpListener>,
-    peers: BTreeMap<NodeId, Arc<Peer>>,
+    listed: BTreeMap<NodeId, String>,
     runtime: Handle,
     tasks: JoinSet<()>,
+    started: Option<Started>,
+}
+
+#[derive(Debug)]
+struct Started {
+    shared: Arc<Shared>,
     /// Its drop tells all tasks to stop.
-    stop: Option<watch::Sender<()>>,
+    stop: watch::Sender<()>,
 }
 
 /// What the tasks of a started transport share.
+#[derive(Debug)]
 struct Shared {
-    identity: Identity,
+    me: NodeId,
     config: Config,
     counters: Counters,
     inbox: MessageInbox,
-    admission: Admission,
-    peers: BTreeMap<NodeId, Arc<Peer>>,
+    peers: Peers,
 }
 
 impl Transport {
-    /// Listens on an address, for a node with these peers. A peer's address is a name or number with a port; names are looked up
-    /// anew for each connection. The node itself may be among the peers; it is left out.
+    /// Listens on an address, for a node that knows these peers to begin with: the others of a new cluster, or some members of the one
+    /// that it joins. A peer's address is a name or number with a port; names are looked up anew for each connection. The node itself
+    /// may be among the peers; it is left out.
+    ///
+    /// From its first configuration on the node's peers are the members; one whose [label](raft_core::host::Label) holds an address
+    /// is reached there, others as listed here, or where they say themselves.
     ///
     /// # Errors
     ///
@@ -97,16 +107,14 @@ impl Transport {
         config: Config,
     ) -> io::Result<Self> {
         config.validate()?;
-        let counters = Counters::default();
-        let peer = |(id, address)| (id, Arc::new(Peer::new(id, address, &config, &counters)));
         Ok(Self {
             local_addr: listener.local_addr()?,
             listener: Some(listener),
-            peers: peers.into_iter().map(peer).collect(),
+            listed: peers.into_iter().collect(),
             runtime: Handle::current(),
             tasks: JoinSet::new(),
-            stop: None,
-            counters,
+            started: None,
+            counters: Counters::default(),
             config,
         })
     }
@@ -120,6 +128,16 @@ impl Transport {
     pub fn counters(&self) -> Counters {
         self.counters.clone()
     }
+
+    fn dial(&mut self, peers: impl IntoIterator<Item = Arc<Peer>>) {
+        let Some(Started { shared, stop }) = &self.started else { return };
+        for peer in peers {
+            let dialer = dialer::run(peer, Arc::clone(shared), stop.subscribe());
+            self.tasks.spawn_on(dialer, &self.runtime);
+        }
+        // Those who dialed peers that have left.
+        while self.tasks.try_join_next().is_some() {}
+    }
 }
 
 impl raft_core::host::Transport for Transport {
@@ -127,39 +145,51 @@ impl raft_core::host::Transport for Transport {
         let listener = self.listener.take().ok_or_else(|| {
             io::Error::other("the transport was started before: make one for each node")
         })?;
-        self.peers.remove(&identity.node);
+        let (config, counters) = (&self.config, &self.counters);
+        let listed = mem::take(&mut self.listed);
+        let (peers, to_dial) = Peers::new(identity, self.local_addr, listed, config, counters);
         let shared = Arc::new(Shared {
-            identity,
+            me: identity.node,
             config: self.config.clone(),
             counters: self.counters.clone(),
             inbox,
-            admission: Admission::new(identity, self.peers.keys().copied()),
-            peers: self.peers.clone(),
+            peers,
         });
         let (stop, stopping) = watch::channel(());
-        self.stop = Some(stop);
-        for peer in self.peers.values() {
-            let dialer = dialer::run(peer.clone(), shared.clone(), stopping.clone());
-            self.tasks.spawn_on(dialer, &self.runtime);
-        }
-        self.tasks.spawn_on(acceptor::run(listener, shared, stopping), &self.runtime);
+        let acceptor = acceptor::run(listener, Arc::clone(&shared), stopping);
+        self.tasks.spawn_on(acceptor, &self.runtime);
+        self.started = Some(Started { shared, stop });
+        self.dial(to_dial);
         Ok(())
     }
 
     fn send(&mut self, message: Message<Bytes>) {
-        match self.peers.get(&message.to) {
-            Some(peer) => peer.push(message),
+        match &self.started {
+            Some(started) => {
+                let to_dial = started.shared.peers.send(message);
+                self.dial(to_dial);
+            }
             None => self.counters.count_unknown_peer(),
         }
     }
 
     fn flush(&mut self) {
-        self.peers.values().for_each(|peer| peer.wake());
+        self.started.iter().for_each(|started| started.shared.peers.flush());
+    }
+
+    fn members(&mut self, membership: &Membership) {
+        let Some(started) = &self.started else { return };
+        let to_dial = started.shared.peers.members(membership);
+        self.dial(to_dial);
+    }
+
+    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
+        self.started.as_ref().map_or_else(Vec::new, |started| started.shared.peers.incarnations())
     }
 
     fn stop(&mut self, running: Running) {
-        self.stop = None;
-        let mut tasks = std::mem::take(&mut self.tasks);
+        self.started = None;
+        let mut tasks = mem::take(&mut self.tasks);
         self.runtime.spawn(async move {
             while tasks.join_next().await.is_some() {}
             drop(running);

@@ -18,6 +18,7 @@ use super::handle::Handle;
 use super::handover::Handover;
 use super::identity::{ClusterId, Identity};
 use super::inbox::{Arrived, Inbox, Limits, Read, Reply, Request};
+use super::incarnations::Recorder;
 use super::journal::Journal;
 use super::journal_worker::{JournalWorker, Rest};
 use super::leadership::{Board, Leadership};
@@ -54,6 +55,7 @@ pub struct Driver<S: StateMachine> {
     follows_entries_until: Option<Instant>,
     snapshots: SnapshotsInUse,
     transport: Box<dyn Transport>,
+    stores: Recorder,
     journal: JournalWorker,
     state_machine: StateMachineWorker<S>,
     board: Arc<Board>,
@@ -132,6 +134,7 @@ impl<S: StateMachine> Driver<S> {
             follows_entries_until: None,
             snapshots,
             transport,
+            stores: Recorder::new(identity),
             journal: journal.map_err(StartError::System)?,
             state_machine,
             board: Arc::clone(&board),
@@ -146,6 +149,8 @@ impl<S: StateMachine> Driver<S> {
             let _ = life.wait_over().wait();
             return Err(StartError::Transport(error));
         }
+        let membership = driver.raft.membership().clone();
+        driver.members_changed(membership);
         let handle = Handle::new(Arc::clone(&driver.inbox), board, life, members);
         Ok((handle, driver))
     }
@@ -163,6 +168,7 @@ impl<S: StateMachine> Driver<S> {
         self.take_messages();
         self.take_requests();
         let now = self.clock.now();
+        self.stores.record(&mut self.raft, &*self.transport, now);
         self.raft.tick(now);
         self.settle_transfer(now);
         self.do_outputs();
@@ -285,9 +291,7 @@ impl<S: StateMachine> Driver<S> {
                     self.waiters.lose_all();
                     self.state_machine.restore(snapshot);
                 }
-                Output::MembershipChanged(membership) => {
-                    *self.members.lock().unwrap_or_else(PoisonError::into_inner) = membership;
-                }
+                Output::MembershipChanged(membership) => self.members_changed(membership),
                 Output::ReadLost { id } => self.waiters.read_lost(id),
                 Output::RoleChanged { role, term, leader } => {
                     let node = self.raft.id();
@@ -301,6 +305,12 @@ impl<S: StateMachine> Driver<S> {
         if sent {
             self.transport.flush();
         }
+    }
+
+    fn members_changed(&mut self, membership: Membership) {
+        self.transport.members(&membership);
+        self.stores.members(&mut self.raft, &membership);
+        *self.members.lock().unwrap_or_else(PoisonError::into_inner) = membership;
     }
 
     /// The log that was handed over with leadership holds all that was proposed here, so its proposers keep waiting for a while.

@@ -2,27 +2,32 @@
 //!
 //! ```text
 //! dialer                                     acceptor
-//!   │ ── Hello: versions, cluster, from, to, ──► │  is it for me, from a peer of mine,
-//!   │           incarnation                      │  in a version that I know?
-//!   │ ◄── Welcome: version ───────────────────── │  yes: messages follow, from dialer to acceptor
+//!   │ ── Hello: versions, cluster, from, to, ──► │  is it for me, from my cluster, with the store that the
+//!   │           incarnation, address             │  cluster knows, in a version that I know?
+//!   │ ◄── Welcome: version, incarnation ──────── │  yes: messages follow, from dialer to acceptor
 //!   │ ◄── Refused: reason ────────────────────── │  no: both close
 //! ```
+//!
+//! The address is where the dialer itself is reached, so that one who does not know it yet can answer: a configuration reaches its
+//! members one by one, and §6 wants requests to be heard whoever sends them.
 //!
 //! Each is the payload of one frame of at most [`HANDSHAKE_BYTES_MAX`]: eight bytes that name the protocol, then a CBOR array by the
 //! rules of [`codec`], so that later versions can add to it. Nothing here does I/O.
 
 use std::error::Error;
 use std::fmt;
+use std::string::String;
 use std::vec::Vec;
 
 use minicbor::{Decoder, Encoder};
 
 use super::identity::{ClusterId, Identity, Incarnation};
+use super::label::ADDRESS_BYTES_MAX;
 use crate::codec::{self, DecodeError};
 use crate::types::NodeId;
 
-/// The most bytes in the payload of a handshake frame. Today's take less than half.
-pub const HANDSHAKE_BYTES_MAX: usize = 128;
+/// The most bytes in the payload of a handshake frame. Today's take about half, most of it the longest address.
+pub const HANDSHAKE_BYTES_MAX: usize = 640;
 
 /// The oldest version of the protocol that this one still speaks; the newest is [`codec::VERSION`].
 pub const VERSION_OLDEST: u16 = 1;
@@ -39,9 +44,10 @@ const NOT_ME: u64 = 3;
 const UNKNOWN_PEER: u64 = 4;
 const ITSELF: u64 = 5;
 const DUPLICATE: u64 = 6;
+const OTHER_STORE: u64 = 7;
 
 /// What a dialer says first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hello {
     /// The oldest version that it speaks.
     pub version_min: u16,
@@ -55,22 +61,25 @@ pub struct Hello {
     pub to: NodeId,
     /// Its journal.
     pub incarnation: Incarnation,
+    /// Where it is reached; empty if it does not say. At most [`ADDRESS_BYTES_MAX`].
+    pub address: String,
 }
 
 impl Hello {
-    /// What `me` says to `to`.
-    pub fn new(me: &Identity, to: NodeId) -> Self {
+    /// What `me` says to `to`; others reach it at `address`.
+    pub fn new(me: &Identity, to: NodeId, address: impl Into<String>) -> Self {
         let Identity { cluster, node, incarnation } = *me;
         let (version_min, version_max) = (VERSION_OLDEST, codec::VERSION);
-        Self { version_min, version_max, cluster, from: node, to, incarnation }
+        let address = address.into();
+        Self { version_min, version_max, cluster, from: node, to, incarnation, address }
     }
 
     /// Appends the frame's payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let Self { version_min, version_max, cluster, from, to, incarnation } = *self;
+        let Self { version_min, version_max, cluster, from, to, incarnation, address } = self;
         let (cluster, incarnation) = (cluster.get(), incarnation.get());
-        let (min, max) = (version_min.into(), version_max.into());
-        encode(out, &[min, max, cluster, from.get(), to.get(), incarnation]);
+        let (min, max) = ((*version_min).into(), (*version_max).into());
+        encode(out, &[min, max, cluster, from.get(), to.get(), incarnation], Some(address));
     }
 
     /// Reads the frame's payload.
@@ -91,18 +100,24 @@ impl Hello {
             from: NodeId::new(fields.number()?),
             to: NodeId::new(fields.number()?),
             incarnation: Incarnation::new(fields.number()?),
+            address: fields.address()?,
         };
         fields.close()?;
         Ok(hello)
     }
 
-    /// Whether `me` lets the dialer in, and the version to speak. What only shows when it is compared with the connections that
-    /// exist, [`Refusal::Duplicate`], is left to the caller.
+    /// Whether `me` lets the dialer in, and the version to speak. `stores` are those of the members, as far as the cluster knows
+    /// them. What only shows when it is compared with the connections that exist, [`Refusal::Duplicate`] and
+    /// [`Refusal::UnknownPeer`], is left to the caller.
     ///
     /// # Errors
     ///
     /// The reason against it, to be answered and logged.
-    pub fn check(&self, me: &Identity, is_peer: impl Fn(NodeId) -> bool) -> Result<u16, Refusal> {
+    pub fn check(
+        &self,
+        me: &Identity,
+        stores: impl Fn(NodeId) -> Option<Incarnation>,
+    ) -> Result<u16, Refusal> {
         let version = self.version_max.min(codec::VERSION);
         if version < self.version_min || version < VERSION_OLDEST {
             return Err(Refusal::Version { min: VERSION_OLDEST, max: codec::VERSION });
@@ -116,21 +131,27 @@ impl Hello {
         if self.to != me.node {
             return Err(Refusal::NotMe { node: me.node });
         }
-        if !is_peer(self.from) {
-            return Err(Refusal::UnknownPeer);
+        if stores(self.from).is_some_and(|known| known != self.incarnation) {
+            return Err(Refusal::OtherStore { node: self.from });
         }
         Ok(version)
     }
+}
+
+/// Messages may follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Welcome {
+    /// The version to speak.
+    pub version: u16,
+    /// The acceptor's journal, if it says.
+    pub incarnation: Option<Incarnation>,
 }
 
 /// What an acceptor answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// Messages may follow.
-    Welcome {
-        /// The version to speak.
-        version: u16,
-    },
+    Welcome(Welcome),
     /// The connection is about to be closed.
     Refused(Refusal),
 }
@@ -139,35 +160,44 @@ impl Answer {
     /// Appends the frame's payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Self::Welcome { version } => encode(out, &[WELCOME, version.into()]),
+            Self::Welcome(Welcome { version, incarnation: None }) => {
+                encode(out, &[WELCOME, version.into()], None);
+            }
+            Self::Welcome(Welcome { version, incarnation: Some(incarnation) }) => {
+                encode(out, &[WELCOME, version.into(), incarnation.get()], None);
+            }
             Self::Refused(refusal) => match refusal {
-                Refusal::NotAHello => encode(out, &[REFUSED, NOT_A_HELLO]),
+                Refusal::NotAHello => encode(out, &[REFUSED, NOT_A_HELLO], None),
                 Refusal::Version { min, max } => {
-                    encode(out, &[REFUSED, VERSION, min.into(), max.into()]);
+                    encode(out, &[REFUSED, VERSION, min.into(), max.into()], None);
                 }
-                Refusal::Cluster { cluster } => encode(out, &[REFUSED, CLUSTER, cluster.get()]),
-                Refusal::NotMe { node } => encode(out, &[REFUSED, NOT_ME, node.get()]),
-                Refusal::UnknownPeer => encode(out, &[REFUSED, UNKNOWN_PEER]),
-                Refusal::Itself { node } => encode(out, &[REFUSED, ITSELF, node.get()]),
+                Refusal::Cluster { cluster } => {
+                    encode(out, &[REFUSED, CLUSTER, cluster.get()], None)
+                }
+                Refusal::NotMe { node } => encode(out, &[REFUSED, NOT_ME, node.get()], None),
+                Refusal::UnknownPeer => encode(out, &[REFUSED, UNKNOWN_PEER], None),
+                Refusal::Itself { node } => encode(out, &[REFUSED, ITSELF, node.get()], None),
                 Refusal::Duplicate { incarnation } => {
-                    encode(out, &[REFUSED, DUPLICATE, incarnation.get()]);
+                    encode(out, &[REFUSED, DUPLICATE, incarnation.get()], None);
                 }
-                Refusal::Other { code } => encode(out, &[REFUSED, code]),
+                Refusal::OtherStore { node } => {
+                    encode(out, &[REFUSED, OTHER_STORE, node.get()], None);
+                }
+                Refusal::Other { code } => encode(out, &[REFUSED, code], None),
             },
         }
     }
 
-    /// What the frame's payload means to the dialer: the version to speak.
+    /// What the frame's payload means to the dialer.
     ///
     /// # Errors
     ///
     /// It was refused, or no node answered.
-    pub fn conclude(payload: &[u8]) -> Result<u16, HandshakeError> {
+    pub fn conclude(payload: &[u8]) -> Result<Welcome, HandshakeError> {
+        let is_known = |version| (VERSION_OLDEST..=codec::VERSION).contains(&version);
         match Self::read(payload).map_err(|_| HandshakeError::NotAnAnswer)? {
-            Self::Welcome { version } if (VERSION_OLDEST..=codec::VERSION).contains(&version) => {
-                Ok(version)
-            }
-            Self::Welcome { .. } => Err(HandshakeError::NotAnAnswer),
+            Self::Welcome(welcome) if is_known(welcome.version) => Ok(welcome),
+            Self::Welcome(_) => Err(HandshakeError::NotAnAnswer),
             Self::Refused(refusal) => Err(HandshakeError::Refused(refusal)),
         }
     }
@@ -175,7 +205,10 @@ impl Answer {
     fn read(payload: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(payload)?;
         let answer = match fields.number()? {
-            WELCOME => Self::Welcome { version: fields.version()? },
+            WELCOME => Self::Welcome(Welcome {
+                version: fields.version()?,
+                incarnation: fields.if_more(Fields::number)?.map(Incarnation::new),
+            }),
             REFUSED => Self::Refused(match fields.number()? {
                 NOT_A_HELLO => Refusal::NotAHello,
                 VERSION => Refusal::Version { min: fields.version()?, max: fields.version()? },
@@ -184,6 +217,7 @@ impl Answer {
                 UNKNOWN_PEER => Refusal::UnknownPeer,
                 ITSELF => Refusal::Itself { node: NodeId::new(fields.number()?) },
                 DUPLICATE => Refusal::Duplicate { incarnation: Incarnation::new(fields.number()?) },
+                OTHER_STORE => Refusal::OtherStore { node: NodeId::new(fields.number()?) },
                 code => Refusal::Other { code },
             }),
             kind => return Err(DecodeError::UnknownMessage { kind }),
@@ -216,7 +250,7 @@ pub enum Refusal {
         /// Who the acceptor is.
         node: NodeId,
     },
-    /// The acceptor does not know the dialer.
+    /// The dialer is no member of the cluster as the acceptor knows it, and as many such as it allows are connected.
     UnknownPeer,
     /// The dialer has the acceptor's own id.
     Itself {
@@ -227,6 +261,11 @@ pub enum Refusal {
     Duplicate {
         /// The other one's journal.
         incarnation: Incarnation,
+    },
+    /// The dialer has the id of a member, but not its memory.
+    OtherStore {
+        /// The id.
+        node: NodeId,
     },
     /// A reason that only newer versions know.
     Other {
@@ -257,7 +296,8 @@ impl fmt::Display for Refusal {
                  the dialer's list of peers"
             ),
             Self::UnknownPeer => f.write_str(
-                "the dialer is not among the acceptor's peers: add it there, or correct its node id",
+                "the dialer is no member of the cluster, and too many such are connected: add it to the cluster, \
+                 correct its node id, or stop the others",
             ),
             Self::Itself { node } => write!(
                 f,
@@ -269,6 +309,7 @@ impl fmt::Display for Refusal {
                 "a node with the dialer's id and journal {incarnation} is connected: stop one of the two, or \
                  wait until its connection is gone if it was replaced"
             ),
+            Self::OtherStore { node } => other_store(f, *node),
             Self::Other { code } => {
                 write!(f, "the acceptor gives reason {code}, which only newer versions know: see its log")
             }
@@ -299,11 +340,22 @@ impl fmt::Display for HandshakeError {
 
 impl Error for HandshakeError {}
 
-fn encode(out: &mut Vec<u8>, numbers: &[u64]) {
+/// What to do about a member that has lost its memory, in words that hold on both sides.
+pub(super) fn other_store(f: &mut fmt::Formatter<'_>, node: NodeId) -> fmt::Result {
+    write!(
+        f,
+        "node {node}'s store is not the one that the cluster knows: its disk was wiped or replaced; remove node {node} from \
+         the cluster and add it again as a learner"
+    )
+}
+
+fn encode(out: &mut Vec<u8>, numbers: &[u64], address: Option<&str>) {
     out.extend_from_slice(MAGIC);
+    let fields = numbers.len() + usize::from(address.is_some());
     let mut encoder = Encoder::new(out);
-    let written = encoder.array(numbers.len() as u64).and_then(|encoder| {
-        numbers.iter().try_fold(encoder, |encoder, number| encoder.u64(*number))
+    let written = encoder.array(fields as u64).and_then(|encoder| {
+        let encoder = numbers.iter().try_fold(encoder, |encoder, number| encoder.u64(*number))?;
+        address.map_or(Ok(()), |address| encoder.str(address).map(drop))
     });
     written.expect("a vector takes all bytes");
 }
@@ -332,6 +384,27 @@ impl<'b> Fields<'b> {
         u16::try_from(self.number()?).map_err(|_| DecodeError::Malformed { offset })
     }
 
+    /// None and an empty one are the same.
+    fn address(&mut self) -> Result<String, DecodeError> {
+        let offset = self.decoder.position();
+        let address = self.if_more(|fields| {
+            fields.left = fields.left.saturating_sub(1);
+            Ok(fields.decoder.str()?)
+        })?;
+        match address.unwrap_or_default() {
+            long if long.len() > ADDRESS_BYTES_MAX => Err(DecodeError::Malformed { offset }),
+            address => Ok(address.into()),
+        }
+    }
+
+    /// A field that older versions do not send.
+    fn if_more<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.left == 0 { Ok(None) } else { read(self).map(Some) }
+    }
+
     fn close(mut self) -> Result<(), DecodeError> {
         codec::close(&mut self.decoder, self.left)?;
         codec::expect_end(&self.decoder)
@@ -351,11 +424,11 @@ mod tests {
 
     fn hello() -> Hello {
         let peer = Identity { node: NodeId::new(2), incarnation: Incarnation::new(0xdef), ..ME };
-        Hello::new(&peer, ME.node)
+        Hello::new(&peer, ME.node, "b:1")
     }
 
     fn check(hello: Hello) -> Result<u16, Refusal> {
-        hello.check(&ME, |node| node == NodeId::new(2))
+        hello.check(&ME, |_| None)
     }
 
     fn payload(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -369,16 +442,20 @@ mod tests {
     fn a_peer_is_welcome() {
         let version = check(Hello::decode(&payload(|out| hello().encode(out))).unwrap()).unwrap();
         assert_eq!(version, codec::VERSION);
-        let answer = payload(|out| Answer::Welcome { version }.encode(out));
-        assert_eq!(Answer::conclude(&answer), Ok(version));
+        for incarnation in [None, Some(ME.incarnation)] {
+            let welcome = Welcome { version, incarnation };
+            let answer = payload(|out| Answer::Welcome(welcome).encode(out));
+            assert_eq!(Answer::conclude(&answer), Ok(welcome));
+        }
     }
 
     #[test]
     fn the_layout_is_fixed() {
-        let expected = b"raftpeer\x86\x01\x01\x18\x4d\x02\x01\x19\x0d\xef";
+        let expected = b"raftpeer\x87\x01\x01\x18\x4d\x02\x01\x19\x0d\xef\x63b:1";
         assert_eq!(payload(|out| hello().encode(out)), expected);
-        let welcome = Answer::Welcome { version: 1 };
-        assert_eq!(payload(|out| welcome.encode(out)), b"raftpeer\x82\x00\x01");
+        let incarnation = Some(Incarnation::new(9));
+        let welcome = Answer::Welcome(Welcome { version: 1, incarnation });
+        assert_eq!(payload(|out| welcome.encode(out)), b"raftpeer\x83\x00\x01\x09");
         let refused = Answer::Refused(Refusal::NotMe { node: ME.node });
         assert_eq!(payload(|out| refused.encode(out)), b"raftpeer\x83\x01\x03\x01");
     }
@@ -408,15 +485,22 @@ mod tests {
     }
 
     #[test]
-    fn one_who_is_not_a_peer_is_refused() {
-        assert_eq!(check(Hello { from: NodeId::new(9), ..hello() }), Err(Refusal::UnknownPeer));
+    fn a_member_with_another_store_is_refused() {
+        let check = |known: u64| hello().check(&ME, |_| Some(Incarnation::new(known)));
+        assert_eq!(check(0xdef), Ok(codec::VERSION));
+        let node = NodeId::new(2);
+        assert_eq!(check(0xdee), Err(Refusal::OtherStore { node }));
     }
 
     #[test]
     fn one_with_the_same_id_is_refused() {
         let refused = Err(Refusal::Itself { node: ME.node });
         assert_eq!(check(Hello { from: ME.node, ..hello() }), refused);
-        assert_eq!(check(Hello::new(&ME, NodeId::new(2))), refused, "an address that leads back");
+        assert_eq!(
+            check(Hello::new(&ME, NodeId::new(2), "")),
+            refused,
+            "an address that leads back"
+        );
     }
 
     #[test]
@@ -441,6 +525,7 @@ mod tests {
             Refusal::UnknownPeer,
             Refusal::Itself { node: ME.node },
             Refusal::Duplicate { incarnation: ME.incarnation },
+            Refusal::OtherStore { node: ME.node },
             Refusal::Other { code: 99 },
         ];
         for refusal in refusals {
@@ -452,15 +537,33 @@ mod tests {
 
     #[test]
     fn a_version_that_was_not_offered_is_no_answer() {
-        let answer = payload(|out| Answer::Welcome { version: codec::VERSION + 1 }.encode(out));
+        let (version, incarnation) = (codec::VERSION + 1, None);
+        let answer = payload(|out| Answer::Welcome(Welcome { version, incarnation }).encode(out));
         assert_eq!(Answer::conclude(&answer), Err(HandshakeError::NotAnAnswer));
     }
 
     #[test]
-    fn a_newer_node_may_say_more() {
-        let newer = b"raftpeer\x87\x01\x02\x18\x4d\x02\x01\x19\x0d\xef\x63new";
+    fn a_newer_node_may_say_more_and_an_older_one_less() {
+        let newer = b"raftpeer\x88\x01\x02\x18\x4d\x02\x01\x19\x0d\xef\x63b:1\x63new";
         let expected = Hello { version_max: 2, ..hello() };
         assert_eq!(Hello::decode(newer), Ok(expected));
-        assert_eq!(Answer::conclude(b"raftpeer\x83\x00\x01\x09"), Ok(1));
+        let older = b"raftpeer\x86\x01\x01\x18\x4d\x02\x01\x19\x0d\xef";
+        let expected = Hello { address: String::new(), ..hello() };
+        assert_eq!(Hello::decode(older), Ok(expected));
+        let incarnation = Some(Incarnation::new(9));
+        let welcome = Welcome { version: 1, incarnation };
+        assert_eq!(Answer::conclude(b"raftpeer\x84\x00\x01\x09\x63new"), Ok(welcome));
+        let welcome = Welcome { version: 1, incarnation: None };
+        assert_eq!(Answer::conclude(b"raftpeer\x82\x00\x01"), Ok(welcome));
+    }
+
+    #[test]
+    fn the_longest_address_fits_and_a_longer_one_is_refused() {
+        let at = |bytes: usize| Hello { address: "b".repeat(bytes), ..hello() };
+        let longest = at(ADDRESS_BYTES_MAX);
+        assert_eq!(Hello::decode(&payload(|out| longest.encode(out))), Ok(longest));
+        let mut out = Vec::new();
+        at(ADDRESS_BYTES_MAX + 1).encode(&mut out);
+        assert_eq!(Hello::decode(&out), Err(Refusal::NotAHello));
     }
 }

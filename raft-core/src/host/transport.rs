@@ -4,11 +4,14 @@ use std::boxed::Box;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::identity::Identity;
+use super::identity::{Identity, Incarnation};
+use crate::membership::Membership;
 use crate::message::Message;
+use crate::types::NodeId;
 
 /// Carries messages between nodes. It may lose, repeat and overtake them; Raft copes.
 pub trait Transport: Send + 'static {
@@ -27,6 +30,22 @@ pub trait Transport: Send + 'static {
     /// Everything for now has been sent. Called once after the sends of a turn, so that a transport may gather messages and wake
     /// its writers once for all of them.
     fn flush(&mut self) {}
+
+    /// These are the members now (§6), as far as this node knows; nobody, if it has yet to be told. Called once the transport has
+    /// started and whenever they change. A transport that opens connections opens those to new members, closes those to members that
+    /// went, once what waits for them is sent, and takes note of their [labels](super::Label).
+    ///
+    /// Messages may also come from others and go to others: a server whose configuration is behind hears those that it does not
+    /// know, and answers.
+    fn members(&mut self, membership: &Membership) {
+        let _ = membership;
+    }
+
+    /// The stores of those who are connected, this node's own among them, so that the leader can record them in their
+    /// [labels](super::Label). Nothing, where the transport does not ask for them.
+    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
+        Vec::new()
+    }
 
     /// Begins to stop; called at most once, and the transport is dropped right after. Never blocks.
     ///
@@ -87,6 +106,14 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
 
     fn flush(&mut self) {
         (**self).flush();
+    }
+
+    fn members(&mut self, membership: &Membership) {
+        (**self).members(membership);
+    }
+
+    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
+        (**self).incarnations()
     }
 
     fn stop(&mut self, running: Running) {

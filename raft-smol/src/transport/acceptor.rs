@@ -62,7 +62,7 @@ async fn serve(
     let serving = async {
         stream.set_nodelay(true)?;
         let stream = Stream::from(stream);
-        let welcomed = welcome(&stream, &shared);
+        let welcomed = welcome(&stream, address, &shared);
         let handshake_timeout = shared.config.handshake_timeout;
         let (id, ticket) = timeout(handshake_timeout, Closed::Idle, welcomed).await?;
         tracing::info!(peer = %id, %address, "peer connected");
@@ -79,11 +79,15 @@ async fn serve(
 }
 
 /// Lets a peer in, or tells the dialer why not.
-async fn welcome(stream: &Stream, shared: &Shared) -> Result<(NodeId, Ticket), Closed> {
+async fn welcome(
+    stream: &Stream,
+    address: SocketAddr,
+    shared: &Shared,
+) -> Result<(NodeId, Ticket), Closed> {
     let mut reader = Reader::new(stream.clone(), HANDSHAKE_BYTES_MAX);
     let first = reader.handshake().await;
     let mut answer = Vec::new();
-    let judged = shared.admission.judge(first, reader.reading(), &mut answer);
+    let judged = shared.peers.judge(first, reader.reading(), address, &mut answer);
     connection::write(stream, &answer, shared.config.handshake_timeout).await?;
     judged
 }
@@ -96,22 +100,18 @@ async fn receive(
     shared: &Shared,
 ) -> Result<Infallible, Closed> {
     let config = &shared.config;
-    let (me, inbox) = (shared.identity.node, shared.inbox.clone());
-    let incoming = Incoming::new(peer, me, inbox, shared.counters.clone());
+    let incoming = Incoming::new(peer, shared.me, shared.inbox.clone(), shared.counters.clone());
     shared.counters.count_accepted();
-    if let Some(peer) = shared.peers.get(&peer) {
-        peer.is_back();
-    }
-    let check_ticket = || if ticket.is_replaced() { Err(Closed::Replaced) } else { Ok(()) };
+    shared.peers.is_back(peer);
     let mut reader = Reader::new(stream.clone(), config.frame_bytes_max);
     let hear = reader.hear(config, |payload| {
         incoming.receive(payload)?;
-        check_ticket()
+        ticket.check()
     });
     let tell = async {
         loop {
             Timer::after(config.keepalive_interval).await;
-            check_ticket()?;
+            ticket.check()?;
             connection::write(stream, &tcp::keepalive(), config.idle_timeout).await?;
         }
     };

@@ -8,88 +8,69 @@ use std::sync::Arc;
 use async_channel::Receiver;
 use async_io::Timer;
 use async_net::TcpStream;
-use bytes::Bytes;
 use futures_lite::future::{or, yield_now};
-use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX};
-use raft_core::host::tcp::{self, Closed, Config, Counters, Dialing, SendQueue};
-use raft_core::{Message, NodeId};
+use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
+use raft_core::host::tcp::{self, Closed, Config};
 
 use super::Shared;
 use super::connection::{self, Reader, Stream};
 use crate::wait::{Notify, dropped, timeout};
 
-/// A peer and what waits for it.
-#[derive(Debug)]
-pub(super) struct Peer {
-    id: NodeId,
-    address: String,
-    queue: SendQueue,
+pub(super) type Peers = tcp::Peers<Signals>;
+pub(super) type Peer = tcp::Peer<Signals>;
+type Dialing<'p> = tcp::Dialing<'p, Signals>;
+
+/// Wakes the task of a dialer.
+#[derive(Default, Debug)]
+pub(super) struct Signals {
     ready: Notify,
     retry: Notify,
 }
 
-impl Peer {
-    pub(super) fn new(id: NodeId, address: String, config: &Config, counters: &Counters) -> Self {
-        let queue = SendQueue::new(config, counters.clone());
-        Self { id, address, queue, ready: Notify::new(), retry: Notify::new() }
+impl tcp::Signals for Signals {
+    fn ready(&self) {
+        self.ready.notify();
     }
 
-    pub(super) fn push(&self, message: Message<Bytes>) {
-        self.queue.push(message);
-    }
-
-    /// Sends what was pushed.
-    pub(super) fn wake(&self) {
-        if self.queue.flush() {
-            self.ready.notify();
-        }
-    }
-
-    /// The peer is there, for it dialed us: dial it now if it was out of reach.
-    pub(super) fn is_back(&self) {
+    fn retry(&self) {
         self.retry.notify();
     }
 }
 
 pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, stop: Receiver<()>) {
-    let Shared { config, counters, .. } = &*shared;
-    let mut dialing = Dialing::new(peer.id, peer.address.clone(), config, counters.clone());
+    let config = &shared.config;
+    let mut dialing = Dialing::new(&shared.peers, &peer);
     loop {
         let stopped = async {
             dropped(&stop).await;
             None
         };
-        let connecting = async { Some(connect(&peer, &dialing, &shared).await) };
+        let connecting = async { Some(connect(&mut dialing, config).await) };
         let Some(connected) = or(stopped, connecting).await else { return };
         let closed = match connected {
-            Ok(reader) => {
-                dialing.on_connected();
-                carry(&peer, config, reader, &stop).await
-            }
+            Ok(reader) => carry(&peer, config, reader, &stop).await,
             Err(closed) => closed,
         };
-        peer.queue.clear(0);
-        let wait = dialing.on_closed(&closed);
+        let Some(wait) = dialing.on_closed(&closed) else { return };
         let waited = async {
             Timer::after(wait).await;
         };
-        or(dropped(&stop), or(peer.retry.notified(), waited)).await;
+        or(dropped(&stop), or(peer.signals().retry.notified(), waited)).await;
     }
 }
 
-async fn connect(peer: &Peer, dialing: &Dialing, shared: &Shared) -> Result<Reader, Closed> {
-    let Config { connect_timeout, handshake_timeout, .. } = shared.config;
+async fn connect(dialing: &mut Dialing<'_>, config: &Config) -> Result<Reader, Closed> {
     let late = io::Error::from(io::ErrorKind::TimedOut).into();
-    let connecting = async { Ok(TcpStream::connect(&*peer.address).await?) };
-    let stream = timeout(connect_timeout, late, connecting).await?;
+    let address = dialing.address()?;
+    let connecting = async { Ok(TcpStream::connect(address).await?) };
+    let stream = timeout(config.connect_timeout, late, connecting).await?;
     stream.set_nodelay(true)?;
     let stream = Stream::from(stream);
-    let hello = dialing.hello(&shared.identity)?;
-    connection::write(&stream, &hello, handshake_timeout).await?;
+    connection::write(&stream, &dialing.hello()?, config.handshake_timeout).await?;
     // All that comes back is the answer and empty frames.
     let mut reader = Reader::new(stream, HANDSHAKE_BYTES_MAX);
-    let answer = timeout(handshake_timeout, Closed::Idle, reader.handshake()).await?;
-    Answer::conclude(&answer)?;
+    let answer = timeout(config.handshake_timeout, Closed::Idle, reader.handshake()).await?;
+    dialing.conclude(&answer)?;
     Ok(reader)
 }
 
@@ -111,14 +92,14 @@ async fn tell(
     let mut keepalives = Timer::after(config.keepalive_interval);
     let mut buffer = Vec::new();
     // What came while there was no connection waits already.
-    peer.ready.notify();
+    peer.signals().ready.notify();
     loop {
         let stopped = async {
             dropped(stop).await;
             Event::Stopped
         };
         let ready = async {
-            peer.ready.notified().await;
+            peer.signals().ready.notified().await;
             Event::Ready
         };
         let tick = async {
@@ -134,6 +115,7 @@ async fn tell(
             }
             Event::Ready => send(peer, config, stream, &mut buffer).await?,
             Event::Tick => {
+                peer.check()?;
                 connection::write(stream, &tcp::keepalive(), config.idle_timeout).await?;
                 keepalives.set_after(config.keepalive_interval);
             }
@@ -155,14 +137,14 @@ async fn send(
     buffer: &mut Vec<u8>,
 ) -> Result<(), Closed> {
     buffer.clear();
-    let messages = peer.queue.take(buffer);
+    let messages = peer.queue().take(buffer);
     if let Err(closed) = connection::write(stream, buffer, config.idle_timeout).await {
-        peer.queue.clear(messages);
+        peer.queue().clear(messages);
         return Err(closed);
     }
-    peer.queue.sent(messages, buffer.len());
-    if !peer.queue.is_empty() {
-        peer.ready.notify();
+    peer.queue().sent(messages, buffer.len());
+    if !peer.queue().is_empty() {
+        peer.signals().ready.notify();
         yield_now().await;
     }
     Ok(())
@@ -175,7 +157,7 @@ async fn say_last_words(
     stream: &Stream,
     buffer: &mut Vec<u8>,
 ) -> Result<(), Closed> {
-    while !peer.queue.is_empty() {
+    while !peer.queue().is_empty() {
         send(peer, config, stream, buffer).await?;
     }
     Ok(stream.get_ref().shutdown(Shutdown::Write)?)

@@ -56,7 +56,7 @@ fn receive_on(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
 /// One connection, from its handshake to its end.
 fn serve(socket: Socket, address: SocketAddr, shared: &Shared) {
     let mut peer = None;
-    let served = welcome(&socket, shared).and_then(|(from, ticket)| {
+    let served = welcome(&socket, address, shared).and_then(|(from, ticket)| {
         tracing::info!(peer = %from, %address, "peer connected");
         peer = Some(from);
         receive(&socket, from, &ticket, shared)
@@ -69,14 +69,18 @@ fn serve(socket: Socket, address: SocketAddr, shared: &Shared) {
 }
 
 /// Lets a peer in, or tells the dialer why not.
-fn welcome(stream: &TcpStream, shared: &Shared) -> Result<(NodeId, Ticket), Closed> {
+fn welcome(
+    stream: &TcpStream,
+    address: SocketAddr,
+    shared: &Shared,
+) -> Result<(NodeId, Ticket), Closed> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(shared.config.idle_timeout))?;
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     let timeout = shared.config.handshake_timeout;
     let first = connection::read_handshake(stream, &mut reading, timeout);
     let mut answer = Vec::new();
-    let judged = shared.admission.judge(first, &reading, &mut answer);
+    let judged = shared.peers.judge(first, &reading, address, &mut answer);
     connection::write(stream, &answer, None)?;
     judged
 }
@@ -89,12 +93,9 @@ fn receive(
     shared: &Shared,
 ) -> Result<(), Closed> {
     let config = &shared.config;
-    let (me, inbox) = (shared.identity.node, shared.inbox.clone());
-    let incoming = Incoming::new(peer, me, inbox, shared.counters.clone());
+    let incoming = Incoming::new(peer, shared.me, shared.inbox.clone(), shared.counters.clone());
     shared.counters.count_accepted();
-    if let Some(peer) = shared.peers.get(&peer) {
-        peer.is_back();
-    }
+    shared.peers.is_back(peer);
     stream.set_read_timeout(Some(config.keepalive_interval / KEEPALIVE_PARTS))?;
     let mut reader = Reader::new(stream, Reading::new(config.frame_bytes_max));
     let keepalive = keepalive();
@@ -106,8 +107,6 @@ fn receive(
             connection::write(stream, &keepalive, None)?;
             said = Instant::now();
         }
-        if ticket.is_replaced() {
-            return Err(Closed::Replaced);
-        }
+        ticket.check()?;
     }
 }

@@ -7,99 +7,74 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX};
-use raft_core::host::tcp::{Closed, Config, Counters, Dialing, Reading, SendQueue, keepalive};
-use raft_core::{Message, NodeId};
+use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
+use raft_core::host::tcp::{self, Closed, Config, Reading, keepalive};
 
 use super::Shared;
 use super::connection::{self, Reader};
 use crate::wait::Signal;
 
-/// A peer and what waits for it.
-#[derive(Debug)]
-pub(super) struct Peer {
-    id: NodeId,
-    address: String,
-    queue: SendQueue,
-    /// Whether the peer dialed us since the dialer last looked.
-    back: AtomicBool,
-    /// Wakes the dialer.
+pub(super) type Peers = tcp::Peers<Signals>;
+pub(super) type Peer = tcp::Peer<Signals>;
+type Dialing<'p> = tcp::Dialing<'p, Signals>;
+
+/// Wakes the thread of a dialer.
+#[derive(Default, Debug)]
+pub(super) struct Signals {
+    /// Whether it is to dial again since it last looked.
+    retry: AtomicBool,
     signal: Signal,
 }
 
-impl Peer {
-    pub(super) fn new(id: NodeId, address: String, config: &Config, counters: &Counters) -> Self {
-        let queue = SendQueue::new(config, counters.clone());
-        Self { id, address, queue, back: AtomicBool::new(false), signal: Signal::default() }
+impl tcp::Signals for Signals {
+    fn ready(&self) {
+        self.signal.wake();
     }
 
-    pub(super) fn push(&self, message: Message<Bytes>) {
-        self.queue.push(message);
-    }
-
-    /// Sends what was pushed.
-    pub(super) fn flush(&self) {
-        if self.queue.flush() {
-            self.wake();
-        }
-    }
-
-    /// The peer is there, for it dialed us: dial it now if it was out of reach.
-    pub(super) fn is_back(&self) {
-        self.back.store(true, Relaxed);
-        self.wake();
-    }
-
-    /// Makes the dialer look for what there is to do.
-    pub(super) fn wake(&self) {
+    fn retry(&self) {
+        self.retry.store(true, Relaxed);
         self.signal.wake();
     }
 }
 
 pub(super) fn run(peer: &Peer, shared: &Shared) {
-    let Shared { config, counters, .. } = shared;
-    let mut dialing = Dialing::new(peer.id, peer.address.clone(), config, counters.clone());
+    let mut dialing = Dialing::new(&shared.peers, peer);
     loop {
-        let closed = match connect(peer, &dialing, shared) {
-            Ok((stream, reading)) => {
-                dialing.on_connected();
-                carry(peer, shared, &stream, reading)
-            }
+        let closed = match connect(&mut dialing, shared) {
+            Ok((stream, reading)) => carry(peer, shared, &stream, reading),
             Err(closed) => closed,
         };
-        peer.queue.clear(0);
+        let Some(wait) = dialing.on_closed(&closed) else { return };
         if shared.outgoing.is_stopping() {
             return;
         }
-        wait_to_retry(peer, shared, dialing.on_closed(&closed));
+        wait_to_retry(peer.signals(), shared, wait);
     }
 }
 
-fn wait_to_retry(peer: &Peer, shared: &Shared, pause: Duration) {
+fn wait_to_retry(signals: &Signals, shared: &Shared, pause: Duration) {
     let until = Instant::now() + pause;
-    while !shared.outgoing.is_stopping() && !peer.back.swap(false, Relaxed) {
+    while !shared.outgoing.is_stopping() && !signals.retry.swap(false, Relaxed) {
         if Instant::now() >= until {
             return;
         }
-        peer.signal.wait(Some(until));
+        signals.signal.wait(Some(until));
     }
 }
 
 fn connect(
-    peer: &Peer,
-    dialing: &Dialing,
+    dialing: &mut Dialing<'_>,
     shared: &Shared,
 ) -> Result<(Arc<TcpStream>, Reading), Closed> {
     let Config { connect_timeout, handshake_timeout, idle_timeout, .. } = shared.config;
-    let stream = shared.outgoing.enter(dial(&peer.address, connect_timeout)?)?;
+    let stream = shared.outgoing.enter(dial(dialing.address()?, connect_timeout)?)?;
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(idle_timeout))?;
-    connection::write(&stream, &dialing.hello(&shared.identity)?, None)?;
+    connection::write(&stream, &dialing.hello()?, None)?;
     // All that comes back is the answer and empty frames.
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     let answer = connection::read_handshake(&stream, &mut reading, handshake_timeout)?;
-    Answer::conclude(&answer)?;
+    dialing.conclude(&answer)?;
     stream.set_read_timeout(Some(idle_timeout))?;
     Ok((stream.leave(), reading))
 }
@@ -127,7 +102,7 @@ fn carry(peer: &Peer, shared: &Shared, stream: &TcpStream, reading: Reading) -> 
     let listen = || {
         let closed = hear_keepalives(Reader::new(stream, reading), shared.config.idle_timeout);
         *lost.lock().expect("nothing panics while it holds this lock") = Some(closed);
-        peer.wake();
+        peer.signals().signal.wake();
     };
     thread::scope(|scope| {
         let listening = thread::Builder::new().name("raft-hear".into());
@@ -169,18 +144,19 @@ fn talk(
         if shared.outgoing.is_stopping() {
             // What a node says before it stops, handing over its leadership for one, should still arrive.
             let deadline = Instant::now() + idle_timeout;
-            while !peer.queue.is_empty() {
+            while !peer.queue().is_empty() {
                 send(peer, stream, &mut buffer, Some(deadline))?;
             }
             return Ok(Closed::Stopped);
         }
         send(peer, stream, &mut buffer, None)?;
         if Instant::now() >= next_keepalive {
+            peer.check()?;
             connection::write(stream, &keepalive, None)?;
             next_keepalive = Instant::now() + keepalive_interval;
         }
-        if peer.queue.is_empty() {
-            peer.signal.wait(Some(next_keepalive));
+        if peer.queue().is_empty() {
+            peer.signals().signal.wait(Some(next_keepalive));
         }
     }
 }
@@ -193,11 +169,11 @@ fn send(
     deadline: Option<Instant>,
 ) -> Result<(), Closed> {
     buffer.clear();
-    let messages = peer.queue.take(buffer);
+    let messages = peer.queue().take(buffer);
     if let Err(closed) = connection::write(stream, buffer, deadline) {
-        peer.queue.clear(messages);
+        peer.queue().clear(messages);
         return Err(closed);
     }
-    peer.queue.sent(messages, buffer.len());
+    peer.queue().sent(messages, buffer.len());
     Ok(())
 }

@@ -59,7 +59,8 @@ async fn serve(
     place: OwnedSemaphorePermit,
     shared: Arc<Shared>,
 ) {
-    let welcomed = timeout(shared.config.handshake_timeout, welcome(&mut stream, &shared)).await;
+    let welcomed =
+        timeout(shared.config.handshake_timeout, welcome(&mut stream, address, &shared)).await;
     let (peer, closed) = match welcomed.unwrap_or(Err(Closed::Idle)) {
         Ok((peer, ticket)) => {
             tracing::info!(%peer, %address, "peer connected");
@@ -72,12 +73,16 @@ async fn serve(
 }
 
 /// Lets a peer in, or tells the dialer why not.
-async fn welcome(stream: &mut TcpStream, shared: &Shared) -> Result<(NodeId, Ticket), Closed> {
+async fn welcome(
+    stream: &mut TcpStream,
+    address: SocketAddr,
+    shared: &Shared,
+) -> Result<(NodeId, Ticket), Closed> {
     stream.set_nodelay(true)?;
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     let first = connection::read_handshake(stream, &mut reading).await;
     let mut answer = Vec::new();
-    let judged = shared.admission.judge(first, &reading, &mut answer);
+    let judged = shared.peers.judge(first, &reading, address, &mut answer);
     stream.write_all(&answer).await?;
     judged
 }
@@ -85,12 +90,9 @@ async fn welcome(stream: &mut TcpStream, shared: &Shared) -> Result<(NodeId, Tic
 /// Receives until the connection ends.
 async fn receive(mut stream: TcpStream, peer: NodeId, ticket: Ticket, shared: &Shared) -> Closed {
     let config = &shared.config;
-    let (me, inbox) = (shared.identity.node, shared.inbox.clone());
-    let incoming = Incoming::new(peer, me, inbox, shared.counters.clone());
+    let incoming = Incoming::new(peer, shared.me, shared.inbox.clone(), shared.counters.clone());
     shared.counters.count_accepted();
-    if let Some(peer) = shared.peers.get(&peer) {
-        peer.is_back();
-    }
+    shared.peers.is_back(peer);
     let (reader, mut writer) = stream.split();
     let mut reader = Reader::new(reader, Reading::new(config.frame_bytes_max));
     let mut keepalives = connection::keepalives(config.keepalive_interval);
@@ -103,11 +105,8 @@ async fn receive(mut stream: TcpStream, peer: NodeId, ticket: Ticket, shared: &S
                 idle => idle,
             },
         };
-        if let Err(closed) = turn {
+        if let Err(closed) = turn.and_then(|()| ticket.check()) {
             return closed;
-        }
-        if ticket.is_replaced() {
-            return Closed::Replaced;
         }
     }
 }

@@ -1,34 +1,23 @@
 //! What an acceptor decides: whom to let in.
 
-use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
 use bytes::Bytes;
 
 use super::closed::Closed;
+use super::peer::Signals;
+use super::peers::Peers;
 use super::reading::Reading;
-use super::registry::{Registry, Ticket};
+use super::registry::Ticket;
 use crate::host::frame;
-use crate::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal};
-use crate::host::identity::Identity;
+use crate::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal, Welcome};
 use crate::types::NodeId;
 
-/// Judges those who dial.
-#[derive(Debug)]
-pub struct Admission {
-    identity: Identity,
-    peers: BTreeSet<NodeId>,
-    registry: Registry,
-}
-
-impl Admission {
-    /// Lets these peers in, each once at a time.
-    pub fn new(identity: Identity, peers: impl IntoIterator<Item = NodeId>) -> Self {
-        Self { identity, peers: peers.into_iter().collect(), registry: Registry::default() }
-    }
-
-    /// Judges the first frame of a connection, or why there is none. The answer, if one is due, is appended to `answer`: write it
-    /// in any case. Whoever is let in stays connected for as long as the ticket lives.
+impl<S: Signals> Peers<S> {
+    /// Judges the first frame of a connection from `source`, or why there is none. The answer, if one is due, is appended to
+    /// `answer`: write it in any case. Whoever is let in stays connected for as long as the ticket lives.
     ///
     /// # Errors
     ///
@@ -37,17 +26,21 @@ impl Admission {
         &self,
         first: Result<Bytes, Closed>,
         reading: &Reading,
+        source: SocketAddr,
         answer: &mut Vec<u8>,
     ) -> Result<(NodeId, Ticket), Closed> {
         let judged = match first {
             // Whoever says more before it is welcome does not speak this protocol.
             Ok(_) if reading.is_mid_frame() => Err(Refusal::NotAHello),
-            Ok(payload) => self.enter(&payload),
+            Ok(payload) => self.enter(&payload, source),
             Err(Closed::Frame(_)) => Err(Refusal::NotAHello),
             Err(closed) => return Err(closed),
         };
         let verdict = match &judged {
-            Ok((version, ..)) => Answer::Welcome { version: *version },
+            Ok((version, ..)) => {
+                let incarnation = Some(self.identity.incarnation);
+                Answer::Welcome(Welcome { version: *version, incarnation })
+            }
             Err(refusal) => Answer::Refused(*refusal),
         };
         frame::encode(answer, HANDSHAKE_BYTES_MAX, |out| verdict.encode(out))?;
@@ -55,62 +48,116 @@ impl Admission {
         Ok((peer, ticket))
     }
 
-    fn enter(&self, payload: &[u8]) -> Result<(u16, NodeId, Ticket), Refusal> {
+    fn enter(&self, payload: &[u8], source: SocketAddr) -> Result<(u16, NodeId, Ticket), Refusal> {
         let hello = Hello::decode(payload)?;
-        let version = hello.check(&self.identity, |node| self.peers.contains(&node))?;
-        let ticket = self.registry.enter(hello.from, hello.incarnation)?;
-        Ok((version, hello.from, ticket))
+        let version = hello.check(&self.identity, |node| self.store(node))?;
+        let (peer, incarnation) = (hello.from, hello.incarnation);
+        if !self.is_expected(peer) && self.guests_besides(peer) >= self.config.guests_max {
+            return Err(Refusal::UnknownPeer);
+        }
+        let ticket = self.registry.enter(peer, incarnation, address(hello.address, source))?;
+        Ok((version, peer, ticket))
+    }
+
+    /// How many others are connected who are no members.
+    fn guests_besides(&self, peer: NodeId) -> usize {
+        let connected = self.registry.incarnations().into_iter();
+        connected.filter(|(id, _)| *id != peer && !self.is_expected(*id)).count()
+    }
+}
+
+/// Where one is reached who says that it listens on `said`: one who listens on every address of its machine is reached at the one from
+/// which it dials.
+fn address(said: String, source: SocketAddr) -> Option<String> {
+    match said.parse::<SocketAddr>() {
+        Ok(every) if every.ip().is_unspecified() => {
+            Some(SocketAddr::new(source.ip(), every.port()).to_string())
+        }
+        Ok(_) | Err(_) => Some(said).filter(|said| !said.is_empty()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::peers::tests::{Woken, at, identity, label, membership, peers};
     use super::*;
     use crate::host::handshake::HandshakeError;
-    use crate::host::identity::{ClusterId, Incarnation};
+    use crate::host::identity::Incarnation;
 
-    fn identity(node: u64) -> Identity {
-        let (cluster, incarnation) = (ClusterId::new(7), Incarnation::new(node));
-        Identity { cluster, node: NodeId::new(node), incarnation }
-    }
-
-    fn hello(from: u64) -> Bytes {
+    fn hello(from: u64, address: &str) -> Bytes {
         let mut payload = Vec::new();
-        Hello::new(&identity(from), NodeId::new(1)).encode(&mut payload);
+        Hello::new(&identity(from), NodeId::new(1), address).encode(&mut payload);
         payload.into()
     }
 
-    fn answer(frame: &[u8]) -> Result<u16, HandshakeError> {
+    fn answer(frame: &[u8]) -> Result<Welcome, HandshakeError> {
         let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
         reading.space().extend_from_slice(frame);
         Answer::conclude(&reading.next_payload().unwrap().unwrap())
     }
 
-    #[test]
-    fn a_peer_is_let_in_and_a_stranger_told_why_not() {
-        let admission = Admission::new(identity(1), [NodeId::new(2)]);
-        let reading = Reading::new(HANDSHAKE_BYTES_MAX);
-        let mut out = Vec::new();
-        let (peer, _ticket) = admission.judge(Ok(hello(2)), &reading, &mut out).unwrap();
-        assert_eq!(peer, NodeId::new(2));
-        assert!(answer(&out).is_ok());
+    fn judge(peers: &Peers<Woken>, hello: Bytes) -> (Result<Ticket, Closed>, Vec<u8>) {
+        let (reading, mut out) = (Reading::new(HANDSHAKE_BYTES_MAX), Vec::new());
+        let judged = peers.judge(Ok(hello), &reading, at("10.0.0.9:5555"), &mut out);
+        (judged.map(|(_, ticket)| ticket), out)
+    }
 
-        out.clear();
-        let closed = admission.judge(Ok(hello(3)), &reading, &mut out).unwrap_err();
-        assert!(matches!(closed, Closed::Refused(Refusal::UnknownPeer)));
+    #[test]
+    fn everyone_of_the_cluster_is_let_in_but_not_too_many_strangers() {
+        let peers = peers(&[2]);
+        let (member, out) = judge(&peers, hello(2, ""));
+        assert!(member.is_ok());
+        assert_eq!(answer(&out).unwrap().incarnation, Some(Incarnation::new(1)));
+
+        let guests_max = peers.config.guests_max as u64;
+        let guests: Vec<_> = (0..guests_max).map(|n| judge(&peers, hello(100 + n, "")).0).collect();
+        assert!(guests.iter().all(Result::is_ok));
+        let (refused, out) = judge(&peers, hello(99, ""));
+        assert!(matches!(refused, Err(Closed::Refused(Refusal::UnknownPeer))));
         assert_eq!(answer(&out), Err(HandshakeError::Refused(Refusal::UnknownPeer)));
+        assert!(judge(&peers, hello(100, "")).0.is_ok(), "one that comes back is the same guest");
+        drop(guests);
+        assert!(judge(&peers, hello(99, "")).0.is_ok());
+    }
+
+    #[test]
+    fn a_member_with_another_store_is_refused_and_told_what_to_do() {
+        let peers = peers(&[2]);
+        let store = |store| label(None, Some(store));
+        let (before, _) = judge(&peers, hello(2, ""));
+        peers.members(&membership(&[(1, label(None, None)), (2, store(0xbad))]));
+        let before = before.unwrap().check();
+        assert!(matches!(before, Err(Closed::Refused(Refusal::OtherStore { .. }))));
+        let (refused, out) = judge(&peers, hello(2, ""));
+        assert!(matches!(refused, Err(Closed::Refused(Refusal::OtherStore { .. }))));
+        let told = answer(&out).unwrap_err().to_string();
+        assert!(told.contains("remove node 2 from the cluster and add it again"), "{told}");
+        peers.members(&membership(&[(1, label(None, None)), (2, store(2))]));
+        assert!(judge(&peers, hello(2, "")).0.is_ok());
+    }
+
+    #[test]
+    fn a_stranger_is_reached_where_it_says() {
+        let peers = peers(&[]);
+        let _named = judge(&peers, hello(2, "b:1"));
+        let _silent = judge(&peers, hello(3, ""));
+        let _everywhere = judge(&peers, hello(4, "0.0.0.0:7000"));
+        let addresses = |id| peers.addresses(NodeId::new(id));
+        assert_eq!(addresses(2), ["b:1"]);
+        assert!(addresses(3).is_empty());
+        assert_eq!(addresses(4), ["10.0.0.9:7000"]);
     }
 
     #[test]
     fn who_says_too_much_is_refused_and_who_left_gets_no_answer() {
-        let admission = Admission::new(identity(1), [NodeId::new(2)]);
-        let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
-        let mut out = Vec::new();
-        let closed = admission.judge(Err(Closed::Ended), &reading, &mut out).unwrap_err();
+        let peers = peers(&[2]);
+        let (mut reading, mut out) = (Reading::new(HANDSHAKE_BYTES_MAX), Vec::new());
+        let source = at("10.0.0.9:5555");
+        let closed = peers.judge(Err(Closed::Ended), &reading, source, &mut out).unwrap_err();
         assert!(matches!(closed, Closed::Ended) && out.is_empty());
 
         reading.space().extend_from_slice(b"more");
-        let closed = admission.judge(Ok(hello(2)), &reading, &mut out).unwrap_err();
+        let closed = peers.judge(Ok(hello(2, "")), &reading, source, &mut out).unwrap_err();
         assert!(matches!(closed, Closed::Refused(Refusal::NotAHello)) && !out.is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use super::counters::Counters;
 use crate::codec::DecodeError;
 use crate::host::frame::FrameError;
-use crate::host::handshake::{HandshakeError, Refusal};
+use crate::host::handshake::{self, HandshakeError, Refusal};
 use crate::types::NodeId;
 
 /// Why a connection was closed, or never came about. The text is for the log.
@@ -40,6 +40,13 @@ pub enum Closed {
     },
     /// The peer came back on a new connection.
     Replaced,
+    /// The peer is no member any more, and there is nothing left to say to it.
+    Left,
+    /// The peer has the id of a member, but not its memory.
+    OtherStore {
+        /// The id.
+        node: NodeId,
+    },
     /// We did not let the dialer in.
     Refused(Refusal),
     /// The acceptor did not let us in.
@@ -52,12 +59,30 @@ impl Closed {
         matches!(self, Self::Stopped)
     }
 
+    /// Whether this is in the nature of things, and nothing to worry about.
+    pub(super) fn is_expected(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Ended | Self::Replaced | Self::Left)
+    }
+
+    /// Whether a node has lost its memory, and somebody should help it.
+    pub(super) fn is_other_store(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherStore { .. }
+                | Self::Refused(Refusal::OtherStore { .. })
+                | Self::Handshake(HandshakeError::Refused(Refusal::OtherStore { .. }))
+        )
+    }
+
     /// Counts and logs the end of an incoming connection; `peer` is who it was, if it was let in.
     pub fn report(&self, counters: &Counters, peer: Option<NodeId>, address: SocketAddr) {
         self.count(counters);
         let peer = peer.map(NodeId::get);
-        if matches!(self, Self::Stopped | Self::Ended | Self::Replaced) {
+        if self.is_expected() {
             tracing::info!(peer, %address, reason = %self, "incoming connection closed");
+        } else if self.is_other_store() && !counters.may_warn_of(self) {
+            // It dials again and again.
+            tracing::debug!(peer, %address, reason = %self, "incoming connection closed");
         } else {
             tracing::warn!(peer, %address, reason = %self, "incoming connection closed");
         }
@@ -75,7 +100,11 @@ impl Closed {
             Self::Replaced => cells.closed_replaced.add(1),
             Self::Refused(_) => cells.refused.add(1),
             // The dialer counts the failed attempt; the rest are in the nature of networks.
-            Self::Handshake(_) | Self::Stopped | Self::Ended | Self::Io(_) => {}
+            Self::OtherStore { .. } | Self::Handshake(_) => {}
+            Self::Stopped | Self::Ended | Self::Io(_) | Self::Left => {}
+        }
+        if self.is_other_store() {
+            cells.refused_other_store.add(1);
         }
     }
 }
@@ -98,6 +127,8 @@ impl fmt::Display for Closed {
                 )
             }
             Self::Replaced => f.write_str("the peer came back on a new connection"),
+            Self::Left => f.write_str("the peer is no member of the cluster any more"),
+            Self::OtherStore { node } => handshake::other_store(f, *node),
             Self::Refused(refusal) => write!(f, "refused: {refusal}"),
             Self::Handshake(error) => error.fmt(f),
         }

@@ -1,7 +1,13 @@
 //! What a TCP transport counts.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::closed::Closed;
+
+/// How often a node that has lost its memory is worth a line in the log.
+const OTHER_STORE_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)+) => {
@@ -40,7 +46,7 @@ counters! {
     dropped_unreachable,
     /// Messages dropped because they are longer than `frame_bytes_max`.
     dropped_too_long,
-    /// Messages dropped because they are for a node that is not among the peers.
+    /// Messages dropped because they are for a node that is no member and not connected.
     dropped_unknown_peer,
     /// Messages received and dropped because only a newer version understands them.
     dropped_from_newer,
@@ -52,6 +58,8 @@ counters! {
     accepted,
     /// Incoming connections refused in the handshake.
     refused,
+    /// Connections refused, or closed, by either side because a member's store is not the one that the cluster knows.
+    refused_other_store,
     /// Connections closed because what came was damaged, too long, cut, or meant nothing.
     closed_damaged,
     /// Connections closed because a message was not from the peer, or not for this node.
@@ -64,36 +72,54 @@ counters! {
 
 /// A handle to the counters of a transport, which stays readable when the transport has moved into a node. Cheap to clone.
 #[derive(Clone, Default, Debug)]
-pub struct Counters(Arc<Cells>);
+pub struct Counters(Arc<Shared>);
+
+#[derive(Default, Debug)]
+struct Shared {
+    cells: Cells,
+    /// When a node that has lost its memory was last warned about.
+    warned: Mutex<Option<Instant>>,
+}
 
 impl Counters {
     /// The counts as they are.
     pub fn read(&self) -> Counts {
-        self.0.read()
+        self.0.cells.read()
     }
 
     /// Counts a connection that a peer accepted.
     pub fn count_connected(&self) {
-        self.0.connected.add(1);
+        self.0.cells.connected.add(1);
     }
 
     /// Counts a connection accepted from a peer.
     pub fn count_accepted(&self) {
-        self.0.accepted.add(1);
+        self.0.cells.accepted.add(1);
     }
 
     /// Counts an attempt to connect that failed.
     pub fn count_connect_failed(&self) {
-        self.0.connect_failed.add(1);
+        self.0.cells.connect_failed.add(1);
     }
 
     /// Counts a message for nobody.
     pub fn count_unknown_peer(&self) {
-        self.0.dropped_unknown_peer.add(1);
+        self.0.cells.dropped_unknown_peer.add(1);
     }
 
     pub(super) fn cells(&self) -> &Cells {
-        &self.0
+        &self.0.cells
+    }
+
+    /// Whether to warn of a node that has lost its memory once more. False for all other reasons.
+    pub(super) fn may_warn_of(&self, closed: &Closed) -> bool {
+        let mut warned = self.0.warned.lock().expect("nothing panics while it holds this lock");
+        let is_due = warned.is_none_or(|at| at.elapsed() >= OTHER_STORE_WARNING_INTERVAL);
+        let may_warn = closed.is_other_store() && is_due;
+        if may_warn {
+            *warned = Some(Instant::now());
+        }
+        may_warn
     }
 }
 

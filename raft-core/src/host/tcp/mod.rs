@@ -8,18 +8,23 @@
 //! ```text
 //! send(message) ─► SendQueue ─► dialer ══ frames ══► acceptor ─► Incoming ─► MessageInbox
 //!                  bounded      ▲  └ reconnects:     whom to let in:
-//!                               │    Dialing         Admission
+//!                               │    Dialing         Peers::judge
 //!                               └── empty frames ───
 //! ```
+//!
+//! Who is dialed and who is let in changes with the configuration of the cluster, and is up to [`Peers`]; its page also tells what
+//! becomes of a node that has lost its memory.
 //!
 //! Nothing here does I/O; an adapter adds sockets and waiting.
 
 use std::format;
 use std::io;
+use std::string::String;
 use std::time::Duration;
 use std::vec::Vec;
 
 use super::frame;
+use super::label::ADDRESS_BYTES_MAX;
 
 mod admission;
 mod backoff;
@@ -27,19 +32,22 @@ mod closed;
 mod counters;
 mod dialing;
 mod incoming;
+mod peer;
+mod peers;
 mod queue;
 mod reading;
 mod registry;
 
-pub use admission::Admission;
 pub use backoff::Backoff;
 pub use closed::Closed;
 pub use counters::{Counters, Counts};
 pub use dialing::Dialing;
 pub use incoming::Incoming;
+pub use peer::{Peer, Signals};
+pub use peers::Peers;
 pub use queue::SendQueue;
 pub use reading::Reading;
-pub use registry::{Registry, Ticket};
+pub use registry::Ticket;
 
 /// The empty frame that says that one is there.
 pub fn keepalive() -> Vec<u8> {
@@ -60,6 +68,11 @@ pub struct Config {
     pub queue_bytes_max: usize,
     /// The most incoming connections at a time, those that have not introduced themselves included; more wait to be accepted.
     pub connections_max: usize,
+    /// The most incoming connections at a time of nodes that are no members as far as this node knows.
+    pub guests_max: usize,
+    /// Where others reach this node: a name or number with a port, which it says to those that it dials. `None` is where it listens,
+    /// and if that is every address of the machine, the one from which it dials.
+    pub advertise: Option<String>,
     /// How long to wait for a connection, name resolution included.
     pub connect_timeout: Duration,
     /// How long to wait for the other side's part of the handshake.
@@ -82,6 +95,8 @@ impl Default for Config {
             queue_messages_max: 4096,
             queue_bytes_max: 32 << 20,
             connections_max: 128,
+            guests_max: 16,
+            advertise: None,
             connect_timeout: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(1),
             reconnect_backoff_min: Duration::from_millis(20),
@@ -113,6 +128,9 @@ impl Config {
         if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
             return invalid(format!("{name} must not be zero"));
         }
+        if self.advertise.as_ref().is_some_and(|address| address.len() > ADDRESS_BYTES_MAX) {
+            return invalid(format!("advertise must have at most {ADDRESS_BYTES_MAX} bytes"));
+        }
         let (min, max) = (self.reconnect_backoff_min, self.reconnect_backoff_max);
         if min > max {
             return invalid(format!(
@@ -139,6 +157,7 @@ mod tests {
         let second = Duration::from_secs(1);
         for config in [
             Config { queue_messages_max: 0, ..Config::default() },
+            Config { advertise: Some("b".repeat(ADDRESS_BYTES_MAX + 1)), ..Config::default() },
             Config { connect_timeout: Duration::ZERO, ..Config::default() },
             Config { reconnect_backoff_min: second * 2, ..Config::default() },
             Config { keepalive_interval: second, idle_timeout: second, ..Config::default() },

@@ -1,9 +1,11 @@
 //! Which peers are connected: at most one incoming connection for each.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::string::String;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::vec::Vec;
 
+use super::closed::Closed;
 use crate::host::handshake::Refusal;
 use crate::host::identity::Incarnation;
 use crate::types::NodeId;
@@ -13,12 +15,24 @@ use crate::types::NodeId;
 /// A peer that comes back, restarted, replaces its old connection, which may linger for long if its end was lost. Another node that
 /// uses the same id has another [`Incarnation`], and is refused for as long as the first one is connected.
 #[derive(Clone, Default, Debug)]
-pub struct Registry(Arc<Mutex<BTreeMap<NodeId, Connected>>>);
+pub(super) struct Registry(Arc<Mutex<BTreeMap<NodeId, Connected>>>);
 
 #[derive(Debug)]
 struct Connected {
     incarnation: Incarnation,
-    replaced: Arc<AtomicBool>,
+    /// Where it is reached, if it said.
+    address: Option<String>,
+    place: Place,
+}
+
+/// Shared by a ticket and its entry; the ticket looks here for what became of it.
+type Place = Arc<Mutex<Fate>>;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Valid,
+    Replaced,
+    Expelled,
 }
 
 impl Registry {
@@ -27,43 +41,85 @@ impl Registry {
     /// # Errors
     ///
     /// [`Refusal::Duplicate`] if another incarnation of it is connected.
-    pub fn enter(&self, peer: NodeId, incarnation: Incarnation) -> Result<Ticket, Refusal> {
-        let replaced = Arc::new(AtomicBool::new(false));
+    pub(super) fn enter(
+        &self,
+        peer: NodeId,
+        incarnation: Incarnation,
+        address: Option<String>,
+    ) -> Result<Ticket, Refusal> {
+        let place = Arc::new(Mutex::new(Fate::Valid));
         let mut connected = self.lock();
         if let Some(old) = connected.get(&peer) {
             if old.incarnation != incarnation {
                 return Err(Refusal::Duplicate { incarnation: old.incarnation });
             }
-            old.replaced.store(true, Relaxed);
+            end(&old.place, Fate::Replaced);
         }
-        connected.insert(peer, Connected { incarnation, replaced: replaced.clone() });
-        Ok(Ticket { registry: self.clone(), peer, replaced })
+        connected.insert(peer, Connected { incarnation, address, place: Arc::clone(&place) });
+        Ok(Ticket { registry: self.clone(), peer, place })
+    }
+
+    /// Closes the connections of those whose store is not the one that `known` names for them.
+    pub(super) fn expel(&self, known: impl Fn(NodeId) -> Option<Incarnation>) {
+        self.lock().retain(|peer, connected| {
+            let stays = known(*peer).is_none_or(|known| known == connected.incarnation);
+            if !stays {
+                end(&connected.place, Fate::Expelled);
+            }
+            stays
+        });
+    }
+
+    /// Where a peer says that it is reached.
+    pub(super) fn address(&self, peer: NodeId) -> Option<String> {
+        self.lock().get(&peer).and_then(|connected| connected.address.clone())
+    }
+
+    /// The stores of all.
+    pub(super) fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
+        self.lock().iter().map(|(peer, connected)| (*peer, connected.incarnation)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Connected>> {
-        self.0.lock().expect("nothing panics while it holds this lock")
+        self.0.lock().expect(UNPOISONED)
     }
 }
 
-/// A connected peer's place in the [`Registry`].
+const UNPOISONED: &str = "nothing panics while it holds this lock";
+
+fn end(place: &Place, fate: Fate) {
+    *place.lock().expect(UNPOISONED) = fate;
+}
+
+/// A connected peer's place among those who are connected.
 #[derive(Debug)]
 pub struct Ticket {
     registry: Registry,
     peer: NodeId,
-    replaced: Arc<AtomicBool>,
+    place: Place,
 }
 
 impl Ticket {
-    /// Whether the peer came back on a new connection, so that this one is to be closed.
-    pub fn is_replaced(&self) -> bool {
-        self.replaced.load(Relaxed)
+    /// Whether the connection is to stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed::Replaced`] if the peer came back on a new connection, [`Closed::Refused`] if the cluster knows another store of it by
+    /// now.
+    pub fn check(&self) -> Result<(), Closed> {
+        let fate = *self.place.lock().expect(UNPOISONED);
+        match fate {
+            Fate::Valid => Ok(()),
+            Fate::Replaced => Err(Closed::Replaced),
+            Fate::Expelled => Err(Closed::Refused(Refusal::OtherStore { node: self.peer })),
+        }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut connected = self.registry.lock();
-        let is_mine = |entry: &Connected| Arc::ptr_eq(&entry.replaced, &self.replaced);
+        let is_mine = |entry: &Connected| Arc::ptr_eq(&entry.place, &self.place);
         if connected.get(&self.peer).is_some_and(is_mine) {
             connected.remove(&self.peer);
         }
@@ -74,24 +130,39 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
 
+    fn enter(registry: &Registry, peer: u64, store: u64) -> Result<Ticket, Refusal> {
+        registry.enter(NodeId::new(peer), Incarnation::new(store), None)
+    }
+
     #[test]
     fn a_peer_that_comes_back_replaces_its_old_connection() {
-        let (registry, peer, life) = (Registry::default(), NodeId::new(2), Incarnation::new(7));
-        let old = registry.enter(peer, life).unwrap();
-        let new = registry.enter(peer, life).unwrap();
-        assert!(old.is_replaced() && !new.is_replaced());
+        let registry = Registry::default();
+        let old = enter(&registry, 2, 7).unwrap();
+        let new = enter(&registry, 2, 7).unwrap();
+        assert!(matches!(old.check(), Err(Closed::Replaced)) && new.check().is_ok());
         drop(old);
-        let other = registry.enter(peer, Incarnation::new(8)).map(|_| ());
-        assert_eq!(other, Err(Refusal::Duplicate { incarnation: life }), "the new one is there");
+        let incarnation = Incarnation::new(7);
+        let other = enter(&registry, 2, 8).map(|_| ());
+        assert_eq!(other, Err(Refusal::Duplicate { incarnation }), "the new one is there");
     }
 
     #[test]
     fn another_incarnation_waits_until_the_first_is_gone() {
-        let (registry, peer) = (Registry::default(), NodeId::new(2));
-        let first = registry.enter(peer, Incarnation::new(7)).unwrap();
-        assert!(registry.enter(peer, Incarnation::new(8)).is_err());
-        assert!(registry.enter(NodeId::new(3), Incarnation::new(8)).is_ok());
+        let registry = Registry::default();
+        let first = enter(&registry, 2, 7).unwrap();
+        assert!(enter(&registry, 2, 8).is_err());
+        assert!(enter(&registry, 3, 8).is_ok());
         drop(first);
-        assert!(registry.enter(peer, Incarnation::new(8)).is_ok());
+        assert!(enter(&registry, 2, 8).is_ok());
+    }
+
+    #[test]
+    fn a_peer_of_another_store_than_is_known_goes() {
+        let registry = Registry::default();
+        let (two, three) = (enter(&registry, 2, 7).unwrap(), enter(&registry, 3, 8).unwrap());
+        registry.expel(|_| Some(Incarnation::new(8)));
+        assert!(matches!(two.check(), Err(Closed::Refused(Refusal::OtherStore { .. }))));
+        assert!(three.check().is_ok());
+        assert_eq!(registry.incarnations(), [(NodeId::new(3), Incarnation::new(8))]);
     }
 }
