@@ -2,8 +2,11 @@
 
 pub use raft_core;
 pub use raft_core::host::{
-    ClusterId, Faults, FileJournal, Handle, Journal, JournalError, Lead, Leadership,
-    LeadershipWatch, MemoryJournal, NodeConfig, NodeStatus, Pending, ProposeError, ReadError,
-    StartError, StateMachine, StopReason, Stopped, Traffic, Transport,
+    ChangeError, ClusterId, Faults, FileJournal, Handle, Incarnation, Journal, JournalError, Label,
+    LabelError, Lead, Leadership, LeadershipWatch, MemoryJournal, NodeConfig, NodeStatus, Pending,
+    ProposeError, ReadError, SnapshotError, StartError, StateMachine, StopReason, Stopped, Traffic,
+    TransferError, Transport,
 };
-pub use raft_core::{Config, Index, NodeId, Role, Term};
+pub use raft_core::{
+    Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Seat, Term,
+};

@@ -8,9 +8,11 @@ use std::panic::AssertUnwindSafe;
 use bytes::Bytes;
 use futures_lite::FutureExt;
 use raft_core::host::{
-    Driver, Handle, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError,
-    ReadError, StartError, StateMachine, StopReason, Stopped, Transport,
+    ChangeError, Driver, Handle, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus,
+    ProposeError, ReadError, SnapshotError, StartError, StateMachine, StopReason, Stopped,
+    TransferError, Transport,
 };
+use raft_core::{Change, LogId, Membership, NodeId};
 
 use crate::executor::Executor;
 use crate::wait::{Notify, drive};
@@ -98,6 +100,44 @@ impl<S: StateMachine, E> Node<S, E> {
     /// The node has stopped.
     pub async fn lead(&self) -> Result<Lead, Stopped> {
         self.handle.lead().await
+    }
+
+    /// Changes who takes part (§6), all of it or nothing: for instance adds servers as learners, promotes them once they have caught
+    /// up, and removes others. Returns the members once that is complete. A [`Label`](crate::Label) tells the others where a
+    /// new server is reached.
+    ///
+    /// Dropping the future does not take the change back.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`] says what to do next; [`ChangeError::may_take_effect`] whether the change may have been made nevertheless.
+    pub async fn change_membership(&self, changes: Vec<Change>) -> Result<Membership, ChangeError> {
+        self.handle.change_membership(changes)?.await
+    }
+
+    /// Hands leadership over (thesis 3.10), to this node or, if none is named, to the one that is furthest. Returns who leads now.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`] says why not.
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        self.handle.transfer_leadership(to)?.await
+    }
+
+    /// Takes a snapshot of the state machine now (§7), so that the log before it can go. Otherwise it is taken when the log has grown.
+    /// Returns the last entry that it includes.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] says why not. The node works on.
+    pub async fn take_snapshot(&self) -> Result<LogId, SnapshotError> {
+        self.handle.take_snapshot()?.await
+    }
+
+    /// The members of the cluster as this node knows them (§6): those of the newest configuration in its log, committed or not. The
+    /// leader knows best, and others may be behind.
+    pub fn membership(&self) -> Membership {
+        self.handle.membership()
     }
 
     /// What the node knows about itself.

@@ -12,9 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Log, Runtime, in_time, leader_of, tcp_cluster, until};
 use raft_core::host::frame::{self, Decoder};
-use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal};
-use raft_core::host::{ClusterId, Identity, Incarnation, MessageInbox, Running, Transport as _};
-use raft_core::{Body, LogId, Message, NodeId, RequestVote, Term, codec};
+use raft_core::host::handshake::{
+    Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, Welcome,
+};
+use raft_core::host::{
+    ClusterId, Identity, Incarnation, Label, MessageInbox, Running, Transport as _,
+};
+use raft_core::{Body, LogId, Member, Membership, Message, NodeId, RequestVote, Seat, Term, codec};
 use raft_smol::on::{Node, Transport};
 use raft_smol::tcp::{Config, Counters, Counts};
 use smol::channel::Receiver;
@@ -22,6 +26,7 @@ use smol::channel::Receiver;
 on_each_executor! {
     a_cluster_survives_its_leader,
     messages_go_both_ways_and_in_order,
+    a_new_member_is_dialed_and_answers_and_one_that_goes_is_left,
     garbage_and_strangers_are_refused_and_others_get_in,
     a_peer_that_comes_back_replaces_its_lingering_connection,
     damage_ends_the_connection_and_nothing_else,
@@ -83,8 +88,27 @@ async fn messages_go_both_ways_and_in_order<E: Runtime>() {
     assert_eq!(one.counts().dropped_full, 0);
 }
 
+async fn a_new_member_is_dialed_and_answers_and_one_that_goes_is_left<E: Runtime>() {
+    let (mut one, mut two) =
+        (Endpoint::<E>::start(1, &[], impatient()), Endpoint::<E>::start(2, &[], impatient()));
+    let both = members(&[(1, one.address()), (2, two.address())]);
+    one.transport.members(&both);
+    one.send_until_received(&mut two).await;
+    // The other one has yet to be told of the configuration (§6).
+    two.send_until_received(&mut one).await;
+    one.transport.members(&members(&[(1, one.address())]));
+    in_time("the end of the connection", async {
+        while one.counts().dropped_unknown_peer == 0 {
+            // Longer than it is dialed after the last message.
+            smol::Timer::after(IDLE * 4).await;
+            one.send(2, 0);
+        }
+    })
+    .await;
+}
+
 async fn garbage_and_strangers_are_refused_and_others_get_in<E: Runtime>() {
-    let node = acceptor::<E>(Config::default());
+    let node = acceptor::<E>(Config { guests_max: 0, ..Config::default() });
     for garbage in [&b"GET / HTTP/1.1\r\nHost: raft\r\n\r\n"[..], &[0; 4_000], &[0xff; 100]] {
         let mut stream = TcpStream::connect(node.address()).unwrap();
         stream.write_all(garbage).unwrap();
@@ -153,7 +177,7 @@ async fn a_dialer_closes_when_it_hears_nothing_and_dials_again<E: Runtime>() {
         let (mut dialed, _) = in_thread(move || accepting.accept()).await.unwrap();
         dialed = read_frame(dialed).await.0;
         let mut welcome = Vec::new();
-        let answer = Answer::Welcome { version: codec::VERSION };
+        let answer = Answer::Welcome(Welcome { version: codec::VERSION, incarnation: None });
         frame::encode(&mut welcome, HANDSHAKE_BYTES_MAX, |out| answer.encode(out)).unwrap();
         dialed.write_all(&welcome).unwrap();
         closed(dialed).await;
@@ -348,6 +372,17 @@ fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").expect("a port is free")
 }
 
+/// A configuration of these, with their addresses.
+fn members(addresses: &[(u64, SocketAddr)]) -> Membership {
+    let member = |(id, address): &(u64, SocketAddr)| Member {
+        id: NodeId::new(*id),
+        seat: Seat::Voter,
+        priority: 0,
+        label: Label::at(address.to_string()).encode().expect("it is short"),
+    };
+    Membership::of_members(addresses.iter().map(member)).expect("a sound configuration")
+}
+
 fn identity(node: u64, incarnation: u64) -> Identity {
     Identity {
         cluster: ClusterId::new(7),
@@ -357,7 +392,7 @@ fn identity(node: u64, incarnation: u64) -> Identity {
 }
 
 fn hello(from: u64, to: u64, incarnation: u64) -> Hello {
-    Hello::new(&identity(from, incarnation), NodeId::new(to))
+    Hello::new(&identity(from, incarnation), NodeId::new(to), "")
 }
 
 /// What blocks, which must end in time.
@@ -375,7 +410,7 @@ async fn say_hello<E: Runtime>(
     frame::encode(&mut bytes, HANDSHAKE_BYTES_MAX, |out| hello.encode(out)).expect("it is short");
     stream.write_all(&bytes).expect("the connection stands");
     let (stream, answer) = read_frame(stream).await;
-    (stream, Answer::conclude(&answer))
+    (stream, Answer::conclude(&answer).map(|welcome| welcome.version))
 }
 
 async fn read_frame(mut stream: TcpStream) -> (TcpStream, Bytes) {

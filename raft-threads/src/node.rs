@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::host::{
-    Driver, Handle, Journal, Lead, Leadership, LeadershipWatch, NodeConfig, NodeStatus,
-    ProposeError, ReadError, StartError, StateMachine, StopReason, Stopped, Transport, WaitError,
+    ChangeError, Driver, Handle, Journal, Lead, Leadership, LeadershipWatch, NodeConfig,
+    NodeStatus, ProposeError, ReadError, SnapshotError, StartError, StateMachine, StopReason,
+    Stopped, TransferError, Transport, WaitError,
 };
+use raft_core::{Change, LogId, Membership, NodeId};
 
 use crate::wait::{self, Signal};
 
@@ -143,6 +145,80 @@ impl<S: StateMachine> Node<S> {
     /// [`WaitError::TimedOut`], or as [`Node::lead`].
     pub fn lead_timeout(&self, timeout: Duration) -> Result<Lead, WaitError<Stopped>> {
         self.handle.lead().wait_timeout(timeout)
+    }
+
+    /// Changes who takes part (§6), all of it or nothing: for instance adds servers as learners, promotes them once they have caught
+    /// up, and removes others. Returns the members once that is complete. A [`Label`](crate::Label) tells the others where a
+    /// new server is reached.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`] says what to do next; [`ChangeError::may_take_effect`] whether the change may have been made nevertheless.
+    pub fn change_membership(&self, changes: Vec<Change>) -> Result<Membership, ChangeError> {
+        self.handle.change_membership(changes)?.wait()
+    }
+
+    /// Like [`Node::change_membership`], for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or as [`Node::change_membership`].
+    pub fn change_membership_timeout(
+        &self,
+        changes: Vec<Change>,
+        timeout: Duration,
+    ) -> Result<Membership, WaitError<ChangeError>> {
+        self.handle.change_membership(changes)?.wait_timeout(timeout)
+    }
+
+    /// Hands leadership over (thesis 3.10), to this node or, if none is named, to the one that is furthest. Returns who leads now.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`] says why not.
+    pub fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        self.handle.transfer_leadership(to)?.wait()
+    }
+
+    /// Like [`Node::transfer_leadership`], for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or as [`Node::transfer_leadership`].
+    pub fn transfer_leadership_timeout(
+        &self,
+        to: Option<NodeId>,
+        timeout: Duration,
+    ) -> Result<NodeId, WaitError<TransferError>> {
+        self.handle.transfer_leadership(to)?.wait_timeout(timeout)
+    }
+
+    /// Takes a snapshot of the state machine now (§7), so that the log before it can go. Otherwise it is taken when the log has grown.
+    /// Returns the last entry that it includes.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] says why not. The node works on.
+    pub fn take_snapshot(&self) -> Result<LogId, SnapshotError> {
+        self.handle.take_snapshot()?.wait()
+    }
+
+    /// Like [`Node::take_snapshot`], for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or as [`Node::take_snapshot`].
+    pub fn take_snapshot_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<LogId, WaitError<SnapshotError>> {
+        self.handle.take_snapshot()?.wait_timeout(timeout)
+    }
+
+    /// The members of the cluster as this node knows them (§6): those of the newest configuration in its log, committed or not. The
+    /// leader knows best, and others may be behind.
+    pub fn membership(&self) -> Membership {
+        self.handle.membership()
     }
 
     /// What the node knows about itself.

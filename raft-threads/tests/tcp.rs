@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_core::host::frame::{self, Decoder, HEADER_BYTES};
-use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal};
-use raft_core::host::{ClusterId, Identity, Incarnation, MessageInbox, Running, Transport as _};
+use raft_core::host::handshake::{
+    Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, Welcome,
+};
+use raft_core::host::{
+    ClusterId, Identity, Incarnation, Label, MessageInbox, Running, Transport as _,
+};
 use raft_core::{
-    AppendEntries, Body, Entry, Index, LogId, Message, NodeId, Payload, RequestVote, Round,
-    Session, Term, codec,
+    AppendEntries, Body, Entry, Index, LogId, Member, Membership, Message, NodeId, Payload,
+    RequestVote, Round, Seat, Session, Term, codec,
 };
 use raft_threads::tcp::{Config, Counters, Counts, Transport};
 
@@ -157,6 +161,25 @@ fn long_messages_arrive_and_longer_ones_are_dropped_alone() {
 }
 
 #[test]
+fn a_new_member_is_dialed_and_answers_and_one_that_goes_is_left() {
+    let (mut one, mut two) =
+        (Endpoint::start(1, &[], impatient()), Endpoint::start(2, &[], impatient()));
+    let both = members(&[(1, one.address()), (2, two.address())]);
+    one.transport.members(&both);
+    one.send_until_received(&mut two);
+    // The other one has yet to be told of the configuration (§6).
+    two.send_until_received(&mut one);
+    one.transport.members(&members(&[(1, one.address())]));
+    let start = Instant::now();
+    while one.counts().dropped_unknown_peer == 0 {
+        assert!(start.elapsed() < DEADLINE, "still dialed: {:?}", one.counts());
+        // Longer than it is dialed after the last message.
+        thread::sleep(IDLE * 4);
+        one.send(2, 0);
+    }
+}
+
+#[test]
 fn garbage_is_refused_and_counted() {
     let node = acceptor(Config::default());
     for garbage in [&b"GET / HTTP/1.1\r\nHost: raft\r\n\r\n"[..], &[0; 4_000], &[0xff; 100]] {
@@ -170,12 +193,12 @@ fn garbage_is_refused_and_counted() {
 
 #[test]
 fn the_wrong_nodes_are_refused_with_a_reason() {
-    let node = acceptor(Config::default());
+    let node = acceptor(Config { guests_max: 0, ..Config::default() });
     let good = hello(2, 1, 5);
     let newer = codec::VERSION + 1;
     let wrong = [
         (
-            Hello { version_min: newer, version_max: newer, ..good },
+            Hello { version_min: newer, version_max: newer, ..good.clone() },
             Refusal::Version { min: 1, max: codec::VERSION },
         ),
         (
@@ -313,7 +336,7 @@ fn a_dialer_closes_when_it_hears_nothing_and_dials_again() {
         let mut dialed = accept(&listener);
         read_frame(&mut dialed);
         let mut welcome = Vec::new();
-        let answer = Answer::Welcome { version: codec::VERSION };
+        let answer = Answer::Welcome(Welcome { version: codec::VERSION, incarnation: None });
         frame::encode(&mut welcome, HANDSHAKE_BYTES_MAX, |out| answer.encode(out)).unwrap();
         dialed.write_all(&welcome).unwrap();
         closed(&mut dialed);
@@ -484,6 +507,17 @@ fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1))
 }
 
+/// A configuration of these, with their addresses.
+fn members(addresses: &[(u64, SocketAddr)]) -> Membership {
+    let member = |(id, address): &(u64, SocketAddr)| Member {
+        id: NodeId::new(*id),
+        seat: Seat::Voter,
+        priority: 0,
+        label: Label::at(address.to_string()).encode().expect("it is short"),
+    };
+    Membership::of_members(addresses.iter().map(member)).expect("a sound configuration")
+}
+
 fn identity(node: u64, incarnation: u64) -> Identity {
     Identity {
         cluster: ClusterId::new(7),
@@ -493,7 +527,7 @@ fn identity(node: u64, incarnation: u64) -> Identity {
 }
 
 fn hello(from: u64, to: u64, incarnation: u64) -> Hello {
-    Hello::new(&identity(from, incarnation), NodeId::new(to))
+    Hello::new(&identity(from, incarnation), NodeId::new(to), "")
 }
 
 /// Dials the node by hand, and gives back the connection and what was answered.
@@ -503,7 +537,7 @@ fn say_hello(node: &Endpoint, hello: Hello) -> (TcpStream, Result<u16, Handshake
     frame::encode(&mut bytes, HANDSHAKE_BYTES_MAX, |out| hello.encode(out)).expect("it is short");
     stream.write_all(&bytes).expect("the connection stands");
     let answer = read_frame(&mut stream);
-    (stream, Answer::conclude(&answer))
+    (stream, Answer::conclude(&answer).map(|welcome| welcome.version))
 }
 
 fn read_frame(stream: &mut TcpStream) -> Bytes {

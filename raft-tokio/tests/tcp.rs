@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_core::host::frame::{self, Decoder, HEADER_BYTES};
-use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal};
-use raft_core::host::{ClusterId, Identity, Incarnation, MessageInbox, Running, Transport as _};
+use raft_core::host::handshake::{
+    Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, Welcome,
+};
+use raft_core::host::{
+    ClusterId, Identity, Incarnation, Label, MessageInbox, Running, Transport as _,
+};
 use raft_core::{
-    AppendEntries, Body, Entry, Index, LogId, Message, NodeId, Payload, RequestVote, Round,
-    Session, Term, codec,
+    AppendEntries, Body, Entry, Index, LogId, Member, Membership, Message, NodeId, Payload,
+    RequestVote, Round, Seat, Session, Term, codec,
 };
 use raft_tokio::tcp::{Config, Counters, Counts, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -137,6 +141,25 @@ async fn messages_go_both_ways_and_in_order() {
 }
 
 #[tokio::test]
+async fn a_new_member_is_dialed_and_answers_and_one_that_goes_is_left() {
+    let (mut one, mut two) =
+        (Endpoint::start(1, &[], impatient()).await, Endpoint::start(2, &[], impatient()).await);
+    let both = members(&[(1, one.address()), (2, two.address())]);
+    one.transport.members(&both);
+    one.send_until_received(&mut two).await;
+    // The other one has yet to be told of the configuration (§6).
+    two.send_until_received(&mut one).await;
+    one.transport.members(&members(&[(1, one.address())]));
+    let start = Instant::now();
+    while one.counts().dropped_unknown_peer == 0 {
+        assert!(start.elapsed() < DEADLINE, "still dialed: {:?}", one.counts());
+        // Longer than it is dialed after the last message.
+        tokio::time::sleep(IDLE * 4).await;
+        one.send(2, 0);
+    }
+}
+
+#[tokio::test]
 async fn long_messages_arrive_and_longer_ones_are_dropped_alone() {
     let mut two = acceptor(Config::default()).await;
     let config = Config { frame_bytes_max: 1 << 20, ..Config::default() };
@@ -169,12 +192,12 @@ async fn garbage_is_refused_and_counted() {
 
 #[tokio::test]
 async fn the_wrong_nodes_are_refused_with_a_reason() {
-    let node = acceptor(Config::default()).await;
+    let node = acceptor(Config { guests_max: 0, ..Config::default() }).await;
     let good = hello(2, 1, 5);
     let newer = codec::VERSION + 1;
     let wrong = [
         (
-            Hello { version_min: newer, version_max: newer, ..good },
+            Hello { version_min: newer, version_max: newer, ..good.clone() },
             Refusal::Version { min: 1, max: codec::VERSION },
         ),
         (
@@ -312,7 +335,7 @@ async fn a_dialer_closes_when_it_hears_nothing_and_dials_again() {
         let (mut dialed, _) = within(listener.accept()).await.unwrap();
         read_frame(&mut dialed).await;
         let mut welcome = Vec::new();
-        let answer = Answer::Welcome { version: codec::VERSION };
+        let answer = Answer::Welcome(Welcome { version: codec::VERSION, incarnation: None });
         frame::encode(&mut welcome, HANDSHAKE_BYTES_MAX, |out| answer.encode(out)).unwrap();
         dialed.write_all(&welcome).await.unwrap();
         closed(&mut dialed).await;
@@ -446,6 +469,17 @@ fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1))
 }
 
+/// A configuration of these, with their addresses.
+fn members(addresses: &[(u64, SocketAddr)]) -> Membership {
+    let member = |(id, address): &(u64, SocketAddr)| Member {
+        id: NodeId::new(*id),
+        seat: Seat::Voter,
+        priority: 0,
+        label: Label::at(address.to_string()).encode().expect("it is short"),
+    };
+    Membership::of_members(addresses.iter().map(member)).expect("a sound configuration")
+}
+
 fn identity(node: u64, incarnation: u64) -> Identity {
     Identity {
         cluster: ClusterId::new(7),
@@ -455,7 +489,7 @@ fn identity(node: u64, incarnation: u64) -> Identity {
 }
 
 fn hello(from: u64, to: u64, incarnation: u64) -> Hello {
-    Hello::new(&identity(from, incarnation), NodeId::new(to))
+    Hello::new(&identity(from, incarnation), NodeId::new(to), "")
 }
 
 /// Dials the node by hand, and gives back the connection and what was answered.
@@ -465,7 +499,7 @@ async fn say_hello(node: &Endpoint, hello: Hello) -> (TcpStream, Result<u16, Han
     frame::encode(&mut bytes, HANDSHAKE_BYTES_MAX, |out| hello.encode(out)).expect("it is short");
     stream.write_all(&bytes).await.expect("the connection stands");
     let answer = read_frame(&mut stream).await;
-    (stream, Answer::conclude(&answer))
+    (stream, Answer::conclude(&answer).map(|welcome| welcome.version))
 }
 
 async fn read_frame(stream: &mut TcpStream) -> Bytes {

@@ -65,6 +65,25 @@ macro_rules! awaited_member {
                 ask(&self.runtime, async move { node.lead().await })
             }
 
+            fn change_membership(&self, changes: Vec<raft_core::Change>) -> Answer<Result<raft_core::Membership, raft_core::host::ChangeError>> {
+                let node = self.node.clone();
+                ask(&self.runtime, async move { node.change_membership(changes).await })
+            }
+
+            fn transfer_leadership(&self, to: Option<raft_core::NodeId>) -> Answer<Result<raft_core::NodeId, raft_core::host::TransferError>> {
+                let node = self.node.clone();
+                ask(&self.runtime, async move { node.transfer_leadership(to).await })
+            }
+
+            fn take_snapshot(&self) -> Answer<Result<raft_core::LogId, raft_core::host::SnapshotError>> {
+                let node = self.node.clone();
+                ask(&self.runtime, async move { node.take_snapshot().await })
+            }
+
+            fn membership(&self) -> raft_core::Membership {
+                self.node.membership()
+            }
+
             fn status(
                 &self,
             ) -> Answer<Result<raft_core::host::NodeStatus, raft_core::host::ReadError>> {

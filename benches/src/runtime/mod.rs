@@ -7,12 +7,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use bytes::Bytes;
-use raft_core::NodeId;
 use raft_core::host::tcp::{self, Counters};
 use raft_core::host::{
-    Hub, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError, ReadError,
-    StartError, StopReason, Stopped, Transport,
+    ChangeError, Hub, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError,
+    ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError, Transport,
 };
+use raft_core::{Change, LogId, Membership, NodeId};
 
 mod answer;
 mod awaited;
@@ -79,6 +79,18 @@ pub trait Member: Send + Sync {
 
     /// The adapter's `lead`.
     fn lead(&self) -> Answer<Result<Lead, Stopped>>;
+
+    /// The adapter's `change_membership`.
+    fn change_membership(&self, changes: Vec<Change>) -> Answer<Result<Membership, ChangeError>>;
+
+    /// The adapter's `transfer_leadership`.
+    fn transfer_leadership(&self, to: Option<NodeId>) -> Answer<Result<NodeId, TransferError>>;
+
+    /// The adapter's `take_snapshot`.
+    fn take_snapshot(&self) -> Answer<Result<LogId, SnapshotError>>;
+
+    /// The adapter's `membership`.
+    fn membership(&self) -> Membership;
 
     /// The adapter's `status`.
     fn status(&self) -> Answer<Result<NodeStatus, ReadError>>;

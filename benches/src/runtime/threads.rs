@@ -4,12 +4,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use bytes::Bytes;
-use raft_core::NodeId;
 use raft_core::host::tcp::{self, Counters};
 use raft_core::host::{
-    Hub, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError, ReadError,
-    StartError, StopReason, Stopped, Transport,
+    ChangeError, Hub, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError,
+    ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError, Transport,
 };
+use raft_core::{Change, LogId, Membership, NodeId};
 use raft_threads::{Node, channel};
 
 use super::answer::Answer;
@@ -68,6 +68,25 @@ impl Member for Node<Log> {
     fn lead(&self) -> Answer<Result<Lead, Stopped>> {
         let node = self.clone();
         Answer::of(move || Self::lead(&node))
+    }
+
+    fn change_membership(&self, changes: Vec<Change>) -> Answer<Result<Membership, ChangeError>> {
+        let node = self.clone();
+        Answer::of(move || Self::change_membership(&node, changes))
+    }
+
+    fn transfer_leadership(&self, to: Option<NodeId>) -> Answer<Result<NodeId, TransferError>> {
+        let node = self.clone();
+        Answer::of(move || Self::transfer_leadership(&node, to))
+    }
+
+    fn take_snapshot(&self) -> Answer<Result<LogId, SnapshotError>> {
+        let node = self.clone();
+        Answer::of(move || Self::take_snapshot(&node))
+    }
+
+    fn membership(&self) -> Membership {
+        Self::membership(self)
     }
 
     fn status(&self) -> Answer<Result<NodeStatus, ReadError>> {

@@ -11,10 +11,10 @@ use benches::runtime::{DEADLINE, Log, Member, Probe, Runtime};
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters};
 use raft_core::host::{
-    ClusterId, Faults, Hub, Journal, Leadership, MemoryJournal, NodeConfig, NodeStatus,
-    ProposeError, StartError, Transport,
+    ChangeError, ClusterId, Faults, Hub, Journal, Label, Leadership, MemoryJournal, NodeConfig,
+    NodeStatus, ProposeError, StartError, Transport,
 };
-use raft_core::{Config, NodeId, Role};
+use raft_core::{Change, Config, Membership, NodeId, Role};
 
 use crate::links::Links;
 
@@ -66,6 +66,8 @@ impl Stage {
             probes: Vec::new(),
             counters: vec![Counters::default(); size],
             away: BTreeSet::new(),
+            joiners: BTreeSet::new(),
+            founders: size,
             network,
             journals,
             change,
@@ -84,6 +86,10 @@ pub(crate) struct Cluster {
     pub(crate) counters: Vec<Counters>,
     /// Who is cut off.
     away: BTreeSet<usize>,
+    /// Who starts without members, to be told of them.
+    joiners: BTreeSet<usize>,
+    /// How many there were to begin with.
+    founders: usize,
     network: Network,
     pub(crate) journals: Vec<MemoryJournal>,
     change: fn(&mut NodeConfig),
@@ -105,12 +111,16 @@ struct Sockets {
 
 impl Sockets {
     fn new(size: usize) -> Self {
-        let bind = |_| TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let listeners: Vec<_> = (0..size).map(bind).collect();
-        let address = |listener: &TcpListener| listener.local_addr().expect("it is bound");
-        let addresses = listeners.iter().map(address).collect();
-        let listeners = listeners.into_iter().map(Some).collect();
-        Self { listeners, addresses, links: Arc::default() }
+        let (listeners, addresses) = (Vec::new(), Vec::new());
+        let mut sockets = Self { listeners, addresses, links: Arc::default() };
+        (0..size).for_each(|_| sockets.add());
+        sockets
+    }
+
+    fn add(&mut self) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        self.addresses.push(listener.local_addr().expect("it is bound"));
+        self.listeners.push(Some(listener));
     }
 }
 
@@ -151,11 +161,73 @@ impl Cluster {
             election_timeout_min: Duration::from_millis(100),
             election_timeout_max: Duration::from_millis(200),
             heartbeat_interval: Duration::from_millis(20),
-            ..Config::new(id(position), (0..self.size()).map(id))
+            ..Config::new(id(position), self.voters(position))
         };
         let mut config = NodeConfig::new(ClusterId::new(7), raft);
         (self.change)(&mut config);
         config
+    }
+
+    fn voters(&self, position: usize) -> Vec<NodeId> {
+        let voters = if self.joiners.contains(&position) { 0 } else { self.founders };
+        (0..voters).map(id).collect()
+    }
+
+    /// Starts one more node, which has yet to be told of its cluster. Its position.
+    pub(crate) fn join(&mut self) -> usize {
+        let position = self.size();
+        self.journals.push(MemoryJournal::new());
+        self.counters.push(Counters::default());
+        if let Network::Tcp(sockets) = &mut self.network {
+            sockets.add();
+        }
+        self.rejoin_empty(position);
+        position
+    }
+
+    /// Starts a node with an empty journal, to be told of its cluster.
+    pub(crate) fn rejoin_empty(&mut self, position: usize) {
+        self.joiners.insert(position);
+        self.wipe(position);
+        self.restart(position);
+    }
+
+    /// Empties a node's journal.
+    pub(crate) fn wipe(&mut self, position: usize) {
+        self.journals[position] = MemoryJournal::new();
+    }
+
+    /// The label of the node at this position.
+    pub(crate) fn label(&self, position: usize) -> Label {
+        match &self.network {
+            Network::Channel(_) => Label::default(),
+            Network::Tcp(sockets) => Label::at(sockets.addresses[position].to_string()),
+        }
+    }
+
+    /// The change that adds the node at this position.
+    pub(crate) fn add(&self, position: usize) -> Change {
+        self.label(position).add_learner(id(position)).expect("it is short")
+    }
+
+    /// Changes who takes part, through whoever leads these, until it is done.
+    pub(crate) fn change(&self, positions: &[usize], changes: &[Change]) -> Membership {
+        let mut may_be_done = false;
+        until("a change of membership", || {
+            let leader = self.elect_among(positions);
+            let changed = self.nodes[leader].change_membership(changes.to_vec());
+            match changed.wait("an answer to a change") {
+                Ok(membership) => Some(membership),
+                Err(ChangeError::Invalid(error)) => {
+                    assert!(may_be_done, "{error}");
+                    Some(self.nodes[leader].membership())
+                }
+                Err(error) => {
+                    may_be_done |= error.may_take_effect();
+                    None
+                }
+            }
+        })
     }
 
     /// Starts a node from its journal in memory, in the place of its earlier life.
@@ -195,7 +267,8 @@ impl Cluster {
                 // Whoever had the port before has given it back when its shutdown was over: no second attempt.
                 let bind = || TcpListener::bind(address).expect("the port is free again");
                 let listener = listeners[position].take().unwrap_or_else(bind);
-                let peers = addresses.iter().enumerate();
+                // Those who came later are known by their labels alone.
+                let peers = addresses.iter().take(self.founders).enumerate();
                 let peers = peers.map(|(position, address)| (id(position), *address)).collect();
                 let config = tcp::Config {
                     reconnect_backoff_max: Duration::from_millis(50),

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use raft_core::host::{Identity, MessageInbox, Running, Transport};
-use raft_core::{Message, NodeId};
+use raft_core::host::{Identity, Incarnation, MessageInbox, Running, Transport};
+use raft_core::{Membership, Message, NodeId};
 use rand_core::Rng;
 use rand_pcg::Pcg32;
 
@@ -87,6 +87,14 @@ impl Transport for Guarded {
 
     fn flush(&mut self) {
         self.transport.flush();
+    }
+
+    fn members(&mut self, membership: &Membership) {
+        self.transport.members(membership);
+    }
+
+    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
+        self.transport.incarnations()
     }
 
     fn stop(&mut self, running: Running) {

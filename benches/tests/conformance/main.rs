@@ -22,6 +22,7 @@ mod leaks;
 mod life;
 mod links;
 mod load;
+mod membership;
 mod restart;
 mod runner;
 mod strangers;
@@ -64,6 +65,11 @@ const TOGETHER: &[Scenario] = scenarios! {
     BOTH leadership::a_lost_leadership_answers_all,
     BOTH leadership::what_may_commit_may_commit,
     BOTH leadership::a_guard_is_lost_in_time,
+    BOTH membership::a_learner_joins_and_the_leader_goes,
+    BOTH membership::every_member_is_replaced,
+    BOTH membership::leadership_is_handed_over,
+    BOTH membership::shutdown_of_a_leader_hands_over,
+    TCP membership::a_wiped_node_is_refused,
     BOTH load::a_slow_state_machine_costs_no_election,
     BOTH restart::from_memory,
     BOTH restart::from_files,

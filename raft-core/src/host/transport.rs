@@ -14,6 +14,8 @@ use crate::message::Message;
 use crate::types::NodeId;
 
 /// Carries messages between nodes. It may lose, repeat and overtake them; Raft copes.
+///
+/// One that wraps another passes every call on, those with a body here among them.
 pub trait Transport: Send + 'static {
     /// Begins to receive for this node; called once, before anything is sent.
     ///

@@ -1,0 +1,164 @@
+//! Changes of membership (§6), transfer of leadership (thesis 3.10), and a node that lost its memory.
+
+use std::time::{Duration, Instant};
+
+use raft_core::host::Label;
+use raft_core::{Change, Membership, Seat};
+
+use crate::cluster::{Cluster, Stage, id, patient, until};
+
+/// A server joins as a learner, is given all there is, becomes a voter, and takes the leader's place.
+pub(crate) fn a_learner_joins_and_the_leader_goes(stage: Stage) {
+    let mut cluster = stage.cluster_with(3, patient);
+    cluster.propose("one");
+    let old = cluster.elect();
+    let new = cluster.join();
+    let members = cluster.change(&[0, 1, 2], &[cluster.add(new)]);
+    assert_eq!(members.seat(id(new)), Some(Seat::Learner));
+    cluster.propose_among(&[0, 1, 2], "two");
+    cluster.await_applied(b"two", 4);
+
+    let replace = [Change::Promote(id(new)), Change::Remove(id(old))];
+    cluster.change(&cluster.all(), &replace);
+    let rest = cluster.others(&[old]);
+    cluster.propose_among(&rest, "three");
+    await_members(&cluster, &rest);
+    cluster.await_applied(b"three", 3);
+    for position in &rest {
+        assert_eq!(distinct(&cluster, *position), ["one", "two", "three"]);
+    }
+    // What it was keeps it from nothing: it may not stand, and nobody hears of it again.
+    let leader = cluster.elect_among(&rest);
+    cluster.nodes[old].shutdown().wait("the end of the removed");
+    assert_eq!(cluster.elect_among(&rest), leader);
+}
+
+/// One after the other, until no server is left of those that began. Those who came later know each other by their labels alone.
+pub(crate) fn every_member_is_replaced(stage: Stage) {
+    let mut cluster = stage.cluster_with(3, patient);
+    cluster.propose("begin");
+    let mut serving = vec![0, 1, 2];
+    for (old, command) in [(0, "one"), (1, "two"), (2, "three")] {
+        let new = cluster.join();
+        cluster.change(&serving, &[cluster.add(new)]);
+        let all: Vec<_> = serving.iter().copied().chain([new]).collect();
+        cluster.change(&all, &[Change::Promote(id(new)), Change::Remove(id(old))]);
+        serving = all.into_iter().filter(|position| *position != old).collect();
+        cluster.propose_among(&serving, command);
+        cluster.nodes[old].shutdown().wait("the end of the removed");
+    }
+    assert_eq!(serving, [3, 4, 5]);
+    await_members(&cluster, &serving);
+    for position in &serving {
+        cluster.nodes[*position].shutdown().wait("the end of a life");
+    }
+    serving.iter().for_each(|position| cluster.restart(*position));
+    cluster.propose_among(&serving, "four");
+    for position in serving {
+        until("all commands", || {
+            (distinct(&cluster, position) == ["begin", "one", "two", "three", "four"]).then_some(())
+        });
+    }
+}
+
+/// To the one who is named, or to the best, in less time than an election would take.
+pub(crate) fn leadership_is_handed_over(stage: Stage) {
+    let cluster = stage.cluster_with(3, patient);
+    cluster.propose("one");
+    let old = cluster.elect();
+    let new = cluster.others(&[old])[0];
+    let led = cluster.nodes[old].transfer_leadership(Some(id(new))).wait("an answer");
+    assert_eq!(led.expect("it takes over"), id(new));
+    assert_eq!(cluster.elect(), new);
+    cluster.propose("two");
+    let led = cluster.nodes[new].transfer_leadership(None).wait("an answer");
+    let led = led.expect("somebody takes over");
+    assert_ne!(led, id(new));
+    assert_eq!(id(cluster.elect()), led);
+    cluster.nodes[new].transfer_leadership(None).wait("an answer").expect_err("it leads no more");
+    cluster.propose("three");
+    assert_eq!(cluster.agreed(), ["one", "two", "three"]);
+}
+
+/// Nobody waits for an election timeout when a leader is shut down.
+pub(crate) fn shutdown_of_a_leader_hands_over(stage: Stage) {
+    const ELECTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+    let cluster = stage.cluster_with(3, |config| {
+        config.raft.election_timeout_min = ELECTION_TIMEOUT;
+        config.raft.election_timeout_max = ELECTION_TIMEOUT * 2;
+    });
+    cluster.propose("one");
+    let old = cluster.elect();
+    cluster.propose("two");
+    let rest = cluster.others(&[old]);
+    cluster.await_applied(b"two", 3);
+    let start = Instant::now();
+    cluster.nodes[old].shutdown().wait("the end of the leader");
+    cluster.propose_among(&rest, "three");
+    assert!(start.elapsed() < ELECTION_TIMEOUT / 2, "after {:?}", start.elapsed());
+}
+
+/// A node comes back under its id without its memory: it is refused on both sides, says what to do, and counts for nothing. It is
+/// removed and added again, catches up, and counts.
+pub(crate) fn a_wiped_node_is_refused(stage: Stage) {
+    let mut cluster = stage.cluster_with(3, patient);
+    cluster.propose("one");
+    let leader = cluster.elect();
+    let wiped = cluster.others(&[leader])[0];
+    let rest = cluster.others(&[wiped]);
+    until("the record of all stores", || {
+        let known = |position| store(&members(&cluster, position), wiped).is_some();
+        cluster.all().into_iter().all(known).then_some(())
+    });
+    cluster.nodes[wiped].shutdown().wait("the end of its memory");
+    cluster.wipe(wiped);
+    cluster.restart(wiped);
+    for position in cluster.all() {
+        until("a refusal", || {
+            (cluster.counters[position].read().refused_other_store > 0).then_some(())
+        });
+    }
+    cluster.propose_among(&rest, "two");
+    let raft = cluster.status(wiped).raft;
+    assert_eq!((raft.voted_for, raft.last_log.index.get(), raft.leader), (None, 0, None));
+
+    cluster.change(&rest, &[Change::Remove(id(wiped))]);
+    cluster.nodes[wiped].shutdown().wait("the end of the wiped");
+    cluster.rejoin_empty(wiped);
+    cluster.change(&rest, &[cluster.add(wiped)]);
+    cluster.change(&rest, &[Change::Promote(id(wiped))]);
+    cluster.nodes[rest[1]].shutdown().wait("the end of another");
+    // Now its vote and its copy are needed.
+    cluster.propose_among(&[rest[0], wiped], "three");
+    until("all commands", || (distinct(&cluster, wiped) == ["one", "two", "three"]).then_some(()));
+}
+
+fn members(cluster: &Cluster, position: usize) -> Membership {
+    cluster.nodes[position].membership()
+}
+
+/// The store of a member, if the members know it.
+fn store(members: &Membership, position: usize) -> Option<raft_core::host::Incarnation> {
+    let label = &members.member(id(position))?.label;
+    Label::decode(label).expect("a label").incarnation
+}
+
+/// Waits until these are the voters, and nobody else is a member, as each of them knows.
+fn await_members(cluster: &Cluster, positions: &[usize]) {
+    let voters: Vec<_> = positions.iter().map(|position| (id(*position), Seat::Voter)).collect();
+    for position in positions {
+        until("the new members", || {
+            let members = members(cluster, *position);
+            let seats = members.members().iter().map(|member| (member.id, member.seat));
+            seats.eq(voters.iter().copied()).then_some(())
+        });
+    }
+}
+
+/// What a node has applied. What was proposed again because its answer was lost is there once.
+fn distinct(cluster: &Cluster, position: usize) -> Vec<bytes::Bytes> {
+    let mut commands = cluster.probes[position].commands();
+    commands.dedup();
+    commands
+}
