@@ -27,8 +27,8 @@ fn nothing_is_left_of_a_node() {
     // Shut down, and no handle kept.
     let cluster = Cluster::start(3);
     cluster.propose("x");
-    // Three loops, three for journals, two for state machines, one network.
-    assert_eq!(node_threads(), 9);
+    // Three loops, three for journals, three for snapshots, two for state machines, one network.
+    assert_eq!(node_threads(), 12);
     cluster.shutdown();
     no_thread_is_left();
 
