@@ -287,3 +287,32 @@ fn split_votes_are_rare() {
     }
     assert!(terms < 130, "100 elections took {terms} terms");
 }
+
+/// A server that has forgotten its votes, as its host has found, neither votes nor stands. It takes entries all the same.
+#[test]
+fn a_server_that_abstains_takes_no_part_in_elections() {
+    let mut server = server(3);
+    server.abstain(true);
+    server.turn();
+    server.pass(ms(1_000));
+    assert_eq!((server.role(), server.term()), (Role::Follower, term(0)));
+    assert_eq!(server.asked_to_vote(2, 1, at(0, 0)), Some(false));
+    assert!(server.heartbeat(2, 1).is_some());
+    server.pass(ms(1_000));
+    assert_eq!((server.role(), server.term()), (Role::Follower, term(1)));
+    assert_eq!(server.asked_to_take_over(2, 1, at(0, 0)), Some(false));
+
+    server.abstain(false);
+    server.turn();
+    server.pass(ms(1_000));
+    assert_eq!(server.role(), Role::Candidate);
+    server.abstain(true);
+    assert_eq!(server.role(), Role::Follower);
+
+    let mut alone = TestServer::with(1, |config| config.pre_vote = false);
+    let before = alone.term();
+    alone.abstain(true);
+    alone.turn();
+    alone.pass(ms(1_000));
+    assert_eq!((alone.role(), alone.term()), (Role::Follower, before));
+}

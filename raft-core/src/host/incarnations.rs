@@ -92,9 +92,17 @@ fn unrecorded(membership: &Membership, stores: &[(NodeId, Incarnation)]) -> Vec<
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::membership::{Member, Seat};
+    use std::io;
     use std::vec;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::host::identity::ClusterId;
+    use crate::host::transport::MessageInbox;
+    use crate::membership::{Member, Seat};
+    use crate::message::Message;
+    use crate::output::{Output, Restored, SnapshotMeta};
+    use crate::types::LogId;
 
     fn id(number: u64) -> NodeId {
         NodeId::new(number)
@@ -102,6 +110,81 @@ mod tests {
 
     fn member(number: u64, label: Vec<u8>) -> Member {
         Member { id: id(number), seat: Seat::Voter, priority: 0, label }
+    }
+
+    /// Carries nothing, and knows these stores.
+    struct Known(Vec<(NodeId, Incarnation)>);
+
+    impl Transport for Known {
+        fn start(&mut self, _identity: Identity, _inbox: MessageInbox) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn send(&mut self, _message: Message<Bytes>) {}
+
+        fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
+            self.0.clone()
+        }
+    }
+
+    fn labelled(store: u64) -> Vec<u8> {
+        let incarnation = Some(Incarnation::new(store));
+        Label { incarnation, ..Label::default() }.encode().unwrap()
+    }
+
+    /// Node 1, alone in its cluster, with store 1.
+    fn alone(label: Vec<u8>) -> (Raft<Bytes, Pcg32>, Recorder) {
+        let membership = Membership::of_members([member(1, label)]).unwrap();
+        let snapshot = Some(SnapshotMeta { last: LogId::ZERO, membership });
+        let restored = Restored { snapshot, ..Restored::default() };
+        let raft = Raft::new(Config::new(id(1), []), restored, Pcg32::new(1, 1)).unwrap();
+        let (cluster, incarnation) = (ClusterId::new(7), Incarnation::new(1));
+        (raft, Recorder::new(Identity { cluster, node: id(1), incarnation }))
+    }
+
+    fn turn(raft: &mut Raft<Bytes, Pcg32>, now: Instant) {
+        raft.tick(now);
+        while let Some(output) = raft.poll_outbox() {
+            match output {
+                Output::Persist(write) => raft.persisted(write.id),
+                Output::Apply(entries) => raft.applied(entries.last().unwrap().index),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_leader_records_stores_once_and_now_and_then() {
+        let (mut raft, mut recorder) = alone(Vec::new());
+        let transport = Known(vec![(id(1), Incarnation::new(1)), (id(2), Incarnation::new(2))]);
+        let second = |second| Instant::ZERO + RECORD_INTERVAL * second;
+        recorder.record(&mut raft, &transport, second(1));
+        assert_eq!(raft.membership().members(), [member(1, Vec::new())], "it does not lead");
+        for moment in 1..=2 {
+            turn(&mut raft, second(moment));
+        }
+        assert_eq!(raft.role(), Role::Leader);
+        recorder.record(&mut raft, &transport, Instant::ZERO + RECORD_INTERVAL / 2);
+        assert_eq!(raft.membership().members(), [member(1, Vec::new())], "too soon");
+        recorder.record(&mut raft, &transport, second(3));
+        assert_eq!(raft.membership().members(), [member(1, labelled(1))]);
+        turn(&mut raft, second(3));
+        let last = raft.status().last_log;
+        recorder.record(&mut raft, &transport, second(9));
+        assert_eq!(raft.status().last_log, last, "nothing is left to record");
+    }
+
+    #[test]
+    fn a_node_with_another_store_than_its_label_names_does_not_stand() {
+        for (store, expected) in [(1, Role::Leader), (2, Role::Follower)] {
+            let (mut raft, recorder) = alone(labelled(store));
+            let membership = raft.membership().clone();
+            recorder.members(&mut raft, &membership);
+            for second in 1..=3 {
+                turn(&mut raft, Instant::ZERO + RECORD_INTERVAL * second);
+            }
+            assert_eq!(raft.role(), expected);
+        }
     }
 
     #[test]
