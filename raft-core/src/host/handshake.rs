@@ -172,7 +172,7 @@ impl Answer {
                     encode(out, &[REFUSED, VERSION, min.into(), max.into()], None);
                 }
                 Refusal::Cluster { cluster } => {
-                    encode(out, &[REFUSED, CLUSTER, cluster.get()], None)
+                    encode(out, &[REFUSED, CLUSTER, cluster.get()], None);
                 }
                 Refusal::NotMe { node } => encode(out, &[REFUSED, NOT_ME, node.get()], None),
                 Refusal::UnknownPeer => encode(out, &[REFUSED, UNKNOWN_PEER], None),

@@ -145,10 +145,10 @@ mod tests {
     fn turn(raft: &mut Raft<Bytes, Pcg32>, now: Instant) {
         raft.tick(now);
         while let Some(output) = raft.poll_outbox() {
-            match output {
-                Output::Persist(write) => raft.persisted(write.id),
-                Output::Apply(entries) => raft.applied(entries.last().unwrap().index),
-                _ => {}
+            if let Output::Persist(write) = output {
+                raft.persisted(write.id);
+            } else if let Output::Apply(entries) = output {
+                raft.applied(entries.last().unwrap().index);
             }
         }
     }
