@@ -16,8 +16,8 @@ use bytes::Bytes;
 use node::{CLUSTER, Map, leader, set, start, until};
 use raft_core::host::{
     ChangeError, FileJournal, Handle, Hub, Incarnation, Journal, JournalError, MemoryJournal,
-    ProposeError, SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StartError,
-    StopReason, TransferError, WaitError,
+    Pending, ProposeError, SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter,
+    StartError, StopReason, TransferError, WaitError,
 };
 use raft_core::{Change, Config, LogId, MembershipError, NodeId, Restored, Role, Seat, Write};
 
@@ -55,7 +55,7 @@ fn directory_bytes(directory: &Path) -> u64 {
 fn replicate(nodes: &BTreeMap<u64, Handle<Map>>, key: u64) {
     let command = set(key, &[key as u8; 1000]);
     let propose = || nodes[&leader(nodes)].propose(command.clone());
-    while propose().and_then(|answer| answer.wait()).is_err() {}
+    while propose().and_then(Pending::wait).is_err() {}
 }
 
 fn state_of(node: &Handle<Map>) -> Map {
@@ -136,7 +136,7 @@ fn leadership_goes_where_it_is_sent_and_nobody_is_refused_meanwhile() {
             (0..50).map(|key| nodes[&from].propose(set(key, b"during")).unwrap()).collect();
         assert_eq!(transfer.wait().unwrap(), id(to));
         // What was in the log that was handed over is answered as if nothing had happened.
-        before.into_iter().for_each(|answer| drop(answer.wait().unwrap()));
+        assert!(before.into_iter().all(|answer| answer.wait().is_ok()));
         for answer in during {
             match answer.wait() {
                 Err(ProposeError::NotLeader { leader, command }) => {
