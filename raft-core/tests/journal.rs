@@ -629,7 +629,7 @@ mod compaction {
         };
         frame::encode(&mut bytes, 1000, head).unwrap();
         frame::encode(&mut bytes, 1000, |out| {
-            out.extend_from_slice(&[&b"E"[..], &[0; 20]].concat())
+            out.extend_from_slice(&[&b"E"[..], &[0; 20]].concat());
         })
         .unwrap();
         file.write(&bytes).unwrap();
