@@ -155,9 +155,9 @@ mod durable;
 mod election;
 mod entries;
 mod error;
+mod few;
 #[cfg(doc)]
 pub mod guide;
-mod few;
 #[cfg(feature = "std")]
 pub mod host;
 mod invariants;
