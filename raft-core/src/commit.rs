@@ -7,6 +7,7 @@
 use rand_core::Rng;
 
 use crate::entries::Entries;
+use crate::progress::Progress;
 use crate::quorum::MemberSet;
 use crate::raft::Raft;
 use crate::role::RoleState;
@@ -16,11 +17,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Commits what a majority holds, if it is of this leader's own term.
     pub(crate) fn advance_commit(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
-        let (own, durable, quorum) = (self.members.own, self.durable.index(), self.members.quorum);
-        let held = |position| match Some(position) == own {
-            true => durable,
-            false => leader.peers[position].match_index(),
-        };
+        let quorum = self.members.quorum;
+        let held = leader.peers.each(&self.members, self.durable.index(), Progress::match_index);
         let ahead = quorum.voters().iter().filter(|position| held(*position) > self.commit_index);
         if !quorum.is_reached_by(ahead.collect::<MemberSet>()) {
             return;
@@ -30,10 +28,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let committed = self.log.bytes_between(self.commit_index.next(), index);
             self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(committed);
             self.advance_commit_to(index);
-            let everyone = self.members.everyone_else();
-            if let RoleState::Leader(leader) = &mut self.role {
-                leader.pending = everyone;
-            }
+            self.send_to_everyone();
             self.complete_change();
         }
     }

@@ -147,10 +147,10 @@ impl Config {
 
     /// How long a lease lasts.
     pub(crate) fn lease_span(&self, lease: Lease) -> Duration {
-        const MILLION: u64 = 1_000_000;
-        let certain = MILLION.saturating_sub(u64::from(lease.drift_ppm_max));
-        let span = u128::from(micros(self.election_timeout_min)) * u128::from(certain)
-            / u128::from(MILLION);
+        const MILLION: u128 = 1_000_000;
+        let certain = MILLION.saturating_sub(u128::from(lease.drift_ppm_max));
+        let timeout = u128::from(micros(self.election_timeout_min));
+        let span = timeout.saturating_mul(certain) / MILLION;
         Duration::from_micros(u64::try_from(span).unwrap_or(u64::MAX))
     }
 

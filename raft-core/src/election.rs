@@ -17,6 +17,7 @@
 //! as a fresh vote. Besides, no server leads a term that it could forget: its second life could fill the same indexes of the
 //! same term with other entries.
 
+use core::cmp::Reverse;
 use core::mem::discriminant;
 
 use rand_core::Rng;
@@ -127,18 +128,22 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let (now, alive, commit) = (self.now, self.config.election_timeout_min, self.commit_index);
         let membership = self.memberships.in_force();
         let RoleState::Leader(leader) = &mut self.role else { return };
-        let mut line = [(true, true, u8::MAX, 0); MEMBERS_MAX];
+        let mut line = [(true, true, Reverse(0), 0); MEMBERS_MAX];
         let voters = self.members.other_voters();
         for (place, position) in line.iter_mut().zip(voters.iter()) {
-            let peer = &leader.peers[position];
-            let silent = now.saturating_duration_since(peer.heard_at()) >= alive / 2;
-            let priority = membership.member(self.members.ids[position]).map_or(0, |m| m.priority);
-            *place = (silent, peer.match_index() < commit, u8::MAX - priority, position);
+            let Some(peer) = leader.peers.get(position) else { continue };
+            let silence = now.saturating_duration_since(peer.heard_at());
+            let silent = silence.saturating_mul(2) >= alive;
+            let member = self.members.id(position).and_then(|id| membership.member(id));
+            let priority = Reverse(member.map_or(0, |member| member.priority));
+            *place = (silent, peer.match_index() < commit, priority, position);
         }
-        let line = &mut line[..voters.len()];
+        let line = line.get_mut(..voters.len()).unwrap_or_default();
         sort_few_by_key(line, |place| *place);
         for ((.., position), rank) in line.iter().zip(0..) {
-            leader.peers[*position].rank = Some(rank);
+            if let Some(peer) = leader.peers.get_mut(*position) {
+                peer.rank = Some(rank);
+            }
         }
     }
 
@@ -285,6 +290,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
         };
         let position = ballot.unasked.first()?;
         ballot.unasked.remove(position);
-        Some(self.message(self.members.ids[position], body))
+        Some(self.message(self.members.id(position)?, body))
     }
 }

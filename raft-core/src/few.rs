@@ -5,12 +5,13 @@
 /// Sorts by insertion; equal ones keep their order.
 pub(crate) fn sort_few_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
     for end in 1..=items.len() {
-        let Some(sorted) = items.get_mut(..end) else { return };
-        for at in (1..end).rev() {
-            match sorted.get(at - 1..=at) {
-                Some([before, item]) if key(before) > key(item) => sorted.swap(at - 1, at),
+        let Some(mut unsorted) = items.get_mut(..end) else { return };
+        while let [before @ .., item] = unsorted {
+            match before.last_mut() {
+                Some(last) if key(last) > key(item) => core::mem::swap(last, item),
                 Some(_) | None => break,
             }
+            unsorted = before;
         }
     }
 }

@@ -53,7 +53,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 assert_eq!(self.voted_for, Some(self.id()));
                 assert_eq!(leader.peers.len(), self.members.ids.len(), "a peer for each member");
                 let last_index = self.log.last().index;
-                for peer in &leader.peers {
+                for peer in leader.peers.iter() {
                     assert!(peer.match_index() < peer.next_index());
                     assert!(peer.match_index() <= last_index);
                 }

@@ -18,9 +18,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Leads the current term, whose votes are won and durable, and begins it with a no-op (§8).
     pub(crate) fn become_leader(&mut self) {
         debug_assert!(self.durable.hard_state_is_durable());
-        let mut peers = core::mem::take(&mut self.idle_peers);
+        let mut peers = self.idle_peers.take();
         let (session, next_index) = (Session::new(1), self.log.last().index.next());
-        peers.resize_with(self.members.ids.len(), Progress::new);
+        peers.resize(self.members.ids.len());
         peers.iter_mut().for_each(|peer| peer.begin(session, next_index, self.now));
         let everyone = self.members.everyone_else();
         self.change_role(RoleState::Leader(Leader {
@@ -59,20 +59,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Since when this leader might lead in vain: the newest moment by which its disk and a quorum were heard of.
     pub(crate) fn quorum_heard_at(&self, leader: &Leader) -> Instant {
-        let heard = self.members.quorum.reached(|position| {
-            let is_self = Some(position) == self.members.own;
-            if is_self { self.now } else { leader.peers[position].heard_at() }
-        });
+        let heard = leader.peers.each(&self.members, self.now, Progress::heard_at);
+        let heard = self.members.quorum.reached(heard);
         heard.min(self.durable.silent_since().unwrap_or(self.now))
     }
 
     /// A leader never changes its log but by appending (Figure 3); the entry is of the term in which it leads.
     pub(crate) fn append_as_leader(&mut self, payload: Payload<C>) -> Index {
-        let pending = self.members.everyone_else();
-        let RoleState::Leader(leader) = &mut self.role else {
-            unreachable!("only a leader appends")
-        };
-        leader.pending = pending;
+        debug_assert!(matches!(self.role, RoleState::Leader(_)), "only a leader appends");
+        self.send_to_everyone();
         let index = self.log.last().index.next();
         let configuration = match &payload {
             Payload::Noop | Payload::Command(_) => None,
@@ -86,5 +81,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.on_membership_changed();
         }
         index
+    }
+
+    /// There may be something to send to every follower.
+    pub(crate) fn send_to_everyone(&mut self) {
+        if let RoleState::Leader(leader) = &mut self.role {
+            leader.pending = self.members.everyone_else();
+        }
     }
 }

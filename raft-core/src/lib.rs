@@ -141,6 +141,21 @@
 //! - `std`: the runtime-neutral half of an adapter, in `host`: journal, framing, request bookkeeping. Includes `codec`.
 #![no_std]
 #![forbid(unsafe_code)]
+// Nothing that a peer says can make a server panic. What is left by design, ARCHITECTURE.md lists under "Panics".
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::get_unwrap,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::unwrap_used,
+    )
+)]
 
 extern crate alloc;
 #[cfg(feature = "std")]
@@ -159,6 +174,12 @@ mod few;
 #[cfg(doc)]
 pub mod guide;
 #[cfg(feature = "std")]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 pub mod host;
 mod invariants;
 mod leader;
@@ -167,6 +188,7 @@ mod membership;
 mod message;
 mod outbox;
 mod output;
+mod peers;
 mod progress;
 mod quorum;
 mod raft;
@@ -175,6 +197,12 @@ mod reconfiguration;
 mod replication;
 mod role;
 #[cfg(feature = "sim")]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 pub mod sim;
 mod snapshot;
 mod status;

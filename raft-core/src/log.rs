@@ -124,13 +124,12 @@ impl<C: Command> Log<C> {
             return (Entries::new(), 0);
         };
         let end = end.min(self.entries.len());
-        if start >= end {
+        let Some(first) = self.entries.get(start).filter(|_| start < end) else {
             return (Entries::new(), 0);
-        }
+        };
         // An entry that travels alone is the commonest case, and spared the counting and collecting.
-        if end - start == 1 {
-            let entry = &self.entries[start];
-            return (Entries::one(entry.clone()), entry.size());
+        if end == start.saturating_add(1) {
+            return (Entries::one(first.clone()), first.size());
         }
         let mut bytes = 0usize;
         let mut count = 0usize;

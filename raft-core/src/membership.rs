@@ -206,8 +206,9 @@ impl Membership {
     pub fn of_members(members: impl IntoIterator<Item = Member>) -> Result<Self, MembershipError> {
         let mut members: Vec<_> = members.into_iter().collect();
         sort_few_by_key(&mut members, |member| member.id);
-        if let Some(twice) = members.windows(2).find(|pair| pair[0].id == pair[1].id) {
-            return Err(MembershipError::AlreadyMember(twice[0].id));
+        let mut pairs = members.iter().zip(members.iter().skip(1));
+        if let Some((twice, _)) = pairs.find(|(member, next)| member.id == next.id) {
+            return Err(MembershipError::AlreadyMember(twice.id));
         }
         let membership = Self { members };
         membership.validate()?;
@@ -294,8 +295,8 @@ impl Membership {
     /// What it counts towards limits in bytes.
     pub(crate) fn size(&self) -> usize {
         const MEMBER_OVERHEAD_BYTES: usize = 32;
-        let sizes = self.members.iter().map(|member| member.label.len() + MEMBER_OVERHEAD_BYTES);
-        sizes.sum()
+        let labels = self.members.iter().map(|member| member.label.len());
+        labels.map(|label| label.saturating_add(MEMBER_OVERHEAD_BYTES)).sum()
     }
 
     fn take(&mut self, change: &Change) -> Result<(), MembershipError> {
@@ -356,54 +357,65 @@ impl Membership {
 /// The configurations that the log holds. The newest is in force from the moment it is appended, committed or not (§6).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Memberships {
-    /// By rising index. The first is committed; it is never taken away but by a newer one that is.
-    history: VecDeque<(Index, Membership)>,
+    /// Committed, and never taken away but by a newer one that is.
+    first: (Index, Membership),
+    /// Those that follow it, by rising index.
+    later: VecDeque<(Index, Membership)>,
 }
 
 impl Memberships {
     pub(crate) fn new(index: Index, membership: Membership) -> Self {
-        Self { history: VecDeque::from([(index, membership)]) }
+        Self { first: (index, membership), later: VecDeque::new() }
     }
 
     /// The configuration in force.
     pub(crate) fn in_force(&self) -> &Membership {
-        &self.history[self.history.len() - 1].1
+        &self.newest().1
     }
 
     /// Where it stands in the log.
     pub(crate) fn index(&self) -> Index {
-        self.history[self.history.len() - 1].0
+        self.newest().0
     }
 
     /// The one before the configuration in force, if both are still in the log.
     pub(crate) fn previous(&self) -> Option<&Membership> {
-        let before = self.history.len().checked_sub(2)?;
-        self.history.get(before).map(|(_, membership)| membership)
+        let before = self.later.len().checked_sub(1)?.checked_sub(1);
+        let before = before.and_then(|before| self.later.get(before)).unwrap_or(&self.first);
+        Some(&before.1)
     }
 
     /// The configuration that was in force at that index of the log.
     pub(crate) fn at(&self, index: Index) -> &Membership {
-        let after = self.history.partition_point(|(at, _)| *at <= index);
-        &self.history[after.saturating_sub(1)].1
+        let newest = self.later.iter().rev().find(|(at, _)| *at <= index);
+        &newest.unwrap_or(&self.first).1
     }
 
     pub(crate) fn append(&mut self, index: Index, membership: Membership) {
         debug_assert!(index > self.index());
-        self.history.push_back((index, membership));
+        self.later.push_back((index, membership));
     }
 
     /// The log was truncated. Returns whether another configuration is in force now.
     pub(crate) fn truncate_from(&mut self, from: Index) -> bool {
-        let keep = self.history.partition_point(|(at, _)| *at < from).max(1);
-        let changed = keep < self.history.len();
-        self.history.truncate(keep);
+        let keep = self.later.partition_point(|(at, _)| *at < from);
+        let changed = keep < self.later.len();
+        self.later.truncate(keep);
         changed
     }
 
     /// The log was compacted: what was in force at `index` is now the first.
     pub(crate) fn compact_to(&mut self, index: Index) {
-        let after = self.history.partition_point(|(at, _)| *at <= index);
-        self.history.drain(..after.saturating_sub(1));
+        let compacted = self.later.partition_point(|(at, _)| *at <= index);
+        for _ in 0..compacted {
+            if let Some(next) = self.later.pop_front() {
+                self.first = next;
+            }
+        }
+    }
+
+    fn newest(&self) -> &(Index, Membership) {
+        self.later.back().unwrap_or(&self.first)
     }
 }
 

@@ -11,7 +11,8 @@ impl MemberSet {
     /// The first `count` positions.
     pub(crate) fn all(count: usize) -> Self {
         debug_assert!(count <= MEMBERS_MAX);
-        Self(if count >= MEMBERS_MAX { u64::MAX } else { (1 << count) - 1 })
+        let others = u32::try_from(count).ok().and_then(|count| u64::MAX.checked_shl(count));
+        Self(!others.unwrap_or(0))
     }
 
     pub(crate) fn insert(&mut self, position: usize) {
@@ -52,7 +53,7 @@ impl MemberSet {
     }
 
     /// The positions of both sets.
-    fn common(self, other: Self) -> Self {
+    pub(crate) fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 }
@@ -98,7 +99,7 @@ impl Quorum {
 
 /// How many of `voters` servers are a majority.
 const fn majority(voters: usize) -> usize {
-    voters / 2 + 1
+    (voters / 2).saturating_add(1)
 }
 
 /// The greatest value that a majority of the voters has reached.

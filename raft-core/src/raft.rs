@@ -15,6 +15,7 @@ use crate::membership::{Membership, Memberships};
 use crate::message::{AppendEntriesReply, AppendResult, Body, Message};
 use crate::outbox::Outbox;
 use crate::output::{Output, Restored, SnapshotMeta};
+use crate::peers::Peers;
 use crate::progress::Progress;
 use crate::read::Reads;
 use crate::reconfiguration::Members;
@@ -114,7 +115,7 @@ pub struct Raft<C, R> {
     pub(crate) reported: (Role, Term, Option<NodeId>),
     pub(crate) counters: Counters,
     /// The table of a leader that is none any more, kept so that an election allocates nothing.
-    pub(crate) idle_peers: Vec<Progress>,
+    pub(crate) idle_peers: Peers,
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -408,7 +409,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub fn status(&self) -> Status {
         let peers = match &self.role {
             RoleState::Leader(leader) => {
-                let all = self.members.ids.iter().zip(&leader.peers);
+                let all = self.members.ids.iter().zip(leader.peers.iter());
                 let others = all.filter(|(id, _)| **id != self.id());
                 others.map(|(id, progress)| PeerStatus::new(*id, progress)).collect()
             }

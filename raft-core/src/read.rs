@@ -15,6 +15,7 @@ use rand_core::Rng;
 
 use crate::error::ReadRefused;
 use crate::message::{Body, Message, ReadIndex, ReadIndexReply};
+use crate::progress::Progress;
 use crate::raft::Raft;
 use crate::role::RoleState;
 use crate::time::Instant;
@@ -113,8 +114,9 @@ impl Reads {
 
     /// Reads that wait here, or on whose behalf a follower waits.
     pub(crate) fn waiting(&self) -> usize {
-        let leader = self.asked.len() + self.in_round.len();
-        leader + self.requested.len() + self.confirmed.len() + self.lost.len()
+        let (asked, in_round) = (self.asked.len(), self.in_round.len());
+        let (requested, confirmed) = (self.requested.len(), self.confirmed.len());
+        [asked, in_round, requested, confirmed, self.lost.len()].into_iter().sum()
     }
 
     /// Leadership ended, this server's own or that of the one it asked: what is confirmed stays good, the rest is lost. Followers
@@ -222,10 +224,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.reads.in_round.is_empty() && leader.lease.renewing.is_none() {
             return;
         }
-        let (own, round) = (self.members.own, leader.round);
-        let echoed = self.members.quorum.reached(|position| {
-            if Some(position) == own { round } else { leader.peers[position].round_echoed() }
-        });
+        let echoed = leader.peers.each(&self.members, leader.round, Progress::round_echoed);
+        let echoed = self.members.quorum.reached(echoed);
         if let (Some(terms), Some((round, left_at))) = (self.config.lease, leader.lease.renewing) {
             if round <= echoed {
                 let until = left_at + self.config.lease_span(terms);

@@ -15,6 +15,7 @@ use crate::entries::Payload;
 use crate::error::ChangeRefused;
 use crate::few::sort_few_by_key;
 use crate::membership::{Change, Membership, Seat};
+use crate::peers::Peers;
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::{MEMBERS_MAX, MemberSet, Quorum};
 use crate::raft::Raft;
@@ -59,6 +60,12 @@ impl Members {
 
     pub(crate) fn position(&self, id: NodeId) -> Option<usize> {
         self.ids.binary_search(&id).ok()
+    }
+
+    /// The member at that position, which is always there: positions come from here.
+    pub(crate) fn id(&self, position: usize) -> Option<NodeId> {
+        debug_assert!(position < self.ids.len(), "a member at each position");
+        self.ids.get(position).copied()
     }
 
     /// All positions but this server's.
@@ -192,28 +199,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let before = core::mem::replace(&mut self.members, members);
         let RoleState::Leader(leader) = &mut self.role else { return };
         let next_index = self.log.last().index.next();
-        let mut peers = core::mem::take(&mut leader.peers);
-        for id in &self.members.ids {
-            let progress = match before.position(*id).and_then(|old| peers.get_mut(old)) {
-                Some(known) => core::mem::replace(known, Progress::new()),
-                None => {
-                    leader.session = leader.session.next();
-                    let mut progress = Progress::new();
-                    progress.begin(leader.session, next_index, self.now);
-                    progress
-                }
-            };
-            leader.peers.push(progress);
-        }
+        let mut peers = leader.peers.take();
+        let progress = |id: &NodeId| match before.position(*id).and_then(|old| peers.get_mut(old)) {
+            Some(known) => core::mem::replace(known, Progress::new()),
+            None => {
+                leader.session = leader.session.next();
+                let mut progress = Progress::new();
+                progress.begin(leader.session, next_index, self.now);
+                progress
+            }
+        };
+        leader.peers = self.members.ids.iter().map(progress).collect();
         // Those who are sent no snapshot drop out when it is looked for the next chunk.
         leader.sending = self.members.everyone_else();
         leader.pending = self.members.everyone_else();
-        let heard = leader.heard.iter().filter_map(|old| self.members.position(before.ids[old]));
-        leader.heard = heard.collect();
+        let heard = leader.heard.iter().filter_map(|old| before.id(old));
+        leader.heard = heard.filter_map(|id| self.members.position(id)).collect();
     }
 
     /// Whether this server holds nearly all that is committed, as far as the leader knows.
-    fn has_caught_up(&self, id: NodeId, peers: &[Progress]) -> bool {
+    fn has_caught_up(&self, id: NodeId, peers: &Peers) -> bool {
         let progress = self.members.position(id).and_then(|position| peers.get(position));
         progress.is_some_and(|progress| {
             let lag = self.commit_index.get().saturating_sub(progress.match_index().get());

@@ -196,7 +196,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn on_append_entries_reply(&mut self, from: usize, reply: AppendEntriesReply) {
         let (last_index, base) = (self.log.last().index, self.log.base().index);
         let RoleState::Leader(leader) = &mut self.role else { return };
-        let peer = &mut leader.peers[from];
+        let Some(peer) = leader.peers.get_mut(from) else { return };
         if reply.session != peer.session() {
             self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
             return;
@@ -259,13 +259,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let RoleState::Leader(leader) = &mut self.role else { return None };
         while let Some(position) = leader.pending.first() {
             let (commit_index, round) = (self.commit_index, leader.round);
-            let peer = &mut leader.peers[position];
+            let (peer, to) = (leader.peers.get_mut(position)?, self.members.id(position)?);
             if peer.needs_snapshot(&self.log) {
                 peer.begin_snapshot(self.snapshots.last.clone(), self.now);
                 leader.sending.insert(position);
             }
             if let Some(append) = peer.next_append(&self.log, commit_index, round, &self.config) {
-                return Some(self.message(self.members.ids[position], Body::AppendEntries(append)));
+                return Some(self.message(to, Body::AppendEntries(append)));
             }
             leader.pending.remove(position);
         }

@@ -1,9 +1,7 @@
 //! The roles a server can have (Figure 4), each with the state that only it owns.
 
-use alloc::vec::Vec;
-
 use crate::message::AppendResult;
-use crate::progress::Progress;
+use crate::peers::Peers;
 use crate::quorum::{MemberSet, Quorum};
 use crate::read::LeaseState;
 use crate::reconfiguration::Members;
@@ -147,8 +145,7 @@ impl Ballot {
 /// A server that leads (§5.3).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Leader {
-    /// By the members' positions; the leader's own place is unused.
-    pub(crate) peers: Vec<Progress>,
+    pub(crate) peers: Peers,
     /// Peers for whom there may be something to send.
     pub(crate) pending: MemberSet,
     /// Peers to whom a snapshot may be on its way.

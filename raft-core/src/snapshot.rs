@@ -205,7 +205,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ) {
         let RoleState::Leader(leader) = &mut self.role else { return };
         let Some(position) = self.members.position(to) else { return };
-        let peer = &mut leader.peers[position];
+        let Some(peer) = leader.peers.get_mut(position) else { return };
         let session = peer.session();
         let Some(sending) = peer.sending.as_mut().filter(|s| s.snapshot.last == snapshot) else {
             return;
@@ -232,11 +232,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let (newest, now) = (self.snapshots.last.clone(), self.now);
         let Some(position) = self.members.position(to) else { return };
         let RoleState::Leader(leader) = &mut self.role else { return };
-        let sending = &mut leader.peers[position].sending;
+        let Some(peer) = leader.peers.get_mut(position) else { return };
         // If there is no newer one, the next attempt is that of `retry_if_stuck`.
         let outdated = newest.last != snapshot;
-        if let Some(sending) = sending.as_mut().filter(|s| outdated && s.snapshot.last == snapshot)
-        {
+        let sending = peer.sending.as_mut().filter(|s| outdated && s.snapshot.last == snapshot);
+        if let Some(sending) = sending {
             *sending = Sending::new(newest, now);
             leader.pending.insert(position);
         }
@@ -246,14 +246,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn next_snapshot_to_read(&mut self) -> Option<Output<C>> {
         let RoleState::Leader(leader) = &mut self.role else { return None };
         for position in leader.sending.iter() {
-            let Some(sending) = &mut leader.peers[position].sending else {
+            let (peer, to) = (leader.peers.get_mut(position)?, self.members.id(position)?);
+            let Some(sending) = &mut peer.sending else {
                 leader.sending.remove(position);
                 continue;
             };
             if sending.wants_chunk(&self.config) {
                 sending.reading = true;
                 return Some(Output::ReadSnapshot(ReadSnapshot {
-                    to: self.members.ids[position],
+                    to,
                     snapshot: sending.snapshot.last,
                     offset: sending.next,
                     bytes_max: self.config.snapshot_chunk_bytes,
@@ -265,7 +266,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     pub(crate) fn on_install_snapshot_reply(&mut self, from: usize, reply: InstallSnapshotReply) {
         let RoleState::Leader(leader) = &mut self.role else { return };
-        let peer = &mut leader.peers[from];
+        let Some(peer) = leader.peers.get_mut(from) else { return };
         let is_fresh = reply.session == peer.session();
         let sending = peer.sending.as_mut();
         match sending.filter(|sending| is_fresh && sending.snapshot.last == reply.snapshot) {
@@ -284,7 +285,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let RoleState::Leader(leader) = &mut self.role else { return };
         for position in leader.sending.iter() {
             let newest = &self.snapshots.last;
-            let Some(sending) = &mut leader.peers[position].sending else { continue };
+            let sending = leader.peers.get_mut(position).and_then(|peer| peer.sending.as_mut());
+            let Some(sending) = sending else { continue };
             let stuck = sending.retry_if_stuck(self.now, &self.config);
             if stuck && sending.acknowledged == 0 && sending.snapshot.last < newest.last {
                 *sending = Sending::new(newest.clone(), self.now);

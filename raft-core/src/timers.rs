@@ -108,9 +108,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 }
             }
             RoleState::Leader(leader) => {
-                while let Some(position) = leader.heard.first() {
-                    leader.heard.remove(position);
-                    leader.peers[position].on_heard(now);
+                for position in core::mem::take(&mut leader.heard).iter() {
+                    if let Some(peer) = leader.peers.get_mut(position) {
+                        peer.on_heard(now);
+                    }
                 }
             }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
@@ -144,10 +145,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
         };
         if let (Some(slot), Some(rank)) = (self.config.rank_slot, rank) {
-            return min + slot * u32::from(rank);
+            return min.saturating_add(slot.saturating_mul(u32::from(rank)));
         }
-        let spread = micros(max).saturating_sub(micros(self.config.election_timeout_min)).max(1);
-        Duration::from_micros(micros(min).saturating_add(self.rng.next_u64() % spread))
+        let spread = micros(max).saturating_sub(micros(self.config.election_timeout_min));
+        let drawn = self.rng.next_u64().checked_rem(spread).unwrap_or(0);
+        Duration::from_micros(micros(min).saturating_add(drawn))
     }
 
     /// What the next tick is for, and when.

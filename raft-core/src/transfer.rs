@@ -72,7 +72,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let now = self.now;
         if let RoleState::Leader(leader) = &mut self.role {
             leader.transfer = None;
-            leader.preference_after = now + self.config.election_timeout_max * PREFERENCE_PAUSE;
+            let pause = self.config.election_timeout_max.saturating_mul(PREFERENCE_PAUSE);
+            leader.preference_after = now + pause;
         }
     }
 
@@ -135,15 +136,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The voter that is furthest with the log, and among equals the one heard of last.
     fn best_successor(&self) -> Option<NodeId> {
         let RoleState::Leader(leader) = &self.role else { return None };
-        let candidates = self.members.other_voters().iter().filter(|position| {
-            self.members.quorum.incoming.contains(*position)
-                && leader.peers[*position].state() == ProgressState::Replicate
-        });
-        let best = candidates.max_by_key(|position| {
-            let peer = &leader.peers[*position];
-            (peer.match_index(), peer.heard_at())
-        });
-        best.map(|position| self.members.ids[position])
+        let voters = self.members.other_voters().common(self.members.quorum.incoming);
+        let peers =
+            voters.iter().filter_map(|at| Some((self.members.id(at)?, leader.peers.get(at)?)));
+        let candidates = peers.filter(|(_, peer)| peer.state() == ProgressState::Replicate);
+        let best = candidates.max_by_key(|(_, peer)| (peer.match_index(), peer.heard_at()));
+        best.map(|(id, _)| id)
     }
 
     /// A voter of higher priority than this leader and all others, that lives and holds all that is committed.

@@ -11,13 +11,11 @@ use crate::types::{Index, Term};
 const CONFIGURATION: u64 = 2;
 
 pub(super) fn entries_into<C: AsRef<[u8]>>(e: &mut Out<'_>, entries: &[Entry<C>]) -> Encoded {
-    debug_assert!(entries.windows(2).all(|pair| pair[1].index == pair[0].index.next()));
+    debug_assert!(entries.is_sorted_by(|entry, next| next.index == entry.index.next()));
     let mut term = None;
-    let mut terms = 0;
-    for entry in entries {
-        terms += u64::from(term.replace(entry.term) != Some(entry.term));
-    }
-    e.array(terms + entries.len() as u64)?;
+    let begins_term = |entry: &&Entry<C>| term.replace(entry.term) != Some(entry.term);
+    let terms = entries.iter().filter(begins_term).count();
+    e.array(terms.saturating_add(entries.len()) as u64)?;
     term = None;
     for Entry { term: entry_term, index: _, payload } in entries {
         if term.replace(*entry_term) != Some(*entry_term) {
@@ -49,8 +47,8 @@ pub(super) fn entries_from<'b, C>(
     let mut term = None;
     let mut next_index = first_index;
     core::iter::from_fn(|| {
-        while items > 0 {
-            items -= 1;
+        while let Some(rest) = items.checked_sub(1) {
+            items = rest;
             match item_from(d, &mut command) {
                 Ok(Item::Term(new)) => term = Some(new),
                 Ok(Item::Payload(payload)) => {
