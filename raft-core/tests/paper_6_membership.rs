@@ -142,6 +142,23 @@ fn the_leader_leaves_the_joint_configuration_once_it_is_committed() {
     assert!(!configurations(&server).last().unwrap().is_joint());
 }
 
+/// The commit of an earlier entry says nothing about the joint configuration behind it.
+#[test]
+fn a_joint_configuration_is_not_left_with_an_entry_before_it() {
+    let mut server = leader();
+    with_learner(&mut server);
+    server.propose(b"x".to_vec()).unwrap();
+    server.change_membership(&[Change::Promote(id(4))]).unwrap();
+    server.poll();
+    server.matched(2, 3);
+    server.matched(3, 3);
+    assert_eq!(server.commit_index(), 3);
+    assert!(server.membership().is_joint());
+    server.matched(2, 4);
+    server.matched(3, 4);
+    assert!(!server.membership().is_joint());
+}
+
 /// Whoever leads leaves it: also one that was elected inside of it, once an entry of its own term is committed.
 #[test]
 fn a_new_leader_leaves_the_joint_configuration_of_its_predecessor() {
