@@ -142,16 +142,18 @@ impl Config {
     /// How long a voter that heard from a leader is loyal to it. With ranks a slot less than the smallest timeout, so that the first in
     /// line is granted what it asks for even by those who heard the last heartbeat a little later.
     pub(crate) fn loyalty(&self) -> Duration {
-        self.election_timeout_min.saturating_sub(self.rank_slot.unwrap_or_default())
+        let slot = self.rank_slot.map_or(0, micros);
+        Duration::from_micros(micros(self.election_timeout_min).saturating_sub(slot))
     }
 
     /// How long a lease lasts.
     pub(crate) fn lease_span(&self, lease: Lease) -> Duration {
-        const MILLION: u128 = 1_000_000;
-        let certain = MILLION.saturating_sub(u128::from(lease.drift_ppm_max));
-        let timeout = u128::from(micros(self.election_timeout_min));
-        let span = timeout.saturating_mul(certain) / MILLION;
-        Duration::from_micros(u64::try_from(span).unwrap_or(u64::MAX))
+        const MILLION: u64 = 1_000_000;
+        let certain = MILLION.saturating_sub(u64::from(lease.drift_ppm_max));
+        let timeout = self.election_timeout_min;
+        let seconds = timeout.as_secs().saturating_mul(certain);
+        let rest = u64::from(timeout.subsec_micros()).saturating_mul(certain) / MILLION;
+        Duration::from_micros(seconds.saturating_add(rest))
     }
 
     /// Whether a server can run with this; the error says what would work instead.

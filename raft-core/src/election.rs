@@ -163,13 +163,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Answers the vote requests that came since the last tick.
     pub(crate) fn judge_vote_requests(&mut self) {
-        while !self.vote_requests.is_empty() {
-            let request = self.vote_requests.remove(0);
+        let mut requests = core::mem::take(&mut self.vote_requests);
+        for request in requests.iter().copied() {
             match request.kind {
                 VoteKind::PreVote { campaign } => self.on_request_pre_vote(request, campaign),
                 VoteKind::Vote { transfer } => self.on_request_vote(request, transfer),
             }
         }
+        // Their memory is kept: an election allocates nothing.
+        requests.clear();
+        self.vote_requests = requests;
     }
 
     /// Whether this server would vote for the sender if it stood in its next term. Changes nothing here: neither the term, nor

@@ -144,7 +144,7 @@ impl<C> FromIterator<Entry<C>> for Entries<C> {
         let mut entries = Vec::with_capacity(2usize.saturating_add(rest.size_hint().0));
         entries.push(first);
         entries.push(second);
-        entries.extend(rest);
+        rest.for_each(|entry| entries.push(entry));
         Self(Repr::Heap(entries))
     }
 }

@@ -82,8 +82,7 @@ impl<C: Command> Log<C> {
     /// Removes the entry at `from` and all that follow it.
     pub(crate) fn truncate_from(&mut self, from: Index) {
         let Some(keep) = self.offset(from) else { return };
-        let removed: usize =
-            self.entries.range(keep.min(self.entries.len())..).map(Entry::size).sum();
+        let removed: usize = self.entries.iter().skip(keep).map(Entry::size).sum();
         self.bytes = self.bytes.saturating_sub(removed);
         self.entries.truncate(keep);
     }
@@ -93,8 +92,7 @@ impl<C: Command> Log<C> {
         let (Some(start), Some(end)) = (self.offset(from), self.offset(through.next())) else {
             return 0;
         };
-        let end = end.min(self.entries.len());
-        self.entries.range(start.min(end)..end).map(Entry::size).sum()
+        self.entries.iter().take(end).skip(start).map(Entry::size).sum()
     }
 
     /// Forgets the entries up to `index`, which a snapshot replaces, but for the last of them that fit into `tail_bytes`.
@@ -105,7 +103,7 @@ impl<C: Command> Log<C> {
             tail = tail.saturating_add(entry.size());
             tail <= tail_bytes
         };
-        let kept = self.entries.range(..through).rev().take_while(fits).count();
+        let kept = self.entries.iter().take(through).rev().take_while(fits).count();
         for _ in kept..through {
             let Some(entry) = self.entries.pop_front() else { return };
             self.bytes = self.bytes.saturating_sub(entry.size());
@@ -133,7 +131,7 @@ impl<C: Command> Log<C> {
         }
         let mut bytes = 0usize;
         let mut count = 0usize;
-        for entry in self.entries.range(start..end) {
+        for entry in self.entries.iter().take(end).skip(start) {
             let sum = bytes.saturating_add(entry.size());
             if count > 0 && sum > bytes_max {
                 break;
@@ -141,7 +139,7 @@ impl<C: Command> Log<C> {
             bytes = sum;
             count = count.saturating_add(1);
         }
-        let entries = self.entries.range(start..start.saturating_add(count)).cloned().collect();
+        let entries = self.entries.iter().skip(start).take(count).cloned().collect();
         (entries, bytes)
     }
 

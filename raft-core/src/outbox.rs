@@ -44,10 +44,12 @@ impl<C> Outbox<C> {
     /// Holds a reply until the current term and vote are durable. It replaces an earlier one of its kind to the same server:
     /// the newer says all that the older did, and the outbox stays as small as the cluster.
     pub(crate) fn hold(&mut self, message: Message<C>, durable: &Durable) {
-        self.held.retain(|earlier| {
-            earlier.message.to != message.to
-                || discriminant(&earlier.message.body) != discriminant(&message.body)
+        let earlier = self.held.iter().position(|Held { message: earlier, .. }| {
+            earlier.to == message.to && discriminant(&earlier.body) == discriminant(&message.body)
         });
+        if let Some(earlier) = earlier {
+            self.held.remove(earlier);
+        }
         self.held.push_back(Held { gate: durable.hard_state_gate(), message });
         if self.held.len() > HELD_MAX {
             self.held.pop_front();

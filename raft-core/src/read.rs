@@ -122,14 +122,22 @@ impl Reads {
     /// Leadership ended, this server's own or that of the one it asked: what is confirmed stays good, the rest is lost. Followers
     /// ask the next leader.
     pub(crate) fn on_leadership_lost(&mut self) {
-        let unconfirmed = self.in_round.drain(..).map(|waiting| waiting.read);
-        let unconfirmed = unconfirmed.chain(self.asked.drain(..));
-        let here = unconfirmed.filter_map(|read| match read {
-            Read::Here(id) => Some(id),
-            Read::At(..) => None,
-        });
-        self.lost.extend(self.requested.drain(..).chain(here));
+        while let Some(id) = self.requested.pop_front() {
+            self.lost.push_back(id);
+        }
+        while let Some(InRound { read, .. }) = self.in_round.pop_front() {
+            self.on_lost(read);
+        }
+        while let Some(read) = self.asked.pop_front() {
+            self.on_lost(read);
+        }
         self.request = None;
+    }
+
+    fn on_lost(&mut self, read: Read) {
+        if let Read::Here(id) = read {
+            self.lost.push_back(id);
+        }
     }
 
     pub(crate) fn next_lost(&mut self) -> Option<ReadId> {
@@ -160,11 +168,11 @@ impl Reads {
             let newest = match self.asked.back()? {
                 Read::Here(id) | Read::At(_, id) => *id,
             };
-            let asked = self.asked.drain(..).filter_map(|read| match read {
-                Read::Here(id) => Some(id),
-                Read::At(..) => None,
-            });
-            self.requested.extend(asked);
+            while let Some(read) = self.asked.pop_front() {
+                if let Read::Here(id) = read {
+                    self.requested.push_back(id);
+                }
+            }
             let id = ReadId::new(newest.get().wrapping_add(self.requests_begin));
             self.request = Some(Request { id, sent: false });
         }
@@ -213,8 +221,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.begin_round();
         let RoleState::Leader(leader) = &self.role else { return };
         let (index, round) = (self.commit_index, leader.round);
-        let reads = self.reads.asked.drain(..).map(|read| InRound { read, index, round });
-        self.reads.in_round.extend(reads);
+        while let Some(read) = self.reads.asked.pop_front() {
+            self.reads.in_round.push_back(InRound { read, index, round });
+        }
         self.confirm_reads();
     }
 
@@ -254,9 +263,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if !matches!(self.role, RoleState::Leader(_)) {
             return;
         }
-        self.reads.asked.retain(|read| !matches!(read, Read::At(follower, _) if *follower == from));
-        if self.reads.waiting() < self.config.reads_waiting_max {
-            self.reads.asked.push_back(Read::At(from, request.id));
+        let is_earlier =
+            |read: &&mut Read| matches!(read, Read::At(follower, _) if *follower == from);
+        let read = Read::At(from, request.id);
+        if let Some(earlier) = self.reads.asked.iter_mut().find(is_earlier) {
+            *earlier = read;
+        } else if self.reads.waiting() < self.config.reads_waiting_max {
+            self.reads.asked.push_back(read);
         }
     }
 

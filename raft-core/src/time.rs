@@ -47,5 +47,6 @@ impl fmt::Display for Instant {
 
 /// A span in whole microseconds, saturating.
 pub(crate) fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+    let seconds = span.as_secs().saturating_mul(1_000_000);
+    seconds.saturating_add(u64::from(span.subsec_micros()))
 }

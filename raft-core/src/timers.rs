@@ -145,7 +145,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
         };
         if let (Some(slot), Some(rank)) = (self.config.rank_slot, rank) {
-            return min.saturating_add(slot.saturating_mul(u32::from(rank)));
+            let wait = micros(slot).saturating_mul(u64::from(rank));
+            return Duration::from_micros(micros(min).saturating_add(wait));
         }
         let spread = micros(max).saturating_sub(micros(self.config.election_timeout_min));
         let drawn = self.rng.next_u64().checked_rem(spread).unwrap_or(0);
