@@ -4,6 +4,7 @@
 #   ./make.sh build               all images
 #   ./make.sh run three_in_one    builds, then runs an image that needs no line
 #   ./make.sh budget              what a node takes: flash, RAM, instructions and allocations
+#   ./make.sh panics              that no message can make the core panic: looks through an image for a way
 #
 # The compiler is rustup's, after `rustup target add thumbv7m-none-eabi`, or else that of Debian (rustc-web cargo-web rust-web-src),
 # which builds `core` and `alloc` itself; rustup's linker links either. Without any it says so, and ends with code 77.
@@ -69,8 +70,16 @@ budget)
     # An instruction takes 2^6 ns of the emulated time.
     run budget -icount shift=6,align=off,sleep=off
     ;;
+panics)
+    cargo_build --bin panics
+    if ! command -v llvm-objdump >/dev/null; then
+        echo "no llvm-objdump: apt-get install llvm" >&2
+        exit 77
+    fi
+    llvm-objdump -d --demangle --no-show-raw-insn "$out/panics" | awk -f panics.awk
+    ;;
 *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
