@@ -158,7 +158,8 @@ fn fields_of_a_newer_node_are_skipped() {
     let vote = message(Body::RequestVote(RequestVote { last_log: id(6, 24), transfer: false }));
     assert_eq!(decode(&unhex(newer)), Ok(vote));
 
-    let newer = "85 01 02 07 05 85 04 03 83 00 01 09 f6 20";
+    let newer = "85 01 02 07 05 88 04 03 83 00 01 09 f9 3c 00 fa 3f 80 00 00 \
+                 fb 3f f0 00 00 00 00 00 00 f8 ff 3b 00 00 00 01 00 00 00 00";
     let matched = append_reply(3, AppendResult::Matched(Index::new(1)));
     assert_eq!(decode(&unhex(newer)), Ok(matched));
 }
