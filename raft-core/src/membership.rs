@@ -155,7 +155,7 @@ pub enum MembershipError {
     NotVoter(NodeId),
     /// Nobody would be left to vote: promote another server first.
     NoVoter,
-    /// More members than [`MEMBERS_MAX`].
+    /// More members than [`MEMBERS_MAX`], voters who are to leave included.
     TooManyMembers,
     /// The label is longer than [`LABEL_BYTES_MAX`].
     LabelTooLong(NodeId),

@@ -133,6 +133,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             return Err(ChangeRefused::NotCaughtUp { id });
         }
         let next = in_force.towards(&target);
+        next.validate().map_err(ChangeRefused::Invalid)?;
         let index = self.append_as_leader(Payload::Configuration(next.into()));
         self.check_invariants();
         Ok((self.current_term, index))

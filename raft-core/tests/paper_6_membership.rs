@@ -392,3 +392,14 @@ fn a_follower_ignores_an_earlier_session() {
     server.heartbeat(2, 1);
     assert!(server.append_reply().is_none());
 }
+
+/// While they change places, those who come and those who go are members together.
+#[test]
+fn a_joint_configuration_is_no_larger_than_any_other() {
+    let mut server = TestServer::leader(64, 0, &[]);
+    (2..=33).for_each(|peer| server.matched(peer, 1));
+    let changes = [Change::Remove(id(64)), Change::add_learner(id(65), "")];
+    let refused = ChangeRefused::Invalid(MembershipError::TooManyMembers);
+    assert_eq!(server.change_membership(&changes), Err(refused));
+    assert!(server.change_membership(&changes[..1]).is_ok());
+}
