@@ -132,6 +132,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 verified = entry.index;
                 continue;
             }
+            if self.log.term_at(entry.index.previous()) > Some(entry.term) {
+                // What the message says lies below the log's first entry is not what is committed there.
+                self.counters.impossible = self.counters.impossible.saturating_add(1);
+                break;
+            }
             if entry.index <= self.log.last().index {
                 if entry.index <= self.commit_index {
                     // Only a leader without a committed entry could ask for this, and none is ever elected.

@@ -369,3 +369,15 @@ fn the_log_goes_on_behind_the_snapshot() {
     assert_eq!(server.status().commit_index, index(10));
     assert_eq!(server.applied_ids(), [at(2, 10)]);
 }
+
+/// Entries below the log's first are not looked at; what follows them must still be possible.
+#[test]
+fn an_append_that_contradicts_what_was_compacted_is_not_taken() {
+    let mut server = TestServer::holding(3, 2, &[]);
+    install(&mut server, at(2, 2), 0, b"abcd", true);
+    server.snapshot_written(at(2, 2), 4);
+    server.poll();
+    server.appended(2, 2, at(1, 1), &[1, 1], 0);
+    let status = server.status();
+    assert_eq!((status.last_log, status.counters.impossible), (at(2, 2), 1));
+}
