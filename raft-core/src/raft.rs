@@ -85,8 +85,8 @@ pub struct Raft<C, R> {
     pub(crate) now: Instant,
     /// Until then this server votes for nobody who was not asked to stand: a leader may hold a lease (thesis 6.4.1).
     pub(crate) loyal_until: Instant,
-    /// It has been restarted and has yet to be told the time, so `loyal_until` is to be set.
-    restarted: bool,
+    /// It has heard from a leader since the last tick, or been restarted, so `loyal_until` is to be set.
+    pub(crate) loyalty_due: bool,
 
     pub(crate) current_term: Term,
     pub(crate) voted_for: Option<NodeId>,
@@ -145,13 +145,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let log = Log::of_entries(base, entries);
         let members = Members::new(config.id, memberships.in_force(), memberships.previous());
-        let restarted = !is_new && config.lease.is_some();
+        let loyalty_due = !is_new && config.lease.is_some();
         let mut raft = Self {
             config,
             membership_changed: false,
             now: Instant::ZERO,
             loyal_until: Instant::ZERO,
-            restarted,
+            loyalty_due,
             current_term: hard_state.current_term,
             voted_for: hard_state.voted_for,
             durable: Durable::new(log.last().index, is_new),
@@ -270,7 +270,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// nothing. Time that goes back is taken to stand still.
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        if core::mem::take(&mut self.restarted) {
+        if core::mem::take(&mut self.loyalty_due) {
             self.loyal_until = self.now + self.config.election_timeout_min;
         }
         self.arm_timers();

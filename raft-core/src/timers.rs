@@ -102,10 +102,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let now = self.now;
         match &mut self.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
-                let is_news = following.heard_at.replace(following.heard_at.unwrap_or(now));
-                if is_news.is_none() && self.config.lease.is_some() {
-                    self.loyal_until = now + self.config.election_timeout_min;
-                }
+                following.heard_at.get_or_insert(now);
             }
             RoleState::Leader(leader) => {
                 for position in core::mem::take(&mut leader.heard).iter() {
@@ -128,16 +125,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Drawn anew for every arming, in microseconds. A follower that its leader has ranked waits for its slot, any other server for a
     /// random time from the configured range (§5.2). Who suspects that the leader is gone waits for what goes beyond the
-    /// smallest timeout; a cluster of one waits for nobody.
+    /// smallest timeout, or beyond a lease that the leader may still hold; a cluster of one waits for nobody.
     fn draw_election_timeout(&mut self) -> Duration {
         let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
+        let lease = self.loyal_until.saturating_duration_since(self.now);
         let (min, rank) = match &mut self.role {
             RoleState::Follower(_) if self.members.is_sole_voter() => return Duration::ZERO,
             RoleState::Follower(Follower { following: Some(Following { rank, .. }), .. }) => {
                 (min, *rank)
             }
             RoleState::Follower(Follower { suspicion, .. }) => match suspicion.take() {
-                Some(Suspicion { rank }) => (Duration::ZERO, rank),
+                Some(Suspicion { rank }) => (lease, rank),
                 None => (min, None),
             },
             RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => {

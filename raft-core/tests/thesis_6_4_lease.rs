@@ -120,3 +120,15 @@ fn a_lease_that_cannot_be_is_refused() {
     let too_much_drift = config(|config| config.lease = Some(Lease { drift_ppm_max: 900_000 }));
     assert!(too_much_drift.unwrap_err().to_string().contains("drift"));
 }
+
+/// A hint that the leader is gone may be wrong, and the leader serve reads by its lease: until that is over nobody stands.
+#[test]
+fn a_hint_does_not_end_the_lease_of_the_leader() {
+    let mut server = TestServer::restored(3, Default::default(), with_lease);
+    server.appended(2, 1, at(0, 0), &[], 0);
+    server.suspect_leader(id(2));
+    server.turn();
+    let lease = server.now + server.config().election_timeout_min;
+    server.sleep_until(Wake::Election);
+    assert!(server.now >= lease);
+}
