@@ -62,6 +62,8 @@ struct Receiving<C> {
     /// Up to where chunks have come, and been written.
     received: u64,
     written: u64,
+    /// Where those chunks end that have come and are not written; no more of them than the leader has on its way.
+    unwritten: VecDeque<u64>,
     /// Where the snapshot ends, once that is known.
     size: Option<u64>,
 }
@@ -70,8 +72,9 @@ struct Receiving<C> {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Sending {
     snapshot: SnapshotMeta,
-    /// The follower has written it up to here.
+    /// The follower has written it up to here; and what it said last, which is less if that came late or its file is lost.
     acknowledged: u64,
+    said: u64,
     /// Where the next chunk begins.
     next: u64,
     /// Where it ends, once that is known.
@@ -98,7 +101,7 @@ impl<C> Snapshots<C> {
 impl Sending {
     pub(crate) fn new(snapshot: SnapshotMeta, now: Instant) -> Self {
         let progress = (now, 0);
-        Self { snapshot, acknowledged: 0, next: 0, size: None, reading: false, progress }
+        Self { snapshot, acknowledged: 0, said: 0, next: 0, size: None, reading: false, progress }
     }
 
     /// Whether the next chunk is to be read now.
@@ -117,12 +120,13 @@ impl Sending {
             self.next = 0;
         }
         if self.size.is_none_or(|size| received <= size) {
+            self.said = received;
             self.acknowledged = self.acknowledged.max(received);
             self.next = self.next.max(received);
         }
     }
 
-    /// Goes back to what was acknowledged if nothing has been for too long. Returns whether it did.
+    /// Goes back to what the follower said last if it has taken nothing for too long. Returns whether it did.
     fn retry_if_stuck(&mut self, now: Instant, config: &Config) -> bool {
         if self.progress.1 != self.acknowledged || self.next == self.acknowledged {
             self.progress = (now, self.acknowledged);
@@ -130,7 +134,8 @@ impl Sending {
         let stuck = now.saturating_duration_since(self.progress.0) >= config.election_timeout_min;
         if stuck {
             self.progress.0 = now;
-            self.next = self.acknowledged;
+            self.acknowledged = self.said;
+            self.next = self.said;
             self.reading = false;
         }
         stuck
@@ -342,6 +347,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 chunks: VecDeque::new(),
                 received: 0,
                 written: 0,
+                unwritten: VecDeque::new(),
                 size: None,
             });
         }
@@ -349,9 +355,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let Some(receiving) = receiving else {
             return self.reply_received(from, session, last, 0);
         };
-        let waiting = receiving.chunks.len();
-        if offset == receiving.received && waiting < self.config.inflight_chunks_max {
+        let has_room = receiving.unwritten.len() < self.config.inflight_chunks_max;
+        if offset == receiving.received && has_room && receiving.size.is_none() {
             receiving.received = end;
+            receiving.unwritten.push_back(end);
             if done {
                 receiving.size = Some(end);
             }
@@ -375,6 +382,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let session = receiving.session;
         receiving.written = written;
+        let done = receiving.unwritten.partition_point(|end| *end <= written);
+        receiving.unwritten.drain(..done);
         let complete = receiving.size == Some(written);
         if written == 0 {
             self.snapshots.receiving = None;

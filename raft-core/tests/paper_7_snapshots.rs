@@ -370,6 +370,46 @@ fn the_log_goes_on_behind_the_snapshot() {
     assert_eq!(server.applied_ids(), [at(2, 10)]);
 }
 
+/// A follower lost its file, and its word of how much it had comes late: it gets what it says that it needs.
+#[test]
+fn a_late_word_of_a_file_that_is_lost_holds_nothing_up() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    received(&mut server, last, 0);
+    received(&mut server, last, 8);
+    let mut offsets = Vec::new();
+    for _ in 0..12 {
+        for read in reads(&mut server) {
+            offsets.push(read.offset);
+            server.snapshot_read(id(3), last, read.offset, b"abcd".to_vec(), false);
+            server.poll();
+        }
+        server.matched(2, 4);
+        received(&mut server, last, 4);
+        server.pass(server.config().heartbeat_interval);
+    }
+    assert!(offsets.contains(&4), "only {offsets:?}");
+}
+
+/// A leader sends no more chunks at a time than it may; one that sends more is not heard, however slow the disk.
+#[test]
+fn chunks_that_are_not_written_are_bounded() {
+    let mut server = TestServer::restored(3, Default::default(), |config| {
+        config.inflight_chunks_max = 2;
+    });
+    for offset in 0..9 {
+        install(&mut server, at(2, 9), offset, b"a", false);
+    }
+    assert_eq!(writes(&mut server).len(), 2);
+    server.snapshot_written(at(2, 9), 1);
+    install(&mut server, at(2, 9), 2, b"a", true);
+    server.snapshot_written(at(2, 9), 3);
+    install(&mut server, at(2, 9), 3, b"", true);
+    assert_eq!(writes(&mut server).len(), 1, "nothing comes behind the last");
+}
+
 /// Entries below the log's first are not looked at; what follows them must still be possible.
 #[test]
 fn an_append_that_contradicts_what_was_compacted_is_not_taken() {
