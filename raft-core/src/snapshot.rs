@@ -187,6 +187,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let last = LogId::new(self.log.term_at(self.handed_out)?, self.handed_out);
         let membership = self.memberships.at(self.handed_out).clone();
+        if membership.is_empty() {
+            // A server that joins has yet to come to the entry that says who the members are: no restart could begin without.
+            return None;
+        }
         let taking = SnapshotMeta { last, membership };
         self.snapshots.taking = Some(taking.clone());
         self.snapshots.wanted = false;

@@ -4,10 +4,10 @@ mod server;
 
 use raft_core::{
     AppendResult, Body, Entry, InstallSnapshot, InstallSnapshotReply, LogId, Membership,
-    NothingToSnapshot, Output, ProgressState, ReadSnapshot, Role, Session, SnapshotMeta,
+    NothingToSnapshot, Output, Payload, ProgressState, ReadSnapshot, Role, Session, SnapshotMeta,
     WriteSnapshot,
 };
-use server::{Command, TestServer, append, at, entries_after, id, index, term};
+use server::{Command, TestServer, append, at, entries_after, entry_of, id, index, term};
 
 /// A leader of three that has committed and applied its no-op and three commands.
 fn leader() -> TestServer {
@@ -420,4 +420,18 @@ fn an_append_that_contradicts_what_was_compacted_is_not_taken() {
     server.appended(2, 2, at(1, 1), &[1, 1], 0);
     let status = server.status();
     assert_eq!((status.last_log, status.counters.impossible), (at(2, 2), 1));
+}
+
+/// A server that joins takes no snapshot before its log has told it of the members: a restart from there would know none.
+#[test]
+fn a_snapshot_waits_until_the_members_are_known() {
+    let mut server = TestServer::restored(1, Default::default(), |config| config.voters.clear());
+    server.appended(2, 1, at(0, 0), &[1], 1);
+    server.take_snapshot().expect("something was applied");
+    server.poll();
+    assert!(server.others.is_empty());
+    let members = Payload::Configuration(three().into());
+    server.hear(2, 1, Body::AppendEntries(append(at(1, 1), vec![entry_of(1, 2, members)], 2)));
+    let taken = server.others.pop();
+    assert!(matches!(taken, Some(Output::TakeSnapshot(taken)) if taken.last == at(1, 2)));
 }
