@@ -355,6 +355,7 @@ impl AnyWrite {
             hard_state: (next != state.hard_state).then_some(next),
             entries: entries.collect(),
             truncate_from,
+            ..Write::default()
         }
     }
 }

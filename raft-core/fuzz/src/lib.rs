@@ -2,7 +2,7 @@
 //!
 //! | Target | Input | Must hold |
 //! |---|---|---|
-//! | `step` | messages, times, acknowledgements, requests, crashes | no panic; nothing said that the disk would not back; bounded memory |
+//! | `step` | messages, times, acknowledgements, snapshots, requests, crashes | no panic; nothing said that the disk would not back; bounded memory |
 //! | `codec` | bytes | a value or an error; a value survives being encoded again; memory in proportion to the input |
 //! | `frame` | payloads, damage, and where the stream is cut | whole payloads or an error, never another payload |
 //! | `handshake` | dialers, bytes in their place, answers | an answer that the dialer understands; nobody in twice |
@@ -14,8 +14,11 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+mod disk;
+mod files;
 pub mod frame;
 pub mod handshake;
+mod hearsay;
 pub mod journal;
 mod memory;
 mod oracle;

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, HardState, Index,
-    Message, NodeId, Output, ReadId, RequestVoteReply, Restored, Role, Round, Status, Term, Write,
-    WriteId,
+    InstallSnapshot, Instant, LogId, Membership, Message, NodeId, Output, ReadId, ReadSnapshot,
+    RequestVote, RequestVoteReply, Role, SnapshotMeta, Status, Term, Write, WriteId, WriteSnapshot,
 };
 
-use crate::peers::{fits, is_leaders, is_promise};
-
-type Log = Restored<Vec<u8>>;
+use crate::disk::{Log, entry_at, is_quorum, knows, last, membership_at, snapshot, term_at};
+use crate::files::Files;
+use crate::hearsay::{Followers, Hearsay, Read};
+use crate::peers::{fits, is_leaders, is_promise, is_reply};
 
 /// The observer of one server, over all its lives.
 pub(crate) struct Oracle {
@@ -21,12 +22,15 @@ pub(crate) struct Oracle {
     in_flight: VecDeque<Write<Vec<u8>>>,
     /// The disk, once it has answered for everything.
     pub(crate) written: Log,
+    pub(crate) files: Files,
     /// Whom the server helped to lead in each term, itself included.
     votes: BTreeMap<Term, NodeId>,
     /// The latest term that anyone may count on the server to remember.
     promised_term: Term,
+    /// The requests for a read index of earlier lives.
+    requests: BTreeSet<(Term, ReadId)>,
     life: Life,
-    current: InTerm,
+    current: Hearsay,
 }
 
 /// What ends with a crash.
@@ -35,47 +39,38 @@ struct Life {
     last_write: WriteId,
     handed_out: Index,
     reads: BTreeMap<ReadId, Read>,
-}
-
-/// A read that the server has accepted.
-struct Read {
-    /// The newest round that had left by then.
-    asked_after: Round,
-    /// Whether a majority has echoed a later one.
-    confirmed: bool,
-}
-
-/// What ends with a term or with leadership.
-#[derive(Default)]
-struct InTerm {
-    term: Term,
-    /// What each leader of the term claimed to have in its log.
-    claims: BTreeMap<NodeId, BTreeMap<Index, BTreeSet<Term>>>,
-    /// The newest commit index that the server was told.
-    told_commit: Index,
-    peers: BTreeMap<NodeId, Peer>,
-}
-
-/// What a leader was told by a follower.
-#[derive(Default)]
-struct Peer {
-    matched: Index,
-    round_sent: Round,
-    round_echoed: Round,
+    requests: BTreeSet<(Term, ReadId)>,
+    heard_from: BTreeSet<NodeId>,
+    /// The pieces of snapshots that a leader sent: which, and from where.
+    pieces: BTreeSet<(LogId, u64)>,
+    /// Who stands in a term because the leader before asked for it.
+    asked_to_stand: BTreeSet<(Term, NodeId)>,
+    /// Since the last tick a leader was heard of, or the server began.
+    is_loyal: bool,
+    /// Until then it votes for nobody who was not asked to stand.
+    loyal_until: Instant,
+    now: Instant,
 }
 
 impl Oracle {
     pub(crate) fn new(config: Config, disk: Log) -> Self {
-        Self {
+        let mut oracle = Self {
             config,
-            written: disk.clone(),
+            written: Log::default(),
             in_flight: VecDeque::new(),
+            files: Files::default(),
             votes: BTreeMap::new(),
             promised_term: disk.hard_state.current_term,
+            requests: BTreeSet::new(),
             disk,
             life: Life::default(),
-            current: InTerm::default(),
+            current: Hearsay::default(),
+        };
+        if let Some(snapshot) = &oracle.disk.snapshot {
+            oracle.files.hold(snapshot.clone());
         }
+        oracle.on_crash(0);
+        oracle
     }
 
     /// The process dies. Of the writes that were on their way, so many are on disk.
@@ -85,7 +80,14 @@ impl Oracle {
         }
         self.in_flight.clear();
         self.written = self.disk.clone();
-        (self.life, self.current) = (Life::default(), InTerm::default());
+        self.files.on_crash();
+        self.requests.append(&mut self.life.requests);
+        self.life = Life {
+            handed_out: snapshot(&self.disk).index,
+            is_loyal: self.disk.snapshot.is_some(),
+            ..Life::default()
+        };
+        self.current = Hearsay::default();
         self.disk.clone()
     }
 
@@ -102,9 +104,14 @@ impl Oracle {
         self.life.handed_out
     }
 
-    /// The newest round that left in this term.
-    pub(crate) fn round_sent(&self) -> Round {
-        self.current.peers.values().map(|peer| peer.round_sent).max().unwrap_or_default()
+    pub(crate) fn followers(&self) -> &Followers {
+        &self.current.followers
+    }
+
+    /// The newest request for a read index in this life.
+    pub(crate) fn read_request(&self) -> ReadId {
+        let newest = self.life.requests.iter().map(|(_, id)| *id).max();
+        newest.unwrap_or(ReadId::new(1))
     }
 
     /// The host is about to answer for this write. One that was never asked for means nothing.
@@ -118,10 +125,34 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn on_read(&mut self, id: ReadId) {
-        let alone = self.config.voters.len() == 1;
-        let read = Read { asked_after: self.round_sent(), confirmed: alone };
+    pub(crate) fn on_read(&mut self, id: ReadId, status: &Status) {
+        let read = self.read(status);
         assert!(self.life.reads.insert(id, read).is_none(), "two reads of one name");
+    }
+
+    fn read(&self, status: &Status) -> Read {
+        Read {
+            asked_after: self.current.followers.round_sent(),
+            commit: status.commit_index,
+            request: None,
+            confirmed: false,
+        }
+    }
+
+    /// The server was told the time.
+    pub(crate) fn on_tick(&mut self, now: Instant, status: &Status) {
+        self.life.now = now;
+        let Some(lease) = self.config.lease else { return };
+        let min = self.config.election_timeout_min;
+        if core::mem::take(&mut self.life.is_loyal) {
+            self.life.loyal_until = now + min;
+        }
+        let span = min.mul_f64(1.0 - f64::from(lease.drift_ppm_max) / 1e6);
+        if self.current.followers.hold_lease(self.config.id, &status.membership, now, span) {
+            let remote = self.current.remote_reads.values_mut();
+            let reads = self.life.reads.values_mut().filter(|read| read.request.is_none());
+            reads.chain(remote).for_each(|read| read.confirmed = true);
+        }
     }
 
     /// The server has taken a message.
@@ -131,15 +162,46 @@ impl Oracle {
         before: &Status,
         after: &Status,
     ) {
-        let is_peer = message.from != self.config.id && self.config.voters.contains(&message.from);
-        if message.to != self.config.id || !is_peer || message.term != after.current_term {
+        let Message { from, to, term, body } = message;
+        let (from, own) = (*from, self.config.id);
+        if *to != own || from == own {
+            return;
+        }
+        self.life.heard_from.insert(from);
+        if let Body::RequestVote(RequestVote { transfer: true, .. }) = body {
+            self.life.asked_to_stand.insert((*term, from));
+        }
+        if *term != after.current_term {
             return;
         }
         self.enter(after.current_term);
-        match &message.body {
-            Body::AppendEntries(append) => self.note_claims(message.from, append),
+        let follows = after.role == Role::Follower && after.leader == Some(from);
+        self.life.is_loyal |= follows && is_leaders(body);
+        match body {
+            Body::AppendEntries(append) => self.current.on_append(from, append),
+            Body::InstallSnapshot(install) => {
+                self.current.on_install(from, install.snapshot.last);
+                self.life.pieces.insert((install.snapshot.last, install.offset));
+            }
             Body::AppendEntriesReply(reply) if before.role == Role::Leader => {
-                self.note_reply(message.from, reply, before.last_log.index);
+                self.current.followers.on_reply(from, reply, before.last_log.index);
+                self.confirm_reads(&before.membership);
+                self.confirm_reads(&after.membership);
+            }
+            Body::RequestVoteReply(RequestVoteReply { granted: true, last_log })
+                if before.role == Role::Candidate && *last_log == before.last_log =>
+            {
+                self.current.grants.insert(from);
+            }
+            Body::ReadIndex(request) if after.role == Role::Leader => {
+                let read = self.read(before);
+                self.current.remote_reads.entry((from, request.id)).or_insert(read);
+            }
+            Body::ReadIndexReply(reply) if follows => {
+                let mut reads = self.life.reads.values_mut();
+                reads.by_ref().filter(|read| read.request == Some(reply.id)).for_each(|read| {
+                    (read.confirmed, read.commit) = (true, read.commit.max(reply.index));
+                });
             }
             _ => {}
         }
@@ -148,31 +210,15 @@ impl Oracle {
     /// What was said in another term counts for nothing.
     fn enter(&mut self, term: Term) {
         if self.current.term != term {
-            self.current = InTerm { term, ..InTerm::default() };
+            self.current = Hearsay::new(term);
         }
     }
 
-    fn note_claims(&mut self, leader: NodeId, append: &AppendEntries<Vec<u8>>) {
-        let claims = self.current.claims.entry(leader).or_default();
-        let ids = append.entries.iter().map(Entry::id);
-        for id in ids.chain([append.prev_log]) {
-            claims.entry(id.index).or_default().insert(id.term);
-        }
-        self.current.told_commit = self.current.told_commit.max(append.leader_commit);
-    }
-
-    fn note_reply(&mut self, from: NodeId, reply: &AppendEntriesReply, last_index: Index) {
-        let peer = self.current.peers.entry(from).or_default();
-        peer.round_echoed = peer.round_echoed.max(reply.round.min(peer.round_sent));
-        match reply.result {
-            AppendResult::Matched(index) if index <= last_index => {
-                peer.matched = peer.matched.max(index);
-            }
-            AppendResult::Matched(_) | AppendResult::Rejected { .. } => {}
-        }
-        for read in self.life.reads.values_mut() {
-            let echoed = self.current.peers.values().filter(|p| p.round_echoed > read.asked_after);
-            read.confirmed |= 1 + echoed.count() >= majority(&self.config);
+    fn confirm_reads(&mut self, membership: &Membership) {
+        let Hearsay { followers, remote_reads, .. } = &mut self.current;
+        let here = self.life.reads.values_mut().filter(|read| read.request.is_none());
+        for read in here.chain(remote_reads.values_mut()) {
+            read.confirmed |= followers.have_echoed(self.config.id, read.asked_after, membership);
         }
     }
 
@@ -180,34 +226,92 @@ impl Oracle {
     pub(crate) fn check_change(&mut self, before: &Status, after: &Status) {
         assert!(after.current_term >= before.current_term, "a term taken back");
         assert!(after.commit_index >= before.commit_index, "a commit taken back");
+        assert!(after.applied_index >= before.applied_index, "applied backwards");
+        let entered = after.current_term > before.current_term;
+        if entered || after.role != before.role {
+            self.check_role(before, after);
+        }
+        self.check_vote(before, after);
         self.enter(after.current_term);
         if after.commit_index > before.commit_index {
-            self.check_commit(after);
+            self.check_commit(before, after);
+        }
+        if after.snapshot != before.snapshot {
+            assert!(after.snapshot.index > before.snapshot.index, "an older snapshot");
+            assert!(self.files.held(after.snapshot).is_some(), "a snapshot that is not whole");
         }
         if before.role == Role::Leader && after.role != Role::Leader {
-            self.current.peers.clear();
+            self.current.followers = Followers::default();
         }
         let Config { inflight_writes_max, reads_waiting_max, .. } = self.config;
         assert!(after.writes_in_flight <= inflight_writes_max);
         assert!(after.reads_waiting <= reads_waiting_max);
     }
 
-    /// A leader commits what a majority has, itself only with what its disk has; a follower what it was told.
-    fn check_commit(&self, status: &Status) {
-        let commit_index = status.commit_index;
-        if status.role != Role::Leader {
+    /// Only voters stand, and only those lead for whom a quorum voted, each durably.
+    fn check_role(&self, before: &Status, after: &Status) {
+        let own = self.config.id;
+        if matches!(after.role, Role::PreCandidate | Role::Candidate) {
+            let seat = after.membership.seat(own);
+            assert!(seat.is_some_and(raft_core::Seat::is_voter), "stands without a vote");
+        }
+        if after.role == Role::Leader {
+            let own_vote = HardState { current_term: after.current_term, voted_for: Some(own) };
+            assert_eq!(self.disk.hard_state, own_vote, "leads a term that it could forget");
+            let voted = |id| id == own || self.current.grants.contains(&id);
+            assert!(is_quorum(&before.membership, voted), "leads without a quorum");
+        }
+    }
+
+    /// While a leader may hold a lease, a voter votes for nobody whom that leader has not asked to stand: not for itself either,
+    /// unless it decides alone.
+    fn check_vote(&self, before: &Status, after: &Status) {
+        let Some(candidate) = after.voted_for else { return };
+        let is_new =
+            (before.current_term, before.voted_for) != (after.current_term, after.voted_for);
+        let alone = is_quorum(&before.membership, |id| id == self.config.id);
+        if is_new && !alone && self.config.lease.is_some() {
+            let asked = self.life.asked_to_stand.contains(&(after.current_term, candidate));
+            assert!(asked || self.life.now >= self.life.loyal_until, "disloyal to a lease");
+        }
+    }
+
+    /// A leader asks this server to stand.
+    pub(crate) fn on_asked_to_stand(&mut self, message: &Message<Vec<u8>>, before: &Status) {
+        let is_leader = before.leader == Some(message.from) && message.term == before.current_term;
+        if matches!(message.body, Body::TimeoutNow(_)) && is_leader {
+            self.life.asked_to_stand.insert((message.term.next(), self.config.id));
+        }
+    }
+
+    /// A leader commits what a quorum has, itself only with what its disk has; a follower what it was told.
+    fn check_commit(&self, before: &Status, after: &Status) {
+        let commit_index = after.commit_index;
+        if after.role != Role::Leader && before.role != Role::Leader {
             assert!(commit_index <= self.current.told_commit, "committed what no leader said");
             return;
         }
-        let own = term_at(&self.disk, commit_index) == Some(status.current_term);
-        let peers = self.current.peers.values().filter(|peer| peer.matched >= commit_index);
-        let held = usize::from(own) + peers.count();
-        assert!(held >= majority(&self.config), "committed {commit_index}, which {held} hold");
+        let own = term_at(&self.disk, commit_index) == Some(after.current_term);
+        let holds = |id| match id == self.config.id {
+            true => own,
+            false => self.current.followers.matched(id) >= commit_index,
+        };
+        assert!(is_quorum(&before.membership, holds), "committed {commit_index} without a quorum");
         let term = term_at(&self.written, commit_index);
         assert!(
-            term.is_none_or(|term| term == status.current_term),
+            term.is_none_or(|term| term == after.current_term),
             "committed by counting an older term"
         );
+    }
+
+    /// Nothing is left to be said: what was written is the server's log, so the configuration in force is its newest.
+    pub(crate) fn check_quiet(&self, status: &Status) {
+        if status.writes_in_flight < self.config.inflight_writes_max {
+            let last = last(&self.written);
+            assert_eq!(last, status.last_log, "what was written is not the log");
+            let in_force = membership_at(&self.written, &self.config, last.index);
+            assert_eq!(status.membership, in_force, "not the newest configuration in the log");
+        }
     }
 
     /// Whether the server may ask for this.
@@ -216,11 +320,7 @@ impl Oracle {
             Output::Persist(write) => self.check_write(write),
             Output::Send(message) => self.check_send(message, status),
             Output::Apply(entries) => self.check_apply(entries, status),
-            Output::ReadReady { id, index } => {
-                let read = self.life.reads.remove(id).expect("a read that was asked for, once");
-                assert!(read.confirmed, "a read that no majority has confirmed");
-                assert!(*index <= self.life.handed_out, "a read ahead of its entries");
-            }
+            Output::ReadReady { id, index } => self.check_read(*id, *index, status),
             Output::ReadLost { id } => {
                 assert!(self.life.reads.remove(id).is_some(), "a read that was asked for, once");
             }
@@ -230,6 +330,15 @@ impl Oracle {
                 if *role == Role::Leader {
                     self.check_leads(*term);
                 }
+            }
+            Output::MembershipChanged(membership) => assert_eq!(*membership, status.membership),
+            Output::TakeSnapshot(snapshot) => self.check_take(snapshot),
+            Output::ReadSnapshot(read) => self.check_snapshot_read(read, status),
+            Output::WriteSnapshot(write) => self.check_snapshot_write(write),
+            Output::Restore(snapshot) => {
+                assert_eq!(Some(snapshot), self.disk.snapshot.as_ref(), "not durably installed");
+                assert!(snapshot.last.index > self.life.handed_out, "restored backwards");
+                self.life.handed_out = snapshot.last.index;
             }
             output => panic!("unknown to the fuzzer: {output:?}"),
         }
@@ -247,16 +356,43 @@ impl Oracle {
         if let Some(from) = write.truncate_from {
             assert!(from > self.life.handed_out, "an entry removed that was applied");
         }
+        if let Some(snapshot) = &write.snapshot {
+            self.check_installed(snapshot);
+        }
         let bytes: usize = write.entries.iter().map(Entry::size).sum();
         assert!(write.entries.len() <= 1 || bytes <= self.config.write_bytes_max);
         self.written.replay(write.clone());
+        let (base, snapshot) = (self.written.base, snapshot(&self.written));
+        assert!(base.index <= snapshot.index, "compacted without a snapshot");
+        let mut end = base;
+        for entry in &self.written.entries {
+            assert!(entry.index == end.index.next() && entry.term >= end.term, "a gap on disk");
+            end = entry.id();
+        }
+        assert!(snapshot.index <= end.index, "a snapshot beyond the log");
         self.in_flight.push_back(write.clone());
+    }
+
+    /// A snapshot in use is held whole, replaces an earlier one, and takes nothing away that was applied.
+    fn check_installed(&self, new: &SnapshotMeta) {
+        if new.last == LogId::ZERO {
+            let voters = Membership::of_voters(self.config.voters.iter().copied());
+            assert_eq!(new.membership, voters, "not how the cluster begins");
+            return;
+        }
+        assert!(self.files.holds(new), "a snapshot that is not whole");
+        assert!(new.last.index > snapshot(&self.written).index, "an older snapshot");
+        if term_at(&self.written, new.last.index) != Some(new.last.term) {
+            assert!(new.last.index > self.life.handed_out, "replaces what was applied");
+        }
     }
 
     fn check_send(&mut self, message: &Message<Vec<u8>>, status: &Status) {
         let Message { from, to, term, body } = message;
         assert_eq!((*from, *term), (self.config.id, status.current_term));
-        assert!(to != from && self.config.voters.contains(to), "to a stranger");
+        let is_member = status.membership.member(*to).is_some() || knows(&self.written, *to);
+        let asked = is_reply(body) && self.life.heard_from.contains(to);
+        assert!(to != from && (is_member || asked), "to a stranger");
         assert!(fits(body, status.role), "a {:?} says {body:?}", status.role);
         assert!(*term >= self.promised_term, "a promised term is forgotten");
         if is_promise(body) {
@@ -277,6 +413,22 @@ impl Oracle {
                 self.check_append_result(*to, *result);
             }
             Body::AppendEntries(append) => self.check_append(*to, append),
+            Body::InstallSnapshot(install) => self.check_install(*to, install, status),
+            Body::TimeoutNow(_) => self.current.followers.handed_over = true,
+            Body::ReadIndex(request) => {
+                let name = (*term, request.id);
+                assert!(!self.requests.contains(&name), "a request of an earlier life");
+                self.life.requests.insert(name);
+                let waiting = self.life.reads.values_mut().filter(|read| !read.confirmed);
+                waiting.for_each(|read| read.request = read.request.or(Some(request.id)));
+            }
+            Body::ReadIndexReply(reply) => {
+                self.confirm_reads(&status.membership);
+                let read = self.current.remote_reads.get(&(*to, reply.id));
+                let read = read.expect("a read that was asked for in this term");
+                assert!(read.confirmed, "a read index that no majority has confirmed");
+                assert!(reply.index >= read.commit, "a read before what was committed");
+            }
             _ => {}
         }
     }
@@ -288,29 +440,28 @@ impl Oracle {
         assert_eq!(*vote, self.config.id, "leads a term in which it voted for another");
     }
 
-    /// An acknowledged entry is durable, no write on its way replaces it, and the leader has said that it has it: either so, or by
-    /// naming a later one, for who shares that shares all before (Log Matching).
+    /// An acknowledged entry is durable, no write on its way replaces it, and the leader has said that it has it. What lies below the
+    /// first entry is committed, and so every leader's.
     fn check_append_result(&self, leader: NodeId, result: AppendResult) {
         let AppendResult::Matched(index) = result else { return };
-        if index == Index::ZERO {
+        if index == Index::ZERO || index < self.disk.base.index {
             return;
         }
         let durable = term_at(&self.disk, index);
         assert!(durable.is_some(), "acknowledges entry {index}, which is not durable");
-        assert_eq!(term_at(&self.written, index), durable, "acknowledges what is replaced");
-        let claims = self.current.claims.get(&leader);
-        let claimed = claims.is_some_and(|claims| {
-            let mut later = claims.range(index.next()..);
-            let here = claims.get(&index).zip(durable);
-            here.is_some_and(|(terms, term)| terms.contains(&term)) || later.next().is_some()
-        });
-        assert!(claimed, "acknowledges entry {index}, which is not the leader's");
+        if index >= self.written.base.index {
+            assert_eq!(term_at(&self.written, index), durable, "acknowledges what is replaced");
+        }
+        let is_base = index <= self.disk.base.index.max(self.written.base.index);
+        let claimed = self.current.has_claimed(leader, index, durable);
+        assert!(claimed || is_base, "acknowledges entry {index}, which is not the leader's");
     }
 
     fn check_append(&mut self, to: NodeId, append: &AppendEntries<Vec<u8>>) {
-        let peer = self.current.peers.entry(to).or_default();
-        assert!(append.leader_commit <= peer.matched, "a commit index beyond what the peer has");
-        peer.round_sent = peer.round_sent.max(append.round);
+        let (followers, now) = (&mut self.current.followers, self.life.now);
+        followers.on_sent(to, append.session, Some(append.round), now);
+        let matched = followers.matched(to);
+        assert!(append.leader_commit <= matched, "a commit index beyond what the peer has");
         let bytes: usize = append.entries.iter().map(Entry::size).sum();
         assert!(append.entries.len() <= 1 || bytes <= self.config.append_bytes_max);
         let mut last = append.prev_log;
@@ -320,30 +471,55 @@ impl Oracle {
         }
     }
 
+    fn check_install(&mut self, to: NodeId, install: &InstallSnapshot<Vec<u8>>, status: &Status) {
+        if status.role == Role::Leader {
+            self.current.followers.on_sent(to, install.session, None, self.life.now);
+        }
+        assert!(install.snapshot.last.index <= status.commit_index, "sends what is not committed");
+        assert!(install.chunk.len() <= self.config.snapshot_chunk_bytes);
+    }
+
     fn check_apply(&mut self, entries: &[Entry<Vec<u8>>], status: &Status) {
         assert!(!entries.is_empty());
         for entry in entries {
             assert_eq!(entry.index, self.life.handed_out.next(), "each once, in order");
             assert!(entry.index <= status.commit_index, "applied before it is committed");
-            assert_eq!(
-                entry_at(&self.disk, entry.index),
-                Some(entry),
-                "applied before it is durable"
-            );
+            let durable = entry_at(&self.disk, entry.index);
+            assert_eq!(durable, Some(entry), "applied before it is durable");
             self.life.handed_out = entry.index;
         }
     }
-}
 
-fn majority(config: &Config) -> usize {
-    config.voters.len() / 2 + 1
-}
+    fn check_read(&mut self, id: ReadId, index: Index, status: &Status) {
+        self.confirm_reads(&status.membership);
+        let read = self.life.reads.remove(&id).expect("a read that was asked for, once");
+        assert!(read.confirmed, "a read that no majority has confirmed");
+        assert!(index >= read.commit, "a read before what was committed");
+        assert!(index <= self.life.handed_out, "a read ahead of its entries");
+    }
 
-fn entry_at(log: &Log, index: Index) -> Option<&Entry<Vec<u8>>> {
-    let at = log.entries.binary_search_by_key(&index, |entry| entry.index).ok()?;
-    log.entries.get(at)
-}
+    /// A snapshot is taken of what was handed out, with the members at that entry.
+    fn check_take(&mut self, new: &SnapshotMeta) {
+        let index = self.life.handed_out;
+        let last = LogId::new(term_at(&self.disk, index).expect("applied is durable"), index);
+        assert_eq!(new.last, last, "not what was applied");
+        assert!(index > snapshot(&self.written).index, "an older snapshot");
+        assert_eq!(new.membership, membership_at(&self.written, &self.config, index));
+        assert!(self.files.taking.replace(new.clone()).is_none(), "one at a time");
+    }
 
-fn term_at(log: &Log, index: Index) -> Option<Term> {
-    entry_at(log, index).map(|entry| entry.term)
+    fn check_snapshot_read(&mut self, read: &ReadSnapshot, status: &Status) {
+        assert_eq!(status.role, Role::Leader, "only a leader sends snapshots");
+        assert!(read.snapshot.index <= snapshot(&self.written).index.max(status.snapshot.index));
+        assert_eq!(read.bytes_max, self.config.snapshot_chunk_bytes);
+        self.files.on_read(*read);
+    }
+
+    fn check_snapshot_write(&mut self, write: &WriteSnapshot<Vec<u8>>) {
+        assert!(
+            self.life.pieces.contains(&(write.snapshot.last, write.offset)),
+            "a piece nobody sent"
+        );
+        self.files.writes.push_back(write.clone());
+    }
 }

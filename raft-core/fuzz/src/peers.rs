@@ -5,15 +5,24 @@
 
 use arbitrary::Arbitrary;
 use raft_core::{
-    AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, Index, LogId, Message, NodeId,
-    Payload, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, Restored, Role,
-    Round, Session, Term,
+    AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, Index, InstallSnapshot,
+    InstallSnapshotReply, LogId, Member, Membership, Message, NodeId, Payload, ReadId, ReadIndex,
+    ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, Role,
+    Round, Seat, Session, SnapshotMeta, Term, TimeoutNow,
 };
+
+use crate::disk::{Log, last, snapshot, term_at};
+use crate::files::SNAPSHOT_BYTES;
+use crate::hearsay::Followers;
 
 /// The longest command that a peer puts into an entry, in bytes: longer than the server takes.
 const COMMAND_BYTES_MAX: u8 = 100;
 /// How many entries a message has at most.
 const ENTRIES_MAX: usize = 8;
+/// Servers with these ids come and go.
+pub(crate) const SERVERS_MIN: u64 = 5;
+/// The longest piece of a snapshot that a peer sends, in bytes.
+const CHUNK_BYTES_MAX: u8 = 30;
 
 /// A number close to the one that is usual in its place, or a small one, or a senseless one.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -36,18 +45,33 @@ impl Near {
 /// What a peer needs to know of the server to say something sensible.
 pub(crate) struct View<'a> {
     pub(crate) id: NodeId,
-    pub(crate) voters: u64,
+    pub(crate) membership: &'a Membership,
     pub(crate) term: Term,
     /// The server's log, as far as it has asked for it to be written.
-    pub(crate) log: &'a Restored<Vec<u8>>,
-    /// The newest pre-vote and the newest round that the server has sent.
+    pub(crate) log: &'a Log,
+    /// The newest pre-vote and the newest request for a read index that the server has sent.
     pub(crate) campaign: u64,
-    pub(crate) round: Round,
+    pub(crate) read_request: ReadId,
+    /// What the server's followers know of it.
+    pub(crate) followers: &'a Followers,
+    /// The snapshot that comes to the server, and how much of it has come.
+    pub(crate) incoming: Option<LogId>,
+    pub(crate) incoming_bytes: u64,
 }
 
 impl View<'_> {
     fn last_index(&self) -> Index {
-        self.log.entries.last().map_or(Index::ZERO, |entry| entry.index)
+        last(self.log).index
+    }
+
+    /// How many servers there are, as far as anyone could know.
+    fn servers(&self) -> u64 {
+        let newest = self.membership.members().last().map_or(0, |member| member.id.get());
+        newest.max(self.id.get()).max(SERVERS_MIN)
+    }
+
+    fn session(&self, of: NodeId) -> u64 {
+        self.followers.session(of).map_or(1, Session::get)
     }
 }
 
@@ -63,11 +87,11 @@ pub(crate) struct AnyMessage {
 
 impl AnyMessage {
     pub(crate) fn to_message(&self, view: &View<'_>) -> Message<Vec<u8>> {
-        let from =
-            (view.id.get() + u64::from(self.from) % (view.voters + 1)) % (view.voters + 1) + 1;
+        let everyone = view.servers() + 1;
+        let from = NodeId::new((view.id.get() + u64::from(self.from) % everyone) % everyone + 1);
         let to = if self.misrouted { view.id.next() } else { view.id };
         let term = Term::new(self.term.to(view.term.get()));
-        Message { from: NodeId::new(from), to, term, body: self.body.to_body(view) }
+        Message { from, to, term, body: self.body.to_body(from, view) }
     }
 }
 
@@ -75,19 +99,25 @@ impl AnyMessage {
 enum AnyBody {
     RequestPreVote { last_log: Position, campaign: Near },
     RequestPreVoteReply { granted: bool, campaign: Near },
-    RequestVote { last_log: Position },
+    RequestVote { last_log: Position, transfer: bool },
     RequestVoteReply { granted: bool, last_log: Position },
     AppendEntries(Append),
     Matched { session: Near, round: Near, index: Near },
     Rejected { session: Near, round: Near, index: Near, hint: Position },
+    InstallSnapshot(Install),
+    Received { session: Near, snapshot: Position, bytes: Near },
+    TimeoutNow { last_log: Position },
+    ReadIndex { id: Near },
+    ReadIndexReply { id: Near, index: Near },
 }
 
 impl AnyBody {
-    fn to_body(&self, view: &View<'_>) -> Body<Vec<u8>> {
+    fn to_body(&self, from: NodeId, view: &View<'_>) -> Body<Vec<u8>> {
+        let session_to = |session: &Near| Session::new(session.to(view.session(from)));
         let reply = |session: &Near, round: &Near, result| {
             Body::AppendEntriesReply(AppendEntriesReply {
-                session: Session::new(session.to(1)),
-                round: Round::new(round.to(view.round.get())),
+                session: session_to(session),
+                round: Round::new(round.to(view.followers.round_sent().get())),
                 result,
             })
         };
@@ -100,8 +130,9 @@ impl AnyBody {
                 let (granted, campaign) = (*granted, campaign.to(view.campaign));
                 Body::RequestPreVoteReply(RequestPreVoteReply { granted, campaign })
             }
-            Self::RequestVote { last_log } => {
-                Body::RequestVote(RequestVote { last_log: last_log.to_id(view) })
+            Self::RequestVote { last_log, transfer } => {
+                let (last_log, transfer) = (last_log.to_id(view), *transfer);
+                Body::RequestVote(RequestVote { last_log, transfer })
             }
             Self::RequestVoteReply { granted, last_log } => {
                 let (granted, last_log) = (*granted, last_log.to_id(view));
@@ -120,6 +151,22 @@ impl AnyBody {
                     AppendResult::Rejected { prev_log_index, hint: hint.to_id(view) },
                 )
             }
+            Self::InstallSnapshot(install) => Body::InstallSnapshot(install.to_install(view)),
+            Self::Received { session, snapshot: of, bytes } => {
+                Body::InstallSnapshotReply(InstallSnapshotReply {
+                    session: session_to(session),
+                    snapshot: of.near(snapshot(view.log), view),
+                    received: bytes.to(SNAPSHOT_BYTES),
+                })
+            }
+            Self::TimeoutNow { last_log } => {
+                Body::TimeoutNow(TimeoutNow { last_log: last_log.to_id(view) })
+            }
+            Self::ReadIndex { id } => Body::ReadIndex(ReadIndex { id: ReadId::new(id.to(1)) }),
+            Self::ReadIndexReply { id, index } => Body::ReadIndexReply(ReadIndexReply {
+                id: ReadId::new(id.to(view.read_request.get())),
+                index: Index::new(index.to(view.last_index().get())),
+            }),
         }
     }
 }
@@ -133,14 +180,77 @@ struct Position {
 
 impl Position {
     fn to_id(&self, view: &View<'_>) -> LogId {
-        let index = Index::new(self.index.to(view.last_index().get()));
-        let entries = &view.log.entries;
-        let term = match entries.binary_search_by_key(&index, |entry| entry.index) {
-            Ok(at) => entries[at].term,
-            Err(_) if index == Index::ZERO => Term::ZERO,
-            Err(_) => view.term,
+        self.near(last(view.log), view)
+    }
+
+    fn near(&self, usual: LogId, view: &View<'_>) -> LogId {
+        let index = Index::new(self.index.to(usual.index.get()));
+        let term = match term_at(view.log, index) {
+            _ if index == usual.index => usual.term,
+            Some(term) => term,
+            None if index == Index::ZERO => Term::ZERO,
+            None => view.term,
         };
         LogId::new(Term::new(self.term.to(term.get())), index)
+    }
+}
+
+/// Who has which seat: three bits for each of the first five servers. 0 is the membership in force.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct AnyMembership(u16);
+
+impl AnyMembership {
+    /// If nobody could decide in it, an empty one, which makes no sense either.
+    fn to_membership(self, view: &View<'_>) -> Membership {
+        if self.0 == 0 {
+            return view.membership.clone();
+        }
+        let members = (1..=5).filter_map(|number| {
+            let id = NodeId::new(number);
+            let seat = match (self.0 >> (3 * (number - 1))) % 8 {
+                0 => view.membership.seat(id)?,
+                1 | 7 => Seat::Voter,
+                2 => Seat::Learner,
+                3 => Seat::Incoming,
+                4 => Seat::Outgoing,
+                5 => Seat::Demoted,
+                _ => return None,
+            };
+            let priority = u8::from(self.0 >> 15 != 0) * (number % 3) as u8;
+            Some(Member { id, seat, priority, label: vec![number as u8; 2] })
+        });
+        Membership::of_members(members).unwrap_or_else(|_| Membership::of_voters([]))
+    }
+}
+
+#[derive(Arbitrary, Debug)]
+struct Install {
+    session: Near,
+    last: Position,
+    /// Whether it is the one that is coming already.
+    another: bool,
+    membership: AnyMembership,
+    offset: Near,
+    bytes: u8,
+    not_done: bool,
+}
+
+impl Install {
+    fn to_install(&self, view: &View<'_>) -> InstallSnapshot<Vec<u8>> {
+        let mut usual = last(view.log);
+        usual.index = usual.index.next();
+        let incoming = view.incoming.filter(|_| !self.another);
+        let bytes = usize::from(self.bytes % CHUNK_BYTES_MAX);
+        InstallSnapshot {
+            session: Session::new(self.session.to(1)),
+            snapshot: SnapshotMeta {
+                last: self.last.near(incoming.unwrap_or(usual), view),
+                membership: self.membership.to_membership(view),
+            },
+            offset: self.offset.to(if self.another { 0 } else { view.incoming_bytes }),
+            chunk: vec![self.bytes; bytes],
+            done: !self.not_done,
+        }
     }
 }
 
@@ -151,6 +261,7 @@ struct Append {
     prev_log: Position,
     entries: Vec<AnyEntry>,
     leader_commit: Near,
+    rank: Option<u8>,
 }
 
 impl Append {
@@ -158,17 +269,18 @@ impl Append {
         let prev_log = self.prev_log.to_id(view);
         let mut last = prev_log;
         let entries = self.entries.iter().take(ENTRIES_MAX).map(|entry| {
-            let entry = entry.to_entry(last);
+            let entry = entry.to_entry(last, view);
             last = entry.id();
             entry
         });
         let entries = entries.collect();
         AppendEntries {
             session: Session::new(self.session.to(1)),
-            round: Round::new(self.round.to(view.round.get())),
+            round: Round::new(self.round.to(view.followers.round_sent().get() + 1)),
             prev_log,
             entries,
             leader_commit: Index::new(self.leader_commit.to(last.index.get())),
+            rank: self.rank,
         }
     }
 }
@@ -177,11 +289,18 @@ impl Append {
 struct AnyEntry {
     /// Mostly the term and the position that follow.
     oddity: u8,
-    command: Option<u8>,
+    payload: AnyPayload,
+}
+
+#[derive(Arbitrary, Debug)]
+enum AnyPayload {
+    Noop,
+    Command(u8),
+    Configuration(AnyMembership),
 }
 
 impl AnyEntry {
-    fn to_entry(&self, last: LogId) -> Entry<Vec<u8>> {
+    fn to_entry(&self, last: LogId, view: &View<'_>) -> Entry<Vec<u8>> {
         let next = last.index.next();
         let (term, index) = match self.oddity {
             0..=191 => (last.term, next),
@@ -189,9 +308,14 @@ impl AnyEntry {
             240..=247 => (Term::new(last.term.get().saturating_sub(1)), next),
             248..=u8::MAX => (last.term, next.next()),
         };
-        let payload = match self.command {
-            None => Payload::Noop,
-            Some(bytes) => Payload::Command(vec![bytes; usize::from(bytes % COMMAND_BYTES_MAX)]),
+        let payload = match self.payload {
+            AnyPayload::Noop => Payload::Noop,
+            AnyPayload::Command(bytes) => {
+                Payload::Command(vec![bytes; usize::from(bytes % COMMAND_BYTES_MAX)])
+            }
+            AnyPayload::Configuration(membership) => {
+                Payload::Configuration(membership.to_membership(view).into())
+            }
         };
         Entry { term, index, payload }
     }
@@ -222,11 +346,11 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
         }
         Body::RequestPreVoteReply(_) => {
             term = term.next();
-            let last_log = view.log.entries.last().map_or(LogId::ZERO, Entry::id);
-            Body::RequestVote(RequestVote { last_log })
+            let last_log = last(view.log);
+            Body::RequestVote(RequestVote { last_log, transfer: false })
         }
         Body::RequestVoteReply(_) | Body::AppendEntriesReply(_) => {
-            let prev_log = view.log.entries.last().map_or(LogId::ZERO, Entry::id);
+            let prev_log = last(view.log);
             let entry = Entry { term, index: prev_log.index.next(), payload: Payload::Noop };
             let round = match &to.body {
                 Body::AppendEntriesReply(reply) => reply.round.next(),
@@ -238,7 +362,39 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
                 prev_log,
                 entries: yes.then_some(entry).into_iter().collect(),
                 leader_commit: prev_log.index,
+                rank: None,
             })
+        }
+        Body::InstallSnapshot(install) => {
+            let InstallSnapshot { session, ref snapshot, offset, ref chunk, done } = *install;
+            let (snapshot, received) = (snapshot.last, offset + chunk.len() as u64);
+            if yes && done {
+                let result = AppendResult::Matched(snapshot.index);
+                let round = view.followers.round_sent();
+                Body::AppendEntriesReply(AppendEntriesReply { session, round, result })
+            } else {
+                let received = if yes { received } else { 0 };
+                Body::InstallSnapshotReply(InstallSnapshotReply { session, snapshot, received })
+            }
+        }
+        Body::InstallSnapshotReply(reply) => Body::InstallSnapshot(InstallSnapshot {
+            session: reply.session,
+            snapshot: SnapshotMeta { last: reply.snapshot, membership: view.membership.clone() },
+            offset: reply.received,
+            chunk: vec![7; 10],
+            done: yes,
+        }),
+        Body::TimeoutNow(request) => {
+            term = term.next();
+            Body::RequestVote(RequestVote { last_log: request.last_log, transfer: yes })
+        }
+        Body::ReadIndex(request) => {
+            let index = if yes { view.last_index() } else { snapshot(view.log).index };
+            Body::ReadIndexReply(ReadIndexReply { id: request.id, index })
+        }
+        Body::ReadIndexReply(reply) => {
+            let id = if yes { reply.id.next() } else { reply.id };
+            Body::ReadIndex(ReadIndex { id })
         }
         body => panic!("unknown to the fuzzer: {body:?}"),
     };
@@ -246,22 +402,36 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
 }
 
 /// Whether a message speaks for its sender's memory, so that it must be durable before it is said: everything but what a
-/// candidate asks for.
+/// candidate or a follower asks for.
 pub(crate) fn is_promise(body: &Body<Vec<u8>>) -> bool {
-    !matches!(body, Body::RequestPreVote(_) | Body::RequestVote(_))
+    !matches!(body, Body::RequestPreVote(_) | Body::RequestVote(_) | Body::ReadIndex(_))
 }
 
 /// A leader's own messages.
 pub(crate) fn is_leaders(body: &Body<Vec<u8>>) -> bool {
-    matches!(body, Body::AppendEntries(_))
+    matches!(body, Body::AppendEntries(_) | Body::InstallSnapshot(_) | Body::TimeoutNow(_))
 }
 
-/// Whether a server of this role may say this at all.
+/// What anyone gets who asks.
+pub(crate) fn is_reply(body: &Body<Vec<u8>>) -> bool {
+    matches!(
+        body,
+        Body::RequestPreVoteReply(_)
+            | Body::RequestVoteReply(_)
+            | Body::AppendEntriesReply(_)
+            | Body::InstallSnapshotReply(_)
+            | Body::ReadIndex(_)
+            | Body::ReadIndexReply(_)
+    )
+}
+
+/// Whether a server of this role may say this at all. A leader that has stepped down may finish what it was saying.
 pub(crate) fn fits(body: &Body<Vec<u8>>, role: Role) -> bool {
     match body {
         Body::RequestPreVote(_) => role == Role::PreCandidate,
         Body::RequestVote(_) => role == Role::Candidate,
         Body::AppendEntries(_) => role == Role::Leader,
+        Body::ReadIndex(_) => role == Role::Follower,
         _ => true,
     }
 }
