@@ -200,7 +200,7 @@ impl Oracle {
             Body::ReadIndexReply(reply) if follows => {
                 let mut reads = self.life.reads.values_mut();
                 reads.by_ref().filter(|read| read.request == Some(reply.id)).for_each(|read| {
-                    (read.confirmed, read.commit) = (true, read.commit.max(reply.index));
+                    (read.confirmed, read.commit) = (true, reply.index);
                 });
             }
             _ => {}
