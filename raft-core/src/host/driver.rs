@@ -341,8 +341,10 @@ impl<S: StateMachine> Driver<S> {
 
     fn status(&self) -> NodeStatus {
         let (proposals_waiting, reads_waiting) = self.waiters.len();
+        let raft = self.raft.status();
         NodeStatus {
-            raft: self.raft.status(),
+            wakes_at: raft.wake.and_then(|(moment, _)| self.clock.system_time(moment)),
+            raft,
             proposals_waiting,
             proposals_parked: self.handover.parked(),
             changes_waiting: self.changes.len(),

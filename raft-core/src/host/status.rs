@@ -1,5 +1,7 @@
 //! What a node knows about itself.
 
+use std::time::Instant;
+
 use crate::status::Status;
 
 /// A node's state at one moment.
@@ -8,6 +10,8 @@ use crate::status::Status;
 pub struct NodeStatus {
     /// What Raft knows.
     pub raft: Status,
+    /// When the node's loop turns by itself at the latest, on the system's clock: what `raft.wake` says on the node's own.
+    pub wakes_at: Option<Instant>,
     /// Proposals that wait to be committed.
     pub proposals_waiting: usize,
     /// Proposals that wait for the end of a transfer of leadership.
