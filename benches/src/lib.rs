@@ -2,9 +2,11 @@
 //!
 //! [`one_thread`] is a cluster in one thread, for raft-core and raft-rs alike; [`kv`] everything in the example `kv` that knows no
 //! runtime; [`runtime`] what every runtime can do, for the conformance suite; [`torture`] faults for real processes, and the judgement of
-//! what their clients saw; [`firmware`] a board in a cluster of servers.
+//! what their clients saw; [`firmware`] a board in a cluster of servers; [`election`] trials of elections.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "election")]
+pub mod election;
 #[cfg(feature = "firmware")]
 pub mod firmware;
 #[cfg(feature = "kv")]

@@ -1,0 +1,192 @@
+//! What a trial is: how many servers, which timeouts, on what, and what befalls the leader.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use raft_core::{Config, NodeId};
+
+use crate::runtime::{Runtime, Smol, Threads, Tokio};
+
+/// The runtimes that are measured.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum On {
+    /// tokio with two threads.
+    Tokio,
+    /// tokio with one thread.
+    TokioCurrent,
+    /// smol's global executor.
+    Smol,
+    /// async-std's executor.
+    AsyncStd,
+    /// Plain threads.
+    Threads,
+}
+
+impl On {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Tokio, Self::TokioCurrent, Self::Smol, Self::AsyncStd, Self::Threads];
+
+    /// As benches and reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tokio => "tokio",
+            Self::TokioCurrent => "tokio-current",
+            Self::Smol => "smol",
+            Self::AsyncStd => "async-std",
+            Self::Threads => "threads",
+        }
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no threads.
+    pub fn start(self) -> io::Result<Box<dyn Runtime>> {
+        Ok(match self {
+            Self::Tokio => Box::new(Tokio::multi_thread()?),
+            Self::TokioCurrent => Box::new(Tokio::current_thread()?),
+            Self::Smol => Box::new(Smol::global()),
+            Self::AsyncStd => Box::new(Smol::of_async_std()),
+            Self::Threads => Box::new(Threads),
+        })
+    }
+}
+
+/// What befalls the leader.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Failure {
+    /// There is none yet: all servers start at once.
+    Cold,
+    /// Nothing that it says is heard any more, and no connection is closed: a host that lost its power, a cable that was cut.
+    Silence,
+    /// Its process ends: the operating system closes its connections. Over channels there are none, and it is silence.
+    Kill,
+    /// It is told to shut down.
+    Handover,
+}
+
+impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Cold, Self::Silence, Self::Kill, Self::Handover];
+
+    /// As benches and reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Silence => "silence",
+            Self::Kill => "kill",
+            Self::Handover => "handover",
+        }
+    }
+}
+
+/// How messages travel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Wire {
+    /// In process, from loop to loop.
+    Channels,
+    /// TCP on the loopback.
+    Tcp,
+}
+
+impl Wire {
+    /// As benches and reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Channels => "channels",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// Where writes become durable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Disk {
+    /// In memory, at once.
+    Memory,
+    /// In files, with fdatasync, in the system's directory for temporary files.
+    Fsync,
+}
+
+impl Disk {
+    /// As benches and reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Fsync => "fsync",
+        }
+    }
+}
+
+/// Everything that is chosen about a trial but the runtime and the seed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Setting {
+    /// How many servers.
+    pub servers: usize,
+    /// What befalls the leader.
+    pub failure: Failure,
+    /// How messages travel.
+    pub wire: Wire,
+    /// Where writes become durable.
+    pub disk: Disk,
+    /// When servers stand.
+    pub timing: Timing,
+}
+
+/// When servers stand.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Timing {
+    /// The smallest election timeout.
+    pub min: Duration,
+    /// The end of the range of election timeouts.
+    pub max: Duration,
+    /// Between heartbeats.
+    pub heartbeat: Duration,
+    /// Between the ranks of successors; none: all timeouts are random.
+    pub rank_slot: Option<Duration>,
+    /// Whether servers ask before they stand.
+    pub pre_vote: bool,
+}
+
+impl Timing {
+    /// Random timeouts of this many milliseconds, with heartbeats as in the paper's Figure 16: half of the smallest timeout.
+    pub const fn paper(min: u64, max: u64) -> Self {
+        Self {
+            min: Duration::from_millis(min),
+            max: Duration::from_millis(max),
+            heartbeat: Duration::from_micros(min * 1000 / 2),
+            rank_slot: None,
+            pre_vote: true,
+        }
+    }
+
+    /// The same with ranks, a slot apart.
+    pub const fn ranked(self, slot: Duration) -> Self {
+        Self { rank_slot: Some(slot), ..self }
+    }
+
+    /// What a server is told.
+    pub fn config(&self, id: NodeId, servers: usize) -> Config {
+        Config {
+            election_timeout_min: self.min,
+            election_timeout_max: self.max,
+            heartbeat_interval: self.heartbeat,
+            rank_slot: self.rank_slot,
+            pre_vote: self.pre_vote,
+            ..Config::new(id, (1..=servers as u64).map(NodeId::new))
+        }
+    }
+}
+
+impl fmt::Display for Timing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{} ms", self.min.as_millis(), self.max.as_millis())?;
+        match self.rank_slot {
+            Some(slot) => write!(f, ", ranks {} ms apart", slot.as_secs_f64() * 1e3),
+            None => f.write_str(", random"),
+        }
+    }
+}
