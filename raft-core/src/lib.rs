@@ -126,6 +126,8 @@
 //! | §7 log compaction | `snapshot.rs` |
 //! | thesis 3.10 leadership transfer | `transfer.rs` |
 //! | §8 client interaction, thesis 6.4 read-only queries and leases | `read.rs` |
+//! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs`; what timeouts cost: `timing.rs` |
+//! | §8 client interaction, thesis 6.4 read-only queries | `read.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `durable.rs`, `outbox.rs` |
 //!
 //! What each capability guarantees, and what can go wrong with it, is in the guide: [operation](guide::operation),
@@ -208,6 +210,7 @@ mod snapshot;
 mod status;
 mod time;
 mod timers;
+pub mod timing;
 mod transfer;
 mod types;
 mod window;
@@ -230,4 +233,5 @@ pub use raft::Raft;
 pub use role::Role;
 pub use status::{Counters, PeerStatus, Status, Wake};
 pub use time::Instant;
+pub use timing::Forecast;
 pub use types::{Command, HardState, Index, LogId, NodeId, ReadId, Round, Session, Term, WriteId};
