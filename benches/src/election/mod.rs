@@ -4,6 +4,8 @@
 //! [`virtual_time`] does the same without a clock, where the figures are exact and hours pass in seconds.
 
 pub mod numbers;
+#[cfg(feature = "peers")]
+pub mod peers;
 pub mod setting;
 pub mod tape;
 pub mod trial;

@@ -152,22 +152,20 @@ impl State {
             return false;
         }
         let (from, term) = (message.from, message.term);
-        match &message.body {
-            Body::RequestPreVote(_) => drop(moments.stood.get_or_insert(now)),
-            Body::RequestVote(_) if term > self.after => {
-                moments.stood.get_or_insert(now);
-                moments.asked.get_or_insert((now, term));
+        let is_later = term > self.after;
+        if let Body::RequestPreVote(_) = &message.body {
+            moments.stood.get_or_insert(now);
+        }
+        if let (Body::RequestVote(_), true) = (&message.body, is_later) {
+            moments.stood.get_or_insert(now);
+            moments.asked.get_or_insert((now, term));
+        }
+        if let (Body::AppendEntries(append), true) = (&message.body, is_later) {
+            let first = append.prev_log.index.next();
+            let leads = moments.leads.get_or_insert(Leads { at: now, leader: from, term, first });
+            if leads.leader == from && append.leader_commit >= leads.first {
+                moments.committed = Some(now);
             }
-            Body::AppendEntries(append) if term > self.after => {
-                let first = append.prev_log.index.next();
-                let leads =
-                    moments.leads.get_or_insert(Leads { at: now, leader: from, term, first });
-                if leads.leader == from && append.leader_commit >= leads.first {
-                    moments.committed = Some(now);
-                }
-            }
-            // The rest shows no moment; a variant still to come shows none that is measured here.
-            _ => {}
         }
         if moments.stood.is_some() {
             moments.messages += 1;
@@ -183,10 +181,10 @@ pub struct Tap {
 }
 
 impl Tap {
-    fn with(&self, act: impl FnOnce(&mut dyn Transport)) {
+    fn with(&self, act: impl FnOnce(&mut Box<dyn Transport>)) {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transport) = &mut *socket {
-            act(&mut **transport);
+            act(transport);
         }
     }
 }
@@ -211,7 +209,7 @@ impl Transport for Tap {
     }
 
     fn flush(&mut self) {
-        self.with(|transport| transport.flush());
+        self.with(Transport::flush);
     }
 
     fn stop(&mut self, running: Running) {

@@ -106,9 +106,7 @@ impl Cluster {
             }
         };
         let journals = match setting.disk {
-            Disk::Memory => {
-                Journals::Memory((0..servers).map(|_| MemoryJournal::new()).collect())
-            }
+            Disk::Memory => Journals::Memory((0..servers).map(|_| MemoryJournal::new()).collect()),
             Disk::Fsync => Journals::Files(tempfile::tempdir()?),
         };
         let tape = Arc::new(Tape::default());
@@ -133,7 +131,7 @@ impl Cluster {
         let leader = self.settle()?;
         thread::sleep(self.setting.timing.heartbeat * 2 + phase);
         let position = position(leader);
-        let term = self.nodes[position].as_ref().map_or(Term::ZERO, |node| node.term());
+        let term = self.nodes[position].as_ref().map_or(Term::ZERO, Node::term);
         self.tape.watch(term, self.setting.servers);
         let failed_at = Instant::now();
         match self.setting.failure {
@@ -174,7 +172,8 @@ impl Cluster {
         loop {
             let known = self.nodes.iter().flatten().map(|node| node.member.leadership().current());
             let known: Vec<_> = known.collect();
-            let agreed = known.iter().all(|one| (one.term, one.leader) == (known[0].term, known[0].leader));
+            let agreed =
+                known.iter().all(|one| (one.term, one.leader) == (known[0].term, known[0].leader));
             let leads = known.iter().any(|one| one.role == Role::Leader);
             if let (true, true, Some(leader)) = (agreed, leads, known[0].leader) {
                 return Ok(leader);
@@ -271,8 +270,9 @@ impl Drop for Cluster {
     /// Followers first: a leader that stops would hand over to one that is to stop too.
     fn drop(&mut self) {
         let nodes: Vec<_> = self.nodes.drain(..).flatten().collect();
-        let (leaders, others): (Vec<_>, Vec<_>) =
-            nodes.into_iter().partition(|node| node.member.leadership().current().role == Role::Leader);
+        let (leaders, others): (Vec<_>, Vec<_>) = nodes
+            .into_iter()
+            .partition(|node| node.member.leadership().current().role == Role::Leader);
         for group in [others, leaders] {
             let stopping: Vec<_> = group.iter().map(|node| node.member.shutdown()).collect();
             stopping.into_iter().for_each(|stopping| drop(stopping.wait("the end of the node")));

@@ -228,7 +228,8 @@ impl Cluster {
         while !done(&self.seen) {
             let event = self.events.peek().map(|Reverse(event)| event.at);
             let wakes = self.servers.iter().filter_map(Server::wakes_at).min();
-            let Some(next) = event.into_iter().chain(wakes).min().filter(|next| *next <= end) else {
+            let Some(next) = event.into_iter().chain(wakes).min().filter(|next| *next <= end)
+            else {
                 return;
             };
             self.now = self.now.max(next);
@@ -298,7 +299,10 @@ impl Cluster {
                     let last = entries.last().map(|entry| (entry.index, entry.term));
                     if let Some((index, term)) = last {
                         raft.applied(index);
-                        if raft.role() == Role::Leader && term == raft.term() && term > self.seen.after {
+                        if raft.role() == Role::Leader
+                            && term == raft.term()
+                            && term > self.seen.after
+                        {
                             self.seen.committed.get_or_insert(now);
                         }
                     }
@@ -310,7 +314,14 @@ impl Cluster {
                 }
                 Output::TakeSnapshot(_) => self.servers[position].raft.snapshot_failed(),
                 // Nothing of the rest takes time or shows who leads.
-                _ => {}
+                Output::RoleChanged { .. }
+                | Output::MembershipChanged(_)
+                | Output::ReadReady { .. }
+                | Output::ReadLost { .. }
+                | Output::ReadSnapshot(_)
+                | Output::WriteSnapshot(_)
+                | Output::Restore(_)
+                | _ => {}
             }
         }
         self.servers[position].late_by = self.below(world.lateness);
@@ -318,14 +329,12 @@ impl Cluster {
 
     fn send(&mut self, message: Message<Command>) {
         let seen = &mut self.seen;
-        match &message.body {
-            Body::RequestPreVote(_) => drop(seen.stood.get_or_insert(self.now)),
-            Body::RequestVote(_) if message.term > seen.after => {
-                seen.stood.get_or_insert(self.now);
-                seen.asked.get_or_insert(message.term);
-            }
-            // Only these begin an election.
-            _ => {}
+        if let Body::RequestPreVote(_) = &message.body {
+            seen.stood.get_or_insert(self.now);
+        }
+        if let (Body::RequestVote(_), true) = (&message.body, message.term > seen.after) {
+            seen.stood.get_or_insert(self.now);
+            seen.asked.get_or_insert(message.term);
         }
         if seen.stood.is_some() && seen.led.is_none() {
             seen.messages += 1;

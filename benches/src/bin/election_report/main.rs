@@ -1,0 +1,219 @@
+//! Measures how long clusters are without a leader, and writes a page, plots and tables about it.
+//!
+//! ```sh
+//! cargo run --release -p benches --bin election-report -- --trials 1000
+//! ```
+//!
+//! First in virtual time, where figures are exact; then on every runtime, in turns. It writes `index.html`, which needs nothing else,
+//! the plots as SVG, and the tables as CSV and Markdown.
+
+mod measured;
+mod page;
+mod paper;
+mod plots;
+mod progress;
+mod simulated;
+mod tables;
+mod targets;
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use benches::election::Timing;
+use clap::Parser;
+
+use measured::Cell;
+use page::Plot;
+use progress::Progress;
+use simulated::{SERVERS_MAX, Simulated};
+
+/// Measure elections, and report.
+#[derive(Parser, Debug)]
+#[command(version, about)]
+struct Flags {
+    /// How many trials for each figure.
+    #[arg(long, default_value_t = 1000)]
+    trials: usize,
+    /// How many hours each published setting is simulated at full load.
+    #[arg(long, default_value_t = 10)]
+    guard_hours: u64,
+    /// Only what is simulated, without the runtimes.
+    #[arg(long)]
+    simulated_only: bool,
+    /// Only the stability guard, on standard output.
+    #[arg(long)]
+    guard_only: bool,
+    /// Where the report goes.
+    #[arg(long, default_value = "target/election-report")]
+    out: PathBuf,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let flags = Flags::parse();
+    if flags.guard_only {
+        let simulated = Simulated {
+            figures: vec![],
+            splits: vec![],
+            exact: simulated::Exact::default(),
+            guards: guards(&flags),
+        };
+        print!("{}", tables::guard(&simulated).markdown());
+        return Ok(());
+    }
+    // Before hours of measuring, not after.
+    fs::create_dir_all(&flags.out)?;
+    let simulated = simulate(&flags);
+    let cells = if flags.simulated_only { vec![] } else { measure(&flags)? };
+    write(&flags, &simulated, &cells)
+}
+
+fn simulate(flags: &Flags) -> Simulated {
+    let lines = paper::RANDOMNESS.iter().take(3).chain(&paper::SCALING);
+    let paper_timing = |min, max| Timing { pre_vote: false, ..Timing::paper(min, max) };
+    let mut timings: Vec<_> = lines.map(|line| paper_timing(line.min, line.max)).collect();
+    timings.push(paper_timing(150, 300).ranked(Duration::from_micros(paper::BROADCAST_MS * 2500)));
+    let mut progress = Progress::new("Figure 16, virtual time", timings.len());
+    let figures = timings.into_iter().map(|timing| {
+        let figure = simulated::figure(timing, flags.trials);
+        progress.advance(1);
+        figure
+    });
+    let figures = figures.collect();
+
+    let sizes: Vec<_> = (3..=9).chain([11, 15, 21, 31, SERVERS_MAX]).collect();
+    let mut progress = Progress::new("split ballots, virtual time", sizes.len());
+    let splits = sizes.into_iter().map(|servers| {
+        let split = simulated::split(servers, flags.trials);
+        progress.advance(1);
+        split
+    });
+    let splits = splits.collect();
+    let exact = simulated::exact(flags.trials.div_ceil(100));
+    Simulated { figures, splits, exact, guards: guards(flags) }
+}
+
+fn guards(flags: &Flags) -> Vec<simulated::Guard> {
+    let published = simulated::published();
+    let mut progress = Progress::new("stability guard, virtual time", published.len());
+    let guards = published.into_iter().map(|timing| {
+        let guard = simulated::guard(timing, flags.guard_hours);
+        progress.advance(1);
+        guard
+    });
+    guards.collect()
+}
+
+fn measure(flags: &Flags) -> Result<Vec<Cell>, Box<dyn Error>> {
+    let mut cells = Vec::new();
+    for setting in measured::settings() {
+        let (failure, wire, disk) =
+            (setting.failure.name(), setting.wire.name(), setting.disk.name());
+        let what = format!("{failure}, {}, {wire}, {disk}", setting.timing);
+        let runtimes = benches::election::On::ALL.len();
+        let mut progress = Progress::new(what, flags.trials * runtimes);
+        cells.extend(measured::measure(setting, flags.trials, &mut progress)?);
+    }
+    Ok(cells)
+}
+
+fn write(flags: &Flags, simulated: &Simulated, cells: &[Cell]) -> Result<(), Box<dyn Error>> {
+    let mut plots = vec![
+        Plot {
+            name: "figure-16",
+            about: "Time without a leader, in the manner of the paper's Figure 16",
+            svg: plots::figure_16(&simulated.figures)?,
+        },
+        Plot {
+            name: "splits",
+            about: "Split ballots by the number of servers",
+            svg: plots::splits(&simulated.splits)?,
+        },
+    ];
+    let mut all = vec![
+        tables::figure_16(&simulated.figures),
+        tables::splits(simulated),
+        tables::guard(simulated),
+    ];
+    if !cells.is_empty() {
+        let os = measured::timer_lateness(flags.trials.min(1000));
+        plots.push(Plot {
+            name: "slop-and-election",
+            about: "What each runtime adds: timer lateness S, election E",
+            svg: plots::slop_and_election(cells, &os)?,
+        });
+        plots.push(Plot {
+            name: "kill-and-silence",
+            about: "Silence, a killed process, and an orderly hand-over",
+            svg: plots::kill_and_silence(cells)?,
+        });
+        all.insert(0, tables::trials(cells));
+        all.insert(0, targets::table(cells, simulated));
+    }
+    let machine = machine(flags);
+    let out = &flags.out;
+    for plot in &plots {
+        fs::write(out.join(plot.name).with_extension("svg"), &plot.svg)?;
+    }
+    for table in &all {
+        fs::write(out.join(table.name).with_extension("csv"), table.csv())?;
+    }
+    let sections: Vec<_> = all.iter().map(tables::Table::markdown).collect();
+    let markdown = format!("# Election report\n\n{machine}\n\n{}", sections.join("\n"));
+    fs::write(out.join("report.md"), markdown)?;
+    fs::write(out.join("index.html"), page::html(&machine, &plots, &all))?;
+    println!("{}", out.join("index.html").display());
+    Ok(())
+}
+
+/// Where, when and how.
+fn machine(flags: &Flags) -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or("unknown");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let date = date(now.as_secs() / 86_400);
+    let (system, trials, hours) = (std::env::consts::OS, flags.trials, flags.guard_hours);
+    format!(
+        "Measured on {date} on {model}, {cores} cores, {system}, load {load} at the end, with \
+         `cargo run --release -p benches --bin election-report -- --trials {trials} --guard-hours {hours}`."
+    )
+}
+
+/// The day of the Gregorian calendar, from days since 1970 began.
+fn date(days: u64) -> String {
+    let divides = |by, year: u64| year.is_multiple_of(by);
+    let is_leap = |year| divides(4, year) && (!divides(100, year) || divides(400, year));
+    let (mut year, mut day) = (1970, days);
+    while day >= 365 + u64::from(is_leap(year)) {
+        day -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    format!("{year}-{month:02}-{:02}", day + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn days_have_names() {
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(11_016), "2000-02-29");
+        assert_eq!(date(20_453), "2025-12-31");
+    }
+}

@@ -1,0 +1,294 @@
+//! The plots, as SVG.
+
+use std::error::Error;
+use std::time::Duration;
+
+use benches::election::{Failure, On, Sample, Timing, Wire};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::measured::{Cell, LONG};
+use crate::paper::{self, Line};
+use crate::simulated::{Figure, Split};
+
+type Drawn = Result<String, Box<dyn Error>>;
+/// A line of rates: its name, its color, and what it shows.
+type Rate = (&'static str, RGBColor, fn(&Split) -> f64);
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+const FONT: &str = "sans-serif";
+const WIDTH: u32 = 960;
+const PANEL_HEIGHT: u32 = 420;
+
+/// Told apart by the colour-blind, too (Okabe and Ito).
+const COLORS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
+];
+
+/// Cumulative distributions over a logarithmic axis of time.
+struct Panel {
+    title: String,
+    x_label: String,
+    curves: Vec<Curve>,
+    marks: Vec<Mark>,
+}
+
+struct Curve {
+    name: String,
+    color: RGBColor,
+    /// In milliseconds, or in whatever the axis says, and in percent.
+    points: Vec<(f64, f64)>,
+}
+
+/// Measured elsewhere.
+struct Mark {
+    color: RGBColor,
+    point: (f64, f64),
+}
+
+impl Panel {
+    fn range(&self) -> (f64, f64) {
+        let curves = self.curves.iter().flat_map(|curve| &curve.points).map(|point| point.0);
+        let all = || curves.clone().chain(self.marks.iter().map(|mark| mark.point.0));
+        let least = all().fold(f64::INFINITY, f64::min).max(1e-3);
+        let most = all().fold(least, f64::max);
+        (least * 0.9, most * 1.1)
+    }
+}
+
+/// How long we are without a leader on the paper's network, with the paper's figures beside.
+pub(crate) fn figure_16(figures: &[Figure]) -> Drawn {
+    let halves = [
+        ("How much randomness is needed", &paper::RANDOMNESS[..]),
+        ("How short timeouts may be", &paper::SCALING[..]),
+    ];
+    let panels = halves.map(|(title, lines)| {
+        let colored = || lines.iter().zip(COLORS);
+        let mut curves: Vec<_> =
+            colored().filter_map(|(line, color)| ours(figures, line, color)).collect();
+        let ranked = figures.iter().find(|figure| figure.timing.rank_slot.is_some());
+        curves.extend(
+            ranked.map(|figure| curve(figure.timing.to_string(), COLORS[5], &figure.downtime, 1e3)),
+        );
+        Panel {
+            title: format!(
+                "{title}: 5 servers, {} ms there and back, virtual time",
+                paper::BROADCAST_MS
+            ),
+            x_label:
+                "time without a leader, ms (log scale); circles: the paper's p50, p99 and maximum"
+                    .into(),
+            curves,
+            marks: colored().flat_map(|(line, color)| theirs(line, color)).collect(),
+        }
+    });
+    cumulative(&panels)
+}
+
+fn ours(figures: &[Figure], line: &Line, color: RGBColor) -> Option<Curve> {
+    let is_it = |timing: Timing| {
+        let range = (timing.min.as_millis() as u64, timing.max.as_millis() as u64);
+        timing.rank_slot.is_none() && range == (line.min, line.max)
+    };
+    let figure = figures.iter().find(|figure| is_it(figure.timing))?;
+    Some(curve(figure.timing.to_string(), color, &figure.downtime, 1e3))
+}
+
+fn theirs(line: &Line, color: RGBColor) -> [Mark; 3] {
+    let points = [(line.p50, 50.0), (line.p99, 99.0), (line.longest, 100.0)];
+    points.map(|point| Mark { color, point })
+}
+
+/// What each runtime adds: how late it wakes, and how long its elections take.
+pub(crate) fn slop_and_election(cells: &[Cell], os: &Sample) -> Drawn {
+    let silence = |cell: &&Cell| {
+        let setting = cell.setting;
+        let channels = setting.wire == Wire::Channels && setting.timing == LONG;
+        channels && setting.failure == Failure::Silence
+    };
+    let curves = |figure| -> Vec<_> {
+        cells.iter().filter(silence).map(|cell| by_runtime(cell, figure)).collect()
+    };
+    let mut late = curves(|outcome| outcome.slop);
+    late.push(curve("std::thread::sleep, 5-10 ms".into(), COLORS[5], os, 1e6));
+    let cell = "5 servers, 150-300 ms, channels, journals in memory";
+    let panels = [
+        Panel {
+            title: format!("S, how late the candidate's timer fires: {cell}"),
+            x_label: "after its deadline, µs (log scale)".into(),
+            curves: late,
+            marks: vec![],
+        },
+        Panel {
+            title: format!("E, how long the election takes: {cell}"),
+            x_label: "from the first question to the first commit, µs (log scale)".into(),
+            curves: curves(|outcome| outcome.election),
+            marks: vec![],
+        },
+    ];
+    cumulative(&panels)
+}
+
+fn by_runtime(cell: &Cell, figure: fn(&benches::election::Outcome) -> Duration) -> Curve {
+    let place = On::ALL.iter().position(|on| *on == cell.on).unwrap_or_default();
+    curve(cell.on.name().into(), COLORS[place], &cell.sample(figure), 1e6)
+}
+
+/// How much sooner a failure is noticed that closes connections, or that is announced.
+pub(crate) fn kill_and_silence(cells: &[Cell]) -> Drawn {
+    let failures = [
+        ("The leader falls silent", Failure::Silence),
+        ("The leader's process ends", Failure::Kill),
+        ("The leader is told to shut down", Failure::Handover),
+    ];
+    let panels = failures.map(|(title, failure)| {
+        let of = |cell: &&Cell| {
+            let setting = cell.setting;
+            setting.failure == failure && setting.wire == Wire::Tcp && setting.timing == LONG
+        };
+        let one = |cell: &Cell| {
+            let place = On::ALL.iter().position(|on| *on == cell.on).unwrap_or_default();
+            curve(
+                cell.on.name().into(),
+                COLORS[place],
+                &cell.sample(|outcome| outcome.downtime),
+                1e3,
+            )
+        };
+        Panel {
+            title: format!("{title}: 5 servers, 150-300 ms with ranks, TCP on the loopback"),
+            x_label: "from the failure to the first commit, ms (log scale, the same in all three)"
+                .into(),
+            curves: cells.iter().filter(of).map(one).collect(),
+            marks: vec![],
+        }
+    });
+    cumulative(&panels)
+}
+
+/// How often first ballots are split.
+pub(crate) fn splits(splits: &[Split]) -> Drawn {
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (WIDTH, PANEL_HEIGHT)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let most = splits.iter().map(|split| split.random.max(split.forecast)).fold(0.2, f64::max);
+        let last = splits.iter().map(|split| split.servers).max().unwrap_or(3);
+        let mut chart = ChartBuilder::on(&root)
+            .caption(
+                "Split first ballots: latency of 1 % of the timeouts' spread, virtual time",
+                (FONT, 18),
+            )
+            .margin(14)
+            .x_label_area_size(46)
+            .y_label_area_size(64)
+            .build_cartesian_2d(2.0..last as f64 + 1.0, 0.0..most * 1.15)?;
+        chart
+            .configure_mesh()
+            .x_desc("servers")
+            .y_desc("first ballots that are split, %")
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .label_style((FONT, 14))
+            .axis_desc_style((FONT, 15))
+            .light_line_style(WHITE)
+            .draw()?;
+        let lines: [Rate; 3] = [
+            ("random, measured", COLORS[1], |split| split.random),
+            ("random, by the formula", COLORS[5], |split| split.forecast),
+            ("with ranks, measured", COLORS[0], |split| split.ranked),
+        ];
+        for (name, color, rate) in lines {
+            let points: Vec<_> =
+                splits.iter().map(|split| (split.servers as f64, rate(split))).collect();
+            chart
+                .draw_series(LineSeries::new(points.clone(), color.stroke_width(2)))?
+                .label(name)
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 18, y)], color.stroke_width(3))
+                });
+            chart.draw_series(points.into_iter().map(|at| Circle::new(at, 3, color.filled())))?;
+        }
+        legend(&mut chart, SeriesLabelPosition::UpperRight)?;
+        root.present()?;
+    }
+    Ok(svg)
+}
+
+/// Panels one above the other, with the same axis of time.
+fn cumulative(panels: &[Panel]) -> Drawn {
+    let mut svg = String::new();
+    {
+        let size = (WIDTH, PANEL_HEIGHT * panels.len() as u32);
+        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        root.fill(&WHITE)?;
+        let ranges = panels.iter().map(Panel::range);
+        let range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((1.0, 10.0));
+        for (area, panel) in root.split_evenly((panels.len(), 1)).iter().zip(panels) {
+            draw(area, panel, range)?;
+        }
+        root.present()?;
+    }
+    Ok(svg)
+}
+
+fn draw(area: &Area<'_>, panel: &Panel, (least, most): (f64, f64)) -> Result<(), Box<dyn Error>> {
+    let mut chart = ChartBuilder::on(area)
+        .caption(&panel.title, (FONT, 18))
+        .margin(14)
+        .x_label_area_size(46)
+        .y_label_area_size(64)
+        .build_cartesian_2d((least..most).log_scale(), 0.0..101.0)?;
+    chart
+        .configure_mesh()
+        .x_desc(&panel.x_label)
+        .y_desc("trials, cumulative %")
+        .x_label_formatter(&|x| label(*x))
+        .y_label_formatter(&|y| format!("{y:.0}"))
+        .label_style((FONT, 14))
+        .axis_desc_style((FONT, 15))
+        .light_line_style(RGBColor(240, 240, 240))
+        .draw()?;
+    for Curve { name, color, points } in &panel.curves {
+        let color = *color;
+        chart
+            .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(3)));
+    }
+    let marks = panel.marks.iter();
+    chart.draw_series(marks.map(|mark| Circle::new(mark.point, 5, mark.color.stroke_width(2))))?;
+    legend(&mut chart, SeriesLabelPosition::LowerRight)
+}
+
+fn legend<'a, C: CoordTranslate>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, C>,
+    position: SeriesLabelPosition,
+) -> Result<(), Box<dyn Error>> {
+    chart
+        .configure_series_labels()
+        .position(position)
+        .background_style(WHITE.mix(0.85))
+        .border_style(RGBColor(180, 180, 180))
+        .label_font((FONT, 14))
+        .draw()?;
+    Ok(())
+}
+
+/// A step up at every measurement, in so many parts of a second.
+fn curve(name: String, color: RGBColor, sample: &Sample, parts: f64) -> Curve {
+    let count = sample.len().max(1) as f64;
+    let steps = sample.sorted().iter().enumerate().flat_map(|(place, span)| {
+        let x = (span.as_secs_f64() * parts).max(1e-3);
+        [(x, 100.0 * place as f64 / count), (x, 100.0 * (place + 1) as f64 / count)]
+    });
+    Curve { name, color, points: steps.collect() }
+}
+
+fn label(x: f64) -> String {
+    if x >= 1.0 { format!("{x:.0}") } else { format!("{x}") }
+}
