@@ -87,6 +87,8 @@ pub struct Outcome {
     pub split: bool,
     /// Messages sent from the first question until somebody led.
     pub messages: u64,
+    /// The same for the cluster's first election.
+    pub first_messages: u64,
 }
 
 /// A cluster whose leader stops somewhere between two heartbeats, and elects another.
@@ -96,6 +98,7 @@ pub fn trial(servers: usize, timing: Timing, world: World, seed: u64) -> Outcome
     let phase = cluster.below(timing.heartbeat);
     // Long enough for all to be numbered: ranks follow a heartbeat after answers to the one before.
     cluster.run_for(timing.heartbeat * 4 + world.latency * 4 + phase);
+    let first_messages = cluster.seen.messages;
     let leader = cluster.seen.led.map(|(_, leader)| leader);
     let stopped_at = cluster.now;
     cluster.seen = Seen { after: cluster.seen.term, ..Seen::default() };
@@ -113,6 +116,7 @@ pub fn trial(servers: usize, timing: Timing, world: World, seed: u64) -> Outcome
         committed: since(seen.committed),
         split: seen.asked.is_some_and(|asked| asked < seen.term),
         messages: seen.messages,
+        first_messages,
     }
 }
 
@@ -131,6 +135,16 @@ pub fn needless_elections(
     cluster.seen.elections - before
 }
 
+/// Messages of a cluster that does nothing but know its leader, in so long a time.
+pub fn messages_at_rest(servers: usize, timing: Timing, world: World, span: Duration) -> u64 {
+    let mut cluster = Cluster::new(servers, timing, world, 1);
+    cluster.run_until(FIRST_LEADER_MAX, |seen| seen.committed.is_some());
+    cluster.run_for(timing.heartbeat * 4);
+    let before = cluster.sent;
+    cluster.run_for(span);
+    cluster.sent - before
+}
+
 struct Cluster {
     servers: Vec<Server>,
     now: Instant,
@@ -140,6 +154,8 @@ struct Cluster {
     rng: Pcg32,
     world: World,
     seen: Seen,
+    /// Messages in all.
+    sent: u64,
 }
 
 struct Server {
@@ -208,6 +224,7 @@ impl Cluster {
             rng: Pcg32::new(seed, 0),
             world,
             seen: Seen::default(),
+            sent: 0,
         };
         for position in 0..count {
             cluster.plan_pause(position);
@@ -328,6 +345,7 @@ impl Cluster {
     }
 
     fn send(&mut self, message: Message<Command>) {
+        self.sent += 1;
         let seen = &mut self.seen;
         if let Body::RequestPreVote(_) = &message.body {
             seen.stood.get_or_insert(self.now);
@@ -423,6 +441,51 @@ mod tests {
             assert_eq!(outcome.led - outcome.stood, 4 * LATENCY + WRITE, "{servers} servers");
             assert!(!outcome.split);
         }
+    }
+
+    /// Means of five hundred trials, with a standard error of a tenth of the spread's part that is random.
+    #[test]
+    fn the_forecast_is_what_happens() {
+        let random = Timing { heartbeat: Duration::from_millis(50), ..Timing::paper(150, 300) };
+        for (timing, servers) in
+            [(random, 3), (random, 5), (random, 9), (random.ranked(LATENCY * 5), 5)]
+        {
+            let config = timing.config(NodeId::new(1), servers);
+            let forecast = config.forecast(LATENCY, WRITE).expect("three or more");
+            let trials = 500;
+            let led: Duration = (0..trials)
+                .map(|seed| trial(servers, timing, World::calm(LATENCY, WRITE), seed).led)
+                .sum();
+            let (mean, forecast) = (led / trials as u32, forecast.downtime());
+            let apart = mean.abs_diff(forecast);
+            assert!(
+                apart < forecast / 25,
+                "{servers} servers, {timing}: {mean:?}, not {forecast:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn ballots_are_split_as_often_as_forecast() {
+        let timing = Timing { heartbeat: Duration::from_millis(50), ..Timing::paper(150, 300) };
+        let latency = (timing.max - timing.min) / 20;
+        let config = timing.config(NodeId::new(1), 3);
+        let forecast = config.forecast(latency, WRITE).expect("three").split_ppm;
+        assert_eq!(forecast, 97_500, "one or both of two draws of five percent");
+        let trials = 1000;
+        let split =
+            (0..trials).filter(|seed| trial(3, timing, World::calm(latency, WRITE), *seed).split);
+        let percent = 100.0 * split.count() as f64 / trials as f64;
+        // Three standard errors.
+        assert!((percent - 9.75).abs() < 2.8, "{percent} %");
+    }
+
+    #[test]
+    fn a_cluster_at_rest_says_two_messages_a_heartbeat_and_follower() {
+        let timing = Timing { heartbeat: Duration::from_millis(100), ..Timing::paper(500, 1000) };
+        let world = World::calm(LATENCY, WRITE);
+        let messages = messages_at_rest(3, timing, world, Duration::from_secs(10));
+        assert!((396..=404).contains(&messages), "{messages}");
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn simulate(flags: &Flags) -> Simulated {
 fn guards(flags: &Flags) -> Vec<simulated::Guard> {
     let published = simulated::published();
     let mut progress = Progress::new("stability guard, virtual time", published.len());
-    let guards = published.into_iter().map(|timing| {
+    let guards = published.into_iter().flat_map(|timing| {
         let guard = simulated::guard(timing, flags.guard_hours);
         progress.advance(1);
         guard

@@ -20,6 +20,9 @@ const FONT: &str = "sans-serif";
 const WIDTH: u32 = 960;
 const PANEL_HEIGHT: u32 = 420;
 
+/// Beyond so many there is nothing to see; the table has them.
+const SERVERS_SHOWN: usize = 15;
+
 /// Told apart by the colour-blind, too (Okabe and Ito).
 const COLORS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
@@ -34,6 +37,8 @@ const COLORS: [RGBColor; 6] = [
 struct Panel {
     title: String,
     x_label: String,
+    /// What is less is drawn here.
+    least: f64,
     curves: Vec<Curve>,
     marks: Vec<Mark>,
 }
@@ -55,7 +60,7 @@ impl Panel {
     fn range(&self) -> (f64, f64) {
         let curves = self.curves.iter().flat_map(|curve| &curve.points).map(|point| point.0);
         let all = || curves.clone().chain(self.marks.iter().map(|mark| mark.point.0));
-        let least = all().fold(f64::INFINITY, f64::min).max(1e-3);
+        let least = all().fold(f64::INFINITY, f64::min).max(self.least);
         let most = all().fold(least, f64::max);
         (least * 0.9, most * 1.1)
     }
@@ -83,6 +88,7 @@ pub(crate) fn figure_16(figures: &[Figure]) -> Drawn {
             x_label:
                 "time without a leader, ms (log scale); circles: the paper's p50, p99 and maximum"
                     .into(),
+            least: 10.0,
             curves,
             marks: colored().flat_map(|(line, color)| theirs(line, color)).collect(),
         }
@@ -121,12 +127,14 @@ pub(crate) fn slop_and_election(cells: &[Cell], os: &Sample) -> Drawn {
         Panel {
             title: format!("S, how late the candidate's timer fires: {cell}"),
             x_label: "after its deadline, µs (log scale)".into(),
+            least: 1e-3,
             curves: late,
             marks: vec![],
         },
         Panel {
             title: format!("E, how long the election takes: {cell}"),
             x_label: "from the first question to the first commit, µs (log scale)".into(),
+            least: 1e-3,
             curves: curves(|outcome| outcome.election),
             marks: vec![],
         },
@@ -164,6 +172,7 @@ pub(crate) fn kill_and_silence(cells: &[Cell]) -> Drawn {
             title: format!("{title}: 5 servers, 150-300 ms with ranks, TCP on the loopback"),
             x_label: "from the failure to the first commit, ms (log scale, the same in all three)"
                 .into(),
+            least: 1e-3,
             curves: cells.iter().filter(of).map(one).collect(),
             marks: vec![],
         }
@@ -173,6 +182,7 @@ pub(crate) fn kill_and_silence(cells: &[Cell]) -> Drawn {
 
 /// How often first ballots are split.
 pub(crate) fn splits(splits: &[Split]) -> Drawn {
+    let splits: Vec<_> = splits.iter().filter(|split| split.servers <= SERVERS_SHOWN).collect();
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, PANEL_HEIGHT)).into_drawing_area();
@@ -195,7 +205,7 @@ pub(crate) fn splits(splits: &[Split]) -> Drawn {
             .x_label_formatter(&|x| format!("{x:.0}"))
             .label_style((FONT, 14))
             .axis_desc_style((FONT, 15))
-            .light_line_style(WHITE)
+            .max_light_lines(0)
             .draw()?;
         let lines: [Rate; 3] = [
             ("random, measured", COLORS[1], |split| split.random),
@@ -247,22 +257,26 @@ fn draw(area: &Area<'_>, panel: &Panel, (least, most): (f64, f64)) -> Result<(),
         .configure_mesh()
         .x_desc(&panel.x_label)
         .y_desc("trials, cumulative %")
+        .x_labels(24)
+        .max_light_lines(0)
         .x_label_formatter(&|x| label(*x))
         .y_label_formatter(&|y| format!("{y:.0}"))
         .label_style((FONT, 14))
         .axis_desc_style((FONT, 15))
-        .light_line_style(RGBColor(240, 240, 240))
         .draw()?;
     for Curve { name, color, points } in &panel.curves {
         let color = *color;
         chart
-            .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
+            .draw_series(LineSeries::new(
+                points.iter().map(|point| (point.0.max(least), point.1)),
+                color.stroke_width(2),
+            ))?
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(3)));
     }
     let marks = panel.marks.iter();
     chart.draw_series(marks.map(|mark| Circle::new(mark.point, 5, mark.color.stroke_width(2))))?;
-    legend(&mut chart, SeriesLabelPosition::LowerRight)
+    legend(&mut chart, SeriesLabelPosition::UpperLeft)
 }
 
 fn legend<'a, C: CoordTranslate>(

@@ -86,10 +86,16 @@ pub(crate) fn table(cells: &[Cell], simulated: &Simulated) -> Table {
         );
     }
     row(
-        "messages of an election, N = 3, with pre-vote",
+        "messages of the first election, N = 3, with pre-vote",
         "≤ 8",
         exact.messages.to_string(),
         exact.messages <= 8,
+    );
+    row(
+        "messages at rest, N = 3, heartbeats of 100 ms",
+        "≤ 20 a second",
+        exact.idle_messages.to_string(),
+        exact.idle_messages <= 20,
     );
     table
 }
