@@ -55,7 +55,7 @@
 //!
 //! # Which executor?
 //!
-//! Each node runs as one task and has two threads of its own, one for its journal and one for its state machine, so neither a slow
+//! Each node runs as one task and has three threads of its own: for its journal, its state machine and its snapshots, so neither a slow
 //! disk nor a slow command delays a heartbeat. Its timers and sockets are those of smol (`async-io`), whose reactor async-std has,
 //! too; it sleeps by a timer of the operating system, late by some tens of microseconds. Only where the task runs is a choice:
 //!
