@@ -1,7 +1,10 @@
 # From a disassembly: the places from which a message can reach the machinery of panics, as "address function -> target".
 #
-# Follows direct calls and jumps from panics::hear and panics::turn. Stops at the allocator, and at its ways of saying that
-# memory is at its end: how much of it the core takes, its limits bound. Two more are known, and why neither can happen:
+# Follows direct calls and jumps from panics::hear and panics::turn. Not followed are three calls through pointers: Members::new
+# asks each seat a question that it is given, and two errors of minicbor could own something to drop.
+#
+# Stops at the allocator, and at its ways of saying that memory is at its end: how much of it the core takes, its limits bound.
+# Two more ways are known, and why neither can be taken:
 #
 # - Log::append asserts that the log has no gap: see "Panics" in ARCHITECTURE.md.
 # - minicbor's read_array copies from a slice that it has just cut to the array's length.
