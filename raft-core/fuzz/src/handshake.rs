@@ -1,6 +1,7 @@
 //! Dialers that say anything, and acceptors that answer anything.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
@@ -8,22 +9,34 @@ use raft_core::NodeId;
 use raft_core::codec;
 use raft_core::host::frame;
 use raft_core::host::handshake::{
-    Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, VERSION_OLDEST,
+    Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, VERSION_OLDEST, Welcome,
 };
-use raft_core::host::tcp::{Admission, Closed, Reading, Ticket};
-use raft_core::host::{ClusterId, Identity, Incarnation};
+use raft_core::host::tcp::{Closed, Config, Counters, Peers, Reading, Signals, Ticket};
+use raft_core::host::{ADDRESS_BYTES_MAX, ClusterId, Identity, Incarnation};
 
 use crate::memory;
 
 const ME: Identity =
     Identity { cluster: ClusterId::new(7), node: NodeId::new(1), incarnation: Incarnation::new(1) };
 const PEERS: [NodeId; 2] = [NodeId::new(2), NodeId::new(3)];
+/// Where every dialer is.
+const SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7_000);
 /// How a handshake begins.
 const MAGIC: &[u8] = b"raftpeer";
-/// What reading a handshake may hold in memory, in bytes: an error's, not the input's.
-const DECODE_BYTES_MAX: u64 = 256;
+/// What reading a handshake may hold in memory, in bytes: an error's and an address's, not the input's.
+const DECODE_BYTES_MAX: u64 = 256 + ADDRESS_BYTES_MAX as u64;
 /// The longest payload that a dialer frames.
 const PAYLOAD_BYTES_MAX: usize = 1 << 12;
+
+/// What waits for messages to send to a peer.
+#[derive(Default, Debug)]
+struct Nobody;
+
+impl Signals for Nobody {
+    fn ready(&self) {}
+
+    fn retry(&self) {}
+}
 
 /// Some dialers, one after the other, and an answer to one of ours.
 #[derive(Arbitrary, Debug)]
@@ -60,11 +73,12 @@ struct AnyHello {
     from: u8,
     to: u8,
     incarnation: bool,
+    address: Vec<u8>,
 }
 
 #[derive(Arbitrary, Debug)]
 enum AnyAnswer {
-    Welcome(u16),
+    Welcome(u16, Option<u64>),
     Version(u16, u16),
     Other { kind: u8, number: u64 },
     Ours(Vec<u8>),
@@ -73,10 +87,12 @@ enum AnyAnswer {
 
 /// Plays all handshakes.
 pub fn run(input: &Input) {
-    let admission = Admission::new(ME, PEERS);
+    let listed = PEERS.map(|peer| (peer, String::new()));
+    let config = Config { guests_max: 0, ..Config::default() };
+    let (peers, _) = Peers::new(ME, SOURCE, listed.into(), &config, &Counters::default());
     let mut inside = Inside::default();
     for dialer in &input.dialers {
-        accept(&admission, dialer, &mut inside);
+        accept(&peers, dialer, &mut inside);
     }
     check_answer(&input.answer);
 }
@@ -85,14 +101,14 @@ pub fn run(input: &Input) {
 #[derive(Default)]
 struct Inside(BTreeMap<NodeId, (Incarnation, Vec<Ticket>)>);
 
-fn accept(admission: &Admission, dialer: &Dialer, inside: &mut Inside) {
+fn accept(peers: &Peers<Nobody>, dialer: &Dialer, inside: &mut Inside) {
     let stream = stream(dialer);
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     let first = first_payload(&mut reading, &stream, usize::from(dialer.piece) + 1);
     let hello = first.as_ref().ok().and_then(|payload| Hello::decode(payload).ok());
 
     let mut out = Vec::new();
-    match admission.judge(first, &reading, &mut out) {
+    match peers.judge(first, &reading, SOURCE, &mut out) {
         Ok((peer, ticket)) => {
             assert!(conclude(&out).is_ok(), "let in, and not told so");
             let hello = hello.expect("who is let in has said hello");
@@ -101,7 +117,7 @@ fn accept(admission: &Admission, dialer: &Dialer, inside: &mut Inside) {
             let (incarnation, tickets) =
                 inside.0.entry(peer).or_insert_with(|| (hello.incarnation, Vec::new()));
             assert_eq!(*incarnation, hello.incarnation, "two nodes of one name are let in");
-            assert!(tickets.iter().all(Ticket::is_replaced) && !ticket.is_replaced());
+            assert!(tickets.iter().all(|t| t.check().is_err()) && ticket.check().is_ok());
             tickets.push(ticket);
             if !dialer.stays {
                 inside.0.remove(&peer);
@@ -167,7 +183,7 @@ fn first_payload(reading: &mut Reading, stream: &[u8], piece: usize) -> Result<B
 }
 
 /// What the dialer understands of the acceptor's answer, which must be one frame of the allowed length.
-fn conclude(out: &[u8]) -> Result<u16, HandshakeError> {
+fn conclude(out: &[u8]) -> Result<Welcome, HandshakeError> {
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     reading.space().extend_from_slice(out);
     let payload = reading.next_payload().expect("a sound frame").expect("a whole frame");
@@ -179,7 +195,10 @@ fn conclude(out: &[u8]) -> Result<u16, HandshakeError> {
 fn check_answer(answer: &AnyAnswer) {
     let mut payload = Vec::new();
     match answer {
-        AnyAnswer::Welcome(version) => Answer::Welcome { version: *version }.encode(&mut payload),
+        AnyAnswer::Welcome(version, incarnation) => {
+            let incarnation = incarnation.map(Incarnation::new);
+            Answer::Welcome(Welcome { version: *version, incarnation }).encode(&mut payload);
+        }
         AnyAnswer::Ours(bytes) => payload.extend(MAGIC.iter().chain(bytes)),
         AnyAnswer::Payload(bytes) => payload.extend(bytes),
         AnyAnswer::Version(..) | AnyAnswer::Other { .. } => {
@@ -191,7 +210,7 @@ fn check_answer(answer: &AnyAnswer) {
     let (concluded, peak) = memory::peak(|| Answer::conclude(&payload));
     assert!(peak <= DECODE_BYTES_MAX, "{peak} bytes of memory for {} bytes", payload.len());
     match concluded {
-        Ok(version) => assert!((VERSION_OLDEST..=codec::VERSION).contains(&version)),
+        Ok(welcome) => assert!((VERSION_OLDEST..=codec::VERSION).contains(&welcome.version)),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
@@ -206,6 +225,10 @@ impl AnyHello {
             from: NodeId::new(u64::from(self.from) + 2),
             to: NodeId::new(u64::from(self.to) + 1),
             incarnation: Incarnation::new(2 + u64::from(self.incarnation)),
+            address: String::from_utf8_lossy(&self.address)
+                .chars()
+                .take(ADDRESS_BYTES_MAX / 4)
+                .collect(),
         }
     }
 }
@@ -215,17 +238,18 @@ impl AnyAnswer {
         let (kind, number) = match *self {
             Self::Version(min, max) => return Refusal::Version { min, max },
             Self::Other { kind, number } => (kind, number),
-            Self::Welcome(_) | Self::Ours(_) | Self::Payload(_) => return Refusal::NotAHello,
+            Self::Welcome(..) | Self::Ours(_) | Self::Payload(_) => return Refusal::NotAHello,
         };
-        match kind % 7 {
+        match kind % 8 {
             0 => Refusal::NotAHello,
             1 => Refusal::Cluster { cluster: ClusterId::new(number) },
             2 => Refusal::NotMe { node: NodeId::new(number) },
             3 => Refusal::UnknownPeer,
             4 => Refusal::Itself { node: NodeId::new(number) },
             5 => Refusal::Duplicate { incarnation: Incarnation::new(number) },
+            6 => Refusal::OtherStore { node: NodeId::new(number) },
             // Codes below are those of the others.
-            _ => Refusal::Other { code: number.max(7) },
+            _ => Refusal::Other { code: number.max(8) },
         }
     }
 }
