@@ -92,9 +92,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let term = self.current_term.next();
         if term == self.current_term {
             // Only a broken peer can have brought the last term there is: nobody can stand any more.
-            if matches!(self.role, RoleState::Follower(_)) {
-                self.timers.election.stop();
-            }
             self.counters.impossible = self.counters.impossible.saturating_add(1);
             return;
         }

@@ -129,8 +129,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn draw_election_timeout(&mut self) -> Duration {
         let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
         let lease = self.loyal_until.saturating_duration_since(self.now);
+        let is_last_term = self.current_term.next() == self.current_term;
         let (min, rank) = match &mut self.role {
-            RoleState::Follower(_) if self.members.is_sole_voter() => return Duration::ZERO,
+            RoleState::Follower(_) if self.members.is_sole_voter() && !is_last_term => {
+                return Duration::ZERO;
+            }
             RoleState::Follower(Follower { following: Some(Following { rank, .. }), .. }) => {
                 (min, *rank)
             }
