@@ -194,10 +194,13 @@ impl Written {
 /// What was found is what was written, up to a frame that looks as if it had never been finished; behind that, nothing is whole.
 fn check_restored(written: &Written, damaged: &[Option<Vec<u8>>], restored: &Restored<Bytes>) {
     let intact = |frame: &Frame| written.is_intact(frame, damaged);
+    // The first segments may be gone, but not the last: what they held must turn out to be needed no more.
+    let present = damaged.iter().rposition(Option::is_some).unwrap_or_default();
+    let first = damaged[..present].iter().rposition(Option::is_none).map_or(0, |gone| gone + 1);
     let explained = |kept: usize| {
         let (whole, lost) = written.frames.split_at(kept);
         written.states[kept] == *restored
-            && whole.iter().all(intact)
+            && whole.iter().all(|frame| frame.segment < first || intact(frame))
             && !lost.iter().any(intact)
             && lost.first().is_none_or(|frame| is_torn(frame, damaged))
     };
