@@ -63,8 +63,8 @@ impl VoteRequest {
 impl<C: Command, R: Rng> Raft<C, R> {
     /// Heard from no leader for too long, or won no election in time (§5.2).
     pub(crate) fn on_election_timeout(&mut self) {
-        if !self.members.is_voter() {
-            // It may not stand; but the leader that it knew is gone.
+        if !self.may_stand() {
+            // It is not its turn; but the leader that it knew is gone.
             self.become_follower(self.current_term);
             self.timers.election.stop();
         } else if self.config.pre_vote {

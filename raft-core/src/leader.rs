@@ -12,6 +12,7 @@ use crate::raft::Raft;
 use crate::read::LeaseState;
 use crate::role::{Leader, RoleState};
 use crate::time::Instant;
+use crate::timers::Timer;
 use crate::types::{Command, Index, Round, Session};
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -38,16 +39,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.uncommitted_bytes = self.log.bytes_between(first, last);
         self.timers.election.stop();
         self.timers.heartbeat.touch();
-        // A cluster of one has nobody to step down for, however slow its disk.
-        if self.config.check_quorum && !self.members.is_sole_voter() {
+        self.watch_quorum();
+        self.append_as_leader(Payload::Noop);
+    }
+
+    /// From now on this leader looks whether a quorum answers, unless it does already. A cluster of one has nobody to step down
+    /// for, however slow its disk.
+    pub(crate) fn watch_quorum(&mut self) {
+        let is_off = self.timers.quorum == Timer::Off;
+        if is_off && self.config.check_quorum && !self.members.is_sole_voter() {
             self.timers.quorum.touch();
         }
-        self.append_as_leader(Payload::Noop);
     }
 
     /// A leader that has not heard from a quorum for an election timeout steps down (thesis 6.2), and so does one that has not heard
     /// from its own disk: it would keep the others from electing one that works.
     pub(crate) fn on_quorum_timeout(&mut self) {
+        if self.members.is_sole_voter() {
+            // The others have left meanwhile.
+            return self.timers.quorum.stop();
+        }
         let RoleState::Leader(leader) = &self.role else { return };
         let lost_at = self.quorum_heard_at(leader) + self.config.election_timeout_min;
         if lost_at <= self.now {

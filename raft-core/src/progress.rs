@@ -128,11 +128,11 @@ impl Progress {
         let news = index > self.match_index;
         self.match_index = self.match_index.max(index);
         if self.state == ProgressState::Snapshot {
+            self.next_index = self.match_index.next();
             if self.match_index < base {
                 return news;
             }
             self.sending = None;
-            self.next_index = self.match_index.next();
         }
         self.state = ProgressState::Replicate;
         self.inflight.acknowledge(index);

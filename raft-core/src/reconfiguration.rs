@@ -167,6 +167,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.check_invariants();
     }
 
+    /// Whether this server may stand for election: it votes; or it did until a change that may not be committed. It could be the only
+    /// one that holds that change, and until others do, they cannot win without it (thesis 4.2.2). Its own vote counts for nothing then.
+    pub(crate) fn may_stand(&self) -> bool {
+        let leaves = self.memberships.index() > self.commit_index && {
+            let before = self.memberships.previous();
+            before.and_then(|before| before.seat(self.id())).is_some_and(Seat::is_voter)
+        };
+        self.members.is_voter() || (leaves && !self.members.abstains)
+    }
+
     /// Leaves a joint configuration once it is committed; steps down once a configuration without this server is.
     pub(crate) fn complete_change(&mut self) {
         let is_complete = self.memberships.index() <= self.commit_index;
@@ -216,14 +226,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
         leader.pending = self.members.everyone_else();
         let heard = leader.heard.iter().filter_map(|old| before.id(old));
         leader.heard = heard.filter_map(|id| self.members.position(id)).collect();
+        self.watch_quorum();
     }
 
-    /// Whether this server holds nearly all that is committed, as far as the leader knows.
+    /// Whether this server holds nearly all that is committed, as far as the leader knows, and the configuration in force for certain: a
+    /// server that knows of no cluster votes for nobody, though its vote may be needed.
     fn has_caught_up(&self, id: NodeId, peers: &Peers) -> bool {
         let progress = self.members.position(id).and_then(|position| peers.get(position));
         progress.is_some_and(|progress| {
             let lag = self.commit_index.get().saturating_sub(progress.match_index().get());
-            progress.state() == ProgressState::Replicate && lag <= self.config.promotion_lag_max
+            let knows_members = progress.match_index() >= self.memberships.index();
+            let follows = progress.state() == ProgressState::Replicate;
+            follows && knows_members && lag <= self.config.promotion_lag_max
         })
     }
 }

@@ -39,8 +39,10 @@ use crate::types::{Command, Index, LogId, NodeId, Session, Term};
 pub(crate) struct Snapshots<C> {
     /// The last one taken or installed.
     pub(crate) last: SnapshotMeta,
-    /// What the state machine was given since, in bytes of entries.
+    /// What the state machine was given since, or since one was tried last, in bytes of entries.
     pub(crate) bytes_since: usize,
+    /// Where the one that was tried last would end.
+    tried: Index,
     /// The application asked for one.
     wanted: bool,
     /// The host is taking this one.
@@ -88,6 +90,7 @@ pub(crate) struct Sending {
 impl<C> Snapshots<C> {
     pub(crate) fn new(last: SnapshotMeta) -> Self {
         Self {
+            tried: last.last.index,
             last,
             bytes_since: 0,
             wanted: false,
@@ -128,14 +131,15 @@ impl Sending {
 
     /// Goes back to what the follower said last if it has taken nothing for too long. Returns whether it did.
     fn retry_if_stuck(&mut self, now: Instant, config: &Config) -> bool {
-        if self.progress.1 != self.acknowledged || self.next == self.acknowledged {
+        let waits_for_nothing = self.next == self.acknowledged && !self.reading;
+        if self.progress.1 != self.acknowledged || waits_for_nothing {
             self.progress = (now, self.acknowledged);
         }
         let stuck = now.saturating_duration_since(self.progress.0) >= config.election_timeout_min;
         if stuck {
-            self.progress.0 = now;
             self.acknowledged = self.said;
-            self.next = self.said;
+            self.progress = (now, self.acknowledged);
+            self.next = self.acknowledged;
             self.reading = false;
         }
         stuck
@@ -178,11 +182,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// A snapshot, if it is time for one.
     pub(crate) fn next_snapshot_to_take(&mut self) -> Option<Output<C>> {
         let snapshots = &self.snapshots;
-        let entries = self.handed_out.get().saturating_sub(snapshots.last.last.index.get());
+        let entries = self.handed_out.get().saturating_sub(snapshots.tried.get());
         let is_time = snapshots.wanted
             || snapshots.bytes_since >= self.config.snapshot_log_bytes
             || entries >= self.config.snapshot_log_entries;
-        if !is_time || entries == 0 || snapshots.taking.is_some() || snapshots.restoring {
+        let is_news = self.handed_out > snapshots.last.last.index;
+        if !is_time || !is_news || snapshots.taking.is_some() || snapshots.restoring {
             return None;
         }
         let last = LogId::new(self.log.term_at(self.handed_out)?, self.handed_out);
@@ -194,7 +199,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let taking = SnapshotMeta { last, membership };
         self.snapshots.taking = Some(taking.clone());
         self.snapshots.wanted = false;
-        self.snapshots.bytes_since = 0;
+        (self.snapshots.bytes_since, self.snapshots.tried) = (0, self.handed_out);
         Some(Output::TakeSnapshot(taking))
     }
 }
@@ -314,7 +319,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let end = offset.checked_add(length);
         let well_formed = snapshot.membership.validate().is_ok()
             && snapshot.last.term <= self.current_term
-            && (length > 0 || done);
+            && (length > 0 || (done && offset > 0));
         let Some(end) = end.filter(|_| well_formed) else {
             self.counters.malformed = self.counters.malformed.saturating_add(1);
             return;

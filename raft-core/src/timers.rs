@@ -81,7 +81,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.note_who_was_heard();
         self.durable.on_tick(self.now);
         if self.timers.election == Timer::Touched {
-            self.timers.election = Timer::Armed(self.now + self.draw_election_timeout());
+            // A server is as loyal as it would be to others: its own vote, too, may be what a lease rests on.
+            let deadline = self.now + self.draw_election_timeout();
+            self.timers.election = Timer::Armed(deadline.max(self.loyal_until));
         }
         if self.timers.heartbeat == Timer::Touched {
             self.timers.heartbeat = Timer::Armed(self.now + self.config.heartbeat_interval);

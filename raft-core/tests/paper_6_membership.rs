@@ -202,7 +202,7 @@ fn a_learner_is_not_promoted_before_it_has_caught_up() {
     server.matched(2, 2);
     let refused = server.change_membership(&[Change::Promote(id(4))]);
     assert_eq!(refused, Err(ChangeRefused::NotCaughtUp { id: id(4) }));
-    server.matched_in(4, 2, 1);
+    server.matched_in(4, 2, 2);
     assert!(server.change_membership(&[Change::Promote(id(4))]).is_ok());
 }
 
@@ -251,9 +251,72 @@ fn a_server_that_goes_is_told_so() {
     let mut gone = TestServer::new(3);
     let without = Membership::of_voters([2, 3].map(id));
     let entries = vec![entry_of(1, 1, Payload::Configuration(without.into()))];
-    gone.hear(2, 1, Body::AppendEntries(append(at(0, 0), entries, 0)));
+    gone.hear(2, 1, Body::AppendEntries(append(at(0, 0), entries, 1)));
     gone.pass(ms(5000));
     assert_eq!((gone.role(), gone.leader()), (Role::Follower, None));
+}
+
+/// Thesis 4.2.2: "A server that is not part of its own latest configuration should still start new elections, as it might still be
+/// needed until the new configuration is committed. It does not count its own vote."
+#[test]
+fn a_server_that_goes_may_be_needed_until_it_is_gone() {
+    let mut server = TestServer::with(3, |config| config.pre_vote = false);
+    let without = Membership::of_voters([2, 3].map(id));
+    let entries = vec![entry_of(1, 1, Payload::Configuration(without.into()))];
+    server.hear(2, 1, Body::AppendEntries(append(at(0, 0), entries, 0)));
+    server.pass(ms(299));
+    assert_eq!((server.role(), server.term().get()), (Role::Candidate, 2));
+    server.voted(2, true);
+    assert_eq!(server.role(), Role::Candidate, "of the voters 2 and 3 one is no majority");
+    server.voted(3, true);
+    assert_eq!(server.role(), Role::Leader);
+}
+
+/// A cluster that was one server looks for a quorum once it is more.
+#[test]
+fn a_leader_that_led_alone_steps_down_when_those_who_came_are_silent() {
+    let mut server = TestServer::new(1);
+    server.turn();
+    assert_eq!(server.role(), Role::Leader);
+    for change in [Change::add_learner(id(2), ""), Change::Promote(id(2))] {
+        server.change_membership(&[change]).unwrap();
+        server.poll();
+        let last = server.status().last_log.index.get();
+        server.matched_in(2, 2, last);
+    }
+    assert_eq!(server.membership().voters().count(), 2);
+    server.run_until_it_steps_down(|_| {});
+}
+
+/// And one that leads alone in the end has nobody to step down for.
+#[test]
+fn a_leader_whose_voters_have_gone_leads_on_with_a_slow_disk() {
+    let mut server = TestServer::leader(2, 0, &[]);
+    server.matched(2, 1);
+    server.change_membership(&[Change::Remove(id(2))]).unwrap();
+    server.poll();
+    server.matched(2, 2);
+    assert_eq!(server.membership().voters().count(), 1);
+    server.hold_disk();
+    server.propose_command();
+    for _ in 0..100 {
+        server.pass(ms(10));
+    }
+    assert_eq!(server.role(), Role::Leader);
+}
+
+/// A learner that has yet to hear of the cluster that it is in would vote for nobody, though its vote may be needed.
+#[test]
+fn a_learner_is_not_promoted_before_it_knows_of_its_cluster() {
+    let mut server = leader();
+    server.change_membership(&[Change::add_learner(id(4), "d")]).unwrap();
+    server.poll();
+    server.matched(2, 2);
+    server.matched_in(4, 2, 1);
+    let refused = server.change_membership(&[Change::Promote(id(4))]);
+    assert_eq!(refused, Err(ChangeRefused::NotCaughtUp { id: id(4) }));
+    server.matched_in(4, 2, 2);
+    server.change_membership(&[Change::Promote(id(4))]).unwrap();
 }
 
 /// "Servers accept messages and vote for candidates that are not in their current configuration."
@@ -273,7 +336,7 @@ fn a_learner_votes_and_does_not_stand() {
     let members = members.map(|(n, seat)| Member { id: id(n), seat, priority: 0, label: vec![] });
     let membership = Membership::of_members(members).unwrap();
     let entries = vec![entry_of(1, 1, Payload::Configuration(membership.into()))];
-    server.hear(2, 1, Body::AppendEntries(append(at(0, 0), entries, 0)));
+    server.hear(2, 1, Body::AppendEntries(append(at(0, 0), entries, 1)));
     server.pass(ms(5000));
     assert_eq!(server.role(), Role::Follower);
     assert_eq!(server.asked_to_vote(3, 2, at(1, 1)), Some(true));

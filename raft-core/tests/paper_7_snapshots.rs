@@ -134,6 +134,36 @@ fn a_snapshot_is_due_after_so_many_bytes_or_entries() {
     }
 }
 
+/// A host that cannot take a snapshot is asked again when as much again has come, and not before.
+#[test]
+fn a_snapshot_that_failed_is_not_due_at_once() {
+    let few = |config: &mut raft_core::Config| config.snapshot_log_entries = 2;
+    let mut server = TestServer::restored(1, Default::default(), few);
+    server.turn();
+    propose(&mut server, 1);
+    for asked in 1..4 {
+        assert_eq!(server.others.len(), asked);
+        let (through, _) = (server.status().applied_index, server.snapshot_failed());
+        server.poll();
+        assert_eq!(server.others.len(), asked, "nothing has come since {through}");
+        propose(&mut server, 2);
+    }
+}
+
+/// The log does not say with which members the cluster began: a server that joins takes no snapshot before it comes to itself.
+#[test]
+fn a_server_that_joins_takes_no_snapshot_before_it_knows_the_members() {
+    let mut server = TestServer::with(3, |config| config.voters.clear());
+    server.appended(2, 1, at(0, 0), &[1, 1], 2);
+    server.take_snapshot().unwrap();
+    server.poll();
+    assert_eq!((server.applied.len(), server.others.len()), (2, 0));
+    let configuration = Payload::Configuration(three().into());
+    let entries = vec![entry_of(1, 3, configuration)];
+    server.hear(2, 1, Body::AppendEntries(append(at(1, 2), entries, 3)));
+    assert!(server.others.contains(&Output::TakeSnapshot(snapshot(at(1, 3)))));
+}
+
 /// A tail of the log stays for followers that are a little behind.
 #[test]
 fn a_tail_of_the_log_stays() {
@@ -226,6 +256,59 @@ fn what_is_lost_of_a_snapshot_is_sent_again() {
     server.snapshot_read(id(3), last, 4, b"late".to_vec(), false);
     server.poll();
     assert_eq!(reads(&mut server).last().map(|read| read.offset), Some(0));
+}
+
+/// A follower that was restarted and began anew has less than it said before: the leader goes back to where it is.
+#[test]
+fn a_follower_that_has_less_than_it_had_gets_the_snapshot_from_there() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    server.snapshot_read(id(3), last, 0, b"abcd".to_vec(), false);
+    server.poll();
+    server.snapshot_read(id(3), last, 4, b"efgh".to_vec(), false);
+    received(&mut server, last, 8);
+    received(&mut server, last, 4);
+    reads(&mut server);
+    for _ in 0..8 {
+        server.snapshot_read(id(3), last, 8, b"ijkl".to_vec(), false);
+        server.matched(2, 4);
+        received(&mut server, last, 4);
+        server.pass(server.config().heartbeat_interval);
+    }
+    assert!(reads(&mut server).iter().any(|read| read.offset == 4));
+}
+
+/// A follower that is sent a snapshot may yet acknowledge what it got before: that is news, and not enough.
+#[test]
+fn a_late_acknowledgement_does_not_end_a_snapshot() {
+    let mut server = leader();
+    compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    server.matched(3, 2);
+    let peers = server.status().peers;
+    let peer = peers.iter().find(|peer| peer.id == id(3)).unwrap();
+    assert_eq!((peer.state, peer.match_index), (ProgressState::Snapshot, index(2)));
+}
+
+/// The host cannot read the snapshot for a while, and there is no other: it is asked again.
+#[test]
+fn a_snapshot_that_could_not_be_read_is_asked_for_again() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    assert_eq!(reads(&mut server).len(), 1);
+    server.snapshot_unreadable(id(3), last);
+    server.poll();
+    assert!(reads(&mut server).is_empty(), "not at once");
+    for _ in 0..8 {
+        server.matched(2, 4);
+        server.pass(server.config().heartbeat_interval);
+    }
+    assert_eq!(reads(&mut server).first().map(|read| read.offset), Some(0));
 }
 
 /// The host cannot read the snapshot any more: the newest is sent from its beginning.

@@ -6,13 +6,13 @@ mod linear;
 use std::time::Duration;
 
 use raft_core::sim::{
-    Action, Cluster, Crash, Observer, Plan, Property, Registers, Simulation, Step, Swap, Swarm,
-    Target, Verdict,
+    Action, Cluster, Crash, Failure, Observer, Plan, Property, Registers, Simulation, StateMachine,
+    Step, Swap, Swarm, Target, Verdict,
 };
 use raft_core::{
-    AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, HardState, Index,
-    Instant, LogId, Message, NodeId, Output, Payload, Raft, ReadId, RequestVoteReply, Restored,
-    Role, Round, Session, Term, Write, WriteId,
+    AppendEntries, AppendEntriesReply, AppendResult, Body, Change, Config, Entry, HardState, Index,
+    Instant, Lease, LogId, Membership, Message, NodeId, Output, Payload, Raft, ReadId,
+    RequestVoteReply, Restored, Role, Round, Session, SnapshotMeta, Term, Write, WriteId,
 };
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
@@ -100,6 +100,89 @@ fn a_cluster_is_held_by_its_strings() {
     cluster.resume(next);
     cluster.run_for(second).expect("no violation");
     assert!(cluster.followed_leader().is_some());
+}
+
+/// A leader with a lease is cut off, and its clock runs at this rate; another leads and commits; then the first is asked to read.
+fn reads_of_a_leader_cut_off(rate_ppm: u32) -> Result<(), Box<Failure>> {
+    let second = Duration::from_secs(1);
+    let mut cluster = Cluster::<Registers>::with(3, 1, |config| {
+        config.lease = Some(Lease { drift_ppm_max: 10_000 });
+    });
+    cluster.run_until(second, |cluster| cluster.followed_leader().is_some())?;
+    cluster.run_for(second)?;
+    let old = cluster.leader().expect("just seen");
+    cluster.set_clock_rate(old, rate_ppm);
+    cluster.disconnect(old);
+    cluster.run_until(second, |cluster| cluster.followed_leader().is_some())?;
+    let new = cluster.leader().expect("the others elect one");
+    let (_, index) = cluster.propose(new, Swap::new(0, 1)).expect("it leads");
+    cluster.run_until(second, |cluster| cluster.applied(new) >= index)?;
+    // It may have stepped down by now, and refuse.
+    let _ = cluster.read(old);
+    cluster.verdict()
+}
+
+/// Lease reads are as good as the clocks: within the bound they are fresh, and beyond it the stale one is seen.
+#[test]
+fn a_lease_is_as_good_as_the_clocks() {
+    reads_of_a_leader_cut_off(995_000).expect("the clock is within its bound");
+    let failure = reads_of_a_leader_cut_off(300_000).expect_err("the clock is far too slow");
+    assert_eq!(failure.violation.property, Property::FreshReads, "{failure}");
+}
+
+/// New servers join and take the place of the old, by snapshots and the log behind them; and one that lost its disk comes back.
+#[test]
+fn every_member_is_replaced() {
+    let second = Duration::from_secs(1);
+    let mut cluster = Cluster::<Registers>::with(3, 7, |config| {
+        config.log_tail_bytes = 0;
+        config.snapshot_chunk_bytes = 5;
+    });
+    let settled = |cluster: &Cluster<Registers>, change: &[Change]| {
+        let leader = cluster.followed_leader()?;
+        cluster.raft(leader)?.membership().after(change).ok().map(|_| leader)
+    };
+    let change = |cluster: &mut Cluster<Registers>, change: Change| {
+        for _ in 0..1000 {
+            let leader = settled(cluster, std::slice::from_ref(&change));
+            if leader.is_some_and(|leader| {
+                cluster.change_membership(leader, std::slice::from_ref(&change)).is_ok()
+            }) {
+                return;
+            }
+            cluster.run_for(Duration::from_millis(10)).expect("no violation");
+        }
+        panic!("nobody accepts {change:?}");
+    };
+    cluster.run_for(second).expect("no violation");
+    for old in 1..=3 {
+        let leader = cluster.followed_leader().expect("nothing fails");
+        cluster.propose(leader, Swap::new(0, old)).expect("it leads");
+        cluster.run_for(second).expect("no violation");
+        cluster.take_snapshot(leader).expect("something was applied");
+        cluster.run_for(second).expect("no violation");
+        let new = cluster.start_new();
+        change(&mut cluster, Change::add_learner(new, "new"));
+        change(&mut cluster, Change::Promote(new));
+        change(&mut cluster, Change::Remove(NodeId::new(old)));
+        cluster.run_for(second).expect("no violation");
+        cluster.retire(NodeId::new(old));
+    }
+    let leader = cluster.followed_leader().expect("the new ones elect");
+    assert_eq!(cluster.machine(leader).query(&0), 3);
+    assert!(cluster.counts().restores > 0);
+
+    let lost = cluster.ids()[3..].iter().copied().find(|id| *id != leader).expect("there are two");
+    let behind = cluster.applied(lost);
+    cluster.take_snapshot(leader).expect("something was applied");
+    cluster.run_for(second).expect("no violation");
+    change(&mut cluster, Change::Remove(lost));
+    cluster.run_for(second).expect("no violation");
+    cluster.wipe(lost);
+    cluster.start(lost);
+    change(&mut cluster, Change::add_learner(lost, "again"));
+    cluster.run_for(second).expect("no violation");
+    assert!(cluster.applied(lost) >= behind, "it has caught up again");
 }
 
 // Histories that break a property.
@@ -321,6 +404,42 @@ fn a_log_beyond_its_limit_is_seen() {
     full.tick(Instant::ZERO);
     let mut observer = observer(&[disk]);
     breaks(observer.after_turn(&full, Instant::ZERO), Property::BoundedMemory);
+}
+
+fn snapshot(term: u64, index: u64, voters: &[u64]) -> SnapshotMeta {
+    let last = LogId::new(Term::new(term), Index::new(index));
+    SnapshotMeta { last, membership: Membership::of_voters(voters.iter().copied().map(id)) }
+}
+
+#[test]
+fn a_snapshot_of_something_else_is_seen() {
+    let disk = restored(1, 1, vec![entry(1, 1, b"a"), entry(1, 2, b"b")]);
+    let mut observer = observer(&[disk.clone(), disk.clone()]);
+    let raft = raft(1, 2, &disk);
+    let first = Write { snapshot: Some(snapshot(0, 0, &[1, 2]).into()), ..write(1, None) };
+    observer.on_write(&raft, &first).expect("the cluster begins");
+    observer.on_apply(&raft, &entry(1, 1, b"a")).expect("committed");
+    let takes = |observer: &mut Observer<Command>, snapshot, state: &[u8]| {
+        observer.on_take_snapshot(id(1), &snapshot, state)
+    };
+    breaks(takes(&mut observer, snapshot(1, 2, &[1, 2]), b"a"), Property::SnapshotContent);
+    breaks(takes(&mut observer, snapshot(1, 1, &[1, 3]), b"a"), Property::SnapshotContent);
+    takes(&mut observer, snapshot(1, 1, &[1, 2]), b"a").expect("this is right");
+    breaks(takes(&mut observer, snapshot(1, 1, &[1, 2]), b"x"), Property::SnapshotContent);
+    // What is not on the disk is not restored, and nothing goes back.
+    let last = snapshot(1, 1, &[1, 2]);
+    breaks(observer.on_restore(id(2), &last, Some(b"a")), Property::Durability);
+    breaks(observer.on_restore(id(1), &last, Some(b"a")), Property::StateMachineSafety);
+}
+
+#[test]
+fn an_install_of_what_was_applied_is_seen() {
+    let disk = restored(1, 1, vec![entry(1, 1, b"a")]);
+    let mut observer = observer(&[disk.clone(), disk.clone()]);
+    let raft = raft(1, 2, &disk);
+    observer.on_apply(&raft, &entry(1, 1, b"a")).expect("committed");
+    let install = Write { snapshot: Some(snapshot(2, 1, &[1, 2]).into()), ..write(1, None) };
+    breaks(observer.on_write(&raft, &install), Property::StateMachineSafety);
 }
 
 #[test]

@@ -83,6 +83,25 @@ fn a_voter_keeps_its_word_even_in_a_new_term() {
     assert_eq!(server.asked_to_vote(3, 5, at(1, 1)), Some(true));
 }
 
+/// Its own vote is one, too: whatever makes it stand early, it waits as long as another voter would have it wait.
+#[test]
+fn a_voter_keeps_its_word_to_itself() {
+    let mut server = TestServer::with(3, with_lease);
+    server.appended(2, 1, at(0, 0), &[1], 0);
+    server.suspect_leader(id(2));
+    let loyal = server.config().election_timeout_min;
+    server.pass(loyal - Duration::from_micros(1));
+    assert_eq!(server.role(), raft_core::Role::Follower);
+
+    let mut alone = TestServer::with(2, with_lease);
+    let members = raft_core::Membership::of_voters([id(1)]);
+    let entry = server::entry_of(1, 1, raft_core::Payload::Configuration(members.into()));
+    alone.hear(2, 1, Body::AppendEntries(server::append(at(0, 0), vec![entry], 0)));
+    assert_eq!(alone.role(), raft_core::Role::Follower);
+    alone.pass(loyal);
+    assert_eq!(alone.role(), raft_core::Role::Leader);
+}
+
 /// A voter that restarts may have forgotten a leader: it keeps still for as long.
 #[test]
 fn a_restarted_voter_keeps_still_for_an_election_timeout() {

@@ -36,6 +36,15 @@ impl<S: StateMachine> Application<S> {
         }
     }
 
+    /// The state is that of a snapshot now. What became of the entries that it jumps over, nobody tells.
+    pub(super) fn restore(&mut self, index: Index, snapshot: &[u8]) {
+        self.machine.restore(snapshot);
+        self.applied = index;
+        while self.waiting.front().is_some_and(|waiting| waiting.index <= index) {
+            self.waiting.pop_front();
+        }
+    }
+
     /// The server crashed: its clients never learn what became of their operations.
     pub(super) fn forget_clients(&mut self) {
         self.waiting.clear();

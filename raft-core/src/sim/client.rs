@@ -7,6 +7,7 @@ use super::cluster::Cluster;
 use super::history::Outcome;
 use super::state_machine::{Request, Workload};
 use super::trace::What;
+use crate::role::Role;
 use crate::time::Instant;
 
 /// How long a client waits for an answer before it goes on as another.
@@ -84,6 +85,7 @@ impl<S: Workload> Cluster<S> {
             }
             Request::Query(_) => {
                 let read = raft.read().ok()?;
+                self.counts.follower_reads += u64::from(raft.role() != Role::Leader);
                 self.observer.on_read(server.id, read);
                 let operation = self.history.invoke(now, process, request.clone());
                 server.application.wait_for_read(read, operation);

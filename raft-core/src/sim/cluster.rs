@@ -10,11 +10,11 @@ use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 
 use super::application::Application;
-use super::clock::Clock;
 use super::counts::Counts;
 use super::delay::Delay;
 use super::disk::{Crash, Disk};
 use super::draw::{Draw, mix};
+use super::files::Files;
 use super::history::{History, OperationOf};
 use super::network::{Links, Network, Partition};
 use super::observer::Observer;
@@ -32,7 +32,7 @@ use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::time::{Instant, micros};
-use crate::types::{Index, NodeId, ReadId, Term};
+use crate::types::{Index, LogId, NodeId, ReadId, Term};
 
 /// Takes a message away if it says yes.
 type Sieve<C> = Box<dyn Fn(&Message<C>) -> bool>;
@@ -44,6 +44,7 @@ pub(super) mod purpose {
     pub(in crate::sim) const RAFT: u64 = 3;
     pub(in crate::sim) const CLUSTER: u64 = 4;
     pub(in crate::sim) const SWARM: u64 = 5;
+    pub(in crate::sim) const FILES: u64 = 6;
 }
 
 /// A cluster of servers 1 to N in virtual time, over a network, disks and clocks that can be made to fail.
@@ -75,6 +76,8 @@ pub struct Cluster<S: StateMachine> {
     pub(super) seed: u64,
     pub(super) now: Instant,
     pub(super) ids: Vec<NodeId>,
+    /// So many servers were there when the cluster began.
+    founders: usize,
     pub(super) servers: Vec<Server<S>>,
     /// When each server's timer is due, in microseconds of virtual time.
     pub(super) due: Vec<u64>,
@@ -82,9 +85,10 @@ pub struct Cluster<S: StateMachine> {
     pub(super) network: Network,
     /// What the network is like when no fault makes it worse.
     pub(super) usual_network: Network,
+    pub(super) usual_disk: Delay,
     pub(super) links: Links,
     /// The draws of each link, by sender and receiver.
-    pub(super) link_draws: Vec<Draw>,
+    pub(super) link_draws: Vec<Vec<Draw>>,
     pub(super) draw: Draw,
     pub(super) sieve: Option<Sieve<S::Command>>,
     /// Messages of the past, to come again; empty unless `remembers`.
@@ -127,37 +131,33 @@ impl<S: StateMachine> Cluster<S> {
     /// If there are no servers, more than [`MEMBERS_MAX`], or if none could run with the configuration.
     pub fn with(servers: u64, seed: u64, configure: impl Fn(&mut Config) + 'static) -> Self {
         assert!((1..=MEMBERS_MAX as u64).contains(&servers), "sim: 1 to {MEMBERS_MAX} servers");
-        let ids: Vec<_> = (1..=servers).map(NodeId::new).collect();
-        let disk = Delay::Constant(Duration::from_micros(100));
-        let hosts = ids.iter().map(|id| {
-            let disk = Disk::new(disk, Draw::new(seed, purpose::DISK, id.get()));
-            Server::new(*id, disk, Clock::new(Duration::ZERO))
-        });
-        let links = servers * servers;
         let network = Network::reliable(Duration::from_millis(1));
         let mut cluster = Self {
             seed,
             now: Instant::ZERO,
-            servers: hosts.collect(),
-            due: alloc::vec![u64::MAX; ids.len()],
+            ids: Vec::new(),
+            founders: servers as usize,
+            servers: Vec::new(),
+            due: Vec::new(),
             queue: Queue::new(),
             network,
             usual_network: network,
-            links: Links::new(ids.len()),
-            link_draws: (0..links).map(|link| Draw::new(seed, purpose::LINK, link)).collect(),
+            usual_disk: Delay::Constant(Duration::from_micros(100)),
+            links: Links::new(0),
+            link_draws: Vec::new(),
             draw: Draw::new(seed, purpose::CLUSTER, 0),
             sieve: None,
             memory: Vec::new(),
             remembers: false,
-            observer: Observer::new(ids.iter().copied()),
+            observer: Observer::new([]),
             history: History::new(),
             trace: Trace::new(),
             counts: Counts::default(),
             failure: None,
             reads: VecDeque::new(),
             configure: Box::new(configure),
-            ids,
         };
+        (0..servers).for_each(|_| cluster.put_server(true));
         (0..cluster.ids.len()).for_each(|at| cluster.start_at(at));
         cluster
     }
@@ -205,19 +205,27 @@ impl<S: StateMachine> Cluster<S> {
         leaders.max_by_key(|raft| raft.term()).map(Raft::id)
     }
 
-    /// The same, if a majority of all servers follows it, itself included.
+    /// The same, if a majority of its voters follows it, itself included.
     pub fn followed_leader(&self) -> Option<NodeId> {
         let leader = self.leader()?;
         let term = self.raft(leader)?.term();
         let follows =
             |raft: &&SimRaft<S::Command>| raft.leader() == Some(leader) && raft.term() == term;
-        (self.reachable().filter(follows).count() * 2 > self.ids.len()).then_some(leader)
+        let mut voters = 0;
+        let following = self.raft(leader)?.membership().voters().filter(|voter| {
+            voters += 1;
+            let at = self.at(*voter);
+            !self.links.is_away(at) && self.servers[at].raft.as_ref().is_some_and(|r| follows(&r))
+        });
+        (following.count() * 2 > voters).then_some(leader)
     }
 
     /// What happened so far, in numbers.
     pub fn counts(&self) -> Counts {
         let elections = self.observer.elections();
-        Counts { elections, commits: self.observer.committed().get(), ..self.counts }
+        let (commits, changes_complete) =
+            (self.observer.committed().get(), self.observer.changes());
+        Counts { elections, commits, changes_complete, ..self.counts }
     }
 
     /// What clients asked for and were told.
@@ -374,6 +382,7 @@ impl<S: StateMachine> Cluster<S> {
         let at = self.at(id);
         self.servers[at].disk.is_stuck = false;
         self.begin_sync(at);
+        self.answer_jobs(at);
     }
 
     /// The next sync of this server's disk fails, and stops the server.
@@ -414,6 +423,7 @@ impl<S: StateMachine> Cluster<S> {
         let kept = server.disk.surviving(crash);
         self.counts.writes_lost += (server.disk.pending.len() - kept) as u64;
         server.disk.crash(kept);
+        server.files.crash(&server.disk.stored);
         server.raft = None;
         server.life += 1;
         server.is_paused = false;
@@ -427,10 +437,10 @@ impl<S: StateMachine> Cluster<S> {
         self.note_verdict(verdict);
     }
 
-    /// Starts a server from what its disk holds, if it does not run.
+    /// Starts a server from what its disk holds, if it does not run and is not retired.
     pub fn start(&mut self, id: NodeId) {
         let at = self.at(id);
-        if self.servers[at].raft.is_none() {
+        if self.servers[at].raft.is_none() && !self.servers[at].is_retired {
             self.counts.restarts += 1;
             self.start_at(at);
         }
@@ -446,17 +456,26 @@ impl<S: StateMachine> Cluster<S> {
     }
 
     pub(super) fn set_usual_disks(&mut self, latency: Delay) {
+        self.usual_disk = latency;
         self.servers.iter_mut().for_each(|server| server.disk.set_usual(latency));
     }
 
     pub(super) fn start_at(&mut self, at: usize) {
         let server = &mut self.servers[at];
         let id = server.id;
-        let mut config = Config::new(id, self.ids.iter().copied());
+        let founders = if server.is_founder { self.founders } else { 0 };
+        let mut config = Config::new(id, self.ids[..founders].iter().copied());
         (self.configure)(&mut config);
         let seed = mix(self.seed ^ mix(purpose::RAFT ^ mix(id.get() ^ server.life << 32)));
         let restored = server.disk.stored.clone();
+        let snapshot = restored.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
+        let state = server.files.get(snapshot);
+        server.application = Application::new();
+        if let Some(state) = &state {
+            server.application.restore(snapshot.index, state);
+        }
         let verdict = self.observer.on_start(id, &restored);
+        let verdict = verdict.and_then(|()| self.observer.on_state(id, snapshot, state.as_deref()));
         let last = restored.entries.last().map_or(Index::ZERO, |last| last.index);
         let started = What::Started(restored.hard_state.current_term, last);
         self.trace.note(self.now, id, started);
@@ -465,7 +484,6 @@ impl<S: StateMachine> Cluster<S> {
             Ok(raft) => Some(raft),
             Err(error) => panic!("sim: server {id} cannot start: {error}"),
         };
-        server.application = Application::new();
         self.note_verdict(verdict);
         self.turn(at);
     }
@@ -473,6 +491,26 @@ impl<S: StateMachine> Cluster<S> {
     pub(super) fn at(&self, id: NodeId) -> usize {
         let at = self.ids.binary_search(&id);
         at.unwrap_or_else(|_| panic!("sim: there is no server {id}"))
+    }
+
+    /// A server more, which does not run yet.
+    pub(super) fn put_server(&mut self, is_founder: bool) {
+        let id = NodeId::new(self.ids.len() as u64 + 1);
+        let link = |from: NodeId, to: NodeId| {
+            Draw::new(self.seed, purpose::LINK, from.get() << 32 | to.get())
+        };
+        let row = self.ids.iter().map(|to| link(id, *to)).chain([link(id, id)]).collect();
+        for (draws, from) in self.link_draws.iter_mut().zip(&self.ids) {
+            draws.push(link(*from, id));
+        }
+        self.link_draws.push(row);
+        self.links.put_server();
+        let disk = Disk::new(self.usual_disk, Draw::new(self.seed, purpose::DISK, id.get()));
+        let files = Files::new(Draw::new(self.seed, purpose::FILES, id.get()));
+        self.servers.push(Server::new(id, disk, files, is_founder));
+        self.due.push(u64::MAX);
+        self.ids.push(id);
+        self.observer.watch(id);
     }
 
     fn reachable(&self) -> impl Iterator<Item = &SimRaft<S::Command>> {

@@ -48,8 +48,28 @@ counts! {
     answers: "... of them answered",
     /// Those that were lost for certain.
     lost_operations: "... of them lost for certain",
+    /// Reads that a server accepted that did not lead.
+    follower_reads: "... reads asked of followers",
     /// Restarts.
     restarts: "restarts",
+    /// Snapshots taken.
+    snapshots: "snapshots taken",
+    /// Snapshots of a leader that a follower's state machine was replaced by.
+    restores: "snapshots installed",
+    /// Servers that joined, with an empty disk and an id of their own.
+    joiners: "new servers started",
+    /// Changes of membership that a leader accepted, of one member.
+    changes: "membership changes begun",
+    /// The same, of several members at once.
+    replacements: "... of several members at once",
+    /// Changes of membership that were refused.
+    changes_refused: "membership changes refused",
+    /// Changes of membership that were complete: committed, and not joint.
+    changes_complete: "membership changes complete",
+    /// Servers that were switched off for good after they had been removed.
+    retired: "removed servers retired",
+    /// Transfers of leadership that were begun on request.
+    transfers: "leadership transfers asked for",
     /// Messages that the network lost.
     lost: "fault: message lost",
     /// Messages that arrived twice.
@@ -74,6 +94,8 @@ counts! {
     writes_lost: "... unsynced writes taken away",
     /// Syncs that failed, and stopped their server.
     failed_writes: "fault: failed write",
+    /// Snapshot files that could not be written or read.
+    failed_files: "fault: failed snapshot file",
     /// Disks that were slow for a while.
     slow_disks: "fault: slow disk",
     /// Disks that said nothing for a while.
@@ -86,6 +108,8 @@ counts! {
     clock_jumps: "fault: clock jumps",
     /// Hints that a connection died, which it did not.
     hints: "fault: spurious connection hint",
+    /// Hints that a connection died, because its server did.
+    true_hints: "... true connection hints",
     /// Old messages that arrived again.
     stale: "fault: stale message",
     /// Messages that arrived at a server they were not for.

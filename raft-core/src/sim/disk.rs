@@ -125,4 +125,10 @@ impl<C: Clone> Disk<C> {
         self.syncing = 0;
         self.fails = false;
     }
+
+    /// All is gone, what was stored as well.
+    pub(super) fn wipe(&mut self) {
+        self.crash(0);
+        self.stored = Restored::default();
+    }
 }

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
+use super::churn::Churn;
 use super::client::Clients;
 use super::clock::TRUE_RATE_PPM;
 use super::cluster::Cluster;
@@ -115,6 +116,30 @@ pub enum Action {
         /// By how much, in microseconds.
         by_micros: i64,
     },
+    /// What a server does with snapshot files fails.
+    FailFiles {
+        /// Whose files.
+        target: Target,
+        /// For how long.
+        span: Duration,
+    },
+    /// The leader is asked to change the membership.
+    Change {
+        /// In which way.
+        churn: Churn,
+        /// Who takes part.
+        draw: u64,
+    },
+    /// The leader is asked to hand over.
+    Transfer {
+        /// To whom.
+        draw: u64,
+    },
+    /// A server is asked for a snapshot.
+    TakeSnapshot {
+        /// Which server.
+        target: Target,
+    },
     /// A server is told that the connection to its leader died, which it did not.
     Hint {
         /// Which server.
@@ -149,12 +174,27 @@ pub enum Target {
 /// The end of a fault.
 pub(super) enum Relief {
     Weather,
-    Mend { from: NodeId, to: NodeId },
+    Mend {
+        from: NodeId,
+        to: NodeId,
+    },
     Unite,
-    Start { id: NodeId, life: u64 },
+    Start {
+        id: NodeId,
+        life: u64,
+    },
     DiskLatency(NodeId),
     ReleaseDisk(NodeId),
-    Resume { id: NodeId, life: u64 },
+    Files(NodeId),
+    /// A server hears that the connection to another died.
+    Hint {
+        id: NodeId,
+        of: NodeId,
+    },
+    Resume {
+        id: NodeId,
+        life: u64,
+    },
     ClockRate(NodeId),
 }
 
@@ -180,15 +220,19 @@ impl<S: Workload> Cluster<S> {
                 self.set_network(*network);
             }
             Action::CutOneWay { from, to, span } => {
-                self.counts.one_way_cuts += 1;
-                self.cut(*from, *to);
-                self.relieve_after(*span, Relief::Mend { from: *from, to: *to });
+                if self.ids.contains(from) && self.ids.contains(to) {
+                    self.counts.one_way_cuts += 1;
+                    self.cut(*from, *to);
+                    self.relieve_after(*span, Relief::Mend { from: *from, to: *to });
+                }
             }
             Action::Divide { partition, span } => {
                 self.counts.partitions += 1;
                 self.divide(Some(partition));
                 self.relieve_after(*span, Relief::Unite);
             }
+            Action::Change { churn, draw } => self.churn(*churn, *draw),
+            Action::Transfer { draw } => self.ask_for_transfer(*draw),
             Action::Stale { draw } => self.repeat(*draw),
             Action::Misroute { draw } => self.misroute(*draw),
             Action::Stranger { draw } => self.speak_as_stranger(*draw),
@@ -199,8 +243,12 @@ impl<S: Workload> Cluster<S> {
             | Action::Pause { .. }
             | Action::ClockRate { .. }
             | Action::ClockJump { .. }
+            | Action::FailFiles { .. }
+            | Action::TakeSnapshot { .. }
             | Action::Hint { .. } => {
-                if server.get() > 0 {
+                // A server may be meant that has yet to be started, or is switched off.
+                let found = self.ids.binary_search(&server);
+                if found.is_ok_and(|at| !self.servers[at].is_retired) {
                     self.act_on(server, action);
                 }
             }
@@ -220,6 +268,9 @@ impl<S: Workload> Cluster<S> {
                     Crash::Tear | Crash::KeepFirst(_) => &mut self.counts.crashes_tear,
                 } += 1;
                 self.crash(id, *crash);
+                if *crash == Crash::Keep {
+                    self.reset_connections(id);
+                }
                 self.relieve_after(*span, Relief::Start { id, life: life + 1 });
             }
             Action::FailWrite { span, .. } if runs => {
@@ -250,6 +301,14 @@ impl<S: Workload> Cluster<S> {
                 self.counts.clock_jumps += 1;
                 self.jump_clock(id, *by_micros);
             }
+            Action::FailFiles { span, .. } => {
+                self.fail_files(id, true);
+                self.relieve_after(*span, Relief::Files(id));
+            }
+            Action::TakeSnapshot { .. } => {
+                // It may have nothing new to say, which is fine.
+                let _ = self.take_snapshot(id);
+            }
             Action::Hint { .. } if runs => {
                 let raft = self.servers[at].raft.as_mut();
                 if let Some((leader, raft)) = raft.and_then(|raft| Some((raft.leader()?, raft))) {
@@ -262,6 +321,8 @@ impl<S: Workload> Cluster<S> {
             | Action::FailWrite { .. }
             | Action::Pause { .. }
             | Action::Hint { .. }
+            | Action::Change { .. }
+            | Action::Transfer { .. }
             | Action::Ask { .. }
             | Action::Weather { .. }
             | Action::CutOneWay { .. }
@@ -281,9 +342,13 @@ impl<S: Workload> Cluster<S> {
             | Action::Pause { target, .. }
             | Action::ClockRate { target, .. }
             | Action::ClockJump { target, .. }
+            | Action::FailFiles { target, .. }
+            | Action::TakeSnapshot { target }
             | Action::Hint { target } => *target,
             Action::CutOneWay { from, .. } => Target::Server(*from),
             Action::Ask { .. }
+            | Action::Change { .. }
+            | Action::Transfer { .. }
             | Action::Weather { .. }
             | Action::Divide { .. }
             | Action::Stale { .. }
@@ -292,11 +357,7 @@ impl<S: Workload> Cluster<S> {
         };
         match target {
             Target::Server(id) => Some(id),
-            Target::Leader => {
-                let rafts = self.servers.iter().filter_map(|server| server.raft.as_ref());
-                let leaders = rafts.filter(|raft| raft.role() == Role::Leader);
-                leaders.max_by_key(|raft| raft.term()).map(crate::Raft::id)
-            }
+            Target::Leader => self.newest_leader(),
         }
     }
 
@@ -333,6 +394,25 @@ impl<S: Workload> Cluster<S> {
 }
 
 impl<S: super::StateMachine> Cluster<S> {
+    /// Whoever leads the newest term, cut off or not.
+    pub(super) fn newest_leader(&self) -> Option<NodeId> {
+        let rafts = self.servers.iter().filter_map(|server| server.raft.as_ref());
+        let leaders = rafts.filter(|raft| raft.role() == Role::Leader);
+        leaders.max_by_key(|raft| raft.term()).map(crate::Raft::id)
+    }
+
+    /// A process died: most of those who followed it hear of that from their connections, and some do not.
+    fn reset_connections(&mut self, of: NodeId) {
+        for at in 0..self.ids.len() {
+            let id = self.ids[at];
+            let follows = self.servers[at].raft.as_ref().is_some_and(|r| r.leader() == Some(of));
+            if follows && self.draw.per_mille(700) {
+                let after = self.network.delay.draw(&mut self.draw);
+                self.relieve_after(after, Relief::Hint { id, of });
+            }
+        }
+    }
+
     fn relieve_after(&mut self, span: Duration, relief: Relief) {
         self.queue.push(self.after(span), Event::Relief(relief));
     }
@@ -352,6 +432,13 @@ impl<S: super::StateMachine> Cluster<S> {
                 self.set_disk_latency(id, self.servers[at].disk.usual_latency);
             }
             Relief::ReleaseDisk(id) => self.release_disk(id),
+            Relief::Files(id) => self.fail_files(id, false),
+            Relief::Hint { id, of } => {
+                self.counts.true_hints += 1;
+                if !self.servers[self.at(id)].is_paused {
+                    self.suspect_leader(id, of);
+                }
+            }
             Relief::Resume { id, life } => {
                 if self.servers[self.at(id)].life == life {
                     self.resume(id);
@@ -366,13 +453,15 @@ impl<S: super::StateMachine> Cluster<S> {
         self.trace.note(self.now, NodeId::new(0), What::Healed);
         self.links.heal();
         self.sieve = None;
-        self.network = Network::reliable(CALM_LATENCY);
+        // What ends a fault later on goes back to what is usual, which is calm from now on.
+        self.set_usual_network(Network::reliable(CALM_LATENCY));
+        self.set_usual_disks(Delay::Constant(CALM_SYNC));
         self.remembers = false;
         for at in 0..self.ids.len() {
             let id = self.ids[at];
+            self.servers[at].files.fail = false;
             let server = &mut self.servers[at];
             server.disk.fails = false;
-            server.disk.latency = Delay::Constant(CALM_SYNC);
             server.clock.set_rate(self.now, TRUE_RATE_PPM);
             // A clock that was set back catches up with the last time that it told.
             if let Some(told) = server.raft.as_ref().map(|raft| raft.now) {
@@ -446,6 +535,12 @@ impl fmt::Display for Action {
             Self::ClockJump { target, by_micros } => {
                 write!(f, "the clock of {target} jumps by {by_micros} µs")
             }
+            Self::FailFiles { target, span } => {
+                write!(f, "for {span:?} {target} cannot read or write snapshot files")
+            }
+            Self::Change { churn, draw } => write!(f, "membership: {churn} (draw {draw})"),
+            Self::Transfer { draw } => write!(f, "the leader is to hand over (draw {draw})"),
+            Self::TakeSnapshot { target } => write!(f, "{target} is asked for a snapshot"),
             Self::Hint { target } => {
                 write!(f, "{target} is told that the connection to its leader died")
             }

@@ -26,11 +26,11 @@
 //! struct Total(u64);
 //!
 //! impl StateMachine for Total {
-//!     type Command = [u8; 1];
+//!     type Command = Vec<u8>;
 //!     type Query = ();
 //!     type Reply = u64;
 //!
-//!     fn apply(&mut self, _index: Index, command: &[u8; 1]) -> u64 {
+//!     fn apply(&mut self, _index: Index, command: &Vec<u8>) -> u64 {
 //!         self.0 += u64::from(command[0]);
 //!         self.0
 //!     }
@@ -38,13 +38,25 @@
 //!     fn query(&self, _query: &()) -> u64 {
 //!         self.0
 //!     }
+//!
+//!     fn snapshot(&self) -> Vec<u8> {
+//!         self.0.to_be_bytes().to_vec()
+//!     }
+//!
+//!     fn restore(&mut self, snapshot: &[u8]) {
+//!         self.0 = snapshot.iter().fold(0, |total, byte| total << 8 | u64::from(*byte));
+//!     }
+//!
+//!     fn chunk(snapshot: &[u8]) -> Vec<u8> {
+//!         snapshot.to_vec()
+//!     }
 //! }
 //!
 //! impl Workload for Total {
-//!     fn request(_client: u64, draw: u64) -> Request<[u8; 1], ()> {
+//!     fn request(_client: u64, draw: u64) -> Request<Vec<u8>, ()> {
 //!         match draw % 4 {
 //!             0 => Request::Query(()),
-//!             _ => Request::Command([draw as u8]),
+//!             _ => Request::Command(vec![draw as u8]),
 //!         }
 //!     }
 //! }
@@ -61,6 +73,8 @@
 //! |---|---|
 //! | loss, duplication, reordering, delay; one-way cuts and partitions | `network.rs`, `delay.rs` |
 //! | group commit, slow and stuck disks, failed syncs, crashes that keep, lose or tear | `disk.rs` |
+//! | snapshot files: slow, failing, gone with a crash | `files.rs` |
+//! | members that come, go and change their say; new servers; transfers of leadership | `members.rs`, `churn.rs` |
 //! | clocks that go fast, slow, or jump | `clock.rs` |
 //! | servers: one turn of the host's loop for each input, pauses | `turn.rs`, `server.rs` |
 //! | clients that ask one thing at a time | `client.rs`, `application.rs`, `history.rs` |
@@ -68,6 +82,7 @@
 //! | what is checked | `observer/` |
 
 mod application;
+mod churn;
 mod client;
 mod clock;
 mod cluster;
@@ -76,7 +91,9 @@ mod delay;
 mod disk;
 mod draw;
 mod faults;
+mod files;
 mod history;
+mod members;
 mod network;
 mod observer;
 mod plan;
@@ -88,6 +105,7 @@ mod trace;
 mod turn;
 mod violation;
 
+pub use churn::Churn;
 pub use client::CLIENT_PATIENCE;
 pub use clock::TRUE_RATE_PPM;
 pub use cluster::{Cluster, ReadEnd};
@@ -98,7 +116,7 @@ pub use faults::{Action, CALM_LATENCY, CALM_SYNC, Step, Target};
 pub use history::{Moment, Operation, OperationOf, Outcome};
 pub use network::{Network, Partition};
 pub use observer::Observer;
-pub use plan::{CALM_ELECTIONS_MAX, Plan, Simulation};
+pub use plan::{CALM_ELECTIONS_MAX, CALM_SNAPSHOT, Plan, Simulation};
 pub use server::SimRaft;
 pub use state_machine::{REGISTERS, Registers, Request, StateMachine, Swap, Workload};
 pub use swarm::{Fault, FaultKind, Swarm};

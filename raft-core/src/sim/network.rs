@@ -121,6 +121,12 @@ impl Links {
         Self { cut: alloc::vec![0; servers], divided: alloc::vec![0; servers], away: 0 }
     }
 
+    /// A server more, whom all can reach.
+    pub(super) fn put_server(&mut self) {
+        self.cut.push(0);
+        self.divided.push(0);
+    }
+
     #[inline]
     pub(super) fn passes(&self, from: usize, to: usize) -> bool {
         let away = self.away & (1 << from | 1 << to) != 0;

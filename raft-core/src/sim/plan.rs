@@ -22,6 +22,9 @@ use crate::time::Instant;
 /// two servers time out within a latency of each other, which is one in fifty or so.
 pub const CALM_ELECTIONS_MAX: u32 = 10;
 
+/// How long it takes to send a snapshot in the smallest pieces, and to take one.
+pub const CALM_SNAPSHOT: Duration = Duration::from_secs(1);
+
 /// How often the run asks, once all faults are over, whether the cluster is there again.
 const CALM_STEP: Duration = Duration::from_millis(10);
 
@@ -48,13 +51,14 @@ pub struct Plan {
 
 impl Plan {
     /// How long the cluster may take, once all faults are over, until it has a leader, commits a new command, and every server
-    /// has applied all that is committed: ten election timeouts, for each entry two round trips and two syncs, and one client's
-    /// patience.
+    /// has applied all that is committed: ten election timeouts, for each entry two round trips and two syncs, one client's
+    /// patience, and the time to send a snapshot.
     pub fn calm_max(&self, entries: u64) -> Duration {
         let entries = u32::try_from(entries).unwrap_or(u32::MAX);
         let each = (CALM_LATENCY * 4).saturating_add(CALM_SYNC * 2);
         let elections = self.config.election_timeout_max.saturating_mul(CALM_ELECTIONS_MAX);
-        elections.saturating_add(each.saturating_mul(entries)).saturating_add(CLIENT_PATIENCE)
+        let clients = CLIENT_PATIENCE.saturating_add(CALM_SNAPSHOT);
+        elections.saturating_add(each.saturating_mul(entries)).saturating_add(clients)
     }
 
     /// The plan with fewer steps: those that this failure does not need. `fails` runs a plan and says whether it fails in the
@@ -137,6 +141,10 @@ impl<S: Workload> Simulation<S> {
                 }
                 Action::Stale { .. } => cluster.remembers = true,
                 Action::Ask { .. }
+                | Action::Change { .. }
+                | Action::Transfer { .. }
+                | Action::TakeSnapshot { .. }
+                | Action::FailFiles { .. }
                 | Action::Weather { .. }
                 | Action::CutOneWay { .. }
                 | Action::Divide { .. }
@@ -171,6 +179,7 @@ impl<S: Workload> Simulation<S> {
         }
         self.cluster.run_until_time(self.plan.heal_at)?;
         self.cluster.heal();
+        self.cluster.retire_removed();
         self.await_progress()
     }
 
@@ -212,14 +221,18 @@ impl<S: Workload> Simulation<S> {
         })
     }
 
-    /// Whether every server has applied all that is committed, and follows one leader.
+    /// Whether no change of membership is under way, and every member has applied all that is committed and follows one leader.
     fn is_settled(&self) -> bool {
-        let committed = self.cluster.observer.committed();
-        let servers = &self.cluster.servers;
-        let leader = self.cluster.leader();
-        servers.iter().all(|server| {
-            let raft = server.raft.as_ref();
-            server.application.applied == committed && raft.is_some_and(|r| r.leader() == leader)
-        })
+        let cluster = &self.cluster;
+        let (committed, membership) = (cluster.observer.committed(), cluster.observer.membership());
+        let leader = cluster.followed_leader();
+        let in_force = leader.and_then(|leader| cluster.raft(leader)).map(crate::Raft::membership);
+        let is_complete = in_force == Some(membership) && !membership.is_joint();
+        is_complete
+            && membership.members().iter().all(|member| {
+                let raft = cluster.raft(member.id);
+                cluster.applied(member.id) == committed
+                    && raft.is_some_and(|raft| raft.leader() == leader)
+            })
     }
 }

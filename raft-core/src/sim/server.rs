@@ -1,12 +1,14 @@
 //! One simulated server: the core, its disk, its clock and its state machine.
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use rand_pcg::Pcg32;
 
 use super::application::Application;
 use super::clock::Clock;
 use super::disk::Disk;
+use super::files::Files;
 use super::state_machine::StateMachine;
 use crate::message::Message;
 use crate::raft::Raft;
@@ -23,6 +25,7 @@ pub(super) struct Server<S: StateMachine> {
     /// None while crashed.
     pub(super) raft: Option<SimRaft<S::Command>>,
     pub(super) disk: Disk<S::Command>,
+    pub(super) files: Files<S::Command>,
     pub(super) clock: Clock,
     pub(super) application: Application<S>,
     pub(super) is_paused: bool,
@@ -31,20 +34,32 @@ pub(super) struct Server<S: StateMachine> {
     pub(super) synced_in_pause: Option<WriteId>,
     /// Counts the lives, so that what was planned for one does not happen in the next.
     pub(super) life: u64,
+    /// It was there when the cluster began, and knows the voters of that time.
+    pub(super) is_founder: bool,
+    /// It was switched off for good.
+    pub(super) is_retired: bool,
 }
 
 impl<S: StateMachine> Server<S> {
-    pub(super) fn new(id: NodeId, disk: Disk<S::Command>, clock: Clock) -> Self {
+    pub(super) fn new(
+        id: NodeId,
+        disk: Disk<S::Command>,
+        files: Files<S::Command>,
+        is_founder: bool,
+    ) -> Self {
         Self {
             id,
             raft: None,
             disk,
-            clock,
+            files,
+            clock: Clock::new(Duration::ZERO),
             application: Application::new(),
             is_paused: false,
             inbox: VecDeque::new(),
             synced_in_pause: None,
             life: 0,
+            is_founder,
+            is_retired: false,
         }
     }
 }

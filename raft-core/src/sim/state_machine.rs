@@ -1,12 +1,14 @@
 //! What is replicated: the user's state machine, and a small one of our own.
 
+use alloc::vec::Vec;
 use core::fmt::Debug;
 
 use crate::types::{Command, Index};
 
 /// A state machine that a simulated server applies commands to.
 ///
-/// The default value is the state of a server that starts; a restart begins with it and applies the log again.
+/// The default value is the state with which a cluster begins. A restart begins with the last snapshot, or with the default if
+/// there is none, and applies the log again.
 ///
 /// # Example
 ///
@@ -31,6 +33,18 @@ use crate::types::{Command, Index};
 ///     fn query(&self, _query: &()) -> u64 {
 ///         self.0
 ///     }
+///
+///     fn snapshot(&self) -> Vec<u8> {
+///         self.0.to_be_bytes().to_vec()
+///     }
+///
+///     fn restore(&mut self, snapshot: &[u8]) {
+///         self.0 = snapshot.iter().fold(0, |total, byte| total << 8 | u64::from(*byte));
+///     }
+///
+///     fn chunk(snapshot: &[u8]) -> Vec<u8> {
+///         snapshot.to_vec()
+///     }
 /// }
 /// ```
 pub trait StateMachine: Default {
@@ -47,6 +61,15 @@ pub trait StateMachine: Default {
 
     /// Answers a linearizable read.
     fn query(&self, query: &Self::Query) -> Self::Reply;
+
+    /// The whole state, as bytes; the same bytes for the same state. At least one.
+    fn snapshot(&self) -> Vec<u8>;
+
+    /// Replaces the state by that of a snapshot.
+    fn restore(&mut self, snapshot: &[u8]);
+
+    /// A piece of a snapshot as it travels: as many bytes from the beginning of these as one command holds, at least one.
+    fn chunk(snapshot: &[u8]) -> Self::Command;
 }
 
 /// A state machine whose clients are simulated as well.
@@ -75,9 +98,15 @@ pub const REGISTERS: usize = 4;
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Registers([u64; REGISTERS]);
 
-/// Puts a value into a register.
+/// The most bytes that a [`Swap`] holds.
+const SWAP_BYTES_MAX: usize = 15;
+
+/// Puts a value into a register. Or holds a piece of a snapshot, for what travels is always a command.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Swap([u8; 9]);
+pub struct Swap {
+    bytes: [u8; SWAP_BYTES_MAX],
+    length: u8,
+}
 
 impl Swap {
     /// A swap of the register with this number, counted around if it is beyond the last.
@@ -85,24 +114,31 @@ impl Swap {
         let mut bytes = [0; 9];
         bytes[0] = (register % REGISTERS) as u8;
         bytes[1..].copy_from_slice(&value.to_be_bytes());
-        Self(bytes)
+        Self::holding(&bytes)
+    }
+
+    /// As many of these bytes as fit.
+    fn holding(from: &[u8]) -> Self {
+        let mut bytes = [0; SWAP_BYTES_MAX];
+        let length = from.len().min(SWAP_BYTES_MAX);
+        bytes[..length].copy_from_slice(&from[..length]);
+        Self { bytes, length: length as u8 }
     }
 
     /// Which register it is for, from 0.
     pub fn register(&self) -> usize {
-        usize::from(self.0[0]) % REGISTERS
+        usize::from(self.bytes[0]) % REGISTERS
     }
 
     /// What it puts there.
     pub fn value(&self) -> u64 {
-        let [_, value @ ..] = self.0;
-        u64::from_be_bytes(value)
+        self.bytes[1..9].iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
     }
 }
 
 impl AsRef<[u8]> for Swap {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.bytes[..usize::from(self.length)]
     }
 }
 
@@ -118,6 +154,20 @@ impl StateMachine for Registers {
 
     fn query(&self, register: &usize) -> u64 {
         self.0[register % REGISTERS]
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|value| value.to_be_bytes()).collect()
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) {
+        for (register, value) in self.0.iter_mut().zip(snapshot.chunks(8)) {
+            *register = value.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+        }
+    }
+
+    fn chunk(snapshot: &[u8]) -> Swap {
+        Swap::holding(snapshot)
     }
 }
 
@@ -143,5 +193,18 @@ mod tests {
         assert_eq!(registers.apply(Index::new(1), &Swap::new(2, 7)), 0);
         assert_eq!(registers.apply(Index::new(2), &Swap::new(2, 8)), 7);
         assert_eq!((registers.query(&2), registers.query(&1)), (8, 0));
+    }
+
+    #[test]
+    fn a_snapshot_in_pieces_is_the_state() {
+        let mut registers = Registers::default();
+        registers.apply(Index::new(1), &Swap::new(3, u64::MAX - 7));
+        let (snapshot, mut copy) = (registers.snapshot(), Vec::new());
+        while copy.len() < snapshot.len() {
+            copy.extend_from_slice(Registers::chunk(&snapshot[copy.len()..]).as_ref());
+        }
+        let mut other = Registers([9; REGISTERS]);
+        other.restore(&copy);
+        assert_eq!(other, registers);
     }
 }

@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use super::churn::Churn;
+use super::clock::TRUE_RATE_PPM;
 use super::cluster::purpose;
 use super::delay::Delay;
 use super::disk::Crash;
@@ -14,7 +16,7 @@ use super::draw::Draw;
 use super::faults::{Action, Step, Target};
 use super::network::{Network, Partition};
 use super::plan::Plan;
-use crate::config::Config;
+use crate::config::{Config, Lease};
 use crate::time::{Instant, micros};
 use crate::types::NodeId;
 
@@ -88,6 +90,24 @@ pub enum FaultKind {
     ClockJump,
     /// Servers are told that the connection to their leader died, which it did not.
     Hint,
+    /// Snapshot files cannot be written or read.
+    FailedFiles,
+    /// Servers are asked for snapshots.
+    Snapshot,
+    /// New servers join as learners.
+    Join,
+    /// Learners become voters.
+    Promote,
+    /// Voters become learners.
+    Demote,
+    /// Members leave.
+    Remove,
+    /// Several changes of membership at once.
+    Replace,
+    /// Members get other priorities.
+    Prioritise,
+    /// The leader is asked to hand over.
+    Transfer,
     /// Old messages come again.
     Stale,
     /// Messages come to the wrong server.
@@ -96,7 +116,7 @@ pub enum FaultKind {
     Stranger,
 }
 
-const KINDS: [FaultKind; 15] = [
+const KINDS: [FaultKind; 24] = [
     FaultKind::Weather,
     FaultKind::OneWayCut,
     FaultKind::Partition,
@@ -109,6 +129,15 @@ const KINDS: [FaultKind; 15] = [
     FaultKind::ClockRate,
     FaultKind::ClockJump,
     FaultKind::Hint,
+    FaultKind::FailedFiles,
+    FaultKind::Snapshot,
+    FaultKind::Join,
+    FaultKind::Promote,
+    FaultKind::Demote,
+    FaultKind::Remove,
+    FaultKind::Replace,
+    FaultKind::Prioritise,
+    FaultKind::Transfer,
     FaultKind::Stale,
     FaultKind::Misrouted,
     FaultKind::Stranger,
@@ -127,8 +156,12 @@ impl Swarm {
             every: wide(draw, EVERY),
             lasts: wide(draw, LASTS),
         });
-        let faults = faults.collect();
+        let mut faults: Vec<_> = faults.collect();
         let config = draw_config(draw, servers);
+        if config.lease.is_some() {
+            // A lease trusts that clocks do not jump.
+            faults.retain(|fault| fault.kind != FaultKind::ClockJump);
+        }
         Self {
             seed,
             servers,
@@ -208,8 +241,13 @@ impl Swarm {
             }
             FaultKind::Pause => Action::Pause { target, span },
             FaultKind::ClockRate => {
-                let rate_ppm =
-                    *draw.pick(&[500_000, 800_000, 990_000, 1_010_000, 1_500_000, 3_000_000]);
+                let rates = [500_000, 800_000, 990_000, 1_010_000, 1_500_000, 3_000_000];
+                let mut rate_ppm = *draw.pick(&rates);
+                if let Some(lease) = self.config.lease {
+                    let off = lease.drift_ppm_max / 2;
+                    rate_ppm =
+                        if draw.one_in(2) { TRUE_RATE_PPM + off } else { TRUE_RATE_PPM - off };
+                }
                 Action::ClockRate { target, rate_ppm, span }
             }
             FaultKind::ClockJump => {
@@ -217,6 +255,17 @@ impl Swarm {
                 let by_micros = if draw.one_in(2) { by } else { -by };
                 Action::ClockJump { target, by_micros }
             }
+            FaultKind::FailedFiles => Action::FailFiles { target, span },
+            FaultKind::Snapshot => Action::TakeSnapshot { target },
+            FaultKind::Join => Action::Change { churn: Churn::Join, draw: draw.number() },
+            FaultKind::Promote => Action::Change { churn: Churn::Promote, draw: draw.number() },
+            FaultKind::Demote => Action::Change { churn: Churn::Demote, draw: draw.number() },
+            FaultKind::Remove => Action::Change { churn: Churn::Remove, draw: draw.number() },
+            FaultKind::Replace => Action::Change { churn: Churn::Replace, draw: draw.number() },
+            FaultKind::Prioritise => {
+                Action::Change { churn: Churn::Prioritise, draw: draw.number() }
+            }
+            FaultKind::Transfer => Action::Transfer { draw: draw.number() },
             FaultKind::Hint => Action::Hint { target: Target::Server(self.any(draw)) },
             FaultKind::Stale => Action::Stale { draw: draw.number() },
             FaultKind::Misrouted => Action::Misroute { draw: draw.number() },
@@ -224,12 +273,22 @@ impl Swarm {
         }
     }
 
+    /// Any server, one that joins later among them.
     fn any(&self, draw: &mut Draw) -> NodeId {
-        NodeId::new(draw.between(1, self.servers))
+        NodeId::new(draw.between(1, self.servers + self.joiners()))
+    }
+
+    /// How many servers are expected to join.
+    fn joiners(&self) -> u64 {
+        let joins = |fault: &&Fault| matches!(fault.kind, FaultKind::Join | FaultKind::Replace);
+        match self.faults.iter().find(joins) {
+            Some(fault) => (micros(FAULTS_SPAN) / micros(fault.every).max(1)).clamp(1, 8),
+            None => 0,
+        }
     }
 
     fn draw_partition(&self, draw: &mut Draw) -> Partition {
-        let mut ids: Vec<_> = (1..=self.servers).map(NodeId::new).collect();
+        let mut ids: Vec<_> = (1..=self.servers + self.joiners()).map(NodeId::new).collect();
         for at in (1..ids.len()).rev() {
             ids.swap(at, draw.below(at as u64 + 1) as usize);
         }
@@ -249,12 +308,19 @@ impl fmt::Display for Swarm {
         writeln!(f, "seed {seed}: {servers} servers; {clients} clients ask every {ask_every:?}")?;
         writeln!(
             f,
-            "  timeouts {:?} to {:?}, heartbeats {:?}, pre-vote {}, check-quorum {}",
+            "  timeouts {:?} to {:?}, heartbeats {:?}, pre-vote {}, check-quorum {}, ranks {:?}, lease {:?}",
             config.election_timeout_min,
             config.election_timeout_max,
             config.heartbeat_interval,
             config.pre_vote,
-            config.check_quorum
+            config.check_quorum,
+            config.rank_slot,
+            config.lease
+        )?;
+        writeln!(
+            f,
+            "  snapshots every {} entries, tail of {} bytes, chunks of {} bytes",
+            config.snapshot_log_entries, config.log_tail_bytes, config.snapshot_chunk_bytes
         )?;
         writeln!(f, "  network {network:?}")?;
         writeln!(f, "  disk {disk:?}")?;
@@ -293,12 +359,25 @@ fn draw_config(draw: &mut Draw, servers: u64) -> Config {
     let entry = crate::Entry::<()>::OVERHEAD_BYTES;
     let few = |draw: &mut Draw| *draw.pick(&[1, 2, 8, 64]);
     let bytes = |draw: &mut Draw| *draw.pick(&[entry, 4 * entry, 1 << 16]);
+    let is_few = draw.one_in(2);
+    let rarely = |few: u64, usual: u64| if is_few { few } else { usual };
+    let check_quorum = !draw.one_in(3);
+    let lease = draw
+        .one_in(4)
+        .then(|| Lease { drift_ppm_max: *draw.pick(&[500, 10_000, 100_000, 300_000]) });
     Config {
+        rank_slot: draw.one_in(2).then(|| min / *draw.pick(&[4, 8, 30])),
+        snapshot_log_entries: rarely(*draw.pick(&[1, 3, 10, 50]), base.snapshot_log_entries),
+        log_tail_bytes: *draw.pick(&[0, 3 * entry, base.log_tail_bytes]),
+        snapshot_chunk_bytes: *draw.pick(&[1, 5, 64]),
+        inflight_chunks_max: few(draw),
+        promotion_lag_max: *draw.pick(&[0, 10, base.promotion_lag_max]),
+        lease: lease.filter(|_| check_quorum),
         election_timeout_min: min,
         election_timeout_max: min * 2,
         heartbeat_interval: min / 3,
         pre_vote: !draw.one_in(3),
-        check_quorum: !draw.one_in(3),
+        check_quorum,
         command_bytes_max: entry,
         append_bytes_max: bytes(draw),
         inflight_appends_max: few(draw),

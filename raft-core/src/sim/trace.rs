@@ -56,6 +56,23 @@ pub enum What {
     Paused,
     /// It goes on.
     Resumed,
+    /// It holds a snapshot of its own that ends there.
+    TookSnapshot(Index),
+    /// It could not take a snapshot that was to end there.
+    SnapshotFailed(Index),
+    /// Its state is that of an installed snapshot that ends there.
+    Restored(Index),
+    /// Another configuration is in force there.
+    HasMembers {
+        /// How many take part.
+        members: usize,
+        /// How many of them vote, during a change of old and new voters together.
+        voters: usize,
+    },
+    /// It accepted a change of membership.
+    Changes(Term, Index),
+    /// It was switched off for good.
+    Retired,
     /// A fault was injected here; which one, the plan's step with this number says.
     Fault(u64),
     /// All faults are over.
@@ -97,8 +114,8 @@ impl Gist {
                 AppendResult::Rejected { prev_log_index, .. } => ("rejected", prev_log_index, 0),
             },
             Body::InstallSnapshot(install) => ("InstallSnapshot", install.snapshot.last.index, 0),
-            Body::InstallSnapshotReply(_) => ("installing", Index::ZERO, 0),
-            Body::TimeoutNow(_) => ("TimeoutNow", Index::ZERO, 0),
+            Body::InstallSnapshotReply(reply) => ("installing", reply.snapshot.index, 0),
+            Body::TimeoutNow(request) => ("TimeoutNow", request.last_log.index, 0),
             Body::ReadIndex(_) => ("ReadIndex", Index::ZERO, 0),
             Body::ReadIndexReply(_) => ("index to read", Index::ZERO, 0),
         };
@@ -138,6 +155,18 @@ impl fmt::Display for Record {
             What::Crashed(kept) => write!(f, "CRASHES, keeps {kept} unsynced writes"),
             What::Paused => f.write_str("PAUSES"),
             What::Resumed => f.write_str("goes on"),
+            What::TookSnapshot(index) => write!(f, "has a snapshot through index {index}"),
+            What::SnapshotFailed(index) => {
+                write!(f, "could not take a snapshot through index {index}")
+            }
+            What::Restored(index) => write!(f, "restores a snapshot through index {index}"),
+            What::HasMembers { members, voters } => {
+                write!(f, "has {members} members now, {voters} of them voters")
+            }
+            What::Changes(term, index) => {
+                write!(f, "accepts a change of membership, {term}.{index}")
+            }
+            What::Retired => f.write_str("IS RETIRED"),
             What::Fault(step) => write!(f, "FAULT, step {step} of the plan"),
             What::Healed => f.write_str("ALL FAULTS END"),
         }
@@ -208,6 +237,12 @@ impl What {
             Self::Resumed => 14,
             Self::Fault(step) => pair(15, *step, 0),
             Self::Healed => 16,
+            Self::TookSnapshot(index) => pair(17, index.get(), 0),
+            Self::SnapshotFailed(index) => pair(18, index.get(), 0),
+            Self::Restored(index) => pair(19, index.get(), 0),
+            Self::HasMembers { members, voters } => pair(20, *members as u64, *voters as u64),
+            Self::Changes(term, index) => pair(21, term.get(), index.get()),
+            Self::Retired => 22,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The event loop: messages, disks and timers, in the order of virtual time; and the turn of a server's own loop.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::cluster::{Cluster, READ_ENDS_MAX, ReadEnd};
@@ -8,6 +10,7 @@ use super::counts::Counts;
 use super::disk::{Crash, Synced};
 use super::draw::Draw;
 use super::faults::Relief;
+use super::files::Job;
 use super::network::{Links, Network, is_request, wire_bytes};
 use super::queue::Queue;
 use super::server::INBOX_MAX;
@@ -31,6 +34,8 @@ pub(super) enum Event<C> {
     Arrival(Message<C>),
     /// A sync of a server's disk ends; not if that life is over.
     SyncEnds { at: usize, life: u64 },
+    /// Something was done with a server's files; not if that life is over.
+    FileDone { at: usize, life: u64, job: Box<Job<C>> },
     /// A fault is over.
     Relief(Relief),
 }
@@ -115,6 +120,11 @@ impl<S: StateMachine> Cluster<S> {
                     self.on_sync_end(at);
                 }
             }
+            Event::FileDone { at, life, job } => {
+                if self.servers[at].life == life {
+                    self.on_file_done(at, *job);
+                }
+            }
             Event::Relief(relief) => self.relieve(relief),
         }
     }
@@ -147,6 +157,7 @@ impl<S: StateMachine> Cluster<S> {
                 self.counts.syncs += 1;
                 self.trace.note(self.now, id, What::Synced(write));
                 let verdict = self.observer.on_synced(id, write);
+                server.files.tidy(&server.disk.stored);
                 if server.is_paused {
                     server.synced_in_pause = Some(write);
                 } else if let Some(raft) = &mut server.raft {
@@ -175,20 +186,25 @@ impl<S: StateMachine> Cluster<S> {
             raft.step(message);
         }
         self.turn(at);
+        self.answer_jobs(at);
     }
 
     /// One turn of a server's loop: tick, do what is asked, sleep until the deadline.
     pub(super) fn turn(&mut self, at: usize) {
-        let verdict = self.try_turn(at);
+        let mut jobs = Vec::new();
+        let verdict = self.try_turn(at, &mut jobs);
         if verdict.is_err() {
             self.note_verdict(verdict);
+        }
+        if !jobs.is_empty() {
+            self.begin_jobs(at, &mut jobs);
         }
         self.begin_sync(at);
         self.note_deadline(at);
     }
 
     #[inline]
-    fn try_turn(&mut self, at: usize) -> Verdict {
+    fn try_turn(&mut self, at: usize, jobs: &mut Vec<Job<S::Command>>) -> Verdict {
         let now = self.now;
         let server = &mut self.servers[at];
         let id = server.id;
@@ -222,7 +238,7 @@ impl<S: StateMachine> Cluster<S> {
                         to,
                         network: &self.network,
                         links: &self.links,
-                        draw: &mut self.link_draws[at * self.ids.len() + to],
+                        draw: &mut self.link_draws[at][to],
                         queue: &mut self.queue,
                         trace: &mut self.trace,
                         counts: &mut self.counts,
@@ -243,12 +259,26 @@ impl<S: StateMachine> Cluster<S> {
                     // A simulated state machine is done at once.
                     raft.applied(last);
                 }
-                // A simulated host takes no snapshots yet, so nobody can be sent one.
-                Output::TakeSnapshot(_) => raft.snapshot_failed(),
-                Output::ReadSnapshot(_) | Output::WriteSnapshot(_) | Output::Restore(_) => {
-                    hold!(false, NoImpossibleInput, "server {id} has a snapshot from nowhere");
+                Output::TakeSnapshot(meta) => {
+                    let bytes: Rc<[u8]> = server.application.machine.snapshot().into();
+                    self.observer.on_take_snapshot(id, &meta, &bytes)?;
+                    jobs.push(Job::Take(meta, bytes));
                 }
-                Output::MembershipChanged(_) => {}
+                Output::ReadSnapshot(read) => jobs.push(Job::Read(read)),
+                Output::WriteSnapshot(write) => jobs.push(Job::Write(write)),
+                Output::Restore(meta) => {
+                    let bytes = server.files.get(meta.last);
+                    self.observer.on_restore(id, &meta, bytes.as_deref())?;
+                    server.application.restore(meta.last.index, &bytes.unwrap_or_default());
+                    self.counts.restores += 1;
+                    self.trace.note(now, id, What::Restored(meta.last.index));
+                    raft.applied(meta.last.index);
+                }
+                Output::MembershipChanged(membership) => {
+                    let voters = membership.voters().count();
+                    let members = membership.members().len();
+                    self.trace.note(now, id, What::HasMembers { members, voters });
+                }
                 Output::ReadReady { id: read, index } => {
                     self.observer.on_read_ready(id, read, index)?;
                     let (history, counts) = (&mut self.history, &mut self.counts);
@@ -350,7 +380,7 @@ impl<C: crate::Command> Post<'_, C> {
 
 /// Keeps one message in a few, in the place of another.
 #[cold]
-fn remember<C: Clone>(memory: &mut alloc::vec::Vec<C>, draw: &mut Draw, message: &C) {
+fn remember<C: Clone>(memory: &mut Vec<C>, draw: &mut Draw, message: &C) {
     if !draw.one_in(8) {
         return;
     }

@@ -25,6 +25,10 @@ pub enum Property {
     /// "If a server has applied a log entry at a given index to its state machine, no other server will ever apply a different
     /// log entry for the same index" (Figure 3, §5.4.3); and entries are applied in order, from the disk.
     StateMachineSafety,
+    /// In force is the newest configuration in a server's log (§6).
+    MembersByLog,
+    /// A snapshot is the state after the committed entry with which it ends, and the members at that entry (§7).
+    SnapshotContent,
     /// Nothing is said that could be forgotten: a promise is on its sender's disk when it leaves.
     Durability,
     /// Term, commit index and applied index only grow in the life of a process.
@@ -51,6 +55,8 @@ impl fmt::Display for Property {
             Self::LogMatching => "Log Matching",
             Self::LeaderCompleteness => "Leader Completeness",
             Self::StateMachineSafety => "State Machine Safety",
+            Self::MembersByLog => "members by the log",
+            Self::SnapshotContent => "snapshot content",
             Self::Durability => "nothing said that could be forgotten",
             Self::Monotonicity => "terms and indexes only grow",
             Self::BoundedMemory => "bounded memory",

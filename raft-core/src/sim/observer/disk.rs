@@ -1,31 +1,35 @@
-//! The observer's picture of a server's disk: terms alone, for term and index name an entry.
+//! The observer's picture of a server's disk: where its log begins (§7), and terms alone, for term and index name an entry.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 
 use super::super::violation::{self, Verdict, Violation};
 use crate::entries::Entry;
-use crate::output::{Restored, Write};
+use crate::output::{Restored, SnapshotMeta, Write};
 use crate::types::{HardState, Index, LogId, Term, WriteId};
 
 #[derive(Clone, Default, Debug)]
 pub(super) struct Disk {
     hard_state: HardState,
+    /// The snapshot with which a restart begins.
+    snapshot: Option<SnapshotMeta>,
     /// What is stored for certain.
     stored: Terms,
-    /// What all writes make of it, synced or not.
+    /// What all writes make of it, synced or not; and the end of the snapshot that they name.
     written: Terms,
+    written_snapshot: LogId,
     pending: VecDeque<Pending>,
     /// The terms of the entries in pending writes, in order.
     pending_terms: VecDeque<Term>,
 }
 
 /// A write that is not synced.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     id: WriteId,
     hard_state: Option<HardState>,
+    snapshot: Option<SnapshotMeta>,
+    compact_to: Option<LogId>,
     truncate_from: Option<Index>,
     entries: usize,
 }
@@ -44,38 +48,69 @@ impl Removed {
     }
 }
 
-/// The terms of a log's entries, from index 1.
+/// The terms of a log's entries, behind `base`.
 #[derive(Clone, Default, Debug)]
-struct Terms(Vec<Term>);
+struct Terms {
+    base: LogId,
+    terms: VecDeque<Term>,
+}
 
 impl Terms {
+    /// The term at this index, if it is that of an entry or of the base.
+    #[inline]
     fn get(&self, index: Index) -> Option<Term> {
-        self.0.get(terms_of(index)).copied()
+        match self.offset(index) {
+            Some(0) => Some(self.base.term),
+            Some(offset) => self.terms.get(offset - 1).copied(),
+            None => None,
+        }
     }
 
     fn last(&self) -> LogId {
-        let last = self.0.last().copied().unwrap_or(Term::ZERO);
-        LogId::new(last, Index::new(self.0.len() as u64))
+        let last = self.terms.back().copied().unwrap_or(self.base.term);
+        LogId::new(last, Index::new(self.base.index.get() + self.terms.len() as u64))
+    }
+
+    /// A log that does not hold the snapshot's last entry is replaced by it. Returns whether it was.
+    fn begin_with(&mut self, snapshot: LogId) -> bool {
+        let replaced = self.get(snapshot.index) != Some(snapshot.term);
+        if replaced {
+            *self = Self { base: snapshot, terms: VecDeque::new() };
+        }
+        replaced
+    }
+
+    fn compact_to(&mut self, base: LogId) {
+        if let Some(offset) = self.offset(base.index) {
+            self.terms.drain(..offset.min(self.terms.len()));
+            self.base = base;
+        }
     }
 
     fn keep(&mut self, truncate_from: Option<Index>) {
-        if let Some(from) = truncate_from {
-            self.0.truncate(terms_of(from));
+        if let Some(offset) = truncate_from.and_then(|from| self.offset(from)) {
+            self.terms.truncate(offset.saturating_sub(1));
         }
     }
-}
 
-/// Where the term of the entry at this index is; beyond everything for index 0, where no entry is.
-pub(super) fn terms_of(index: Index) -> usize {
-    usize::try_from(index.get()).unwrap_or(usize::MAX).wrapping_sub(1)
+    /// How far this is behind the base; none if it is before it.
+    #[inline]
+    fn offset(&self, index: Index) -> Option<usize> {
+        let offset = index.get().checked_sub(self.base.index.get())?;
+        usize::try_from(offset).ok()
+    }
 }
 
 impl Disk {
     /// A disk that holds this from the beginning.
     pub(super) fn holding<C>(restored: &Restored<C>) -> Self {
-        let terms = Terms(restored.entries.iter().map(|entry| entry.term).collect());
+        let terms = restored.entries.iter().map(|entry| entry.term).collect();
+        let terms = Terms { base: restored.base, terms };
+        let snapshot = restored.snapshot.clone();
         Self {
             hard_state: restored.hard_state,
+            written_snapshot: snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last),
+            snapshot,
             stored: terms.clone(),
             written: terms,
             ..Self::default()
@@ -85,6 +120,22 @@ impl Disk {
     #[inline]
     pub(super) fn hard_state(&self) -> HardState {
         self.hard_state
+    }
+
+    /// The snapshot with which a restart begins.
+    pub(super) fn snapshot(&self) -> Option<&SnapshotMeta> {
+        self.snapshot.as_ref()
+    }
+
+    /// The position before the first entry stored.
+    pub(super) fn base(&self) -> LogId {
+        self.stored.base
+    }
+
+    /// Whether a restart has this committed entry, in the log or in the snapshot.
+    #[inline]
+    pub(super) fn holds(&self, entry: LogId) -> bool {
+        entry.index <= self.stored.base.index || self.stored.get(entry.index) == Some(entry.term)
     }
 
     /// The last entry stored.
@@ -116,17 +167,45 @@ impl Disk {
         }
     }
 
+    /// What a write says of snapshots, which comes before its entries.
+    pub(super) fn write_head<C>(&mut self, write: &Write<C>) -> Verdict {
+        if let Some(snapshot) = &write.snapshot {
+            let earlier = self.written_snapshot;
+            violation::hold!(
+                snapshot.last >= earlier,
+                Durability,
+                "a snapshot through {} takes the place of one through {earlier}",
+                snapshot.last
+            );
+            self.written.begin_with(snapshot.last);
+            self.written_snapshot = snapshot.last;
+        }
+        if let Some(base) = write.compact_to {
+            let end = self.written_snapshot;
+            violation::hold!(
+                base.index <= end.index
+                    && self.written.get(base.index).is_none_or(|t| t == base.term),
+                Durability,
+                "entries up to {base} may go, and the snapshot ends at {end}"
+            );
+            self.written.compact_to(base);
+        }
+        Ok(())
+    }
+
     pub(super) fn write<C>(&mut self, write: &Write<C>) -> Verdict {
         let held = self.written.last().index;
         let beyond = write.truncate_from.is_some_and(|from| from > held.next());
         violation::hold!(!beyond, LogMatching, "a write removes behind {held}, where nothing is");
         self.written.keep(write.truncate_from);
         let terms = write.entries.iter().map(|entry: &Entry<C>| entry.term);
-        self.written.0.extend(terms.clone());
+        self.written.terms.extend(terms.clone());
         self.pending_terms.extend(terms);
         self.pending.push_back(Pending {
             id: write.id,
             hard_state: write.hard_state,
+            snapshot: write.snapshot.as_deref().cloned(),
+            compact_to: write.compact_to,
             truncate_from: write.truncate_from,
             entries: write.entries.len(),
         });
@@ -136,8 +215,8 @@ impl Disk {
     /// This write and all before it are stored. Returns where entries were removed, if any were.
     pub(super) fn sync(&mut self, id: WriteId) -> Result<Option<Removed>, Box<Violation>> {
         let mut removed = None;
-        while let Some(write) = self.pending.front().copied().filter(|write| write.id <= id) {
-            self.pending.pop_front();
+        while self.pending.front().is_some_and(|write| write.id <= id) {
+            let Some(write) = self.pending.pop_front() else { break };
             removed = Removed::both(removed, self.store(write)?);
         }
         Ok(removed)
@@ -152,7 +231,8 @@ impl Disk {
         }
         self.pending.clear();
         self.pending_terms.clear();
-        self.written.0.clone_from(&self.stored.0);
+        self.written.clone_from(&self.stored);
+        self.written_snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |s| s.last);
         Ok(removed)
     }
 
@@ -162,9 +242,19 @@ impl Disk {
             self.hard_state = hard_state;
         }
         let through = self.stored.last().index;
-        let removed = write.truncate_from.filter(|from| *from <= through);
+        let mut removed = write.truncate_from.filter(|from| *from <= through);
+        if let Some(snapshot) = write.snapshot {
+            let behind = snapshot.last.index.next();
+            if self.stored.begin_with(snapshot.last) && behind <= through {
+                removed = Some(behind);
+            }
+            self.snapshot = Some(snapshot);
+        }
+        if let Some(base) = write.compact_to {
+            self.stored.compact_to(base);
+        }
         self.stored.keep(write.truncate_from);
-        self.stored.0.extend(self.pending_terms.drain(..write.entries));
+        self.stored.terms.extend(self.pending_terms.drain(..write.entries));
         Ok(removed.map(|from| Removed { from, through }))
     }
 

@@ -8,25 +8,32 @@
 //! | Election Safety | one leader per term and one vote per server and term, over all lives |
 //! | Leader Append-Only | a leader's writes remove nothing, and its log never gets shorter |
 //! | Log Matching | every entry of one term and index, written or sent, has the same content and the same predecessor |
-//! | Leader Completeness | a new leader holds the newest entry that was committed before its term; what a leader commits is of its own term (§5.4.2), on the disks of a majority, and stays there |
+//! | Leader Completeness | a new leader holds the newest entry that was committed before its term; what a leader commits is of its own term (§5.4.2), on the disks of a majority by the configuration in force, and stays there |
 //! | State Machine Safety | one entry for each index, applied in order and from the disk |
+//! | Members by the log | in force is the newest configuration in the log, and its voters elect and commit (§6) |
+//! | Snapshot content | a snapshot ends with a committed entry, names the members at that entry, and is the same wherever it was taken (§7) |
 //! | Durability | what a message promises is on its sender's disk when it leaves |
 //! | Monotonicity | term, commit and applied index only grow in a life |
 //!
 //! It stands on its own: whoever runs [`Raft`] by hand tells it what happens and gets a [`Verdict`].
 
 mod disk;
+mod members;
+mod snapshots;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use rand_core::Rng;
 
-use self::disk::{Disk, Removed, terms_of};
-use super::violation::{Verdict, hold};
+use self::disk::Disk;
+use self::members::InForce;
+use super::violation::{Verdict, Violation, hold};
 use crate::entries::{Entry, Payload};
+use crate::membership::Membership;
 use crate::message::{AppendEntries, AppendResult, Body, Message};
-use crate::output::{Restored, Write};
+use crate::output::{Restored, SnapshotMeta, Write};
 use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
 use crate::role::Role;
@@ -44,13 +51,21 @@ pub struct Observer<C> {
     entries: BTreeMap<LogId, (Term, Payload<C>)>,
     /// What some server knows to be committed, by index, from 1.
     committed: Vec<Committed>,
+    /// The configurations among them, and the newest. The first is that with which the cluster began.
+    configurations: Vec<InForce>,
+    members: InForce,
+    /// Some configuration was ever proposed.
+    members_change: bool,
+    /// The content of every snapshot ever seen.
+    states: BTreeMap<LogId, Box<[u8]>>,
     tolerates_strangers: bool,
 }
 
 /// An entry that some server knows to be committed.
 #[derive(Clone, Copy, Debug)]
 struct Committed {
-    term: Term,
+    /// None if it was part of a snapshot when the observer began to watch.
+    term: Option<Term>,
     /// The term of the server that knew it first: no earlier than the one in which it was committed.
     known_in: Term,
 }
@@ -65,6 +80,7 @@ struct Watched {
     term: Term,
     commit_index: Index,
     last: LogId,
+    members: InForce,
     applied: Index,
     /// Reads and what was committed anywhere when they were asked for.
     reads: VecDeque<(ReadId, Index)>,
@@ -73,16 +89,26 @@ struct Watched {
 impl<C: Command + Eq> Observer<C> {
     /// Watches these servers, none of which has run yet.
     pub fn new(ids: impl IntoIterator<Item = NodeId>) -> Self {
-        let mut servers: Vec<_> = ids.into_iter().map(Watched::new).collect();
-        servers.sort_unstable_by_key(|server| server.id);
-        Self {
-            servers,
+        let mut observer = Self {
+            servers: Vec::new(),
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
             entries: BTreeMap::new(),
             committed: Vec::new(),
+            configurations: Vec::new(),
+            members: InForce::default(),
+            members_change: false,
+            states: BTreeMap::new(),
             tolerates_strangers: false,
-        }
+        };
+        ids.into_iter().for_each(|id| observer.watch(id));
+        observer
+    }
+
+    /// Watches one server more, which has never run.
+    pub fn watch(&mut self, id: NodeId) {
+        let at = self.servers.partition_point(|server| server.id < id);
+        self.servers.insert(at, Watched::new(id));
     }
 
     /// From now on servers may get messages that are for others, or of servers that are no members.
@@ -95,6 +121,22 @@ impl<C: Command + Eq> Observer<C> {
         Index::new(self.committed.len() as u64)
     }
 
+    /// How many changes of membership were completed.
+    pub fn changes(&self) -> u64 {
+        let complete = self.configurations.iter().skip(1).filter(|c| !c.membership.is_joint());
+        complete.count() as u64
+    }
+
+    /// The newest configuration that any server knows to be committed; empty before the first write.
+    pub fn membership(&self) -> &Membership {
+        &self.members.membership
+    }
+
+    /// Whether this server is or was a member, by what is known to be committed.
+    pub fn was_member(&self, id: NodeId) -> bool {
+        self.configurations.iter().any(|members| members.membership.seat(id).is_some())
+    }
+
     /// How many terms had a leader.
     pub fn elections(&self) -> u64 {
         self.leaders.len() as u64
@@ -102,23 +144,30 @@ impl<C: Command + Eq> Observer<C> {
 
     /// A life begins, with what the disk holds.
     pub fn on_start(&mut self, id: NodeId, restored: &Restored<C>) -> Verdict {
+        let base = restored.base;
         if !self.server(id).has_started {
-            self.match_entries(LogId::ZERO, &restored.entries)?;
+            self.match_entries(base, &restored.entries)?;
             self.server_mut(id).disk = Disk::holding(restored);
+            self.note_base(base);
         }
         let server = self.server_mut(id);
-        let last = restored.entries.last().map_or(LogId::ZERO, Entry::id);
+        let last = restored.entries.last().map_or(base, Entry::id);
+        let (disk, snapshot) = (&server.disk, restored.snapshot.as_ref());
         hold!(
-            server.disk.hard_state() == restored.hard_state && server.disk.last() == last,
+            disk.hard_state() == restored.hard_state
+                && (disk.base(), disk.last(), disk.snapshot()) == (base, last, snapshot),
             Durability,
-            "server {id} starts with {last} and {:?}, and had stored {} and {:?}",
+            "server {id} starts with {base} to {last} and {:?}, and had stored {} to {} and {:?}",
             restored.hard_state,
-            server.disk.last(),
-            server.disk.hard_state()
+            disk.base(),
+            disk.last(),
+            disk.hard_state()
         );
-        let disk = core::mem::take(&mut server.disk);
-        let term = restored.hard_state.current_term;
-        *server = Watched { has_started: true, disk, term, last, ..Watched::new(id) };
+        let applied = snapshot.map_or(Index::ZERO, |snapshot| snapshot.last.index);
+        let (disk, term) = (core::mem::take(&mut server.disk), restored.hard_state.current_term);
+        // What it takes to be in force is looked for in its first turn.
+        let seen = Watched { has_started: true, disk, term, applied, ..Watched::new(id) };
+        *server = Watched { commit_index: applied, ..seen };
         Ok(())
     }
 
@@ -126,6 +175,12 @@ impl<C: Command + Eq> Observer<C> {
     pub fn on_crash(&mut self, id: NodeId, kept: usize) -> Verdict {
         let removed = self.server_mut(id).disk.crash(kept)?;
         self.check_removed(id, removed)
+    }
+
+    /// A server lost its disk, and with it all that it has promised.
+    pub fn on_wipe(&mut self, id: NodeId) {
+        *self.server_mut(id) = Watched::new(id);
+        self.votes.retain(|(_, voter), _| *voter != id);
     }
 
     /// A server asks for a write.
@@ -143,7 +198,20 @@ impl<C: Command + Eq> Observer<C> {
                 "server {id} removes {from}, and knows {committed} to be committed"
             );
         }
-        let previous = server.disk.previous_of(write);
+        if let Some(snapshot) = write.snapshot.as_deref() {
+            let (last, applied) = (snapshot.last, server.applied);
+            let installs = server.disk.written_term_at(last.index) != Some(last.term);
+            let compacted = last.index < server.disk.base().index;
+            hold!(
+                !(installs && last.index <= applied) && !compacted,
+                StateMachineSafety,
+                "server {id} installs the snapshot {last}, and has applied {applied}"
+            );
+            self.note_beginning(snapshot);
+            self.check_snapshot(id, snapshot)?;
+        }
+        self.server_mut(id).disk.write_head(write)?;
+        let previous = self.server(id).disk.previous_of(write);
         self.match_entries(previous, &write.entries)?;
         self.server_mut(id).disk.write(write)
     }
@@ -178,9 +246,11 @@ impl<C: Command + Eq> Observer<C> {
                 );
                 self.note_vote(*term, *from, *to)
             }
-            Body::InstallSnapshot(_) | Body::TimeoutNow(_) => {
-                leads_for_certain(*from, *term, stored)
+            Body::InstallSnapshot(install) => {
+                leads_for_certain(*from, *term, stored)?;
+                self.check_install(*from, install)
             }
+            Body::TimeoutNow(_) => leads_for_certain(*from, *term, stored),
             Body::AppendEntries(append) => {
                 leads_for_certain(*from, *term, stored)?;
                 self.check_append(*from, *to, *term, append)
@@ -251,9 +321,10 @@ impl<C: Command + Eq> Observer<C> {
     pub fn after_turn<R: Rng>(&mut self, raft: &Raft<C, R>, now: Instant) -> Verdict {
         let id = raft.id();
         let at = position(&self.servers, id);
-        let seen = &self.servers[at];
         let (role, term, last) = (raft.role(), raft.term(), raft.log.last());
         let commit_index = raft.commit_index;
+        let before = self.follow_members(raft)?;
+        let seen = &self.servers[at];
         let (seen_term, seen_commit) = (seen.term, seen.commit_index);
         hold!(
             term >= seen_term,
@@ -278,9 +349,11 @@ impl<C: Command + Eq> Observer<C> {
                 );
             } else {
                 self.on_leader(raft)?;
+                let members = before.as_ref().unwrap_or(&self.servers[at].members);
+                self.check_elected(raft, members)?;
             }
             if commit_index > seen_commit {
-                self.check_majority(raft)?;
+                self.check_majority(raft, before.as_ref())?;
             }
         }
         if commit_index > seen_commit {
@@ -313,8 +386,9 @@ impl<C: Command + Eq> Observer<C> {
         let Some((at, committed)) = earlier.find(|(_, committed)| committed.known_in < term) else {
             return Ok(());
         };
-        let needed = LogId::new(committed.term, Index::new(at as u64 + 1));
-        let held = needed.index < raft.log.base().index || raft.log.contains(needed);
+        let Some(needed) = committed.term else { return Ok(()) };
+        let needed = LogId::new(needed, Index::new(at as u64 + 1));
+        let held = needed.index <= raft.log.base().index || raft.log.contains(needed);
         hold!(
             held,
             LeaderCompleteness,
@@ -341,11 +415,16 @@ impl<C: Command + Eq> Observer<C> {
 
     /// What is known to be committed is so for ever.
     fn note_committed(&mut self, id: NodeId, entry: LogId, known_in: Term) -> Verdict {
-        let at = terms_of(entry.index);
+        let at = committed_of(entry.index);
         if at == self.committed.len() {
-            self.committed.push(Committed { term: entry.term, known_in });
+            self.committed.push(Committed { term: Some(entry.term), known_in });
+            if let Some((_, Payload::Configuration(membership))) = self.entries.get(&entry) {
+                let (index, membership) = (entry.index, (**membership).clone());
+                self.members = InForce { index, membership };
+                self.configurations.push(self.members.clone());
+            }
         }
-        let known = self.committed.get(at).map(|known| known.term);
+        let known = self.committed.get(at).map(|known| known.term.unwrap_or(entry.term));
         hold!(
             known == Some(entry.term),
             StateMachineSafety,
@@ -388,9 +467,8 @@ impl<C: Command + Eq> Observer<C> {
         term: Term,
         append: &AppendEntries<C>,
     ) -> Verdict {
-        let sender = self.server(from);
         // A leader seen after its last turn is in the books; one that was elected in this turn is yet to be.
-        if sender.role != Role::Leader || sender.term != term {
+        if !self.led(from, term) {
             self.note_leader(from, term)?;
         }
         if !append.entries.is_empty() {
@@ -412,15 +490,18 @@ impl<C: Command + Eq> Observer<C> {
         if index == Index::ZERO {
             return Ok(());
         }
-        let held = self.server(from).disk.term_at(index);
+        let disk = &self.server(from).disk;
+        if index < disk.base().index {
+            return Ok(());
+        }
+        let held = disk.term_at(index);
         hold!(
             held.is_some(),
             Durability,
             "server {from} acknowledges {index}, which is not on its disk"
         );
-        let leader = self.server(to);
-        if leader.role == Role::Leader && leader.term == term {
-            let own = leader.disk.written_term_at(index);
+        if self.led(to, term) {
+            let own = self.server(to).disk.written_term_at(index);
             hold!(
                 own.is_none() || own == held,
                 LogMatching,
@@ -430,54 +511,41 @@ impl<C: Command + Eq> Observer<C> {
         Ok(())
     }
 
-    /// What a leader takes for committed is on the disks of a majority.
-    fn check_majority<R: Rng>(&self, raft: &Raft<C, R>) -> Verdict {
-        let (id, index) = (raft.id(), raft.commit_index);
-        let Some(term) = raft.log.term_at(index) else { return Ok(()) };
-        let holders = self.holders(LogId::new(term, index));
-        hold!(
-            self.is_majority(holders),
-            LeaderCompleteness,
-            "leader {id} takes {term}.{index} for committed, which is on {holders} disks"
-        );
-        Ok(())
+    /// The committed entry at this index.
+    fn committed_at(&self, index: Index) -> Option<LogId> {
+        let term = self.committed.get(committed_of(index))?.term?;
+        Some(LogId::new(term, index))
     }
 
-    /// A server may well replace an entry that was committed behind its back: it had it from a leader of an earlier term, and a
-    /// late message of another such leader takes it away. But a majority keeps it.
-    fn check_removed(&self, id: NodeId, removed: Option<Removed>) -> Verdict {
-        let Some(Removed { from, through }) = removed else { return Ok(()) };
-        for index in from.get()..=through.get().min(self.committed().get()) {
-            let index = Index::new(index);
-            let Some(committed) = self.committed.get(terms_of(index)) else { continue };
-            let holders = self.holders(LogId::new(committed.term, index));
-            hold!(
-                self.is_majority(holders),
-                LeaderCompleteness,
-                "server {id} removes the committed entry {index}, which is left on {holders} disks"
-            );
+    /// The configuration that was in force at this committed entry; none if nobody told.
+    fn members_at(&self, index: Index) -> Option<&InForce> {
+        let after = self.configurations.partition_point(|members| members.index <= index);
+        self.configurations.get(after.checked_sub(1)?)
+    }
+
+    /// A disk that was not empty when it was first seen tells that all up to its base is committed, but not in which terms.
+    fn note_base(&mut self, base: LogId) {
+        let unknown = Committed { term: None, known_in: base.term };
+        let length = usize::try_from(base.index.get()).unwrap_or(usize::MAX);
+        self.committed.resize(self.committed.len().max(length), unknown);
+        if let Some(known) = self.committed.get_mut(committed_of(base.index)) {
+            known.term = Some(base.term);
         }
-        Ok(())
     }
 
-    /// Whether so many servers are a majority of all that are watched, which are the voters.
-    fn is_majority(&self, servers: usize) -> bool {
-        servers * 2 > self.servers.len()
+    /// The members with which the cluster begins, as the first write of one of them tells.
+    fn note_beginning(&mut self, snapshot: &SnapshotMeta) {
+        if self.configurations.is_empty() && snapshot.last == LogId::ZERO {
+            let membership = snapshot.membership.clone();
+            let beginning = InForce { index: Index::ZERO, membership };
+            self.members = beginning.clone();
+            self.configurations.push(beginning);
+        }
     }
 
-    /// How many disks hold this entry.
-    fn holders(&self, entry: LogId) -> usize {
-        let holds = |server: &&Watched| server.disk.term_at(entry.index) == Some(entry.term);
-        self.servers.iter().filter(holds).count()
-    }
-
-    fn check_counters<R: Rng>(&self, raft: &Raft<C, R>) -> Verdict {
-        let counters = &raft.counters;
-        let strange = counters.misrouted | counters.unknown_sender;
-        let odd = counters.impossible | counters.malformed | counters.host_mistakes;
-        let fine = odd == 0 && (strange == 0 || self.tolerates_strangers);
-        hold!(fine, NoImpossibleInput, "server {} counts {counters:?}", raft.id());
-        Ok(())
+    fn find(&self, id: NodeId) -> Option<&Watched> {
+        let found = self.servers.binary_search_by_key(&id, |server| server.id);
+        found.ok().and_then(|at| self.servers.get(at))
     }
 
     #[inline]
@@ -502,10 +570,16 @@ impl Watched {
             term: Term::ZERO,
             commit_index: Index::ZERO,
             last: LogId::ZERO,
+            members: InForce::default(),
             applied: Index::ZERO,
             reads: VecDeque::new(),
         }
     }
+}
+
+/// Where the committed entry at this index is noted; beyond everything for index 0, where no entry is.
+fn committed_of(index: Index) -> usize {
+    usize::try_from(index.get()).unwrap_or(usize::MAX).wrapping_sub(1)
 }
 
 /// Where a server stands; most clusters number theirs from 1.

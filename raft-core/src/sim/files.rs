@@ -1,0 +1,182 @@
+//! The files in which a server keeps snapshots (§7): taking, reading and writing them takes time, and may fail.
+//!
+//! A file is there for certain once it is whole. It is deleted as soon as the disk names a newer snapshot; what is newer than
+//! that, and half-written ones, a crash takes away. One thing is done at a time, in the order in which it was asked for.
+
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::cluster::Cluster;
+use super::delay::Delay;
+use super::draw::Draw;
+use super::state_machine::StateMachine;
+use super::trace::What;
+use super::turn::Event;
+use crate::output::{ReadSnapshot, Restored, SnapshotMeta, WriteSnapshot};
+use crate::time::Instant;
+use crate::types::LogId;
+
+/// How long it takes to write a snapshot, or to read or write a piece of one.
+const FILE_LATENCY: Delay =
+    Delay::Exponential { min: Duration::from_micros(100), mean: Duration::from_micros(400) };
+
+/// Something to do with files.
+pub(super) enum Job<C> {
+    /// Write what the state machine was when it was asked.
+    Take(SnapshotMeta, Rc<[u8]>),
+    Read(ReadSnapshot),
+    Write(WriteSnapshot<C>),
+}
+
+/// A server's files.
+pub(super) struct Files<C> {
+    whole: Vec<(LogId, Rc<[u8]>)>,
+    /// What comes from a leader.
+    partial: Option<(LogId, Vec<u8>)>,
+    /// Done while the server stood still or its disk was stuck, and yet to be answered for.
+    late: VecDeque<Job<C>>,
+    free_at: Instant,
+    /// Whatever ends now fails.
+    pub(super) fail: bool,
+    draw: Draw,
+}
+
+impl<C> Files<C> {
+    pub(super) fn new(draw: Draw) -> Self {
+        Self {
+            whole: Vec::new(),
+            partial: None,
+            late: VecDeque::new(),
+            free_at: Instant::ZERO,
+            fail: false,
+            draw,
+        }
+    }
+
+    /// The snapshot that ends there, if it is whole.
+    pub(super) fn get(&self, id: LogId) -> Option<Rc<[u8]>> {
+        self.whole.iter().find(|(of, _)| *of == id).map(|(_, bytes)| bytes.clone())
+    }
+
+    /// When something that is asked for now will be done.
+    fn done_at(&mut self, now: Instant) -> Instant {
+        self.free_at = self.free_at.max(now) + FILE_LATENCY.draw(&mut self.draw);
+        self.free_at
+    }
+
+    fn put(&mut self, id: LogId, bytes: Rc<[u8]>) {
+        self.whole.retain(|(of, _)| *of != id);
+        self.whole.push((id, bytes));
+    }
+
+    /// Writes a piece; returns up to where the file goes, or nothing if the piece does not fit.
+    fn append(&mut self, id: LogId, offset: u64, chunk: &[u8]) -> Option<u64> {
+        if offset == 0 {
+            self.partial = Some((id, Vec::new()));
+        }
+        let partial = self.partial.as_mut().filter(|(of, _)| *of == id);
+        let (_, bytes) = partial.filter(|(_, bytes)| bytes.len() as u64 == offset)?;
+        bytes.extend_from_slice(chunk);
+        Some(bytes.len() as u64)
+    }
+
+    /// Deletes what is older than the snapshot in use.
+    pub(super) fn tidy(&mut self, stored: &Restored<C>) {
+        if let Some(in_use) = &stored.snapshot {
+            self.whole.retain(|(of, _)| of.index >= in_use.last.index);
+        }
+    }
+
+    /// The server crashed: only the snapshot in use remains.
+    pub(super) fn crash(&mut self, stored: &Restored<C>) {
+        let in_use = stored.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
+        self.whole.retain(|(of, _)| *of == in_use);
+        self.partial = None;
+        self.late.clear();
+        self.free_at = Instant::ZERO;
+    }
+
+    /// All is gone.
+    pub(super) fn wipe(&mut self) {
+        self.whole.clear();
+        self.partial = None;
+    }
+}
+
+impl<S: StateMachine> Cluster<S> {
+    /// A server's host begins what the core asked for.
+    pub(super) fn begin_jobs(&mut self, at: usize, jobs: &mut Vec<Job<S::Command>>) {
+        let server = &mut self.servers[at];
+        for job in jobs.drain(..) {
+            let (done, life) = (server.files.done_at(self.now), server.life);
+            self.queue.push(done, Event::FileDone { at, life, job: job.into() });
+        }
+    }
+
+    /// What was begun has come to its end.
+    pub(super) fn on_file_done(&mut self, at: usize, job: Job<S::Command>) {
+        let server = &mut self.servers[at];
+        server.files.late.push_back(job);
+        self.answer_jobs(at);
+    }
+
+    /// Answers for all that has come to its end, unless the server stands still or its disk is stuck.
+    pub(super) fn answer_jobs(&mut self, at: usize) {
+        loop {
+            let server = &mut self.servers[at];
+            if server.is_paused || server.disk.is_stuck || server.raft.is_none() {
+                return;
+            }
+            let Some(job) = server.files.late.pop_front() else { return };
+            let failed = server.files.fail;
+            self.counts.failed_files += u64::from(failed);
+            self.answer_job(at, job, failed);
+            self.turn(at);
+        }
+    }
+
+    fn answer_job(&mut self, at: usize, job: Job<S::Command>, failed: bool) {
+        let server = &mut self.servers[at];
+        let (id, files) = (server.id, &mut server.files);
+        let Some(raft) = &mut server.raft else { return };
+        match job {
+            Job::Take(meta, _) if failed => {
+                self.trace.note(self.now, id, What::SnapshotFailed(meta.last.index));
+                raft.snapshot_failed();
+            }
+            Job::Take(meta, bytes) => {
+                self.counts.snapshots += 1;
+                self.trace.note(self.now, id, What::TookSnapshot(meta.last.index));
+                files.put(meta.last, bytes);
+                raft.snapshot_taken(meta.last.index);
+            }
+            Job::Read(read) => {
+                let file = files.get(read.snapshot).filter(|_| !failed);
+                let Some(bytes) = file else {
+                    return raft.snapshot_unreadable(read.to, read.snapshot);
+                };
+                let begin = (read.offset as usize).min(bytes.len());
+                let end = begin.saturating_add(read.bytes_max).min(bytes.len());
+                let chunk = S::chunk(&bytes[begin..end]);
+                let done = begin + chunk.as_ref().len() == bytes.len();
+                raft.snapshot_read(read.to, read.snapshot, read.offset, chunk, done);
+            }
+            Job::Write(write) => {
+                let WriteSnapshot { snapshot, offset, chunk, done } = write;
+                let written = files.append(snapshot.last, offset, chunk.as_ref());
+                let written = written.filter(|_| !failed).unwrap_or_default();
+                if written == 0 {
+                    files.partial = None;
+                }
+                if done && written > 0 {
+                    if let Some((_, bytes)) = files.partial.take() {
+                        files.put(snapshot.last, bytes.into());
+                    }
+                }
+                raft.snapshot_written(snapshot.last, written);
+            }
+        }
+    }
+}

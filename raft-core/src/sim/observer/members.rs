@@ -1,0 +1,187 @@
+//! Who decides (§6): what needs a majority needs one of the voters of the configuration in force, and of the old voters as well
+//! while it is joint. Which is in force, each server's log says.
+
+use alloc::vec::Vec;
+
+use rand_core::Rng;
+
+use super::super::violation::{Verdict, hold};
+use super::disk::Removed;
+use super::{Observer, position};
+use crate::entries::Payload;
+use crate::membership::{Membership, Seat};
+use crate::raft::Raft;
+use crate::role::Role;
+use crate::types::{Command, Index, LogId, NodeId};
+
+/// The newest configuration of a log, and where it stands.
+#[derive(Clone, Default, Debug)]
+pub(super) struct InForce {
+    pub(super) index: Index,
+    pub(super) membership: Membership,
+}
+
+/// Whether these servers are enough to decide.
+pub(super) fn decide(membership: &Membership, agrees: impl Fn(NodeId) -> bool) -> bool {
+    let outgoing = !membership.is_joint() || is_majority(membership, is_old_voter, &agrees);
+    outgoing && is_majority(membership, is_new_voter, agrees)
+}
+
+fn is_majority(
+    membership: &Membership,
+    votes: fn(Seat) -> bool,
+    agrees: impl Fn(NodeId) -> bool,
+) -> bool {
+    let (mut voters, mut agree) = (0, 0);
+    for member in membership.members().iter().filter(|member| votes(member.seat)) {
+        voters += 1;
+        agree += usize::from(agrees(member.id));
+    }
+    agree * 2 > voters
+}
+
+/// Spelled out once more, on purpose: the core's own reading is what is checked.
+fn is_new_voter(seat: Seat) -> bool {
+    match seat {
+        Seat::Voter | Seat::Incoming => true,
+        Seat::Learner | Seat::Outgoing | Seat::Demoted => false,
+    }
+}
+
+fn is_old_voter(seat: Seat) -> bool {
+    match seat {
+        Seat::Voter | Seat::Outgoing | Seat::Demoted => true,
+        Seat::Learner | Seat::Incoming => false,
+    }
+}
+
+impl<C: Command + Eq> Observer<C> {
+    /// Looks for a newer configuration in what a server's log has got since its last turn, and compares it with what the server
+    /// takes to be in force. Returns what was in force before.
+    pub(super) fn follow_members<R: Rng>(
+        &mut self,
+        raft: &Raft<C, R>,
+    ) -> Result<Option<InForce>, alloc::boxed::Box<super::Violation>> {
+        let id = raft.id();
+        let at = position(&self.servers, id);
+        let seen = &self.servers[at];
+        let (last, base) = (raft.log.last(), raft.log.base());
+        if last == seen.last {
+            return Ok(None);
+        }
+        let is_first = seen.members.membership.is_empty();
+        let grows = seen.last.index >= base.index && raft.log.contains(seen.last) && !is_first;
+        let (mut newest, from) = match grows {
+            true => (seen.members.clone(), seen.last.index),
+            false => {
+                let snapshot = &raft.snapshots.last;
+                let membership = snapshot.membership.clone();
+                (InForce { index: snapshot.last.index, membership }, base.index)
+            }
+        };
+        let (entries, _) = raft.log.slice(from.next(), last.index, usize::MAX);
+        for entry in &entries {
+            if let Payload::Configuration(membership) = &entry.payload {
+                self.members_change = true;
+                if entry.index > newest.index {
+                    newest = InForce { index: entry.index, membership: (**membership).clone() };
+                }
+            }
+        }
+        hold!(
+            newest.membership == *raft.membership(),
+            MembersByLog,
+            "the newest configuration in the log of server {id} is {:?}, in force is {:?}",
+            newest.membership,
+            raft.membership()
+        );
+        let before = core::mem::replace(&mut self.servers[at].members, newest);
+        Ok(Some(before).filter(|_| !is_first))
+    }
+
+    /// Who won an election got the votes of all that decide.
+    pub(super) fn check_elected<R: Rng>(&self, raft: &Raft<C, R>, in_force: &InForce) -> Verdict {
+        let (id, term) = (raft.id(), raft.term());
+        let voted = |voter| self.votes.get(&(term, voter)) == Some(&id);
+        hold!(
+            decide(&in_force.membership, voted),
+            ElectionSafety,
+            "server {id} leads term {term} without a majority of {:?}",
+            in_force.membership
+        );
+        Ok(())
+    }
+
+    /// What a leader takes for committed is on the disks of all that decide: by the configuration that was in force before this
+    /// turn, or by the next one, once that one is committed.
+    pub(super) fn check_majority<R: Rng>(
+        &self,
+        raft: &Raft<C, R>,
+        before: Option<&InForce>,
+    ) -> Verdict {
+        let (id, index) = (raft.id(), raft.commit_index);
+        let Some(term) = raft.log.term_at(index) else { return Ok(()) };
+        let now = &self.server(id).members;
+        let before = before.unwrap_or(now);
+        let held = |membership, entry| decide(membership, |server| self.holds(server, entry));
+        let committed = LogId::new(term, index);
+        let configuration = raft.log.term_at(before.index).map(|of| LogId::new(of, before.index));
+        let by_both = held(&now.membership, committed)
+            && configuration.is_none_or(|at| held(&before.membership, at));
+        hold!(
+            held(&before.membership, committed) || by_both,
+            LeaderCompleteness,
+            "leader {id} takes {committed} for committed, which is on the disks of {:?} alone",
+            self.holders(committed)
+        );
+        Ok(())
+    }
+
+    /// A server may well replace an entry that was committed behind its back: it had it from a leader of an earlier term, and a
+    /// late message of another such leader takes it away. But a majority keeps it.
+    pub(super) fn check_removed(&self, id: NodeId, removed: Option<Removed>) -> Verdict {
+        let Some(Removed { from, through }) = removed else { return Ok(()) };
+        for index in from.get()..=through.get().min(self.committed().get()) {
+            let Some(committed) = self.committed_at(Index::new(index)) else { continue };
+            // Of a joint configuration the old voters may be out of it already, though nobody has told of that.
+            let kept = is_majority(&self.members.membership, is_new_voter, |server| {
+                self.holds(server, committed)
+            });
+            hold!(
+                kept,
+                LeaderCompleteness,
+                "server {id} removes the committed entry {index}, which is left on the disks of {:?}",
+                self.holders(committed)
+            );
+        }
+        Ok(())
+    }
+
+    fn holds(&self, id: NodeId, entry: LogId) -> bool {
+        let found = self.find(id);
+        found.is_some_and(|server| server.disk.holds(entry))
+    }
+
+    /// Whose disks hold this committed entry.
+    fn holders(&self, entry: LogId) -> Vec<NodeId> {
+        let holders = self.servers.iter().filter(|server| server.disk.holds(entry));
+        holders.map(|server| server.id).collect()
+    }
+
+    /// A message for a server that is no member, or of one, is no oddity once members come and go.
+    pub(super) fn check_counters<R: Rng>(&self, raft: &Raft<C, R>) -> Verdict {
+        let counters = &raft.counters;
+        let unknown = counters.unknown_sender > 0 && !self.members_change;
+        let strange = counters.misrouted > 0 || unknown;
+        let odd = counters.impossible | counters.malformed | counters.host_mistakes;
+        let fine = odd == 0 && (!strange || self.tolerates_strangers);
+        hold!(fine, NoImpossibleInput, "server {} counts {counters:?}", raft.id());
+        Ok(())
+    }
+
+    /// Whether this server led this term when it was last seen.
+    pub(super) fn led(&self, id: NodeId, term: crate::Term) -> bool {
+        let seen = self.server(id);
+        seen.role == Role::Leader && seen.term == term
+    }
+}
