@@ -99,7 +99,7 @@ pub fn trial(servers: usize, timing: Timing, world: World, seed: u64) -> Outcome
     // Long enough for all to be numbered: ranks follow a heartbeat after answers to the one before.
     cluster.run_for(timing.heartbeat * 4 + world.latency * 4 + phase);
     let first_messages = cluster.seen.messages;
-    let leader = cluster.seen.led.map(|(_, leader)| leader);
+    let leader = cluster.seen.leader;
     let stopped_at = cluster.now;
     cluster.seen = Seen { after: cluster.seen.term, ..Seen::default() };
     if let Some(leader) = leader {
@@ -112,7 +112,7 @@ pub fn trial(servers: usize, timing: Timing, world: World, seed: u64) -> Outcome
     };
     Outcome {
         stood: since(seen.stood),
-        led: since(seen.led.map(|(at, _)| at)),
+        led: since(seen.led),
         committed: since(seen.committed),
         split: seen.asked.is_some_and(|asked| asked < seen.term),
         messages: seen.messages,
@@ -175,8 +175,9 @@ struct Seen {
     stood: Option<Instant>,
     /// The first term in which a vote was asked for.
     asked: Option<Term>,
-    led: Option<(Instant, NodeId)>,
-    /// The term of the newest leader.
+    led: Option<Instant>,
+    /// The newest leader, and its term.
+    leader: Option<NodeId>,
     term: Term,
     committed: Option<Instant>,
     elections: u64,
@@ -326,7 +327,8 @@ impl Cluster {
                 }
                 Output::RoleChanged { role: Role::Leader, term, .. } if term > self.seen.after => {
                     self.seen.elections += 1;
-                    self.seen.led.get_or_insert((now, id(position)));
+                    self.seen.led.get_or_insert(now);
+                    self.seen.leader = Some(id(position));
                     self.seen.term = term;
                 }
                 Output::TakeSnapshot(_) => self.servers[position].raft.snapshot_failed(),
@@ -486,6 +488,16 @@ mod tests {
         let world = World::calm(LATENCY, WRITE);
         let messages = messages_at_rest(3, timing, world, Duration::from_secs(10));
         assert!((396..=404).contains(&messages), "{messages}");
+    }
+
+    /// Timeouts as short as these change leaders for nothing: the one who leads now is stopped, not the one who led first.
+    #[test]
+    fn whoever_leads_is_stopped() {
+        let millisecond = Duration::from_millis(1);
+        let world = World { jitter: millisecond, ..World::calm(millisecond, millisecond * 12) };
+        let timing = Timing { pre_vote: false, ..Timing::paper(12, 24) };
+        let longest = (0..100).map(|seed| trial(5, timing, world, seed).led).max();
+        assert!(longest < Some(Duration::from_secs(2)), "{longest:?}");
     }
 
     #[test]

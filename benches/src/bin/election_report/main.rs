@@ -73,7 +73,7 @@ fn simulate(flags: &Flags) -> Simulated {
     let lines = paper::RANDOMNESS.iter().take(3).chain(&paper::SCALING);
     let paper_timing = |min, max| Timing { pre_vote: false, ..Timing::paper(min, max) };
     let mut timings: Vec<_> = lines.map(|line| paper_timing(line.min, line.max)).collect();
-    timings.push(paper_timing(150, 300).ranked(Duration::from_micros(paper::BROADCAST_MS * 2500)));
+    timings.push(paper_timing(150, 300).ranked(Duration::from_micros(paper::BROADCAST_MS * 500)));
     let mut progress = Progress::new("Figure 16, virtual time", timings.len());
     let figures = timings.into_iter().map(|timing| {
         let figure = simulated::figure(timing, flags.trials);

@@ -31,5 +31,5 @@ pub(crate) const RANDOMNESS: [Line; 4] = [
     line(150, 300, 172.0, 181.0, 406.0, 604.0),
 ];
 
-/// A message there and its answer back, in milliseconds.
+/// A message there, a write, and the answer back, in milliseconds.
 pub(crate) const BROADCAST_MS: u64 = 15;

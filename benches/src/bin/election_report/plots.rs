@@ -82,7 +82,7 @@ pub(crate) fn figure_16(figures: &[Figure]) -> Drawn {
         );
         Panel {
             title: format!(
-                "{title}: 5 servers, {} ms there and back, virtual time",
+                "{title}: 5 servers, broadcast time {} ms, virtual time",
                 paper::BROADCAST_MS
             ),
             x_label:
