@@ -39,6 +39,8 @@ struct Panel {
     x_label: String,
     /// What is less is drawn here.
     least: f64,
+    /// The axis begins here at the latest.
+    from: f64,
     curves: Vec<Curve>,
     marks: Vec<Mark>,
 }
@@ -62,7 +64,9 @@ impl Panel {
         let all = || curves.clone().chain(self.marks.iter().map(|mark| mark.point.0));
         let least = all().fold(f64::INFINITY, f64::min).max(self.least);
         let most = all().fold(least, f64::max);
-        (least * 0.9, most * 1.1)
+        let least = least.min(self.from);
+        // The legend stands beside the curves, not on them.
+        (least * 0.9, most * (most / least).powf(0.35))
     }
 }
 
@@ -89,6 +93,7 @@ pub(crate) fn figure_16(figures: &[Figure]) -> Drawn {
                 "time without a leader, ms (log scale); circles: the paper's p50, p99 and maximum"
                     .into(),
             least: 10.0,
+            from: 10.0,
             curves,
             marks: colored().flat_map(|(line, color)| theirs(line, color)).collect(),
         }
@@ -128,6 +133,7 @@ pub(crate) fn slop_and_election(cells: &[Cell], os: &Sample) -> Drawn {
             title: format!("S, how late the candidate's timer fires: {cell}"),
             x_label: "after its deadline, µs (log scale)".into(),
             least: 1e-3,
+            from: 10.0,
             curves: late,
             marks: vec![],
         },
@@ -135,6 +141,7 @@ pub(crate) fn slop_and_election(cells: &[Cell], os: &Sample) -> Drawn {
             title: format!("E, how long the election takes: {cell}"),
             x_label: "from the first question to the first commit, µs (log scale)".into(),
             least: 1e-3,
+            from: 10.0,
             curves: curves(|outcome| outcome.election),
             marks: vec![],
         },
@@ -173,6 +180,7 @@ pub(crate) fn kill_and_silence(cells: &[Cell]) -> Drawn {
             x_label: "from the failure to the first commit, ms (log scale, the same in all three)"
                 .into(),
             least: 1e-3,
+            from: 0.1,
             curves: cells.iter().filter(of).map(one).collect(),
             marks: vec![],
         }
@@ -252,12 +260,15 @@ fn draw(area: &Area<'_>, panel: &Panel, (least, most): (f64, f64)) -> Result<(),
         .margin(14)
         .x_label_area_size(46)
         .y_label_area_size(64)
-        .build_cartesian_2d((least..most).log_scale(), 0.0..101.0)?;
+        .build_cartesian_2d(
+            (least..most).log_scale().with_key_points(ticks(least, most)),
+            0.0..101.0,
+        )?;
     chart
         .configure_mesh()
         .x_desc(&panel.x_label)
         .y_desc("trials, cumulative %")
-        .x_labels(24)
+        .x_labels(40)
         .max_light_lines(0)
         .x_label_formatter(&|x| label(*x))
         .y_label_formatter(&|y| format!("{y:.0}"))
@@ -276,7 +287,7 @@ fn draw(area: &Area<'_>, panel: &Panel, (least, most): (f64, f64)) -> Result<(),
     }
     let marks = panel.marks.iter();
     chart.draw_series(marks.map(|mark| Circle::new(mark.point, 5, mark.color.stroke_width(2))))?;
-    legend(&mut chart, SeriesLabelPosition::UpperLeft)
+    legend(&mut chart, SeriesLabelPosition::LowerRight)
 }
 
 fn legend<'a, C: CoordTranslate>(
@@ -303,6 +314,13 @@ fn curve(name: String, color: RGBColor, sample: &Sample, parts: f64) -> Curve {
     Curve { name, color, points: steps.collect() }
 }
 
+/// One, two and five of each power of ten.
+fn ticks(least: f64, most: f64) -> Vec<f64> {
+    let powers = (-3..=9).map(|power| 10f64.powi(power));
+    let ticks = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * power));
+    ticks.filter(|tick| (least..most).contains(tick)).collect()
+}
+
 fn label(x: f64) -> String {
-    if x >= 1.0 { format!("{x:.0}") } else { format!("{x}") }
+    if x >= 0.99 { format!("{x:.0}") } else { format!("{x:.3}").trim_end_matches('0').into() }
 }
