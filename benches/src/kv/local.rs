@@ -1,8 +1,10 @@
 //! A node's own answers to a [run](super::run), and its description of itself: the same whatever adapter hosts it.
 
+use std::io;
+
 use bytes::Bytes;
 use raft_core::Index;
-use raft_core::host::{NodeStatus, ProposeError, ReadError, StateMachine};
+use raft_core::host::{Capture, NodeStatus, ProposeError, ReadError, StateMachine};
 
 use super::info::Info;
 use super::resp::{Frame, error};
@@ -15,16 +17,23 @@ impl StateMachine for Store {
     fn apply(&mut self, index: Index, command: Bytes) -> Frame {
         Self::apply(self, index, command)
     }
+
+    fn snapshot(&self) -> Option<Capture> {
+        let contents = self.capture();
+        Some(Box::new(move |out| contents.write(out)))
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn io::Read) -> io::Result<()> {
+        Self::restore(self, snapshot)
+    }
 }
 
 /// What became of a proposed write.
 pub fn write_outcome(answer: Result<Frame, ProposeError>) -> Outcome {
     match answer {
         Ok(reply) => Outcome::Replied(reply),
-        // These stay as they are, however often they are tried.
-        Err(e @ (ProposeError::TooLarge { .. } | ProposeError::LogFull { .. })) => {
-            Outcome::Replied(error(format!("ERR {e}")))
-        }
+        // It stays as it is, however often it is tried.
+        Err(e @ ProposeError::TooLarge { .. }) => Outcome::Replied(error(format!("ERR {e}"))),
         Err(e) if e.may_commit() => Outcome::Unknown,
         Err(_) => Outcome::NotApplied,
     }
@@ -67,9 +76,11 @@ mod tests {
             assert_eq!(outcome == Outcome::Unknown, may_commit);
         }
         let full = ProposeError::LogFull { bytes_max: 7, command: command() };
-        let Outcome::Replied(Frame::Error(text)) = write_outcome(Err(full)) else {
+        assert_eq!(write_outcome(Err(full)), Outcome::NotApplied, "until it is compacted");
+        let large = ProposeError::TooLarge { bytes: 8, bytes_max: 7, command: command() };
+        let Outcome::Replied(Frame::Error(text)) = write_outcome(Err(large)) else {
             panic!("the client is told")
         };
-        assert_eq!(text, "ERR the log has reached its limit of 7 bytes");
+        assert_eq!(text, "ERR the command has 8 bytes, more than the 7 allowed");
     }
 }

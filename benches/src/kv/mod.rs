@@ -9,6 +9,7 @@
 //! | [`resp`] | the Redis protocol, in bounded pieces |
 //! | [`command`] | what clients can ask |
 //! | [`store`] | the state machine |
+//! | [`snapshot`] | what is stored, as a file |
 //! | [`once`] | writes that take effect once, however often they are sent |
 //! | [`session`] | what a client says and is told, without its socket |
 //! | [`conversation`] | what a server does for a client, step by step, without waiting |
@@ -38,6 +39,7 @@ pub mod resp;
 pub mod run;
 pub mod server;
 pub mod session;
+pub mod snapshot;
 pub mod store;
 mod uplink;
 pub mod workload;

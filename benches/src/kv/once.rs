@@ -14,13 +14,13 @@
 //! A writer has one run of writes on its way at a time, so a store remembers each writer's last run and nothing older. A write
 //! that comes after a later one of its writer is refused: the order that a client gave is kept, whatever is sent again.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use raft_core::Index;
+use rpds::HashTrieMapSync;
 
 use super::resp::{Frame, error};
 use super::run::RUN_REQUESTS_MAX;
@@ -61,20 +61,21 @@ struct Free {
     run: u64,
 }
 
-/// What a store remembers of the writers.
-#[derive(Debug, Default)]
+/// What a store remembers of the writers. A clone costs nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Memory {
-    writers: HashMap<u64, Recent>,
+    writers: HashTrieMapSync<u64, Recent>,
 }
 
 /// The last run of a writer.
-#[derive(Debug)]
-struct Recent {
-    run: u64,
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recent {
+    /// Its number.
+    pub run: u64,
     /// The replies to its writes, by position.
-    replies: Vec<Frame>,
+    pub replies: Vec<Frame>,
     /// When it last wrote.
-    at: Index,
+    pub at: Index,
 }
 
 impl Writers {
@@ -123,7 +124,10 @@ impl Memory {
     pub fn once(&mut self, name: WriteName, index: Index, apply: impl FnOnce() -> Frame) -> Frame {
         self.make_room(name.writer);
         let new = || Recent { run: name.run, replies: Vec::new(), at: index };
-        let recent = self.writers.entry(name.writer).or_insert_with(new);
+        if !self.writers.contains_key(&name.writer) {
+            self.writers.insert_mut(name.writer, new());
+        }
+        let recent = self.writers.get_mut(&name.writer).expect("it is there, or was put there");
         recent.at = index;
         if name.run < recent.run {
             return overtaken();
@@ -141,14 +145,24 @@ impl Memory {
         reply
     }
 
+    /// Every writer that is remembered, in any order.
+    pub fn writers(&self) -> impl ExactSizeIterator<Item = (u64, &Recent)> {
+        self.writers.iter().map(|(writer, recent)| (*writer, recent))
+    }
+
+    /// Remembers this of a writer, as [`Memory::writers`] told it.
+    pub fn restore(&mut self, writer: u64, recent: Recent) {
+        self.writers.insert_mut(writer, recent);
+    }
+
     /// Every store forgets the same writer, for they all apply the same writes at the same indexes.
     fn make_room(&mut self, writer: u64) {
-        if self.writers.len() < WRITERS_MAX || self.writers.contains_key(&writer) {
+        if self.writers.size() < WRITERS_MAX || self.writers.contains_key(&writer) {
             return;
         }
         let silent = self.writers.iter().min_by_key(|(_, recent)| recent.at).map(|(id, _)| *id);
         if let Some(silent) = silent {
-            self.writers.remove(&silent);
+            self.writers.remove_mut(&silent);
         }
     }
 }
@@ -236,7 +250,7 @@ mod tests {
         write(last + 1, last + 2);
         assert_eq!(write(3, last + 3), Frame::Integer(3), "remembered");
         assert_eq!(write(2, last + 4), Frame::Integer(last as i64 + 4), "forgotten");
-        assert_eq!(memory.writers.len(), WRITERS_MAX);
+        assert_eq!(memory.writers.size(), WRITERS_MAX);
     }
 
     #[test]

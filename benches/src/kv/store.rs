@@ -3,26 +3,32 @@
 //! The digest is the same on every server that holds the same data, in whatever order it was written. So a server can prove
 //! what its own memory holds, which a linearizable read, answered by the leader, cannot.
 
-use std::collections::HashMap;
 use std::hash::Hasher;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use raft_core::Index;
+use rpds::HashTrieMapSync;
 use siphasher::sip::SipHasher13;
 
 use super::command::{Read, Write};
 use super::once::{Memory, WriteName};
 use super::resp::{self, Frame, REPLY_BYTES_MAX, error};
+use super::snapshot::{self, Contents};
 
 /// The state machine.
+///
+/// Its maps are persistent ones: a clone shares all of the original, and what is written afterwards copies only the path to it. So a
+/// snapshot is captured at once, however much is stored.
 #[derive(Debug, Default)]
 pub struct Store {
-    values: HashMap<Bytes, Bytes>,
-    digest: Digest,
-    writers: Memory,
+    contents: Contents,
     watch: Watch,
 }
+
+/// Keys and their values.
+pub type Values = HashTrieMapSync<Bytes, Bytes>;
 
 /// What a [`Store`] holds, in short; see [`Watch`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -61,9 +67,25 @@ impl Store {
             // Every server refuses the same commands, so they stay alike.
             None => error("ERR this entry of the log is no command of this store"),
         };
-        let summary = Summary { applied: index, keys: self.values.len(), digest: self.digest };
-        *self.watch.0.lock().unwrap_or_else(PoisonError::into_inner) = summary;
+        self.contents.applied = index;
+        self.tell();
         reply
+    }
+
+    /// What is needed to restore this store as it is now. At once, whatever it holds.
+    pub fn capture(&self) -> Contents {
+        self.contents.clone()
+    }
+
+    /// Becomes what a snapshot holds; see [`snapshot`].
+    ///
+    /// # Errors
+    ///
+    /// The snapshot cannot be read, or is not whole. The store is as it was.
+    pub fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
+        self.contents = snapshot::read(from)?;
+        self.tell();
+        Ok(())
     }
 
     /// Answers reads in order, at least one, until the answers reach [`REPLY_BYTES_MAX`]; those that are left out are asked anew.
@@ -81,10 +103,16 @@ impl Store {
         replies
     }
 
+    fn tell(&self) {
+        let Contents { applied, values, digest, .. } = &self.contents;
+        let summary = Summary { applied: *applied, keys: values.size(), digest: *digest };
+        *self.watch.0.lock().unwrap_or_else(PoisonError::into_inner) = summary;
+    }
+
     fn write_once(&mut self, name: WriteName, index: Index, write: Write) -> Frame {
-        let mut writers = std::mem::take(&mut self.writers);
+        let mut writers = std::mem::take(&mut self.contents.writers);
         let reply = writers.once(name, index, || self.write(write));
-        self.writers = writers;
+        self.contents.writers = writers;
         reply
     }
 
@@ -102,20 +130,23 @@ impl Store {
     }
 
     fn set(&mut self, key: Bytes, value: Bytes) {
-        self.digest.add(&key, &value);
-        if let Some(old) = self.values.insert(key.clone(), value) {
-            self.digest.remove(&key, &old);
+        let Contents { values, digest, .. } = &mut self.contents;
+        if let Some(old) = values.get(&key) {
+            digest.remove(&key, old);
         }
+        digest.add(&key, &value);
+        values.insert_mut(key, value);
     }
 
     fn delete(&mut self, key: &Bytes) -> bool {
-        let Some(old) = self.values.remove(key) else { return false };
-        self.digest.remove(key, &old);
-        true
+        let Contents { values, digest, .. } = &mut self.contents;
+        let Some(old) = values.get(key) else { return false };
+        digest.remove(key, old);
+        values.remove_mut(key)
     }
 
     fn increment(&mut self, key: Bytes) -> Frame {
-        let number = match self.values.get(&key) {
+        let number = match self.contents.values.get(&key) {
             None => Some(0),
             Some(value) => number(value),
         };
@@ -141,15 +172,15 @@ impl Store {
                 (Frame::Array(frames), bytes)
             }
             Read::Exists { keys } => {
-                let count = keys.iter().filter(|key| self.values.contains_key(*key)).count();
+                let count = keys.iter().filter(|key| self.contents.values.contains_key(*key)).count();
                 (resp::integer(count), 0)
             }
-            Read::Size => (resp::integer(self.values.len()), 0),
+            Read::Size => (resp::integer(self.contents.values.size()), 0),
         }
     }
 
     fn get(&self, key: &Bytes) -> (Frame, usize) {
-        match self.values.get(key) {
+        match self.contents.values.get(key) {
             Some(value) => (Frame::BulkString(value.clone()), value.len()),
             None => (Frame::Null, 0),
         }
@@ -172,6 +203,18 @@ impl Digest {
     /// Counts a pair out that was counted in.
     pub fn remove(&mut self, key: &[u8], value: &[u8]) {
         self.0 = self.0.wrapping_sub(hash(key, value));
+    }
+}
+
+impl From<u64> for Digest {
+    fn from(sum: u64) -> Self {
+        Self(sum)
+    }
+}
+
+impl From<Digest> for u64 {
+    fn from(digest: Digest) -> Self {
+        digest.0
     }
 }
 
