@@ -5,8 +5,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod program;
+
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use benches::kv::client::Client;
 use benches::kv::cluster::{Cluster, Failure};
 use benches::kv::resp::Frame;
 use benches::kv::workload::Workload;
+use program::program;
 
 /// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,20 +25,6 @@ const RUNTIMES: [&str; 4] = ["tokio", "smol", "threads", "async-std"];
 const MIXED: [&str; 3] = ["tokio", "smol", "threads"];
 /// How many writes must be acknowledged between two disturbances.
 const WRITES_BETWEEN: u64 = 50;
-
-/// `cargo test` builds a package's examples before it runs its tests, into a folder beside that of the tests.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let program =
-        profile.join("examples").join(format!("kv_mixed{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        program.exists(),
-        "{} is missing: run `cargo build -p benches --example kv_mixed` with the flags of this test",
-        program.display()
-    );
-    program
-}
 
 fn wait_for_writes(cluster: &mut Cluster, workload: &Workload) -> Result<(), Failure> {
     let goal = workload.acknowledged() + WRITES_BETWEEN;

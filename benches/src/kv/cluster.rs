@@ -35,8 +35,11 @@ const LOG_LINES_SHOWN: usize = 12;
 pub struct Cluster {
     program: PathBuf,
     runtimes: Vec<String>,
+    flags: Vec<String>,
     folder: TempDir,
     servers: BTreeMap<u64, Server>,
+    /// The number of the next server.
+    next: u64,
     interrupted: Arc<AtomicBool>,
 }
 
@@ -44,6 +47,8 @@ pub struct Cluster {
 struct Server {
     listen: SocketAddr,
     client: SocketAddr,
+    /// Whether it was not there from the beginning.
+    joins: bool,
     process: Option<Child>,
     connection: Option<Client>,
 }
@@ -72,20 +77,31 @@ pub struct Failure(pub String);
 impl Cluster {
     /// Starts `count` servers by running `program serve`, on these of its runtimes in turn; on its first if none is named.
     pub fn start(program: &Path, count: u64, runtimes: &[&str]) -> Result<Self, Failure> {
+        Self::start_with(program, count, runtimes, &[])
+    }
+
+    /// The same, with more flags for every `serve`.
+    pub fn start_with(
+        program: &Path,
+        count: u64,
+        runtimes: &[&str],
+        flags: &[&str],
+    ) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("kv-").tempdir();
         let folder = folder.map_err(|e| Failure(format!("no temporary folder: {e}")))?;
-        let ports = free_ports(2 * usize::try_from(count).unwrap_or(usize::MAX))?;
-        let server = |(id, ports): (u64, &[u16])| {
-            let [listen, client] = [0, 1].map(|n| (Ipv4Addr::LOCALHOST, ports[n]).into());
-            (id, Server { listen, client, process: None, connection: None })
-        };
         let mut cluster = Self {
             program: program.to_owned(),
             runtimes: runtimes.iter().map(|name| (*name).to_owned()).collect(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             folder,
-            servers: (1..=count).zip(ports.chunks_exact(2)).map(server).collect(),
+            servers: BTreeMap::new(),
+            next: count + 1,
             interrupted: Arc::default(),
         };
+        let ports = free_ports(2 * usize::try_from(count).unwrap_or(usize::MAX))?;
+        for (id, ports) in (1..=count).zip(ports.chunks_exact(2)) {
+            cluster.servers.insert(id, Server::at([ports[0], ports[1]], false));
+        }
         for id in 1..=count {
             cluster.start_server(id)?;
         }
@@ -104,8 +120,9 @@ impl Cluster {
 
     /// What runs this server, if it was named.
     pub fn runtime(&self, id: u64) -> Option<&str> {
-        let position = self.servers.keys().position(|server| *server == id)?;
-        self.runtimes.iter().cycle().nth(position).map(String::as_str)
+        let position = usize::try_from(id.checked_sub(1)?).ok()?;
+        let position = position.checked_rem(self.runtimes.len())?;
+        self.runtimes.get(position).map(String::as_str)
     }
 
     /// Where the journals are.
@@ -118,9 +135,87 @@ impl Cluster {
         self.servers[&id].client
     }
 
+    /// Where this server listens for the others.
+    pub fn address(&self, id: u64) -> SocketAddr {
+        self.servers[&id].listen
+    }
+
     /// The process of this server, if it runs.
     pub fn process_id(&self, id: u64) -> Option<u32> {
         self.servers[&id].process.as_ref().map(Child::id)
+    }
+
+    /// Starts one more server, which waits to be added. Gives its number.
+    pub fn join(&mut self) -> Result<u64, Failure> {
+        let id = self.next;
+        self.next += 1;
+        let ports = free_ports(2)?;
+        self.servers.insert(id, Server::at([ports[0], ports[1]], true));
+        self.start_server(id)?;
+        Ok(id)
+    }
+
+    /// From now on this server, which must not run, joins when it is started.
+    pub fn let_join(&mut self, id: u64) {
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.joins = true;
+        }
+    }
+
+    /// Knows nothing of this server any more. It is killed if it runs.
+    pub fn forget(&mut self, id: u64) -> Result<(), Failure> {
+        self.kill(id)?;
+        self.servers.remove(&id);
+        Ok(())
+    }
+
+    /// Empties the disk of this server, which must not run.
+    pub fn wipe(&self, id: u64) -> Result<(), Failure> {
+        fs::remove_dir_all(self.data(id))
+            .map_err(|e| Failure(format!("the folder of server {id} cannot be emptied: {e}")))
+    }
+
+    /// Where the journal of this server is.
+    pub fn data(&self, id: u64) -> PathBuf {
+        self.folder.path().join(format!("server-{id}"))
+    }
+
+    /// What this server has said so far.
+    pub fn log(&self, id: u64) -> String {
+        fs::read_to_string(self.log_path(id)).unwrap_or_default()
+    }
+
+    /// Runs the program with this command of operators, for this server. Gives what it printed; fails if it failed.
+    pub fn order(&self, id: u64, words: &[&str]) -> Result<String, Failure> {
+        let server = self.client_address(id).to_string();
+        self.run(&words.iter().copied().chain(["--server", &server]).collect::<Vec<_>>())
+    }
+
+    /// Runs the program with these arguments. Gives what it printed; fails if it failed.
+    pub fn run(&self, words: &[&str]) -> Result<String, Failure> {
+        let output = Command::new(&self.program).args(words).output();
+        let what = words.join(" ");
+        let output = output.map_err(|e| Failure(format!("`{what}` cannot be run: {e}")))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(Failure(format!("`{what}`: {}", String::from_utf8_lossy(&output.stderr).trim_end())))
+    }
+
+    /// Adds a server that [waits](Cluster::join) for it, and waits until it votes. Asks this member.
+    pub fn add(&self, id: u64, member: u64) -> Result<String, Failure> {
+        let (address, client) = (self.address(id).to_string(), self.client_address(id).to_string());
+        self.order(member, &["add", &id.to_string(), &address, &client])
+    }
+
+    /// Tells this server to stop, with SIGTERM, and waits for its end.
+    pub fn terminate(&mut self, id: u64, within: Duration) -> Result<ExitStatus, Failure> {
+        let process = self.process_id(id).map(|process| process.to_string()).unwrap_or_default();
+        let told = Command::new("kill").args(["-TERM", &process]).status();
+        match told {
+            Ok(status) if status.success() => self.wait_for_end(id, within),
+            _ => Err(Failure(format!("server {id} cannot be sent SIGTERM"))),
+        }
     }
 
     /// Starts this server; its journal is what an earlier life left.
@@ -131,13 +226,23 @@ impl Cluster {
         };
         let cannot = |e: io::Error| Failure(format!("server {id} cannot be started: {e}"));
         let log = File::options().create(true).append(true).open(self.log_path(id));
-        let process = Command::new(&self.program)
-            .args(["serve", "--until-stdin-ends", "--id", &id.to_string()])
-            .args(["--peers", &list(|server| server.listen)])
-            .args(["--client-peers", &list(|server| server.client)])
+        let Some(server) = self.servers.get(&id) else {
+            return Err(Failure(format!("there is no server {id}")));
+        };
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "--until-stdin-ends", "--id", &id.to_string()]);
+        command.args(["--peers", &list(|server| server.listen)]);
+        if server.joins {
+            // Where clients find the others, the members' labels tell.
+            command.args(["--join", "--client", &server.client.to_string()]);
+        } else {
+            command.args(["--client-peers", &list(|server| server.client)]);
+        }
+        let process = command
             .arg("--data")
-            .arg(self.folder.path().join(format!("server-{id}")))
+            .arg(self.data(id))
             .args(self.runtime(id).map(|name| format!("--runtime={name}")))
+            .args(&self.flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log.map_err(cannot)?)
@@ -260,6 +365,13 @@ impl Cluster {
 
     fn log_path(&self, id: u64) -> PathBuf {
         self.folder.path().join(format!("server-{id}.log"))
+    }
+}
+
+impl Server {
+    fn at(ports: [u16; 2], joins: bool) -> Self {
+        let [listen, client] = ports.map(|port| (Ipv4Addr::LOCALHOST, port).into());
+        Self { listen, client, joins, process: None, connection: None }
     }
 }
 

@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::once::WriteName;
+use super::operation::Operation;
 use super::resp::{self, Decoder, Frame, ProtocolError, encode_request, error};
 
 /// One request of a client.
@@ -73,6 +74,8 @@ pub enum Local {
     Reply(Frame),
     /// `INFO`: about this server.
     Info,
+    /// What an operator asks: this server answers, or says who does.
+    Operate(Operation),
     /// `QUIT`: says OK and closes.
     Quit,
     /// `PEER`: from here on these are requests that another server forwards; they are not forwarded again.
@@ -164,6 +167,11 @@ fn takes(name: &[u8], arguments: usize) -> bool {
 
 impl Local {
     fn of_words(name: &[u8], mut words: Vec<Bytes>) -> Self {
+        match Operation::parse(name, &words) {
+            None => {}
+            Some(Ok(operation)) => return Self::Operate(operation),
+            Some(Err(usage)) => return Self::Reply(error(format!("ERR {usage}"))),
+        }
         let option = words.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
         match (name, option.as_slice(), words.len()) {
             (b"PING", _, 0) => Self::Reply(Frame::SimpleString(Bytes::from_static(b"PONG"))),
@@ -191,7 +199,7 @@ impl Local {
                 let name = name.escape_ascii();
                 Self::Reply(error(format!(
                     "ERR unknown command '{name}': there are GET, SET, DEL, INCR, MGET, EXISTS, DBSIZE, \
-                     PING, ECHO and INFO"
+                     PING, ECHO, INFO, and for operators MEMBERS, STATUS, ADD, PROMOTE, REMOVE, TRANSFER and SNAPSHOT"
                 )))
             }
         }

@@ -22,6 +22,7 @@ use raft_core::{NodeId, Term};
 
 use super::local::{read_outcomes, write_outcome};
 use super::once::Writer;
+use super::operation::{Begun, Operating, Operation};
 use super::resp::Frame;
 use super::run::{LEADER_WAIT_MAX, Outcome, RETRY_PAUSE, Run};
 use super::server::Server;
@@ -36,6 +37,10 @@ pub struct Conversation {
     server: Arc<Server>,
     watch: LeadershipWatch,
     session: Session,
+    /// What an operator asked; it begins with what the node knows about itself.
+    operation: Option<Operation>,
+    /// What is to be asked for it then.
+    operating: Option<Operating>,
     /// What is being worked on.
     task: Option<Task>,
     /// To the leader, once something was forwarded.
@@ -68,6 +73,8 @@ pub enum Question {
     Reads(Result<Pending<Vec<Frame>, ReadError>, ReadError>),
     /// What it knows about itself.
     Status(Result<Pending<NodeStatus, ReadError>, ReadError>),
+    /// To do what an operator asked.
+    Operating(Operating),
 }
 
 /// What the node answered.
@@ -77,6 +84,8 @@ pub enum Answer {
     Outcomes(Vec<Outcome>),
     /// What it knows about itself.
     Status(Box<Result<NodeStatus, ReadError>>),
+    /// What an operator is told.
+    Operated(Frame),
 }
 
 /// A run on its way to the leader, wherever that is.
@@ -104,7 +113,7 @@ impl Conversation {
     /// A connection on which nothing was said. While it lasts, its writes are this writer's.
     pub(super) fn new(server: Arc<Server>, writer: Writer) -> Self {
         let (watch, session) = (server.node.leadership(), Session::new(writer));
-        Self { server, watch, session, task: None, uplink: None }
+        Self { server, watch, session, operation: None, operating: None, task: None, uplink: None }
     }
 
     /// Where what the client says is appended.
@@ -133,9 +142,16 @@ impl Conversation {
             if self.session.output().len() >= OUTPUT_BYTES_MAX {
                 return Step::Write;
             }
+            if let Some(operating) = self.operating.take() {
+                return Step::Ask(Question::Operating(operating));
+            }
             let Some(task) = &mut self.task else {
                 match self.session.next_work() {
                     Some(Work::Info) => {
+                        return Step::Ask(Question::Status(self.server.node.status()));
+                    }
+                    Some(Work::Operate(operation)) => {
+                        self.operation = Some(operation);
                         return Step::Ask(Question::Status(self.server.node.status()));
                     }
                     Some(Work::Run(run)) => self.task = Some(Task::new(run)),
@@ -167,13 +183,24 @@ impl Conversation {
     pub fn on_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Outcomes(outcomes) => self.settle(outcomes),
-            Answer::Status(status) => self.session.answer([self.server.info(*status)]),
+            Answer::Status(status) => match self.operation.take() {
+                None => self.session.answer([self.server.info(*status)]),
+                Some(operation) => match self.server.operate(operation, *status) {
+                    Begun::Reply(reply) => self.session.answer([reply]),
+                    Begun::Operating(operating) => self.operating = Some(operating),
+                },
+            },
+            Answer::Operated(reply) => self.session.answer([reply]),
         }
     }
 
     /// A step of the link is done, or has failed.
     pub fn on_link(&mut self, done: io::Result<()>) {
         let (Some(task), Some(uplink)) = (&self.task, self.uplink.take()) else { return };
+        if uplink.may_go_on(&done) && !self.is_overthrown(&uplink) {
+            self.uplink = Some(uplink);
+            return;
+        }
         let (uplink, outcomes) = uplink.on_done(done, &task.run);
         self.uplink = uplink;
         if let Some(outcomes) = outcomes {
@@ -186,30 +213,36 @@ impl Conversation {
         let task = self.task.as_mut()?;
         let leadership = self.watch.current();
         task.known = leadership;
-        let Server { id, client_peers, .. } = &*self.server;
         match leadership.leader {
-            Some(leader) if leader == *id => return Some(self.server.ask(&task.run)),
+            Some(leader) if leader == self.server.id => return Some(self.server.ask(&task.run)),
             Some(leader) if !self.session.is_peer() => {
-                if let Some(address) = client_peers.get(&leader) {
-                    task.phase = Phase::Forward;
-                    let leader = (leader, leadership.term);
-                    self.forward(leader, &address.clone());
-                    return None;
-                }
+                self.uplink = self.uplink_to((leader, leadership.term));
             }
-            Some(_) | None => {}
+            Some(_) | None => self.uplink = None,
         }
-        let untouched = task.run.untouched();
-        self.settle(untouched);
+        let task = self.task.as_mut()?;
+        if self.uplink.is_some() {
+            task.phase = Phase::Forward;
+        } else {
+            let untouched = task.run.untouched();
+            self.settle(untouched);
+        }
         None
     }
 
-    fn forward(&mut self, leader: (NodeId, Term), address: &str) {
-        let old = self.uplink.take().filter(|uplink| uplink.leads_to(leader));
-        self.uplink = Some(match old {
-            Some(uplink) => uplink.probe(),
-            None => Uplink::dial(self.server.id, leader, address),
-        });
+    /// The connection that there is, or a new one; none if nobody knows where.
+    fn uplink_to(&mut self, leader: (NodeId, Term)) -> Option<Uplink> {
+        if let Some(uplink) = self.uplink.take().filter(|uplink| uplink.leads_to(leader)) {
+            return Some(uplink.probe());
+        }
+        let address = self.server.client_address(leader.0)?;
+        Some(Uplink::dial(self.server.id, leader, &address))
+    }
+
+    /// Whether another leader is known than the one whose answer is waited for.
+    fn is_overthrown(&self, uplink: &Uplink) -> bool {
+        let Leadership { leader, term, .. } = self.watch.current();
+        leader.is_some_and(|leader| !uplink.leads_to((leader, term)))
     }
 
     /// Takes in what an attempt brought.
@@ -251,6 +284,7 @@ impl Question {
             Self::Reads(Err(refused)) => Answer::Outcomes(read_outcomes(Err(refused))),
             Self::Status(Ok(pending)) => Answer::Status(Box::new(pending.await)),
             Self::Status(Err(refused)) => Answer::Status(Box::new(Err(refused))),
+            Self::Operating(operating) => Answer::Operated(operating.answer().await),
         }
     }
 
@@ -263,6 +297,7 @@ impl Question {
             }
             Self::Reads(reads) => Answer::Outcomes(read_outcomes(reads.and_then(Pending::wait))),
             Self::Status(status) => Answer::Status(Box::new(status.and_then(Pending::wait))),
+            Self::Operating(operating) => Answer::Operated(operating.wait()),
         }
     }
 }

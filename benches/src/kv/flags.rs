@@ -1,4 +1,4 @@
-//! The command line: `kv` alone is the demonstration, `kv serve` a server.
+//! The command line: `kv` alone is the demonstration, `kv serve` a server; the rest is for [operators](super::admin).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use raft_core::{Config, NodeId};
 
+use super::admin::{Order, SurvivorFlags};
 use super::resp::WRITE_BYTES_MAX;
 
 /// A key-value store on servers that agree by Raft; it speaks the Redis protocol.
@@ -33,15 +34,33 @@ Example, one server of three on one machine (the others alike, with --id 2 and -
   redis-cli -p 6371 SET greeting hello
   redis-cli -p 6372 GET greeting
 
-A server keeps its whole log in memory too, and refuses writes when that has 256 MiB.
+A fourth server joins them, and takes the place of the first:
 
-Exit code: 0 after a clean stop, 1 if the server cannot start or go on, 2 for wrong flags.";
+  kv serve --join --id 4 --data /var/lib/kv-4 --client 127.0.0.1:6374 \\
+     --peers 1=127.0.0.1:7101,2=127.0.0.1:7102,3=127.0.0.1:7103,4=127.0.0.1:7104
+  kv add 4 127.0.0.1:7104 127.0.0.1:6374 --server 127.0.0.1:6371
+  kv remove 1 --server 127.0.0.1:6372
+
+A server that lost its disk is refused by the others, and says so in its log. The way back: stop it, `kv remove` it, empty its folder,
+start it with --join, and `kv add` it.
+
+Exit code: 0 after a clean stop and when an order is carried out, 1 if not, 2 for wrong flags.";
+
+/// The size of the log that makes it full, at least.
+const LOG_MIB_MAX: usize = 256;
+/// In how many times the size at which a snapshot is due the log is full: the time that one may take.
+const SNAPSHOTS_IN_LOG: usize = 4;
 
 /// What `kv` can do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Runs one server until SIGTERM or SIGINT.
     Serve(ServeFlags),
+    /// What an operator orders.
+    #[command(flatten)]
+    Order(Order),
+    /// Makes a stopped server the only voter of its cluster, when most servers are lost for good. Loses data
+    RestoreFromSurvivor(SurvivorFlags),
 }
 
 /// The flags of `kv serve`, as they are given.
@@ -56,6 +75,9 @@ pub struct ServeFlags {
     /// Where each server listens for clients: requests that only the leader can answer are forwarded there
     #[arg(long, value_name = "N=ADDR,...", value_delimiter = ',')]
     client_peers: Vec<Peer>,
+    /// Join a cluster that exists: wait for `kv add`. With --peers of this server and of members. What the folder holds goes before it
+    #[arg(long)]
+    join: bool,
     /// The folder of the journal; created if absent. Belongs to this server alone
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -77,6 +99,9 @@ pub struct ServeFlags {
     /// How often a leader says that it lives, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 50)]
     heartbeat: u64,
+    /// Take a snapshot, and remove the log before it, after so many MiB of commands
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    snapshot_log: u32,
     /// Stop when standard input ends: for a parent that must not leave servers behind
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
@@ -141,17 +166,25 @@ impl ServeFlags {
             format!("where to listen for clients? Give --client, or server {id} in --client-peers")
         })?;
         client_peers.entry(id).or_insert_with(|| client.clone());
-        if let Some(missing) = peers.keys().find(|peer| !client_peers.contains_key(peer)) {
+        // Who joins is told by the members' labels.
+        let missing = peers.keys().find(|peer| !client_peers.contains_key(peer));
+        if let Some(missing) = missing.filter(|_| !self.join) {
             return Err(format!(
                 "--client-peers has no address of server {missing}, to which to forward when it leads"
             ));
         }
+        let voters = if self.join { Vec::new() } else { peers.keys().copied().collect() };
+        let mib = |mib: usize| mib.saturating_mul(1 << 20);
+        let snapshot_log = usize::try_from(self.snapshot_log).unwrap_or(usize::MAX);
         let raft = Config {
             election_timeout_min: Duration::from_millis(self.election_timeout_min),
             election_timeout_max: Duration::from_millis(self.election_timeout_max),
             heartbeat_interval: Duration::from_millis(self.heartbeat),
             command_bytes_max: WRITE_BYTES_MAX,
-            ..Config::new(id, peers.keys().copied())
+            snapshot_log_bytes: mib(snapshot_log),
+            log_tail_bytes: mib(snapshot_log) / SNAPSHOTS_IN_LOG,
+            log_bytes_max: mib(LOG_MIB_MAX.max(snapshot_log.saturating_mul(SNAPSHOTS_IN_LOG))),
+            ..Config::new(id, voters)
         };
         raft.validate().map_err(|e| e.to_string())?;
         Ok(ServeOptions {
@@ -179,7 +212,7 @@ impl FromStr for Peer {
 }
 
 /// A name or number with a port; a name is looked up when it is needed, for it may not be known yet.
-fn address(text: &str) -> Result<String, String> {
+pub(super) fn address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
             Ok(text.to_owned())
@@ -210,7 +243,9 @@ mod tests {
         let line = ["kv", "serve", "--data=d"].iter().chain(flags);
         match Options::try_parse_from(line).map_err(|e| e.to_string())?.command {
             Some(Command::Serve(flags)) => flags.check(),
-            None => Err("no command".into()),
+            Some(Command::Order(_) | Command::RestoreFromSurvivor(_)) | None => {
+                Err("no command".into())
+            }
         }
     }
 
@@ -230,6 +265,21 @@ mod tests {
     #[test]
     fn a_cluster_of_one_needs_little() {
         assert!(check(&["--id=1", "--peers=1=127.0.0.1:1", "--client=127.0.0.1:2"]).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_joins_is_told_by_the_members() {
+        let server = check(&["--id=2", PEERS, "--join", "--client=127.0.0.1:2"]).unwrap();
+        assert!(server.raft.voters.is_empty());
+        assert_eq!(server.peers.len(), 2);
+    }
+
+    #[test]
+    fn a_late_snapshot_leaves_room_in_the_log() {
+        let server = check(&["--id=2", PEERS, CLIENTS, "--snapshot-log=1024"]).unwrap();
+        assert_eq!(server.raft.log_bytes_max, 4 << 30);
+        let server = check(&["--id=2", PEERS, CLIENTS]).unwrap();
+        assert_eq!(server.raft.log_bytes_max, 256 << 20);
     }
 
     #[test]

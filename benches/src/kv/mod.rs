@@ -10,6 +10,8 @@
 //! | [`command`] | what clients can ask |
 //! | [`store`] | the state machine |
 //! | [`snapshot`] | what is stored, as a file |
+//! | [`operation`] | what operators can ask |
+//! | `members` | where the members of the cluster are reached |
 //! | [`once`] | writes that take effect once, however often they are sent |
 //! | [`session`] | what a client says and is told, without its socket |
 //! | [`conversation`] | what a server does for a client, step by step, without waiting |
@@ -19,12 +21,14 @@
 //! | [`local`] | what a node's own answers mean for a run |
 //! | [`info`] | what INFO tells |
 //! | [`flags`] | the command line |
+//! | [`admin`] | the command line of operators |
 //! | [`client`] | a blocking client, for the demonstration and for tests |
 //! | [`cluster`] | server processes that can be killed and restarted |
 //! | [`workload`] | clients that write without pause and remember what was acknowledged |
 //! | [`demo`] | the demonstration |
 //! | [`program`] | `main` |
 
+pub mod admin;
 pub mod client;
 pub mod cluster;
 pub mod command;
@@ -33,7 +37,9 @@ pub mod demo;
 pub mod flags;
 pub mod info;
 pub mod local;
+mod members;
 pub mod once;
+pub mod operation;
 pub mod program;
 pub mod resp;
 pub mod run;

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::process::ExitCode;
 use std::{env, thread};
 
+use super::admin;
 use super::demo;
 use super::flags::{Command, Options};
 use super::server::Parts;
@@ -18,8 +19,8 @@ pub struct Runtime {
     pub serve: fn(Parts) -> Result<(), Box<dyn Error>>,
 }
 
-/// Runs the command line: the demonstration, with servers of this same program, or one server by `serve`. The servers of the
-/// demonstration run on the `runtimes` in turn.
+/// Runs the command line: the demonstration, with servers of this same program, one server by `serve`, or an order of an
+/// operator. The servers of the demonstration run on the `runtimes` in turn.
 ///
 /// The exit code is 0 after a clean end and 1 after a failure, which is printed; wrong flags end the process with 2.
 pub fn main(runtimes: &[Runtime]) -> ExitCode {
@@ -30,6 +31,11 @@ pub fn main(runtimes: &[Runtime]) -> ExitCode {
             log_to_stderr();
             find(runtimes, runtime.as_deref())
                 .and_then(|runtime| (runtime.serve)(Parts::open(options)?))
+        }
+        Some(Command::Order(order)) => admin::run(order).map_err(Into::into),
+        Some(Command::RestoreFromSurvivor(flags)) => {
+            log_to_stderr();
+            admin::restore_from_survivor(&flags).map_err(Into::into)
         }
         None => demonstrate(runtimes),
     };

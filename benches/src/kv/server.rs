@@ -9,13 +9,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use raft_core::NodeId;
 use raft_core::host::{
-    ClusterId, FileJournal, Handle, NodeConfig, NodeStatus, ReadError, StopReason,
+    ClusterId, FileJournal, Handle, NodeConfig, NodeStatus, ReadError, StopReason, tcp,
 };
 
 use super::conversation::{Conversation, Question};
 use super::flags::ServeOptions;
 use super::local;
+use super::members::{self, Addresses};
 use super::once::Writers;
+use super::operation::{self, Begun, Operation};
 use super::program::when_stdin_ends;
 use super::resp::{Frame, encode, error};
 use super::run::Run;
@@ -38,6 +40,8 @@ pub struct Parts {
     pub listener: TcpListener,
     /// Where the other servers listen.
     pub peers: BTreeMap<NodeId, String>,
+    /// For the transport between servers.
+    pub transport: tcp::Config,
     /// Where clients connect.
     pub clients: TcpListener,
     /// Makes the server of the node.
@@ -50,7 +54,8 @@ pub struct Front {
     id: NodeId,
     store: Watch,
     client: String,
-    client_peers: BTreeMap<NodeId, String>,
+    addresses: Addresses,
+    promotion_lag_max: u64,
     until_stdin_ends: bool,
 }
 
@@ -60,8 +65,8 @@ pub struct Server {
     pub(super) id: NodeId,
     pub(super) node: Handle<Store>,
     store: Watch,
-    /// Where every server listens for clients.
-    pub(super) client_peers: BTreeMap<NodeId, String>,
+    addresses: Addresses,
+    promotion_lag_max: u64,
     writers: Writers,
     until_stdin_ends: bool,
 }
@@ -70,25 +75,38 @@ impl Parts {
     /// Opens the journal and the sockets that the options name.
     pub fn open(options: ServeOptions) -> Result<Self, Box<dyn Error>> {
         let ServeOptions { raft, peers, client, client_peers, until_stdin_ends, .. } = options;
+        let advertise = peers.get(&raft.id).cloned();
         let clients = listen(&client, "clients")?;
         let listener = listen(&options.listen, "other servers")?;
         let cluster = ClusterId::new(options.cluster);
         let journal = FileJournal::open(&options.data, cluster, raft.id)?;
         let store = Store::new();
+        let addresses = Addresses { servers: peers.clone(), clients: client_peers };
+        let (id, promotion_lag_max, watch) = (raft.id, raft.promotion_lag_max, store.watch());
         let front =
-            Front { id: raft.id, store: store.watch(), client, client_peers, until_stdin_ends };
+            Front { id, store: watch, client, addresses, promotion_lag_max, until_stdin_ends };
         let config = NodeConfig::new(cluster, raft);
-        Ok(Self { config, store, journal, listener, peers, clients, front })
+        let transport = tcp::Config { advertise, ..tcp::Config::default() };
+        Ok(Self { config, store, journal, listener, peers, transport, clients, front })
     }
 }
 
 impl Front {
     /// The server of this node, which runs.
     pub fn open(self, node: &Handle<Store>) -> Arc<Server> {
-        let Self { id, store, client, client_peers, until_stdin_ends } = self;
+        let Self { id, store, client, addresses, promotion_lag_max, until_stdin_ends } = self;
         tracing::info!(%id, clients = %client, "serving");
+        members::keep_labels(id, node, &addresses);
         let (node, writers) = (node.clone(), Writers::new());
-        Arc::new(Server { id, node, store, client_peers, writers, until_stdin_ends })
+        Arc::new(Server {
+            id,
+            node,
+            store,
+            addresses,
+            promotion_lag_max,
+            writers,
+            until_stdin_ends,
+        })
     }
 }
 
@@ -136,6 +154,31 @@ impl Server {
                 Question::Reads(self.node.read(move |store| store.read(&reads)))
             }
         }
+    }
+
+    /// Where that server listens for clients, if this one knows.
+    pub(super) fn client_address(&self, id: NodeId) -> Option<String> {
+        self.addresses.of_clients(&self.node.membership(), id)
+    }
+
+    /// Begins what an operator asked, as this server's node is.
+    pub(super) fn operate(
+        &self,
+        operation: Operation,
+        status: Result<NodeStatus, ReadError>,
+    ) -> Begun {
+        let status = match status {
+            Ok(status) => status,
+            Err(e) => return Begun::Reply(error(format!("ERR {e}"))),
+        };
+        let Self { node, addresses, promotion_lag_max, store, .. } = self;
+        let view = operation::View {
+            status: &status,
+            addresses,
+            promotion_lag_max: *promotion_lag_max,
+            store: store.summary(),
+        };
+        operation.begin(&view, node)
     }
 
     /// What INFO tells.

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 
 use super::command::{Local, Request};
 use super::once::Writer;
+use super::operation::Operation;
 use super::resp::{self, Decoder, Frame, error};
 use super::run::{RUN_REQUESTS_MAX, Run};
 
@@ -40,6 +41,8 @@ pub enum Work {
     Run(Run),
     /// A description of this server: one bulk string.
     Info,
+    /// What an operator asks.
+    Operate(Operation),
 }
 
 impl Session {
@@ -81,6 +84,9 @@ impl Session {
         while let Some(request) = self.next_request() {
             match (&mut run, request) {
                 (None, Request::Local(Local::Info)) => return Some(Work::Info),
+                (None, Request::Local(Local::Operate(operation))) => {
+                    return Some(Work::Operate(operation));
+                }
                 (None, Request::Local(local)) => self.answer_local(local),
                 (None, Request::Read(read)) => run = Some(Run::Reads(vec![read])),
                 (None, Request::Write(write)) => {
@@ -149,7 +155,7 @@ impl Session {
                 self.closing = true;
                 error(format!("ERR Protocol error: {e}"))
             }
-            Local::Info => return,
+            Local::Info | Local::Operate(_) => return,
         };
         resp::encode(&mut self.output, &reply);
     }
@@ -216,7 +222,7 @@ mod tests {
         let lengths: Vec<_> = std::iter::from_fn(|| session.next_work())
             .map(|work| match work {
                 Work::Run(run) => run.len(),
-                Work::Info => 0,
+                Work::Info | Work::Operate(_) => 0,
             })
             .collect();
         assert_eq!(lengths, [RUN_REQUESTS_MAX, 1]);

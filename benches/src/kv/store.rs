@@ -13,7 +13,7 @@ use rpds::HashTrieMapSync;
 use siphasher::sip::SipHasher13;
 
 use super::command::{Read, Write};
-use super::once::{Memory, WriteName};
+use super::once::WriteName;
 use super::resp::{self, Frame, REPLY_BYTES_MAX, error};
 use super::snapshot::{self, Contents};
 
@@ -172,7 +172,8 @@ impl Store {
                 (Frame::Array(frames), bytes)
             }
             Read::Exists { keys } => {
-                let count = keys.iter().filter(|key| self.contents.values.contains_key(*key)).count();
+                let count =
+                    keys.iter().filter(|key| self.contents.values.contains_key(*key)).count();
                 (resp::integer(count), 0)
             }
             Read::Size => (resp::integer(self.contents.values.size()), 0),

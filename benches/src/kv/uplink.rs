@@ -11,12 +11,15 @@
 //! unknown.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use raft_core::{NodeId, Term};
 
 use super::run::{FORWARD_WAIT_MAX, Link, Outcome, Run};
+
+/// How often, while an answer is waited for, it is looked whether another server leads by now: one that stands still answers nobody.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A connection to the leader, which lasts as long as it leads.
 #[derive(Debug)]
@@ -75,8 +78,21 @@ impl Uplink {
         self
     }
 
+    /// When the next step must be over, or is to be [taken again](Uplink::may_go_on).
     pub(super) fn deadline(&self) -> Instant {
-        self.deadline
+        if self.receives() {
+            self.deadline.min(Instant::now() + LOOK_INTERVAL)
+        } else {
+            self.deadline
+        }
+    }
+
+    /// Whether the last step only brought nothing so far. Only what is read can be taken up again; of what was being written, nobody
+    /// knows how much has left.
+    pub(super) fn may_go_on(&self, done: &io::Result<()>) -> bool {
+        let kind = done.as_ref().err().map(io::Error::kind);
+        let silence = matches!(kind, Some(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
+        silence && self.receives() && Instant::now() < self.deadline
     }
 
     pub(super) fn input(&mut self) -> &mut BytesMut {
@@ -125,6 +141,10 @@ impl Uplink {
             },
         }
         (Some(self), None)
+    }
+
+    fn receives(&self) -> bool {
+        matches!(self.stage, Stage::Welcome | Stage::Answers)
     }
 
     fn send(&mut self, run: &Run) {
@@ -187,6 +207,22 @@ mod tests {
             let (uplink, outcomes) = at(stage).on_done(failed(), &run());
             assert!(uplink.is_none(), "{stage:?}");
             assert_eq!(outcomes, expected, "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn only_silence_is_waited_out_and_only_where_an_answer_is_due() {
+        let silent = || Err(io::ErrorKind::TimedOut.into());
+        for stage in [Stage::Dial, Stage::Greet, Stage::Probe, Stage::Send] {
+            assert!(!at(stage).may_go_on(&silent()), "{stage:?}");
+        }
+        for stage in [Stage::Welcome, Stage::Answers] {
+            let mut uplink = at(stage);
+            assert!(uplink.deadline() < uplink.deadline, "{stage:?} is looked at in between");
+            assert!(uplink.may_go_on(&silent()));
+            assert!(!uplink.may_go_on(&failed()) && !uplink.may_go_on(&Ok(())));
+            uplink.deadline = Instant::now();
+            assert!(!uplink.may_go_on(&silent()), "{stage:?} is over");
         }
     }
 

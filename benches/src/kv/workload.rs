@@ -27,6 +27,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Workload {
     ledger: Arc<Mutex<Ledger>>,
+    addresses: Arc<Mutex<Vec<SocketAddr>>>,
     stopping: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -84,17 +85,20 @@ enum Told {
 impl Workload {
     /// Sets a client to work on each server of the cluster. `round` keeps the keys of one workload from those of another.
     pub fn start(cluster: &Cluster, round: u64) -> Self {
-        let addresses: Vec<_> =
-            cluster.ids().into_iter().map(|id| cluster.client_address(id)).collect();
+        Self::start_with(cluster, round, cluster.ids().len())
+    }
+
+    /// The same with so many clients.
+    pub fn start_with(cluster: &Cluster, round: u64, clients: usize) -> Self {
         let ledger = Arc::<Mutex<Ledger>>::default();
+        let addresses = Arc::new(Mutex::new(addresses(cluster)));
         let stopping = Arc::<AtomicBool>::default();
-        let threads = (0..addresses.len())
+        let threads = (0..clients)
             .map(|number| {
-                let mut addresses = addresses.clone();
-                addresses.rotate_left(number);
                 let writer = Writer {
                     name: format!("{round}:{number}"),
-                    addresses,
+                    addresses: addresses.clone(),
+                    server: number,
                     connection: None,
                     ledger: ledger.clone(),
                 };
@@ -102,7 +106,12 @@ impl Workload {
                 thread::spawn(move || writer.run(&stopping))
             })
             .collect();
-        Self { ledger, stopping, threads }
+        Self { ledger, addresses, stopping, threads }
+    }
+
+    /// From now on these are the servers: who has to look for another one looks among them.
+    pub fn follow(&self, cluster: &Cluster) {
+        *lock(&self.addresses) = addresses(cluster);
     }
 
     /// How many writes were acknowledged so far.
@@ -162,6 +171,17 @@ impl Ledger {
     /// Compares what every server answers, and what every server holds in its own memory, with what the clients were told.
     /// Nobody may write meanwhile.
     pub fn verify(&self, cluster: &mut Cluster, within: Duration) -> Result<Verdict, Failure> {
+        self.verify_beside(cluster, &[], within)
+    }
+
+    /// The same where others have written to these keys: what is there is taken for right, if it is the same on every server.
+    pub fn verify_beside(
+        &self,
+        cluster: &mut Cluster,
+        others: &[Bytes],
+        within: Duration,
+    ) -> Result<Verdict, Failure> {
+        let others: Vec<Pair> = others.iter().map(|key| (key.clone(), Bytes::new())).collect();
         let mut digest = None;
         let mut present = 0;
         let mut counter = 0;
@@ -197,6 +217,11 @@ impl Ledger {
                     return Err(failed(format!(
                         "the refused write of {key:?} is there: {reply:?}"
                     )));
+                }
+            }
+            for ((key, _), reply) in others.iter().zip(get(&others)?) {
+                if let Frame::BulkString(value) = reply {
+                    expected.add(key, &value);
                 }
             }
             counter = self.counter(&get(&[(COUNTER.into(), Bytes::new())])?).map_err(failed)?;
@@ -298,7 +323,9 @@ impl Ledger {
 /// One client.
 struct Writer {
     name: String,
-    addresses: Vec<SocketAddr>,
+    addresses: Arc<Mutex<Vec<SocketAddr>>>,
+    /// The place of its server among them.
+    server: usize,
     connection: Option<Client>,
     ledger: Arc<Mutex<Ledger>>,
 }
@@ -322,9 +349,13 @@ impl Writer {
     }
 
     fn connect(&mut self) {
-        self.connection = Client::connect(self.addresses[0]).ok();
+        let address = {
+            let addresses = lock(&self.addresses);
+            addresses.get(self.server % addresses.len().max(1)).copied()
+        };
+        self.connection = address.and_then(|address| Client::connect(address).ok());
         if self.connection.is_none() {
-            self.addresses.rotate_left(1);
+            self.server += 1;
             thread::sleep(RECONNECT_PAUSE);
         }
     }
@@ -348,15 +379,19 @@ impl Writer {
             // The connection broke with the request on it.
             Some(Err(_)) | None => {
                 self.connection = None;
-                self.addresses.rotate_left(1);
+                self.server += 1;
                 Told::Unknown
             }
         }
     }
 }
 
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+fn addresses(cluster: &Cluster) -> Vec<SocketAddr> {
+    cluster.ids().into_iter().map(|id| cluster.client_address(id)).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

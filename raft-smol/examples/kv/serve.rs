@@ -10,7 +10,6 @@ use benches::kv::server::{ACCEPT_PAUSE, Parts, Server};
 use benches::kv::session::INPUT_BYTES;
 use bytes::BytesMut;
 use raft_smol::on;
-use raft_smol::raft_core::host::tcp;
 use smol::Timer;
 use smol::future::{or, poll_once};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,9 +21,9 @@ pub(crate) fn serve<E: on::Executor>(parts: Parts) -> Result<(), Box<dyn Error>>
 }
 
 async fn start<E: on::Executor>(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, clients, front } = parts;
+    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
     let (listener, clients) = (TcpListener::try_from(listener)?, TcpListener::try_from(clients)?);
-    let transport = on::Transport::<E>::new(listener, peers, tcp::Config::default())?;
+    let transport = on::Transport::<E>::new(listener, peers, transport)?;
     let node = on::Node::<_, E>::start(config, store, journal, transport).await?;
     let server = front.open(node.handle());
     E::spawn(accept::<E>(clients, server.clone()));

@@ -15,8 +15,8 @@ use raft_threads::{Node, tcp};
 
 /// Runs a server until it is told to stop.
 pub(crate) fn serve(parts: Parts) -> Result<(), Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, clients, front } = parts;
-    let transport = tcp::Transport::new(listener, peers, tcp::Config::default())?;
+    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
+    let transport = tcp::Transport::new(listener, peers, transport)?;
     let node = Node::start(config, store, journal, transport)?;
     let server = front.open(node.handle());
     let accepting = server.clone();

@@ -20,8 +20,8 @@ pub(crate) fn serve(parts: Parts) -> Result<(), Box<dyn Error>> {
 }
 
 async fn start(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, clients, front } = parts;
-    let transport = tcp::Transport::new(adopt(listener)?, peers, tcp::Config::default())?;
+    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
+    let transport = tcp::Transport::new(adopt(listener)?, peers, transport)?;
     let node = Node::start(config, store, journal, transport).await?;
     let server = front.open(node.handle());
     tokio::spawn(accept(adopt(clients)?, server.clone()));

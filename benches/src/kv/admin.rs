@@ -1,0 +1,337 @@
+//! The command line of operators: each order is a [command of the Redis protocol](super::operation), brought to the server that can
+//! carry it out, and its answer for people.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use raft_core::NodeId;
+use raft_core::host::{ClusterId, FileJournal};
+
+use super::client::Client;
+use super::cluster::Failure;
+use super::flags::address;
+use super::operation::{LEADER, TRY_AGAIN};
+use super::resp::Frame;
+
+/// How often one is sent to another server, before that is called a mistake.
+const REDIRECTS_MAX: usize = 8;
+/// How long an order is tried again while no leader is known.
+const LEADER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long until it is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long one answer may take: a leader that lost its majority notices within an election timeout, a snapshot may be large.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(600);
+/// How often one is told what an order waits for, unless that changes.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What an operator orders.
+#[derive(Subcommand, Debug)]
+pub enum Order {
+    /// Lists the members, and who leads
+    Members(At),
+    /// Tells what a server knows about itself
+    Status(At),
+    /// Lets a server join: as a learner, and as a voter once it has caught up
+    Add(AddFlags),
+    /// Makes a learner a voter, once it has caught up
+    Promote(PromoteFlags),
+    /// Takes a member out; stop it afterwards
+    Remove(RemoveFlags),
+    /// Hands leadership over
+    Transfer(TransferFlags),
+    /// Has a server write a snapshot now, and compact its log
+    Snapshot(At),
+}
+
+/// Whom to ask.
+#[derive(Args, Clone, Debug)]
+pub struct At {
+    /// A server's address for clients. Any member will do: what only the leader can do is brought there
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    server: String,
+}
+
+/// The flags of `kv add`.
+#[derive(Args, Debug)]
+pub struct AddFlags {
+    /// The number of the new server, which no other ever had
+    id: u64,
+    /// Where it listens for the other servers
+    #[arg(value_parser = address)]
+    address: String,
+    /// Where it listens for clients
+    #[arg(value_parser = address)]
+    client_address: String,
+    /// Leave it a learner: it is sent everything, and does not vote
+    #[arg(long)]
+    learner: bool,
+    #[command(flatten)]
+    within: Within,
+    #[command(flatten)]
+    at: At,
+}
+
+/// The flags of `kv promote`.
+#[derive(Args, Debug)]
+pub struct PromoteFlags {
+    /// The learner
+    id: u64,
+    #[command(flatten)]
+    within: Within,
+    #[command(flatten)]
+    at: At,
+}
+
+/// The flags of `kv remove`.
+#[derive(Args, Debug)]
+pub struct RemoveFlags {
+    /// The member
+    id: u64,
+    #[command(flatten)]
+    at: At,
+}
+
+/// The flags of `kv transfer`.
+#[derive(Args, Debug)]
+pub struct TransferFlags {
+    /// Who is to lead [default: the voter that is furthest]
+    id: Option<u64>,
+    #[command(flatten)]
+    at: At,
+}
+
+/// How long to wait for a learner.
+#[derive(Args, Clone, Copy, Debug)]
+struct Within {
+    /// How long the server may take to catch up, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    within: u64,
+}
+
+/// The flags of `kv restore-from-survivor`.
+#[derive(Args, Debug)]
+pub struct SurvivorFlags {
+    /// The folder of the survivor's journal
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The survivor's number
+    #[arg(long, value_name = "N")]
+    id: u64,
+    /// The cluster's number
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    cluster: u64,
+    /// Yes: acknowledged writes may be lost, and no other server will run again with its old journal
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Carries out an order, and prints what came of it.
+///
+/// # Errors
+///
+/// It was refused, or nobody could be reached; the text says what to do.
+pub fn run(order: Order) -> Result<(), Failure> {
+    match order {
+        Order::Members(at) => tell_members(&ask(&at.server, &["MEMBERS"])?),
+        Order::Status(at) => tell(&ask(&at.server, &["STATUS"])?),
+        Order::Snapshot(at) => tell(&ask(&at.server, &["SNAPSHOT"])?),
+        Order::Remove(RemoveFlags { id, at }) => {
+            tell(&ask(&at.server, &["REMOVE", &id.to_string()])?);
+            println!("server {id} is no member any more: stop it, if it runs");
+        }
+        Order::Transfer(TransferFlags { id, at }) => {
+            let id = id.map(|id| id.to_string());
+            let words: Vec<_> = std::iter::once("TRANSFER").chain(id.as_deref()).collect();
+            tell(&ask(&at.server, &words)?);
+        }
+        Order::Promote(PromoteFlags { id, within, at }) => promote(&at, id, within)?,
+        Order::Add(flags) => {
+            let AddFlags { id, address, client_address, learner, within, at } = flags;
+            let words = ["ADD", &id.to_string(), &address, &client_address];
+            let added = ask(&at.server, &words).map_err(|failure| {
+                let hint = format!("if server {id} is a learner already: kv promote {id}");
+                Failure(format!("{failure}; {hint}"))
+            });
+            tell(&added?);
+            println!("server {id} is a learner");
+            if !learner {
+                promote(&at, id, within)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes a cluster of one from what a survivor has on disk.
+///
+/// # Errors
+///
+/// Nobody said yes, or the journal cannot be used; then nothing was changed.
+pub fn restore_from_survivor(flags: &SurvivorFlags) -> Result<(), Failure> {
+    let SurvivorFlags { data, id, cluster, yes } = flags;
+    println!("Server {id} in {} becomes the only voter of cluster {cluster}.", data.display());
+    println!("  Writes that only the lost servers had are LOST, although they were acknowledged.");
+    println!(
+        "  No other server of this cluster may EVER run again with its old journal: empty their folders."
+    );
+    println!("  If a majority of the voters can be brought back, do that instead.");
+    if !yes {
+        return Err(Failure("nothing was changed: say --yes if that is what you want".into()));
+    }
+    let restored =
+        FileJournal::restore_from_survivor(data, ClusterId::new(*cluster), NodeId::new(*id));
+    let survivor = restored.map_err(|e| Failure(e.to_string()))?;
+    let before: Vec<_> =
+        survivor.members_before.members().iter().map(|member| member.id.to_string()).collect();
+    println!("\nDone. All up to entry {} is kept.", survivor.last_log.index);
+    println!(
+        "Members were: {}. Start server {id} as before; then let new ones join.",
+        before.join(", ")
+    );
+    Ok(())
+}
+
+/// Asks until the learner has caught up.
+fn promote(at: &At, id: u64, within: Within) -> Result<(), Failure> {
+    let began = Instant::now();
+    let span = Duration::from_secs(within.within);
+    let id = id.to_string();
+    let mut told: Option<(String, Instant)> = None;
+    loop {
+        let waits = match ask_once(&at.server, &["PROMOTE", &id])? {
+            Asked::Answered(answer) => {
+                tell(&answer);
+                println!(
+                    "server {id} is a voter, {:.1} s after it was asked for",
+                    began.elapsed().as_secs_f64()
+                );
+                return Ok(());
+            }
+            Asked::Later(why) => why,
+        };
+        if began.elapsed() >= span {
+            return Err(Failure(format!(
+                "{waits}. It stays a learner; when it has caught up: kv promote {id}"
+            )));
+        }
+        let is_news = told.as_ref().is_none_or(|(_, at)| at.elapsed() >= TELL_INTERVAL);
+        if is_news {
+            println!("waiting: {waits}");
+            told = Some((waits, Instant::now()));
+        }
+        thread::sleep(RETRY_PAUSE);
+    }
+}
+
+/// What a server answered, wherever the leader is.
+fn ask(server: &str, words: &[&str]) -> Result<Frame, Failure> {
+    let deadline = Instant::now() + LEADER_WAIT_MAX;
+    loop {
+        match ask_once(server, words)? {
+            Asked::Answered(answer) => return Ok(answer),
+            Asked::Later(why) if Instant::now() >= deadline => return Err(Failure(why)),
+            Asked::Later(_) => thread::sleep(RETRY_PAUSE),
+        }
+    }
+}
+
+enum Asked {
+    Answered(Frame),
+    /// It may be answered in a moment.
+    Later(String),
+}
+
+fn ask_once(server: &str, words: &[&str]) -> Result<Asked, Failure> {
+    let mut server = server.to_owned();
+    for _ in 0..REDIRECTS_MAX {
+        let words = words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes()));
+        let answer = connect(&server).and_then(|mut client| client.call(words));
+        let answer = answer.map_err(|e| {
+            Failure(format!(
+                "{server} does not answer ({e}): does it run, and is that its address for clients?"
+            ))
+        })?;
+        let Frame::Error(text) = &answer else { return Ok(Asked::Answered(answer)) };
+        match text.split_once(' ') {
+            Some((LEADER, rest)) => {
+                server = rest.split(' ').next().unwrap_or_default().to_owned();
+            }
+            Some((TRY_AGAIN, why)) => return Ok(Asked::Later(why.to_owned())),
+            Some(("ERR", why)) => return Err(Failure(format!("refused: {why}"))),
+            Some(_) | None => return Err(Failure(text.to_string())),
+        }
+    }
+    Err(Failure("the servers send one in circles: ask again in a moment".into()))
+}
+
+fn connect(server: &str) -> io::Result<Client> {
+    let mut failure = io::ErrorKind::AddrNotAvailable.into();
+    for address in server.to_socket_addrs()? {
+        match connect_to(address) {
+            Ok(client) => return Ok(client),
+            Err(e) => failure = e,
+        }
+    }
+    Err(failure)
+}
+
+fn connect_to(address: SocketAddr) -> io::Result<Client> {
+    let client = Client::connect(address)?;
+    client.set_answer_wait(ANSWER_WAIT_MAX)?;
+    Ok(client)
+}
+
+fn tell(answer: &Frame) {
+    lines(answer).for_each(|line| println!("{line}"));
+}
+
+/// A table of the members.
+fn tell_members(answer: &Frame) {
+    let header = ["ID", "SEAT", "ADDRESS", "CLIENTS", ""].map(str::to_owned);
+    let row = |line: String| {
+        let mut words = line.split(' ').map(str::to_owned);
+        std::array::from_fn(|_| words.next().unwrap_or_default())
+    };
+    let rows: Vec<[String; 5]> = std::iter::once(header).chain(lines(answer).map(row)).collect();
+    if rows.len() == 1 {
+        println!("this server knows no members: it waits to be added");
+        return;
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+fn lines(answer: &Frame) -> impl Iterator<Item = String> {
+    let elements = match answer {
+        Frame::Array(elements) => elements.as_slice(),
+        other => std::slice::from_ref(other),
+    };
+    elements.iter().map(|element| Line(element).to_string())
+}
+
+/// A reply as people read it.
+struct Line<'a>(&'a Frame);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Frame::BulkString(text) | Frame::SimpleString(text) => {
+                f.write_str(&String::from_utf8_lossy(text))
+            }
+            Frame::Error(text) => f.write_str(text),
+            Frame::Integer(number) => number.fmt(f),
+            Frame::Null => f.write_str("nothing"),
+            Frame::Array(_) => f.write_str("a list"),
+        }
+    }
+}
