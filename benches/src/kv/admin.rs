@@ -312,9 +312,10 @@ fn tell_members(answer: &Frame) {
 }
 
 fn lines(answer: &Frame) -> impl Iterator<Item = String> {
-    let elements = match answer {
-        Frame::Array(elements) => elements.as_slice(),
-        other => std::slice::from_ref(other),
+    let elements = if let Frame::Array(elements) = answer {
+        elements.as_slice()
+    } else {
+        std::slice::from_ref(answer)
     };
     elements.iter().map(|element| Line(element).to_string())
 }

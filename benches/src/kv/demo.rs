@@ -1,10 +1,10 @@
 //! The demonstration: a cluster of three loses its leader under load, and nothing else.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::cluster::{Cluster, Failure};
+use super::timeline::{Timeline, grouped, ms, plural};
 use super::workload::{Verdict, Workload};
 
 /// How many servers there are.
@@ -88,15 +88,9 @@ fn stop_on_signals(cluster: &Cluster) -> Result<(), Failure> {
         .map_err(|e| Failure(format!("signals cannot be handled: {e}")))
 }
 
-/// Prints what happens, each line with the time since the start.
-struct Timeline {
-    start: Instant,
-    colors: bool,
-}
-
 impl Timeline {
     fn start(runtimes: &[&str]) -> Self {
-        let timeline = Self { start: Instant::now(), colors: std::io::stdout().is_terminal() };
+        let timeline = Self::begin();
         let title = "kv: a key-value store on three servers that agree by Raft";
         println!("\n{}, on {}\n", timeline.paint("1", title), runtimes.join(", "));
         println!(
@@ -176,62 +170,5 @@ impl Timeline {
             ms(elected),
             ms(acknowledged)
         );
-    }
-
-    fn tell(&self, label: &str, text: &str) {
-        self.line("1", label, text);
-    }
-
-    fn alarm(&self, label: &str, text: &str) {
-        self.line("1;31", label, text);
-    }
-
-    fn good(&self, label: &str, text: &str) {
-        self.line("1;32", label, text);
-    }
-
-    fn line(&self, style: &str, label: &str, text: &str) {
-        let elapsed = format!("{:>7.3} s", self.start.elapsed().as_secs_f64());
-        let label = format!("{label:<9}");
-        println!("{}  {}  {text}", self.paint("2", &elapsed), self.paint(style, &label));
-    }
-
-    /// The text in this style (the parameters of ANSI's SGR), if a terminal shows it.
-    fn paint(&self, style: &str, text: &str) -> String {
-        if self.colors { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-}
-
-/// A span in milliseconds, with as many digits as matter.
-fn ms(span: Duration) -> String {
-    let ms = span.as_secs_f64() * 1e3;
-    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
-}
-
-/// A number with its thousands set apart.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let first = (digits.len() + 2) % 3 + 1;
-    let (first, rest) = digits.split_at(first);
-    let rest = rest.as_bytes().chunks(3).map(String::from_utf8_lossy);
-    rest.fold(first.to_owned(), |text, group| text + " " + &group)
-}
-
-fn plural(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", grouped(count)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_for_people() {
-        assert_eq!(grouped(7), "7");
-        assert_eq!(grouped(1234), "1 234");
-        assert_eq!(grouped(1_234_567), "1 234 567");
-        assert_eq!(plural(1, "write"), "1 write");
-        assert_eq!(ms(Duration::from_micros(1234)), "1.2 ms");
-        assert_eq!(ms(Duration::from_micros(123_400)), "123 ms");
     }
 }

@@ -26,16 +26,25 @@
 //! | [`cluster`] | server processes that can be killed and restarted |
 //! | [`workload`] | clients that write without pause and remember what was acknowledged |
 //! | [`demo`] | the demonstration |
+//! | [`figures`] | measures: catching up, transfers, memory |
+//! | `load` | writes without end, to measure with |
+//! | [`grow`] | another: a cluster grows, and every member is replaced |
+//! | `benchmark` | redis-benchmark as a load |
+//! | `timeline` | what is said meanwhile |
 //! | [`program`] | `main` |
 
 pub mod admin;
+mod benchmark;
 pub mod client;
 pub mod cluster;
 pub mod command;
 pub mod conversation;
 pub mod demo;
+pub mod figures;
 pub mod flags;
+pub mod grow;
 pub mod info;
+mod load;
 pub mod local;
 mod members;
 pub mod once;
@@ -47,5 +56,6 @@ pub mod server;
 pub mod session;
 pub mod snapshot;
 pub mod store;
+mod timeline;
 mod uplink;
 pub mod workload;

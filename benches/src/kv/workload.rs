@@ -45,6 +45,9 @@ pub struct Ledger {
     increments_unknown: u64,
     /// How long each acknowledged write took.
     latencies: Vec<Duration>,
+    /// When the last write was acknowledged, and the longest time between two.
+    last: Option<Instant>,
+    longest_silence: Duration,
     awaited: Option<Awaited>,
 }
 
@@ -135,6 +138,19 @@ impl Workload {
         latencies.sort_unstable();
         let at = |percent: usize| latencies.get(latencies.len() * percent / 100).copied();
         (at(50).unwrap_or_default(), at(99).unwrap_or_default())
+    }
+
+    /// The longest that an acknowledged write took since the last call.
+    pub fn take_slowest(&self) -> Duration {
+        let latencies = std::mem::take(&mut lock(&self.ledger).latencies);
+        latencies.into_iter().max().unwrap_or_default()
+    }
+
+    /// The longest time in which no write of any client was acknowledged, since the last call.
+    pub fn take_longest_silence(&self) -> Duration {
+        let mut ledger = lock(&self.ledger);
+        let running = ledger.last.map(|last| last.elapsed()).unwrap_or_default();
+        std::mem::take(&mut ledger.longest_silence).max(running)
     }
 
     /// Stops the clients, each after the write that it is at, and gives what they were told.
@@ -298,7 +314,11 @@ impl Ledger {
     fn record(&mut self, pair: Option<Pair>, told: &Told, began: Instant) {
         match (told, pair) {
             (Told::Acknowledged, pair) => {
-                self.latencies.push(began.elapsed());
+                let now = Instant::now();
+                self.latencies.push(now.saturating_duration_since(began));
+                let last = self.last.replace(now).unwrap_or(now);
+                self.longest_silence =
+                    self.longest_silence.max(now.saturating_duration_since(last));
                 self.acknowledged_since(began);
                 match pair {
                     Some(pair) => self.acknowledged.push(pair),
