@@ -178,6 +178,8 @@ fn transfer(timeline: &Timeline, cluster: &mut Cluster, count: usize) -> Result<
             stalls.push(stall);
         }
     }
+    workload.take_latencies();
+    cluster.run_for(BASELINE / 5)?;
     let (write, _) = workload.take_latencies();
     let ping = ping(cluster)?;
     let ledger = workload.stop();
