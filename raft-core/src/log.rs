@@ -18,11 +18,6 @@ pub(crate) struct Log<C> {
 }
 
 impl<C: Command> Log<C> {
-    /// An empty log that follows `base`.
-    pub(crate) fn new(base: LogId) -> Self {
-        Self { base, entries: VecDeque::new(), bytes: 0 }
-    }
-
     /// What a disk held: entries that follow `base` without a gap, as was checked before. Takes over their memory, so that a
     /// start needs no more of it than the log itself.
     pub(crate) fn of_entries(base: LogId, entries: Vec<Entry<C>>) -> Self {
@@ -68,6 +63,13 @@ impl<C: Command> Log<C> {
             Some(entry) => entry.id(),
             None => self.base,
         }
+    }
+
+    /// Forgets all entries, for a snapshot takes their place, and goes on behind `base`. Keeps their memory.
+    pub(crate) fn replace(&mut self, base: LogId) {
+        self.entries.clear();
+        self.bytes = 0;
+        self.base = base;
     }
 
     /// Appends an entry right behind the last.
@@ -160,7 +162,7 @@ mod tests {
     }
 
     fn log(terms: &[u64]) -> Log<Vec<u8>> {
-        let mut log = Log::new(LogId::ZERO);
+        let mut log = Log::of_entries(LogId::ZERO, Vec::new());
         for (term, index) in terms.iter().zip(1..) {
             let payload = Payload::Command(alloc::vec![0; 8]);
             log.append(Entry { term: Term::new(*term), index: Index::new(index), payload });
@@ -206,6 +208,15 @@ mod tests {
         assert!(log.contains(id(2, 3)) && log.term_at(Index::new(2)).is_none());
         log.compact_to(Index::new(2), 0);
         assert_eq!(log.base(), id(2, 3));
+    }
+
+    #[test]
+    fn a_log_that_is_replaced_keeps_its_memory_and_nothing_else() {
+        let mut log = log(&[1, 1, 2]);
+        let capacity = log.entries.capacity();
+        log.replace(id(3, 9));
+        assert_eq!((log.base(), log.last(), log.bytes()), (id(3, 9), id(3, 9), 0));
+        assert_eq!(log.entries.capacity(), capacity);
     }
 
     #[test]

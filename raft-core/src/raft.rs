@@ -400,6 +400,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.commit_index
     }
 
+    /// The position before the first entry that the log holds, and its last entry. For hosts whose memory is small: see
+    /// [`Status`], which holds the same and allocates.
+    pub fn log_range(&self) -> (LogId, LogId) {
+        (self.log.base(), self.log.last())
+    }
+
     /// What this server was told before it started.
     pub fn config(&self) -> &Config {
         &self.config

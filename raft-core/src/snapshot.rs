@@ -25,7 +25,6 @@ use rand_core::Rng;
 
 use crate::config::Config;
 use crate::error::NothingToSnapshot;
-use crate::log::Log;
 use crate::membership::Memberships;
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
 use crate::output::{Output, ReadSnapshot, SnapshotMeta, WriteSnapshot};
@@ -434,7 +433,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             return self.verify(last.index);
         }
         self.durable.on_log_replaced(self.commit_index, last.index);
-        self.log = Log::new(last);
+        self.log.replace(last);
         self.commit_index = last.index;
         self.membership_changed |= *self.memberships.in_force() != snapshot.membership;
         self.memberships = Memberships::new(last.index, snapshot.membership.clone());
