@@ -127,6 +127,7 @@ impl Progress {
     pub(crate) fn on_matched(&mut self, index: Index, base: Index) -> bool {
         let news = index > self.match_index;
         self.match_index = self.match_index.max(index);
+        self.next_index = self.next_index.max(self.match_index.next());
         if self.state == ProgressState::Snapshot {
             self.next_index = self.match_index.next();
             if self.match_index < base {
@@ -136,7 +137,6 @@ impl Progress {
         }
         self.state = ProgressState::Replicate;
         self.inflight.acknowledge(index);
-        self.next_index = self.next_index.max(index.next());
         news
     }
 
