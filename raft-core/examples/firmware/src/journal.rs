@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! half    generation │ CRC-32 of magic and it │ record │ record │ .. │ erased
-//! record  length, u16 │ its complement │ write, padded with ff │ CRC-32 of all before │ 0
+//! record  length, u16 │ its complement │ content, padded with ff │ CRC-32 of all before │ 0
+//! content a write of the core, or (length's highest bit set) a snapshot: its last entry's term and index, its bytes
 //! ```
 //!
 //! Flash is programmed word by word, in order, and only once; it is erased in pages, to ones. When a half is full, what still
-//! counts is copied into the other; that one's header is written last, and then the old one is erased. So of all moments in which
+//! counts is copied into the other: of the log what follows the last compaction, the snapshot in use, the newest one. That one's header is written last, and then the old one is erased. So of all moments in which
 //! the power can fail, none loses a write that was answered for:
 //!
 //! - in a record: it is the last one and cut short. Opening finds that, cuts it off and says so;
@@ -16,15 +17,16 @@
 //! The zero that ends a record is programmed after it and before it is answered for. So damage that comes later is told
 //! from a write cut short, and is an error: a server that forgot what it answered for must not go on.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
 use embedded_storage::nor_flash::NorFlash;
 use raft_core::codec::{self, DecodeError};
-use raft_core::{Entries, HardState, Restored, Write, WriteId};
+use raft_core::{HardState, LogId, Restored, SnapshotMeta, Term, Index, Write};
 
 use crate::Command;
-use crate::limits::{BATCH_BYTES_MAX, LOG_ENTRIES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, LOG_ENTRIES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::sum::crc32;
 
 /// The most bytes of an encoded write: entries that count [`BATCH_BYTES_MAX`], and its head.
@@ -38,6 +40,12 @@ const MAGIC: &[u8] = b"raft journal 1";
 const HALF_HEADER_BYTES: u32 = 8;
 /// The most bytes of a record.
 const RECORD_BYTES_MAX: usize = WORD + WRITE_BYTES_MAX.next_multiple_of(WORD) + 2 * WORD;
+/// In a record's length: it holds a snapshot.
+const SNAPSHOT: u16 = 1 << 15;
+/// A snapshot's last entry.
+const ID_BYTES: usize = 16;
+
+const _: () = assert!(ID_BYTES + SNAPSHOT_BYTES_MAX <= WRITE_BYTES_MAX);
 
 /// A journal that was found whole, and is ready for the next write.
 #[derive(Debug)]
@@ -99,10 +107,25 @@ impl<E: fmt::Debug> fmt::Display for JournalError<E> {
     }
 }
 
+/// What counts of the records of a half, besides entries.
+#[derive(Default)]
+struct Sum {
+    hard_state: Option<HardState>,
+    /// The snapshot in use.
+    snapshot: Option<Box<SnapshotMeta>>,
+    compact_to: Option<LogId>,
+    /// Where the newest snapshot is: it may be in use soon.
+    newest: Option<u32>,
+    /// Which records truncate the log from where on; but for those that a later one makes irrelevant, so that both rise.
+    truncations: Vec<(u32, Index)>,
+}
+
 /// What is where a record could be.
 enum Found {
-    /// A record, now in the buffer.
-    Record,
+    /// A record of a write, now in the buffer.
+    Write,
+    /// A record of a snapshot, now in the buffer.
+    Snapshot(LogId),
     /// Nothing, from here to the end of the half.
     End,
     /// The beginning of a record, and nothing behind it.
@@ -128,17 +151,21 @@ impl<F: NorFlash> Journal<F> {
         restored.entries.reserve_exact(LOG_ENTRIES_MAX);
         let torn = loop {
             match journal.find_record(journal.end)? {
-                Found::Record => {
-                    restored.replay(journal.decode(&command)?);
-                    journal.end += journal.record_bytes();
-                }
+                Found::Write => restored.replay(journal.decode(&command)?),
+                Found::Snapshot(_) => {}
                 Found::End => break false,
                 Found::Torn => break true,
             }
+            journal.end += journal.record_bytes();
         };
         if torn {
             // What was programmed cannot be programmed again.
             journal.rewrite()?;
+        }
+        if let Some(last) = restored.snapshot.as_ref().map(|snapshot| snapshot.last) {
+            if last > LogId::ZERO && journal.snapshot(last)?.is_none() {
+                return Err(JournalError::Damaged { offset: journal.active });
+            }
         }
         Ok(Opened { journal, restored, torn })
     }
@@ -152,23 +179,58 @@ impl<F: NorFlash> Journal<F> {
         &mut self,
         write: &Write<C>,
     ) -> Result<(), JournalError<F::Error>> {
-        self.encode(write)?;
-        if self.end + self.record_bytes() > self.half_end(self.active) {
-            self.rewrite()?;
-            self.encode(write)?;
+        self.append(|journal| journal.encode(write))
+    }
+
+    /// Makes a snapshot durable, which the core may then be told of. The one in use stays until a write names another.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Journal::write`]; a snapshot has at most [`SNAPSHOT_BYTES_MAX`] bytes.
+    pub fn write_snapshot(
+        &mut self,
+        last: LogId,
+        bytes: &[u8],
+    ) -> Result<(), JournalError<F::Error>> {
+        if bytes.len() > SNAPSHOT_BYTES_MAX {
+            return Err(JournalError::TooSmall);
         }
-        let at = self.end;
-        if at + self.record_bytes() > self.half_end(self.active) {
-            return Err(JournalError::Full);
+        self.append(|journal| {
+            journal.record(SNAPSHOT, |content| {
+                content.extend_from_slice(&last.term.get().to_le_bytes());
+                content.extend_from_slice(&last.index.get().to_le_bytes());
+                content.extend_from_slice(bytes);
+            })
+        })
+    }
+
+    /// The bytes of the snapshot up to this entry, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the flash fails, or has been damaged.
+    pub fn snapshot(&mut self, last: LogId) -> Result<Option<&[u8]>, JournalError<F::Error>> {
+        let mut at = self.active + HALF_HEADER_BYTES;
+        loop {
+            match self.find_record(at)? {
+                Found::Snapshot(found) if found == last => {
+                    return Ok(self.content().get(ID_BYTES..));
+                }
+                Found::Snapshot(_) | Found::Write => at += self.record_bytes(),
+                Found::End | Found::Torn => return Ok(None),
+            }
         }
-        self.program_record(at)?;
-        self.end += self.record_bytes();
-        Ok(())
     }
 
     /// How often the journal was copied into its other half since it was opened.
     pub fn rewrites(&self) -> u32 {
         self.rewrites
+    }
+
+    /// The flash itself.
+    #[cfg(test)]
+    pub(crate) fn flash_mut(&mut self) -> &mut F {
+        &mut self.flash
     }
 
     /// Gives the flash back.
@@ -199,30 +261,52 @@ impl<F: NorFlash> Journal<F> {
         Ok(())
     }
 
+    /// Programs the record that `encode` puts into the buffer behind all others.
+    fn append(
+        &mut self,
+        encode: impl Fn(&mut Self) -> Result<(), JournalError<F::Error>>,
+    ) -> Result<(), JournalError<F::Error>> {
+        encode(self)?;
+        if self.end + self.record_bytes() > self.half_end(self.active) {
+            self.rewrite()?;
+            encode(self)?;
+        }
+        self.end = self.program_record(self.end, self.active)?;
+        Ok(())
+    }
+
     /// Copies what still counts into the other half, and goes on there.
     fn rewrite(&mut self) -> Result<(), JournalError<F::Error>> {
         let (old, new) = (self.active, self.other_half());
+        let Sum { hard_state, snapshot, compact_to, newest, truncations } = self.sum()?;
+        let in_use = snapshot.as_ref().map(|snapshot| snapshot.last);
         self.erase(new)?;
         let (mut from, mut to) = (old + HALF_HEADER_BYTES, new + HALF_HEADER_BYTES);
-        let mut hard_state = None;
-        while let Found::Record = self.find_record(from)? {
-            let write = self.decode(|bytes| Command::from(bytes))?;
-            hard_state = write.hard_state.or(hard_state);
-            from += self.record_bytes();
-            // Of those that hold nothing but term and vote, only the last counts.
-            let counts = write.truncate_from.is_some() || !write.entries.is_empty();
-            if counts || write.snapshot.is_some() || write.compact_to.is_some() {
-                self.program_record(to)?;
-                to += self.record_bytes();
-            }
+        if compact_to.is_some() {
+            // From an empty log on, this says where the entries begin.
+            self.encode(&Write::<Command> { compact_to, ..Write::default() })?;
+            to = self.program_record(to, new)?;
         }
-        if hard_state.is_some() {
-            self.encode(&hard_state_only(hard_state))?;
-            if to + self.record_bytes() > self.half_end(new) {
-                return Err(JournalError::Full);
+        loop {
+            let found = self.find_record(from)?;
+            let next = from + self.record_bytes();
+            let counts = match found {
+                Found::Write => {
+                    let removed = truncations.iter().find(|(at, _)| *at > from);
+                    self.strip(compact_to, removed.map(|(_, index)| *index))?
+                }
+                Found::Snapshot(last) => in_use == Some(last) || newest == Some(from),
+                Found::End | Found::Torn => break,
+            };
+            if counts {
+                to = self.program_record(to, new)?;
             }
-            self.program_record(to)?;
-            to += self.record_bytes();
+            from = next;
+        }
+        if hard_state.is_some() || snapshot.is_some() {
+            // Behind the entries, for a snapshot that the log does not reach replaces the log.
+            self.encode(&Write::<Command> { hard_state, snapshot, ..Write::default() })?;
+            to = self.program_record(to, new)?;
         }
         let generation = self.generation.checked_add(1).ok_or(JournalError::Full)?;
         self.program_header(new, generation)?;
@@ -230,6 +314,47 @@ impl<F: NorFlash> Journal<F> {
         (self.active, self.generation, self.end) = (new, generation, to);
         self.rewrites = self.rewrites.saturating_add(1);
         Ok(())
+    }
+
+    /// What all records of the half in use say together, but for entries.
+    fn sum(&mut self) -> Result<Sum, JournalError<F::Error>> {
+        let mut sum = Sum::default();
+        let mut at = self.active + HALF_HEADER_BYTES;
+        loop {
+            match self.find_record(at)? {
+                Found::Write => {
+                    let write = self.decode(|_| ())?;
+                    sum.hard_state = write.hard_state.or(sum.hard_state);
+                    sum.snapshot = write.snapshot.or(sum.snapshot);
+                    sum.compact_to = write.compact_to.max(sum.compact_to);
+                    if let Some(from) = write.truncate_from {
+                        sum.truncations.retain(|(_, earlier)| *earlier < from);
+                        sum.truncations.push((at, from));
+                    }
+                }
+                Found::Snapshot(_) => sum.newest = Some(at),
+                Found::End | Found::Torn => return Ok(sum),
+            }
+            at += self.record_bytes();
+        }
+    }
+
+    /// Leaves of the write in the buffer the entries that are still part of the log: behind `base`, and before what a later write
+    /// has `removed`. Returns whether there are any.
+    fn strip(
+        &mut self,
+        base: Option<LogId>,
+        removed: Option<Index>,
+    ) -> Result<bool, JournalError<F::Error>> {
+        let Write { mut entries, .. } = self.decode(|bytes| Command::from(bytes))?;
+        let base = base.map_or(Index::ZERO, |base| base.index);
+        let counts = |index| index > base && removed.is_none_or(|removed| index < removed);
+        if !entries.iter().all(|entry| counts(entry.index)) {
+            entries = entries.into_iter().filter(|entry| counts(entry.index)).collect();
+        }
+        let any = !entries.is_empty();
+        self.encode(&Write { entries, ..Write::default() })?;
+        Ok(any)
     }
 
     /// Reads what is at `at` into the buffer.
@@ -245,7 +370,9 @@ impl<F: NorFlash> Journal<F> {
             return Ok(Found::End);
         }
         let [low, high, low_complement, high_complement] = head;
-        let length = usize::from(u16::from_le_bytes([low, high]));
+        let length = u16::from_le_bytes([low, high]);
+        let is_snapshot = length & SNAPSHOT != 0;
+        let length = usize::from(length & !SNAPSHOT);
         let known = [low, high] == [!low_complement, !high_complement];
         let bytes = WORD + length.next_multiple_of(WORD) + 2 * WORD;
         let record_end = at + bytes as u32;
@@ -257,7 +384,7 @@ impl<F: NorFlash> Journal<F> {
         self.flash.read(at, &mut self.record)?;
         if let Some((content, mark)) = self.record.split_last_chunk::<WORD>() {
             if is_intact(content) {
-                return Ok(Found::Record);
+                return Ok(if is_snapshot { Found::Snapshot(self.id()) } else { Found::Write });
             }
             if *mark == [0; WORD] {
                 return Err(JournalError::Damaged { offset: at });
@@ -270,19 +397,42 @@ impl<F: NorFlash> Journal<F> {
     /// The write in the buffer.
     fn decode<C>(&self, command: impl Fn(&[u8]) -> C) -> Result<Write<C>, JournalError<F::Error>> {
         let damaged = |_: DecodeError| JournalError::Damaged { offset: self.end };
+        codec::decode_write(self.content(), command).map_err(damaged)
+    }
+
+    /// The content of the record in the buffer, without what pads it.
+    fn content(&self) -> &[u8] {
         let length = self.record.first_chunk().map_or(0, |length| u16::from_le_bytes(*length));
-        let content = self.record.get(WORD..WORD + usize::from(length)).unwrap_or_default();
-        codec::decode_write(content, command).map_err(damaged)
+        let end = WORD + usize::from(length & !SNAPSHOT);
+        self.record.get(WORD..end).unwrap_or_default()
+    }
+
+    /// The last entry of the snapshot in the buffer.
+    fn id(&self) -> LogId {
+        let number = |at| {
+            let bytes = self.content().get(at..).and_then(<[u8]>::first_chunk);
+            bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        };
+        LogId::new(Term::new(number(0)), Index::new(number(ID_BYTES / 2)))
     }
 
     /// Makes a record of the write, in the buffer.
     fn encode<C: AsRef<[u8]>>(&mut self, write: &Write<C>) -> Result<(), JournalError<F::Error>> {
+        self.record(0, |content| codec::encode_write(write, content))
+    }
+
+    /// Makes a record of this kind and content, in the buffer.
+    fn record(
+        &mut self,
+        kind: u16,
+        content: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), JournalError<F::Error>> {
         self.record.clear();
         self.record.resize(WORD, ERASED);
-        codec::encode_write(write, &mut self.record);
+        content(&mut self.record);
         let length = self.record.len() - WORD;
         let length = u16::try_from(length).ok().filter(|_| length <= WRITE_BYTES_MAX);
-        let [low, high] = length.ok_or(JournalError::TooSmall)?.to_le_bytes();
+        let [low, high] = (length.ok_or(JournalError::TooSmall)? | kind).to_le_bytes();
         if let Some(head) = self.record.first_chunk_mut() {
             *head = [low, high, !low, !high];
         }
@@ -297,8 +447,14 @@ impl<F: NorFlash> Journal<F> {
         self.record.len() as u32
     }
 
-    fn program_record(&mut self, at: u32) -> Result<(), JournalError<F::Error>> {
-        Ok(self.flash.write(at, &self.record)?)
+    /// Programs the record in the buffer, in this half. Returns where the next one goes.
+    fn program_record(&mut self, at: u32, half: u32) -> Result<u32, JournalError<F::Error>> {
+        let end = at + self.record_bytes();
+        if end > self.half_end(half) {
+            return Err(JournalError::Full);
+        }
+        self.flash.write(at, &self.record)?;
+        Ok(end)
     }
 
     fn program_header(&mut self, half: u32, generation: u32) -> Result<(), JournalError<F::Error>> {
@@ -357,18 +513,6 @@ impl<F: NorFlash> Journal<F> {
 fn is_intact(content: &[u8]) -> bool {
     let split = content.split_last_chunk::<WORD>();
     split.is_some_and(|(content, crc)| crc32(&[content]) == u32::from_le_bytes(*crc))
-}
-
-fn hard_state_only(hard_state: Option<HardState>) -> Write<Command> {
-    let entries = Entries::new();
-    Write {
-        id: WriteId::default(),
-        hard_state,
-        truncate_from: None,
-        entries,
-        snapshot: None,
-        compact_to: None,
-    }
 }
 
 #[cfg(test)]

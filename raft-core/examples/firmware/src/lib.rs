@@ -9,10 +9,15 @@ use alloc::rc::Rc;
 
 #[cfg(target_os = "none")]
 pub mod board;
+pub mod bounds;
 pub mod journal;
 pub mod limits;
 pub mod line;
+#[cfg(test)]
+mod ram_flash;
 pub mod report;
+pub mod server;
+pub mod snapshot;
 mod sum;
 
 /// A command: its bytes are allocated once, and shared by log, messages and writes.

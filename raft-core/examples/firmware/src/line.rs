@@ -11,12 +11,14 @@
 use cobs::CobsEncoder;
 use heapless::{Deque, Vec};
 
-use super::limits::BATCH_BYTES_MAX;
+use super::limits::{BATCH_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use super::sum::crc32;
 
 /// The most bytes in a frame's body: a message with entries that count [`BATCH_BYTES_MAX`], each of which takes fewer bytes
-/// on the line than it is counted with, and its head.
+/// on the line than it is counted with, or with a snapshot of no more bytes; and its head.
 pub const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX + 256;
+
+const _: () = assert!(SNAPSHOT_BYTES_MAX <= BATCH_BYTES_MAX);
 
 /// What a frame costs besides its body and COBS: the kind, and the checksum.
 const AROUND_BYTES: usize = 1 + CRC_BYTES;

@@ -64,14 +64,18 @@ report! {
     overlong,
     /// Bytes that came while nobody had room for them.
     overrun,
-    /// Messages that were whole and yet none, by the codec.
+    /// Messages that were whole and yet none, by the codec, or of more parts than any server sends.
     undecodable,
-    /// Messages dropped because the heap's reserve was reached.
+    /// Messages dropped because the memory would not have sufficed.
     starved,
     /// Frames that the line had no room for.
     unsent,
     /// 1 if the last start found a write that was cut short, and cut it off.
     torn,
+    /// Snapshots taken since the start.
+    taken,
+    /// Snapshots from a leader that took the log's place since the start.
+    installed,
     /// How often the journal was rewritten into its other half.
     rewrites,
     /// Allocations since the start.

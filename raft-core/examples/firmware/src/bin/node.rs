@@ -5,32 +5,22 @@
 #![no_std]
 #![no_main]
 
-extern crate alloc;
-
-use alloc::vec::Vec;
-
 use cortex_m::{asm, interrupt};
 use cortex_m_rt::entry;
 use cortex_m_semihosting::hprintln;
+use firmware::Command;
 use firmware::board::flash::FileFlash;
 use firmware::board::heap::CountingHeap;
 use firmware::board::{self, clock, semihosting, stack, uart};
 use firmware::journal::{Journal, Opened};
+use firmware::limits::HEAP_BYTES;
 use firmware::line::{self, Decoder, FRAME_BYTES_MAX, Kind};
-use firmware::report::{Report, digest, role_number};
-use firmware::{Command, limits};
-use raft_core::{Entries, Instant, Message, NodeId, Output, Payload, Raft, codec};
-use rand_core::SeedableRng;
-use rand_pcg::Pcg32;
+use firmware::report::{Report, role_number};
+use firmware::server::{RESERVE_BYTES, Server};
+use raft_core::{Instant, NodeId, Role};
 
 #[global_allocator]
 static HEAP: CountingHeap = CountingHeap::empty();
-
-/// The measured most of a voter with a full log, and the two buffers of journal and messages: see `make.sh budget`.
-const HEAP_BYTES: usize = 10 * 1024;
-
-/// What one message can need on its way through the core. With less left, messages are dropped, as networks do.
-const HEAP_RESERVE_BYTES: usize = 1024;
 
 /// The most bytes taken off the line in one turn.
 const BYTES_PER_TURN_MAX: usize = 1024;
@@ -74,12 +64,10 @@ fn fail(why: impl core::fmt::Display) -> ! {
 }
 
 struct Node {
-    raft: Raft<Command, Pcg32>,
-    journal: Journal<FileFlash>,
+    server: Server<FileFlash>,
     buffers: &'static mut Buffers,
-    /// Where messages are encoded.
-    encoded: Vec<u8>,
-    report: Report,
+    torn: bool,
+    role: Role,
     report_at: Instant,
 }
 
@@ -104,29 +92,26 @@ impl Buffers {
 
 impl Node {
     fn new(id: NodeId, opened: Opened<FileFlash, Command>, buffers: &'static mut Buffers) -> Self {
-        let Opened { journal, restored, torn } = opened;
-        let config = limits::config(id, [1, 2, 3].map(NodeId::new));
-        // Where there is a hardware generator, it is handed to the core as it is, or seeds this one.
-        let rng = Pcg32::seed_from_u64(semihosting::time() ^ id.get().rotate_left(56));
-        let raft = Raft::new(config, restored, rng);
+        let torn = opened.torn;
+        // Where there is a hardware generator, it is handed to the core as it is, or gives the seed.
+        let seed = semihosting::time() ^ id.get().rotate_left(56);
+        let server = Server::new(id, opened, seed).unwrap_or_else(|error| fail(error));
         uart::start();
-        Self {
-            raft: raft.unwrap_or_else(|error| fail(error)),
-            journal,
-            buffers,
-            encoded: Vec::with_capacity(line::BODY_BYTES_MAX),
-            report: Report { torn: torn.into(), ..Report::default() },
-            report_at: Instant::ZERO,
-        }
+        Self { server, buffers, torn, role: Role::Follower, report_at: Instant::ZERO }
     }
 
     fn run(mut self) -> ! {
         loop {
             let more = self.take_input();
-            self.raft.tick(clock::now());
-            self.do_outputs();
+            let Self { server, buffers, .. } = &mut self;
+            if let Err(error) = server.turn(clock::now(), |_, body| buffers.send(Kind::Message, body)) {
+                fail(error);
+            }
             uart::pump();
             self.say_how_it_is();
+            if !stack::is_intact() {
+                fail("the stack has reached its end");
+            }
             if !more {
                 self.sleep();
             }
@@ -138,92 +123,56 @@ impl Node {
         for _ in 0..BYTES_PER_TURN_MAX {
             let Some(byte) = uart::receive() else { return false };
             let Some(frame) = self.buffers.line.push(byte) else { continue };
-            if HEAP.usage().free < HEAP_RESERVE_BYTES {
-                self.report.starved = self.report.starved.saturating_add(1);
-                continue;
-            }
+            let has_memory = HEAP.has_block(RESERVE_BYTES);
             match frame.kind {
-                Kind::Message => match codec::decode_message(frame.body, Command::from) {
-                    Ok(message) => self.raft.step(message),
-                    Err(_) => self.report.undecodable = self.report.undecodable.saturating_add(1),
-                },
-                Kind::Propose => {
-                    if self.raft.propose(frame.body.into()).is_err() {
-                        self.report.refused = self.report.refused.saturating_add(1);
-                    }
-                }
+                Kind::Message => self.server.hear(frame.body, has_memory),
+                Kind::Propose => self.server.propose(frame.body, has_memory),
                 Kind::Report => {}
             }
         }
         true
     }
 
-    fn do_outputs(&mut self) {
-        while let Some(output) = self.raft.poll_outbox() {
-            match output {
-                Output::Persist(write) => {
-                    let id = write.id;
-                    if let Err(error) = self.journal.write(&write) {
-                        fail(error);
-                    }
-                    self.raft.persisted(id);
-                }
-                Output::Send(message) => self.send(&message),
-                Output::Apply(entries) => self.apply(entries),
-                Output::RoleChanged { .. } => self.report_at = Instant::ZERO,
-                _ => {}
-            }
-        }
-    }
-
-    fn send(&mut self, message: &Message<Command>) {
-        self.encoded.clear();
-        codec::encode_message(message, &mut self.encoded);
-        self.buffers.send(Kind::Message, &self.encoded);
-    }
-
-    /// The state machine: how many commands there were, and a digest of them all.
-    fn apply(&mut self, entries: Entries<Command>) {
-        for entry in entries {
-            self.raft.applied(entry.index);
-            self.report.applied = entry.index.get() as u32;
-            if let Payload::Command(command) = entry.payload {
-                self.report.commands = self.report.commands.wrapping_add(1);
-                self.report.digest = digest(self.report.digest, &command);
-            }
-        }
-    }
-
     fn say_how_it_is(&mut self) {
-        let now = clock::now();
-        if now < self.report_at {
+        let (now, raft) = (clock::now(), self.server.raft());
+        if now < self.report_at && self.role == raft.role() {
             return;
         }
+        self.role = raft.role();
         self.report_at = now + REPORT_INTERVAL;
-        let (heap, stack, counts) = (HEAP.usage(), stack::usage(), self.buffers.line.counts());
+        let (heap, stack, line) = (HEAP.usage(), stack::usage(), self.buffers.line.counts());
         let (overrun, unsent) = uart::lost();
-        self.report = Report {
+        let (state, counts) = (self.server.state(), self.server.counts());
+        let report = Report {
             uptime: (now.as_micros() / 1_000) as u32,
-            role: role_number(self.raft.role()),
-            term: self.raft.term().get() as u32,
-            leader: self.raft.leader().map_or(0, |leader| leader.get() as u32),
-            frames: counts.frames,
-            damaged: counts.damaged,
-            overlong: counts.overlong,
+            role: role_number(raft.role()),
+            term: raft.term().get() as u32,
+            leader: raft.leader().map_or(0, |leader| leader.get() as u32),
+            applied: state.applied as u32,
+            commands: state.commands,
+            digest: state.digest,
+            refused: counts.refused,
+            frames: line.frames,
+            damaged: line.damaged,
+            overlong: line.overlong,
             overrun,
+            undecodable: counts.undecodable,
+            starved: counts.starved,
             unsent,
-            rewrites: self.journal.rewrites(),
+            torn: self.torn.into(),
+            taken: counts.taken,
+            installed: counts.installed,
+            rewrites: self.server.rewrites(),
             allocations: heap.allocations,
             heap_used_max: heap.used_max as u32,
             stack_used_max: stack.used_max as u32,
-            ..self.report
         };
-        self.buffers.send(Kind::Report, &self.report.encode());
+        self.buffers.send(Kind::Report, &report.encode());
     }
 
     /// Until a byte comes in or a deadline; SysTick wakes us once in a millisecond to look.
     fn sleep(&self) {
-        let deadline = self.raft.next_deadline();
+        let deadline = self.server.raft().next_deadline();
         interrupt::free(|_| {
             // An interrupt that comes now waits, and ends the sleep as well: none is missed in between.
             if !uart::has_received() && deadline.is_none_or(|deadline| deadline > clock::now()) {

@@ -51,6 +51,21 @@ impl CountingHeap {
         unsafe { self.heap.init(memory.as_mut_ptr().addr(), memory.len()) };
     }
 
+    /// Whether so many bytes are left in one piece.
+    #[expect(unsafe_code, reason = "an allocation is tried, and given back")]
+    pub fn has_block(&self, bytes: usize) -> bool {
+        let Ok(layout) = Layout::from_size_align(bytes.max(1), align_of::<u64>()) else { return false };
+        // SAFETY: the layout is not of size zero, and the memory goes back as it came.
+        unsafe {
+            let memory = self.heap.alloc(layout);
+            if memory.is_null() {
+                return false;
+            }
+            self.heap.dealloc(memory, layout);
+        }
+        true
+    }
+
     /// Counts the most bytes in use from now on.
     pub fn forget_used_max(&self) {
         self.used_max.store(self.used.load(Relaxed), Relaxed);

@@ -12,6 +12,20 @@ pub struct StackUse {
     pub bytes: usize,
 }
 
+/// How many words at the stack's end are looked at in every turn.
+const GUARD_WORDS: usize = 8;
+
+/// Whether the stack has never reached its end. What lies behind that are variables: look in every turn, and stop if it has.
+pub fn is_intact() -> bool {
+    unsafe extern "C" {
+        static __sheap: u32;
+    }
+    let low = ptr::addr_of!(__sheap);
+    // SAFETY: the words above the symbol are RAM, and the stack's.
+    let word = |at| unsafe { low.add(at).read_volatile() };
+    (0..GUARD_WORDS).all(|at| word(at) == cortex_m_rt::STACK_PAINT_VALUE)
+}
+
 /// Looks how far the stack has ever reached.
 pub fn usage() -> StackUse {
     unsafe extern "C" {

@@ -1,162 +1,159 @@
 //! The journal in a flash whose power fails at every word that is programmed and every page that is erased.
 
 use super::*;
-use embedded_storage::nor_flash::{ErrorType, NorFlashError, NorFlashErrorKind, ReadNorFlash};
-use raft_core::{Entry, Index, NodeId, Payload, Term};
-use rand_core::{Rng, SeedableRng};
-use rand_pcg::Pcg32;
+use crate::ram_flash::{PowerLoss, RamFlash};
+use raft_core::{Entry, Membership, NodeId, Payload};
 use std::vec;
 
-const PAGE: usize = 256;
-const PAGES: usize = 8;
+/// Small, so that it is rewritten often.
+const FLASH_BYTES: usize = 2048;
 
 type Command = Vec<u8>;
-
-/// NOR flash in memory: programmed only once between erasures, and only as long as there is power.
-#[derive(Clone, Debug)]
-struct RamFlash {
-    bytes: Vec<u8>,
-    /// How many words and pages can be changed before the power fails.
-    changes_left: usize,
-    rng: Pcg32,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct PowerLoss;
-
-impl NorFlashError for PowerLoss {
-    fn kind(&self) -> NorFlashErrorKind {
-        NorFlashErrorKind::Other
-    }
-}
-
-impl ErrorType for RamFlash {
-    type Error = PowerLoss;
-}
-
-impl RamFlash {
-    fn new() -> Self {
-        let bytes = vec![ERASED; PAGE * PAGES];
-        Self { bytes, changes_left: usize::MAX, rng: Pcg32::seed_from_u64(1) }
-    }
-
-    /// Changes a word or page, or leaves it in between if the power fails.
-    fn change(&mut self, at: usize, new: &[u8]) -> Result<(), PowerLoss> {
-        let lost = self.changes_left == 0;
-        self.changes_left = self.changes_left.saturating_sub(1);
-        for (old, new) in self.bytes[at..].iter_mut().zip(new) {
-            let mask = if lost { self.rng.next_u32() as u8 } else { 0xff };
-            *old = (*old & !mask) | (new & mask);
-        }
-        if lost { Err(PowerLoss) } else { Ok(()) }
-    }
-}
-
-impl ReadNorFlash for RamFlash {
-    const READ_SIZE: usize = 1;
-
-    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), PowerLoss> {
-        bytes.copy_from_slice(&self.bytes[offset as usize..][..bytes.len()]);
-        Ok(())
-    }
-
-    fn capacity(&self) -> usize {
-        self.bytes.len()
-    }
-}
-
-impl NorFlash for RamFlash {
-    const WRITE_SIZE: usize = WORD;
-    const ERASE_SIZE: usize = PAGE;
-
-    fn erase(&mut self, from: u32, to: u32) -> Result<(), PowerLoss> {
-        assert!((from as usize).is_multiple_of(PAGE) && (to as usize).is_multiple_of(PAGE));
-        (from..to).step_by(PAGE).try_for_each(|at| self.change(at as usize, &[ERASED; PAGE]))
-    }
-
-    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), PowerLoss> {
-        assert!((offset as usize).is_multiple_of(WORD) && bytes.len().is_multiple_of(WORD));
-        for (word, at) in bytes.chunks(WORD).zip((offset as usize..).step_by(WORD)) {
-            assert!(self.bytes[at..at + WORD] == [ERASED; WORD], "programmed twice at {at:#x}");
-            self.change(at, word)?;
-        }
-        Ok(())
-    }
-}
 
 fn open(flash: RamFlash) -> Result<Opened<RamFlash, Command>, JournalError<PowerLoss>> {
     Journal::open(flash, <[u8]>::to_vec)
 }
 
-/// Elections, entries, a truncation, and more elections than a half has room for.
-fn writes() -> Vec<Write<Command>> {
-    let mut writes = Vec::new();
-    let vote = |term, node| {
-        let current_term = Term::new(term);
-        Some(HardState { current_term, voted_for: Some(NodeId::new(node)) })
-    };
-    let entry = |term, index: u64| {
-        let payload = Payload::Command(vec![index as u8; 5 + index as usize % 7]);
-        Entry { term: Term::new(term), index: Index::new(index), payload }
-    };
-    let mut write = |hard_state, truncate_from: Option<u64>, entries: Vec<Entry<Command>>| {
-        let truncate_from = truncate_from.map(Index::new);
-        let id = WriteId::default();
-        let (entries, snapshot, compact_to) = (entries.into(), None, None);
-        writes.push(Write { id, hard_state, truncate_from, entries, snapshot, compact_to });
-    };
-    write(vote(1, 2), None, vec![]);
-    write(None, None, vec![entry(1, 1), entry(1, 2), entry(1, 3)]);
-    write(None, None, vec![entry(1, 4)]);
-    for term in 2..40 {
-        write(vote(term, term % 3), None, vec![]);
-    }
-    write(None, Some(3), vec![entry(39, 3)]);
-    for term in 40..90 {
-        write(
-            vote(term, 1),
-            None,
-            if term % 10 == 0 { vec![entry(term, term / 10)] } else { vec![] },
-        );
-    }
-    writes
+/// What a journal is asked to make durable.
+#[derive(Clone, Debug)]
+enum Step {
+    Write(Write<Command>),
+    Snapshot(LogId),
 }
 
-/// What all writes up to each of them add up to; nothing at first.
-fn states(writes: &[Write<Command>]) -> Vec<Restored<Command>> {
+fn id(term: u64, index: u64) -> LogId {
+    LogId::new(Term::new(term), Index::new(index))
+}
+
+fn bytes_of(snapshot: LogId) -> Vec<u8> {
+    vec![snapshot.index.get() as u8; 40]
+}
+
+fn vote(term: u64, node: u64) -> Write<Command> {
+    let voted_for = Some(NodeId::new(node));
+    let hard_state = Some(HardState { current_term: Term::new(term), voted_for });
+    Write { hard_state, ..Write::default() }
+}
+
+fn entry(term: u64, index: u64) -> Entry<Command> {
+    let payload = Payload::Command(vec![index as u8; 5 + index as usize % 7]);
+    Entry { term: Term::new(term), index: Index::new(index), payload }
+}
+
+fn append(entries: Vec<Entry<Command>>) -> Write<Command> {
+    Write { entries: entries.into(), ..Write::default() }
+}
+
+/// From here on this snapshot is in use, and the log begins behind `base`.
+fn compact(snapshot: LogId, base: LogId) -> Write<Command> {
+    let membership = Membership::of_voters([1, 2, 3].map(NodeId::new));
+    let snapshot = Some(Box::new(SnapshotMeta { last: snapshot, membership }));
+    Write { snapshot, compact_to: Some(base), ..Write::default() }
+}
+
+/// Elections, entries, a truncation, and more elections than a half has room for. Then snapshots: of the server's own, with a
+/// tail of the log behind them or none, one in place of a log that does not reach it, and one that is never used.
+fn steps() -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut write = |write| steps.push(Step::Write(write));
+    write(vote(1, 2));
+    write(append(vec![entry(1, 1), entry(1, 2), entry(1, 3)]));
+    write(append(vec![entry(1, 4)]));
+    for term in 2..30 {
+        write(vote(term, term % 3));
+    }
+    write(Write { truncate_from: Some(Index::new(3)), ..append(vec![entry(29, 3)]) });
+    for term in 30..60 {
+        let entries = if term % 10 == 0 { vec![entry(term, term / 10 + 1)] } else { vec![] };
+        write(Write { entries: entries.into(), ..vote(term, 1) });
+    }
+    for last in 7..40 {
+        steps.push(Step::Write(append(vec![entry(60, last), entry(60, last + 1)])));
+        steps.push(Step::Write(Write {
+            truncate_from: Some(Index::new(last + 1)),
+            ..Write::default()
+        }));
+        if last % 3 == 0 {
+            let snapshot = id(60, last);
+            steps.push(Step::Snapshot(snapshot));
+            let base = if last % 2 == 0 { snapshot } else { id(60, last - 2) };
+            let entries = vec![entry(60, last + 1), entry(60, last + 2)].into();
+            steps.push(Step::Write(Write { entries, ..compact(snapshot, base) }));
+            let truncate_from = Some(Index::new(last + 1));
+            steps.push(Step::Write(Write { truncate_from, ..Write::default() }));
+        }
+    }
+    for term in 61..100 {
+        steps.push(Step::Write(vote(term, 3)));
+        let first = 50 * (term - 60);
+        if term % 5 == 0 {
+            // The log does not reach so far, and what it holds goes.
+            let snapshot = id(term, first);
+            steps.push(Step::Snapshot(snapshot));
+            let truncate_from = Some(Index::new(first + 1));
+            steps.push(Step::Write(Write { truncate_from, ..compact(snapshot, snapshot) }));
+            steps.push(Step::Write(append(vec![entry(term, first + 1), entry(term, first + 2)])));
+            steps.push(Step::Snapshot(id(term, first + 9)));
+        }
+    }
+    steps
+}
+
+/// What all steps up to each of them add up to; nothing at first.
+fn states(steps: &[Step]) -> Vec<Restored<Command>> {
     let mut states = vec![Restored::default()];
-    for write in writes {
+    for step in steps {
         let mut next = states[states.len() - 1].clone();
-        next.replay(write.clone());
+        if let Step::Write(write) = step {
+            next.replay(write.clone());
+        }
         states.push(next);
     }
     states
 }
 
-/// Writes until the power fails. Returns how many writes were answered for.
-fn run(flash: RamFlash, writes: &[Write<Command>]) -> (RamFlash, usize) {
+fn take(journal: &mut Journal<RamFlash>, step: &Step) -> Result<(), JournalError<PowerLoss>> {
+    match step {
+        Step::Write(write) => journal.write(write),
+        Step::Snapshot(last) => journal.write_snapshot(*last, &bytes_of(*last)),
+    }
+}
+
+/// The snapshot in use is there, and is what was written.
+fn expect_snapshot(opened: &mut Opened<RamFlash, Command>) {
+    let last = opened.restored.snapshot.as_ref().map(|snapshot| snapshot.last);
+    if let Some(last) = last.filter(|last| *last > LogId::ZERO) {
+        let bytes = opened.journal.snapshot(last).unwrap().map(<[u8]>::to_vec);
+        assert_eq!(bytes, Some(bytes_of(last)));
+    }
+}
+
+/// Takes steps until the power fails. Returns how many were answered for.
+fn run(flash: RamFlash, steps: &[Step]) -> (RamFlash, usize) {
     let before = flash.clone();
     let Ok(Opened { mut journal, .. }) = open(flash) else {
         unreachable!("handled by the caller: {}", before.changes_left)
     };
-    let failed = writes.iter().position(|write| journal.write(write).is_err());
-    (journal.into_flash(), failed.unwrap_or(writes.len()))
+    let failed = steps.iter().position(|step| take(&mut journal, step).is_err());
+    (journal.into_flash(), failed.unwrap_or(steps.len()))
 }
 
 #[test]
 fn what_was_written_is_found_again() {
-    let writes = writes();
-    let states = states(&writes);
-    let mut flash = RamFlash::new();
+    let steps = steps();
+    let states = states(&steps);
+    let mut flash = RamFlash::new(FLASH_BYTES);
     let mut rewrites = 0;
-    for (write, state) in writes.iter().zip(&states) {
-        let Opened { mut journal, restored, torn } = open(flash).unwrap();
+    for (step, state) in steps.iter().zip(&states) {
+        let mut opened = open(flash).unwrap();
+        expect_snapshot(&mut opened);
+        let Opened { mut journal, restored, torn } = opened;
         assert_eq!((&restored, torn), (state, false));
-        journal.write(write).unwrap();
+        take(&mut journal, step).unwrap();
         rewrites += journal.rewrites();
         flash = journal.into_flash();
     }
-    assert_eq!(open(flash).unwrap().restored, states[writes.len()]);
+    assert_eq!(open(flash).unwrap().restored, states[steps.len()]);
     assert!(rewrites >= 2, "{rewrites}");
 }
 
@@ -164,13 +161,13 @@ fn what_was_written_is_found_again() {
 /// when the power fails again while that is found out.
 #[test]
 fn the_power_may_fail_at_every_word() {
-    let writes = writes();
-    let states = states(&writes);
-    let begun = open(RamFlash::new()).unwrap().journal.into_flash();
+    let steps = steps();
+    let states = states(&steps);
+    let begun = open(RamFlash::new(FLASH_BYTES)).unwrap().journal.into_flash();
     let (mut torn_tails, mut cut) = (0, 0);
     loop {
-        let (flash, answered) = run(RamFlash { changes_left: cut, ..begun.clone() }, &writes);
-        if answered == writes.len() {
+        let (flash, answered) = run(RamFlash { changes_left: cut, ..begun.clone() }, &steps);
+        if answered == steps.len() {
             break;
         }
         for again in 0.. {
@@ -180,14 +177,15 @@ fn the_power_may_fail_at_every_word() {
             let restored = open(flash).unwrap().restored;
             assert!(states[answered..=answered + 1].contains(&restored), "after {cut}, {again}");
         }
-        let opened = open(RamFlash { changes_left: usize::MAX, ..flash }).unwrap();
+        let mut opened = open(RamFlash { changes_left: usize::MAX, ..flash }).unwrap();
+        expect_snapshot(&mut opened);
         assert!(states[answered..=answered + 1].contains(&opened.restored), "after {cut}");
         torn_tails += usize::from(opened.torn);
         // And it takes the rest.
         let rest = if opened.restored == states[answered] { answered } else { answered + 1 };
-        let (flash, took) = run(opened.journal.into_flash(), &writes[rest..]);
-        assert_eq!(took, writes.len() - rest, "after {cut}");
-        assert_eq!(open(flash).unwrap().restored, states[writes.len()], "after {cut}");
+        let (flash, took) = run(opened.journal.into_flash(), &steps[rest..]);
+        assert_eq!(took, steps.len() - rest, "after {cut}");
+        assert_eq!(open(flash).unwrap().restored, states[steps.len()], "after {cut}");
         cut += 1;
     }
     assert!(cut > 500 && torn_tails > 100, "{torn_tails} of {cut}");
@@ -204,7 +202,7 @@ fn failed_open(mut flash: RamFlash) -> RamFlash {
 #[test]
 fn a_journal_may_be_begun_more_than_once() {
     for cut in 0.. {
-        let flash = RamFlash { changes_left: cut, ..RamFlash::new() };
+        let flash = RamFlash { changes_left: cut, ..RamFlash::new(FLASH_BYTES) };
         if open(flash.clone()).is_ok() {
             assert!(cut > 0);
             break;
@@ -216,8 +214,8 @@ fn a_journal_may_be_begun_more_than_once() {
 /// Damage to what was answered for is never taken for a write cut short.
 #[test]
 fn damage_is_an_error_and_not_an_older_state() {
-    let writes = writes();
-    let (flash, answered) = run(RamFlash::new(), &writes[..30]);
+    let steps = steps();
+    let (flash, answered) = run(RamFlash::new(FLASH_BYTES), &steps[..30]);
     let whole = open(flash.clone()).unwrap();
     assert_eq!(answered, 30);
     let mut errors = 0;
@@ -238,15 +236,12 @@ fn damage_is_an_error_and_not_an_older_state() {
 
 #[test]
 fn a_journal_whose_content_all_counts_is_full_and_says_so() {
-    let Opened { mut journal, .. } = open(RamFlash::new()).unwrap();
+    let Opened { mut journal, .. } = open(RamFlash::new(FLASH_BYTES)).unwrap();
     let mut held = Restored::default();
     let error = (1..).find_map(|index| {
         let payload = Payload::Command(vec![7; 64]);
         let entry = Entry { term: Term::new(1), index: Index::new(index), payload };
-        let (id, hard_state) = (WriteId::default(), None);
-        let entries = vec![entry].into();
-        let (truncate_from, snapshot, compact_to) = (None, None, None);
-        let write = Write { id, hard_state, truncate_from, entries, snapshot, compact_to };
+        let write = append(vec![entry]);
         let result = journal.write(&write);
         held.replay(write);
         result.err()
@@ -258,7 +253,7 @@ fn a_journal_whose_content_all_counts_is_full_and_says_so() {
 
 #[test]
 fn a_flash_with_something_else_in_it_is_refused() {
-    let mut flash = RamFlash::new();
+    let mut flash = RamFlash::new(FLASH_BYTES);
     flash.bytes[..1000].fill(b'x');
     assert!(matches!(open(flash), Err(JournalError::Damaged { .. })));
 }
