@@ -64,7 +64,12 @@ mod tests {
         assert_eq!(items(&[0x82, 0x01, 0x43, 0xf6, 0xf6, 0xf6]), Some(3));
         assert_eq!(items(&[0x58, 2, 0xf6, 0xf6, 0x19, 1, 2, 0xf6]), Some(3));
         assert_eq!(items(&[0xf6; 500]), Some(500));
-        for cut_or_endless in [&[0x44, 1, 2][..], &[0x5b, 255, 255, 255, 255, 255, 255, 255, 255], &[0x9f], &[0x19, 1]] {
+        for cut_or_endless in [
+            &[0x44, 1, 2][..],
+            &[0x5b, 255, 255, 255, 255, 255, 255, 255, 255],
+            &[0x9f],
+            &[0x19, 1],
+        ] {
             assert_eq!(items(cut_or_endless), None, "{cut_or_endless:x?}");
         }
     }

@@ -23,7 +23,7 @@ use core::fmt;
 
 use embedded_storage::nor_flash::NorFlash;
 use raft_core::codec::{self, DecodeError};
-use raft_core::{HardState, LogId, Restored, SnapshotMeta, Term, Index, Write};
+use raft_core::{HardState, Index, LogId, Restored, SnapshotMeta, Term, Write};
 
 use crate::Command;
 use crate::limits::{BATCH_BYTES_MAX, LOG_ENTRIES_MAX, SNAPSHOT_BYTES_MAX};

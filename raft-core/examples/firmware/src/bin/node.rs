@@ -104,7 +104,9 @@ impl Node {
         loop {
             let more = self.take_input();
             let Self { server, buffers, .. } = &mut self;
-            if let Err(error) = server.turn(clock::now(), |_, body| buffers.send(Kind::Message, body)) {
+            if let Err(error) =
+                server.turn(clock::now(), |_, body| buffers.send(Kind::Message, body))
+            {
                 fail(error);
             }
             uart::pump();

@@ -54,7 +54,9 @@ impl CountingHeap {
     /// Whether so many bytes are left in one piece.
     #[expect(unsafe_code, reason = "an allocation is tried, and given back")]
     pub fn has_block(&self, bytes: usize) -> bool {
-        let Ok(layout) = Layout::from_size_align(bytes.max(1), align_of::<u64>()) else { return false };
+        let Ok(layout) = Layout::from_size_align(bytes.max(1), align_of::<u64>()) else {
+            return false;
+        };
         // SAFETY: the layout is not of size zero, and the memory goes back as it came.
         unsafe {
             let memory = self.heap.alloc(layout);
