@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use benches::firmware::report::{Report, digest};
 use benches::firmware::{Board, Bridge, Image, limits};
-use benches::runtime::{DEADLINE, Log, Member, Probe, Runtime, Threads, Tokio};
+use benches::runtime::{DEADLINE, Log, Member, Probe, Runtime, Tally, Threads, Tokio};
 use bytes::Bytes;
 use libtest_mimic::{Arguments, Trial};
 use raft_core::host::{ClusterId, Identity, Incarnation, Journal, MemoryJournal, NodeConfig, tcp};
 use raft_core::{Config, NodeId, Role};
 use tempfile::TempDir;
 
-const CLUSTER: ClusterId = ClusterId::new(0xf1);
+const CLUSTER: ClusterId = ClusterId::new(limits::CLUSTER);
 const NODES: [NodeId; 3] = [NodeId::new(1), NodeId::new(2), BOARD];
 /// The node on the board; the others are servers.
 const BOARD: NodeId = NodeId::new(3);
@@ -31,13 +31,17 @@ const LEADER: u32 = 3;
 /// What is told, by its name.
 type Story = (&'static str, fn(&Image));
 
-const STORIES: [Story; 6] = [
+const STORIES: [Story; 10] = [
     ("it_follows", it_follows),
     ("its_vote_elects", its_vote_elects),
     ("it_leads_when_only_it_can", it_leads_when_only_it_can),
     ("it_comes_back_from_any_reset", it_comes_back_from_any_reset),
     ("it_bears_a_noisy_line", it_bears_a_noisy_line),
     ("it_bears_a_stuck_line", it_bears_a_stuck_line),
+    ("it_fills_its_log_many_times", it_fills_its_log_many_times),
+    ("it_was_away_for_longer_than_logs_last", it_was_away_for_longer_than_logs_last),
+    ("it_sends_its_snapshot", it_sends_its_snapshot),
+    ("it_runs_out_of_nothing", it_runs_out_of_nothing),
 ];
 
 fn main() {
@@ -177,6 +181,91 @@ fn it_bears_a_stuck_line(image: &Image) {
     cluster.expect_everywhere(&commands);
 }
 
+/// A log of 4 KiB holds a hundred of these commands. Six times as many pass, by snapshots on all sides, with resets in between.
+fn it_fills_its_log_many_times(image: &Image) {
+    let mut cluster = Cluster::start(image);
+    // With one server away, the board's copy is needed for every command.
+    cluster.stop(1);
+    let mut taken = 0;
+    for _ in 0..3 {
+        let commands = cluster.propose(200);
+        taken += cluster.board_has(&commands).taken;
+        cluster.board = None;
+        cluster.power_on();
+        cluster.board_has(&commands);
+    }
+    assert!(taken >= 9, "{taken} snapshots");
+    cluster.restart(1);
+    cluster.expect_tally_of(0, 1);
+    cluster.board_has(&[]);
+}
+
+/// The servers compact their logs behind its back; it gets a snapshot and goes on from there, also after the next reset.
+fn it_was_away_for_longer_than_logs_last(image: &Image) {
+    let mut cluster = Cluster::start(image);
+    cluster.propose(3);
+    for _ in 0..2 {
+        cluster.board = None;
+        let commands = cluster.propose(200);
+        cluster.power_on();
+        let report = cluster.board_has(&commands);
+        assert!(report.installed > 0, "{report:?}");
+        let commands = cluster.propose(5);
+        cluster.board = None;
+        cluster.power_on();
+        let report = cluster.board_has(&commands);
+        assert_eq!(report.installed, 0, "it had it in its flash: {report:?}");
+    }
+    // It counts as ever.
+    cluster.stop(1);
+    let commands = cluster.propose(5);
+    cluster.board_has(&commands);
+}
+
+/// One server was away while the board's log was compacted, and the other is gone: what was acknowledged comes from the board's
+/// snapshot.
+fn it_sends_its_snapshot(image: &Image) {
+    let mut cluster = Cluster::start(image);
+    let (first, second) = (0, 1);
+    cluster.propose(1);
+    cluster.stop(second);
+    let commands = cluster.propose(200);
+    cluster.board_has(&commands);
+    let tally = cluster.tally_of(first);
+    cluster.board = None;
+    cluster.stop(first);
+    cluster.restart(second);
+    cluster.power_on();
+    let report = cluster.bridge.wait_for(DEADLINE, |report| report.role == LEADER);
+    report.unwrap_or_else(|| cluster.give_up("it does not lead"));
+    until("the second server has it all", || cluster.tally_of(second) == tally);
+    assert!(cluster.commands_of(second).len() < commands.len(), "by a snapshot");
+    cluster.restart(first);
+    cluster.expect_tally_of(second, first);
+}
+
+/// Hundreds of commands on a noisy line that now and then brings a frame made to take memory: nothing makes it stop.
+fn it_runs_out_of_nothing(image: &Image) {
+    let mut cluster = Cluster::start(image);
+    cluster.propose(1);
+    cluster.stop(1);
+    cluster.bridge.set_noise(5);
+    let before = cluster.report();
+    for _ in 0..40 {
+        cluster.propose(10);
+        cluster.bridge.send_hostile_message();
+    }
+    cluster.bridge.set_noise(0);
+    cluster.bridge.send_hostile_message();
+    let refused = cluster.bridge.wait_for(DEADLINE, |report| report.undecodable > 0);
+    let report = refused.unwrap_or_else(|| cluster.give_up("it has not seen the frame"));
+    assert!(report.uptime > before.uptime, "it never stopped: {before:?}, {report:?}");
+    assert!(report.heap_used_max < limits::HEAP_BYTES as u32, "{report:?}");
+    cluster.restart(1);
+    cluster.expect_tally_of(0, 1);
+    cluster.board_has(&[]);
+}
+
 /// Writes what a reset leaves of a write: its beginning. Behind the last word that is not erased, where the next record goes.
 fn cut_a_write_short(flash: &Path) {
     let bytes = fs::read(flash).expect("the flash is a file");
@@ -259,7 +348,7 @@ impl Cluster {
         let runtime = &self.runtimes[at];
         let transport = runtime.tcp(node, listener, peers(&self.addresses), tcp::Config::default());
         let (transport, _) = transport.expect("the configuration is sound");
-        let (log, probe) = Log::new(false);
+        let (log, probe) = Log::with_snapshots(digest);
         // Less patient than the board, so that a server leads wherever one can.
         let raft = Config {
             election_timeout_min: Duration::from_millis(400),
@@ -352,6 +441,18 @@ impl Cluster {
         self.servers[at].as_ref().map_or_else(Vec::new, |server| server.probe.commands())
     }
 
+    /// What a server has applied since the first command, by snapshots or by itself.
+    fn tally_of(&self, at: usize) -> Tally {
+        let server = self.servers[at].as_ref().expect("it runs");
+        server.probe.tally(digest)
+    }
+
+    /// Waits until a server has applied what another has, which applies nothing more.
+    fn expect_tally_of(&self, source: usize, at: usize) {
+        let tally = self.tally_of(source);
+        until("both servers have applied the same", || self.tally_of(at) == tally);
+    }
+
     /// What the leader has applied.
     fn committed(&self) -> Vec<Bytes> {
         self.commands_of(self.leading_server())
@@ -372,18 +473,19 @@ impl Cluster {
     fn board_has(&self, acknowledged: &[Bytes]) -> Report {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let all = self.commands_of(usize::from(self.servers[0].is_none()));
-            let expected = all.iter().fold(0, |before, command| digest(before, command));
+            let source = usize::from(self.servers[0].is_none());
+            let (all, expected) = (self.commands_of(source), self.tally_of(source));
             let complete = acknowledged.iter().all(|command| all.contains(command));
             let report = self.report();
-            if complete && (report.commands, report.digest) == (all.len() as u32, expected) {
+            let Report { commands, digest, .. } = report;
+            if complete && (Tally { commands, digest }) == expected {
                 let Report { overrun, starved, unsent, .. } = report;
                 assert_eq!((overrun, starved), (0, 0), "{report:?}");
                 assert!(unsent == 0, "{report:?}");
                 return report;
             }
             if Instant::now() >= deadline {
-                self.give_up(&format!("it has not applied {acknowledged:?}, but: {report:?}"));
+                self.give_up(&format!("it has not applied {expected:?}, but: {report:?}"));
             }
             thread::sleep(Duration::from_millis(10));
         }

@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_core::host::{Identity, MessageInbox, Transport};
-use raft_core::{Message, NodeId, codec};
+use raft_core::{
+    AppendEntries, Body, Entry, Index, LogId, Message, NodeId, Payload, Round, Session, Term, codec,
+};
 
 use super::line::{self, Decoder, FRAME_BYTES_MAX, Kind};
 use super::noise::Noise;
@@ -118,6 +120,26 @@ impl Bridge {
     /// Asks the firmware to propose a command. Whether it did, its reports will show.
     pub fn propose(&self, command: &[u8]) {
         self.shared.enqueue(Kind::Propose, command, &self.queue);
+    }
+
+    /// Sends a whole frame whose body would take the firmware forty times its bytes of memory: a message of nothing but empty entries.
+    pub fn send_hostile_message(&self) {
+        const ENTRIES: usize = 400;
+        let entry = |index| Entry {
+            term: Term::new(1),
+            index: Index::new(index),
+            payload: Payload::<Bytes>::Noop,
+        };
+        let append = AppendEntries {
+            session: Session::new(1),
+            round: Round::new(1),
+            prev_log: LogId::ZERO,
+            entries: (1..=ENTRIES as u64).map(entry).collect(),
+            leader_commit: Index::ZERO,
+            rank: None,
+        };
+        let (from, to, body) = (NodeId::new(1), self.shared.node, Body::AppendEntries(append));
+        self.shared.deliver(&Message { from, to, term: Term::new(1), body }, &self.queue);
     }
 
     /// What the firmware last said about itself, since the line was connected.

@@ -23,7 +23,7 @@ mod threads;
 mod tokio;
 
 pub use answer::{Answer, DEADLINE};
-pub use log::{Log, POISON, Probe};
+pub use log::{Digest, Log, POISON, Probe, Tally};
 pub use mixed::Mixed;
 pub use smol::Smol;
 pub use threads::Threads;

@@ -25,9 +25,9 @@ use embedded_storage::nor_flash::NorFlash;
 use raft_core::codec::{self, DecodeError};
 use raft_core::{HardState, Index, LogId, Restored, SnapshotMeta, Term, Write};
 
-use crate::Command;
 use crate::limits::{BATCH_BYTES_MAX, LOG_ENTRIES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::sum::crc32;
+use crate::{Command, command};
 
 /// The most bytes of an encoded write: entries that count [`BATCH_BYTES_MAX`], and its head.
 pub const WRITE_BYTES_MAX: usize = BATCH_BYTES_MAX + 256;
@@ -63,11 +63,11 @@ pub struct Journal<F> {
 
 /// What [`Journal::open`] found.
 #[derive(Debug)]
-pub struct Opened<F, C> {
+pub struct Opened<F> {
     /// The journal.
     pub journal: Journal<F>,
     /// The sum of all its writes.
-    pub restored: Restored<C>,
+    pub restored: Restored<Command>,
     /// The last write had been cut short, and never answered for. It was cut off.
     pub torn: bool,
 }
@@ -133,15 +133,12 @@ enum Found {
 }
 
 impl<F: NorFlash> Journal<F> {
-    /// Reads the journal, or begins one if the flash is erased. `command` makes a command of its bytes.
+    /// Reads the journal, or begins one if the flash is erased.
     ///
     /// # Errors
     ///
     /// If the flash fails, holds something else, or has been damaged.
-    pub fn open<C>(
-        flash: F,
-        command: impl Fn(&[u8]) -> C,
-    ) -> Result<Opened<F, C>, JournalError<F::Error>> {
+    pub fn open(flash: F) -> Result<Opened<F>, JournalError<F::Error>> {
         const { assert!(WORD.is_multiple_of(F::WRITE_SIZE) && WORD.is_multiple_of(F::READ_SIZE)) };
         let record = Vec::with_capacity(RECORD_BYTES_MAX);
         let mut journal = Self { flash, active: 0, generation: 0, end: 0, rewrites: 0, record };
@@ -151,7 +148,7 @@ impl<F: NorFlash> Journal<F> {
         restored.entries.reserve_exact(LOG_ENTRIES_MAX);
         let torn = loop {
             match journal.find_record(journal.end)? {
-                Found::Write => restored.replay(journal.decode(&command)?),
+                Found::Write => restored.replay(journal.decode()?),
                 Found::Snapshot(_) => {}
                 Found::End => break false,
                 Found::Torn => break true,
@@ -175,10 +172,7 @@ impl<F: NorFlash> Journal<F> {
     /// # Errors
     ///
     /// The node must stop: whether the write is there, only opening the journal again will tell.
-    pub fn write<C: AsRef<[u8]>>(
-        &mut self,
-        write: &Write<C>,
-    ) -> Result<(), JournalError<F::Error>> {
+    pub fn write(&mut self, write: &Write<Command>) -> Result<(), JournalError<F::Error>> {
         self.append(|journal| journal.encode(write))
     }
 
@@ -284,7 +278,7 @@ impl<F: NorFlash> Journal<F> {
         let (mut from, mut to) = (old + HALF_HEADER_BYTES, new + HALF_HEADER_BYTES);
         if compact_to.is_some() {
             // From an empty log on, this says where the entries begin.
-            self.encode(&Write::<Command> { compact_to, ..Write::default() })?;
+            self.encode(&Write { compact_to, ..Write::default() })?;
             to = self.program_record(to, new)?;
         }
         loop {
@@ -305,7 +299,7 @@ impl<F: NorFlash> Journal<F> {
         }
         if hard_state.is_some() || snapshot.is_some() {
             // Behind the entries, for a snapshot that the log does not reach replaces the log.
-            self.encode(&Write::<Command> { hard_state, snapshot, ..Write::default() })?;
+            self.encode(&Write { hard_state, snapshot, ..Write::default() })?;
             to = self.program_record(to, new)?;
         }
         let generation = self.generation.checked_add(1).ok_or(JournalError::Full)?;
@@ -323,7 +317,7 @@ impl<F: NorFlash> Journal<F> {
         loop {
             match self.find_record(at)? {
                 Found::Write => {
-                    let write = self.decode(|_| ())?;
+                    let write = self.decode()?;
                     sum.hard_state = write.hard_state.or(sum.hard_state);
                     sum.snapshot = write.snapshot.or(sum.snapshot);
                     sum.compact_to = write.compact_to.max(sum.compact_to);
@@ -346,14 +340,12 @@ impl<F: NorFlash> Journal<F> {
         base: Option<LogId>,
         removed: Option<Index>,
     ) -> Result<bool, JournalError<F::Error>> {
-        let Write { mut entries, .. } = self.decode(|bytes| Command::from(bytes))?;
+        let mut entries = self.decode()?.entries.into_vec();
         let base = base.map_or(Index::ZERO, |base| base.index);
         let counts = |index| index > base && removed.is_none_or(|removed| index < removed);
-        if !entries.iter().all(|entry| counts(entry.index)) {
-            entries = entries.into_iter().filter(|entry| counts(entry.index)).collect();
-        }
+        entries.retain(|entry| counts(entry.index));
         let any = !entries.is_empty();
-        self.encode(&Write { entries, ..Write::default() })?;
+        self.encode(&Write { entries: entries.into(), ..Write::default() })?;
         Ok(any)
     }
 
@@ -395,7 +387,7 @@ impl<F: NorFlash> Journal<F> {
     }
 
     /// The write in the buffer.
-    fn decode<C>(&self, command: impl Fn(&[u8]) -> C) -> Result<Write<C>, JournalError<F::Error>> {
+    fn decode(&self) -> Result<Write<Command>, JournalError<F::Error>> {
         let damaged = |_: DecodeError| JournalError::Damaged { offset: self.end };
         codec::decode_write(self.content(), command).map_err(damaged)
     }
@@ -417,7 +409,7 @@ impl<F: NorFlash> Journal<F> {
     }
 
     /// Makes a record of the write, in the buffer.
-    fn encode<C: AsRef<[u8]>>(&mut self, write: &Write<C>) -> Result<(), JournalError<F::Error>> {
+    fn encode(&mut self, write: &Write<Command>) -> Result<(), JournalError<F::Error>> {
         self.record(0, |content| codec::encode_write(write, content))
     }
 

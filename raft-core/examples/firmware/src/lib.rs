@@ -22,3 +22,8 @@ mod sum;
 
 /// A command: its bytes are allocated once, and shared by log, messages and writes.
 pub type Command = Rc<[u8]>;
+
+/// A command of these bytes. The one function given to the decoder, of which there is one copy in flash for each that it is given.
+pub fn command(bytes: &[u8]) -> Command {
+    bytes.into()
+}

@@ -13,13 +13,13 @@ use raft_core::{
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 
-use crate::Command;
 use crate::bounds;
 use crate::journal::{Journal, JournalError, Opened};
 use crate::limits;
 use crate::line::BODY_BYTES_MAX;
 use crate::report::digest;
 use crate::snapshot;
+use crate::{Command, command};
 
 /// What one message and all that follows from it may take of the heap, in one piece. With less left nothing is heard; `make.sh bounds`
 /// measures how much it takes at most.
@@ -112,11 +112,7 @@ impl<F: NorFlash> Server<F> {
     /// # Errors
     ///
     /// If what the journal holds makes no server.
-    pub fn new(
-        id: NodeId,
-        opened: Opened<F, Command>,
-        seed: u64,
-    ) -> Result<Self, Stopped<F::Error>> {
+    pub fn new(id: NodeId, opened: Opened<F>, seed: u64) -> Result<Self, Stopped<F::Error>> {
         let Opened { mut journal, restored, .. } = opened;
         let mut state = State::default();
         if let Some(last) = restored.snapshot.as_ref().map(|snapshot| snapshot.last) {
@@ -143,7 +139,7 @@ impl<F: NorFlash> Server<F> {
         } else if !has_memory {
             &mut self.counts.starved
         } else {
-            match codec::decode_message(body, |bytes| Command::from(bytes)) {
+            match codec::decode_message(body, command) {
                 Ok(message) if bounds::fits(&message, self.raft.log_range()) => {
                     return self.raft.step(message);
                 }

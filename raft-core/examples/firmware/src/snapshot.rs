@@ -16,6 +16,7 @@ use raft_core::{LogId, SnapshotMeta, Write, codec};
 
 use crate::limits::CLUSTER;
 use crate::sum::crc32;
+use crate::{Command, command};
 
 const MAGIC: [u8; 8] = *b"raftsnap";
 const VERSION: u32 = 1;
@@ -26,7 +27,7 @@ const END: u8 = b'E';
 
 /// Appends the snapshot of this state to `out`.
 pub fn encode(snapshot: SnapshotMeta, state: &[u8], out: &mut Vec<u8>) {
-    let named = Write::<&[u8]> { snapshot: Some(Box::new(snapshot)), ..Write::default() };
+    let named = Write::<Command> { snapshot: Some(Box::new(snapshot)), ..Write::default() };
     frame(out, HEAD, |payload| {
         payload.extend_from_slice(&MAGIC);
         payload.extend_from_slice(&VERSION.to_le_bytes());
@@ -44,7 +45,7 @@ pub fn decode(bytes: &[u8], last: LogId) -> Option<&[u8]> {
     let (end, rest) = next_frame(rest, END)?;
     let head = head.strip_prefix(&MAGIC)?.strip_prefix(&VERSION.to_le_bytes())?;
     let named = head.strip_prefix(&CLUSTER.to_le_bytes())?;
-    let named = codec::decode_write(named, |command| command).ok()?;
+    let named = codec::decode_write(named, command).ok()?;
     let is_whole = end == end_of(state) && rest.is_empty();
     named.snapshot.filter(|snapshot| is_whole && snapshot.last == last).map(|_| state)
 }

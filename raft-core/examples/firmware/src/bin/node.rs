@@ -8,7 +8,6 @@
 use cortex_m::{asm, interrupt};
 use cortex_m_rt::entry;
 use cortex_m_semihosting::hprintln;
-use firmware::Command;
 use firmware::board::flash::FileFlash;
 use firmware::board::heap::CountingHeap;
 use firmware::board::{self, clock, semihosting, stack, uart};
@@ -39,7 +38,7 @@ fn main() -> ! {
         fail("start it with -semihosting-config arg=ID,arg=FLASH_FILE");
     };
     let Ok(flash) = FileFlash::open(path) else { fail("the flash file cannot be opened") };
-    match Journal::open(flash, |bytes| Command::from(bytes)) {
+    match Journal::open(flash) {
         Ok(opened) => {
             let buffers = cortex_m::singleton!(: Buffers = Buffers::new());
             Node::new(id, opened, buffers.expect("main runs once")).run()
@@ -91,7 +90,7 @@ impl Buffers {
 }
 
 impl Node {
-    fn new(id: NodeId, opened: Opened<FileFlash, Command>, buffers: &'static mut Buffers) -> Self {
+    fn new(id: NodeId, opened: Opened<FileFlash>, buffers: &'static mut Buffers) -> Self {
         let torn = opened.torn;
         // Where there is a hardware generator, it is handed to the core as it is, or gives the seed.
         let seed = semihosting::time() ^ id.get().rotate_left(56);

@@ -14,7 +14,7 @@ const FLASH_BYTES: usize = 32 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(node: u64, flash: RamFlash) -> Server<RamFlash> {
-    let opened = Journal::open(flash, |bytes| Command::from(bytes)).unwrap();
+    let opened = Journal::open(flash).unwrap();
     Server::new(NodeId::new(node), opened, node).unwrap_or_else(|error| panic!("{error}"))
 }
 
