@@ -26,6 +26,7 @@ use raft_core::codec::{self, DecodeError};
 use raft_core::{HardState, Index, LogId, Restored, SnapshotMeta, Term, Write};
 
 use crate::limits::{BATCH_BYTES_MAX, LOG_ENTRIES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::line::BODY_BYTES_MAX;
 use crate::sum::crc32;
 use crate::{Command, command};
 
@@ -46,6 +47,7 @@ const SNAPSHOT: u16 = 1 << 15;
 const ID_BYTES: usize = 16;
 
 const _: () = assert!(ID_BYTES + SNAPSHOT_BYTES_MAX <= WRITE_BYTES_MAX);
+const _: () = assert!(BODY_BYTES_MAX <= RECORD_BYTES_MAX);
 
 /// A journal that was found whole, and is ready for the next write.
 #[derive(Debug)]
@@ -180,22 +182,25 @@ impl<F: NorFlash> Journal<F> {
     ///
     /// # Errors
     ///
-    /// As for [`Journal::write`]; a snapshot has at most [`SNAPSHOT_BYTES_MAX`] bytes.
+    /// As for [`Journal::write`]; `encode` appends at most [`SNAPSHOT_BYTES_MAX`] bytes.
     pub fn write_snapshot(
         &mut self,
         last: LogId,
-        bytes: &[u8],
+        encode: impl Fn(&mut Vec<u8>),
     ) -> Result<(), JournalError<F::Error>> {
-        if bytes.len() > SNAPSHOT_BYTES_MAX {
-            return Err(JournalError::TooSmall);
-        }
         self.append(|journal| {
             journal.record(SNAPSHOT, |content| {
                 content.extend_from_slice(&last.term.get().to_le_bytes());
                 content.extend_from_slice(&last.index.get().to_le_bytes());
-                content.extend_from_slice(bytes);
+                encode(content);
             })
         })
+    }
+
+    /// An empty buffer for [`WRITE_BYTES_MAX`] bytes, for whatever is not needed when the journal is used next. So one suffices.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        self.record.clear();
+        &mut self.record
     }
 
     /// The bytes of the snapshot up to this entry, if there is one.

@@ -10,7 +10,7 @@
 //! | entries of the log | 24 x 144 | [`LOG_ENTRIES_MAX`], allocated once, when the server starts |
 //! | their commands | 72 x 46 | 8 and the command's bytes: the most is that of 46 commands of 57 bytes |
 //! | a message or write in the works | 24 x 8 | [`BATCH_BYTES_MAX`] / 32 entries |
-//! | encoding, decoding, journal | 2 x 528 | one buffer each |
+//! | encoding, journal | 528 | one buffer |
 //!
 //! The log's size counts entries with 32 bytes and their command. So much of it is never reached by commands that are
 //! applied, for snapshots come first: [`TAIL_BYTES`], [`SNAPSHOT_LOG_BYTES`] and what is not yet committed make it up.
@@ -42,7 +42,7 @@ const SNAPSHOT_LOG_BYTES: usize = 1536;
 pub const SNAPSHOT_BYTES_MAX: usize = 256;
 
 /// The heap of a member: what `make.sh bounds` finds it to need at most, and the reserve without which it hears nothing.
-pub const HEAP_BYTES: usize = 11 * 1024;
+pub const HEAP_BYTES: usize = 12 * 1024;
 
 /// The longest command.
 pub const COMMAND_BYTES_MAX: usize = 64;

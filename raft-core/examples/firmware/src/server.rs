@@ -2,7 +2,6 @@
 //!
 //! The state machine counts commands and keeps a digest of them, so that eight bytes say whether two servers did the same.
 
-use alloc::vec::Vec;
 use core::fmt;
 
 use embedded_storage::nor_flash::NorFlash;
@@ -15,8 +14,7 @@ use rand_pcg::Pcg32;
 
 use crate::bounds;
 use crate::journal::{Journal, JournalError, Opened};
-use crate::limits;
-use crate::line::BODY_BYTES_MAX;
+use crate::limits::{self, SNAPSHOT_BYTES_MAX};
 use crate::report::digest;
 use crate::snapshot;
 use crate::{Command, command};
@@ -31,8 +29,6 @@ pub struct Server<F> {
     journal: Journal<F>,
     state: State,
     counts: Counts,
-    /// Where messages and snapshots are encoded.
-    encoded: Vec<u8>,
 }
 
 /// The state machine: how many commands there were, and a digest of them all.
@@ -128,7 +124,6 @@ impl<F: NorFlash> Server<F> {
             journal,
             state,
             counts: Counts::default(),
-            encoded: Vec::with_capacity(BODY_BYTES_MAX),
         })
     }
 
@@ -213,9 +208,9 @@ impl<F: NorFlash> Server<F> {
     }
 
     fn encode(&mut self, message: &Message<Command>) -> &[u8] {
-        self.encoded.clear();
-        codec::encode_message(message, &mut self.encoded);
-        &self.encoded
+        let encoded = self.journal.buffer();
+        codec::encode_message(message, encoded);
+        encoded
     }
 
     fn apply(&mut self, entries: Entries<Command>) {
@@ -232,9 +227,8 @@ impl<F: NorFlash> Server<F> {
     /// Writes the state down; the log before it goes.
     fn take_snapshot(&mut self, snapshot: SnapshotMeta) -> Result<(), Stopped<F::Error>> {
         let last = snapshot.last;
-        self.encoded.clear();
-        snapshot::encode(snapshot, &self.state.encode(), &mut self.encoded);
-        self.journal.write_snapshot(last, &self.encoded)?;
+        let state = self.state.encode();
+        self.journal.write_snapshot(last, |out| snapshot::encode(&snapshot, &state, out))?;
         self.raft.snapshot_taken(last.index);
         self.counts.taken = self.counts.taken.saturating_add(1);
         Ok(())
@@ -254,10 +248,13 @@ impl<F: NorFlash> Server<F> {
     fn write_snapshot(&mut self, piece: &WriteSnapshot<Command>) -> Result<(), Stopped<F::Error>> {
         let (last, bytes) = (piece.snapshot.last, &*piece.chunk);
         // With the same limits everywhere it comes whole.
-        let is_whole = piece.offset == 0 && piece.done && State::decode(bytes, last).is_some();
+        let is_whole = piece.offset == 0
+            && piece.done
+            && bytes.len() <= SNAPSHOT_BYTES_MAX
+            && State::decode(bytes, last).is_some();
         let mut written = 0;
         if is_whole {
-            self.journal.write_snapshot(last, bytes)?;
+            self.journal.write_snapshot(last, |out| out.extend_from_slice(bytes))?;
             written = bytes.len() as u64;
         }
         self.raft.snapshot_written(last, written);

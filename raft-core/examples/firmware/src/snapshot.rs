@@ -26,8 +26,8 @@ const BLOCK: u8 = b'B';
 const END: u8 = b'E';
 
 /// Appends the snapshot of this state to `out`.
-pub fn encode(snapshot: SnapshotMeta, state: &[u8], out: &mut Vec<u8>) {
-    let named = Write::<Command> { snapshot: Some(Box::new(snapshot)), ..Write::default() };
+pub fn encode(snapshot: &SnapshotMeta, state: &[u8], out: &mut Vec<u8>) {
+    let named = Write::<Command> { snapshot: Some(Box::new(snapshot.clone())), ..Write::default() };
     frame(out, HEAD, |payload| {
         payload.extend_from_slice(&MAGIC);
         payload.extend_from_slice(&VERSION.to_le_bytes());
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_snapshot_is_read_as_it_was_written() {
         let (snapshot, mut bytes) = (meta(u64::MAX, 7), Vec::new());
-        encode(snapshot.clone(), b"a state", &mut bytes);
+        encode(&snapshot, b"a state", &mut bytes);
         assert!(bytes.len() <= SNAPSHOT_BYTES_MAX, "{}", bytes.len());
         assert_eq!(decode(&bytes, snapshot.last), Some(&b"a state"[..]));
         assert_eq!(decode(&bytes, meta(3, 7).last), None);
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn any_changed_bit_is_noticed() {
         let (snapshot, mut bytes) = (meta(9, 3), Vec::new());
-        encode(snapshot.clone(), &[0; 8], &mut bytes);
+        encode(&snapshot, &[0; 8], &mut bytes);
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode(&bytes, snapshot.last), None, "bit {bit}");

@@ -73,6 +73,11 @@ impl CountingHeap {
         self.used_max.store(self.used.load(Relaxed), Relaxed);
     }
 
+    /// Counts the most bytes in use as if there had been so many.
+    pub fn raise_used_max(&self, bytes: usize) {
+        self.used_max.fetch_max(bytes, Relaxed);
+    }
+
     /// What was asked of it so far.
     pub fn usage(&self) -> HeapUse {
         HeapUse {

@@ -14,7 +14,7 @@ use crate::line::Outgoing;
 const INCOMING_BYTES_MAX: usize = 512;
 
 /// What may wait for the line: a frame of the longest kind and some short ones.
-const OUTGOING_BYTES_MAX: usize = 1024;
+const OUTGOING_BYTES_MAX: usize = 768;
 
 const UART0: usize = 0x4000_C000;
 const DATA: usize = UART0;

@@ -113,7 +113,7 @@ fn states(steps: &[Step]) -> Vec<Restored<Command>> {
 fn take(journal: &mut Journal<RamFlash>, step: &Step) -> Result<(), JournalError<PowerLoss>> {
     match step {
         Step::Write(write) => journal.write(write),
-        Step::Snapshot(last) => journal.write_snapshot(*last, &bytes_of(*last)),
+        Step::Snapshot(last) => journal.write_snapshot(*last, |out| out.extend(bytes_of(*last))),
     }
 }
 

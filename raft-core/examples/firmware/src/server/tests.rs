@@ -8,6 +8,7 @@ use core::time::Duration;
 use raft_core::{AppendEntries, Body, Entry, Index, Role, Round, Session, Term};
 use rand_core::Rng;
 use std::vec;
+use std::vec::Vec;
 
 const FLASH_BYTES: usize = 32 * 1024;
 /// The longest that anything here takes.
