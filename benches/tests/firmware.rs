@@ -198,6 +198,7 @@ fn it_fills_its_log_many_times(image: &Image) {
     cluster.restart(1);
     cluster.expect_tally_of(0, 1);
     cluster.board_has(&[]);
+    cluster.show_marks();
 }
 
 /// The servers compact their logs behind its back; it gets a snapshot and goes on from there, also after the next reset.
@@ -220,6 +221,7 @@ fn it_was_away_for_longer_than_logs_last(image: &Image) {
     cluster.stop(1);
     let commands = cluster.propose(5);
     cluster.board_has(&commands);
+    cluster.show_marks();
 }
 
 /// One server was away while the board's log was compacted, and the other is gone: what was acknowledged comes from the board's
@@ -242,6 +244,7 @@ fn it_sends_its_snapshot(image: &Image) {
     assert!(cluster.commands_of(second).len() < commands.len(), "by a snapshot");
     cluster.restart(first);
     cluster.expect_tally_of(second, first);
+    cluster.show_marks();
 }
 
 /// Hundreds of commands on a noisy line that now and then brings a frame made to take memory: nothing makes it stop.
@@ -264,6 +267,7 @@ fn it_runs_out_of_nothing(image: &Image) {
     cluster.restart(1);
     cluster.expect_tally_of(0, 1);
     cluster.board_has(&[]);
+    cluster.show_marks();
 }
 
 /// Writes what a reset leaves of a write: its beginning. Behind the last word that is not erased, where the next record goes.
@@ -465,7 +469,13 @@ impl Cluster {
             let complete = acknowledged.iter().all(|command| first.contains(command));
             (complete && first == second).then_some(first)
         });
-        let Report { heap_used_max, stack_used_max, .. } = self.board_has(&all);
+        self.board_has(&all);
+        self.show_marks();
+    }
+
+    /// Prints how much memory the board has used at most.
+    fn show_marks(&self) {
+        let Report { heap_used_max, stack_used_max, .. } = self.report();
         eprint!("(heap {heap_used_max}, stack {stack_used_max} bytes at most) ");
     }
 
