@@ -14,6 +14,7 @@
 //! the latest: the follower rejects it, and the leader goes back to what the follower does hold.
 
 use crate::config::Config;
+use crate::entries::Entries;
 use crate::log::Log;
 use crate::message::AppendEntries;
 use crate::output::SnapshotMeta;
@@ -220,6 +221,18 @@ impl Progress {
         self.commit_sent = leader_commit;
         let (session, rank) = (self.session, self.rank);
         Some(AppendEntries { session, round, prev_log, entries, leader_commit, rank })
+    }
+
+    /// The last word to a follower that leaves, and holds the configuration without it, the entry `last`: that this is committed.
+    pub(crate) fn farewell<C>(&self, last: LogId, round: Round) -> Option<AppendEntries<C>> {
+        (self.match_index >= last.index).then(|| AppendEntries {
+            session: self.session,
+            round,
+            prev_log: last,
+            entries: Entries::new(),
+            leader_commit: last.index,
+            rank: None,
+        })
     }
 
     fn is_full(&self, config: &Config) -> bool {

@@ -5,7 +5,7 @@
 //! of its own term: else two leaders of different terms could each put a configuration in force that the other does not know of.
 //!
 //! Whoever leads when a joint configuration is committed leaves it. A member that goes is replicated to until the configuration without
-//! it is committed, so that it learns that it is out and disturbs nobody; a leader that goes leads until then, without counting itself.
+//! it is committed, and told that it is if it holds it by then, so that it knows that it is out and disturbs nobody; a leader that goes leads until then, without counting itself.
 
 use alloc::vec::Vec;
 
@@ -15,12 +15,13 @@ use crate::entries::Payload;
 use crate::error::ChangeRefused;
 use crate::few::sort_few_by_key;
 use crate::membership::{Change, Membership, Seat};
+use crate::message::{Body, Message};
 use crate::peers::Peers;
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::{MEMBERS_MAX, MemberSet, Quorum};
 use crate::raft::Raft;
 use crate::role::RoleState;
-use crate::types::{Command, Index, NodeId, Term};
+use crate::types::{Command, Index, LogId, NodeId, Term};
 
 /// The members by their positions in every table: those of the configuration in force, and those that are leaving.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -211,6 +212,19 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let RoleState::Leader(leader) = &mut self.role else { return };
         let next_index = self.log.last().index.next();
         let mut peers = leader.peers.take();
+        // Who goes hears that its going is committed, and so asks for no more votes.
+        let last = self.memberships.index();
+        let last = LogId::new(self.log.term_at(last).unwrap_or_default(), last);
+        for (old, id) in before.ids.iter().enumerate() {
+            let goes = self.members.position(*id).is_none() && before.own != Some(old);
+            let peer = peers.get(old).filter(|_| goes);
+            let farewell =
+                peer.and_then(|peer| peer.farewell(last, leader.round)).map(Body::AppendEntries);
+            if let Some(body) = farewell {
+                let (from, term) = (self.config.id, self.current_term);
+                self.outbox.send(Message { from, to: *id, term, body });
+            }
+        }
         let progress = |id: &NodeId| match before.position(*id).and_then(|old| peers.get_mut(old)) {
             Some(known) => core::mem::replace(known, Progress::new()),
             None => {

@@ -244,9 +244,13 @@ fn a_server_that_goes_is_told_so() {
     assert!(
         matches!(&last.entries[0].payload, Payload::Configuration(m) if m.seat(id(3)).is_none())
     );
+    server.matched(3, 3);
+    server.take_sent();
     server.matched(2, 3);
+    let farewell = server.appends_to(3).pop().expect("it hears that this is committed");
+    assert_eq!((farewell.prev_log, farewell.leader_commit), (at(1, 3), index(3)));
     server.propose_command();
-    assert!(server.appends_to(3).is_empty(), "and no more once that is committed");
+    assert!(server.appends_to(3).is_empty(), "and nothing after that");
 
     let mut gone = TestServer::new(3);
     let without = Membership::of_voters([2, 3].map(id));

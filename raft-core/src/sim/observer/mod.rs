@@ -203,7 +203,7 @@ impl<C: Command + Eq> Observer<C> {
             let installs = server.disk.written_term_at(last.index) != Some(last.term);
             let compacted = last.index < server.disk.base().index;
             hold!(
-                !(installs && last.index <= applied) && !compacted,
+                !compacted && (!installs || last.index > applied),
                 StateMachineSafety,
                 "server {id} installs the snapshot {last}, and has applied {applied}"
             );
