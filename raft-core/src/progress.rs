@@ -124,17 +124,24 @@ impl Progress {
     /// The follower holds the log up to `index`. Returns whether that is news.
     ///
     /// A follower that is sent a snapshot has caught up once the log of the leader, which begins behind `base`, goes on where its
-    /// own ends.
+    /// own ends. If it never does, for the leader compacts faster, it is sent the next one.
     pub(crate) fn on_matched(&mut self, index: Index, base: Index) -> bool {
         let news = index > self.match_index;
         self.match_index = self.match_index.max(index);
         self.next_index = self.next_index.max(self.match_index.next());
         if self.state == ProgressState::Snapshot {
             self.next_index = self.match_index.next();
-            if self.match_index < base {
+            let is_sent = |sending: &Sending| sending.last().index <= self.match_index;
+            let needs_newer = self.match_index < base;
+            if needs_newer && !self.sending.as_ref().is_some_and(is_sent) {
                 return news;
             }
             self.sending = None;
+            if needs_newer {
+                // What follows the snapshot that it holds was compacted while that was on its way.
+                self.state = ProgressState::Probe;
+                return news;
+            }
         }
         self.state = ProgressState::Replicate;
         self.inflight.acknowledge(index);

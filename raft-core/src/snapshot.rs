@@ -106,6 +106,11 @@ impl Sending {
         Self { snapshot, acknowledged: 0, said: 0, next: 0, size: None, reading: false, progress }
     }
 
+    /// The last entry that the snapshot includes.
+    pub(crate) fn last(&self) -> LogId {
+        self.snapshot.last
+    }
+
     /// Whether the next chunk is to be read now.
     fn wants_chunk(&self, config: &Config) -> bool {
         let window = config.snapshot_chunk_bytes.saturating_mul(config.inflight_chunks_max);

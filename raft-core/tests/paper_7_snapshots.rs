@@ -228,6 +228,32 @@ fn a_follower_that_needs_what_is_compacted_gets_the_snapshot_in_chunks() {
     assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
 }
 
+/// A leader that compacts its log while a snapshot is on its way may find that the follower, once it holds that, lacks what follows:
+/// then it is sent the newer one.
+#[test]
+fn a_follower_whose_snapshot_is_outdated_when_it_is_whole_gets_the_newer_one() {
+    let mut server = leader();
+    let old = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    reads(&mut server);
+    server.snapshot_read(id(3), old, 0, b"old".to_vec(), true);
+    server.poll();
+    propose(&mut server, 2);
+    server.matched(2, 6);
+    let new = compact(&mut server);
+    assert!(new > old && server.status().log_base == new);
+
+    reads(&mut server);
+    server.matched(3, old.index.get());
+    let read = reads(&mut server).pop().expect("it is sent another one");
+    assert_eq!((read.to, read.snapshot, read.offset), (id(3), new, 0));
+    server.snapshot_read(id(3), new, 0, b"new".to_vec(), true);
+    server.poll();
+    server.matched(3, new.index.get());
+    assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
+}
+
 fn received(server: &mut TestServer, last: LogId, received: u64) {
     let reply = InstallSnapshotReply { session: Session::new(1), snapshot: last, received };
     let term = server.term().get();
