@@ -365,9 +365,9 @@ mod tests {
 
     #[test]
     fn who_may_be_promoted_later_is_told_from_who_may_not() {
-        let text = |frame| match frame {
-            Frame::Error(text) => text.to_string(),
-            other => panic!("{other:?}"),
+        let text = |frame| {
+            let Frame::Error(text) = frame else { panic!("{frame:?}") };
+            text.to_string()
         };
         let lost = ChangeError::LeadershipLost { may_take_effect: true };
         assert!(text(changed(Err(lost))).starts_with("UNKNOWN"));
