@@ -13,7 +13,7 @@
 //! | encoding, journal | 528 | one buffer |
 //!
 //! The log's size counts entries with 32 bytes and their command. So much of it is never reached by commands that are
-//! applied, for snapshots come first: [`TAIL_BYTES`], [`SNAPSHOT_LOG_BYTES`] and what is not yet committed make it up.
+//! applied, for snapshots come first: `TAIL_BYTES`, `SNAPSHOT_LOG_BYTES` and what is not yet committed make it up.
 
 use core::time::Duration;
 
