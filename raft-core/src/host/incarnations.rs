@@ -47,8 +47,8 @@ impl Recorder {
         if is_other {
             tracing::warn!(
                 %node,
-                "this node's store is not the one that the cluster knows, so it does not vote: remove node {node} from the \
-                 cluster and add it again as a learner"
+                "this node's store is not the one that this configuration names, so it does not vote. If it was added again, that \
+                 passes with the rest of the log; else remove node {node} from the cluster and add it again as a learner"
             );
         }
         raft.abstain(is_other);
