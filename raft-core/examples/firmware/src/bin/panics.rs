@@ -40,7 +40,7 @@ fn main() -> ! {
 /// Any bytes from a peer.
 #[inline(never)]
 fn hear(raft: &mut Server, bytes: &[u8]) {
-    if let Ok(message) = codec::decode_message(bytes, |command| Command::from(command)) {
+    if let Ok(message) = codec::decode_message(bytes, Command::from) {
         raft.step(message);
     }
 }
