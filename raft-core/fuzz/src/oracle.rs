@@ -284,11 +284,13 @@ impl Oracle {
         }
     }
 
-    /// A leader commits what a quorum has, itself only with what its disk has; a follower what it was told.
+    /// A leader commits what a quorum has, itself only with what its disk has; a follower what it was told, be it in the message that ended
+    /// its own lead.
     fn check_commit(&self, before: &Status, after: &Status) {
         let commit_index = after.commit_index;
-        if after.role != Role::Leader && before.role != Role::Leader {
-            assert!(commit_index <= self.current.told_commit, "committed what no leader said");
+        let is_told = commit_index <= self.current.told_commit;
+        if after.role != Role::Leader && (is_told || before.role != Role::Leader) {
+            assert!(is_told, "committed what no leader said");
             return;
         }
         let own = term_at(&self.disk, commit_index) == Some(after.current_term);
