@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, HardState, Index,
     InstallSnapshot, Instant, LogId, Membership, Message, NodeId, Output, ReadId, ReadSnapshot,
-    RequestVote, RequestVoteReply, Role, SnapshotMeta, Status, Term, Write, WriteId, WriteSnapshot,
+    RequestVote, RequestVoteReply, Role, Seat, SnapshotMeta, Status, Term, Write, WriteId,
+    WriteSnapshot,
 };
 
 use crate::disk::{Log, entry_at, is_quorum, knows, last, membership_at, snapshot, term_at};
@@ -248,12 +249,20 @@ impl Oracle {
         assert!(after.reads_waiting <= reads_waiting_max);
     }
 
-    /// Only voters stand, and only those lead for whom a quorum voted, each durably.
+    /// Only voters stand, and only those lead for whom a quorum voted, each durably. Who leaves votes and stands until its removal is
+    /// committed (thesis 4.2.2).
     fn check_role(&self, before: &Status, after: &Status) {
         let own = self.config.id;
         if matches!(after.role, Role::PreCandidate | Role::Candidate) {
-            let seat = after.membership.seat(own);
-            assert!(seat.is_some_and(raft_core::Seat::is_voter), "stands without a vote");
+            let votes = |in_force: &Membership| in_force.seat(own).is_some_and(Seat::is_voter);
+            let leaves = || {
+                let (written, committed) = (&self.written, after.commit_index);
+                let newest = last(written).index;
+                let later = (committed.get()..newest.get()).map(Index::new);
+                let mut may_hold = later.map(|index| membership_at(written, &self.config, index));
+                may_hold.any(|membership| votes(&membership))
+            };
+            assert!(votes(&after.membership) || leaves(), "stands without a vote");
         }
         if after.role == Role::Leader {
             let own_vote = HardState { current_term: after.current_term, voted_for: Some(own) };
