@@ -28,12 +28,14 @@ use super::state_machine::StateMachine;
 use super::state_machine_worker::StateMachineWorker;
 use super::status::NodeStatus;
 use super::transport::{MessageInbox, Running, Transport};
+use super::vigil;
 use super::waiters::{Waiters, answer};
 use crate::error::{self, ConfigError};
 use crate::membership::Membership;
 use crate::output::{Output, Write};
 use crate::raft::Raft;
 use crate::role::Role;
+use crate::status::Wake;
 use crate::time::Instant;
 use crate::types::{LogId, NodeId, Term, WriteId};
 
@@ -155,8 +157,12 @@ impl<S: StateMachine> Driver<S> {
         Ok((handle, driver))
     }
 
-    /// Takes what has come, tells Raft the time, and does what it asks. Never blocks.
+    /// Takes what has come, tells Raft the time, and does what it asks. Never blocks; when the node is about to stand for election, it first
+    /// watches the clock for up to 300 µs.
     pub fn turn(&mut self) -> Next {
+        if let Some((deadline, Wake::Election)) = self.raft.wake() {
+            vigil::keep(&self.clock, deadline, || self.inbox.has_arrivals());
+        }
         let more = self.inbox.take(&mut self.arrived);
         if let Some(reason) = self.arrived.stop.take() {
             if !self.delays_stop(&reason) {
@@ -180,7 +186,7 @@ impl<S: StateMachine> Driver<S> {
             return Next::Again;
         }
         let own = self.handover.deadline().into_iter().chain(self.follows_entries_until);
-        let deadline = self.raft.next_deadline().into_iter().chain(own).min();
+        let deadline = self.raft.wake().map(vigil::begin).into_iter().chain(own).min();
         Next::Wait(deadline.and_then(|moment| self.clock.system_time(moment)))
     }
 

@@ -194,6 +194,11 @@ impl<S: StateMachine> Inbox<S> {
         !queues.arrived.requests.is_empty() || !queues.arrived.messages.is_empty()
     }
 
+    /// Whether anything has come since the last [`take`](Self::take) of which the loop must hear.
+    pub(super) fn has_arrivals(&self) -> bool {
+        self.lock().woken
+    }
+
     /// Refuses everything from now on. What was waiting comes back.
     pub(super) fn close(&self) -> Arrived<S> {
         let mut queues = self.lock();

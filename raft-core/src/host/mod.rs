@@ -91,6 +91,7 @@ mod state_machine_worker;
 mod status;
 pub mod tcp;
 mod transport;
+mod vigil;
 mod waiters;
 
 pub use clock::Clock;
