@@ -256,11 +256,11 @@ impl Oracle {
         if matches!(after.role, Role::PreCandidate | Role::Candidate) {
             let votes = |in_force: &Membership| in_force.seat(own).is_some_and(Seat::is_voter);
             let leaves = || {
-                let (written, committed) = (&self.written, after.commit_index);
-                let newest = last(written).index;
-                let later = (committed.get()..newest.get()).map(Index::new);
-                let mut may_hold = later.map(|index| membership_at(written, &self.config, index));
-                may_hold.any(|membership| votes(&membership))
+                // The newest may not have been written yet.
+                let before = after.commit_index.get()..after.last_log.index.get();
+                let mut in_force = before
+                    .map(|index| membership_at(&self.written, &self.config, Index::new(index)));
+                in_force.any(|membership| votes(&membership))
             };
             assert!(votes(&after.membership) || leaves(), "stands without a vote");
         }
