@@ -43,9 +43,9 @@ pub struct Config {
     /// network's latency, the rarer are split votes.
     pub election_timeout_max: Duration,
     /// Followers that lose their leader stand one after the other, in the order in which the leader has ranked them: the first after
-    /// `election_timeout_min`, each next one so much later (at least four one-way latencies, or two stand at once). Who has
-    /// tried in vain, or has no rank, waits for a random time as ever. It changes only when a server stands: votes
-    /// and terms are what they are. None: all wait for random times.
+    /// `election_timeout_min`, each next one so much later (at least four one-way latencies, or two stand at once; at most a quarter of
+    /// `election_timeout_min`). Who has tried in vain, or has no rank, waits for a random time as ever. It changes only when a server
+    /// stands: votes and terms are what they are. None: all wait for random times, as in the paper.
     pub rank_slot: Option<Duration>,
     /// How often a leader says that it lives. At most half of `election_timeout_min`, so that one lost message elects nobody.
     pub heartbeat_interval: Duration,
@@ -107,14 +107,14 @@ pub struct Lease {
 }
 
 impl Config {
-    /// The defaults: for servers in one building, with timeouts of 150-300 ms and heartbeats of 50 ms.
+    /// The defaults: for servers in one building, with timeouts of 150-300 ms, heartbeats of 50 ms and ranks 5 ms apart.
     pub fn new(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Self {
         Self {
             id,
             voters: voters.into_iter().collect(),
             election_timeout_min: Duration::from_millis(150),
             election_timeout_max: Duration::from_millis(300),
-            rank_slot: None,
+            rank_slot: Some(Duration::from_millis(5)),
             heartbeat_interval: Duration::from_millis(50),
             pre_vote: true,
             check_quorum: true,

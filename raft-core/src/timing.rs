@@ -56,8 +56,8 @@ impl Config {
     /// use raft_core::{Config, NodeId};
     ///
     /// let (latency, write) = (Duration::from_micros(500), Duration::from_millis(1));
-    /// let random = Config::new(NodeId::new(1), (1..=5).map(NodeId::new));
-    /// let ranked = Config { rank_slot: Some(Duration::from_millis(5)), ..random.clone() };
+    /// let ranked = Config::new(NodeId::new(1), (1..=5).map(NodeId::new));
+    /// let random = Config { rank_slot: None, ..ranked.clone() };
     ///
     /// let random = random.forecast(latency, write).expect("five voters");
     /// let ranked = ranked.forecast(latency, write).expect("five voters");
@@ -135,7 +135,7 @@ mod tests {
     use crate::types::NodeId;
 
     fn config(voters: u64) -> Config {
-        Config::new(NodeId::new(1), (1..=voters).map(NodeId::new))
+        Config { rank_slot: None, ..Config::new(NodeId::new(1), (1..=voters).map(NodeId::new)) }
     }
 
     fn split_ppm(voters: u64, latency: Duration) -> u32 {

@@ -30,6 +30,7 @@ fn table() -> String {
                 election_timeout_min: Duration::from_millis(min),
                 election_timeout_max: Duration::from_millis(2 * min),
                 heartbeat_interval: Duration::from_millis(min) / 3,
+                rank_slot: None,
                 ..Config::new(NodeId::new(1), (1..=5).map(NodeId::new))
             };
             let ranked = Config { rank_slot: Some(latency * 5), ..random.clone() };

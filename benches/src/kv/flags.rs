@@ -99,6 +99,9 @@ pub struct ServeFlags {
     /// How often a leader says that it lives, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 50)]
     heartbeat: u64,
+    /// How long after one another servers stand that lost their leader: four or five one-way latencies, in milliseconds; 0: at random
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    rank_slot: u64,
     /// Take a snapshot, and remove the log before it, after so many MiB of commands
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     snapshot_log: u32,
@@ -180,6 +183,7 @@ impl ServeFlags {
             election_timeout_min: Duration::from_millis(self.election_timeout_min),
             election_timeout_max: Duration::from_millis(self.election_timeout_max),
             heartbeat_interval: Duration::from_millis(self.heartbeat),
+            rank_slot: Some(Duration::from_millis(self.rank_slot)).filter(|slot| !slot.is_zero()),
             command_bytes_max: WRITE_BYTES_MAX,
             snapshot_log_bytes: mib(snapshot_log),
             log_tail_bytes: mib(snapshot_log) / SNAPSHOTS_IN_LOG,

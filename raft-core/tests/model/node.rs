@@ -173,6 +173,8 @@ impl Node {
             election_timeout_min: ELECTION_TIMEOUT_MIN,
             election_timeout_max: LONG_ENOUGH,
             heartbeat_interval: HEARTBEAT,
+            // Any server may stand next: the timers are choices of the model.
+            rank_slot: None,
             pre_vote,
             // Both only take behaviour away: a voter that is true to a leader is one that the request does not reach, and a
             // leader that steps down is one that crashes and loses nothing.

@@ -132,7 +132,8 @@ impl TestServer {
         stored: Restored<Command>,
         configure: impl FnOnce(&mut Config),
     ) -> Self {
-        let mut config = Config::new(id(1), (1..=size).map(id));
+        // Random timeouts, as in the paper.
+        let mut config = Config { rank_slot: None, ..Config::new(id(1), (1..=size).map(id)) };
         configure(&mut config);
         let raft = Raft::new(config, stored.clone(), Pcg32::seed_from_u64(1)).expect("sound");
         let mut server = Self {
