@@ -90,12 +90,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.counters.impossible = self.counters.impossible.saturating_add(1);
             return false;
         }
-        self.loyalty_due |= self.config.lease.is_some();
         let known = self.following().map(|following| (following.session, following.verified));
         if known.is_some_and(|(current, _)| session < current) {
             self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
             return false;
         }
+        self.loyalty_due |= self.config.lease.is_some();
         if known.is_some_and(|(current, _)| session == current) {
             let Some(following) = self.following() else { return false };
             following.heard_at = None;

@@ -102,6 +102,19 @@ fn a_voter_keeps_its_word_to_itself() {
     assert_eq!(alone.role(), raft_core::Role::Leader);
 }
 
+/// What comes late from an earlier replication session is answered by nobody, so no lease rests on it.
+#[test]
+fn an_earlier_session_asks_for_no_loyalty() {
+    let mut server = TestServer::with(3, with_lease);
+    let mut newer = server::append(at(0, 0), vec![], 0);
+    newer.session = raft_core::Session::new(2);
+    server.hear(2, 1, Body::AppendEntries(newer));
+    server.pass(server.config().election_timeout_min - ms(1));
+    server.hear(2, 1, Body::AppendEntries(server::append(at(0, 0), vec![], 0)));
+    server.pass(ms(1));
+    assert_eq!(server.asked_to_vote(3, 5, at(1, 1)), Some(true));
+}
+
 /// A voter that restarts may have forgotten a leader: it keeps still for as long.
 #[test]
 fn a_restarted_voter_keeps_still_for_an_election_timeout() {

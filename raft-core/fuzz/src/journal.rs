@@ -1,7 +1,8 @@
 //! A journal that was damaged while nobody looked.
 //!
 //! What was synced is found, or the journal refuses to open. The one thing that it may drop without an error is what looks like the end
-//! of a write that was never finished: nobody was promised any of that. A crash's own traces it must never refuse.
+//! of a write that was never finished: nobody was promised any of that. A crash's own traces it must never refuse. What was compacted may be
+//! gone, if the snapshot that stands for it is whole.
 
 use std::fs;
 use std::ops::Range;
@@ -9,8 +10,12 @@ use std::path::{Path, PathBuf};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
+use raft_core::host::frame::{self, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
 use raft_core::host::{ClusterId, FileJournal, Journal, JournalError};
-use raft_core::{Entry, HardState, LogId, NodeId, Payload, Restored, Term, Write, WriteId};
+use raft_core::{
+    Entry, HardState, LogId, Membership, NodeId, Payload, Restored, SnapshotMeta, Term, Write,
+    WriteId, codec,
+};
 use tempfile::TempDir;
 
 use crate::memory;
@@ -43,6 +48,15 @@ struct AnyWrite {
     /// How many entries are replaced.
     back: u8,
     entries: Vec<AnyEntry>,
+    snapshot: Option<AnySnapshot>,
+}
+
+#[derive(Arbitrary, Debug)]
+struct AnySnapshot {
+    /// Which entry of the log is its last.
+    last: u8,
+    /// How many of the entries that it stands for are kept.
+    tail: u8,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -87,11 +101,21 @@ enum Damage {
         one: u8,
         other: u8,
     },
+    FlipSnapshot {
+        snapshot: u8,
+        at: u16,
+        xor: u8,
+    },
+    RemoveSnapshot {
+        snapshot: u8,
+    },
 }
 
 /// A journal as it was written.
 struct Written {
+    /// Those that compaction has deleted have no content.
     segments: Vec<Segment>,
+    snapshots: Vec<(LogId, File)>,
     /// One for each sync, in order.
     frames: Vec<Frame>,
     /// What there is after so many syncs.
@@ -99,15 +123,21 @@ struct Written {
 }
 
 struct Segment {
+    file: File,
+    /// Where the first batch begins, behind the preamble and the checkpoint.
+    head_bytes: usize,
+}
+
+struct File {
     path: PathBuf,
     content: Vec<u8>,
-    /// Where the first frame begins.
-    preamble_bytes: usize,
 }
 
 struct Frame {
     segment: usize,
     range: Range<usize>,
+    /// Once it was durable, segments were deleted: no crash takes it back.
+    deletes: bool,
 }
 
 /// Writes, damages, and recovers.
@@ -116,7 +146,7 @@ pub fn run(input: Input) {
     let Input { segment_bytes_max, batches, damages } = input;
     let written = write(directory.path(), segment_bytes_max.into(), &batches);
     damages.iter().for_each(|damage| damage.apply(&written));
-    let damaged: Vec<_> = written.segments.iter().map(|s| fs::read(&s.path).ok()).collect();
+    let damaged: Vec<_> = written.segments.iter().map(|s| fs::read(&s.file.path).ok()).collect();
 
     let (recovered, peak) = memory::peak(|| recover(directory.path()));
     let bytes: usize = damaged.iter().flatten().map(Vec::len).sum();
@@ -148,34 +178,70 @@ fn write(directory: &Path, segment_bytes_max: u64, batches: &[Vec<AnyWrite>]) ->
     let mut journal = journal.with_segment_bytes_max(segment_bytes_max);
     let mut state = journal.recover().expect("an empty journal");
     let path = |number: usize| directory.join(format!("{number:020}.journal"));
-    let length = |segment: usize| fs::metadata(path(segment + 1)).map_or(0, |m| m.len() as usize);
+    let read = |segment: usize| fs::read(path(segment + 1)).unwrap_or_default();
 
-    let preamble_bytes = length(0);
-    let (mut segment, mut end) = (0, preamble_bytes);
+    let preamble_bytes = read(0).len();
+    let (mut heads, mut end) = (vec![preamble_bytes], preamble_bytes);
     let (mut frames, mut states) = (Vec::new(), vec![state.clone()]);
+    let mut snapshots = Vec::new();
     for batch in batches.iter().take(BATCHES_MAX) {
         for any in batch.iter().take(WRITES_MAX) {
             let write = any.to_write(&state);
+            if let Some(snapshot) = &write.snapshot {
+                snapshots.push(put(&mut journal, directory, snapshot));
+            }
             journal.append(&write).expect("a write that follows");
             state.replay(write);
         }
+        let kept = || (0..heads.len()).filter(|segment| path(segment + 1).exists()).count();
+        let before = kept();
         journal.sync().expect("a disk that works");
-        if path(segment + 2).exists() {
-            (segment, end) = (segment + 1, preamble_bytes);
+        let deletes = kept() < before;
+        if path(heads.len() + 1).exists() {
+            end = head_bytes(&read(heads.len()), preamble_bytes);
+            heads.push(end);
         }
-        let range = end..length(segment);
+        let segment = heads.len() - 1;
+        let range = end..read(segment).len();
         end = range.end;
         if !range.is_empty() {
-            frames.push(Frame { segment, range });
+            frames.push(Frame { segment, range, deletes });
             states.push(state.clone());
         }
     }
-    let segments = (0..=segment).map(|segment| {
-        let path = path(segment + 1);
-        let content = fs::read(&path).expect("a segment that was written");
-        Segment { path, content, preamble_bytes }
+    let segments = heads.into_iter().enumerate().map(|(segment, head_bytes)| {
+        let file = File { path: path(segment + 1), content: read(segment) };
+        Segment { file, head_bytes }
     });
-    Written { segments: segments.collect(), frames, states }
+    Written { segments: segments.collect(), snapshots, frames, states }
+}
+
+/// A snapshot as it lies on the disk, of an empty state.
+fn put(journal: &mut FileJournal, directory: &Path, snapshot: &SnapshotMeta) -> (LogId, File) {
+    let store = journal.snapshots().expect("files are kept");
+    let mut writer = store.create(snapshot.last, false).expect("room for a file");
+    let named = Write::<Bytes> { snapshot: Some(Box::new(snapshot.clone())), ..Write::default() };
+    let mut content = Vec::new();
+    let head = |out: &mut Vec<u8>| {
+        out.extend_from_slice(b"Hraftsnap\x01\0\0\0");
+        out.extend_from_slice(&CLUSTER.get().to_le_bytes());
+        codec::encode_write(&named, out);
+    };
+    frame::encode(&mut content, PAYLOAD_BYTES_LIMIT, head).expect("a short frame");
+    let end = |out: &mut Vec<u8>| out.extend_from_slice(&[&b"E"[..], &[0; 20]].concat());
+    frame::encode(&mut content, PAYLOAD_BYTES_LIMIT, end).expect("a short frame");
+    writer.write(&content).expect("room for a file");
+    writer.finish().expect("a disk that works");
+    let (term, index) = (snapshot.last.term.get(), snapshot.last.index.get());
+    let path = directory.join(format!("{term:020}-{index:020}.snapshot"));
+    (snapshot.last, File { path, content })
+}
+
+/// Where the checkpoint ends with which a segment begins that is not the first.
+fn head_bytes(content: &[u8], preamble_bytes: usize) -> usize {
+    let header = content[preamble_bytes..].first_chunk().expect("a checkpoint");
+    let header = Header::decode(header, PAYLOAD_BYTES_LIMIT).expect("a whole checkpoint");
+    preamble_bytes + HEADER_BYTES + header.payload_bytes()
 }
 
 impl Written {
@@ -183,11 +249,23 @@ impl Written {
         self.segments.last().expect("a journal has at least one segment")
     }
 
+    /// One of the files that are still there.
+    fn file(&self, number: u8) -> &File {
+        let kept = || self.segments.iter().filter(|segment| !segment.file.content.is_empty());
+        let place = usize::from(number) % kept().count();
+        &kept().nth(place).expect("the last is there").file
+    }
+
+    fn snapshot(&self, number: u8) -> Option<&File> {
+        let place = usize::from(number).checked_rem(self.snapshots.len())?;
+        self.snapshots.get(place).map(|(_, file)| file)
+    }
+
     /// Whether a frame is as it was written.
     fn is_intact(&self, frame: &Frame, damaged: &[Option<Vec<u8>>]) -> bool {
-        let Frame { segment, range } = frame;
+        let Frame { segment, range, .. } = frame;
         let found = damaged[*segment].as_ref().and_then(|content| content.get(range.clone()));
-        found == Some(&self.segments[*segment].content[range.clone()])
+        found.is_some() && found == self.segments[*segment].file.content.get(range.clone())
     }
 }
 
@@ -205,15 +283,20 @@ fn check_restored(written: &Written, damaged: &[Option<Vec<u8>>], restored: &Res
             && lost.first().is_none_or(|frame| is_torn(frame, damaged))
     };
     assert!((0..written.states.len()).any(explained), "lost without a word");
-    let flipped =
-        written.segments.iter().zip(damaged).map(|(s, d)| flipped(&s.content, d.as_deref()));
+    let kept = written.segments.iter().zip(damaged).filter(|(s, _)| !s.file.content.is_empty());
+    let flipped = kept.map(|(s, d)| flipped(&s.file.content, d.as_deref()));
     let flipped = flipped.fold(0, usize::saturating_add);
     assert!(flipped != 1, "a single byte changed, and nobody noticed");
+    let used = restored.snapshot.as_ref().map(|snapshot| snapshot.last);
+    for (_, file) in written.snapshots.iter().filter(|(last, _)| Some(*last) == used) {
+        let found = fs::read(&file.path).expect("a snapshot in use is there");
+        assert!(found == file.content, "a snapshot in use is damaged");
+    }
 }
 
 /// Whether a write that was cut short could look like this: the file ends before the frame, or a sector of it is all zeros.
 fn is_torn(frame: &Frame, damaged: &[Option<Vec<u8>>]) -> bool {
-    let Frame { segment, range } = frame;
+    let Frame { segment, range, .. } = frame;
     let Some(content) = &damaged[*segment] else { return true };
     match content.get(range.clone()) {
         None => true,
@@ -242,7 +325,8 @@ fn check_goes_on(directory: &Path, mut restored: Restored<Bytes>) {
     let mut journal =
         FileJournal::open(directory, CLUSTER, NODE).expect("it could be opened before");
     assert_eq!(journal.recover().expect("it was recovered before"), restored);
-    let any = AnyWrite { term_rise: 1, vote: Some(1), back: 1, entries: Vec::new() };
+    let any =
+        AnyWrite { term_rise: 1, vote: Some(1), back: 1, entries: Vec::new(), snapshot: None };
     let write = any.to_write(&restored);
     journal.append(&write).expect("a write that follows");
     journal.sync().expect("a disk that works");
@@ -260,16 +344,22 @@ fn check_error(
     match error {
         JournalError::Damaged { .. }
         | JournalError::SegmentMissing { .. }
+        | JournalError::SnapshotMissing { .. }
+        | JournalError::SnapshotDamaged { .. }
         | JournalError::Foreign { .. }
         | JournalError::UnknownVersion { .. } => {}
         error => panic!("the wrong error: {error}"),
     }
     let last = written.last();
+    let number = written.segments.len() - 1;
+    let frames = written.frames.iter().filter(|frame| frame.segment == number);
     let by_crash = match damages {
-        [] => true,
-        [Damage::Grow { .. } | Damage::Tear { back: 0, .. }] => true,
+        [] | [Damage::Grow { .. }] => true,
+        [Damage::Tear { back: 0, .. }] => !frames.last().is_some_and(|frame| frame.deletes),
         [Damage::Cut { .. }] => {
-            damaged.last().and_then(Option::as_ref).is_some_and(|d| d.len() >= last.preamble_bytes)
+            let length = damaged.last().and_then(Option::as_ref).map_or(0, Vec::len);
+            let mut cut = frames.filter(|frame| frame.range.end > length);
+            length >= last.head_bytes && !cut.any(|frame| frame.deletes)
         }
         _ => false,
     };
@@ -278,8 +368,7 @@ fn check_error(
 
 impl Damage {
     fn apply(&self, written: &Written) {
-        let segment = |number: u8| &written.segments[usize::from(number) % written.segments.len()];
-        let last = written.last();
+        let last = &written.last().file;
         match self {
             Self::Cut { bytes } => change(&last.path, |content| {
                 content.truncate(content.len().saturating_sub(usize::from(*bytes)));
@@ -298,14 +387,16 @@ impl Damage {
             Self::Grow { bytes } => change(&last.path, |content| {
                 content.resize(content.len() + usize::from(*bytes), 0);
             }),
-            Self::Flip { segment: number, at, xor } => change(&segment(*number).path, |content| {
-                let length = content.len().max(1);
-                if let Some(byte) = content.get_mut(usize::from(*at) % length) {
-                    *byte ^= xor;
-                }
-            }),
+            Self::Flip { segment: number, at, xor } => {
+                change(&written.file(*number).path, |content| {
+                    let length = content.len().max(1);
+                    if let Some(byte) = content.get_mut(usize::from(*at) % length) {
+                        *byte ^= xor;
+                    }
+                })
+            }
             Self::Overwrite { segment: number, at, bytes } => {
-                change(&segment(*number).path, |content| {
+                change(&written.file(*number).path, |content| {
                     let at = usize::from(*at) % content.len().max(1);
                     content.iter_mut().skip(at).zip(bytes).for_each(|(old, new)| *old = *new);
                 });
@@ -313,13 +404,29 @@ impl Damage {
             Self::Append { bytes } => change(&last.path, |content| content.extend(bytes)),
             Self::Remove { segment: number } => {
                 // It may be gone already.
-                let _ = fs::remove_file(&segment(*number).path);
+                let _ = fs::remove_file(&written.file(*number).path);
             }
             Self::Swap { one, other } => {
-                let (one, other) = (&segment(*one).path, &segment(*other).path);
+                let (one, other) = (&written.file(*one).path, &written.file(*other).path);
                 if let (Ok(first), Ok(second)) = (fs::read(one), fs::read(other)) {
                     change(one, |content| *content = second);
                     change(other, |content| *content = first);
+                }
+            }
+            Self::FlipSnapshot { snapshot, at, xor } => {
+                if let Some(file) = written.snapshot(*snapshot) {
+                    change(&file.path, |content| {
+                        let length = content.len().max(1);
+                        if let Some(byte) = content.get_mut(usize::from(*at) % length) {
+                            *byte ^= xor;
+                        }
+                    });
+                }
+            }
+            Self::RemoveSnapshot { snapshot } => {
+                if let Some(file) = written.snapshot(*snapshot) {
+                    // It may be gone already.
+                    let _ = fs::remove_file(&file.path);
                 }
             }
         }
@@ -343,10 +450,14 @@ impl AnyWrite {
         let vote = self.vote.map(|node| NodeId::new(u64::from(node)));
         let next = HardState { current_term: term, voted_for: voted_for.or(vote) };
 
+        let snapshot = self.snapshot.as_ref().and_then(|any| any.to_snapshot(state));
+        let begin = state.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
+        let settled = snapshot.as_ref().map_or(begin, |(snapshot, _)| snapshot.last).index;
         let held = state.entries.len();
-        let kept = held - usize::from(self.back % 4).min(held);
+        let open = state.entries.iter().filter(|entry| entry.index > settled).count();
+        let kept = held - usize::from(self.back % 4).min(open);
         let before = kept.checked_sub(1).and_then(|at| state.entries.get(at));
-        let mut last = before.map_or(LogId::ZERO, Entry::id);
+        let mut last = before.map_or(state.base, Entry::id);
         let truncate_from = (kept < held).then(|| last.index.next());
         let entries = self.entries.iter().take(ENTRIES_MAX).map(|any| {
             let entry = any.to_entry(last, term);
@@ -358,8 +469,22 @@ impl AnyWrite {
             hard_state: (next != state.hard_state).then_some(next),
             entries: entries.collect(),
             truncate_from,
-            ..Write::default()
+            compact_to: snapshot.as_ref().map(|(_, base)| *base),
+            snapshot: snapshot.map(|(snapshot, _)| Box::new(snapshot)),
         }
+    }
+}
+
+impl AnySnapshot {
+    /// One that is newer than the last, and the base of the log behind it.
+    fn to_snapshot(&self, state: &Restored<Bytes>) -> Option<(SnapshotMeta, LogId)> {
+        let begin = state.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
+        let newer: Vec<_> = state.entries.iter().filter(|e| e.index > begin.index).collect();
+        let place = usize::from(self.last).checked_rem(newer.len())?;
+        let last = newer[place].id();
+        let covered = state.entries.iter().filter(|entry| entry.index <= last.index);
+        let base = covered.rev().nth(usize::from(self.tail % 4)).map_or(state.base, Entry::id);
+        Some((SnapshotMeta { last, membership: Membership::of_voters([NODE]) }, base))
     }
 }
 

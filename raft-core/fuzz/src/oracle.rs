@@ -177,7 +177,10 @@ impl Oracle {
         }
         self.enter(after.current_term);
         let follows = after.role == Role::Follower && after.leader == Some(from);
-        self.life.is_loyal |= follows && is_leaders(body);
+        // A leader that asks to be succeeded asks for no loyalty; nor does anything that is dropped.
+        let leads = matches!(body, Body::AppendEntries(_) | Body::InstallSnapshot(_));
+        let drops = |status: &Status| (status.counters.malformed, status.counters.stale_replies);
+        self.life.is_loyal |= follows && leads && drops(before) == drops(after);
         match body {
             Body::AppendEntries(append) => self.current.on_append(from, append),
             Body::InstallSnapshot(install) => {
