@@ -236,4 +236,6 @@ pub use role::Role;
 pub use status::{Counters, PeerStatus, Status, Wake};
 pub use time::Instant;
 pub use timing::Forecast;
-pub use types::{Command, HardState, Index, LogId, NodeId, ReadId, Round, Session, Term, WriteId};
+pub use types::{
+    Command, HardState, Index, InstallId, LogId, NodeId, ReadId, Round, Session, Term, WriteId,
+};

@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 use crate::membership::Membership;
 use crate::message::Message;
 use crate::role::Role;
-use crate::types::{HardState, Index, LogId, NodeId, ReadId, Term, WriteId};
+use crate::types::{HardState, Index, InstallId, LogId, NodeId, ReadId, Term, WriteId};
 
 /// One thing for the host to do. Take them in order, from [`Raft::poll_outbox`](crate::Raft::poll_outbox) until `None`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -122,6 +122,9 @@ pub struct ReadSnapshot {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct WriteSnapshot<C> {
+    /// The attempt to receive it, which [`Raft::snapshot_written`](crate::Raft::snapshot_written) names: two attempts at one snapshot, from
+    /// two leaders, may cut it into other pieces.
+    pub install: InstallId,
     /// The snapshot.
     pub snapshot: SnapshotMeta,
     /// Where the piece begins, in bytes.

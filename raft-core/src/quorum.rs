@@ -111,12 +111,14 @@ fn reached_by_majority<T: Copy + Ord + Default>(
 ) -> T {
     let majority = majority(voters.len());
     let reached_by = |least| voters.iter().filter(|voter| value(*voter) >= least).count();
-    voters
-        .iter()
-        .map(&value)
-        .filter(|value| reached_by(*value) >= majority)
-        .max()
-        .unwrap_or_default()
+    let mut reached = T::default();
+    for candidate in voters.iter().map(&value) {
+        // Most often all are alike, and one count settles it.
+        if candidate > reached && reached_by(candidate) >= majority {
+            reached = candidate;
+        }
+    }
+    reached
 }
 
 #[cfg(test)]

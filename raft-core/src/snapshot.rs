@@ -31,7 +31,7 @@ use crate::output::{Output, ReadSnapshot, SnapshotMeta, WriteSnapshot};
 use crate::raft::Raft;
 use crate::role::RoleState;
 use crate::time::Instant;
-use crate::types::{Command, Index, LogId, NodeId, Session, Term};
+use crate::types::{Command, Index, InstallId, LogId, NodeId, Session, Term};
 
 /// What a server knows of its own snapshots.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -48,13 +48,15 @@ pub(crate) struct Snapshots<C> {
     taking: Option<SnapshotMeta>,
     /// `last` was installed, and the state machine has yet to be told.
     restoring: bool,
-    /// What the leader sends.
+    /// What the leader sends, and how many times anything came since the start.
     receiving: Option<Receiving<C>>,
+    installs: InstallId,
 }
 
 /// A snapshot that comes from the leader.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Receiving<C> {
+    id: InstallId,
     term: Term,
     session: Session,
     snapshot: SnapshotMeta,
@@ -96,6 +98,7 @@ impl<C> Snapshots<C> {
             taking: None,
             restoring: false,
             receiving: None,
+            installs: InstallId::default(),
         }
     }
 }
@@ -353,7 +356,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
             of == (self.current_term, session, last)
         };
         if offset == 0 && !self.snapshots.receiving.as_ref().is_some_and(fits) {
+            self.snapshots.installs = self.snapshots.installs.next();
             self.snapshots.receiving = Some(Receiving {
+                id: self.snapshots.installs,
                 term: self.current_term,
                 session,
                 snapshot: snapshot.clone(),
@@ -375,25 +380,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
             if done {
                 receiving.size = Some(end);
             }
-            receiving.chunks.push_back(WriteSnapshot { snapshot, offset, chunk, done });
+            let install = receiving.id;
+            receiving.chunks.push_back(WriteSnapshot { install, snapshot, offset, chunk, done });
         } else {
             let written = receiving.written;
             self.reply_received(from, session, last, written);
         }
     }
 
-    /// The host has written the snapshot that the leader sends up to `written` bytes, as [`Output::WriteSnapshot`] asked; if that
-    /// is the whole, it is durable, and is installed.
+    /// The host has written the snapshot that comes by this attempt up to `written` bytes, as [`Output::WriteSnapshot`] asked; if that
+    /// is the whole, it is durable, and is installed. What is said of an earlier attempt counts for nothing.
     ///
     /// If it could not be written, pass 0: it comes again from the beginning.
-    pub fn snapshot_written(&mut self, snapshot: LogId, written: u64) {
+    pub fn snapshot_written(&mut self, install: InstallId, written: u64) {
         let term = self.current_term;
-        let fits = |r: &&mut Receiving<C>| r.snapshot.last == snapshot && r.term == term;
+        let fits = |r: &&mut Receiving<C>| r.id == install && r.term == term;
         let Some(receiving) = self.snapshots.receiving.as_mut().filter(fits) else { return };
         if written > receiving.received {
             return;
         }
-        let session = receiving.session;
+        let (session, snapshot) = (receiving.session, receiving.snapshot.last);
         receiving.written = written;
         let done = receiving.unwritten.partition_point(|end| *end <= written);
         receiving.unwritten.drain(..done);
@@ -442,7 +448,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.commit_index = last.index;
         self.membership_changed |= *self.memberships.in_force() != snapshot.membership;
         self.memberships = Memberships::new(last.index, snapshot.membership.clone());
-        self.snapshots = Snapshots { restoring: true, ..Snapshots::new(snapshot) };
+        let installs = self.snapshots.installs;
+        self.snapshots = Snapshots { restoring: true, installs, ..Snapshots::new(snapshot) };
         self.on_log_truncated(self.durable.index().next());
         self.verify(last.index);
         self.update_members();

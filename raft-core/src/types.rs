@@ -59,6 +59,11 @@ number! {
 }
 
 number! {
+    /// Numbers the attempts of one process to receive a snapshot. See [`WriteSnapshot`](crate::WriteSnapshot).
+    InstallId
+}
+
+number! {
     /// Numbers a leader's heartbeat rounds within its term. A follower echoes the newest that it has seen; a round that a
     /// quorum has echoed proves that nobody else led when it left (thesis 6.4).
     Round

@@ -3,7 +3,7 @@
 mod server;
 
 use raft_core::{
-    AppendResult, Body, Entry, InstallSnapshot, InstallSnapshotReply, LogId, Membership,
+    AppendResult, Body, Entry, InstallId, InstallSnapshot, InstallSnapshotReply, LogId, Membership,
     NothingToSnapshot, Output, Payload, ProgressState, ReadSnapshot, Role, Session, SnapshotMeta,
     WriteSnapshot,
 };
@@ -379,13 +379,13 @@ fn a_snapshot_replaces_the_log_once_it_is_whole() {
     let wanted = writes(&mut server);
     let wanted: Vec<_> = wanted.iter().map(|w| (w.offset, &*w.chunk, w.done)).collect();
     assert_eq!(wanted, [(0, &b"abcd"[..], false), (4, &b"e"[..], true)]);
-    server.snapshot_written(at(2, 9), 4);
+    server.snapshot_written(InstallId::new(1), 4);
     server.poll();
     assert_eq!(replies(&mut server).pop().map(|reply| reply.received), Some(4));
     assert_eq!(server.status().last_log, at(1, 3));
 
     server.hold_disk();
-    server.snapshot_written(at(2, 9), 5);
+    server.snapshot_written(InstallId::new(1), 5);
     server.poll();
     let status = server.status();
     assert_eq!((status.log_base, status.last_log), (at(2, 9), at(2, 9)));
@@ -430,7 +430,7 @@ fn a_snapshot_that_is_complete_too_late_is_not_installed() {
     let mut server = TestServer::holding(3, 1, &[]);
     install(&mut server, at(2, 2), 0, b"abcd", true);
     server.appended(2, 2, at(0, 0), &[1, 2, 2], 3);
-    server.snapshot_written(at(2, 2), 4);
+    server.snapshot_written(InstallId::new(1), 4);
     server.poll();
     assert_eq!((server.status().last_log, server.status().log_base), (at(2, 3), LogId::ZERO));
 }
@@ -454,16 +454,39 @@ fn a_snapshot_is_installed_only_as_follower_of_the_one_that_sent_it() {
     install(&mut server, at(2, 9), 0, b"abcd", true);
     server.time_out();
     assert_eq!(server.role(), Role::PreCandidate);
-    server.snapshot_written(at(2, 9), 4);
+    server.snapshot_written(InstallId::new(1), 4);
     server.poll();
     assert_eq!(server.status().last_log, at(1, 1));
 
     let mut server = TestServer::holding(3, 1, &[1]);
     install(&mut server, at(2, 9), 0, b"abcd", true);
     server.hear(3, 3, Body::AppendEntries(append(at(1, 1), entries_after(1, &[3]), 0)));
-    server.snapshot_written(at(2, 9), 4);
+    server.snapshot_written(InstallId::new(1), 4);
     server.poll();
     assert_eq!((server.term(), server.status().last_log), (term(3), at(3, 2)));
+}
+
+/// Another leader may cut a snapshot of the same entry into other pieces: what is said of the first attempt counts for nothing in the second.
+#[test]
+fn the_end_of_an_earlier_attempt_installs_nothing() {
+    let mut server = TestServer::holding(3, 1, &[]);
+    install(&mut server, at(2, 9), 0, b"abcd", false);
+    let first = writes(&mut server).pop().map(|write| write.install).unwrap();
+    let whole = InstallSnapshot {
+        session: Session::new(1),
+        snapshot: snapshot(at(2, 9)),
+        offset: 0,
+        chunk: b"abcd".to_vec(),
+        done: true,
+    };
+    server.hear(3, 3, Body::InstallSnapshot(whole));
+    server.snapshot_written(first, 4);
+    server.poll();
+    assert_eq!(server.status().last_log, LogId::ZERO);
+    let second = writes(&mut server).pop().map(|write| write.install).unwrap();
+    server.snapshot_written(second, 4);
+    server.poll();
+    assert_eq!(server.status().last_log, at(2, 9));
 }
 
 /// Entries behind the snapshot follow it, and what lies below it is committed: a leader may send it again.
@@ -471,7 +494,7 @@ fn a_snapshot_is_installed_only_as_follower_of_the_one_that_sent_it() {
 fn the_log_goes_on_behind_the_snapshot() {
     let mut server = TestServer::holding(3, 1, &[1, 1, 1]);
     install(&mut server, at(2, 9), 0, b"abcd", true);
-    server.snapshot_written(at(2, 9), 4);
+    server.snapshot_written(InstallId::new(1), 4);
     server.poll();
     let answer = server.appended(2, 2, at(1, 7), &[2, 2, 2, 2], 10);
     assert_eq!(answer, Some(AppendResult::Matched(index(11))));
@@ -512,9 +535,9 @@ fn chunks_that_are_not_written_are_bounded() {
         install(&mut server, at(2, 9), offset, b"a", false);
     }
     assert_eq!(writes(&mut server).len(), 2);
-    server.snapshot_written(at(2, 9), 1);
+    server.snapshot_written(InstallId::new(1), 1);
     install(&mut server, at(2, 9), 2, b"a", true);
-    server.snapshot_written(at(2, 9), 3);
+    server.snapshot_written(InstallId::new(1), 3);
     install(&mut server, at(2, 9), 3, b"", true);
     assert_eq!(writes(&mut server).len(), 1, "nothing comes behind the last");
 }
@@ -524,7 +547,7 @@ fn chunks_that_are_not_written_are_bounded() {
 fn an_append_that_contradicts_what_was_compacted_is_not_taken() {
     let mut server = TestServer::holding(3, 2, &[]);
     install(&mut server, at(2, 2), 0, b"abcd", true);
-    server.snapshot_written(at(2, 2), 4);
+    server.snapshot_written(InstallId::new(1), 4);
     server.poll();
     server.appended(2, 2, at(1, 1), &[1, 1], 0);
     let status = server.status();

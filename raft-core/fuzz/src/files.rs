@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use raft_core::{LogId, ReadSnapshot, SnapshotMeta, WriteSnapshot};
+use raft_core::{InstallId, LogId, ReadSnapshot, SnapshotMeta, WriteSnapshot};
 
 /// How many pieces the host is about to read; older requests it forgets.
 const READS_MAX: usize = 4;
@@ -22,7 +22,7 @@ pub(crate) struct Files {
     /// Pieces to be written.
     pub(crate) writes: VecDeque<WriteSnapshot<Vec<u8>>>,
     /// The snapshot that comes, and up to where it is written.
-    incoming: Option<(SnapshotMeta, u64)>,
+    incoming: Option<(InstallId, SnapshotMeta, u64)>,
 }
 
 impl Files {
@@ -56,36 +56,37 @@ impl Files {
     /// The end of what has come of the snapshot that a leader sends.
     pub(crate) fn incoming_bytes(&self) -> u64 {
         self.writes.back().map_or_else(
-            || self.incoming.as_ref().map_or(0, |(_, bytes)| *bytes),
+            || self.incoming.as_ref().map_or(0, |(.., bytes)| *bytes),
             |write| write.offset + write.chunk.len() as u64,
         )
     }
 
     pub(crate) fn incoming(&self) -> Option<LogId> {
         let waiting = self.writes.back().map(|write| write.snapshot.last);
-        waiting.or(self.incoming.as_ref().map(|(snapshot, _)| snapshot.last))
+        waiting.or(self.incoming.as_ref().map(|(_, snapshot, _)| snapshot.last))
     }
 
     /// Writes the oldest piece. Returns what to answer.
-    pub(crate) fn write(&mut self) -> Option<(LogId, u64)> {
-        let WriteSnapshot { snapshot, offset, chunk, done, .. } = self.writes.pop_front()?;
-        let written = self.incoming.take().filter(|(of, _)| *of == snapshot);
-        let written = written.map_or(0, |(_, bytes)| bytes);
+    pub(crate) fn write(&mut self) -> Option<(InstallId, u64)> {
+        let WriteSnapshot { install, snapshot, offset, chunk, done, .. } =
+            self.writes.pop_front()?;
+        let written = self.incoming.take().filter(|(of, ..)| *of == install);
+        let written = written.map_or(0, |(.., bytes)| bytes);
         assert!(offset == 0 || offset == written, "a piece at {offset} behind {written}");
-        let (last, end) = (snapshot.last, offset + chunk.len() as u64);
+        let end = offset + chunk.len() as u64;
         if done {
             self.hold(snapshot);
         } else {
-            self.incoming = Some((snapshot, end));
+            self.incoming = Some((install, snapshot, end));
         }
-        Some((last, end))
+        Some((install, end))
     }
 
     /// The oldest piece cannot be written: nothing of that snapshot is left.
-    pub(crate) fn fail_to_write(&mut self) -> Option<LogId> {
-        let last = self.writes.pop_front()?.snapshot.last;
-        self.writes.retain(|write| write.snapshot.last != last);
+    pub(crate) fn fail_to_write(&mut self) -> Option<InstallId> {
+        let install = self.writes.pop_front()?.install;
+        self.writes.retain(|write| write.install != install);
         self.incoming = None;
-        Some(last)
+        Some(install)
     }
 }

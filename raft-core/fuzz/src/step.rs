@@ -307,12 +307,12 @@ impl Host {
     fn snapshot_written(&mut self, failed: bool, bytes: Near) {
         let files = &mut self.oracle.files;
         if failed {
-            if let Some(snapshot) = files.fail_to_write() {
-                self.raft.snapshot_written(snapshot, 0);
+            if let Some(install) = files.fail_to_write() {
+                self.raft.snapshot_written(install, 0);
             }
-        } else if let Some((snapshot, written)) = files.write() {
+        } else if let Some((install, written)) = files.write() {
             // A host that claims more than it has is mistaken; less is only late.
-            self.raft.snapshot_written(snapshot, bytes.to(written).min(written));
+            self.raft.snapshot_written(install, bytes.to(written).min(written));
         }
     }
 

@@ -141,7 +141,7 @@ impl SnapshotsInUse {
                 raft.snapshot_read(to, snapshot, offset, piece, done);
             }
             Report::Unreadable { to, snapshot } => raft.snapshot_unreadable(to, snapshot),
-            Report::Written { snapshot, written } => raft.snapshot_written(snapshot, written),
+            Report::Written { install, written } => raft.snapshot_written(install, written),
         }
     }
 

@@ -164,7 +164,7 @@ impl<S: StateMachine> Cluster<S> {
                 raft.snapshot_read(read.to, read.snapshot, read.offset, chunk, done);
             }
             Job::Write(write) => {
-                let WriteSnapshot { snapshot, offset, chunk, done } = write;
+                let WriteSnapshot { install, snapshot, offset, chunk, done } = write;
                 let written = files.append(snapshot.last, offset, chunk.as_ref());
                 let written = written.filter(|_| !failed).unwrap_or_default();
                 if written == 0 {
@@ -175,7 +175,7 @@ impl<S: StateMachine> Cluster<S> {
                         files.put(snapshot.last, bytes.into());
                     }
                 }
-                raft.snapshot_written(snapshot.last, written);
+                raft.snapshot_written(install, written);
             }
         }
     }

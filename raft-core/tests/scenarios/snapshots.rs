@@ -97,7 +97,7 @@ impl Stage {
             let bytes = std::mem::take(&mut host.receiving);
             host.snapshots.insert(last, bytes);
         }
-        self.raft_mut(id)?.snapshot_written(last, written);
+        self.raft_mut(id)?.snapshot_written(write.install, written);
         Ok(())
     }
 }

@@ -257,7 +257,7 @@ impl<F: NorFlash> Server<F> {
             self.journal.write_snapshot(last, |out| out.extend_from_slice(bytes))?;
             written = bytes.len() as u64;
         }
-        self.raft.snapshot_written(last, written);
+        self.raft.snapshot_written(piece.install, written);
         Ok(())
     }
 

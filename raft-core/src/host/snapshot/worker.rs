@@ -24,7 +24,7 @@ use crate::host::journal::JournalError;
 use crate::host::panics;
 use crate::host::state_machine::Capture;
 use crate::output::{ReadSnapshot, SnapshotMeta, WriteSnapshot};
-use crate::types::{LogId, NodeId};
+use crate::types::{InstallId, LogId, NodeId};
 
 /// How long a snapshot that could not be written waits before it is asked for again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub(in crate::host) enum Report {
     },
     /// What comes is written up to here.
     Written {
-        snapshot: LogId,
+        install: InstallId,
         written: u64,
     },
 }
@@ -179,7 +179,7 @@ struct Worker {
     sending: BTreeMap<NodeId, Sending>,
     receiving: Option<Receiving>,
     /// What could not be written, and when to ask for it again.
-    failed: Option<(LogId, Instant)>,
+    failed: Option<(InstallId, Instant)>,
 }
 
 struct Sending {
@@ -190,6 +190,7 @@ struct Sending {
 }
 
 struct Receiving {
+    install: InstallId,
     head: Head,
     file: Box<dyn SnapshotWriter>,
     checker: PieceChecker,
@@ -277,31 +278,33 @@ impl Worker {
     }
 
     fn write(&mut self, write: WriteSnapshot<Bytes>) {
-        let snapshot = write.snapshot.last;
+        let (install, snapshot) = (write.install, write.snapshot.last);
         match self.write_piece(write) {
             Ok(None) => {}
-            Ok(Some(written)) => (self.report)(Report::Written { snapshot, written }),
+            Ok(Some(written)) => (self.report)(Report::Written { install, written }),
             Err(why) => {
                 tracing::warn!(%snapshot, %why, "the leader's snapshot cannot be written; it is asked for again");
                 self.receiving = None;
-                self.failed = Some((snapshot, Instant::now() + RETRY_AFTER));
+                self.failed = Some((install, Instant::now() + RETRY_AFTER));
             }
         }
     }
 
     /// Up to where it is written now; none if the piece is of an attempt that has failed.
     fn write_piece(&mut self, write: WriteSnapshot<Bytes>) -> Result<Option<u64>, String> {
-        let WriteSnapshot { snapshot, offset, chunk, done } = write;
+        let WriteSnapshot { install, snapshot, offset, chunk, done } = write;
         if offset == 0 {
             self.failed = None;
             self.receiving = None;
             let file = self.store.create(snapshot.last, true).map_err(|e| e.to_string())?;
             let head = Head { cluster: self.cluster, snapshot };
             let checker = PieceChecker::new();
-            self.receiving = Some(Receiving { head, file, checker, written: 0 });
-        } else if !self.receiving.as_ref().is_some_and(|receiving| {
-            receiving.head.snapshot == snapshot && receiving.written == offset
-        }) {
+            self.receiving = Some(Receiving { install, head, file, checker, written: 0 });
+        } else if !self
+            .receiving
+            .as_ref()
+            .is_some_and(|receiving| receiving.install == install && receiving.written == offset)
+        {
             return Ok(None);
         }
         let Some(receiving) = &mut self.receiving else { return Ok(None) };
@@ -320,8 +323,8 @@ impl Worker {
 
     /// Lets the leader begin again with the snapshot that could not be written.
     fn ask_again(&mut self) {
-        if let Some((snapshot, _)) = self.failed.take() {
-            (self.report)(Report::Written { snapshot, written: 0 });
+        if let Some((install, _)) = self.failed.take() {
+            (self.report)(Report::Written { install, written: 0 });
         }
     }
 
