@@ -144,7 +144,9 @@ impl<S: StateMachine> Driver<S> {
             life: Arc::clone(&life),
         };
         driver.board.post(driver.leadership());
-        let messages = MessageInbox::new(move |message| inbox.deliver(message));
+        let suspicions = Arc::clone(&inbox);
+        let messages = MessageInbox::new(move |message| inbox.deliver(message))
+            .with_suspicions(move |node| suspicions.suspect(node));
         if let Err(error) = driver.transport.start(identity, messages) {
             drop(driver);
             // Never an error; and the reason is the one above.
@@ -216,6 +218,9 @@ impl<S: StateMachine> Driver<S> {
     fn take_messages(&mut self) {
         for message in self.arrived.messages.drain(..) {
             self.raft.step(message);
+        }
+        for suspect in self.arrived.suspects.drain(..) {
+            self.raft.suspect_leader(suspect);
         }
     }
 

@@ -22,7 +22,11 @@ use super::state_machine::StateMachine;
 use super::status::NodeStatus;
 use crate::membership::{Change, Membership};
 use crate::message::Message;
+use crate::quorum::MEMBERS_MAX;
 use crate::types::{Index, LogId, NodeId, WriteId};
+
+/// The most nodes that are kept as suspects: one is no member then, so it cannot lead.
+const SUSPECTS_MAX: usize = MEMBERS_MAX;
 
 /// The most requests, and the most messages, that one turn of the loop takes.
 pub(super) const INPUTS_PER_TURN_MAX: usize = 4096;
@@ -52,6 +56,8 @@ pub(super) enum Request<S: StateMachine> {
 pub(super) struct Arrived<S: StateMachine> {
     pub(super) requests: VecDeque<Request<S>>,
     pub(super) messages: VecDeque<Message<Bytes>>,
+    /// Whose process seems to be gone, each once. They come behind all messages: what a leader said before its end counts first.
+    pub(super) suspects: Vec<NodeId>,
     /// The newest write that is durable.
     pub(super) persisted: Option<WriteId>,
     /// The last entry that has been applied.
@@ -146,6 +152,16 @@ impl<S: StateMachine> Inbox<S> {
         self.unlock_and_wake(queues);
     }
 
+    /// Takes a hint that this node's process is gone.
+    pub(super) fn suspect(&self, node: NodeId) {
+        let mut queues = self.lock();
+        let suspects = &mut queues.arrived.suspects;
+        if suspects.len() < SUSPECTS_MAX && !suspects.contains(&node) {
+            suspects.push(node);
+        }
+        self.unlock_and_wake(queues);
+    }
+
     /// The journal has made this write, and all before it, durable.
     pub(super) fn persisted(&self, id: WriteId) {
         let mut queues = self.lock();
@@ -191,6 +207,9 @@ impl<S: StateMachine> Inbox<S> {
         arrived.applied = queues.arrived.applied.take();
         arrived.snapshots.append(&mut queues.arrived.snapshots);
         arrived.stop = queues.arrived.stop.clone();
+        if queues.arrived.messages.is_empty() {
+            arrived.suspects.append(&mut queues.arrived.suspects);
+        }
         !queues.arrived.requests.is_empty() || !queues.arrived.messages.is_empty()
     }
 
@@ -256,6 +275,7 @@ impl<S: StateMachine> Arrived<S> {
         Self {
             requests: VecDeque::new(),
             messages: VecDeque::new(),
+            suspects: Vec::new(),
             persisted: None,
             applied: None,
             snapshots: VecDeque::new(),
@@ -391,6 +411,25 @@ mod tests {
         assert_eq!(arrived.messages.len(), 3);
         assert_eq!(arrived.persisted, Some(WriteId::new(9)));
         assert_eq!(arrived.applied, Some(Index::new(9)));
+    }
+
+    #[test]
+    fn suspects_are_few_and_come_behind_all_messages() {
+        let limits = Limits { inputs_max: INPUTS_PER_TURN_MAX + 1, bytes_max: usize::MAX };
+        let (inbox, wakes) = inbox(limits);
+        (0..1000).for_each(|node| inbox.suspect(NodeId::new(node / 2 + 1)));
+        (0..=INPUTS_PER_TURN_MAX).for_each(|_| inbox.deliver(message()));
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        let mut arrived = Arrived::new();
+        assert!(inbox.take(&mut arrived));
+        assert_eq!(arrived.suspects, [], "a message is left");
+        arrived.messages.clear();
+        assert!(!inbox.take(&mut arrived));
+        assert_eq!((arrived.messages.len(), arrived.suspects.len()), (1, SUSPECTS_MAX));
+        assert_eq!(arrived.suspects[1], NodeId::new(2), "each once");
+        arrived = Arrived::new();
+        inbox.take(&mut arrived);
+        assert_eq!(arrived.suspects, [], "and never again");
     }
 
     #[test]

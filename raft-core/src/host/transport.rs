@@ -15,6 +15,8 @@ use crate::types::NodeId;
 
 /// Carries messages between nodes. It may lose, repeat and overtake them; Raft copes.
 ///
+/// One that can tell the end of a peer's process from a broken network also [says so](MessageInbox::suspect).
+///
 /// One that wraps another passes every call on, those with a body here among them.
 pub trait Transport: Send + 'static {
     /// Begins to receive for this node; called once, before anything is sent.
@@ -75,19 +77,37 @@ impl Running {
 
 /// Where a [`Transport`] delivers. Cheap to clone.
 #[derive(Clone)]
-pub struct MessageInbox(Arc<dyn Fn(Message<Bytes>) + Send + Sync>);
+pub struct MessageInbox {
+    deliver: Arc<dyn Fn(Message<Bytes>) + Send + Sync>,
+    suspect: Arc<dyn Fn(NodeId) + Send + Sync>,
+}
 
 impl MessageInbox {
-    /// An inbox that hands each message to `deliver`, which must not block. For tests of transports, and for transports that
-    /// wrap another one.
+    /// An inbox that hands each message to `deliver`, which must not block, and ignores suspicions. For tests of transports, and for
+    /// transports that wrap another one.
     pub fn new(deliver: impl Fn(Message<Bytes>) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(deliver))
+        Self { deliver: Arc::new(deliver), suspect: Arc::new(|_| ()) }
+    }
+
+    /// The same inbox, which hands each suspicion to `suspect`. That must not block either.
+    #[must_use]
+    pub fn with_suspicions(self, suspect: impl Fn(NodeId) + Send + Sync + 'static) -> Self {
+        Self { suspect: Arc::new(suspect), ..self }
     }
 
     /// Hands a message to the node and wakes it. Never blocks: when the inbox is full, the message is dropped and counted; after
     /// the node has stopped, it is dropped.
     pub fn deliver(&self, message: Message<Bytes>) {
-        (self.0)(message);
+        (self.deliver)(message);
+    }
+
+    /// The transport has reason to believe that this node's process is gone, such as a connection that was reset and a listener that
+    /// refuses. To be said once, when it happens; never because a network is slow, silent or flaps.
+    ///
+    /// If that node leads, this one asks the others [without waiting for its election timeout](crate::Raft::suspect_leader). That
+    /// is all: a suspicion that is wrong costs a few messages, for those who still hear their leader refuse. Never blocks.
+    pub fn suspect(&self, node: NodeId) {
+        (self.suspect)(node);
     }
 }
 
