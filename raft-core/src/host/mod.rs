@@ -49,7 +49,8 @@
 //! 4. **A handle**: a node type around [`Handle`] whose methods await (or [`wait`](Pending::wait) for) what `Handle` returns. All
 //!    else ([`LeadershipWatch`], [`Lead`], the errors) it re-exports.
 //! 5. **Transports**: sockets for messages, and a task that sleeps for a [`Hub`], the in-process network, whose
-//!    [`LateDelivery::turn`] is driven like a driver.
+//!    [`LateDelivery::turn`] is driven like a driver. One that notices that a peer's process is gone [says so](MessageInbox::suspect);
+//!    [`tcp::Dialing`] does.
 //!
 //! An adapter knows no Raft: one that looks at a term to decide something is wrong.
 //!

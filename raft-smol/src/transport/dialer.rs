@@ -39,7 +39,7 @@ impl tcp::Signals for Signals {
 
 pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, stop: Receiver<()>) {
     let config = &shared.config;
-    let mut dialing = Dialing::new(&shared.peers, &peer);
+    let mut dialing = Dialing::new(&shared.peers, &peer, &shared.inbox);
     loop {
         let stopped = async {
             dropped(&stop).await;
@@ -52,6 +52,9 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, stop: Receiver<()>
             Err(closed) => closed,
         };
         let Some(wait) = dialing.on_closed(&closed) else { return };
+        if wait.is_zero() {
+            continue;
+        }
         let waited = async {
             Timer::after(wait).await;
         };

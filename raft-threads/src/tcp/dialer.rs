@@ -38,16 +38,15 @@ impl tcp::Signals for Signals {
 }
 
 pub(super) fn run(peer: &Peer, shared: &Shared) {
-    let mut dialing = Dialing::new(&shared.peers, peer);
+    let mut dialing = Dialing::new(&shared.peers, peer, &shared.inbox);
     loop {
         let closed = match connect(&mut dialing, shared) {
             Ok((stream, reading)) => carry(peer, shared, &stream, reading),
             Err(closed) => closed,
         };
+        // A stop closes sockets, which must not look as if the peer had.
+        let closed = if shared.outgoing.is_stopping() { Closed::Stopped } else { closed };
         let Some(wait) = dialing.on_closed(&closed) else { return };
-        if shared.outgoing.is_stopping() {
-            return;
-        }
         wait_to_retry(peer.signals(), shared, wait);
     }
 }

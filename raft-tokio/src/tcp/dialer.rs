@@ -37,7 +37,7 @@ impl tcp::Signals for Signals {
 }
 
 pub(super) async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut stop: watch::Receiver<()>) {
-    let mut dialing = Dialing::new(&shared.peers, &peer);
+    let mut dialing = Dialing::new(&shared.peers, &peer, &shared.inbox);
     loop {
         let connected = select! {
             _ = stop.changed() => return,
@@ -48,6 +48,9 @@ pub(super) async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut stop: watch::R
             Err(closed) => closed,
         };
         let Some(wait) = dialing.on_closed(&closed) else { return };
+        if wait.is_zero() {
+            continue;
+        }
         select! {
             _ = stop.changed() => return,
             () = peer.signals().retry.notified() => {}

@@ -28,12 +28,15 @@ impl Backoff {
         half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
-    /// Begins anew after a connection that lasted for `lifetime`. One that broke sooner than the longest wait changes nothing, or a
-    /// peer that accepts and closes would be dialed as fast as possible for ever.
-    pub fn connected_for(&mut self, lifetime: Duration) {
-        if lifetime >= self.max {
+    /// Begins anew after a connection that lasted for `lifetime`, and says whether it does: then one attempt needs no wait. A connection
+    /// that broke sooner than the longest wait changes nothing, or a peer that accepts and closes would be dialed as fast as possible
+    /// for ever.
+    pub fn connected_for(&mut self, lifetime: Duration) -> bool {
+        let lasted = lifetime >= self.max;
+        if lasted {
             self.next = self.min;
         }
+        lasted
     }
 }
 
@@ -49,9 +52,9 @@ mod tests {
             let wait = backoff.next_wait();
             assert!(bound / 2 <= wait && wait <= bound, "{wait:?} of {bound:?}");
         }
-        backoff.connected_for(max / 2);
+        assert!(!backoff.connected_for(max / 2));
         assert!(backoff.next_wait() >= max / 2);
-        backoff.connected_for(max);
+        assert!(backoff.connected_for(max));
         assert!(backoff.next_wait() <= min);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use super::counters::Counters;
@@ -57,6 +57,35 @@ impl Closed {
     /// Whether this transport is stopping.
     pub fn is_stop(&self) -> bool {
         matches!(self, Self::Stopped)
+    }
+
+    /// Whether a connection ends like this when the other side's process does: it was closed, and not lost.
+    pub(super) fn is_like_the_end_of_a_process(&self) -> bool {
+        match self {
+            Self::Ended | Self::Cut => true,
+            Self::Io(error) => matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+            ),
+            Self::Stopped
+            | Self::Idle
+            | Self::Frame(_)
+            | Self::Decode(_)
+            | Self::Unexpected
+            | Self::Misaddressed { .. }
+            | Self::Replaced
+            | Self::Left
+            | Self::OtherStore { .. }
+            | Self::Refused(_)
+            | Self::Handshake(_) => false,
+        }
+    }
+
+    /// Whether nobody listens at the other side any more, though its host lives.
+    pub(super) fn is_nobody_there(&self) -> bool {
+        // A process that is being taken down may close its listener last, and with it those who have just come.
+        let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
+        self.is_like_the_end_of_a_process() || matches!(self, Self::Io(error) if refused(error))
     }
 
     /// Whether this is in the nature of things, and nothing to worry about.

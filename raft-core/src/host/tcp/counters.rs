@@ -54,6 +54,8 @@ counters! {
     connected,
     /// Attempts to connect that failed, refusals included.
     connect_failed,
+    /// Peers whose process seemed to be gone: a connection was closed, and the next refused.
+    suspected,
     /// Connections accepted from peers.
     accepted,
     /// Incoming connections refused in the handshake.

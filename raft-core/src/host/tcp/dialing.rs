@@ -1,6 +1,20 @@
 //! What a dialer decides: where to dial, what to say first, when to try again, and what is worth a line in the log.
+//!
+//! It is also where a process that dies is told from a network that flaps. Both close connections. So a connection that was closed is
+//! dialed again at once, and the answer decides: a process that lives welcomes its peer, the host of one that died refuses.
+//! What neither answers says nothing, and is left to the election timeout.
+//!
+//! ```text
+//! connected ──► closed, reset ──► dialed again ──┬─► welcome                            the network flapped
+//!                                                ├─► refused, or closed or reset        its process is gone
+//!                                                └─► no answer, or words against us     who knows
+//! ```
+//!
+//! And a process that is gone is not [heard](super::Incoming) any more either: the suspicion waits until its own connection to this
+//! node has ended.
 
 use std::io;
+use std::mem;
 use std::string::{String, ToString};
 use std::time::{Duration, Instant};
 use std::vec::Vec;
@@ -13,6 +27,7 @@ use super::peer::{Peer, Signals};
 use super::peers::Peers;
 use crate::host::frame;
 use crate::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello};
+use crate::host::transport::MessageInbox;
 
 /// The attempts to reach one peer.
 ///
@@ -24,27 +39,33 @@ use crate::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello};
 pub struct Dialing<'p, S> {
     peers: &'p Peers<S>,
     peer: &'p Peer<S>,
+    /// Where a process that is gone is reported.
+    inbox: &'p MessageInbox,
     backoff: Backoff,
     /// How often it failed since the last success: each time the next address is tried.
     failures: usize,
     address: String,
     /// Since when the connection stands, if it does.
     connected: Option<Instant>,
+    /// The last connection was closed, and the next attempt will show why.
+    in_doubt: bool,
     /// A peer that is down for long fails the same way each time: that is one line in the log.
     last_failure: String,
 }
 
 impl<'p, S: Signals> Dialing<'p, S> {
-    /// For this one of the peers.
-    pub fn new(peers: &'p Peers<S>, peer: &'p Peer<S>) -> Self {
+    /// For this one of the peers. When its process is gone, `inbox` is [told](MessageInbox::suspect).
+    pub fn new(peers: &'p Peers<S>, peer: &'p Peer<S>, inbox: &'p MessageInbox) -> Self {
         let (min, max) = (peers.config.reconnect_backoff_min, peers.config.reconnect_backoff_max);
         Self {
             peers,
             peer,
+            inbox,
             backoff: Backoff::new(min, max),
             failures: 0,
             address: String::new(),
             connected: None,
+            in_doubt: false,
             last_failure: String::new(),
         }
     }
@@ -61,7 +82,11 @@ impl<'p, S: Signals> Dialing<'p, S> {
             let unknown = "its address is unknown: name it in the member's label";
             return Err(io::Error::new(io::ErrorKind::NotFound, unknown).into());
         }
-        self.address = addresses.swap_remove(self.failures % addresses.len());
+        // Only where it was connected is it of interest who answers.
+        self.in_doubt &= addresses.contains(&self.address);
+        if !self.in_doubt {
+            self.address = addresses.swap_remove(self.failures % addresses.len());
+        }
         Ok(&self.address)
     }
 
@@ -90,6 +115,8 @@ impl<'p, S: Signals> Dialing<'p, S> {
         tracing::info!(peer = %self.peer.id(), address = self.address, "connected");
         self.peers.counters.count_connected();
         self.connected = Some(Instant::now());
+        self.in_doubt = false;
+        self.peers.registry.trust(self.peer.id());
         self.failures = 0;
         self.last_failure.clear();
         Ok(())
@@ -105,23 +132,40 @@ impl<'p, S: Signals> Dialing<'p, S> {
     }
 
     /// The connection, or the attempt to make one, has ended; what waits for the peer is dropped. Returns how long to wait before the
-    /// next, unless the peer shows up; or `None` if there is to be none, and the dialer ends.
+    /// next, unless the peer shows up: zero is not at all, and no timer should make it longer. `None` if there is to be no next one,
+    /// and the dialer ends.
     pub fn on_closed(&mut self, closed: &Closed) -> Option<Duration> {
         self.peer.queue().clear(0);
         self.peer.meet(None);
-        match self.connected.take() {
-            Some(since) => self.backoff.connected_for(since.elapsed()),
+        let at_once = match self.connected.take() {
+            Some(since) => self.on_lost(since.elapsed(), closed),
             None => {
-                self.failures = self.failures.wrapping_add(1);
-                self.peers.counters.count_connect_failed();
+                self.on_failed(closed);
+                false
             }
-        }
+        };
         closed.count(&self.peers.counters);
         self.warn_once(closed);
         if closed.is_stop() || self.peers.forget(self.peer) {
             return None;
         }
-        Some(self.backoff.next_wait())
+        Some(if at_once { Duration::ZERO } else { self.backoff.next_wait() })
+    }
+
+    /// Whether to dial again at once: who closed it may be gone.
+    fn on_lost(&mut self, lifetime: Duration, closed: &Closed) -> bool {
+        let lasted = self.backoff.connected_for(lifetime);
+        self.in_doubt = closed.is_like_the_end_of_a_process();
+        self.in_doubt && lasted
+    }
+
+    fn on_failed(&mut self, closed: &Closed) {
+        self.failures = self.failures.wrapping_add(1);
+        self.peers.counters.count_connect_failed();
+        if mem::take(&mut self.in_doubt) && closed.is_nobody_there() {
+            self.peers.counters.cells().suspected.add(1);
+            self.peers.registry.suspect(self.peer.id(), self.inbox);
+        }
     }
 
     fn warn_once(&mut self, closed: &Closed) {
@@ -139,7 +183,9 @@ impl<'p, S: Signals> Dialing<'p, S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::io::ErrorKind::{self, BrokenPipe, ConnectionRefused, ConnectionReset, TimedOut};
+    use std::sync::{Arc, Mutex};
+    use std::thread;
 
     use super::super::peers::tests::{Woken, label, membership, peers};
     use super::*;
@@ -158,6 +204,38 @@ mod tests {
         (peers, two)
     }
 
+    /// An inbox, and the suspicions that it hears of.
+    fn inbox() -> (MessageInbox, Arc<Mutex<Vec<NodeId>>>) {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let suspects = Arc::clone(&heard);
+        let inbox = MessageInbox::new(|_| ());
+        (inbox.with_suspicions(move |node| suspects.lock().unwrap().push(node)), heard)
+    }
+
+    fn io(kind: ErrorKind) -> Closed {
+        io::Error::from(kind).into()
+    }
+
+    /// What is suspected when a connection, which was made if this says so, ends in the first of these ways, and each attempt to
+    /// dial again in the next.
+    fn suspects(connected: bool, ends: &[Closed]) -> usize {
+        let (peers, two) = two(None);
+        let (inbox, heard) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
+        dialing.address().unwrap();
+        if connected {
+            dialing.conclude(&welcome(2)).unwrap();
+        }
+        for closed in ends {
+            dialing.on_closed(closed);
+            dialing.address().unwrap();
+        }
+        let heard = heard.lock().unwrap();
+        assert!(heard.iter().all(|node| *node == TWO));
+        assert_eq!(peers.counters.read().suspected, heard.len() as u64);
+        heard.len()
+    }
+
     fn welcome(store: u64) -> Vec<u8> {
         let (version, incarnation) = (crate::codec::VERSION, Some(Incarnation::new(store)));
         let mut payload = Vec::new();
@@ -168,7 +246,8 @@ mod tests {
     #[test]
     fn attempts_that_fail_are_counted_and_wait_longer_each_time_and_try_each_address() {
         let (peers, two) = two(None);
-        let mut dialing = Dialing::new(&peers, &two);
+        let (inbox, _) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
         let mut waits = Vec::new();
         for address in ["labelled:1", "listed-2:1"].into_iter().cycle().take(20) {
             assert_eq!(dialing.address().unwrap(), address);
@@ -183,7 +262,8 @@ mod tests {
     #[test]
     fn a_connection_that_ends_is_no_failed_attempt() {
         let (peers, two) = two(None);
-        let mut dialing = Dialing::new(&peers, &two);
+        let (inbox, _) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
         dialing.conclude(&welcome(2)).unwrap();
         dialing.on_closed(&Closed::Idle);
         let counts = peers.counters.read();
@@ -193,7 +273,8 @@ mod tests {
     #[test]
     fn a_member_with_another_store_is_not_connected() {
         let (peers, two) = two(Some(7));
-        let mut dialing = Dialing::new(&peers, &two);
+        let (inbox, _) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
         let closed = dialing.conclude(&welcome(8)).unwrap_err();
         assert!(matches!(closed, Closed::OtherStore { node: TWO }), "{closed}");
         dialing.on_closed(&closed);
@@ -205,10 +286,101 @@ mod tests {
     #[test]
     fn the_dialer_of_one_who_left_ends() {
         let (peers, two) = two(None);
-        let mut dialing = Dialing::new(&peers, &two);
+        let (inbox, _) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
         assert!(dialing.on_closed(&Closed::Ended).is_some());
         peers.members(&Membership::of_voters([NodeId::new(1)]));
         assert!(dialing.on_closed(&Closed::Left).is_none());
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_and_is_refused_is_the_end_of_a_process() {
+        for broken in [Closed::Ended, Closed::Cut, io(ConnectionReset), io(BrokenPipe)] {
+            assert_eq!(suspects(true, &[broken, io(ConnectionRefused)]), 1);
+        }
+        // Its host had yet to close the listener.
+        for before_the_welcome in [Closed::Ended, io(ConnectionReset), io(BrokenPipe)] {
+            assert_eq!(suspects(true, &[Closed::Ended, before_the_welcome]), 1);
+        }
+        let again_and_again = [Closed::Ended, io(ConnectionRefused), io(ConnectionRefused)];
+        assert_eq!(suspects(true, &again_and_again), 1, "once");
+    }
+
+    #[test]
+    fn what_a_network_does_raises_no_suspicion() {
+        let late = [Closed::Ended, io(TimedOut), io(ConnectionRefused)];
+        assert_eq!(suspects(true, &late), 0, "a host that answers late has been away");
+        assert_eq!(suspects(true, &[Closed::Idle, io(ConnectionRefused)]), 0, "it was silent");
+        assert_eq!(suspects(true, &[Closed::Ended, Closed::Idle]), 0, "it takes the connection");
+        assert_eq!(suspects(true, &[Closed::Ended, Closed::OtherStore { node: TWO }]), 0);
+        assert_eq!(suspects(false, &[io(ConnectionRefused), io(ConnectionRefused)]), 0);
+        assert_eq!(
+            suspects(true, &[Closed::Ended, Closed::Stopped]),
+            0,
+            "it is this node that ends"
+        );
+    }
+
+    #[test]
+    fn a_peer_that_is_welcome_again_is_not_suspected() {
+        let (peers, two) = two(None);
+        let (inbox, heard) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
+        for _ in 0..3 {
+            dialing.address().unwrap();
+            dialing.conclude(&welcome(2)).unwrap();
+            dialing.on_closed(&io(ConnectionReset));
+        }
+        dialing.address().unwrap();
+        dialing.conclude(&welcome(2)).unwrap();
+        dialing.on_closed(&Closed::Idle);
+        dialing.address().unwrap();
+        dialing.on_closed(&io(ConnectionRefused));
+        assert_eq!(*heard.lock().unwrap(), []);
+    }
+
+    #[test]
+    fn only_a_connection_that_lasted_is_dialed_again_without_a_wait() {
+        let lasting = Duration::from_millis(1);
+        let (mut peers, two) = two(None);
+        peers.config.reconnect_backoff_min = lasting;
+        for (lifetime_min, broken, at_once) in [
+            (lasting, Closed::Ended, true),
+            (lasting, Closed::Idle, false),
+            (Duration::from_secs(60), Closed::Ended, false),
+        ] {
+            peers.config.reconnect_backoff_max = lifetime_min;
+            let (inbox, _) = inbox();
+            let mut dialing = Dialing::new(&peers, &two, &inbox);
+            dialing.conclude(&welcome(2)).unwrap();
+            thread::sleep(lasting);
+            assert_eq!(dialing.on_closed(&broken) == Some(Duration::ZERO), at_once);
+            assert!(dialing.on_closed(&io(ConnectionRefused)) > Some(Duration::ZERO), "once");
+        }
+    }
+
+    #[test]
+    fn who_answers_counts_where_it_was_connected() {
+        let (peers, two) = two(None);
+        let (inbox, heard) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
+        assert_eq!(dialing.address().unwrap(), "labelled:1");
+        dialing.on_closed(&io(ConnectionRefused));
+        assert_eq!(dialing.address().unwrap(), "listed-2:1");
+        dialing.conclude(&welcome(2)).unwrap();
+        dialing.on_closed(&Closed::Ended);
+        assert_eq!(dialing.address().unwrap(), "listed-2:1", "and not where nobody ever answered");
+        dialing.on_closed(&io(ConnectionRefused));
+        assert_eq!(*heard.lock().unwrap(), [TWO]);
+
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
+        dialing.address().unwrap();
+        dialing.conclude(&welcome(2)).unwrap();
+        dialing.on_closed(&Closed::Ended);
+        peers.members(&membership(&[(2, label(Some("elsewhere:1"), None))]));
+        assert_eq!(dialing.address().unwrap(), "elsewhere:1");
+        dialing.on_closed(&io(ConnectionRefused));
+        assert_eq!(*heard.lock().unwrap(), [TWO], "not again");
     }
 
     #[test]

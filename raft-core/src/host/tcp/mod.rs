@@ -12,6 +12,8 @@
 //!                               └── empty frames ───
 //! ```
 //!
+//! A connection that a peer's host closes is dialed again at once, which tells a [process that is gone](Dialing) from a network that flaps.
+//!
 //! Who is dialed and who is let in changes with the configuration of the cluster, and is up to [`Peers`]; its page also tells what
 //! becomes of a node that has lost its memory.
 //!

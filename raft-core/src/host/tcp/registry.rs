@@ -8,6 +8,7 @@ use std::vec::Vec;
 use super::closed::Closed;
 use crate::host::handshake::Refusal;
 use crate::host::identity::Incarnation;
+use crate::host::transport::MessageInbox;
 use crate::types::NodeId;
 
 /// The peers that are connected to this node. Cheap to clone.
@@ -23,6 +24,8 @@ struct Connected {
     /// Where it is reached, if it said.
     address: Option<String>,
     place: Place,
+    /// Who is to hear that its process is gone, when this connection ends as well.
+    suspected: Option<MessageInbox>,
 }
 
 /// Shared by a ticket and its entry; the ticket looks here for what became of it.
@@ -55,8 +58,27 @@ impl Registry {
             }
             end(&old.place, Fate::Replaced);
         }
-        connected.insert(peer, Connected { incarnation, address, place: Arc::clone(&place) });
+        let connection =
+            Connected { incarnation, address, place: Arc::clone(&place), suspected: None };
+        connected.insert(peer, connection);
         Ok(Ticket { registry: self.clone(), peer, place })
+    }
+
+    /// The process of this peer does not answer any more. Once it is not connected either, `inbox` is told: what it said before its end
+    /// counts first, and one that still speaks is not gone.
+    pub(super) fn suspect(&self, peer: NodeId, inbox: &MessageInbox) {
+        if let Some(connected) = self.lock().get_mut(&peer) {
+            connected.suspected = Some(inbox.clone());
+            return;
+        }
+        inbox.suspect(peer);
+    }
+
+    /// It answers again.
+    pub(super) fn trust(&self, peer: NodeId) {
+        if let Some(connected) = self.lock().get_mut(&peer) {
+            connected.suspected = None;
+        }
     }
 
     /// Closes the connections of those whose store is not the one that `known` names for them.
@@ -120,8 +142,13 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut connected = self.registry.lock();
         let is_mine = |entry: &Connected| Arc::ptr_eq(&entry.place, &self.place);
-        if connected.get(&self.peer).is_some_and(is_mine) {
-            connected.remove(&self.peer);
+        if !connected.get(&self.peer).is_some_and(is_mine) {
+            return;
+        }
+        let entry = connected.remove(&self.peer);
+        drop(connected);
+        if let Some(inbox) = entry.and_then(|entry| entry.suspected) {
+            inbox.suspect(self.peer);
         }
     }
 }
@@ -154,6 +181,37 @@ mod tests {
         assert!(enter(&registry, 3, 8).is_ok());
         drop(first);
         assert!(enter(&registry, 2, 8).is_ok());
+    }
+
+    #[test]
+    fn one_who_does_not_answer_is_gone_once_it_is_not_connected_either() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let (registry, suspects) = (Registry::default(), Arc::clone(&heard));
+        let inbox = MessageInbox::new(|_| ())
+            .with_suspicions(move |node| suspects.lock().unwrap().push(node.get()));
+        let suspect = |peer| registry.suspect(NodeId::new(peer), &inbox);
+        let heard = || std::mem::take(&mut *heard.lock().unwrap());
+        suspect(2);
+        assert_eq!(heard(), [2], "it was not connected");
+
+        let [two, three] = [2, 3].map(|peer| enter(&registry, peer, 7).unwrap());
+        suspect(2);
+        drop(three);
+        assert_eq!(heard(), [], "not of this one");
+        drop(two);
+        assert_eq!(heard(), [2]);
+
+        let two = enter(&registry, 2, 7).unwrap();
+        suspect(2);
+        registry.trust(NodeId::new(2));
+        drop(two);
+        assert_eq!(heard(), [], "it answered again");
+
+        let old = enter(&registry, 2, 7).unwrap();
+        suspect(2);
+        let new = enter(&registry, 2, 7).unwrap();
+        drop((old, new));
+        assert_eq!(heard(), [], "it came back itself");
     }
 
     #[test]
