@@ -192,10 +192,21 @@ impl<S: StateMachine> Driver<S> {
         Next::Wait(deadline.and_then(|moment| self.clock.system_time(moment)))
     }
 
-    /// A leader that is asked to stop hands over first.
+    /// A leader hands over before it stops, if it can still keep a promise: its successor may need its vote. One that cannot write any
+    /// more promises nothing by asking another to stand, and does not wait for what comes of it.
     fn delays_stop(&mut self, reason: &StopReason) -> bool {
-        let now = self.clock.now();
-        matches!(reason, StopReason::Shutdown) && self.handover.delays_stop(&mut self.raft, now)
+        match reason {
+            StopReason::Shutdown | StopReason::StateMachinePanicked { .. } => {
+                self.handover.delays_stop(&mut self.raft, self.clock.now())
+            }
+            StopReason::JournalFailed(_) | StopReason::JournalPanicked { .. } => {
+                if self.raft.transfer_leadership(None).is_ok() {
+                    self.do_outputs();
+                }
+                false
+            }
+            StopReason::RestoreFailed(_) | StopReason::Abandoned => false,
+        }
     }
 
     fn take_reports(&mut self) {

@@ -2,6 +2,9 @@
 //!
 //! A leader that hands over accepts no commands. They are parked here, in their order, and resolved when the attempt is over: appended if it
 //! was given up, given back with the name of the new leader if it succeeded.
+//!
+//! A leader that stops hands over first, be it asked to or because its state machine has panicked: the log, its vote and what it sends are as
+//! good as before.
 
 use std::collections::VecDeque;
 use std::mem;
