@@ -106,20 +106,24 @@ struct Sockets {
     /// Held until a node takes them.
     listeners: Vec<Option<TcpListener>>,
     addresses: Vec<SocketAddr>,
+    /// Where the others dial them.
+    ways: Vec<SocketAddr>,
     links: Arc<Links>,
 }
 
 impl Sockets {
     fn new(size: usize) -> Self {
-        let (listeners, addresses) = (Vec::new(), Vec::new());
-        let mut sockets = Self { listeners, addresses, links: Arc::default() };
+        let (listeners, addresses, ways) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sockets = Self { listeners, addresses, ways, links: Arc::default() };
         (0..size).for_each(|_| sockets.add());
         sockets
     }
 
     fn add(&mut self) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        self.addresses.push(listener.local_addr().expect("it is bound"));
+        let address = listener.local_addr().expect("it is bound");
+        self.addresses.push(address);
+        self.ways.push(address);
         self.listeners.push(Some(listener));
     }
 }
@@ -201,7 +205,7 @@ impl Cluster {
     pub(crate) fn label(&self, position: usize) -> Label {
         match &self.network {
             Network::Channel(_) => Label::default(),
-            Network::Tcp(sockets) => Label::at(sockets.addresses[position].to_string()),
+            Network::Tcp(sockets) => Label::at(sockets.ways[position].to_string()),
         }
     }
 
@@ -262,15 +266,16 @@ impl Cluster {
         match &mut self.network {
             Network::Channel(hub) => (Box::new(hub.endpoint(id(position))), Counters::default()),
             Network::Tcp(sockets) => {
-                let Sockets { listeners, addresses, links } = sockets;
+                let Sockets { listeners, addresses, ways, links } = sockets;
                 let address = addresses[position];
                 // Whoever had the port before has given it back when its shutdown was over: no second attempt.
                 let bind = || TcpListener::bind(address).expect("the port is free again");
                 let listener = listeners[position].take().unwrap_or_else(bind);
                 // Those who came later are known by their labels alone.
-                let peers = addresses.iter().take(self.founders).enumerate();
+                let peers = ways.iter().take(self.founders).enumerate();
                 let peers = peers.map(|(position, address)| (id(position), *address)).collect();
                 let config = tcp::Config {
+                    advertise: Some(ways[position].to_string()),
                     reconnect_backoff_max: Duration::from_millis(50),
                     ..tcp::Config::default()
                 };
@@ -278,7 +283,7 @@ impl Cluster {
                     .runtime
                     .tcp(id(position), listener, peers, config)
                     .expect("the configuration is sound");
-                (Box::new(links.guard(transport)), counters)
+                (Box::new(links.guard(id(position), transport)), counters)
             }
         }
     }
@@ -288,6 +293,22 @@ impl Cluster {
         match &self.network {
             Network::Channel(_) => panic!("there are no addresses here"),
             Network::Tcp(sockets) => sockets.addresses[position],
+        }
+    }
+
+    /// From now on nodes that are started dial this one there.
+    pub(crate) fn reach_by(&mut self, position: usize, way: SocketAddr) {
+        match &mut self.network {
+            Network::Channel(_) => panic!("there are no addresses here"),
+            Network::Tcp(sockets) => sockets.ways[position] = way,
+        }
+    }
+
+    /// Closes a node's sockets behind its back, over TCP.
+    pub(crate) fn unplug(&self, position: usize) {
+        match &self.network {
+            Network::Channel(_) => panic!("there are no sockets here"),
+            Network::Tcp(sockets) => sockets.links.unplug(id(position)),
         }
     }
 

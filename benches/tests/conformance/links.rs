@@ -1,8 +1,8 @@
 //! Cuts and losses for nodes that talk over TCP: a transport around theirs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use raft_core::host::{Identity, Incarnation, MessageInbox, Running, Transport};
@@ -20,12 +20,17 @@ struct State {
     loss: f64,
     cut: BTreeSet<(NodeId, NodeId)>,
     isolated: BTreeSet<NodeId>,
+    sockets: BTreeMap<NodeId, Weak<Socket>>,
 }
+
+/// The transport of a node, until it is unplugged.
+type Socket = Mutex<Option<Box<dyn Transport>>>;
 
 impl Default for Links {
     fn default() -> Self {
         let (rng, cut, isolated) = (Pcg32::new(1, 1), BTreeSet::new(), BTreeSet::new());
-        Self { state: Mutex::new(State { rng, loss: 0.0, cut, isolated }) }
+        let sockets = BTreeMap::new();
+        Self { state: Mutex::new(State { rng, loss: 0.0, cut, isolated, sockets }) }
     }
 }
 
@@ -50,9 +55,20 @@ impl Links {
         self.lock().loss = part;
     }
 
-    /// The transport, which sends only what passes.
-    pub(crate) fn guard(self: &Arc<Self>, transport: Box<dyn Transport>) -> Guarded {
-        Guarded { transport, links: Arc::clone(self) }
+    /// Closes this node's sockets behind its back, as the system does when a process ends.
+    pub(crate) fn unplug(&self, node: NodeId) {
+        let socket = self.lock().sockets.remove(&node).and_then(|socket| socket.upgrade());
+        let transport = socket.and_then(|socket| lock(&socket).take());
+        if let Some(mut transport) = transport {
+            transport.stop(Running::new().0);
+        }
+    }
+
+    /// The transport of this node, which sends only what passes.
+    pub(crate) fn guard(self: &Arc<Self>, node: NodeId, transport: Box<dyn Transport>) -> Guarded {
+        let socket = Arc::new(Mutex::new(Some(transport)));
+        self.lock().sockets.insert(node, Arc::downgrade(&socket));
+        Guarded { socket, links: Arc::clone(self) }
     }
 
     fn passes(&self, from: NodeId, to: NodeId) -> bool {
@@ -64,40 +80,54 @@ impl Links {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A transport that sends only what passes.
 pub(crate) struct Guarded {
-    transport: Box<dyn Transport>,
+    socket: Arc<Socket>,
     links: Arc<Links>,
+}
+
+impl Guarded {
+    /// Nothing, once it is unplugged.
+    fn with<T>(&self, act: impl FnOnce(&mut dyn Transport) -> T) -> Option<T> {
+        lock(&self.socket).as_deref_mut().map(act)
+    }
 }
 
 impl Transport for Guarded {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
-        self.transport.start(identity, inbox)
+        self.with(|transport| transport.start(identity, inbox)).unwrap_or(Ok(()))
     }
 
     fn send(&mut self, message: Message<Bytes>) {
         if self.links.passes(message.from, message.to) {
-            self.transport.send(message);
+            self.with(|transport| transport.send(message));
         }
     }
 
     fn flush(&mut self) {
-        self.transport.flush();
+        self.with(Transport::flush);
     }
 
     fn members(&mut self, membership: &Membership) {
-        self.transport.members(membership);
+        self.with(|transport| transport.members(membership));
     }
 
     fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-        self.transport.incarnations()
+        self.with(|transport| transport.incarnations()).unwrap_or_default()
     }
 
     fn stop(&mut self, running: Running) {
-        self.transport.stop(running);
+        // It is dropped right after, and its sockets are to be closed by then.
+        if let Some(mut transport) = lock(&self.socket).take() {
+            transport.stop(running);
+        }
     }
 }

@@ -16,12 +16,14 @@ use libtest_mimic::{Arguments, Trial};
 
 mod agreement;
 mod cluster;
+mod detour;
 mod election;
 mod leadership;
 mod leaks;
 mod life;
 mod links;
 mod load;
+mod lost_leader;
 mod membership;
 mod restart;
 mod runner;
@@ -70,6 +72,10 @@ const TOGETHER: &[Scenario] = scenarios! {
     BOTH membership::leadership_is_handed_over,
     BOTH membership::shutdown_of_a_leader_hands_over,
     TCP membership::a_wiped_node_is_refused,
+    TCP lost_leader::a_process_that_dies_is_noticed,
+    TCP lost_leader::a_network_that_flaps_costs_no_election,
+    CHANNEL lost_leader::a_leader_with_a_sick_state_machine_hands_over,
+    CHANNEL lost_leader::a_leader_whose_journal_fails_names_a_successor,
     BOTH load::a_slow_state_machine_costs_no_election,
     BOTH restart::from_memory,
     BOTH restart::from_files,
