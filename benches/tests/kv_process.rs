@@ -9,7 +9,7 @@ mod program;
 
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use benches::kv::client::Client;
 use benches::kv::cluster::{Cluster, Failure};
@@ -75,6 +75,33 @@ fn acknowledged_writes_survive(runtimes: &[&str]) -> Result<(), Failure> {
     cluster.wait_for_leader(0, PATIENCE)?;
     let verdict = ledger.verify(&mut cluster, PATIENCE)?;
     assert!(verdict.acknowledged >= 14 * WRITES_BETWEEN);
+    Ok(())
+}
+
+#[test]
+fn a_killed_leader_is_replaced_before_any_timeout() -> Result<(), Failure> {
+    let mut mixes: Vec<&[&str]> = RUNTIMES.chunks(1).collect();
+    mixes.push(&MIXED);
+    std::thread::scope(|scope| {
+        let mixes =
+            mixes.into_iter().map(|mix| scope.spawn(|| is_replaced_before_any_timeout(mix)));
+        let mixes: Vec<_> = mixes.collect();
+        mixes.into_iter().try_for_each(|mix| mix.join().unwrap())
+    })
+}
+
+/// The followers know by their connections, and stand in line.
+fn is_replaced_before_any_timeout(runtimes: &[&str]) -> Result<(), Failure> {
+    let timeouts = ["--election-timeout-min=8000", "--election-timeout-max=9000"];
+    let mut cluster = Cluster::start_with(&program(), 3, runtimes, &timeouts)?;
+    let leader = cluster.wait_for_leader(0, PATIENCE)?;
+    let killed_at = Instant::now();
+    cluster.kill(leader.id)?;
+    let next = cluster.wait_for_leader(leader.term, PATIENCE)?;
+    let mut client = Client::connect(cluster.client_address(next.id)).unwrap();
+    assert_eq!(client.call(["INCR", "n"]).unwrap(), Frame::Integer(1));
+    let took = killed_at.elapsed();
+    assert!(took < Duration::from_millis(7500), "{runtimes:?}: it took {took:?}");
     Ok(())
 }
 
