@@ -10,7 +10,7 @@
 use std::env;
 use std::time::Duration;
 
-use benches::election::{Cluster, Disk, Failure, On, Outcome, Setting, Timing, Wire};
+use benches::election::{Cluster, Disk, Failure, Link, On, Outcome, Setting, Timing, Wire};
 use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main,
@@ -41,7 +41,7 @@ fn elections(criterion: &mut Criterion) {
     for (wire, disk) in
         wires.into_iter().flat_map(|wire| [(wire, Disk::Memory), (wire, Disk::Fsync)])
     {
-        for failure in Failure::ALL {
+        for failure in Failure::BENCHED {
             let brief = match wire {
                 Wire::Channels => disk == Disk::Memory,
                 Wire::Tcp => disk == Disk::Memory && failure == Failure::Kill,
@@ -64,7 +64,7 @@ fn bench_failure(criterion: &mut Criterion, failure: Failure, wire: Wire, disk: 
     group.sampling_mode(SamplingMode::Flat);
     for servers in [3, 5, 7] {
         for on in On::ALL {
-            bench(&mut group, Setting { servers, failure, wire, disk, timing: TIMING }, on);
+            bench(&mut group, Setting { servers, failure, wire, disk, timing: TIMING, link: Link::PERFECT }, on);
         }
     }
     group.finish();
@@ -89,9 +89,10 @@ fn bench(group: &mut BenchmarkGroup<'_, WallTime>, setting: Setting, on: On) {
 }
 
 fn figure(failure: Failure, outcome: &Outcome) -> Duration {
-    match failure {
-        Failure::Cold | Failure::Silence => outcome.slop_and_election(),
-        Failure::Kill | Failure::Handover => outcome.downtime,
+    if failure.is_planned() || failure.closes_connections() {
+        outcome.downtime
+    } else {
+        outcome.slop_and_election()
     }
 }
 
@@ -109,6 +110,7 @@ fn peers(criterion: &mut Criterion) {
             wire: Wire::Channels,
             disk: Disk::Memory,
             timing,
+            link: Link::PERFECT,
         };
         let mut ours = Cluster::start(setting, On::Threads, 1).expect("the machine has room").0;
         let mut phases = (0..).map(|trial| timing.heartbeat * (trial * 7 % 10) / 10);

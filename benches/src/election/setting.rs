@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use raft_core::host::Faults;
 use raft_core::{Config, NodeId};
 
 use crate::runtime::{Runtime, Smol, Threads, Tokio};
@@ -66,11 +67,21 @@ pub enum Failure {
     Kill,
     /// It is told to shut down.
     Handover,
+    /// The same while a client keeps [`IN_FLIGHT`](super::load::IN_FLIGHT) commands on their way, none of which may be lost.
+    LoadedHandover,
+    /// It falls silent together with the follower that would have stood first.
+    WithSuccessor,
+    /// It falls silent when followers already have, as many as leave a bare majority.
+    BareMajority,
+    /// The operating system ends its process: SIGKILL. Each server is a process of its own.
+    Sigkill,
+    /// Its process is stopped and keeps its connections: SIGSTOP, a grey failure.
+    Sigstop,
 }
 
 impl Failure {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Cold, Self::Silence, Self::Kill, Self::Handover];
+    /// Those of the bench.
+    pub const BENCHED: [Self; 4] = [Self::Cold, Self::Silence, Self::Kill, Self::Handover];
 
     /// As benches and reports call it.
     pub fn name(self) -> &'static str {
@@ -79,7 +90,22 @@ impl Failure {
             Self::Silence => "silence",
             Self::Kill => "kill",
             Self::Handover => "handover",
+            Self::LoadedHandover => "loaded-handover",
+            Self::WithSuccessor => "with-successor",
+            Self::BareMajority => "bare-majority",
+            Self::Sigkill => "sigkill",
+            Self::Sigstop => "sigstop",
         }
+    }
+
+    /// Whether the leader says that it goes, so that nobody waits for a deadline.
+    pub fn is_planned(self) -> bool {
+        matches!(self, Self::Handover | Self::LoadedHandover)
+    }
+
+    /// Whether connections of the leader are closed, which followers may notice before any deadline.
+    pub fn closes_connections(self) -> bool {
+        matches!(self, Self::Kill | Self::Sigkill)
     }
 }
 
@@ -134,6 +160,48 @@ pub struct Setting {
     pub disk: Disk,
     /// When servers stand.
     pub timing: Timing,
+    /// What the network adds; for channels alone.
+    pub link: Link,
+}
+
+/// What a network adds to each message.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Link {
+    /// How long it is on its way.
+    pub delay: Duration,
+    /// How many of a thousand are lost.
+    pub loss_per_mille: u16,
+}
+
+impl Link {
+    /// Nothing.
+    pub const PERFECT: Self = Self { delay: Duration::ZERO, loss_per_mille: 0 };
+
+    /// As the in-process network takes it.
+    pub fn faults(self) -> Faults {
+        Faults {
+            drop: f64::from(self.loss_per_mille) / 1000.0,
+            delay_min: self.delay,
+            delay_max: self.delay,
+            ..Faults::default()
+        }
+    }
+}
+
+/// All that is chosen, in words.
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { servers, failure, wire, disk, timing, link } = self;
+        let (failure, wire, disk) = (failure.name(), wire.name(), disk.name());
+        write!(f, "{failure}, {timing}, {wire}, {disk}, N = {servers}")?;
+        if !link.delay.is_zero() {
+            write!(f, ", {} ms each way", link.delay.as_secs_f64() * 1e3)?;
+        }
+        if link.loss_per_mille > 0 {
+            write!(f, ", {} % lost", f64::from(link.loss_per_mille) / 10.0)?;
+        }
+        Ok(())
+    }
 }
 
 /// When servers stand.

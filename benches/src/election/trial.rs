@@ -20,12 +20,16 @@ use raft_core::host::{
 use raft_core::{NodeId, Role, Term, Wake};
 use tempfile::TempDir;
 
-use super::setting::{Disk, Failure, On, Setting, Wire};
-use super::tape::{Plug, Tape};
-use crate::runtime::{Log, Member, Runtime};
+use super::quiet::Quiet;
+use super::setting::{Disk, On, Setting, Wire};
+use super::tape::{Moments, Plug, Tape};
+use crate::runtime::{Log, Member, Probe, Runtime};
 
 /// Longer than any election that ends.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longer than any election that goes as it should.
+const STRANGE: Duration = Duration::from_secs(2);
 
 /// Between looks at a cluster that is to settle.
 const LOOK_INTERVAL: Duration = Duration::from_micros(500);
@@ -33,7 +37,7 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(500);
 /// What a trial has measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// From the failure until the first deadline; zero for a hand-over, and where a hint came before the deadline until that.
+    /// From the failure until the first deadline; zero for a hand-over; where connections were closed, until a candidate stood.
     pub detection: Duration,
     /// How late the candidate's handler ran.
     pub slop: Duration,
@@ -61,18 +65,22 @@ impl Outcome {
 /// A cluster in which trials take place one after the other.
 pub struct Cluster {
     // The nodes go first and the runtime last.
-    nodes: Vec<Option<Node>>,
+    pub(super) nodes: Vec<Option<Node>>,
     network: Network,
     journals: Journals,
-    tape: Arc<Tape>,
-    setting: Setting,
+    pub(super) tape: Arc<Tape>,
+    pub(super) setting: Setting,
+    pub(super) quiet: Quiet,
     seed: u64,
+    /// Clients so far.
+    pub(super) clients: u64,
     runtime: Box<dyn Runtime>,
 }
 
-struct Node {
-    member: Box<dyn Member>,
-    plug: Plug,
+pub(super) struct Node {
+    pub(super) member: Box<dyn Member>,
+    pub(super) plug: Plug,
+    pub(super) log: Arc<Probe>,
 }
 
 enum Network {
@@ -92,10 +100,29 @@ impl Cluster {
     ///
     /// No threads, ports or files are left; or no leader came.
     pub fn start(setting: Setting, on: On, seed: u64) -> io::Result<(Self, Outcome)> {
+        Self::start_beside(setting, on, seed, &Quiet::default())
+    }
+
+    /// The same beside other clusters that share this quiet.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Cluster::start`].
+    pub fn start_beside(
+        setting: Setting,
+        on: On,
+        seed: u64,
+        quiet: &Quiet,
+    ) -> io::Result<(Self, Outcome)> {
+        let _noise = quiet.make_noise();
         let runtime = on.start()?;
         let servers = setting.servers;
         let network = match setting.wire {
-            Wire::Channels => Network::Channels(runtime.network(seed)),
+            Wire::Channels => {
+                let hub = runtime.network(seed);
+                hub.set_faults(setting.link.faults());
+                Network::Channels(hub)
+            }
             Wire::Tcp => {
                 let bind = |_| TcpListener::bind("127.0.0.1:0");
                 let listeners = (0..servers).map(bind).collect::<io::Result<Vec<_>>>()?;
@@ -111,63 +138,21 @@ impl Cluster {
         };
         let tape = Arc::new(Tape::default());
         let nodes = (0..servers).map(|_| None).collect();
-        let mut cluster = Self { nodes, network, journals, tape, setting, seed, runtime };
+        let quiet = quiet.clone();
+        let mut cluster =
+            Self { nodes, network, journals, tape, setting, quiet, seed, clients: 0, runtime };
         cluster.tape.watch(Term::ZERO, servers);
         for position in 0..servers {
             cluster.start_node(position)?;
         }
-        let outcome = cluster.measure(Instant::now(), None)?;
+        let started_at = Instant::now();
+        let deadline = cluster.first_deadline(&[]);
+        let outcome = cluster.observe()?.outcome(started_at, deadline)?;
         Ok((cluster, outcome))
     }
 
-    /// The leader fails as the setting says, and another is elected. For a cold start it is silence.
-    ///
-    /// Afterwards the failed server is back, and all follow the new leader.
-    ///
-    /// # Errors
-    ///
-    /// As of [`Cluster::start`].
-    pub fn fail_leader(&mut self, phase: Duration) -> io::Result<Outcome> {
-        let leader = self.settle()?;
-        thread::sleep(self.setting.timing.heartbeat * 2 + phase);
-        let position = position(leader);
-        let term = self.nodes[position].as_ref().map_or(Term::ZERO, Node::term);
-        self.tape.watch(term, self.setting.servers);
-        let failed_at = Instant::now();
-        match self.setting.failure {
-            Failure::Cold | Failure::Silence => {
-                self.tape.cut_off(leader);
-                let outcome = self.measure(failed_at, Some(leader))?;
-                self.tape.rejoin(leader);
-                Ok(outcome)
-            }
-            Failure::Kill => {
-                self.tape.cut_off(leader);
-                if let Some(node) = &self.nodes[position] {
-                    node.plug.pull();
-                }
-                let outcome = self.measure(failed_at, Some(leader))?;
-                self.stop_node(position)?;
-                self.tape.rejoin(leader);
-                self.start_node(position)?;
-                Ok(outcome)
-            }
-            Failure::Handover => {
-                let node = self.nodes[position].take();
-                let stopping = node.as_ref().map(|node| node.member.shutdown());
-                let outcome = self.measure(failed_at, Some(leader))?;
-                if let Some(stopping) = stopping {
-                    stopping.wait("the end of the node");
-                }
-                drop(node);
-                self.start_node(position)?;
-                Ok(outcome)
-            }
-        }
-    }
-
     /// Waits until one leads and all know it, and says who.
-    fn settle(&self) -> io::Result<NodeId> {
+    pub(super) fn settle(&self) -> io::Result<NodeId> {
         let until = Instant::now() + PATIENCE;
         loop {
             let known = self.nodes.iter().flatten().map(|node| node.member.leadership().current());
@@ -185,39 +170,34 @@ impl Cluster {
         }
     }
 
-    fn measure(&self, failed_at: Instant, failed: Option<NodeId>) -> io::Result<Outcome> {
-        let is_planned = self.setting.failure == Failure::Handover && failed.is_some();
-        let deadline = if is_planned { Some(failed_at) } else { self.first_deadline(failed) };
-        let moments = self.tape.wait(PATIENCE);
-        let no_leader = || io::Error::new(io::ErrorKind::TimedOut, "no leader came");
-        let moments = moments.ok_or_else(no_leader)?;
-        let (Some(leads), Some(committed)) = (moments.leads, moments.committed) else {
-            return Err(no_leader());
-        };
-        // In a hand-over the candidate may be asked to stand before it says a word itself.
-        let stood = moments.stood.unwrap_or(leads.at);
-        // Who hears that a connection died stands before its deadline: then that moment is all there is to see.
-        let deadline = deadline.map_or(stood, |deadline| deadline.min(stood)).max(failed_at);
-        Ok(Outcome {
-            detection: deadline - failed_at,
-            slop: stood.saturating_duration_since(deadline),
-            election: committed.saturating_duration_since(stood),
-            downtime: committed.saturating_duration_since(failed_at),
-            until_leading: leads.at.saturating_duration_since(stood),
-            until_known: moments.known.unwrap_or(committed).saturating_duration_since(stood),
-            split: moments.is_split(),
-            messages: moments.messages,
-        })
+    /// Waits until the election is over. One that takes strangely long is told of, for it is a finding.
+    pub(super) fn observe(&self) -> io::Result<Moments> {
+        if let Some(moments) = self.tape.wait(STRANGE) {
+            return Ok(moments);
+        }
+        eprintln!("an election takes more than {STRANGE:?}: {}", self.setting);
+        for node in self.nodes.iter().flatten() {
+            match node.member.status().wait("a status") {
+                Ok(status) => eprintln!("{:?}, wakes at {:?}", status.raft, status.wakes_at),
+                Err(error) => eprintln!("{error}"),
+            }
+        }
+        self.tape.wait(PATIENCE).ok_or_else(no_leader)
     }
 
     /// The earliest of the deadlines that those left have drawn.
-    fn first_deadline(&self, failed: Option<NodeId>) -> Option<Instant> {
-        let left = self.nodes.iter().enumerate();
-        let left = left.filter(|(position, _)| Some(id(*position)) != failed);
-        left.filter_map(|(_, node)| node.as_ref()?.deadline()).min()
+    pub(super) fn first_deadline(&self, gone: &[NodeId]) -> Option<Instant> {
+        self.deadlines(gone).into_iter().map(|(deadline, _)| deadline).min()
     }
 
-    fn start_node(&mut self, position: usize) -> io::Result<()> {
+    /// When each follower will stand, but for those that are gone.
+    pub(super) fn deadlines(&self, gone: &[NodeId]) -> Vec<(Instant, NodeId)> {
+        let nodes = self.nodes.iter().enumerate().map(|(position, node)| (id(position), node));
+        let left = nodes.filter(|(node, _)| !gone.contains(node));
+        left.filter_map(|(id, node)| Some((node.as_ref()?.deadline()?, id))).collect()
+    }
+
+    pub(super) fn start_node(&mut self, position: usize) -> io::Result<()> {
         let node = id(position);
         let cluster = ClusterId::new(7);
         let raft = self.setting.timing.config(node, self.setting.servers);
@@ -231,14 +211,14 @@ impl Cluster {
                 Box::new(FileJournal::open(directory, cluster, node).map_err(io::Error::other)?)
             }
         };
-        let (log, _) = Log::new(false);
+        let (log, probe) = Log::new(false);
         let member = self.runtime.start(config, log, journal, Box::new(transport));
         let member = member.map_err(io::Error::other)?;
-        self.nodes[position] = Some(Node { member, plug });
+        self.nodes[position] = Some(Node { member, plug, log: probe });
         Ok(())
     }
 
-    fn stop_node(&mut self, position: usize) -> io::Result<()> {
+    pub(super) fn stop_node(&mut self, position: usize) -> io::Result<()> {
         if let Some(node) = self.nodes[position].take() {
             node.member.shutdown().wait("the end of the node");
         }
@@ -269,6 +249,8 @@ impl Cluster {
 impl Drop for Cluster {
     /// Followers first: a leader that stops would hand over to one that is to stop too.
     fn drop(&mut self) {
+        let quiet = self.quiet.clone();
+        let _noise = quiet.make_noise();
         let nodes: Vec<_> = self.nodes.drain(..).flatten().collect();
         let (leaders, others): (Vec<_>, Vec<_>) = nodes
             .into_iter()
@@ -280,8 +262,34 @@ impl Drop for Cluster {
     }
 }
 
+impl Moments {
+    /// Taken apart, where a candidate would stand at this deadline unless it was told earlier.
+    pub(super) fn outcome(
+        &self,
+        failed_at: Instant,
+        deadline: Option<Instant>,
+    ) -> io::Result<Outcome> {
+        let (Some(leads), Some(committed)) = (self.leads, self.committed) else {
+            return Err(no_leader());
+        };
+        // In a hand-over the candidate may be asked to stand before it says a word itself.
+        let stood = self.stood.unwrap_or(leads.at);
+        let deadline = deadline.map_or(stood, |deadline| deadline.min(stood)).max(failed_at);
+        Ok(Outcome {
+            detection: deadline - failed_at,
+            slop: stood.saturating_duration_since(deadline),
+            election: committed.saturating_duration_since(stood),
+            downtime: committed.saturating_duration_since(failed_at),
+            until_leading: leads.at.saturating_duration_since(stood),
+            until_known: self.known.unwrap_or(committed).saturating_duration_since(stood),
+            split: self.is_split(),
+            messages: self.messages,
+        })
+    }
+}
+
 impl Node {
-    fn term(&self) -> Term {
+    pub(super) fn term(&self) -> Term {
         self.member.leadership().current().term
     }
 
@@ -299,11 +307,15 @@ impl Node {
     }
 }
 
+fn no_leader() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no leader came")
+}
+
 fn id(position: usize) -> NodeId {
     NodeId::new(position as u64 + 1)
 }
 
-fn position(id: NodeId) -> usize {
+pub(super) fn position(id: NodeId) -> usize {
     id.get() as usize - 1
 }
 

@@ -1,112 +1,156 @@
-//! What is measured on real runtimes, which take turns.
+//! Trials on real runtimes, which take turns.
 
-use std::io;
-use std::time::Duration;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use benches::election::{Cluster, Disk, Failure, On, Outcome, Sample, Setting, Timing, Wire};
+use benches::election::{Cluster, Failure, On, Outcome, Quiet, Sample, Setting};
 
+use crate::cells::{self, Cell};
 use crate::progress::Progress;
+use crate::raw::{Line, Raw};
 
 /// How many trials a runtime makes before it is the next one's turn.
 const TRIALS_PER_TURN: usize = 10;
 
-/// One setting on one runtime.
-pub(crate) struct Cell {
-    pub(crate) setting: Setting,
-    pub(crate) on: On,
-    pub(crate) outcomes: Vec<Outcome>,
+/// How a setting is measured.
+pub(crate) struct Plan<'a> {
+    pub(crate) trials: usize,
+    /// How many clusters run at once, at most.
+    pub(crate) jobs: usize,
+    /// Whether to go on with what is there.
+    pub(crate) resume: bool,
+    /// Where each trial is written down.
+    pub(crate) raw: &'a Path,
 }
 
-impl Cell {
-    pub(crate) fn sample(&self, figure: fn(&Outcome) -> Duration) -> Sample {
-        self.outcomes.iter().map(figure).collect()
-    }
-
-    pub(crate) fn splits(&self) -> usize {
-        self.outcomes.iter().filter(|outcome| outcome.split).count()
-    }
-
-    pub(crate) fn messages(&self) -> f64 {
-        let all: u64 = self.outcomes.iter().map(|outcome| outcome.messages).sum();
-        all as f64 / self.outcomes.len().max(1) as f64
-    }
+struct Turn {
+    on: On,
+    trials: Vec<usize>,
 }
 
-/// Timeouts of 150-300 ms, with ranks.
-pub(crate) const LONG: Timing = Timing {
-    min: Duration::from_millis(150),
-    max: Duration::from_millis(300),
-    heartbeat: Duration::from_millis(50),
-    rank_slot: Some(Duration::from_millis(5)),
-    pre_vote: true,
-};
+/// All trials of a setting on every runtime, in turns; several at once if the setting bears it.
+pub(crate) fn measure(setting: Setting, plan: &Plan<'_>) -> io::Result<Vec<Cell>> {
+    let (mut raw, mut lines) = Raw::open(plan.raw, &setting, plan.resume)?;
+    lines.retain(|line| line.trial < plan.trials);
+    let mut progress = Progress::new(setting.to_string(), plan.trials * On::ALL.len());
+    progress.advance(lines.len());
 
-/// Timeouts of 12-24 ms, with ranks.
-pub(crate) const SHORT: Timing = Timing {
-    min: Duration::from_millis(12),
-    max: Duration::from_millis(24),
-    heartbeat: Duration::from_millis(6),
-    rank_slot: Some(Duration::from_millis(2)),
-    pre_vote: true,
-};
-
-/// What is measured.
-pub(crate) fn settings() -> Vec<Setting> {
-    let of = |failure, wire, disk, timing| Setting { servers: 5, failure, wire, disk, timing };
-    vec![
-        of(Failure::Silence, Wire::Channels, Disk::Memory, SHORT),
-        of(Failure::Silence, Wire::Channels, Disk::Memory, LONG),
-        of(Failure::Silence, Wire::Tcp, Disk::Fsync, LONG),
-        of(Failure::Kill, Wire::Tcp, Disk::Memory, LONG),
-        of(Failure::Handover, Wire::Tcp, Disk::Memory, LONG),
-        of(Failure::Cold, Wire::Channels, Disk::Memory, SHORT),
-    ]
-}
-
-/// So many trials of a setting on every runtime, in turns.
-pub(crate) fn measure(
-    setting: Setting,
-    trials: usize,
-    progress: &mut Progress,
-) -> io::Result<Vec<Cell>> {
-    let cell = |on| Cell { setting, on, outcomes: Vec::with_capacity(trials) };
-    let mut cells = On::ALL.map(cell);
-    for turn in 0..trials.div_ceil(TRIALS_PER_TURN) {
-        let first = turn * TRIALS_PER_TURN;
-        let count = TRIALS_PER_TURN.min(trials - first);
-        for cell in &mut cells {
-            take_turn(cell, first, count)?;
-            progress.advance(count);
+    let turns = turns(plan.trials, &lines);
+    let next = AtomicUsize::new(0);
+    let quiet = Quiet::default();
+    let work = || {
+        let turn = turns.get(next.fetch_add(1, Ordering::Relaxed))?;
+        let taken = take_turn(setting, turn, &quiet);
+        if taken.is_err() {
+            next.store(turns.len(), Ordering::Relaxed);
         }
-    }
-    Ok(cells.into())
+        Some(taken)
+    };
+    thread::scope(|scope| {
+        let (sender, taken) = mpsc::channel();
+        for _ in 0..cells::jobs(&setting, plan.jobs) {
+            let sender = sender.clone();
+            // The receiver waits until all senders are gone.
+            scope.spawn(move || std::iter::from_fn(work).try_for_each(|turn| sender.send(turn)));
+        }
+        drop(sender);
+        taken.into_iter().try_for_each(|turn| {
+            let turn = turn?;
+            raw.append(&turn)?;
+            progress.advance(turn.len());
+            lines.extend(turn);
+            io::Result::Ok(())
+        })
+    })?;
+
+    lines.sort_by_key(|line| line.trial);
+    let cell = |on| {
+        let of = lines.iter().filter(|line| line.on == on);
+        Cell { setting, on, outcomes: of.map(|line| line.outcome).collect() }
+    };
+    Ok(On::ALL.map(cell).into())
+}
+
+/// What there is to measure yet.
+fn turns(trials: usize, have: &[Line]) -> Vec<Turn> {
+    let had = |on, trial| have.iter().any(|line| (line.on, line.trial) == (on, trial));
+    let firsts = (0..trials).step_by(TRIALS_PER_TURN);
+    let turns = firsts.flat_map(|first| {
+        On::ALL.map(|on| {
+            let all = first..trials.min(first + TRIALS_PER_TURN);
+            Turn { on, trials: all.filter(|trial| !had(on, *trial)).collect() }
+        })
+    });
+    turns.filter(|turn| !turn.trials.is_empty()).collect()
 }
 
 /// Seeds and phases are those of the trials' numbers, the same on every runtime.
-fn take_turn(cell: &mut Cell, first: usize, count: usize) -> io::Result<()> {
-    let Cell { setting, on, outcomes } = cell;
+fn take_turn(setting: Setting, turn: &Turn, quiet: &Quiet) -> io::Result<Vec<Line>> {
+    let line = |trial, outcome| Line { on: turn.on, trial, outcome };
+    let seed = |trial: usize| trial as u64;
     if setting.failure == Failure::Cold {
-        for trial in first..first + count {
-            outcomes.push(Cluster::start(*setting, *on, trial as u64)?.1);
-        }
-        return Ok(());
+        let start = |trial| Cluster::start_beside(setting, turn.on, seed(trial), quiet);
+        let trials = turn.trials.iter().copied();
+        return trials.map(|trial| Ok(line(trial, start(trial)?.1))).collect();
     }
-    let (mut cluster, _) = Cluster::start(*setting, *on, first as u64)?;
-    for trial in first..first + count {
+    let first = turn.trials.first().copied().unwrap_or_default();
+    let (mut cluster, _) = Cluster::start_beside(setting, turn.on, seed(first), quiet)?;
+    let mut fail = |trial: usize| -> io::Result<Outcome> {
         // Spread evenly between two heartbeats, in an order without a pattern: the golden ratio's multiples.
         let phase = (trial as f64 * 0.618_033_988_749_895).fract();
-        outcomes.push(cluster.fail_leader(setting.timing.heartbeat.mul_f64(phase))?);
-    }
-    Ok(())
+        cluster.fail_leader(setting.timing.heartbeat.mul_f64(phase))
+    };
+    turn.trials.iter().map(|trial| Ok(line(*trial, fail(*trial)?))).collect()
 }
 
 /// How late the operating system's own timer wakes a thread.
 pub(crate) fn timer_lateness(waits: usize) -> Sample {
     let wait = |number: usize| {
         let span = Duration::from_micros(5_000 + number as u64 * 37 % 5_000);
-        let begin = std::time::Instant::now();
-        std::thread::sleep(span);
+        let begin = Instant::now();
+        thread::sleep(span);
         begin.elapsed().saturating_sub(span)
     };
     (0..waits).map(wait).collect()
+}
+
+/// How long an fdatasync of 8 bytes takes where the journals are: W.
+pub(crate) fn durable_write(writes: usize) -> io::Result<Sample> {
+    let mut file = tempfile::tempfile()?;
+    let write = |_| {
+        let begin = Instant::now();
+        file.write_all(&[1; 8])?;
+        file.sync_data()?;
+        Ok(begin.elapsed())
+    };
+    (0..writes).map(write).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_measured_is_not_measured_again() {
+        let outcome = Outcome {
+            detection: Duration::ZERO,
+            slop: Duration::ZERO,
+            election: Duration::ZERO,
+            downtime: Duration::ZERO,
+            until_leading: Duration::ZERO,
+            until_known: Duration::ZERO,
+            split: false,
+            messages: 0,
+        };
+        let have: Vec<_> =
+            (0..10).map(|trial| Line { on: On::Tokio, trial, outcome }).collect();
+        let turns = turns(15, &have);
+        assert_eq!(turns.len(), 2 * On::ALL.len() - 1);
+        assert!(turns.iter().all(|turn| turn.on != On::Tokio || turn.trials[0] == 10));
+        assert_eq!(turns.iter().map(|turn| turn.trials.len()).sum::<usize>(), 5 * 15 - 10);
+    }
 }

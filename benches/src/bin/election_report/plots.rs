@@ -7,7 +7,7 @@ use benches::election::{Failure, On, Sample, Timing, Wire};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::measured::{Cell, LONG};
+use crate::cells::{Cell, LONG};
 use crate::paper::{self, Line};
 use crate::simulated::{Figure, Split};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use benches::election::{Failure, Outcome, Sample, Timing};
+use benches::election::{Failure, Link, Outcome, Sample, Setting, Timing};
 
-use crate::measured::Cell;
+use crate::cells::Cell;
 use crate::paper::{RANDOMNESS, SCALING};
 use crate::simulated::{Figure, Simulated};
 
@@ -158,11 +158,12 @@ pub(crate) fn guard(simulated: &Simulated) -> Table {
     table
 }
 
-/// Cells of one failure.
+/// Cells of one failure, with five servers on a perfect network.
 pub(crate) fn of(cells: &[Cell], failure: Failure, timing: Timing) -> impl Iterator<Item = &Cell> {
-    cells
-        .iter()
-        .filter(move |cell| cell.setting.failure == failure && cell.setting.timing == timing)
+    cells.iter().filter(move |cell| {
+        let Setting { failure: its, timing: its_timing, servers, link, .. } = cell.setting;
+        (its, its_timing, servers, link) == (failure, timing, 5, Link::PERFECT)
+    })
 }
 
 pub(crate) fn millis(span: Duration) -> String {

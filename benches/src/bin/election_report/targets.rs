@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use benches::election::{Failure, Outcome, Sample, Timing, Wire};
 use benches::one_thread::{self, CoreServer};
 
-use crate::measured::{Cell, LONG, SHORT};
+use crate::cells::{Cell, LONG, SHORT};
 use crate::simulated::Simulated;
 use crate::tables::{Table, millis, of};
 

@@ -1,0 +1,114 @@
+//! What is measured on real runtimes.
+
+use std::time::Duration;
+
+use benches::election::{Disk, Failure, Link, On, Outcome, Sample, Setting, Timing, Wire};
+
+/// One setting on one runtime.
+pub(crate) struct Cell {
+    pub(crate) setting: Setting,
+    pub(crate) on: On,
+    /// In the order of the trials' numbers.
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+impl Cell {
+    pub(crate) fn sample(&self, figure: fn(&Outcome) -> Duration) -> Sample {
+        self.outcomes.iter().map(figure).collect()
+    }
+
+    pub(crate) fn downtime(&self) -> Sample {
+        self.sample(|outcome| outcome.downtime)
+    }
+
+    pub(crate) fn splits(&self) -> usize {
+        self.outcomes.iter().filter(|outcome| outcome.split).count()
+    }
+
+    pub(crate) fn messages(&self) -> f64 {
+        let all: u64 = self.outcomes.iter().map(|outcome| outcome.messages).sum();
+        all as f64 / self.outcomes.len().max(1) as f64
+    }
+}
+
+/// Timeouts of 150-300 ms, with ranks.
+pub(crate) const LONG: Timing = ranked(150, 300, 50, 5);
+
+/// Timeouts of 50-100 ms, with ranks.
+pub(crate) const MIDDLE: Timing = ranked(50, 100, 16, 5);
+
+/// Timeouts of 12-24 ms, with ranks.
+pub(crate) const SHORT: Timing = ranked(12, 24, 6, 2);
+
+/// For 5 ms on the way: a slot is five of those.
+const FAR: Timing = ranked(100, 200, 25, 25);
+
+const fn ranked(min: u64, max: u64, heartbeat: u64, slot: u64) -> Timing {
+    let heartbeat = Duration::from_millis(heartbeat);
+    Timing { heartbeat, ..Timing::paper(min, max) }.ranked(Duration::from_millis(slot))
+}
+
+/// What is measured, the most asked for first.
+pub(crate) fn settings() -> Vec<Setting> {
+    let of = |failure, wire, disk, timing| Setting {
+        servers: 5,
+        failure,
+        wire,
+        disk,
+        timing,
+        link: Link::PERFECT,
+    };
+    let silence = of(Failure::Silence, Wire::Channels, Disk::Memory, MIDDLE);
+    let over = |delay, loss_per_mille, timing| Setting {
+        timing,
+        link: Link { delay: Duration::from_micros(delay), loss_per_mille },
+        ..silence
+    };
+    vec![
+        of(Failure::Silence, Wire::Channels, Disk::Memory, SHORT),
+        of(Failure::Silence, Wire::Channels, Disk::Memory, LONG),
+        of(Failure::Silence, Wire::Tcp, Disk::Fsync, LONG),
+        of(Failure::Kill, Wire::Tcp, Disk::Memory, LONG),
+        of(Failure::Handover, Wire::Tcp, Disk::Memory, LONG),
+        of(Failure::LoadedHandover, Wire::Tcp, Disk::Memory, LONG),
+        of(Failure::Cold, Wire::Channels, Disk::Memory, SHORT),
+        of(Failure::WithSuccessor, Wire::Channels, Disk::Memory, MIDDLE),
+        of(Failure::BareMajority, Wire::Channels, Disk::Memory, MIDDLE),
+        over(500, 0, MIDDLE),
+        over(5_000, 0, FAR),
+        over(0, 10, MIDDLE),
+        Setting { servers: 3, ..silence },
+        silence,
+        Setting { servers: 7, ..silence },
+    ]
+}
+
+/// How many clusters of a setting may run at once, at most: those that keep the processor busy are measured alone.
+pub(crate) fn jobs(setting: &Setting, jobs: usize) -> usize {
+    let busy = match setting.failure {
+        Failure::Cold | Failure::LoadedHandover => true,
+        Failure::Silence
+        | Failure::Kill
+        | Failure::Handover
+        | Failure::WithSuccessor
+        | Failure::BareMajority
+        | Failure::Sigkill
+        | Failure::Sigstop => setting.timing.min < MIDDLE.min,
+    };
+    if busy { 1 } else { jobs }
+}
+
+/// How long all trials of a setting take, roughly: two heartbeats and a half, detection, and a start again where something ended.
+pub(crate) fn forecast(setting: &Setting, trials: usize, jobs_max: usize) -> Duration {
+    let Timing { min, heartbeat, .. } = setting.timing;
+    let waits = heartbeat * 5 / 2;
+    let restart = Duration::from_millis(15);
+    let one = match setting.failure {
+        Failure::Cold => min + restart,
+        Failure::Silence | Failure::WithSuccessor | Failure::Sigstop => waits + min,
+        Failure::BareMajority => waits + heartbeat * 4 + min,
+        Failure::Kill | Failure::Handover | Failure::Sigkill => waits + restart,
+        Failure::LoadedHandover => waits + restart * 3,
+    };
+    one * (trials * On::ALL.len()) as u32 / jobs(setting, jobs_max) as u32
+}
