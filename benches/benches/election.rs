@@ -64,7 +64,11 @@ fn bench_failure(criterion: &mut Criterion, failure: Failure, wire: Wire, disk: 
     group.sampling_mode(SamplingMode::Flat);
     for servers in [3, 5, 7] {
         for on in On::ALL {
-            bench(&mut group, Setting { servers, failure, wire, disk, timing: TIMING, link: Link::PERFECT }, on);
+            bench(
+                &mut group,
+                Setting { servers, failure, wire, disk, timing: TIMING, link: Link::PERFECT },
+                on,
+            );
         }
     }
     group.finish();

@@ -47,7 +47,8 @@ impl Cluster {
             Failure::Handover => self.hand_over(leader),
             Failure::LoadedHandover => self.hand_over_under_load(leader),
             Failure::Sigkill | Failure::Sigstop => {
-                let error = "servers of one process get no signals of their own: use `processes::Cluster`";
+                let error =
+                    "servers of one process get no signals of their own: use `processes::Cluster`";
                 Err(io::Error::new(io::ErrorKind::Unsupported, error))
             }
         }?;

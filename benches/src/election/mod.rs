@@ -8,6 +8,8 @@ pub mod load;
 pub mod numbers;
 #[cfg(feature = "peers")]
 pub mod peers;
+#[cfg(all(feature = "report", target_os = "linux"))]
+pub mod processes;
 pub mod quiet;
 pub mod setting;
 pub mod tape;

@@ -14,7 +14,9 @@ pub struct Quiet {
 }
 
 /// Nobody makes noise while this is held.
-pub struct Measuring<'a>(#[expect(dead_code, reason = "held for its drop")] RwLockReadGuard<'a, ()>);
+pub struct Measuring<'a>(
+    #[expect(dead_code, reason = "held for its drop")] RwLockReadGuard<'a, ()>,
+);
 
 /// Nobody measures while this is held.
 pub struct Noise<'a>(#[expect(dead_code, reason = "held for its drop")] RwLockWriteGuard<'a, ()>);

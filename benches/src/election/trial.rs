@@ -235,12 +235,7 @@ impl Cluster {
                 };
                 let peers = addresses.iter().enumerate();
                 let peers = peers.map(|(position, address)| (id(position), *address)).collect();
-                let config = tcp::Config {
-                    reconnect_backoff_min: Duration::from_millis(1),
-                    reconnect_backoff_max: Duration::from_millis(5),
-                    ..tcp::Config::default()
-                };
-                Ok(self.runtime.tcp(id(position), listener, peers, config)?.0)
+                Ok(self.runtime.tcp(id(position), listener, peers, tcp_config())?.0)
             }
         }
     }
@@ -304,6 +299,15 @@ impl Node {
                 _ => return None,
             }
         }
+    }
+}
+
+/// Whoever comes back is met again at once.
+pub(super) fn tcp_config() -> tcp::Config {
+    tcp::Config {
+        reconnect_backoff_min: Duration::from_millis(1),
+        reconnect_backoff_max: Duration::from_millis(5),
+        ..tcp::Config::default()
     }
 }
 

@@ -64,13 +64,13 @@ pub(crate) fn settings() -> Vec<Setting> {
         link: Link { delay: Duration::from_micros(delay), loss_per_mille },
         ..silence
     };
-    vec![
+    let mut settings = vec![
         of(Failure::Silence, Wire::Channels, Disk::Memory, SHORT),
         of(Failure::Silence, Wire::Channels, Disk::Memory, LONG),
         of(Failure::Silence, Wire::Tcp, Disk::Fsync, LONG),
         of(Failure::Kill, Wire::Tcp, Disk::Memory, LONG),
         of(Failure::Handover, Wire::Tcp, Disk::Memory, LONG),
-        of(Failure::LoadedHandover, Wire::Tcp, Disk::Memory, LONG),
+        of(Failure::LoadedHandover, Wire::Tcp, Disk::Memory, MIDDLE),
         of(Failure::Cold, Wire::Channels, Disk::Memory, SHORT),
         of(Failure::WithSuccessor, Wire::Channels, Disk::Memory, MIDDLE),
         of(Failure::BareMajority, Wire::Channels, Disk::Memory, MIDDLE),
@@ -80,7 +80,12 @@ pub(crate) fn settings() -> Vec<Setting> {
         Setting { servers: 3, ..silence },
         silence,
         Setting { servers: 7, ..silence },
-    ]
+    ];
+    if cfg!(target_os = "linux") {
+        settings.push(of(Failure::Sigkill, Wire::Tcp, Disk::Fsync, LONG));
+        settings.push(of(Failure::Sigstop, Wire::Tcp, Disk::Fsync, LONG));
+    }
+    settings
 }
 
 /// How many clusters of a setting may run at once, at most: those that keep the processor busy are measured alone.

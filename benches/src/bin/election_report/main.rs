@@ -63,6 +63,10 @@ struct Flags {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    #[cfg(target_os = "linux")]
+    if std::env::args().nth(1).is_some_and(|first| first == "serve") {
+        return benches::election::processes::serve(std::env::args().skip(2));
+    }
     let flags = Flags::parse();
     if flags.guard_only {
         let simulated = Simulated {
@@ -125,12 +129,16 @@ fn measure(flags: &Flags) -> Result<Vec<Cell>, Box<dyn Error>> {
     settings.retain(|setting| setting.to_string().contains(&flags.only));
     if settings.is_empty() {
         let names = cells::settings().iter().map(ToString::to_string).collect::<Vec<_>>();
-        return Err(format!("nothing is called {:?}: there is\n{}", flags.only, names.join("\n")).into());
+        return Err(
+            format!("nothing is called {:?}: there is\n{}", flags.only, names.join("\n")).into()
+        );
     }
-    let all: Duration =
-        settings.iter().map(|setting| cells::forecast(setting, trials, jobs)).sum();
+    let all: Duration = settings.iter().map(|setting| cells::forecast(setting, trials, jobs)).sum();
     let minutes = all.as_secs_f64() / 60.0;
-    eprintln!("{} settings, {trials} trials of each on every runtime: about {minutes:.0} minutes", settings.len());
+    eprintln!(
+        "{} settings, {trials} trials of each on every runtime: about {minutes:.0} minutes",
+        settings.len()
+    );
     let mut cells = Vec::new();
     for setting in settings {
         cells.extend(measured::measure(setting, &plan)?);

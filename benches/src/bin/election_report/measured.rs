@@ -7,6 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use benches::election::processes;
 use benches::election::{Cluster, Failure, On, Outcome, Quiet, Sample, Setting};
 
 use crate::cells::{self, Cell};
@@ -26,6 +28,9 @@ pub(crate) struct Plan<'a> {
     /// Where each trial is written down.
     pub(crate) raw: &'a Path,
 }
+
+/// Makes the leader fail this long after a heartbeat.
+type FailLeader = Box<dyn FnMut(Duration) -> io::Result<Outcome>>;
 
 struct Turn {
     on: On,
@@ -98,13 +103,34 @@ fn take_turn(setting: Setting, turn: &Turn, quiet: &Quiet) -> io::Result<Vec<Lin
         return trials.map(|trial| Ok(line(trial, start(trial)?.1))).collect();
     }
     let first = turn.trials.first().copied().unwrap_or_default();
-    let (mut cluster, _) = Cluster::start_beside(setting, turn.on, seed(first), quiet)?;
-    let mut fail = |trial: usize| -> io::Result<Outcome> {
+    let mut fail_leader = start(setting, turn.on, seed(first), quiet)?;
+    let mut fail = |trial: usize| {
         // Spread evenly between two heartbeats, in an order without a pattern: the golden ratio's multiples.
         let phase = (trial as f64 * 0.618_033_988_749_895).fract();
-        cluster.fail_leader(setting.timing.heartbeat.mul_f64(phase))
+        fail_leader(setting.timing.heartbeat.mul_f64(phase))
     };
     turn.trials.iter().map(|trial| Ok(line(*trial, fail(*trial)?))).collect()
+}
+
+/// A cluster of nodes or of processes.
+fn start(setting: Setting, on: On, seed: u64, quiet: &Quiet) -> io::Result<FailLeader> {
+    if matches!(setting.failure, Failure::Sigkill | Failure::Sigstop) {
+        return start_processes(setting, on, seed, quiet);
+    }
+    let (mut cluster, _) = Cluster::start_beside(setting, on, seed, quiet)?;
+    Ok(Box::new(move |phase| cluster.fail_leader(phase)))
+}
+
+#[cfg(target_os = "linux")]
+fn start_processes(setting: Setting, on: On, seed: u64, quiet: &Quiet) -> io::Result<FailLeader> {
+    let program = std::env::current_exe()?;
+    let mut cluster = processes::Cluster::start(&program, setting, on, seed, quiet)?;
+    Ok(Box::new(move |phase| cluster.fail_leader(phase)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start_processes(_: Setting, _: On, _: u64, _: &Quiet) -> io::Result<FailLeader> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "processes are measured on Linux alone"))
 }
 
 /// How late the operating system's own timer wakes a thread.
@@ -146,8 +172,7 @@ mod tests {
             split: false,
             messages: 0,
         };
-        let have: Vec<_> =
-            (0..10).map(|trial| Line { on: On::Tokio, trial, outcome }).collect();
+        let have: Vec<_> = (0..10).map(|trial| Line { on: On::Tokio, trial, outcome }).collect();
         let turns = turns(15, &have);
         assert_eq!(turns.len(), 2 * On::ALL.len() - 1);
         assert!(turns.iter().all(|turn| turn.on != On::Tokio || turn.trials[0] == 10));
