@@ -83,6 +83,46 @@ impl Failure {
     /// Those of the bench.
     pub const BENCHED: [Self; 4] = [Self::Cold, Self::Silence, Self::Kill, Self::Handover];
 
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Cold,
+        Self::Silence,
+        Self::Kill,
+        Self::Handover,
+        Self::LoadedHandover,
+        Self::WithSuccessor,
+        Self::BareMajority,
+        Self::Sigkill,
+        Self::Sigstop,
+    ];
+
+    /// What happens, in a sentence.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Cold => {
+                "All servers start at once; from then on, though nobody was without a leader before."
+            }
+            Self::Silence => {
+                "Nothing passes to or from the leader any more; no connection is closed."
+            }
+            Self::Kill => "The same, and its sockets are closed as the end of its process would.",
+            Self::Handover => "It is told to shut down.",
+            Self::LoadedHandover => {
+                "It is told to shut down while a client keeps 64 commands on their way. From when the last command was proposed that it accepted; every trial asserts that none is lost."
+            }
+            Self::WithSuccessor => {
+                "Silence of the leader and of the follower with the first deadline, both at once."
+            }
+            Self::BareMajority => {
+                "Silence of the leader when one of five has been silent before: all that are left are needed."
+            }
+            Self::Sigkill => "Each server is a process, and the leader's gets SIGKILL.",
+            Self::Sigstop => {
+                "Each server is a process, and the leader's gets SIGSTOP: it does nothing and keeps its connections."
+            }
+        }
+    }
+
     /// As benches and reports call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -188,19 +228,26 @@ impl Link {
     }
 }
 
+impl Setting {
+    /// On what servers run, in words.
+    pub fn medium(&self) -> String {
+        let Self { wire, disk, link, .. } = *self;
+        let mut medium = format!("{}, {}", wire.name(), disk.name());
+        if !link.delay.is_zero() {
+            medium += &format!(", {} ms each way", link.delay.as_secs_f64() * 1e3);
+        }
+        if link.loss_per_mille > 0 {
+            medium += &format!(", {} % lost", f64::from(link.loss_per_mille) / 10.0);
+        }
+        medium
+    }
+}
+
 /// All that is chosen, in words.
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { servers, failure, wire, disk, timing, link } = self;
-        let (failure, wire, disk) = (failure.name(), wire.name(), disk.name());
-        write!(f, "{failure}, {timing}, {wire}, {disk}, N = {servers}")?;
-        if !link.delay.is_zero() {
-            write!(f, ", {} ms each way", link.delay.as_secs_f64() * 1e3)?;
-        }
-        if link.loss_per_mille > 0 {
-            write!(f, ", {} % lost", f64::from(link.loss_per_mille) / 10.0)?;
-        }
-        Ok(())
+        let Self { servers, failure, timing, .. } = self;
+        write!(f, "{}, {timing}, {}, N = {servers}", failure.name(), self.medium())
     }
 }
 

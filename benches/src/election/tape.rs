@@ -13,8 +13,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use raft_core::codec;
 use raft_core::host::{Identity, MessageInbox, Running, Transport};
 use raft_core::{Body, Index, Message, NodeId, Term};
+
+/// Far more messages than an election takes, so that one that never ends takes no memory.
+const COUNTED_MAX: usize = 1 << 12;
 
 /// The transports of one cluster write here.
 #[derive(Debug, Default)]
@@ -38,6 +42,8 @@ pub struct Moments {
     pub committed: Option<Instant>,
     /// Messages sent until then.
     pub messages: u64,
+    /// The same in bytes, as they are encoded on a wire, without framing.
+    pub bytes: u64,
 }
 
 /// A new leader.
@@ -69,6 +75,8 @@ struct State {
     majority: usize,
     knowing: BTreeSet<NodeId>,
     moments: Moments,
+    /// To be counted in bytes when the election is over, and not in the midst of it; at most [`COUNTED_MAX`].
+    sent: Vec<Message<Bytes>>,
 }
 
 impl Tape {
@@ -86,6 +94,7 @@ impl Tape {
         state.majority = servers / 2 + 1;
         state.knowing.clear();
         state.moments = Moments::default();
+        state.sent.clear();
     }
 
     /// Lets nothing pass to or from this node any more. Its connections stay.
@@ -103,7 +112,8 @@ impl Tape {
         let waits = |state: &mut State| state.moments.committed.is_none();
         let waited = self.committed.wait_timeout_while(self.lock(), patience, waits);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        (!timeout.timed_out()).then(|| state.moments.clone())
+        let bytes = || state.sent.iter().map(encoded_bytes).sum();
+        (!timeout.timed_out()).then(|| Moments { bytes: bytes(), ..state.moments.clone() })
     }
 
     /// Whether it may pass.
@@ -169,9 +179,18 @@ impl State {
         }
         if moments.stood.is_some() {
             moments.messages += 1;
+            if self.sent.len() < COUNTED_MAX {
+                self.sent.push(message.clone());
+            }
         }
         moments.committed.is_some()
     }
+}
+
+fn encoded_bytes(message: &Message<Bytes>) -> u64 {
+    let mut encoded = Vec::new();
+    codec::encode_message(message, &mut encoded);
+    encoded.len() as u64
 }
 
 /// A transport that tells a [`Tape`] what passes.

@@ -51,8 +51,10 @@ pub struct Outcome {
     pub until_known: Duration,
     /// Whether the first term in which anybody stood came to nothing.
     pub split: bool,
-    /// Messages from the first question until the first commit.
+    /// Messages from the first question until the first commit; zero where they are not counted.
     pub messages: u64,
+    /// The same in bytes, as they are encoded on a wire, without framing.
+    pub bytes: u64,
 }
 
 impl Outcome {
@@ -279,6 +281,7 @@ impl Moments {
             until_known: self.known.unwrap_or(committed).saturating_duration_since(stood),
             split: self.is_split(),
             messages: self.messages,
+            bytes: self.bytes,
         })
     }
 }

@@ -25,8 +25,18 @@ impl Cell {
         self.outcomes.iter().filter(|outcome| outcome.split).count()
     }
 
+    /// On average.
     pub(crate) fn messages(&self) -> f64 {
-        let all: u64 = self.outcomes.iter().map(|outcome| outcome.messages).sum();
+        self.average(|outcome| outcome.messages)
+    }
+
+    /// Of messages, on average.
+    pub(crate) fn bytes(&self) -> f64 {
+        self.average(|outcome| outcome.bytes)
+    }
+
+    fn average(&self, figure: fn(&Outcome) -> u64) -> f64 {
+        let all: u64 = self.outcomes.iter().map(figure).sum();
         all as f64 / self.outcomes.len().max(1) as f64
     }
 }

@@ -21,6 +21,7 @@ mod targets;
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use benches::election::{Sample, Timing};
@@ -62,7 +63,17 @@ struct Flags {
     out: PathBuf,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     #[cfg(target_os = "linux")]
     if std::env::args().nth(1).is_some_and(|first| first == "serve") {
         return benches::election::processes::serve(std::env::args().skip(2));
@@ -173,9 +184,15 @@ fn write(flags: &Flags, simulated: &Simulated, cells: &[Cell]) -> Result<(), Box
         });
         plots.push(Plot {
             name: "kill-and-silence",
-            about: "Silence, a killed process, and an orderly hand-over",
+            about: "Kill against silence: a leader that vanishes, that is killed, and that hands over",
             svg: plots::kill_and_silence(cells)?,
         });
+        plots.push(Plot {
+            name: "circumstances",
+            about: "More servers, worse networks, and more that fails than the leader",
+            svg: plots::circumstances(cells)?,
+        });
+        all.insert(0, tables::failures());
         all.insert(0, tables::trials(cells));
         all.insert(0, targets::table(cells, simulated));
     }

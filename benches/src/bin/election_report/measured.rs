@@ -171,6 +171,7 @@ mod tests {
             until_known: Duration::ZERO,
             split: false,
             messages: 0,
+            bytes: 0,
         };
         let have: Vec<_> = (0..10).map(|trial| Line { on: On::Tokio, trial, outcome }).collect();
         let turns = turns(15, &have);

@@ -3,13 +3,14 @@
 use std::error::Error;
 use std::time::Duration;
 
-use benches::election::{Failure, On, Sample, Timing, Wire};
+use benches::election::{Disk, Failure, Link, On, Outcome, Sample, Setting, Timing, Wire};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::cells::{Cell, LONG};
+use crate::cells::{Cell, LONG, MIDDLE, SHORT};
 use crate::paper::{self, Line};
 use crate::simulated::{Figure, Split};
+use crate::tables;
 
 type Drawn = Result<String, Box<dyn Error>>;
 /// A line of rates: its name, its color, and what it shows.
@@ -98,7 +99,7 @@ pub(crate) fn figure_16(figures: &[Figure]) -> Drawn {
             marks: colored().flat_map(|(line, color)| theirs(line, color)).collect(),
         }
     });
-    cumulative(&panels)
+    cumulative(&panels, true)
 }
 
 fn ours(figures: &[Figure], line: &Line, color: RGBColor) -> Option<Curve> {
@@ -123,7 +124,7 @@ pub(crate) fn slop_and_election(cells: &[Cell], os: &Sample) -> Drawn {
         channels && setting.failure == Failure::Silence
     };
     let curves = |figure| -> Vec<_> {
-        cells.iter().filter(silence).map(|cell| by_runtime(cell, figure)).collect()
+        cells.iter().filter(silence).map(|cell| by_runtime(cell, figure, 1e6)).collect()
     };
     let mut late = curves(|outcome| outcome.slop);
     late.push(curve("std::thread::sleep, 5-10 ms".into(), COLORS[5], os, 1e6));
@@ -146,46 +147,115 @@ pub(crate) fn slop_and_election(cells: &[Cell], os: &Sample) -> Drawn {
             marks: vec![],
         },
     ];
-    cumulative(&panels)
+    cumulative(&panels, true)
 }
 
-fn by_runtime(cell: &Cell, figure: fn(&benches::election::Outcome) -> Duration) -> Curve {
+fn by_runtime(cell: &Cell, figure: fn(&Outcome) -> Duration, parts: f64) -> Curve {
     let place = On::ALL.iter().position(|on| *on == cell.on).unwrap_or_default();
-    curve(cell.on.name().into(), COLORS[place], &cell.sample(figure), 1e6)
+    curve(cell.on.name().into(), COLORS[place], &cell.sample(figure), parts)
 }
 
 /// How much sooner a failure is noticed that closes connections, or that is announced.
 pub(crate) fn kill_and_silence(cells: &[Cell]) -> Drawn {
     let failures = [
-        ("The leader falls silent", Failure::Silence),
-        ("The leader's process ends", Failure::Kill),
-        ("The leader is told to shut down", Failure::Handover),
+        ("The leader falls silent; fsync", Failure::Silence, LONG),
+        ("The leader's process is stopped (SIGSTOP); fsync", Failure::Sigstop, LONG),
+        ("The leader's process is killed (SIGKILL); fsync", Failure::Sigkill, LONG),
+        ("The leader's connections end; memory", Failure::Kill, LONG),
+        ("The leader is told to shut down; memory", Failure::Handover, LONG),
+        ("The same with 64 commands on their way; memory", Failure::LoadedHandover, MIDDLE),
     ];
-    let panels = failures.map(|(title, failure)| {
-        let of = |cell: &&Cell| {
-            let setting = cell.setting;
-            setting.failure == failure && setting.wire == Wire::Tcp && setting.timing == LONG
-        };
-        let one = |cell: &Cell| {
-            let place = On::ALL.iter().position(|on| *on == cell.on).unwrap_or_default();
-            curve(
-                cell.on.name().into(),
-                COLORS[place],
-                &cell.sample(|outcome| outcome.downtime),
-                1e3,
-            )
-        };
+    let panels = failures.map(|(title, failure, timing)| {
+        let tcp = tables::of(cells, failure, timing).filter(|cell| cell.setting.wire == Wire::Tcp);
         Panel {
-            title: format!("{title}: 5 servers, 150-300 ms with ranks, TCP on the loopback"),
-            x_label: "from the failure to the first commit, ms (log scale, the same in all three)"
-                .into(),
+            title: format!("{title}, TCP on the loopback, 5 servers, {timing}"),
+            x_label: "from the failure to the first commit, ms (log scale, the same in all)".into(),
             least: 1e-3,
             from: 0.1,
-            curves: cells.iter().filter(of).map(one).collect(),
+            curves: tcp.map(|cell| by_runtime(cell, |outcome| outcome.downtime, 1e3)).collect(),
             marks: vec![],
         }
     });
-    cumulative(&panels)
+    cumulative(&measured(panels), true)
+}
+
+/// What the cluster's size, the network and further failures add. All runtimes together.
+pub(crate) fn circumstances(cells: &[Cell]) -> Drawn {
+    let memory = |cell: &&Cell| cell.setting.disk == Disk::Memory;
+    let pooled = |names: &[(&str, &dyn Fn(&Setting) -> bool)], figure: fn(&Outcome) -> Duration| {
+        let curves = names.iter().zip(COLORS).filter_map(|((name, is_it), color)| {
+            let of = cells.iter().filter(memory).filter(|cell| is_it(&cell.setting));
+            let all: Sample = of.flat_map(|cell| cell.outcomes.iter().map(figure)).collect();
+            (!all.is_empty()).then(|| curve((*name).into(), color, &all, 1e3))
+        });
+        curves.collect::<Vec<_>>()
+    };
+    let silence =
+        |setting: &Setting| setting.failure == Failure::Silence && setting.wire == Wire::Channels;
+    let middle = |setting: &Setting| setting.timing == MIDDLE;
+    let perfect = |setting: &Setting| setting.link == Link::PERFECT;
+    let sized =
+        |servers| move |s: &Setting| silence(s) && middle(s) && perfect(s) && s.servers == servers;
+    let over = |delay: u64, loss| {
+        let link = Link { delay: Duration::from_micros(delay), loss_per_mille: loss };
+        move |s: &Setting| {
+            silence(s) && s.timing != SHORT && s.timing != LONG && s.servers == 5 && s.link == link
+        }
+    };
+    let with = |failure| {
+        move |s: &Setting| s.failure == failure && middle(s) && perfect(s) && s.servers == 5
+    };
+    let about = "silence on channels, journals in memory, all runtimes";
+    let panels = [
+        Panel {
+            title: format!("S + E by the number of servers: {about}, {MIDDLE}"),
+            x_label: "from the deadline to the first commit, ms (log scale)".into(),
+            least: 1e-3,
+            from: 0.01,
+            curves: pooled(
+                &[("3 servers", &sized(3)), ("5 servers", &sized(5)), ("7 servers", &sized(7))],
+                Outcome::slop_and_election,
+            ),
+            marks: vec![],
+        },
+        Panel {
+            title: format!("S + E by the network: {about}, 5 servers"),
+            x_label: "from the deadline to the first commit, ms (log scale)".into(),
+            least: 1e-3,
+            from: 0.01,
+            curves: pooled(
+                &[
+                    ("nothing added", &over(0, 0)),
+                    ("1 % lost", &over(0, 10)),
+                    ("0.5 ms each way", &over(500, 0)),
+                    ("5 ms each way", &over(5_000, 0)),
+                ],
+                Outcome::slop_and_election,
+            ),
+            marks: vec![],
+        },
+        Panel {
+            title: format!("Without a leader, by who is gone: {about}, 5 servers, {MIDDLE}"),
+            x_label: "from the failure to the first commit, ms (log scale)".into(),
+            least: 1e-3,
+            from: 20.0,
+            curves: pooled(
+                &[
+                    ("the leader", &with(Failure::Silence)),
+                    ("the leader and the first in line", &with(Failure::WithSuccessor)),
+                    ("the leader, and one before", &with(Failure::BareMajority)),
+                ],
+                |outcome| outcome.downtime,
+            ),
+            marks: vec![],
+        },
+    ];
+    cumulative(&measured(panels), false)
+}
+
+/// Panels with something to show: a report may be of some settings only.
+fn measured<const N: usize>(panels: [Panel; N]) -> Vec<Panel> {
+    panels.into_iter().filter(|panel| !panel.curves.is_empty()).collect()
 }
 
 /// How often first ballots are split.
@@ -237,8 +307,11 @@ pub(crate) fn splits(splits: &[Split]) -> Drawn {
     Ok(svg)
 }
 
-/// Panels one above the other, with the same axis of time.
-fn cumulative(panels: &[Panel]) -> Drawn {
+/// Panels one above the other, with the same axis of time or with one for each.
+fn cumulative(panels: &[Panel], is_same_axis: bool) -> Drawn {
+    if panels.is_empty() {
+        return Ok(String::new());
+    }
     let mut svg = String::new();
     {
         let size = (WIDTH, PANEL_HEIGHT * panels.len() as u32);
@@ -247,7 +320,7 @@ fn cumulative(panels: &[Panel]) -> Drawn {
         let ranges = panels.iter().map(Panel::range);
         let range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((1.0, 10.0));
         for (area, panel) in root.split_evenly((panels.len(), 1)).iter().zip(panels) {
-            draw(area, panel, range)?;
+            draw(area, panel, if is_same_axis { range } else { panel.range() })?;
         }
         root.present()?;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use benches::election::{On, Outcome, Setting};
 
-const HEAD: &str = "runtime,trial,detection_ns,slop_ns,election_ns,downtime_ns,until_leading_ns,until_known_ns,split,messages";
+const HEAD: &str = "runtime,trial,detection_ns,slop_ns,election_ns,downtime_ns,until_leading_ns,until_known_ns,split,messages,bytes";
 
 /// The trials of one setting, in a file of their own.
 pub(crate) struct Raw {
@@ -73,20 +73,21 @@ fn format(Line { on, trial, outcome }: &Line) -> String {
         outcome.until_known,
     ];
     let spans = spans.map(|span| span.as_nanos().to_string()).join(",");
-    let (split, messages) = (u8::from(outcome.split), outcome.messages);
-    format!("{},{trial},{spans},{split},{messages}\n", on.name())
+    let Outcome { split, messages, bytes, .. } = *outcome;
+    let split = u8::from(split);
+    format!("{},{trial},{spans},{split},{messages},{bytes}\n", on.name())
 }
 
 fn parse(line: &str) -> Option<Line> {
     let (name, numbers) = line.split_once(',')?;
     let on = On::ALL.into_iter().find(|on| on.name() == name)?;
     let numbers: Vec<u64> = numbers.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
-    let [trial, spans @ .., split, messages] = numbers.as_slice() else { return None };
+    let [trial, spans @ .., split, messages, bytes] = numbers.as_slice() else { return None };
     let spans: Vec<_> = spans.iter().copied().map(Duration::from_nanos).collect();
     let [detection, slop, election, downtime, until_leading, until_known] = spans[..] else {
         return None;
     };
-    let (split, messages) = (*split != 0, *messages);
+    let (split, messages, bytes) = (*split != 0, *messages, *bytes);
     let outcome = Outcome {
         detection,
         slop,
@@ -96,6 +97,7 @@ fn parse(line: &str) -> Option<Line> {
         until_known,
         split,
         messages,
+        bytes,
     };
     Some(Line { on, trial: usize::try_from(*trial).ok()?, outcome })
 }
@@ -118,6 +120,7 @@ mod tests {
             until_known: span(6),
             split: trial % 2 == 1,
             messages: 7,
+            bytes: 8,
         };
         Line { on: On::Smol, trial, outcome }
     }
@@ -141,7 +144,8 @@ mod tests {
 
     #[test]
     fn strange_lines_are_refused() {
-        for text in ["", "smol", "windows,1,2,3,4,5,6,7,0,9", "smol,1,2,3,4,5,6,0,9", "smol,x"] {
+        for text in ["", "smol", "windows,1,2,3,4,5,6,7,0,9,8", "smol,1,2,3,4,5,6,0,9,8", "smol,x"]
+        {
             assert!(parse(text).is_none(), "{text}");
         }
     }

@@ -47,41 +47,58 @@ impl Table {
 pub(crate) fn trials(cells: &[Cell]) -> Table {
     let mut table = Table::new(
         "trials",
-        "Trials on real runtimes: p50 / p99 / maximum, in milliseconds",
+        "Trials on real runtimes: p50 / p90 / p99 / maximum, in milliseconds",
         &[
             "failure",
+            "N",
             "timeouts",
             "on",
             "runtime",
             "trials",
+            "without a leader",
+            "mean",
             "detection D",
             "slop S",
             "election E",
             "S + E",
-            "without a leader",
-            "mean",
             "split",
             "messages",
+            "bytes",
         ],
     );
     for cell in cells {
         let setting = cell.setting;
-        let three = |figure| three(&cell.sample(figure));
+        let four = |figure| four(&cell.sample(figure));
+        let counted = |figure: f64, digits| match figure {
+            0.0 => String::new(),
+            figure => format!("{figure:.digits$}"),
+        };
         table.rows.push(vec![
             setting.failure.name().into(),
+            setting.servers.to_string(),
             setting.timing.to_string(),
-            format!("{}, {}", setting.wire.name(), setting.disk.name()),
+            setting.medium(),
             cell.on.name().into(),
             cell.outcomes.len().to_string(),
-            three(|outcome| outcome.detection),
-            three(|outcome| outcome.slop),
-            three(|outcome| outcome.election),
-            three(Outcome::slop_and_election),
-            three(|outcome| outcome.downtime),
-            millis(cell.sample(|outcome| outcome.downtime).mean()),
+            four(|outcome| outcome.downtime),
+            millis(cell.downtime().mean()),
+            four(|outcome| outcome.detection),
+            four(|outcome| outcome.slop),
+            four(|outcome| outcome.election),
+            four(Outcome::slop_and_election),
             format!("{:.2} %", 100.0 * cell.splits() as f64 / cell.outcomes.len().max(1) as f64),
-            format!("{:.1}", cell.messages()),
+            counted(cell.messages(), 1),
+            counted(cell.bytes(), 0),
         ]);
+    }
+    table
+}
+
+/// What the failures are.
+pub(crate) fn failures() -> Table {
+    let mut table = Table::new("failures", "What befalls the leader", &["failure", "what happens"]);
+    for failure in Failure::ALL {
+        table.rows.push(vec![failure.name().into(), failure.about().into()]);
     }
     table
 }
@@ -171,6 +188,6 @@ pub(crate) fn millis(span: Duration) -> String {
     if millis >= 10.0 { format!("{millis:.1}") } else { format!("{millis:.3}") }
 }
 
-fn three(sample: &Sample) -> String {
-    [sample.p50(), sample.p99(), sample.max()].map(millis).join(" / ")
+fn four(sample: &Sample) -> String {
+    [sample.p50(), sample.p90(), sample.p99(), sample.max()].map(millis).join(" / ")
 }

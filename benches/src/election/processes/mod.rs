@@ -270,6 +270,7 @@ fn outcome(failed_at: u64, after: u64, heard: &[Said]) -> Option<Outcome> {
         until_known: span(stood, committed),
         split: asked.is_some_and(|asked| asked < led),
         messages: 0,
+        bytes: 0,
     })
 }
 
