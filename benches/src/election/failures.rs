@@ -26,7 +26,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// As of [`Cluster::start`]; or a command is lost that the leader had acknowledged.
+    /// As of [`Cluster::start`]; or a command is lost that the leader had accepted.
     pub fn fail_leader(&mut self, phase: Duration) -> io::Result<Outcome> {
         let leader = self.settle()?;
         let settled_at = Instant::now();
@@ -121,7 +121,8 @@ impl Cluster {
             served.hold_to_it(&successor.log, PATIENCE)?;
         }
         let failed_at = served.last_accepted.unwrap_or(told_at);
-        moments.outcome(failed_at, Some(failed_at))
+        let outcome = moments.outcome(failed_at, Some(failed_at))?;
+        Ok(Outcome { unanswered: served.unanswered, ..outcome })
     }
 
     /// Whatever ended begins again, and whoever was silent is heard.

@@ -24,12 +24,12 @@ pub(super) struct Load {
 
 /// What became of the commands.
 pub(super) struct Served {
-    /// Those that the leader said are committed.
-    committed: Vec<Bytes>,
-    /// When the last of them was proposed: it was the last that the leader accepted.
+    /// Those that the leader did not refuse.
+    accepted: Vec<Bytes>,
+    /// When the last of them was proposed.
     pub(super) last_accepted: Option<Instant>,
-    /// Those of which nobody knows what became.
-    unknown: usize,
+    /// Those of them whose client was told that they may be committed, for its leader went before it knew.
+    pub(super) unanswered: u64,
 }
 
 struct Proposed {
@@ -55,25 +55,22 @@ impl Load {
 }
 
 impl Served {
-    /// Waits until this log holds all that was promised.
+    /// Waits until this log holds all that the leader accepted, answered or not.
     ///
     /// # Errors
     ///
-    /// It does not come to hold it; or nobody knows what became of a command, which an orderly hand-over leaves to no one.
+    /// It does not come to hold it.
     pub(super) fn hold_to_it(&self, log: &Arc<Probe>, patience: Duration) -> io::Result<()> {
-        if self.unknown > 0 {
-            let error = format!("{} commands may or may not be committed", self.unknown);
-            return Err(io::Error::other(error));
-        }
         let until = Instant::now() + patience;
         loop {
             let applied: BTreeSet<_> = log.commands().into_iter().collect();
-            let lost = self.committed.iter().filter(|command| !applied.contains(*command)).count();
+            let lost = self.accepted.iter().filter(|command| !applied.contains(*command)).count();
             if lost == 0 {
                 return Ok(());
             }
             if Instant::now() > until {
-                return Err(io::Error::other(format!("{lost} acknowledged commands are lost")));
+                let all = self.accepted.len();
+                return Err(io::Error::other(format!("{lost} of {all} commands are lost")));
             }
             thread::sleep(LOOK_INTERVAL);
         }
@@ -81,7 +78,7 @@ impl Served {
 }
 
 fn serve(leader: &dyn Member, client: u64) -> Served {
-    let mut served = Served { committed: vec![], last_accepted: None, unknown: 0 };
+    let mut served = Served { accepted: vec![], last_accepted: None, unanswered: 0 };
     let mut in_flight = VecDeque::new();
     let mut numbers = 0_u64..;
     let mut refused = false;
@@ -96,15 +93,15 @@ fn serve(leader: &dyn Member, client: u64) -> Served {
         let Some(Proposed { command, at, answer }) = in_flight.pop_front() else {
             return served;
         };
-        match answer.wait("an answer to a command") {
-            Ok(_) => {
-                served.committed.push(command);
-                served.last_accepted = served.last_accepted.max(Some(at));
-            }
-            Err(error) => {
-                refused = true;
-                served.unknown += usize::from(error.may_commit());
-            }
+        let (is_accepted, is_answered) = match answer.wait("an answer to a command") {
+            Ok(_) => (true, true),
+            Err(error) => (error.may_commit(), !error.may_commit()),
+        };
+        refused |= !(is_accepted && is_answered);
+        if is_accepted {
+            served.accepted.push(command);
+            served.last_accepted = served.last_accepted.max(Some(at));
+            served.unanswered += u64::from(!is_answered);
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct Outcome {
     pub messages: u64,
     /// The same in bytes, as they are encoded on a wire, without framing.
     pub bytes: u64,
+    /// Commands that the leader accepted, and went before it could say that they are committed; they are.
+    pub unanswered: u64,
 }
 
 impl Outcome {
@@ -282,6 +284,7 @@ impl Moments {
             split: self.is_split(),
             messages: self.messages,
             bytes: self.bytes,
+            unanswered: 0,
         })
     }
 }

@@ -172,6 +172,7 @@ mod tests {
             split: false,
             messages: 0,
             bytes: 0,
+            unanswered: 0,
         };
         let have: Vec<_> = (0..10).map(|trial| Line { on: On::Tokio, trial, outcome }).collect();
         let turns = turns(15, &have);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use benches::election::{On, Outcome, Setting};
 
-const HEAD: &str = "runtime,trial,detection_ns,slop_ns,election_ns,downtime_ns,until_leading_ns,until_known_ns,split,messages,bytes";
+const HEAD: &str = "runtime,trial,detection_ns,slop_ns,election_ns,downtime_ns,until_leading_ns,until_known_ns,split,messages,bytes,unanswered";
 
 /// The trials of one setting, in a file of their own.
 pub(crate) struct Raw {
@@ -73,21 +73,24 @@ fn format(Line { on, trial, outcome }: &Line) -> String {
         outcome.until_known,
     ];
     let spans = spans.map(|span| span.as_nanos().to_string()).join(",");
-    let Outcome { split, messages, bytes, .. } = *outcome;
+    let Outcome { split, messages, bytes, unanswered, .. } = *outcome;
     let split = u8::from(split);
-    format!("{},{trial},{spans},{split},{messages},{bytes}\n", on.name())
+    format!("{},{trial},{spans},{split},{messages},{bytes},{unanswered}\n", on.name())
 }
 
 fn parse(line: &str) -> Option<Line> {
     let (name, numbers) = line.split_once(',')?;
     let on = On::ALL.into_iter().find(|on| on.name() == name)?;
     let numbers: Vec<u64> = numbers.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
-    let [trial, spans @ .., split, messages, bytes] = numbers.as_slice() else { return None };
+    let [trial, spans @ .., split, messages, bytes, unanswered] = numbers.as_slice() else {
+        return None;
+    };
     let spans: Vec<_> = spans.iter().copied().map(Duration::from_nanos).collect();
     let [detection, slop, election, downtime, until_leading, until_known] = spans[..] else {
         return None;
     };
-    let (split, messages, bytes) = (*split != 0, *messages, *bytes);
+    let (split, messages) = (*split != 0, *messages);
+    let (bytes, unanswered) = (*bytes, *unanswered);
     let outcome = Outcome {
         detection,
         slop,
@@ -98,6 +101,7 @@ fn parse(line: &str) -> Option<Line> {
         split,
         messages,
         bytes,
+        unanswered,
     };
     Some(Line { on, trial: usize::try_from(*trial).ok()?, outcome })
 }
@@ -121,6 +125,7 @@ mod tests {
             split: trial % 2 == 1,
             messages: 7,
             bytes: 8,
+            unanswered: 9,
         };
         Line { on: On::Smol, trial, outcome }
     }
@@ -144,7 +149,8 @@ mod tests {
 
     #[test]
     fn strange_lines_are_refused() {
-        for text in ["", "smol", "windows,1,2,3,4,5,6,7,0,9,8", "smol,1,2,3,4,5,6,0,9,8", "smol,x"]
+        for text in
+            ["", "smol", "windows,1,2,3,4,5,6,7,0,9,8,0", "smol,1,2,3,4,5,6,0,9,8,0", "smol,x"]
         {
             assert!(parse(text).is_none(), "{text}");
         }

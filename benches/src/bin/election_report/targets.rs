@@ -67,9 +67,13 @@ pub(crate) fn table(cells: &[Cell], simulated: &Simulated) -> Table {
     let loaded: Vec<_> = of(cells, Failure::LoadedHandover, MIDDLE).collect();
     let trials: usize = loaded.iter().map(|cell| cell.outcomes.len()).sum();
     if trials > 0 {
+        let outcomes = loaded.iter().flat_map(|cell| &cell.outcomes);
+        let unanswered: u64 = outcomes.map(|outcome| outcome.unanswered).sum();
         // A trial that loses one is an error, and there is no report.
-        let figure = format!("none in {trials} hand-overs");
-        row("commands that a loaded hand-over loses", "none", figure, true);
+        let figure = format!(
+            "none in {trials} hand-overs; of {unanswered} the client was told only that they may be committed"
+        );
+        row("accepted commands that a loaded hand-over loses", "none", figure, true);
     }
 
     let worst = |rate: fn(&crate::simulated::Split) -> f64| {

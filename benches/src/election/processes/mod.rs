@@ -271,6 +271,7 @@ fn outcome(failed_at: u64, after: u64, heard: &[Said]) -> Option<Outcome> {
         split: asked.is_some_and(|asked| asked < led),
         messages: 0,
         bytes: 0,
+        unanswered: 0,
     })
 }
 
