@@ -136,8 +136,7 @@ impl Cluster {
         let _noise = quiet.make_noise();
         self.stop_node(position(leader))?;
         self.tape.rejoin(leader);
-        self.start_node(position(leader))?;
-        self.settle().map(drop)
+        self.start_node(position(leader))
     }
 
     fn watch(&self, leader: NodeId) {

@@ -21,7 +21,7 @@ use raft_core::{NodeId, Role, Term, Wake};
 use tempfile::TempDir;
 
 use super::quiet::Quiet;
-use super::setting::{Disk, On, Setting, Wire};
+use super::setting::{Disk, Failure, On, Setting, Wire};
 use super::tape::{Moments, Plug, Tape};
 use crate::runtime::{Log, Member, Probe, Runtime};
 
@@ -118,7 +118,7 @@ impl Cluster {
         seed: u64,
         quiet: &Quiet,
     ) -> io::Result<(Self, Outcome)> {
-        let _noise = quiet.make_noise();
+        let noise = quiet.make_noise();
         let runtime = on.start()?;
         let servers = setting.servers;
         let network = match setting.wire {
@@ -149,9 +149,12 @@ impl Cluster {
         for position in 0..servers {
             cluster.start_node(position)?;
         }
+        // Where the start itself is measured, nobody else is.
+        let noise = (setting.failure == Failure::Cold).then_some(noise);
         let started_at = Instant::now();
         let deadline = cluster.first_deadline(&[]);
         let outcome = cluster.observe()?.outcome(started_at, deadline)?;
+        drop(noise);
         Ok((cluster, outcome))
     }
 
@@ -246,19 +249,22 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// Followers first: a leader that stops would hand over to one that is to stop too.
+    /// Followers first, or a leader would hand over to one that is to stop too. It still waits for one, which makes no noise.
     fn drop(&mut self) {
-        let quiet = self.quiet.clone();
-        let _noise = quiet.make_noise();
         let nodes: Vec<_> = self.nodes.drain(..).flatten().collect();
         let (leaders, others): (Vec<_>, Vec<_>) = nodes
             .into_iter()
             .partition(|node| node.member.leadership().current().role == Role::Leader);
-        for group in [others, leaders] {
-            let stopping: Vec<_> = group.iter().map(|node| node.member.shutdown()).collect();
-            stopping.into_iter().for_each(|stopping| drop(stopping.wait("the end of the node")));
-        }
+        let noise = self.quiet.make_noise();
+        stop(&others);
+        drop(noise);
+        stop(&leaders);
     }
+}
+
+fn stop(nodes: &[Node]) {
+    let stopping: Vec<_> = nodes.iter().map(|node| node.member.shutdown()).collect();
+    stopping.into_iter().for_each(|stopping| drop(stopping.wait("the end of the node")));
 }
 
 impl Moments {

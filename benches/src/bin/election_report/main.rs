@@ -229,8 +229,8 @@ fn machine(flags: &Flags, durable_write: &Sample) -> String {
     format!(
         "Measured on {date} on {model}, {cores} cores, {system}, load {load} at the end, with \
          `cargo run --release -p benches --bin election-report -- --trials {trials} --jobs {jobs} --guard-hours {hours}`. \
-         Up to {jobs} clusters ran at once, none of which started or ended a server while another's leader was gone; cold starts, \
-         timeouts below 50 ms and clusters under load were measured alone. \
+         Up to {jobs} clusters ran at once, none of which started or ended a server while another's leader was gone; clusters under load and \
+         with timeouts below 50 ms were measured alone. \
          W, an fdatasync of 8 bytes, took {p50} µs (p50) and {p99} µs (p99)."
     )
 }

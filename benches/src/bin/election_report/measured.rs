@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::raw::{Line, Raw};
 
 /// How many trials a runtime makes before it is the next one's turn.
-const TRIALS_PER_TURN: usize = 10;
+const TRIALS_PER_TURN: usize = 20;
 
 /// How a setting is measured.
 pub(crate) struct Plan<'a> {
@@ -174,10 +174,10 @@ mod tests {
             bytes: 0,
             unanswered: 0,
         };
-        let have: Vec<_> = (0..10).map(|trial| Line { on: On::Tokio, trial, outcome }).collect();
-        let turns = turns(15, &have);
+        let have: Vec<_> = (0..20).map(|trial| Line { on: On::Tokio, trial, outcome }).collect();
+        let turns = turns(25, &have);
         assert_eq!(turns.len(), 2 * On::ALL.len() - 1);
-        assert!(turns.iter().all(|turn| turn.on != On::Tokio || turn.trials[0] == 10));
-        assert_eq!(turns.iter().map(|turn| turn.trials.len()).sum::<usize>(), 5 * 15 - 10);
+        assert!(turns.iter().all(|turn| turn.on != On::Tokio || turn.trials[0] == 20));
+        assert_eq!(turns.iter().map(|turn| turn.trials.len()).sum::<usize>(), 5 * 25 - 20);
     }
 }

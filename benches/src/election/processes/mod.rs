@@ -28,9 +28,6 @@ pub use server::serve;
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long servers are given to say who leads, before they are asked again.
-const ANSWERS_WAIT_MAX: Duration = Duration::from_millis(100);
-
 /// Between questions to a cluster that is to settle.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -76,7 +73,7 @@ impl Cluster {
         seed: u64,
         quiet: &Quiet,
     ) -> io::Result<Self> {
-        let _noise = quiet.make_noise();
+        let noise = quiet.make_noise();
         let [high, low] = CLUSTERS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let bind = |_| TcpListener::bind((Ipv4Addr::new(127, 77, high, low), 0));
         let listeners = (0..setting.servers).map(bind).collect::<io::Result<Vec<_>>>()?;
@@ -99,7 +96,8 @@ impl Cluster {
             let server = cluster.start_server(position)?;
             cluster.servers.push(server);
         }
-        cluster.settle()?;
+        cluster.await_answers()?;
+        drop(noise);
         Ok(cluster)
     }
 
@@ -127,14 +125,14 @@ impl Cluster {
         let heard = self.hear_election(term)?;
         drop(measuring);
 
-        let _noise = quiet.make_noise();
         if is_stop {
             kill_process(pid, Signal::CONT)?;
         } else {
+            let _noise = quiet.make_noise();
             self.servers[leader].process.wait()?;
             self.servers[leader] = self.start_server(leader)?;
+            self.await_answers()?;
         }
-        self.settle()?;
         outcome(failed_at, term, &heard).ok_or_else(|| io::Error::other(format!("{heard:?}")))
     }
 
@@ -166,20 +164,8 @@ impl Cluster {
     fn settle(&mut self) -> io::Result<(usize, u64)> {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            self.ask(None)?;
-            let mut known = vec![None; self.servers.len()];
-            let asked_at = Instant::now();
-            while known.contains(&None) {
-                let patience = ANSWERS_WAIT_MAX.saturating_sub(asked_at.elapsed());
-                match self.said.recv_timeout(patience) {
-                    Ok((position, Said::Now { term, leader, .. })) => {
-                        known[position] = Some((term, leader));
-                    }
-                    Ok(_) => {}
-                    Err(_) => break,
-                }
-            }
-            if let Some((term, Some(leader))) = known[0] {
+            let known = self.await_answers()?;
+            if let (term, Some(leader)) = known[0] {
                 if known.iter().all(|one| *one == known[0]) {
                     return Ok((leader as usize - 1, term));
                 }
@@ -187,6 +173,27 @@ impl Cluster {
             thread::sleep(LOOK_INTERVAL);
         }
         Err(io::Error::new(io::ErrorKind::TimedOut, "the cluster did not settle"))
+    }
+
+    /// Each server's term and the leader that it knows, once all can say.
+    fn await_answers(&mut self) -> io::Result<Vec<(u64, Option<u64>)>> {
+        self.ask(None)?;
+        let mut known = vec![None; self.servers.len()];
+        let until = Instant::now() + PATIENCE;
+        while known.contains(&None) {
+            let patience = until.saturating_duration_since(Instant::now());
+            match self.said.recv_timeout(patience) {
+                Ok((position, Said::Now { term, leader, .. })) => {
+                    known[position] = Some((term, leader));
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    let error = format!("servers do not answer: {known:?}");
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, error));
+                }
+            }
+        }
+        Ok(known.into_iter().flatten().collect())
     }
 
     /// Asks all servers but one what they know.
