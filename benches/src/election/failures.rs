@@ -8,7 +8,7 @@ use raft_core::{NodeId, Term};
 
 use super::load::Load;
 use super::setting::Failure;
-use super::trial::{Cluster, Outcome, PATIENCE, position};
+use super::trial::{Cluster, Node, Outcome, PATIENCE, position};
 
 /// So many heartbeats pass before the leader fails: every follower has heard its rank.
 const HEARTBEATS: u32 = 2;
@@ -141,7 +141,44 @@ impl Cluster {
 
     fn watch(&self, leader: NodeId) {
         let node = self.nodes[position(leader)].as_ref();
-        let term = node.map_or(Term::ZERO, |node| node.term());
+        let term = node.map_or(Term::ZERO, Node::term);
         self.tape.watch(term, self.setting.servers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::{Disk, Link, On, Setting, Timing, Wire};
+
+    fn cluster(failure: Failure, wire: Wire) -> Cluster {
+        let timing = Timing::paper(50, 100).ranked(Duration::from_millis(5));
+        let (disk, link) = (Disk::Memory, Link::PERFECT);
+        let setting = Setting { servers: 5, failure, wire, disk, timing, link };
+        Cluster::start(setting, On::Threads, 1).unwrap().0
+    }
+
+    #[test]
+    fn every_failure_ends_in_an_election_and_leaves_a_whole_cluster() {
+        for failure in Failure::ALL {
+            if matches!(failure, Failure::Sigkill | Failure::Sigstop) {
+                continue;
+            }
+            let wire = if failure.closes_connections() { Wire::Tcp } else { Wire::Channels };
+            let mut cluster = cluster(failure, wire);
+            for _ in 0..2 {
+                let outcome = cluster.fail_leader(Duration::ZERO).unwrap();
+                let Outcome { detection, slop, election, downtime, .. } = outcome;
+                assert!(downtime <= detection + slop + election, "{failure:?}: {outcome:?}");
+            }
+            assert_eq!(cluster.nodes.iter().flatten().count(), 5, "{failure:?}");
+            cluster.settle().unwrap();
+        }
+    }
+
+    #[test]
+    fn signals_are_for_processes() {
+        let error = cluster(Failure::Sigstop, Wire::Channels).fail_leader(Duration::ZERO);
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 }

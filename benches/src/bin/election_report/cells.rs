@@ -50,8 +50,30 @@ pub(crate) const MIDDLE: Timing = ranked(50, 100, 16, 5);
 /// Timeouts of 12-24 ms, with ranks.
 pub(crate) const SHORT: Timing = ranked(12, 24, 6, 2);
 
-/// For 5 ms on the way: a slot is five of those.
-const FAR: Timing = ranked(100, 200, 25, 25);
+/// What circumstances are held against: silence on channels.
+pub(crate) const PLAIN: Setting = Setting {
+    servers: 5,
+    failure: Failure::Silence,
+    wire: Wire::Channels,
+    disk: Disk::Memory,
+    timing: MIDDLE,
+    link: Link::PERFECT,
+};
+
+/// Half a millisecond each way.
+pub(crate) const NEAR: Setting =
+    Setting { link: Link { delay: Duration::from_micros(500), ..Link::PERFECT }, ..PLAIN };
+
+/// 5 ms each way, and a slot of five of those.
+pub(crate) const FAR: Setting = Setting {
+    link: Link { delay: Duration::from_millis(5), ..Link::PERFECT },
+    timing: ranked(100, 200, 25, 25),
+    ..PLAIN
+};
+
+/// One message of a hundred is lost.
+pub(crate) const LOSSY: Setting =
+    Setting { link: Link { loss_per_mille: 10, ..Link::PERFECT }, ..PLAIN };
 
 const fn ranked(min: u64, max: u64, heartbeat: u64, slot: u64) -> Timing {
     let heartbeat = Duration::from_millis(heartbeat);
@@ -60,20 +82,7 @@ const fn ranked(min: u64, max: u64, heartbeat: u64, slot: u64) -> Timing {
 
 /// What is measured, the most asked for first.
 pub(crate) fn settings() -> Vec<Setting> {
-    let of = |failure, wire, disk, timing| Setting {
-        servers: 5,
-        failure,
-        wire,
-        disk,
-        timing,
-        link: Link::PERFECT,
-    };
-    let silence = of(Failure::Silence, Wire::Channels, Disk::Memory, MIDDLE);
-    let over = |delay, loss_per_mille, timing| Setting {
-        timing,
-        link: Link { delay: Duration::from_micros(delay), loss_per_mille },
-        ..silence
-    };
+    let of = |failure, wire, disk, timing| Setting { failure, wire, disk, timing, ..PLAIN };
     let mut settings = vec![
         of(Failure::Silence, Wire::Channels, Disk::Memory, SHORT),
         of(Failure::Silence, Wire::Channels, Disk::Memory, LONG),
@@ -84,12 +93,12 @@ pub(crate) fn settings() -> Vec<Setting> {
         of(Failure::Cold, Wire::Channels, Disk::Memory, SHORT),
         of(Failure::WithSuccessor, Wire::Channels, Disk::Memory, MIDDLE),
         of(Failure::BareMajority, Wire::Channels, Disk::Memory, MIDDLE),
-        over(500, 0, MIDDLE),
-        over(5_000, 0, FAR),
-        over(0, 10, MIDDLE),
-        Setting { servers: 3, ..silence },
-        silence,
-        Setting { servers: 7, ..silence },
+        NEAR,
+        FAR,
+        LOSSY,
+        Setting { servers: 3, ..PLAIN },
+        PLAIN,
+        Setting { servers: 7, ..PLAIN },
     ];
     if cfg!(target_os = "linux") {
         settings.push(of(Failure::Sigkill, Wire::Tcp, Disk::Fsync, LONG));

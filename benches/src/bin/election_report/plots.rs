@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::time::Duration;
 
-use benches::election::{Disk, Failure, Link, On, Outcome, Sample, Setting, Timing, Wire};
+use benches::election::{Failure, On, Outcome, Sample, Setting, Timing, Wire};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::cells::{Cell, LONG, MIDDLE, SHORT};
+use crate::cells::{Cell, FAR, LONG, LOSSY, MIDDLE, NEAR, PLAIN};
 use crate::paper::{self, Line};
 use crate::simulated::{Figure, Split};
 use crate::tables;
@@ -181,76 +181,62 @@ pub(crate) fn kill_and_silence(cells: &[Cell]) -> Drawn {
 
 /// What the cluster's size, the network and further failures add. All runtimes together.
 pub(crate) fn circumstances(cells: &[Cell]) -> Drawn {
-    let memory = |cell: &&Cell| cell.setting.disk == Disk::Memory;
-    let pooled = |names: &[(&str, &dyn Fn(&Setting) -> bool)], figure: fn(&Outcome) -> Duration| {
-        let curves = names.iter().zip(COLORS).filter_map(|((name, is_it), color)| {
-            let of = cells.iter().filter(memory).filter(|cell| is_it(&cell.setting));
-            let all: Sample = of.flat_map(|cell| cell.outcomes.iter().map(figure)).collect();
-            (!all.is_empty()).then(|| curve((*name).into(), color, &all, 1e3))
-        });
-        curves.collect::<Vec<_>>()
+    let sized = |servers| Setting { servers, ..PLAIN };
+    let with = |failure| Setting { failure, ..PLAIN };
+    let panel = |title: &str, from, x_label: &str, settings: &[(&str, Setting)], figure| Panel {
+        title: format!("{title}; silence on channels, journals in memory, all runtimes"),
+        x_label: format!("{x_label}, ms (log scale)"),
+        least: 1e-3,
+        from,
+        curves: pooled(cells, settings, figure),
+        marks: vec![],
     };
-    let silence =
-        |setting: &Setting| setting.failure == Failure::Silence && setting.wire == Wire::Channels;
-    let middle = |setting: &Setting| setting.timing == MIDDLE;
-    let perfect = |setting: &Setting| setting.link == Link::PERFECT;
-    let sized =
-        |servers| move |s: &Setting| silence(s) && middle(s) && perfect(s) && s.servers == servers;
-    let over = |delay: u64, loss| {
-        let link = Link { delay: Duration::from_micros(delay), loss_per_mille: loss };
-        move |s: &Setting| {
-            silence(s) && s.timing != SHORT && s.timing != LONG && s.servers == 5 && s.link == link
-        }
-    };
-    let with = |failure| {
-        move |s: &Setting| s.failure == failure && middle(s) && perfect(s) && s.servers == 5
-    };
-    let about = "silence on channels, journals in memory, all runtimes";
     let panels = [
-        Panel {
-            title: format!("S + E by the number of servers: {about}, {MIDDLE}"),
-            x_label: "from the deadline to the first commit, ms (log scale)".into(),
-            least: 1e-3,
-            from: 0.01,
-            curves: pooled(
-                &[("3 servers", &sized(3)), ("5 servers", &sized(5)), ("7 servers", &sized(7))],
-                Outcome::slop_and_election,
-            ),
-            marks: vec![],
-        },
-        Panel {
-            title: format!("S + E by the network: {about}, 5 servers"),
-            x_label: "from the deadline to the first commit, ms (log scale)".into(),
-            least: 1e-3,
-            from: 0.01,
-            curves: pooled(
-                &[
-                    ("nothing added", &over(0, 0)),
-                    ("1 % lost", &over(0, 10)),
-                    ("0.5 ms each way", &over(500, 0)),
-                    ("5 ms each way", &over(5_000, 0)),
-                ],
-                Outcome::slop_and_election,
-            ),
-            marks: vec![],
-        },
-        Panel {
-            title: format!("Without a leader, by who is gone: {about}, 5 servers, {MIDDLE}"),
-            x_label: "from the failure to the first commit, ms (log scale)".into(),
-            least: 1e-3,
-            from: 20.0,
-            curves: pooled(
-                &[
-                    ("the leader", &with(Failure::Silence)),
-                    ("the leader and the first in line", &with(Failure::WithSuccessor)),
-                    ("the leader, and one before", &with(Failure::BareMajority)),
-                ],
-                |outcome| outcome.downtime,
-            ),
-            marks: vec![],
-        },
+        panel(
+            &format!("S + E by the number of servers: {MIDDLE}"),
+            0.01,
+            "from the deadline to the first commit",
+            &[("3 servers", sized(3)), ("5 servers", PLAIN), ("7 servers", sized(7))],
+            Outcome::slop_and_election,
+        ),
+        panel(
+            "S + E by the network: 5 servers",
+            0.01,
+            "from the deadline to the first commit",
+            &[
+                ("nothing added", PLAIN),
+                ("1 % lost", LOSSY),
+                ("0.5 ms each way", NEAR),
+                ("5 ms each way", FAR),
+            ],
+            Outcome::slop_and_election,
+        ),
+        panel(
+            &format!("By who is gone: 5 servers, {MIDDLE}"),
+            20.0,
+            "from the failure to the first commit",
+            &[
+                ("the leader", PLAIN),
+                ("the leader and the first in line", with(Failure::WithSuccessor)),
+                ("the leader, and one before", with(Failure::BareMajority)),
+            ],
+            |outcome| outcome.downtime,
+        ),
     ];
     cumulative(&measured(panels), false)
+}
+
+fn pooled(
+    cells: &[Cell],
+    settings: &[(&str, Setting)],
+    figure: fn(&Outcome) -> Duration,
+) -> Vec<Curve> {
+    let curves = settings.iter().zip(COLORS).filter_map(|((name, setting), color)| {
+        let of = cells.iter().filter(|cell| cell.setting == *setting);
+        let all: Sample = of.flat_map(|cell| cell.outcomes.iter().map(figure)).collect();
+        (!all.is_empty()).then(|| curve((*name).into(), color, &all, 1e3))
+    });
+    curves.collect()
 }
 
 /// Panels with something to show: a report may be of some settings only.

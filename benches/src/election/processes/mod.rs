@@ -165,10 +165,10 @@ impl Cluster {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             let known = self.await_answers()?;
-            if let (term, Some(leader)) = known[0] {
-                if known.iter().all(|one| *one == known[0]) {
-                    return Ok((leader as usize - 1, term));
-                }
+            let (term, leader) = known[0];
+            let agreed = known.iter().all(|one| *one == known[0]);
+            if let (true, Some(leader)) = (agreed, leader) {
+                return Ok((leader as usize - 1, term));
             }
             thread::sleep(LOOK_INTERVAL);
         }
@@ -240,31 +240,27 @@ impl Drop for Cluster {
 
 /// What the servers said of the election of a later term than this, taken apart.
 fn outcome(failed_at: u64, after: u64, heard: &[Said]) -> Option<Outcome> {
-    let first = |moments: &dyn Fn(&Said) -> Option<u64>| heard.iter().filter_map(moments).min();
-    let committed = first(&|said| match *said {
-        Said::Committed { term, at } if term > after => Some(at),
-        _ => None,
-    })?;
-    let (leads_at, led) = heard
-        .iter()
-        .filter_map(|said| match *said {
-            Said::Leads { term, at } if term > after && at <= committed => Some((at, term)),
-            _ => None,
-        })
-        .min()?;
-    let stood = first(&|said| match *said {
-        Said::Stood { at } | Said::Asked { at, .. } if at >= failed_at => Some(at),
-        _ => None,
-    })
-    .unwrap_or(leads_at);
-    let asked = first(&|said| match *said {
-        Said::Asked { term, .. } if term > after => Some(term),
-        _ => None,
-    });
-    let deadline = first(&|said| match *said {
-        Said::Now { deadline, .. } => deadline,
-        _ => None,
-    });
+    let (mut stood, mut asked, mut leads, mut committed, mut deadline) =
+        (None, None, None, None, None);
+    for said in heard {
+        match *said {
+            Said::Stood { at } if at >= failed_at => keep_least(&mut stood, at),
+            Said::Asked { term, at } if term > after => {
+                keep_least(&mut stood, at);
+                keep_least(&mut asked, term);
+            }
+            Said::Leads { term, at } if term > after => keep_least(&mut leads, (at, term)),
+            Said::Committed { term, at } if term > after => keep_least(&mut committed, at),
+            Said::Now { deadline: Some(at), .. } => keep_least(&mut deadline, at),
+            Said::Stood { .. }
+            | Said::Asked { .. }
+            | Said::Leads { .. }
+            | Said::Committed { .. }
+            | Said::Now { .. } => {}
+        }
+    }
+    let ((leads_at, led), committed) = leads.zip(committed)?;
+    let stood = stood.unwrap_or(leads_at);
     let deadline = deadline.map_or(stood, |deadline| deadline.min(stood)).max(failed_at);
     let span = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
     Some(Outcome {
@@ -280,6 +276,12 @@ fn outcome(failed_at: u64, after: u64, heard: &[Said]) -> Option<Outcome> {
         bytes: 0,
         unanswered: 0,
     })
+}
+
+fn keep_least<T: Ord>(least: &mut Option<T>, value: T) {
+    if least.as_ref().is_none_or(|least| value < *least) {
+        *least = Some(value);
+    }
 }
 
 #[cfg(test)]

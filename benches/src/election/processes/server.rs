@@ -116,31 +116,26 @@ impl Watched {
     fn note(&mut self, message: &Message<Bytes>) {
         let at = now();
         let term = message.term.get();
-        match &message.body {
-            Body::RequestPreVote(request) if self.campaign != Some(request.campaign) => {
-                self.campaign = Some(request.campaign);
+        if let Body::RequestPreVote(request) = &message.body {
+            let before = self.campaign.replace(request.campaign);
+            if before != Some(request.campaign) {
                 self.news.push(Said::Stood { at });
             }
-            Body::RequestVote(_) if self.asked < message.term => {
-                self.asked = message.term;
-                self.news.push(Said::Asked { term, at });
+        }
+        if matches!(message.body, Body::RequestVote(_)) && self.asked < message.term {
+            self.asked = message.term;
+            self.news.push(Said::Asked { term, at });
+        }
+        if let Body::AppendEntries(append) = &message.body {
+            if self.leads.is_none_or(|(leads, _)| leads < message.term) {
+                self.leads = Some((message.term, append.prev_log.index.next()));
+                self.news.push(Said::Leads { term, at });
             }
-            Body::AppendEntries(append) => {
-                let first = match self.leads {
-                    Some((leads, first)) if leads == message.term => first,
-                    _ => {
-                        let first = append.prev_log.index.next();
-                        self.leads = Some((message.term, first));
-                        self.news.push(Said::Leads { term, at });
-                        first
-                    }
-                };
-                if append.leader_commit >= first && self.committed < message.term {
-                    self.committed = message.term;
-                    self.news.push(Said::Committed { term, at });
-                }
+            let commits = self.leads.is_some_and(|(_, first)| append.leader_commit >= first);
+            if commits && self.committed < message.term {
+                self.committed = message.term;
+                self.news.push(Said::Committed { term, at });
             }
-            _ => {}
         }
     }
 }
