@@ -108,7 +108,9 @@ impl Failure {
             Self::Kill => "The same, and its sockets are closed as the end of its process would.",
             Self::Handover => "It is told to shut down.",
             Self::LoadedHandover => {
-                "It is told to shut down while a client keeps 64 commands on their way. From when the last command was proposed that it accepted; every trial asserts that none is lost."
+                "It is told to shut down while a client keeps 64 commands on their way. The time is \
+                 from when the last command was proposed that it accepted. Every trial asserts that its successor has all of \
+                 these; unanswered are those of which the client was told only that they may be committed."
             }
             Self::WithSuccessor => {
                 "Silence of the leader and of the follower with the first deadline, both at once."

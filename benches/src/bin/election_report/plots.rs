@@ -373,10 +373,13 @@ fn curve(name: String, color: RGBColor, sample: &Sample, parts: f64) -> Curve {
     Curve { name, color, points: steps.collect() }
 }
 
-/// One, two and five of each power of ten.
+/// One, two and five of each power of ten; all digits where there is no more than one power to see.
 fn ticks(least: f64, most: f64) -> Vec<f64> {
+    let few = [1.0, 2.0, 5.0];
+    let all = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+    let digits = if most < least * 10.0 { &all[..] } else { &few[..] };
     let powers = (-3..=9).map(|power| 10f64.powi(power));
-    let ticks = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * power));
+    let ticks = powers.flat_map(|power| digits.iter().map(move |digit| digit * power));
     ticks.filter(|tick| (least..most).contains(tick)).collect()
 }
 

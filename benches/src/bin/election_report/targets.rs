@@ -57,7 +57,7 @@ pub(crate) fn table(cells: &[Cell], simulated: &Simulated) -> Table {
         for cell in of(cells, failure, timing) {
             let sample = cell.downtime();
             row(
-                &format!("{what}, TCP, {timing}, pre-vote, {}", cell.on.name()),
+                &format!("{what}, TCP, {timing}, {}", cell.on.name()),
                 target,
                 quantiles(&sample),
                 within(sample.p50(), micros_max[0]) && within(sample.p99(), micros_max[1]),
@@ -70,10 +70,13 @@ pub(crate) fn table(cells: &[Cell], simulated: &Simulated) -> Table {
         let outcomes = loaded.iter().flat_map(|cell| &cell.outcomes);
         let unanswered: u64 = outcomes.map(|outcome| outcome.unanswered).sum();
         // A trial that loses one is an error, and there is no report.
-        let figure = format!(
-            "none in {trials} hand-overs; of {unanswered} the client was told only that they may be committed"
+        let figure = format!("none of {trials} trials lost one; {unanswered} unanswered");
+        row(
+            "commands that the leader accepted before a loaded hand-over",
+            "none lost",
+            figure,
+            true,
         );
-        row("accepted commands that a loaded hand-over loses", "none", figure, true);
     }
 
     let worst = |rate: fn(&crate::simulated::Split) -> f64| {
