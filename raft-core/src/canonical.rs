@@ -41,7 +41,11 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
             RoleState::Leader(leader) => {
                 leader.preference_after = clock.future(leader.preference_after);
                 leader.lease.move_in_time(|at| clock.past(at), |at| clock.future(at));
-                leader.peers.iter_mut().for_each(|peer| peer.on_heard(clock.past(peer.heard_at())));
+                leader.pacing.move_in_time(|at| clock.future(at));
+                leader.peers.iter_mut().for_each(|peer| {
+                    peer.on_heard(clock.past(peer.heard_at()));
+                    peer.round_trip.move_in_time(|at| clock.past(at));
+                });
             }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
         }

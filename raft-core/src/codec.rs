@@ -14,7 +14,8 @@
 //!   kind 1   RequestPreVoteReply [granted, campaign]
 //!   kind 2   RequestVote         [last_log, transfer]
 //!   kind 3   RequestVoteReply    [granted, last_log]
-//!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries, rank / null]
+//!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries, rank / null, ? election_timeout_micros]
+//!              the last is left out if there is none
 //!   kind 5   AppendEntriesReply  [session, round, result]
 //!   kind 6   InstallSnapshot     [session, snapshot, offset, chunk, done]
 //!   kind 7   InstallSnapshotReply [session, snapshot's log id, received]
@@ -56,6 +57,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::convert::Infallible;
+use core::num::NonZeroU32;
 
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder, encode};
@@ -175,13 +177,25 @@ fn message_into<C: AsRef<[u8]>>(e: &mut Out<'_>, message: &Message<C>) -> Encode
             log_id_into(e, *last_log)?;
         }
         Body::AppendEntries(append) => {
-            let AppendEntries { session, round, prev_log, entries, leader_commit, rank } = append;
-            e.u64(APPEND_ENTRIES)?.array(6)?.u64(session.get())?.u64(round.get())?;
+            let AppendEntries {
+                session,
+                round,
+                prev_log,
+                entries,
+                leader_commit,
+                rank,
+                election_timeout_micros,
+            } = append;
+            let fields = if election_timeout_micros.is_some() { 7 } else { 6 };
+            e.u64(APPEND_ENTRIES)?.array(fields)?.u64(session.get())?.u64(round.get())?;
             log_id_into(e, *prev_log)?;
             e.u64(leader_commit.get())?;
             debug_assert!(entries.first().is_none_or(|first| first.index == prev_log.index.next()));
             entries_into(e, entries)?;
             optional_into(e, rank.map(u64::from))?;
+            if let Some(micros) = election_timeout_micros {
+                e.u32(micros.get())?;
+            }
         }
         Body::AppendEntriesReply(AppendEntriesReply { session, round, result }) => {
             e.u64(APPEND_ENTRIES_REPLY)?.array(3)?.u64(session.get())?.u64(round.get())?;
@@ -249,9 +263,18 @@ fn message_from<'b, C>(
             let leader_commit = Index::new(d.u64()?);
             let entries = entries_from(d, following(prev_log.index), command)?;
             let rank = optional_from(d)?.and_then(|rank| u8::try_from(rank).ok());
-            close(d, unknown)?;
-            let body = AppendEntries { session, round, prev_log, entries, leader_commit, rank };
-            Body::AppendEntries(body)
+            let micros = if unknown > 0 { optional_from(d)? } else { None };
+            let micros = micros.and_then(|micros| u32::try_from(micros).ok());
+            close(d, unknown.saturating_sub(1))?;
+            Body::AppendEntries(AppendEntries {
+                session,
+                round,
+                prev_log,
+                entries,
+                leader_commit,
+                rank,
+                election_timeout_micros: micros.and_then(NonZeroU32::new),
+            })
         }
         APPEND_ENTRIES_REPLY => {
             let unknown = open(d, 3)?;

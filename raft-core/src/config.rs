@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::adaptive::Adaptive;
 use crate::error::ConfigError;
 use crate::quorum::MEMBERS_MAX;
 use crate::time::micros;
@@ -90,6 +91,9 @@ pub struct Config {
     pub promotion_lag_max: u64,
     /// Serve reads by a lease instead of a round of heartbeats (thesis 6.4.1). See [`Lease`] for what it assumes.
     pub lease: Option<Lease>,
+    /// Shorten the election timeouts, and with them the heartbeats, to what the measured network allows; the configured ones are
+    /// then the longest. None: they are always as configured.
+    pub adaptive: Option<Adaptive>,
 }
 
 /// What a leader assumes when it serves reads without asking a quorum each time (thesis 6.4.1).
@@ -136,14 +140,8 @@ impl Config {
             inflight_chunks_max: 8,
             promotion_lag_max: 4096,
             lease: None,
+            adaptive: None,
         }
-    }
-
-    /// How long a voter that heard from a leader is loyal to it. With ranks a slot less than the smallest timeout, so that the first in
-    /// line is granted what it asks for even by those who heard the last heartbeat a little later.
-    pub(crate) fn loyalty(&self) -> Duration {
-        let slot = self.rank_slot.map_or(0, micros);
-        Duration::from_micros(micros(self.election_timeout_min).saturating_sub(slot))
     }
 
     /// How long a lease lasts.
@@ -206,7 +204,8 @@ impl Config {
                  voters stay true to their leader for a slot less than that; four times the one-way latency is enough"
             )));
         }
-        self.lease.map_or(Ok(()), |lease| self.validate_lease(lease))
+        self.lease.map_or(Ok(()), |lease| self.validate_lease(lease))?;
+        self.adaptive.map_or(Ok(()), |adaptive| adaptive.validate(self))
     }
 
     fn validate_lease(&self, lease: Lease) -> Result<(), ConfigError> {

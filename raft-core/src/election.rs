@@ -108,12 +108,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub fn suspect_leader(&mut self, leader: NodeId) {
         let rank = self.following().filter(|following| following.leader == leader);
         let Some(rank) = rank.map(|following| following.rank) else { return };
+        let pace = self.pace();
         if !self.config.pre_vote {
             return;
         }
         self.become_follower(self.current_term);
         if let RoleState::Follower(Follower { suspicion, .. }) = &mut self.role {
-            *suspicion = Some(Suspicion { rank });
+            *suspicion = Some(Suspicion { rank, pace });
         }
         self.timers.election.touch();
         self.check_invariants();
@@ -125,7 +126,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.config.rank_slot.is_none() {
             return;
         }
-        let (now, alive, commit) = (self.now, self.config.election_timeout_min, self.commit_index);
+        let (now, alive, commit) = (self.now, self.pace().election_timeout(), self.commit_index);
         let membership = self.memberships.in_force();
         let RoleState::Leader(leader) = &mut self.role else { return };
         let mut line = [(true, true, Reverse(0), 0); MEMBERS_MAX];
@@ -239,7 +240,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             RoleState::Leader(leader) => Some(self.quorum_heard_at(leader)),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         };
-        heard_at.is_some_and(|heard_at| self.now < heard_at + self.config.loyalty())
+        heard_at.is_some_and(|heard_at| self.now < heard_at + self.config.loyalty_at(self.pace()))
     }
 
     /// An answer to a pre-vote. It counts in the attempt that asked, and never as a vote.

@@ -13,6 +13,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if cfg!(debug_assertions) {
             self.check_log();
             self.check_role();
+            self.check_pace();
         }
     }
 
@@ -58,6 +59,23 @@ impl<C: Command, R: Rng> Raft<C, R> {
                     assert!(peer.match_index() <= last_index);
                 }
             }
+        }
+    }
+
+    fn check_pace(&self) {
+        let (pace, configured) = (self.pace(), self.config.configured_pace());
+        let bounded = self.config.adaptive.map(|adaptive| self.config.bounded(adaptive, pace));
+        assert_eq!(
+            pace,
+            bounded.unwrap_or(configured),
+            "below the floor, or above what is configured"
+        );
+        if let RoleState::Leader(leader) = &self.role {
+            let beats = self.config.heartbeat_interval_at(leader.pacing.beat());
+            assert!(
+                beats.saturating_mul(2) <= pace.election_timeout(),
+                "one lost heartbeat elects somebody"
+            );
         }
     }
 }

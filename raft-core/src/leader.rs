@@ -5,6 +5,7 @@
 
 use rand_core::Rng;
 
+use crate::adaptive::Pacing;
 use crate::entries::{Entry, Payload};
 use crate::progress::Progress;
 use crate::quorum::MemberSet;
@@ -32,6 +33,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             round: Round::new(1),
             session,
             lease: LeaseState::default(),
+            pacing: Pacing::new(self.config.configured_pace(), self.now),
             transfer: None,
             preference_after: self.now,
         }));

@@ -126,7 +126,7 @@
 //! | §7 log compaction | `snapshot.rs` |
 //! | thesis 3.10 leadership transfer | `transfer.rs` |
 //! | §8 client interaction, thesis 6.4 read-only queries and leases | `read.rs` |
-//! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs`; what timeouts cost: `timing.rs` |
+//! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |
 //! | §8 client interaction, thesis 6.4 read-only queries | `read.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `durable.rs`, `outbox.rs` |
 //!
@@ -163,6 +163,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod adaptive;
 mod canonical;
 #[cfg(feature = "codec")]
 pub mod codec;
@@ -217,6 +218,7 @@ mod transfer;
 mod types;
 mod window;
 
+pub use adaptive::Adaptive;
 pub use config::{Config, Lease};
 pub use entries::{Entries, Entry, Payload};
 pub use error::{

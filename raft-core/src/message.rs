@@ -3,6 +3,8 @@
 //! Every message carries its sender's current term. A request and its reply are two messages: either may be lost, repeated or
 //! overtaken, and a reply names what it answers.
 
+use core::num::NonZeroU32;
+
 use crate::entries::{Entries, Entry};
 use crate::output::SnapshotMeta;
 use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term};
@@ -119,6 +121,10 @@ pub struct AppendEntries<C> {
     pub leader_commit: Index,
     /// The follower's place in the line of those who stand when the leader is gone, the first 0; none for who should not stand first.
     pub rank: Option<u8>,
+    /// The smallest election timeout in force with this leader, which the follower's deadlines and loyalty go by; none without
+    /// [`Config::adaptive`](crate::Config::adaptive). In microseconds, of which a number of this size takes no more memory than there is
+    /// beside the rank: messages that are larger cost a twentieth of all speed.
+    pub election_timeout_micros: Option<NonZeroU32>,
 }
 
 /// The answer to [`AppendEntries`].

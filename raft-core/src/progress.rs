@@ -13,6 +13,9 @@
 //! Every message, a heartbeat as well, names the entry before `next_index`. So a lost message shows at the next heartbeat at
 //! the latest: the follower rejects it, and the leader goes back to what the follower does hold.
 
+use core::time::Duration;
+
+use crate::adaptive::RoundTrip;
 use crate::config::Config;
 use crate::entries::Entries;
 use crate::log::Log;
@@ -52,6 +55,8 @@ pub(crate) struct Progress {
     commit_sent: Index,
     /// When the follower was last heard of.
     heard_at: Instant,
+    /// How long it takes to answer; measured for adaptive timeouts only.
+    pub(crate) round_trip: RoundTrip,
     /// Its place in the line of successors.
     pub(crate) rank: Option<u8>,
     /// The snapshot on its way to the follower; none unless in state `Snapshot`.
@@ -72,6 +77,7 @@ impl Progress {
             round_echoed: Round::new(0),
             commit_sent: Index::ZERO,
             heard_at: Instant::ZERO,
+            round_trip: RoundTrip::default(),
             rank: None,
             sending: None,
         }
@@ -115,6 +121,18 @@ impl Progress {
 
     pub(crate) fn on_heard(&mut self, now: Instant) {
         self.heard_at = now;
+    }
+
+    /// A message that is about to leave carries this round.
+    pub(crate) fn time_round(&mut self, round: Round, now: Instant) {
+        if round > self.round_sent {
+            self.round_trip.on_sent(round, now);
+        }
+    }
+
+    /// What it has echoed, it has echoed by now.
+    pub(crate) fn measure_round_trip(&mut self, now: Instant, longest: Duration) {
+        self.round_trip.on_echoed(self.round_echoed, now, longest);
     }
 
     pub(crate) fn on_round_echoed(&mut self, round: Round) {
@@ -227,7 +245,16 @@ impl Progress {
         self.round_sent = round;
         self.commit_sent = leader_commit;
         let (session, rank) = (self.session, self.rank);
-        Some(AppendEntries { session, round, prev_log, entries, leader_commit, rank })
+        Some(AppendEntries {
+            session,
+            round,
+            prev_log,
+            entries,
+            leader_commit,
+            rank,
+            // The leader's, and not the follower's.
+            election_timeout_micros: None,
+        })
     }
 
     /// The last word to a follower that leaves, and holds the configuration without it, the entry `last`: that this is committed.
@@ -239,6 +266,7 @@ impl Progress {
             entries: Entries::new(),
             leader_commit: last.index,
             rank: None,
+            election_timeout_micros: None,
         })
     }
 

@@ -33,8 +33,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.timers.election.touch();
 
         let AppendEntries { round, prev_log, entries, leader_commit, rank, .. } = append;
+        let pace = self.config.pace_told(append.election_timeout_micros);
         if let Some(following) = self.following() {
             following.rank = rank;
+            following.pace = pace;
         }
         // What lies below the first entry is committed, and so the same on every server.
         let base = self.log.base().index;
@@ -105,6 +107,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             return true;
         }
+        let pace = self.pace();
         let before_first = round.map_or(0, |round| round.get().saturating_sub(1));
         self.become_follower(self.current_term);
         self.set_following(Following {
@@ -113,6 +116,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             session,
             round: Round::new(before_first),
             rank: None,
+            pace,
             verified: known.map_or(Index::ZERO, |(_, verified)| verified),
             acknowledged: Index::ZERO,
             reply_due: false,
@@ -238,6 +242,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.timers.heartbeat.touch();
         match &mut self.role {
             RoleState::Leader(_) => {
+                self.adapt_pace();
                 self.rank_successors();
                 self.begin_round();
                 self.retry_snapshots();
@@ -270,7 +275,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 peer.begin_snapshot(self.snapshots.last.clone(), self.now);
                 leader.sending.insert(position);
             }
-            if let Some(append) = peer.next_append(&self.log, commit_index, round, &self.config) {
+            if self.config.adaptive.is_some() {
+                peer.time_round(round, self.now);
+            }
+            if let Some(mut append) = peer.next_append(&self.log, commit_index, round, &self.config)
+            {
+                append.election_timeout_micros = leader.pacing.told(&self.config);
                 return Some(self.message(to, Body::AppendEntries(append)));
             }
             leader.pending.remove(position);

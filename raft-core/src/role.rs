@@ -1,5 +1,6 @@
 //! The roles a server can have (Figure 4), each with the state that only it owns.
 
+use crate::adaptive::{Pace, Pacing};
 use crate::message::AppendResult;
 use crate::peers::Peers;
 use crate::quorum::{MemberSet, Quorum};
@@ -66,6 +67,8 @@ pub(crate) struct Follower {
 pub(crate) struct Suspicion {
     /// This server's place in the line of successors.
     pub(crate) rank: Option<u8>,
+    /// The leader's pace.
+    pub(crate) pace: Pace,
 }
 
 /// What a follower knows of its leader, and owes it. Ends with the term.
@@ -79,6 +82,8 @@ pub(crate) struct Following {
     pub(crate) round: Round,
     /// This server's place in the line of successors.
     pub(crate) rank: Option<u8>,
+    /// The leader's pace.
+    pub(crate) pace: Pace,
     /// The log is known to be the leader's up to here.
     pub(crate) verified: Index,
     /// The leader was told that the log is durable up to here.
@@ -158,6 +163,8 @@ pub(crate) struct Leader {
     pub(crate) session: Session,
     /// Until when reads need no round (thesis 6.4.1).
     pub(crate) lease: LeaseState,
+    /// Which timeouts are in force.
+    pub(crate) pacing: Pacing,
     /// Who is to lead instead (thesis 3.10).
     pub(crate) transfer: Option<Transfer>,
     /// When this leader looks for one of higher priority, at the earliest.

@@ -1,6 +1,7 @@
 //! What can be seen from outside.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::membership::Membership;
 use crate::progress::{Progress, ProgressState};
@@ -22,6 +23,8 @@ pub struct Status {
     pub voted_for: Option<NodeId>,
     /// The leader of that term, if known.
     pub leader: Option<NodeId>,
+    /// The smallest election timeout in force here: the configured one, unless [timeouts adapt](crate::Config::adaptive).
+    pub election_timeout: Duration,
     /// The last entry of its log.
     pub last_log: LogId,
     /// The last entry that is durable here.
@@ -64,6 +67,8 @@ pub struct PeerStatus {
     pub state: ProgressState,
     /// When it was last heard of, on the host's clock.
     pub heard_at: Instant,
+    /// How long it takes to answer a heartbeat, on average; measured only if [timeouts adapt](crate::Config::adaptive).
+    pub round_trip: Option<Duration>,
 }
 
 impl PeerStatus {
@@ -74,6 +79,7 @@ impl PeerStatus {
             next_index: progress.next_index(),
             state: progress.state(),
             heard_at: progress.heard_at(),
+            round_trip: progress.round_trip.mean(),
         }
     }
 }

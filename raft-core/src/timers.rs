@@ -86,7 +86,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.timers.election = Timer::Armed(deadline.max(self.loyal_until));
         }
         if self.timers.heartbeat == Timer::Touched {
-            self.timers.heartbeat = Timer::Armed(self.now + self.config.heartbeat_interval);
+            self.timers.heartbeat = Timer::Armed(self.now + self.heartbeat_interval());
         }
         if self.timers.transfer == Timer::Touched {
             self.timers.transfer = Timer::Armed(self.now + self.config.election_timeout_min);
@@ -101,7 +101,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Who was heard of since the last tick was heard of now.
     fn note_who_was_heard(&mut self) {
-        let now = self.now;
+        let (now, longest) = (self.now, self.config.election_timeout_min);
         match &mut self.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
                 following.heard_at.get_or_insert(now);
@@ -110,10 +110,21 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 for position in core::mem::take(&mut leader.heard).iter() {
                     if let Some(peer) = leader.peers.get_mut(position) {
                         peer.on_heard(now);
+                        peer.measure_round_trip(now, longest);
                     }
                 }
             }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
+        }
+    }
+
+    /// A leader's heartbeats follow its timeouts; who stands for election asks again as is configured.
+    fn heartbeat_interval(&self) -> Duration {
+        match &self.role {
+            RoleState::Leader(leader) => self.config.heartbeat_interval_at(leader.pacing.beat()),
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                self.config.heartbeat_interval
+            }
         }
     }
 
@@ -126,10 +137,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     /// Drawn anew for every arming, in microseconds. A follower that its leader has ranked waits for its slot, any other server for a
-    /// random time from the configured range (§5.2). Who suspects that the leader is gone waits for what goes beyond the
-    /// smallest timeout, or beyond a lease that the leader may still hold; a cluster of one waits for nobody.
+    /// random time from the configured range (§5.2), or from what the pace makes of it. Who suspects that the leader is gone waits
+    /// for what goes beyond the smallest timeout, or beyond a lease that the leader may still hold; a cluster of one waits for nobody.
     fn draw_election_timeout(&mut self) -> Duration {
-        let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
+        let pace = self.pace();
+        let min = pace.election_timeout();
         let lease = self.loyal_until.saturating_duration_since(self.now);
         let is_last_term = self.current_term.next() == self.current_term;
         let (min, rank) = match &mut self.role {
@@ -140,18 +152,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 (min, *rank)
             }
             RoleState::Follower(Follower { suspicion, .. }) => match suspicion.take() {
-                Some(Suspicion { rank }) => (lease, rank),
+                Some(Suspicion { rank, .. }) => (lease, rank),
                 None => (min, None),
             },
             RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => {
                 (min, None)
             }
         };
-        if let (Some(slot), Some(rank)) = (self.config.rank_slot, rank) {
-            let wait = micros(slot).saturating_mul(u64::from(rank));
+        if let (Some(slot), Some(rank)) = (self.config.rank_slot_at(pace), rank) {
+            let wait = slot.saturating_mul(u64::from(rank));
             return Duration::from_micros(micros(min).saturating_add(wait));
         }
-        let spread = micros(max).saturating_sub(micros(self.config.election_timeout_min));
+        let spread = self.config.spread_at(pace);
         let drawn = self.rng.next_u64().checked_rem(spread).unwrap_or(0);
         Duration::from_micros(micros(min).saturating_add(drawn))
     }

@@ -153,7 +153,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let silent = self.now.saturating_duration_since(peer.heard_at());
         let is_fit = peer.state() == ProgressState::Replicate
             && peer.match_index() >= self.commit_index
-            && silent < self.config.election_timeout_min;
+            && silent < self.pace().election_timeout();
         let is_better = preferred.priority > own && self.is_successor(preferred.id);
         (is_better && is_fit).then_some(preferred.id)
     }

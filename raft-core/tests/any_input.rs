@@ -5,10 +5,13 @@
 
 mod server;
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use raft_core::{
-    AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, Index, LogId, Message,
-    Output, Payload, Raft, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
-    Restored, Role, Round, Session, WriteId,
+    Adaptive, AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, Index, LogId,
+    Message, Output, Payload, Raft, RequestPreVote, RequestPreVoteReply, RequestVote,
+    RequestVoteReply, Restored, Role, Round, Session, WriteId,
 };
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
@@ -38,6 +41,9 @@ impl Any {
         let mut config = Config::new(id(1), [1, 2, 3].map(id));
         config.pre_vote = seed & 1 == 0;
         config.check_quorum = seed & 2 == 0;
+        let floor = Duration::from_millis(5);
+        let adaptive = Adaptive { election_timeout_floor: floor };
+        config.adaptive = (seed & 7 == 0).then_some(adaptive);
         config.log_bytes_max = LOG_BYTES_MAX;
         config.inflight_appends_max = 3;
         config.inflight_writes_max = 3;
@@ -133,6 +139,7 @@ impl Any {
                 let (round, leader_commit) = (Round::new(self.near(5)), self.position().index);
                 let entries = self.entries(last_log).into();
                 let prev_log = last_log;
+                let timeout = NonZeroU32::new(self.near(5_000) as u32);
                 Body::AppendEntries(AppendEntries {
                     session,
                     round,
@@ -140,6 +147,7 @@ impl Any {
                     entries,
                     leader_commit,
                     rank: None,
+                    election_timeout_micros: timeout.filter(|_| self.below(2) == 0),
                 })
             }
         }

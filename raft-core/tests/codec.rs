@@ -1,6 +1,8 @@
 //! The wire format: golden vectors in both directions, evolution, and whatever bytes may come.
 #![cfg(feature = "codec")]
 
+use std::num::NonZeroU32;
+
 use proptest::prelude::*;
 use raft_core::codec::{self, DecodeError};
 use raft_core::{
@@ -40,6 +42,10 @@ fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
         (
             "85 01 02 07 04 86 04 19 01 2c 82 06 1a 00 01 00 00 19 ff ff 80 f6",
             append(300, id(6, 0x1_0000), 0xffff, Vec::new()),
+        ),
+        (
+            "85 01 02 07 04 87 04 01 82 06 18 18 07 80 02 19 c3 50",
+            with_timeout(append(1, last_log, 7, Vec::new()), 50_000),
         ),
         (
             "85 01 02 07 04 86 04 19 01 2c 82 06 1a 00 01 00 00 19 ff ff 86 07 f6 47 73 65 74 20 61 3d \
@@ -351,6 +357,9 @@ fn any_body() -> impl Strategy<Value = Body<Vec<u8>>> {
                 append(round, id(term, first - 1), leader_commit, entries).body
             }
         ),
+        (any_number(), any::<u32>()).prop_map(|(round, micros)| {
+            with_timeout(append(round, LogId::ZERO, 0, Vec::new()), micros).body
+        }),
         (any_number(), any_result()).prop_map(|(round, result)| append_reply(round, result).body),
     ]
 }
@@ -456,7 +465,15 @@ fn append(
         entries: entries.into(),
         leader_commit: Index::new(leader_commit),
         rank: None,
+        election_timeout_micros: None,
     }))
+}
+
+/// The same from a leader whose timeouts adapt, for a follower of rank 2.
+fn with_timeout(append: Message<Vec<u8>>, micros: u32) -> Message<Vec<u8>> {
+    let Body::AppendEntries(append) = append.body else { return append };
+    let election_timeout_micros = NonZeroU32::new(micros);
+    message(Body::AppendEntries(AppendEntries { rank: Some(2), election_timeout_micros, ..append }))
 }
 
 fn append_reply(round: u64, result: AppendResult) -> Message<Vec<u8>> {

@@ -243,6 +243,7 @@ fn append(prev: (u64, u64), entries: Vec<Entry<Command>>) -> Body<Command> {
         entries: entries.into(),
         leader_commit: Index::ZERO,
         rank: None,
+        election_timeout_micros: None,
     })
 }
 

@@ -574,6 +574,7 @@ fn append(from: u64, to: u64, command: Vec<u8>) -> Message<Bytes> {
         entries: vec![entry].into(),
         leader_commit: Index::ZERO,
         rank: None,
+        election_timeout_micros: None,
     });
     Message { body, ..vote(from, to, 1) }
 }

@@ -137,6 +137,7 @@ impl Bridge {
             entries: (1..=ENTRIES as u64).map(entry).collect(),
             leader_commit: Index::ZERO,
             rank: None,
+            election_timeout_micros: None,
         };
         let (from, to, body) = (NodeId::new(1), self.shared.node, Body::AppendEntries(append));
         self.shared.deliver(&Message { from, to, term: Term::new(1), body }, &self.queue);

@@ -40,6 +40,7 @@ pub fn forge(stage: &mut Stage, values: &mut Values) -> Told {
             entries: details.entries().into(),
             leader_commit: Index::new(details.number("commit").unwrap_or(0)),
             rank: None,
+            election_timeout_micros: None,
         }),
         "AppendEntriesReply" => {
             let result = match details.number("rejected") {

@@ -68,6 +68,7 @@ pub fn append(prev: LogId, entries: Vec<Entry<Command>>, commit: u64) -> AppendE
         entries: entries.into(),
         leader_commit: Index::new(commit),
         rank: None,
+        election_timeout_micros: None,
     }
 }
 

@@ -89,6 +89,7 @@ mod tests {
             entries: (1..).zip(commands).map(entry).collect(),
             leader_commit: Index::ZERO,
             rank: None,
+            election_timeout_micros: None,
         });
         Message { from: NodeId::new(from), to: NodeId::new(to), term: Term::new(1), body }
     }

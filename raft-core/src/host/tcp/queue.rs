@@ -152,6 +152,7 @@ mod tests {
             entries: vec![entry].into(),
             leader_commit: Index::ZERO,
             rank: None,
+            election_timeout_micros: None,
         });
         Message { body, ..vote(1) }
     }

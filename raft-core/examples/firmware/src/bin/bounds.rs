@@ -208,6 +208,7 @@ impl Flood {
             entries: (first..first + count.min(8)).map(entry).collect(),
             leader_commit: if commit { prev_log.index } else { Index::ZERO },
             rank: None,
+            election_timeout_micros: None,
         };
         self.hear(term, Body::AppendEntries(append));
         if count > 8 {

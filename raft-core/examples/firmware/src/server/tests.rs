@@ -207,6 +207,7 @@ fn a_log_full_of_terms_is_the_end_of_it() {
             entries: entries.into(),
             leader_commit: Index::new(commit),
             rank: None,
+            election_timeout_micros: None,
         };
         let (from, to, term) = (NodeId::new(1), NodeId::new(3), Term::new(term));
         let body = Body::AppendEntries(append);
