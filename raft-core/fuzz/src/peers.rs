@@ -281,6 +281,7 @@ impl Append {
             entries,
             leader_commit: Index::new(self.leader_commit.to(last.index.get())),
             rank: self.rank,
+            election_timeout_micros: None,
         }
     }
 }
@@ -363,6 +364,7 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
                 entries: yes.then_some(entry).into_iter().collect(),
                 leader_commit: prev_log.index,
                 rank: None,
+                election_timeout_micros: None,
             })
         }
         Body::InstallSnapshot(install) => {
