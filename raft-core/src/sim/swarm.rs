@@ -16,6 +16,7 @@ use super::draw::Draw;
 use super::faults::{Action, Step, Target};
 use super::network::{Network, Partition};
 use super::plan::Plan;
+use crate::adaptive::Adaptive;
 use crate::config::{Config, Lease};
 use crate::time::{Instant, micros};
 use crate::types::NodeId;
@@ -157,7 +158,8 @@ impl Swarm {
             lasts: wide(draw, LASTS),
         });
         let mut faults: Vec<_> = faults.collect();
-        let config = draw_config(draw, servers);
+        let mut config = draw_config(draw, servers);
+        config.adaptive = draw_adaptive(seed, &config);
         if config.lease.is_some() {
             // A lease trusts that clocks do not jump.
             faults.retain(|fault| fault.kind != FaultKind::ClockJump);
@@ -308,14 +310,15 @@ impl fmt::Display for Swarm {
         writeln!(f, "seed {seed}: {servers} servers; {clients} clients ask every {ask_every:?}")?;
         writeln!(
             f,
-            "  timeouts {:?} to {:?}, heartbeats {:?}, pre-vote {}, check-quorum {}, ranks {:?}, lease {:?}",
+            "  timeouts {:?} to {:?}, heartbeats {:?}, pre-vote {}, check-quorum {}, ranks {:?}, lease {:?}, {:?}",
             config.election_timeout_min,
             config.election_timeout_max,
             config.heartbeat_interval,
             config.pre_vote,
             config.check_quorum,
             config.rank_slot,
-            config.lease
+            config.lease,
+            config.adaptive
         )?;
         writeln!(
             f,
@@ -387,6 +390,14 @@ fn draw_config(draw: &mut Draw, servers: u64) -> Config {
         inflight_applies_max: few(draw),
         ..base
     }
+}
+
+/// From a stream of its own: worlds without the option are the same as before there was one.
+fn draw_adaptive(seed: u64, config: &Config) -> Option<Adaptive> {
+    let draw = &mut Draw::new(seed, purpose::SWARM, 2000);
+    let fits = config.pre_vote && config.check_quorum && config.lease.is_none();
+    let election_timeout_floor = config.election_timeout_min / *draw.pick(&[1, 2, 5, 10]);
+    (fits && draw.one_in(2)).then_some(Adaptive { election_timeout_floor })
 }
 
 /// A network with each of its faults at these chances of 1000.
