@@ -105,9 +105,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// A hint that this leader is gone: the transport saw its connection die. A follower forgets it and asks, when its turn comes in the
     /// line of successors, whether it could win. Voters who still hear from the leader refuse, so that a hint that is wrong
     /// costs nothing but the question; for want of that question, servers without pre-vote take no hints.
+    ///
+    /// Who noticed it first may have asked here already, in vain: it is answered anew.
     pub fn suspect_leader(&mut self, leader: NodeId) {
-        let rank = self.following().filter(|following| following.leader == leader);
-        let Some(rank) = rank.map(|following| following.rank) else { return };
+        let following = self.following().filter(|following| following.leader == leader);
+        let known = following.map(|following| (following.rank, following.refused));
+        let Some((rank, refused)) = known else { return };
         let pace = self.pace();
         if !self.config.pre_vote {
             return;
@@ -116,6 +119,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let RoleState::Follower(Follower { suspicion, .. }) = &mut self.role {
             *suspicion = Some(Suspicion { rank, pace });
         }
+        refused.into_iter().for_each(|request| self.keep_vote_request(request));
         self.timers.election.touch();
         self.check_invariants();
     }
@@ -179,12 +183,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Whether this server would vote for the sender if it stood in its next term. Changes nothing here: neither the term, nor
     /// the vote, nor a timer.
     fn on_request_pre_vote(&mut self, request: VoteRequest, campaign: u64) {
-        let granted = request.term >= self.current_term
+        let could_win = request.term >= self.current_term
             && request.last_log >= self.log.last()
-            && !self.hears_leader()
             && !self.is_stranger();
+        let granted = could_win && !self.hears_leader();
         let reply = RequestPreVoteReply { granted, campaign };
         self.reply(request.candidate, Body::RequestPreVoteReply(reply));
+        if let Some(following) = self.following().filter(|_| could_win && !granted) {
+            following.refused = Some(request);
+        }
         if !granted && request.term == self.current_term {
             self.show_that_it_leads(request.candidate);
         }

@@ -116,6 +116,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             session,
             round: Round::new(before_first),
             rank: None,
+            refused: None,
             pace,
             verified: known.map_or(Index::ZERO, |(_, verified)| verified),
             acknowledged: Index::ZERO,

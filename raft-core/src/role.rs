@@ -1,6 +1,7 @@
 //! The roles a server can have (Figure 4), each with the state that only it owns.
 
 use crate::adaptive::{Pace, Pacing};
+use crate::election::VoteRequest;
 use crate::message::AppendResult;
 use crate::peers::Peers;
 use crate::quorum::{MemberSet, Quorum};
@@ -84,6 +85,8 @@ pub(crate) struct Following {
     pub(crate) rank: Option<u8>,
     /// The leader's pace.
     pub(crate) pace: Pace,
+    /// A pre-vote that was refused for this leader's sake alone.
+    pub(crate) refused: Option<VoteRequest>,
     /// The log is known to be the leader's up to here.
     pub(crate) verified: Index,
     /// The leader was told that the log is durable up to here.

@@ -396,6 +396,25 @@ fn a_leader_that_is_asked_sends_a_heartbeat() {
     assert_eq!(server.appends_to(3).len(), 1);
 }
 
+/// Of two who notice the end of their leader the first asks the second too early: it is answered once the second has noticed as well.
+#[test]
+fn who_was_refused_for_a_leader_that_is_gone_is_answered_anew() {
+    let mut server = TestServer::new(3);
+    server.heartbeat(2, 1);
+    assert_eq!(server.asked_to_pre_vote(3, 1, at(9, 9)), Some(false));
+    server.suspect_leader(id(2));
+    server.turn();
+    assert_eq!(server.pre_vote_reply().map(|(_, granted)| granted), Some(true));
+
+    // Nothing is granted to a log that was too short.
+    let mut server = TestServer::holding(3, 1, &[1]);
+    server.heartbeat(2, 1);
+    assert_eq!(server.asked_to_pre_vote(3, 1, at(0, 0)), Some(false));
+    server.suspect_leader(id(2));
+    server.turn();
+    assert_eq!(server.pre_vote_reply(), None);
+}
+
 /// A hint about somebody else says nothing; one about the leader makes a follower ask, without waiting for the timeout.
 #[test]
 fn a_hint_makes_a_follower_ask_before_its_timeout() {
