@@ -22,6 +22,7 @@ const TIMING: Timing = Timing {
     max: Duration::from_millis(100),
     heartbeat: Duration::from_millis(12),
     rank_slot: Some(Duration::from_millis(5)),
+    floor: None,
     pre_vote: true,
 };
 

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use raft_core::host::Faults;
-use raft_core::{Config, NodeId};
+use raft_core::{Adaptive, Config, NodeId};
 
 use crate::runtime::{Runtime, Smol, Threads, Tokio};
 
@@ -264,6 +264,8 @@ pub struct Timing {
     pub heartbeat: Duration,
     /// Between the ranks of successors; none: all timeouts are random.
     pub rank_slot: Option<Duration>,
+    /// How far the timeouts may adapt to the network; none: they stay as they are.
+    pub floor: Option<Duration>,
     /// Whether servers ask before they stand.
     pub pre_vote: bool,
 }
@@ -276,6 +278,7 @@ impl Timing {
             max: Duration::from_millis(max),
             heartbeat: Duration::from_micros(min * 1000 / 2),
             rank_slot: None,
+            floor: None,
             pre_vote: true,
         }
     }
@@ -285,6 +288,11 @@ impl Timing {
         Self { rank_slot: Some(slot), ..self }
     }
 
+    /// The same, adapting down to this.
+    pub const fn adaptive(self, floor: Duration) -> Self {
+        Self { floor: Some(floor), ..self }
+    }
+
     /// What a server is told.
     pub fn config(&self, id: NodeId, servers: usize) -> Config {
         Config {
@@ -292,6 +300,7 @@ impl Timing {
             election_timeout_max: self.max,
             heartbeat_interval: self.heartbeat,
             rank_slot: self.rank_slot,
+            adaptive: self.floor.map(|floor| Adaptive { election_timeout_floor: floor }),
             pre_vote: self.pre_vote,
             ..Config::new(id, (1..=servers as u64).map(NodeId::new))
         }
@@ -302,8 +311,12 @@ impl fmt::Display for Timing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{} ms", self.min.as_millis(), self.max.as_millis())?;
         match self.rank_slot {
-            Some(slot) => write!(f, ", ranks {} ms apart", slot.as_secs_f64() * 1e3),
-            None => f.write_str(", random"),
+            Some(slot) => write!(f, ", ranks {} ms apart", slot.as_secs_f64() * 1e3)?,
+            None => f.write_str(", random")?,
+        }
+        match self.floor {
+            Some(floor) => write!(f, ", adapting down to {} ms", floor.as_millis()),
+            None => Ok(()),
         }
     }
 }

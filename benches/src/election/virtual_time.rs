@@ -39,6 +39,8 @@ pub struct World {
     pub pause: Duration,
     /// ... so often on average; none: never.
     pub pause_every: Option<Duration>,
+    /// A server's connection to its leader breaks so often on average, while the leader lives; none: never.
+    pub false_hint_every: Option<Duration>,
     /// A client writes to the leader so often; none: never.
     pub command_every: Option<Duration>,
 }
@@ -54,12 +56,13 @@ impl World {
             lateness: Duration::ZERO,
             pause: Duration::ZERO,
             pause_every: None,
+            false_hint_every: None,
             command_every: None,
         }
     }
 
     /// Hosts of one building at full load: messages take up to 2 ms, one of a hundred is lost, hosts wake up to 2 ms late and
-    /// stand still for 20 ms every ten seconds, writes take 1 ms, and a client writes every 20 ms.
+    /// stand still for 20 ms every ten seconds, connections break as often, writes take 1 ms, and a client writes every 20 ms.
     pub const fn busy() -> Self {
         Self {
             latency: Duration::from_micros(200),
@@ -69,6 +72,7 @@ impl World {
             lateness: Duration::from_millis(2),
             pause: Duration::from_millis(20),
             pause_every: Some(Duration::from_secs(10)),
+            false_hint_every: Some(Duration::from_secs(10)),
             command_every: Some(Duration::from_millis(20)),
         }
     }
@@ -195,6 +199,7 @@ enum What {
     Arrives(Message<Command>),
     Persisted(WriteId),
     Pauses,
+    Suspects,
     Proposes,
 }
 
@@ -229,6 +234,7 @@ impl Cluster {
         };
         for position in 0..count {
             cluster.plan_pause(position);
+            cluster.plan_false_hint(position);
             cluster.turn(position);
         }
         cluster.plan_command();
@@ -280,6 +286,13 @@ impl Cluster {
                 what if self.now < server.paused_until => {
                     let until = server.paused_until;
                     self.plan(until, position, what);
+                }
+                What::Suspects => {
+                    if let Some(leader) = server.raft.leader() {
+                        server.raft.suspect_leader(leader);
+                        server.has_work = true;
+                    }
+                    self.plan_false_hint(position);
                 }
                 What::Arrives(message) => {
                     server.raft.step(message);
@@ -370,6 +383,13 @@ impl Cluster {
         if let Some(every) = self.world.pause_every {
             let at = self.now + self.below(every * 2);
             self.plan(at, position, What::Pauses);
+        }
+    }
+
+    fn plan_false_hint(&mut self, position: usize) {
+        if let Some(every) = self.world.false_hint_every {
+            let at = self.now + self.below(every * 2);
+            self.plan(at, position, What::Suspects);
         }
     }
 

@@ -72,12 +72,17 @@ pub(crate) fn published() -> Vec<Timing> {
         (150, 300, 50, 20),
         (500, 1000, 100, 20),
     ];
+    let floor = Duration::from_millis(50);
     let with_and_without = ranges.map(|(min, max, heartbeat, slot)| {
         let heartbeat = Duration::from_millis(heartbeat);
         let random = Timing { heartbeat, ..Timing::paper(min, max) };
         [random, random.ranked(Duration::from_millis(slot))]
     });
     let mut all = with_and_without.concat();
+    let adapting = |timing: &Timing| timing.min > 2 * floor && timing.rank_slot.is_some();
+    let adaptive: Vec<_> = all.iter().filter(|timing| adapting(timing)).collect();
+    let adaptive: Vec<_> = adaptive.into_iter().map(|timing| timing.adaptive(floor)).collect();
+    all.extend(adaptive);
     all.dedup();
     let mut kept = Vec::new();
     for timing in all {

@@ -152,7 +152,8 @@ pub(crate) fn guard(simulated: &Simulated) -> Table {
     let mut table = Table::new(
         "guard",
         "Stability guard: needless elections of five servers in simulated time at full load (1 % loss, messages of 0.2-2 ms, \
-         timers up to 2 ms late, 20 ms pauses of each server every ten seconds, a write each 20 ms)",
+         timers up to 2 ms late, 20 ms pauses of each server every ten seconds, as often a false hint that its leader is gone, a write \
+         each 20 ms)",
         &[
             "timeouts",
             "heartbeat",

@@ -22,7 +22,7 @@ use crate::runtime::{Log, Member};
 
 /// What is told to a server before the folder of its journal and the addresses of all; spans in microseconds, no slot as 0.
 pub(super) fn arguments(timing: &Timing, on: On, position: usize, seed: u64) -> Vec<String> {
-    let Timing { min, max, heartbeat, rank_slot, pre_vote } = *timing;
+    let Timing { min, max, heartbeat, rank_slot, floor: _, pre_vote } = *timing;
     let spans = [min, max, heartbeat, rank_slot.unwrap_or_default()];
     let spans = spans.map(|span| span.as_micros().to_string());
     let own = [on.name().into(), position.to_string(), seed.to_string()];
@@ -46,7 +46,7 @@ pub fn serve(arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Erro
     let (min, max, heartbeat, slot) = (span()?, span()?, span()?, span()?);
     let rank_slot = (!slot.is_zero()).then_some(slot);
     let pre_vote = next()? != "0";
-    let timing = Timing { min, max, heartbeat, rank_slot, pre_vote };
+    let timing = Timing { min, max, heartbeat, rank_slot, floor: None, pre_vote };
     let folder = PathBuf::from(next()?);
     let addresses = arguments.map(|address| address.parse()).collect::<Result<Vec<_>, _>>()?;
 
