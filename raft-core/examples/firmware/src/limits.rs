@@ -56,6 +56,7 @@ pub fn config(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Config {
         election_timeout_min: Duration::from_millis(1000),
         election_timeout_max: Duration::from_millis(2000),
         heartbeat_interval: Duration::from_millis(100),
+        rank_slot: Some(Duration::from_millis(25)),
         command_bytes_max: COMMAND_BYTES_MAX,
         append_bytes_max: BATCH_BYTES_MAX,
         inflight_appends_max: 4,

@@ -20,8 +20,8 @@ use firmware::board;
 use firmware::board::heap::CountingHeap;
 use firmware::{Command, limits};
 use raft_core::{
-    Body, Entry, Index, Instant, Message, NodeId, Output, Payload, ProposeError, Raft, Restored,
-    Role, Term, codec,
+    Body, Config, Entry, Index, Instant, Message, NodeId, Output, Payload, ProposeError, Raft,
+    Restored, Role, Term, codec,
 };
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
@@ -178,7 +178,8 @@ impl Cluster {
         let ids = [1, 2, 3].map(NodeId::new);
         let mut meter = Meter { rows: [Row::NONE; KINDS.len()], heap: 0, heap_max: 0 };
         let mut server = |position: usize| {
-            let mut config = limits::config(ids[position], ids);
+            // Who stands first is for the timeouts below to say.
+            let mut config = Config { rank_slot: None, ..limits::config(ids[position], ids) };
             if position == MEASURED {
                 // It stands before any other does, whenever it hears of none.
                 config.election_timeout_max =
