@@ -28,13 +28,21 @@ impl Cluster {
     ///
     /// As of [`Cluster::start`]; or a command is lost that the leader had accepted.
     pub fn fail_leader(&mut self, phase: Duration) -> io::Result<Outcome> {
-        let leader = self.settle()?;
-        let settled_at = Instant::now();
-        let heartbeat = self.setting.timing.heartbeat;
-        let mut gone = self.leave_bare_majority(leader);
-        let heartbeats = if gone.is_empty() { HEARTBEATS } else { HEARTBEATS_AFTER_LOSS };
         let quiet = self.quiet.clone();
-        let measuring = quiet.measure_at(settled_at + heartbeat * heartbeats + phase, heartbeat);
+        let heartbeat = self.setting.timing.heartbeat;
+        let (leader, mut gone, measuring) = loop {
+            let leader = self.settle()?;
+            let settled_at = Instant::now();
+            let gone = self.leave_bare_majority(leader);
+            let heartbeats = if gone.is_empty() { HEARTBEATS } else { HEARTBEATS_AFTER_LOSS };
+            let at = settled_at + heartbeat * heartbeats + phase;
+            let measuring = quiet.measure_at(at, heartbeat);
+            if self.leader(&gone) == Some(leader) {
+                break (leader, gone, measuring);
+            }
+            // With the shortest timeouts a leader is now and then lost before it is to fail.
+            gone.iter().for_each(|node| self.tape.rejoin(*node));
+        };
         gone.push(leader);
         let outcome = match self.setting.failure {
             Failure::Cold | Failure::Silence | Failure::BareMajority => self.silence(leader, &gone),
@@ -132,9 +140,10 @@ impl Cluster {
             gone.iter().for_each(|node| self.tape.rejoin(*node));
             return Ok(());
         }
+        // Cut off, it waits in vain for a successor: that is long, but no noise.
+        self.stop_node(position(leader))?;
         let quiet = self.quiet.clone();
         let _noise = quiet.make_noise();
-        self.stop_node(position(leader))?;
         self.tape.rejoin(leader);
         self.start_node(position(leader))
     }

@@ -162,12 +162,7 @@ impl Cluster {
     pub(super) fn settle(&self) -> io::Result<NodeId> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let known = self.nodes.iter().flatten().map(|node| node.member.leadership().current());
-            let known: Vec<_> = known.collect();
-            let agreed =
-                known.iter().all(|one| (one.term, one.leader) == (known[0].term, known[0].leader));
-            let leads = known.iter().any(|one| one.role == Role::Leader);
-            if let (true, true, Some(leader)) = (agreed, leads, known[0].leader) {
+            if let Some(leader) = self.leader(&[]) {
                 return Ok(leader);
             }
             if Instant::now() > until {
@@ -175,6 +170,18 @@ impl Cluster {
             }
             thread::sleep(LOOK_INTERVAL);
         }
+    }
+
+    /// The leader that all know but those who are gone.
+    pub(super) fn leader(&self, gone: &[NodeId]) -> Option<NodeId> {
+        let nodes = self.nodes.iter().enumerate().filter(|(place, _)| !gone.contains(&id(*place)));
+        let known =
+            nodes.filter_map(|(_, node)| Some(node.as_ref()?.member.leadership().current()));
+        let known: Vec<_> = known.collect();
+        let first = known.first()?;
+        let agreed = known.iter().all(|one| (one.term, one.leader) == (first.term, first.leader));
+        let leads = known.iter().any(|one| one.role == Role::Leader);
+        first.leader.filter(|_| agreed && leads)
     }
 
     /// Waits until the election is over. One that takes strangely long is told of, for it is a finding.

@@ -26,13 +26,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use benches::election::{Sample, Timing};
+use benches::election::{On, Sample, Timing};
 use clap::Parser;
 
 use cells::Cell;
 use measured::Plan;
 use page::Plot;
 use progress::Progress;
+use raw::Raw;
 use simulated::{SERVERS_MAX, Simulated};
 
 /// Measure elections, and report.
@@ -51,6 +52,9 @@ struct Flags {
     /// Go on with the trials that are in the folder already.
     #[arg(long)]
     resume: bool,
+    /// Measure nothing: report what the folder holds whole.
+    #[arg(long, conflicts_with_all = ["only", "resume"])]
+    assemble: bool,
     /// How many hours each published setting is simulated at full load.
     #[arg(long, default_value_t = 10)]
     guard_hours: u64,
@@ -136,11 +140,14 @@ fn guards(flags: &Flags) -> Vec<simulated::Guard> {
 
 fn measure(flags: &Flags) -> Result<Vec<Cell>, Box<dyn Error>> {
     let raw = flags.out.join("raw");
-    let (trials, jobs, resume) = (flags.trials, usize::from(flags.jobs), flags.resume);
+    let (trials, jobs) = (flags.trials, usize::from(flags.jobs));
+    let resume = flags.resume || flags.assemble;
     let plan = Plan { trials, jobs, resume, raw: &raw };
     let mut settings = cells::settings();
     settings.retain(|setting| setting.to_string().contains(&flags.only));
-    if settings.is_empty() {
+    if flags.assemble {
+        settings.retain(|setting| Raw::holds(&raw, setting, trials * On::ALL.len()));
+    } else if settings.is_empty() {
         let names = cells::settings().iter().map(ToString::to_string).collect::<Vec<_>>();
         return Err(
             format!("nothing is called {:?}: there is\n{}", flags.only, names.join("\n")).into()

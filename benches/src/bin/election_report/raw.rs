@@ -22,6 +22,12 @@ pub(crate) struct Line {
 }
 
 impl Raw {
+    /// Whether the folder has at least so many trials of the setting.
+    pub(crate) fn holds(folder: &Path, setting: &Setting, trials: usize) -> bool {
+        let text = fs::read_to_string(folder.join(file_name(setting))).unwrap_or_default();
+        text.lines().count() > trials
+    }
+
     /// Goes on with what the file has, if that is wanted, or else begins anew.
     ///
     /// # Errors
