@@ -206,6 +206,8 @@ fn write(flags: &Flags, simulated: &Simulated, cells: &[Cell]) -> Result<(), Box
         all.insert(0, targets::table(cells, simulated));
     }
     let machine = machine(flags, &measured::durable_write(flags.trials.min(1000))?);
+    // Of settings that were left out there is nothing to show.
+    plots.retain(|plot| !plot.svg.is_empty());
     let out = &flags.out;
     for plot in &plots {
         fs::write(out.join(plot.name).with_extension("svg"), &plot.svg)?;
