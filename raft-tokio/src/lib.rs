@@ -61,10 +61,10 @@ mod timer;
 pub use node::Node;
 pub use raft_core;
 pub use raft_core::host::{
-    ChangeError, ClusterId, Faults, FileJournal, Handle, Incarnation, Journal, JournalError, Label,
-    LabelError, Lead, Leadership, LeadershipWatch, MemoryJournal, NodeConfig, NodeStatus, Pending,
-    ProposeError, ReadError, SnapshotError, StartError, StateMachine, StopReason, Stopped, Traffic,
-    TransferError, Transport,
+    Capture, ChangeError, ClusterId, Faults, FileJournal, Handle, Incarnation, Journal,
+    JournalError, Label, LabelError, Lead, Leadership, LeadershipWatch, MemoryJournal, NodeConfig,
+    NodeStatus, NotUnderstood, Pending, ProposeError, ReadError, SnapshotError, StartError,
+    StateMachine, StopReason, Stopped, Traffic, TransferError, Transport,
 };
 pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Seat, Term,

@@ -196,7 +196,9 @@ impl<S: StateMachine> Driver<S> {
     /// more promises nothing by asking another to stand, and does not wait for what comes of it.
     fn delays_stop(&mut self, reason: &StopReason) -> bool {
         match reason {
-            StopReason::Shutdown | StopReason::StateMachinePanicked { .. } => {
+            StopReason::Shutdown
+            | StopReason::StateMachinePanicked { .. }
+            | StopReason::CommandNotUnderstood { .. } => {
                 self.handover.delays_stop(&mut self.raft, self.clock.now())
             }
             StopReason::JournalFailed(_) | StopReason::JournalPanicked { .. } => {
@@ -389,6 +391,7 @@ impl<S: StateMachine> Drop for Driver<S> {
             reason @ (StopReason::JournalFailed(_)
             | StopReason::JournalPanicked { .. }
             | StopReason::StateMachinePanicked { .. }
+            | StopReason::CommandNotUnderstood { .. }
             | StopReason::RestoreFailed(_)
             | StopReason::Abandoned) => tracing::error!(%node, %reason, "the node stops"),
         }

@@ -1,4 +1,5 @@
-//! Errors of a running node: one enum per verb, each saying what to do next, and why a node stopped.
+//! Errors of a running node: one enum per verb, each saying what to do next. Why a node stopped is
+//! a [`StopReason`].
 
 use std::fmt;
 use std::io;
@@ -9,7 +10,9 @@ use bytes::Bytes;
 use super::journal::JournalError;
 use crate::error::{self, ConfigError, ReadRefused, TransferRefused};
 use crate::membership::MembershipError;
-use crate::types::{Index, LogId, NodeId};
+use crate::types::NodeId;
+
+pub use super::stop_reason::{NotUnderstood, RestoreError, StopReason, Stopped};
 
 /// Why a node did not start. Nothing of it is left running.
 #[derive(Debug)]
@@ -40,92 +43,6 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
-
-/// Why a node stopped.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum StopReason {
-    /// It was asked to, or its last handle was dropped.
-    Shutdown,
-    /// A write to the journal failed. What it was to hold was never acknowledged; free the disk or replace it, then start again.
-    JournalFailed(JournalError),
-    /// The journal panicked.
-    JournalPanicked {
-        /// What the panic said.
-        message: Arc<str>,
-    },
-    /// The state machine panicked. It will again after a restart, for it gets the same command: correct it first.
-    StateMachinePanicked {
-        /// The command that it was given.
-        index: Index,
-        /// What the panic said.
-        message: Arc<str>,
-    },
-    /// The state machine could not be restored from the snapshot that the leader sent.
-    RestoreFailed(RestoreError),
-    /// The runtime that drove the node ended, or its task panicked.
-    Abandoned,
-}
-
-/// Why a state machine could not be restored from a snapshot.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// The snapshot is damaged or cannot be read.
-    Unreadable(JournalError),
-    /// The state machine did not take it, or panicked: does this version of it understand what the one wrote that took the snapshot?
-    Refused {
-        /// The last entry that the snapshot includes.
-        last: LogId,
-        /// What the state machine said.
-        message: Arc<str>,
-    },
-}
-
-impl fmt::Display for RestoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(error) => error.fmt(f),
-            Self::Refused { last, message } => write!(
-                f,
-                "the state machine cannot be restored from the snapshot of {last}: {message}; start the version of the program that \
-                 took it"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for RestoreError {}
-
-impl fmt::Display for StopReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Shutdown => f.write_str("it was shut down"),
-            Self::JournalFailed(error) => write!(f, "its journal failed: {error}"),
-            Self::JournalPanicked { message } => write!(f, "its journal panicked: {message}"),
-            Self::StateMachinePanicked { index, message } => {
-                write!(f, "its state machine panicked at the command with index {index}: {message}")
-            }
-            Self::RestoreFailed(error) => error.fmt(f),
-            Self::Abandoned => f.write_str("the runtime that drove it ended"),
-        }
-    }
-}
-
-/// The node has stopped: start it again, or ask another one.
-#[derive(Clone, Debug)]
-pub struct Stopped {
-    /// Why.
-    pub reason: StopReason,
-}
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the node has stopped: {}", self.reason)
-    }
-}
-
-impl std::error::Error for Stopped {}
 
 /// Why a proposal was not answered. Where the command comes back, it was certainly not appended anywhere.
 #[derive(Clone, Debug)]

@@ -90,6 +90,7 @@ mod snapshots_in_use;
 mod state_machine;
 mod state_machine_worker;
 mod status;
+mod stop_reason;
 pub mod tcp;
 mod transport;
 mod vigil;
@@ -99,8 +100,8 @@ pub use clock::Clock;
 pub use config::NodeConfig;
 pub use driver::{Driver, Next};
 pub use error::{
-    ChangeError, ProposeError, ReadError, RestoreError, SnapshotError, StartError, StopReason,
-    Stopped, TransferError,
+    ChangeError, NotUnderstood, ProposeError, ReadError, RestoreError, SnapshotError, StartError,
+    StopReason, Stopped, TransferError,
 };
 pub use faults::{Faults, Traffic};
 pub use handle::Handle;

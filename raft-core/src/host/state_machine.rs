@@ -5,6 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 
+use super::stop_reason::NotUnderstood;
 use crate::types::Index;
 
 /// A state as it was at one moment, yet to be written out. See [`StateMachine::snapshot`].
@@ -40,11 +41,56 @@ pub trait StateMachine: Send + 'static {
 
     /// Applies a committed command and answers its proposer.
     ///
-    /// Called once for each command in the life of the process, by rising index; indexes are missing where Raft keeps entries of
-    /// its own. After a restart it begins with what follows the last snapshot, or with the first command again if there is none, so
-    /// the state need not be stored. What it does must follow from the commands alone: no clock, no randomness, no reading of
-    /// the environment, or the nodes drift apart. A panic stops the node; it may not be trusted to go on with half a command.
+    /// Called once for each command in the life of the process, by rising index; indexes are
+    /// missing where Raft keeps entries of its own. After a restart it begins with what follows the
+    /// last snapshot, or with the first command again if there is none, so the state need not be
+    /// stored. What it does must follow from the commands alone: no clock, no randomness, no
+    /// reading of the environment, or the nodes drift apart. A panic stops the node; it may not be
+    /// trusted to go on with half a command. The same command comes again after a restart, and
+    /// panics again: the [guide](crate::guide::operation#a-command-that-panics) has the way out.
     fn apply(&mut self, index: Index, command: Bytes) -> Self::Reply;
+
+    /// Whether this version of the program knows what the command means. Asked before each
+    /// [`apply`](StateMachine::apply) of the same command; by default every command is understood.
+    ///
+    /// While a cluster is upgraded, server by server, a newer leader may commit a command that an
+    /// older server does not know. The older server must not skip it, because the states would
+    /// differ for good, and need not panic. If it returns [`NotUnderstood`] here, its node stops
+    /// *before* that command with [`StopReason::CommandNotUnderstood`], which names the index and
+    /// the text. It goes on there when a newer version is started on the same data. A leader hands
+    /// over first. See the [guide](crate::guide::operation#a-new-command).
+    ///
+    /// The answer must follow from the command and the version of the program alone, not from the
+    /// state.
+    ///
+    /// # Errors
+    ///
+    /// The command means nothing to this version: the node stops. A command that is understood and
+    /// wrong is no error here, for every server applies it alike: `apply` answers its proposer.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use raft_core::Index;
+    /// use raft_core::host::{NotUnderstood, StateMachine};
+    ///
+    /// struct Total(u64);
+    ///
+    /// impl StateMachine for Total {
+    ///     # type Reply = u64;
+    /// # fn apply(&mut self, _: Index, command: Bytes) -> u64 { self.0 += command.len() as u64;
+    /// self.0 } // type Reply and fn apply as above; the first byte of a command is its kind fn
+    /// understands(&self, command: &Bytes) -> Result<(), NotUnderstood> { match command.first() {
+    /// Some(0 | 1) => Ok(()), kind => Err(NotUnderstood::new(format!("a command of kind {kind:?};
+    /// version 1.2 knows 0 and 1"))), } } }
+    /// ```
+    ///
+    /// [`StopReason::CommandNotUnderstood`]: super::StopReason::CommandNotUnderstood
+    fn understands(&self, command: &Bytes) -> Result<(), NotUnderstood> {
+        let _ = command;
+        Ok(())
+    }
 
     /// The state as all commands so far have made it, in a form that [`restore`](StateMachine::restore) reads; none if this state machine
     /// takes no snapshots, and so the log is never compacted.
@@ -91,7 +137,10 @@ pub trait StateMachine: Send + 'static {
     ///
     /// # Errors
     ///
-    /// The snapshot cannot be read or understood: the node does not start, or stops. What was restored by then is not used.
+    /// The snapshot cannot be read or understood: the node does not start, or stops. What was
+    /// restored by then is not used. A snapshot of a newer version of the program is
+    /// [`NotUnderstood`], which `?` makes an [`io::Error`]: what is on disk is whole then, and a
+    /// newer version goes on with it.
     fn restore(&mut self, snapshot: &mut dyn io::Read) -> io::Result<()> {
         let _ = snapshot;
         Err(io::Error::new(io::ErrorKind::Unsupported, "this state machine restores no snapshots"))

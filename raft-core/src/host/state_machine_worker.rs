@@ -16,7 +16,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::error::{RestoreError, StopReason, Stopped};
+use super::error::{NotUnderstood, RestoreError, StopReason, Stopped};
 use super::inbox::{Inbox, Read, Reply};
 use super::life::Life;
 use super::panics;
@@ -191,17 +191,26 @@ impl<S: StateMachine> Worker<S> {
             }
             let index = entry.index;
             let state_machine = &mut self.state_machine;
-            match catch_unwind(AssertUnwindSafe(|| state_machine.apply(index, command))) {
-                Ok(reply) => {
+            let applied = catch_unwind(AssertUnwindSafe(|| {
+                state_machine.understands(&command)?;
+                Ok::<_, NotUnderstood>(state_machine.apply(index, command))
+            }));
+            match applied {
+                Ok(Ok(reply)) => {
                     if let Some((_, waiting)) =
                         replies.next_if(|(waits_for, _)| *waits_for == index)
                     {
                         answer(waiting, Ok(reply));
                     }
                 }
+                Ok(Err(unknown)) => {
+                    let message = Arc::clone(unknown.message());
+                    self.ends(StopReason::CommandNotUnderstood { index, message });
+                    return self.refuse(replies);
+                }
                 Err(panic) => {
                     let message = panics::message(&*panic);
-                    self.panicked(StopReason::StateMachinePanicked { index, message });
+                    self.ends(StopReason::StateMachinePanicked { index, message });
                     return self.refuse(replies);
                 }
             }
@@ -221,7 +230,7 @@ impl<S: StateMachine> Worker<S> {
             Ok(None) => snapshots.take_none(),
             Err(panic) => {
                 let (index, message) = (snapshot.last.index, panics::message(&*panic));
-                self.panicked(StopReason::StateMachinePanicked { index, message });
+                self.ends(StopReason::StateMachinePanicked { index, message });
             }
         }
     }
@@ -233,7 +242,7 @@ impl<S: StateMachine> Worker<S> {
         }
         match restore(&mut self.state_machine, snapshots, snapshot) {
             Ok(()) => self.inbox.applied(snapshot.last.index, true),
-            Err(reason) => self.panicked(StopReason::RestoreFailed(reason)),
+            Err(reason) => self.ends(StopReason::RestoreFailed(reason)),
         }
     }
 
@@ -242,7 +251,7 @@ impl<S: StateMachine> Worker<S> {
     }
 
     /// From here on nothing is applied, and those who wait learn why.
-    fn panicked(&self, reason: StopReason) {
+    fn ends(&self, reason: StopReason) {
         self.stopping.store(true, Ordering::Relaxed);
         self.life.end(reason.clone());
         self.inbox.stop(reason);
@@ -277,8 +286,12 @@ pub(super) fn restore<S: StateMachine>(
     match restored {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            let message = Arc::from(error.to_string());
-            return Err(RestoreError::Refused { last, message });
+            return Err(match NotUnderstood::of(&error) {
+                Some(unknown) => {
+                    RestoreError::NotUnderstood { last, message: Arc::clone(unknown.message()) }
+                }
+                None => RestoreError::Refused { last, message: Arc::from(error.to_string()) },
+            });
         }
         Err(panic) => {
             let message = panics::message(&*panic);
