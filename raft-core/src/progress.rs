@@ -1,7 +1,7 @@
 //! A leader's view of one follower (§5.3): what it holds, what to send it next, and how much is on its way.
 //!
 //! ```text
-//!            acknowledged                      rejected
+//!         took the probe                       rejected
 //!   Probe ────────────────► Replicate    Replicate ─────────► Probe
 //!   one message at a time   a window of messages, next_index runs ahead of the replies
 //!
@@ -12,6 +12,18 @@
 //!
 //! Every message, a heartbeat as well, names the entry before `next_index`. So a lost message shows at the next heartbeat at
 //! the latest: the follower rejects it, and the leader goes back to what the follower does hold.
+//!
+//! Replication takes up speed only with progress. A follower whose log is full answers a probe by what it held before; the leader
+//! probes on, once with each heartbeat and with a single entry, until the follower has taken what a probe brought:
+//!
+//! ```text
+//! leader                                            follower, whose log is full at 7
+//!   probe: entries 8 9 10 ───────────────────────►    takes none
+//!                          ◄──── matched 7 ───────    no progress: still Probe, and nothing more is sent
+//!   heartbeat after 10     ──────────────────────►
+//!                          ◄──── rejected, hint 7 ─
+//!   probe: entry 8         ──────────────────────►    and so on, at the pace of heartbeats
+//! ```
 
 use core::time::Duration;
 
@@ -45,8 +57,10 @@ pub(crate) struct Progress {
     match_index: Index,
     /// The next entry to send.
     next_index: Index,
-    /// The entry before those that were sent last: while probing, the one that the probe named.
-    probed: Index,
+    /// The entry before those that were sent last: while probing, the one that the probe named, once it was sent.
+    probed: Option<Index>,
+    /// The last probe was in vain: it was lost, or the follower had no room. The next one holds a single entry.
+    in_vain: bool,
     inflight: Window,
     /// The newest round that went out to the follower, and the newest that it has echoed.
     round_sent: Round,
@@ -71,7 +85,8 @@ impl Progress {
             state: ProgressState::Probe,
             match_index: Index::ZERO,
             next_index: Index::ZERO.next(),
-            probed: Index::ZERO,
+            probed: None,
+            in_vain: false,
             inflight: Window::default(),
             round_sent: Round::new(0),
             round_echoed: Round::new(0),
@@ -161,8 +176,12 @@ impl Progress {
                 return news;
             }
         }
-        self.state = ProgressState::Replicate;
         self.inflight.acknowledge(index);
+        let is_probed = self.state == ProgressState::Probe && self.inflight.len() > 0;
+        if !is_probed {
+            self.state = ProgressState::Replicate;
+            self.in_vain = false;
+        }
         news
     }
 
@@ -183,8 +202,10 @@ impl Progress {
             false => log.newest_within(hint).index,
         };
         self.next_index = shared.next().min(prev_log_index).max(self.match_index.next());
+        self.in_vain = self.state == ProgressState::Probe
+            && self.probed.is_some_and(|probed| probed.next() == self.next_index);
         self.state = ProgressState::Probe;
-        self.probed = Index::ZERO;
+        self.probed = None;
         self.inflight.clear();
         true
     }
@@ -194,7 +215,7 @@ impl Progress {
     fn awaits_answer_about(&self, prev_log_index: Index) -> bool {
         let newest = self.next_index.previous();
         match self.state {
-            ProgressState::Probe => prev_log_index == self.probed || prev_log_index == newest,
+            ProgressState::Probe => self.probed == Some(prev_log_index) || prev_log_index == newest,
             ProgressState::Replicate => prev_log_index <= newest,
             // It is rejected with every heartbeat, until it has caught up.
             ProgressState::Snapshot => false,
@@ -233,12 +254,13 @@ impl Progress {
             ProgressState::Snapshot => log.base().index,
         };
         let prev_log = LogId::new(log.term_at(prev_index)?, prev_index);
+        let bytes_max = if self.in_vain { 0 } else { config.append_bytes_max };
         let (entries, bytes) = match sends_entries {
-            true => log.slice(self.next_index, last_index, config.append_bytes_max),
+            true => log.slice(self.next_index, last_index, bytes_max),
             false => Default::default(),
         };
         if let Some(last) = entries.last() {
-            self.probed = prev_index;
+            self.probed = Some(prev_index);
             self.inflight.push(last.index, bytes);
             self.next_index = last.index.next();
         }

@@ -357,3 +357,59 @@ fn every_log_of_figure_7_becomes_the_leaders() {
         }
     }
 }
+
+/// A follower that holds the log up to an index and takes more only if it has room; it answers as soon as it is asked.
+struct Stalled {
+    held: u64,
+    has_room: bool,
+    messages: usize,
+    entries: usize,
+}
+
+impl Stalled {
+    /// Answers as server 3 until the leader has nothing more to say, or for a hundred turns.
+    fn talk(&mut self, leader: &mut TestServer) {
+        for _ in 0..100 {
+            for append in leader.appends_to(3) {
+                self.messages += 1;
+                self.entries += append.entries.len();
+                let prev_log_index = append.prev_log.index;
+                let last = append.entries.last().map(|entry| entry.index.get());
+                let result = if prev_log_index > index(self.held) {
+                    AppendResult::Rejected { prev_log_index, hint: at(1, self.held) }
+                } else {
+                    self.held = last.filter(|_| self.has_room).unwrap_or(self.held);
+                    AppendResult::Matched(index(self.held))
+                };
+                leader.answered(3, append.round, result);
+            }
+        }
+    }
+}
+
+/// A follower whose log is full is asked at the pace of heartbeats, one entry at a time, and gets all the rest at once when it has room.
+#[test]
+fn a_follower_that_takes_nothing_is_asked_at_the_pace_of_heartbeats() {
+    const HEARTBEATS: usize = 200;
+    let mut server = TestServer::leader(3, 0, &[]);
+    server.matched(2, 1);
+    server.matched(3, 1);
+    for _ in 0..50 {
+        server.propose_command();
+    }
+    let mut follower = Stalled { held: 20, has_room: false, messages: 0, entries: 0 };
+    follower.talk(&mut server);
+    (follower.messages, follower.entries) = (0, 0);
+    for _ in 0..HEARTBEATS {
+        server.matched(2, 51);
+        server.pass(server.config().heartbeat_interval);
+        follower.talk(&mut server);
+    }
+    let Stalled { messages, entries, .. } = follower;
+    assert!(messages <= 2 * HEARTBEATS + 10, "{messages} messages");
+    assert!(entries <= HEARTBEATS + 40, "{entries} entries");
+    follower.has_room = true;
+    server.pass(server.config().heartbeat_interval);
+    follower.talk(&mut server);
+    assert_eq!(follower.held, 51);
+}
