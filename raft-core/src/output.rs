@@ -31,7 +31,8 @@ pub enum Output<C> {
     ReadSnapshot(ReadSnapshot),
     /// Write a piece of a snapshot that the leader sends, apart from the one in use; then call
     /// [`Raft::snapshot_written`](crate::Raft::snapshot_written). Pieces follow each other without gaps; offset 0 begins
-    /// anew. What the last one completes must be durable before it is answered for.
+    /// anew. What the last one completes must be durable before it is answered for. If it cannot be written, call
+    /// [`Raft::snapshot_unwritable`](crate::Raft::snapshot_unwritable). A snapshot of no bytes is one empty piece.
     WriteSnapshot(WriteSnapshot<C>),
     /// Replace the state of the state machine by this snapshot, which is durable here, before anything else is applied; then call
     /// [`Raft::applied`](crate::Raft::applied) with its last index.

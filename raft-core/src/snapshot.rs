@@ -13,7 +13,8 @@
 //!                  ◄─ AppendEntriesReply     matched, up to the snapshot's last entry
 //! ```
 //!
-//! A window of chunks is on its way at a time. What is lost is sent again, from where the follower's file ends.
+//! A window of chunks is on its way at a time. What is lost is sent again, from where the follower's file ends. A follower that has
+//! not been heard of for an election timeout is sent no chunk, only heartbeats: its answer to one shows that it is there again.
 //!
 //! A follower installs a snapshot only if its log does not hold the snapshot's last entry: else that entry is committed, and the log
 //! is as good as the snapshot. So no entry that was acknowledged is ever taken back. And the log is replaced in memory first, on the
@@ -84,6 +85,8 @@ pub(crate) struct Sending {
     size: Option<u64>,
     /// The host reads the next chunk.
     reading: bool,
+    /// It was begun again, and the follower has taken nothing since.
+    in_vain: bool,
     /// The moment and the place of the last progress seen.
     progress: (Instant, u64),
 }
@@ -105,8 +108,16 @@ impl<C> Snapshots<C> {
 
 impl Sending {
     pub(crate) fn new(snapshot: SnapshotMeta, now: Instant) -> Self {
-        let progress = (now, 0);
-        Self { snapshot, acknowledged: 0, said: 0, next: 0, size: None, reading: false, progress }
+        Self {
+            snapshot,
+            acknowledged: 0,
+            said: 0,
+            next: 0,
+            size: None,
+            reading: false,
+            in_vain: false,
+            progress: (now, 0),
+        }
     }
 
     /// The last entry that the snapshot includes.
@@ -114,39 +125,54 @@ impl Sending {
         self.snapshot.last
     }
 
-    /// Whether the next chunk is to be read now.
+    /// Whether the next chunk is to be read now. One chunk at a time goes to a follower that has taken nothing since it was begun again.
     fn wants_chunk(&self, config: &Config) -> bool {
-        let window = config.snapshot_chunk_bytes.saturating_mul(config.inflight_chunks_max);
+        let chunks = if self.in_vain { 1 } else { config.inflight_chunks_max };
+        let window = config.snapshot_chunk_bytes.saturating_mul(chunks);
         let inflight = self.next.saturating_sub(self.acknowledged);
         let is_left = self.size.is_none_or(|size| self.next < size);
         !self.reading && is_left && inflight < u64::try_from(window).unwrap_or(u64::MAX)
     }
 
-    /// The follower wants what follows `received`.
+    /// The follower wants what follows `received`. It wants nothing but the beginning if it has lost what it had, or lacks the first
+    /// chunk: then it is sent that at once, and if that was in vain, when it is retried.
     fn on_received(&mut self, received: u64) {
         if received == 0 {
-            // It has lost what it had. Else replies may come late, and say less than is known.
-            self.acknowledged = 0;
-            self.next = 0;
-        }
-        if self.size.is_none_or(|size| received <= size) {
+            self.said = 0;
+            if self.acknowledged > 0 || !self.in_vain {
+                self.begin_again();
+            }
+        } else if self.size.is_none_or(|size| received <= size) {
+            // Replies may come late, and say less than is known.
             self.said = received;
+            self.in_vain &= received <= self.acknowledged;
             self.acknowledged = self.acknowledged.max(received);
             self.next = self.next.max(received);
         }
     }
 
-    /// Goes back to what the follower said last if it has taken nothing for too long. Returns whether it did.
+    /// Goes back to what the follower said last.
+    fn begin_again(&mut self) {
+        self.acknowledged = self.said;
+        self.next = self.said;
+        self.in_vain = true;
+        if self.next == 0 {
+            // A snapshot of no bytes ends where it begins, and its only chunk is to be sent again.
+            self.size = None;
+        }
+    }
+
+    /// Begins again if the follower has taken nothing for too long. Returns whether it did.
     fn retry_if_stuck(&mut self, now: Instant, config: &Config) -> bool {
-        let waits_for_nothing = self.next == self.acknowledged && !self.reading;
+        let is_sent = self.size == Some(0);
+        let waits_for_nothing = self.next == self.acknowledged && !self.reading && !is_sent;
         if self.progress.1 != self.acknowledged || waits_for_nothing {
             self.progress = (now, self.acknowledged);
         }
         let stuck = now.saturating_duration_since(self.progress.0) >= config.election_timeout_min;
         if stuck {
-            self.acknowledged = self.said;
+            self.begin_again();
             self.progress = (now, self.acknowledged);
-            self.next = self.acknowledged;
             self.reading = false;
         }
         stuck
@@ -268,11 +294,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let RoleState::Leader(leader) = &mut self.role else { return None };
         for position in leader.sending.iter() {
             let (peer, to) = (leader.peers.get_mut(position)?, self.members.id(position)?);
+            let heard_at = peer.heard_at();
             let Some(sending) = &mut peer.sending else {
                 leader.sending.remove(position);
                 continue;
             };
-            if sending.wants_chunk(&self.config) {
+            let silent = self.now.saturating_duration_since(heard_at);
+            let is_heard =
+                leader.heard.contains(position) || silent < self.config.election_timeout_min;
+            if is_heard && sending.wants_chunk(&self.config) {
                 sending.reading = true;
                 return Some(Output::ReadSnapshot(ReadSnapshot {
                     to,
@@ -326,7 +356,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let end = offset.checked_add(length);
         let well_formed = snapshot.membership.validate().is_ok()
             && snapshot.last.term <= self.current_term
-            && (length > 0 || (done && offset > 0));
+            && (length > 0 || done);
         let Some(end) = end.filter(|_| well_formed) else {
             self.counters.malformed = self.counters.malformed.saturating_add(1);
             return;
@@ -382,7 +412,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             let install = receiving.id;
             receiving.chunks.push_back(WriteSnapshot { install, snapshot, offset, chunk, done });
-        } else {
+        } else if receiving.size != Some(0) {
+            // Of a snapshot of no bytes, 0 would say that it is lost; the answer follows once it is written.
             let written = receiving.written;
             self.reply_received(from, session, last, written);
         }
@@ -391,32 +422,55 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The host has written the snapshot that comes by this attempt up to `written` bytes, as [`Output::WriteSnapshot`] asked; if that
     /// is the whole, it is durable, and is installed. What is said of an earlier attempt counts for nothing.
     ///
-    /// If it could not be written, pass 0: it comes again from the beginning.
+    /// If the host could not write it, call [`snapshot_unwritable`](Self::snapshot_unwritable). A host that passes 0 instead is taken
+    /// at that word, unless 0 bytes are the whole snapshot.
     pub fn snapshot_written(&mut self, install: InstallId, written: u64) {
-        let term = self.current_term;
-        let fits = |r: &&mut Receiving<C>| r.id == install && r.term == term;
-        let Some(receiving) = self.snapshots.receiving.as_mut().filter(fits) else { return };
+        let Some(receiving) = self.receiving(install) else { return };
         if written > receiving.received {
             return;
         }
-        let (session, snapshot) = (receiving.session, receiving.snapshot.last);
+        let is_whole = receiving.size == Some(written);
+        if written == 0 && !is_whole {
+            return self.snapshot_unwritable(install);
+        }
         receiving.written = written;
         let done = receiving.unwritten.partition_point(|end| *end <= written);
         receiving.unwritten.drain(..done);
-        let complete = receiving.size == Some(written);
-        if written == 0 {
-            self.snapshots.receiving = None;
-        }
-        let following = self.following().map(|following| (following.leader, following.session));
-        let Some((leader, _)) = following.filter(|(_, current)| *current == session) else {
-            self.snapshots.receiving = None;
-            return;
-        };
-        match complete {
-            true => self.install_received(),
-            false => self.reply_received(leader, session, snapshot, written),
+        let last = receiving.snapshot.last;
+        if is_whole {
+            self.install_received();
+        } else if let Some((leader, session)) = self.leader_and_session() {
+            self.reply_received(leader, session, last, written);
         }
         self.check_invariants();
+    }
+
+    /// The host could not write what comes by this attempt, and has thrown away what it had of it: the leader sends the snapshot again
+    /// from the beginning. What is said of an earlier attempt counts for nothing.
+    pub fn snapshot_unwritable(&mut self, install: InstallId) {
+        let Some(receiving) = self.receiving(install) else { return };
+        let last = receiving.snapshot.last;
+        self.snapshots.receiving = None;
+        if let Some((leader, session)) = self.leader_and_session() {
+            self.reply_received(leader, session, last, 0);
+        }
+        self.check_invariants();
+    }
+
+    /// What comes by this attempt, if the leader that sends it is followed still; else it is forgotten.
+    fn receiving(&mut self, install: InstallId) -> Option<&mut Receiving<C>> {
+        let session = self.leader_and_session().map(|(_, session)| session);
+        let term = self.current_term;
+        let receiving = self.snapshots.receiving.as_ref();
+        let receiving = receiving.filter(|r| r.id == install && r.term == term)?;
+        if Some(receiving.session) != session {
+            self.snapshots.receiving = None;
+        }
+        self.snapshots.receiving.as_mut()
+    }
+
+    fn leader_and_session(&mut self) -> Option<(NodeId, Session)> {
+        self.following().map(|following| (following.leader, following.session))
     }
 
     /// The next chunk for the host to write.

@@ -228,6 +228,85 @@ fn a_follower_that_needs_what_is_compacted_gets_the_snapshot_in_chunks() {
     assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
 }
 
+/// A snapshot of a state that takes no bytes is one empty chunk, which is sent again if it is lost.
+#[test]
+fn a_snapshot_of_no_bytes_is_one_chunk() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    for attempt in 1..=2 {
+        let asked: Vec<_> = reads(&mut server).iter().map(|read| read.offset).collect();
+        assert_eq!(asked, [0], "attempt {attempt}");
+        server.snapshot_read(id(3), last, 0, Vec::new(), true);
+        server.poll();
+        let sent = chunks(&mut server).pop().expect("the whole of it");
+        assert_eq!((sent.offset, sent.chunk.len(), sent.done), (0, 0, true));
+        assert!(reads(&mut server).is_empty(), "nothing is left of it");
+        for _ in 0..3 {
+            server.matched(2, 4);
+            server.rejected(3, 4, at(0, 0));
+            server.pass(server.config().heartbeat_interval);
+        }
+    }
+    server.matched(3, 4);
+    assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
+}
+
+/// A follower that is down is sent its first window at most, and none while it is silent; it is sent the rest once it answers a heartbeat.
+#[test]
+fn a_follower_that_is_not_heard_of_is_sent_no_snapshot() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    let mut sent = 0;
+    let mut heartbeats = 0;
+    for _ in 0..200 {
+        for read in reads(&mut server) {
+            sent += 1;
+            server.snapshot_read(id(3), last, read.offset, b"abcd".to_vec(), false);
+            server.poll();
+        }
+        heartbeats += server.appends_to(3).len();
+        server.matched(2, 4);
+        server.pass(server.config().heartbeat_interval);
+    }
+    assert!(sent <= server.config().inflight_chunks_max, "{sent} chunks to nobody");
+    assert!(
+        (190..=210).contains(&heartbeats),
+        "{heartbeats} heartbeats: it is asked whether it lives"
+    );
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    assert_eq!(reads(&mut server).pop().map(|read| read.offset), Some(0));
+}
+
+/// A follower that writes nothing, for its disk is full, is not sent one window after the other: one chunk in each election timeout.
+#[test]
+fn a_follower_that_cannot_write_a_snapshot_is_not_flooded() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    let mut sent = 0;
+    for _ in 0..200 {
+        for read in reads(&mut server) {
+            sent += 1;
+            server.snapshot_read(id(3), last, read.offset, b"abcd".to_vec(), false);
+            server.poll();
+        }
+        received(&mut server, last, 0);
+        server.matched(2, 4);
+        server.pass(server.config().heartbeat_interval / 10);
+    }
+    let timeouts = 200 / 10 / 3;
+    assert!((timeouts / 2..=timeouts + 4).contains(&sent), "{sent} chunks");
+    for read in reads(&mut server) {
+        server.snapshot_read(id(3), last, read.offset, b"abcd".to_vec(), false);
+    }
+    received(&mut server, last, 4);
+    assert_eq!(reads(&mut server).last().map(|read| read.offset), Some(4), "it goes on at once");
+}
+
 /// A leader that compacts its log while a snapshot is on its way may find that the follower, once it holds that, lacks what follows:
 /// then it is sent the newer one.
 #[test]
@@ -273,8 +352,9 @@ fn what_is_lost_of_a_snapshot_is_sent_again() {
     received(&mut server, last, 4);
     reads(&mut server);
     for _ in 0..8 {
-        // The others keep the leader in office.
+        // The other keeps the leader in office, and this one answers heartbeats.
         server.matched(2, 4);
+        server.rejected(3, 4, at(0, 0));
         server.pass(server.config().heartbeat_interval);
     }
     assert_eq!(reads(&mut server).first().map(|read| read.offset), Some(4));
@@ -332,6 +412,7 @@ fn a_snapshot_that_could_not_be_read_is_asked_for_again() {
     assert!(reads(&mut server).is_empty(), "not at once");
     for _ in 0..8 {
         server.matched(2, 4);
+        server.rejected(3, 4, at(0, 0));
         server.pass(server.config().heartbeat_interval);
     }
     assert_eq!(reads(&mut server).first().map(|read| read.offset), Some(0));
@@ -433,6 +514,41 @@ fn a_snapshot_that_is_complete_too_late_is_not_installed() {
     server.snapshot_written(InstallId::new(1), 4);
     server.poll();
     assert_eq!((server.status().last_log, server.status().log_base), (at(2, 3), LogId::ZERO));
+}
+
+/// A snapshot of no bytes replaces the log as any other does. What is said of 0 bytes is the whole of it, and not that it failed.
+#[test]
+fn a_snapshot_of_no_bytes_is_installed() {
+    let mut server = TestServer::holding(3, 1, &[1]);
+    install(&mut server, at(2, 9), 0, b"", true);
+    install(&mut server, at(2, 9), 0, b"", true);
+    assert!(replies(&mut server).is_empty(), "nothing is lost, and nothing written");
+    let written = writes(&mut server);
+    assert_eq!(written.iter().map(|w| (w.offset, w.chunk.len())).collect::<Vec<_>>(), [(0, 0)]);
+    server.snapshot_unwritable(InstallId::new(1));
+    server.poll();
+    assert_eq!(replies(&mut server).pop().map(|reply| reply.received), Some(0));
+    assert_eq!(server.status().last_log, at(1, 1), "a file that could not be written");
+
+    install(&mut server, at(2, 9), 0, b"", true);
+    server.snapshot_written(InstallId::new(2), 0);
+    server.poll();
+    assert_eq!(server.status().last_log, at(2, 9));
+    let (_, reply) = server.append_reply().expect("it is durable");
+    assert_eq!(reply.result, AppendResult::Matched(index(9)));
+}
+
+/// A host that could not write a piece says so by 0 as well, unless that is the whole.
+#[test]
+fn what_could_not_be_written_is_sent_again() {
+    let mut server = TestServer::holding(3, 1, &[1]);
+    install(&mut server, at(2, 9), 0, b"abcd", true);
+    server.snapshot_written(InstallId::new(1), 0);
+    server.poll();
+    assert_eq!(replies(&mut server).pop().map(|reply| reply.received), Some(0));
+    server.snapshot_written(InstallId::new(1), 4);
+    server.poll();
+    assert_eq!(server.status().last_log, at(1, 1), "that attempt is over");
 }
 
 /// A chunk out of order is not written; the follower says what it wants.

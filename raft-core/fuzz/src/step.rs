@@ -308,7 +308,7 @@ impl Host {
         let files = &mut self.oracle.files;
         if failed {
             if let Some(install) = files.fail_to_write() {
-                self.raft.snapshot_written(install, 0);
+                self.raft.snapshot_unwritable(install);
             }
         } else if let Some((install, written)) = files.write() {
             // A host that claims more than it has is mistaken; less is only late.

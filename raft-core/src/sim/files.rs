@@ -166,11 +166,11 @@ impl<S: StateMachine> Cluster<S> {
             Job::Write(write) => {
                 let WriteSnapshot { install, snapshot, offset, chunk, done } = write;
                 let written = files.append(snapshot.last, offset, chunk.as_ref());
-                let written = written.filter(|_| !failed).unwrap_or_default();
-                if written == 0 {
+                let Some(written) = written.filter(|_| !failed) else {
                     files.partial = None;
-                }
-                if done && written > 0 {
+                    return raft.snapshot_unwritable(install);
+                };
+                if done {
                     if let Some((_, bytes)) = files.partial.take() {
                         files.put(snapshot.last, bytes.into());
                     }

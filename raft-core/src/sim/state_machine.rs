@@ -62,13 +62,14 @@ pub trait StateMachine: Default {
     /// Answers a linearizable read.
     fn query(&self, query: &Self::Query) -> Self::Reply;
 
-    /// The whole state, as bytes; the same bytes for the same state. At least one.
+    /// The whole state, as bytes; the same bytes for the same state. There may be none.
     fn snapshot(&self) -> Vec<u8>;
 
     /// Replaces the state by that of a snapshot.
     fn restore(&mut self, snapshot: &[u8]);
 
-    /// A piece of a snapshot as it travels: as many bytes from the beginning of these as one command holds, at least one.
+    /// A piece of a snapshot as it travels: as many bytes from the beginning of these as one command holds, at least one if there are
+    /// any.
     fn chunk(snapshot: &[u8]) -> Self::Command;
 }
 

@@ -252,12 +252,12 @@ impl<F: NorFlash> Server<F> {
             && piece.done
             && bytes.len() <= SNAPSHOT_BYTES_MAX
             && State::decode(bytes, last).is_some();
-        let mut written = 0;
         if is_whole {
             self.journal.write_snapshot(last, |out| out.extend_from_slice(bytes))?;
-            written = bytes.len() as u64;
+            self.raft.snapshot_written(piece.install, bytes.len() as u64);
+        } else {
+            self.raft.snapshot_unwritable(piece.install);
         }
-        self.raft.snapshot_written(piece.install, written);
         Ok(())
     }
 
