@@ -50,6 +50,12 @@ pub struct Config {
     pub rank_slot: Option<Duration>,
     /// How often a leader says that it lives. At most half of `election_timeout_min`, so that one lost message elects nobody.
     pub heartbeat_interval: Duration,
+    /// A leader steps down if its disk owes an answer and gives none for this long, and tells its
+    /// best follower to stand at once. Every answer starts the time anew, so what counts is the
+    /// slowest single sync: choose ten times what one sync of
+    /// [`write_bytes_max`](Config::write_bytes_max) takes, hiccups included. A leader never steps
+    /// down sooner than after `election_timeout_min`. Microseconds count.
+    pub disk_timeout: Duration,
     /// Ask before standing whether one could win (thesis 9.6), so that a server that was cut off does not disturb on return.
     pub pre_vote: bool,
     /// A leader that hears from no quorum steps down (thesis 6.2), and voters that hear from a leader ignore
@@ -63,7 +69,8 @@ pub struct Config {
     pub inflight_appends_max: usize,
     /// The most bytes of entries on their way to one peer; reached by the message that crosses it.
     pub inflight_bytes_max: usize,
-    /// The most bytes of entries in one write.
+    /// The most bytes of entries in one write. A host ends one sync of its disk with the write that
+    /// reaches this number, so that a sync holds less than twice as much.
     pub write_bytes_max: usize,
     /// The most writes that the disk has yet to answer for; what comes meanwhile goes into the next ones.
     pub inflight_writes_max: usize,
@@ -120,6 +127,7 @@ impl Config {
             election_timeout_max: Duration::from_millis(300),
             rank_slot: Some(Duration::from_millis(5)),
             heartbeat_interval: Duration::from_millis(50),
+            disk_timeout: Duration::from_millis(500),
             pre_vote: true,
             check_quorum: true,
             command_bytes_max: 1 << 20,
@@ -142,6 +150,11 @@ impl Config {
             lease: None,
             adaptive: None,
         }
+    }
+
+    /// How long a leader waits for an answer of its disk before it steps down.
+    pub(crate) fn disk_patience(&self) -> Duration {
+        self.disk_timeout.max(self.election_timeout_min)
     }
 
     /// How long a lease lasts.

@@ -2,6 +2,13 @@
 //!
 //! A leader begins its term with an entry of its own, for a log commits only by entries of the current term. It leads as long as a quorum
 //! answers and its own disk does: a leader that nobody hears, or that can keep nothing, only keeps others from leading.
+//!
+//! The two have a patience each, because they have different reasons to be late. A quorum has
+//! `election_timeout_min`, after which its voters elect somebody else anyway. The disk has
+//! [`disk_timeout`](crate::Config::disk_timeout), an order of magnitude above one unit of its work:
+//! a disk that is slower than a network, or takes a second breath now and then, still commits, and
+//! an election would only give the same work to the next disk. A leader that gives up its disk
+//! tells its best follower to stand, for the followers hear it well and would wait for nothing.
 
 use rand_core::Rng;
 
@@ -55,26 +62,41 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     /// A leader that has not heard from a quorum for an election timeout steps down (thesis 6.2), and so does one that has not heard
-    /// from its own disk: it would keep the others from electing one that works.
+    /// from its own disk for that disk's timeout: it would keep the others from electing one that works.
     pub(crate) fn on_quorum_timeout(&mut self) {
         if self.members.is_sole_voter() {
             // The others have left meanwhile.
             return self.timers.quorum.stop();
         }
         let RoleState::Leader(leader) = &self.role else { return };
-        let lost_at = self.quorum_heard_at(leader) + self.config.election_timeout_min;
-        if lost_at <= self.now {
+        if self.quorum_lost_at(leader) <= self.now {
             self.become_follower(self.current_term);
+        } else if self.disk_lost_at().is_some_and(|lost_at| lost_at <= self.now) {
+            self.hand_over_and_step_down();
         } else {
             self.timers.quorum.touch();
         }
     }
 
-    /// Since when this leader might lead in vain: the newest moment by which its disk and a quorum were heard of.
+    /// When this leader gives up, if it hears nothing more from its voters or from its disk.
+    pub(crate) fn gives_up_at(&self, leader: &Leader) -> Instant {
+        let quorum = self.quorum_lost_at(leader);
+        self.disk_lost_at().map_or(quorum, |disk| disk.min(quorum))
+    }
+
+    fn quorum_lost_at(&self, leader: &Leader) -> Instant {
+        self.quorum_heard_at(leader) + self.config.election_timeout_min
+    }
+
+    /// None while the disk owes no answer.
+    fn disk_lost_at(&self) -> Option<Instant> {
+        Some(self.durable.silent_since()? + self.config.disk_patience())
+    }
+
+    /// The newest moment by which a quorum was heard of.
     pub(crate) fn quorum_heard_at(&self, leader: &Leader) -> Instant {
         let heard = leader.peers.each(&self.members, self.now, Progress::heard_at);
-        let heard = self.members.quorum.reached(heard);
-        heard.min(self.durable.silent_since().unwrap_or(self.now))
+        self.members.quorum.reached(heard)
     }
 
     /// A leader never changes its log but by appending (Figure 3); the entry is of the term in which it leads.

@@ -93,8 +93,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         if self.timers.quorum == Timer::Touched {
             if let RoleState::Leader(leader) = &self.role {
-                let heard_at = self.quorum_heard_at(leader);
-                self.timers.quorum = Timer::Armed(heard_at + self.config.election_timeout_min);
+                self.timers.quorum = Timer::Armed(self.gives_up_at(leader));
             }
         }
     }

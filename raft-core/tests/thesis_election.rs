@@ -3,9 +3,9 @@
 mod pump;
 mod server;
 
-use pump::{Cluster, id as node};
+use pump::{Cluster, id as node, us};
 use raft_core::{
-    Body, RequestPreVote, RequestPreVoteReply, RequestVoteReply, Restored, Role, Wake,
+    Body, Instant, RequestPreVote, RequestPreVoteReply, RequestVoteReply, Restored, Role, Wake,
 };
 use server::{TestServer, at, id, ms, term};
 
@@ -319,19 +319,51 @@ fn without_check_quorum_a_leader_leads_alone() {
     assert_eq!(server.role(), Role::Leader);
 }
 
-/// A leader whose own disk has answered nothing for an election timeout steps down: it could keep the others from electing one
-/// that works.
+/// A leader whose own disk answers nothing for that disk's timeout steps down, because it could keep
+/// the others from electing a leader that works. Its best follower stands at once.
 #[test]
 fn a_leader_whose_disk_is_stuck_steps_down() {
     let mut server = TestServer::leader(3, 0, &[]);
+    server.matched(2, 1);
+    server.matched(3, 1);
     server.hold_disk();
     server.propose_command();
-    for _ in 0..20 {
+    let stuck_since = server.now;
+    let patience = server.config().disk_timeout;
+    let mut beat = |server: &mut TestServer, until: Instant| {
+        while server.now < until {
+            server.matched(2, 2);
+            server.matched(3, 2);
+            server.now = (server.now + ms(50)).min(until);
+            server.turn();
+        }
+    };
+    beat(&mut server, stuck_since + (patience - us(1)));
+    assert_eq!((server.role(), server.commit_index()), (Role::Leader, 2), "two disks work");
+    server.take_sent();
+    beat(&mut server, stuck_since + patience);
+    assert_eq!(server.role(), Role::Follower);
+    let told = |body: &Body<_>| matches!(body, Body::TimeoutNow(_));
+    assert_eq!(server.sent.iter().filter(|message| told(&message.body)).count(), 1);
+}
+
+/// A disk that owes nothing is not silent, and one timeout of a quorum is not one of the disk.
+#[test]
+fn a_leader_never_gives_up_its_disk_sooner_than_its_quorum() {
+    let mut server = TestServer::with(3, |config| config.disk_timeout = us(1));
+    server.lead();
+    server.matched(2, 1);
+    server.hold_disk();
+    server.propose_command();
+    let until = server.now + ms(150);
+    while server.now + ms(1) < until {
         server.matched(2, 1);
         server.matched(3, 1);
-        server.pass(ms(50));
+        server.pass(ms(1));
     }
-    assert_ne!(server.role(), Role::Leader);
+    assert_eq!(server.role(), Role::Leader);
+    server.pass(ms(1));
+    assert_eq!(server.role(), Role::Follower);
 }
 
 /// A cluster of one has nobody to step down for: it waits for its disk, however long, and keeps what was proposed.

@@ -95,6 +95,7 @@ impl<S: StateMachine> Driver<S> {
         let NodeConfig { cluster, raft: config, inbox_max, inbox_bytes_max, seed } = config;
         config.validate().map_err(StartError::Config)?;
         let (node, applies_max) = (config.id, config.inflight_applies_max);
+        let sync_bytes_max = config.write_bytes_max;
         check_owner(&*journal, cluster, node)?;
         let restored = journal.recover().map_err(StartError::Journal)?;
         let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
@@ -123,7 +124,8 @@ impl<S: StateMachine> Driver<S> {
             snapshots.jobs(),
         );
         let state_machine = state_machine.map_err(StartError::System)?;
-        let journal = JournalWorker::start(journal, Arc::clone(&inbox), Arc::clone(&life));
+        let journal =
+            JournalWorker::start(journal, sync_bytes_max, Arc::clone(&inbox), Arc::clone(&life));
         let mut driver = Self {
             raft,
             clock: Clock::new(),

@@ -1,7 +1,12 @@
 //! Makes writes durable: on a thread of its own, with group commit, or in place if the journal never blocks.
 //!
-//! The thread appends everything that came while it was busy, syncs once, and reports the newest. The first failure is the end of
+//! The thread appends what came while it was busy, syncs once, and reports the newest. The first failure is the end of
 //! the node, and nothing is written after it. As the last of a node to go, the thread also sees off the others.
+//!
+//! One sync holds less than twice [`Config::write_bytes_max`](crate::Config::write_bytes_max): the
+//! write that reaches that number ends the batch. A leader steps down if its disk does not answer
+//! for [`Config::disk_timeout`](crate::Config::disk_timeout), and silence means a stuck disk only
+//! if the work between two answers is bounded.
 
 use std::boxed::Box;
 use std::io;
@@ -20,6 +25,7 @@ use super::journal::{Journal, JournalError};
 use super::life::Life;
 use super::panics;
 use super::state_machine::StateMachine;
+use crate::entries::Entry;
 use crate::output::Write;
 use crate::types::WriteId;
 
@@ -59,6 +65,7 @@ impl JournalWorker {
     /// Starts the thread. It reports to `inbox`, and ends `life`.
     pub(super) fn start<S: StateMachine>(
         journal: Box<dyn Journal>,
+        sync_bytes_max: usize,
         inbox: Arc<Inbox<S>>,
         life: Arc<Life>,
     ) -> io::Result<Self> {
@@ -69,7 +76,7 @@ impl JournalWorker {
             (Place::Here(Some(journal)), None)
         };
         thread::Builder::new().name("raft-journal".into()).spawn(move || {
-            let rest = write_all(journal, &queue, &inbox);
+            let rest = write_all(journal, &queue, sync_bytes_max, &inbox);
             if let Some(rest) = rest {
                 see_off(rest);
             }
@@ -108,13 +115,14 @@ impl JournalWorker {
 fn write_all<S: StateMachine>(
     mut journal: Option<Box<dyn Journal>>,
     queue: &Receiver<Task>,
+    sync_bytes_max: usize,
     inbox: &Inbox<S>,
 ) -> Option<Rest> {
     let mut writes = Vec::new();
     let mut rest = None;
     while rest.is_none() {
         let Ok(task) = queue.recv() else { break };
-        rest = gather(task, queue, &mut writes);
+        rest = gather(task, queue, sync_bytes_max, &mut writes);
         // After a failure writes are thrown away: nothing that depends on them leaves, for they are never reported.
         let newest = writes.last().map(|write| write.id);
         if let (Some(newest), Some(open)) = (newest, journal.take()) {
@@ -132,15 +140,25 @@ fn write_all<S: StateMachine>(
     rest
 }
 
-/// Adds what is in the queue to `writes`, up to the end of the queue or of the node.
-fn gather(task: Task, queue: &Receiver<Task>, writes: &mut Vec<Write<Bytes>>) -> Option<Rest> {
+/// Adds what is in the queue to `writes`, up to the write that reaches `bytes_max` bytes of entries,
+/// the end of the queue, or the end of the node.
+fn gather(
+    task: Task,
+    queue: &Receiver<Task>,
+    bytes_max: usize,
+    writes: &mut Vec<Write<Bytes>>,
+) -> Option<Rest> {
+    let mut bytes = 0;
     let mut next = Some(task);
     while let Some(task) = next {
         match task {
-            Task::Write(write) => writes.push(write),
+            Task::Write(write) => {
+                bytes += write.entries.iter().map(Entry::size).sum::<usize>();
+                writes.push(write);
+            }
             Task::Finish(rest) => return Some(rest),
         }
-        next = queue.try_recv().ok();
+        next = if bytes < bytes_max { queue.try_recv().ok() } else { None };
     }
     None
 }
@@ -180,5 +198,44 @@ fn see_off(rest: Rest) {
     if let Err(oneshot::RecvTimeoutError::Timeout) = rest.transport.recv_timeout(TRANSPORT_STOP_MAX)
     {
         tracing::warn!("the transport has not stopped within {TRANSPORT_STOP_MAX:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+    use crate::entries::Payload;
+    use crate::types::{Index, Term};
+
+    fn write(number: u64, bytes: usize) -> Task {
+        let payload = Payload::Command(Bytes::from(vec![7; bytes]));
+        let entry = Entry { term: Term::new(1), index: Index::new(number), payload };
+        let entries = vec![entry].into();
+        Task::Write(Write { id: WriteId::new(number), entries, ..Write::default() })
+    }
+
+    /// The sizes of the batches that the thread would make of these writes.
+    fn batches(sizes: &[usize], bytes_max: usize) -> Vec<usize> {
+        let (tasks, queue) = mpsc::channel();
+        for (number, bytes) in (1..).zip(sizes) {
+            tasks.send(write(number, *bytes)).unwrap();
+        }
+        let mut batches = Vec::new();
+        while let Ok(task) = queue.try_recv() {
+            let mut writes = Vec::new();
+            assert!(gather(task, &queue, bytes_max, &mut writes).is_none());
+            batches.push(writes.len());
+        }
+        batches
+    }
+
+    #[test]
+    fn one_sync_ends_with_the_write_that_reaches_the_bound() {
+        assert_eq!(batches(&[1, 1, 1], 1 << 20), [3], "small writes travel together");
+        assert_eq!(batches(&[1000, 1000, 1000, 1, 1], 1000), [1, 1, 1, 2]);
+        assert_eq!(batches(&[600, 600, 600, 600], 1000), [2, 2]);
+        assert_eq!(batches(&[5000, 1], 1000), [1, 1], "a large write passes alone");
     }
 }
