@@ -178,13 +178,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.members.is_voter() || (leaves && !self.members.abstains)
     }
 
-    /// Leaves a joint configuration once it is committed; steps down once a configuration without this server is.
+    /// Leaves a joint configuration once it is committed, or once a transfer that kept it from that is given up; steps down once a configuration without this server is.
     pub(crate) fn complete_change(&mut self) {
         let is_complete = self.memberships.index() <= self.commit_index;
         if !is_complete || !self.has_committed_in_term() {
             return;
         }
         if self.memberships.in_force().is_joint() {
+            if self.transferring().is_some() {
+                // A leader that hands over appends nothing. See `transfer`.
+                return;
+            }
             let next = self.memberships.in_force().after_joint();
             self.append_as_leader(Payload::Configuration(next.into()));
         } else if !self.members.is_voter() {

@@ -268,25 +268,34 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// The next AppendEntries of a leader.
     pub(crate) fn next_append(&mut self) -> Option<Message<C>> {
-        let RoleState::Leader(leader) = &mut self.role else { return None };
-        while let Some(position) = leader.pending.first() {
-            let (commit_index, round) = (self.commit_index, leader.round);
-            let (peer, to) = (leader.peers.get_mut(position)?, self.members.id(position)?);
+        loop {
+            let RoleState::Leader(leader) = &mut self.role else { return None };
+            let position = leader.pending.first()?;
+            let peer = leader.peers.get_mut(position)?;
             if peer.needs_snapshot(&self.log) {
                 peer.begin_snapshot(self.snapshots.last.clone(), self.now);
                 leader.sending.insert(position);
             }
-            if self.config.adaptive.is_some() {
-                peer.time_round(round, self.now);
+            if let Some(message) = self.append_to(position) {
+                return Some(message);
             }
-            if let Some(mut append) = peer.next_append(&self.log, commit_index, round, &self.config)
-            {
-                append.election_timeout_micros = leader.pacing.told(&self.config);
-                return Some(self.message(to, Body::AppendEntries(append)));
+            if let RoleState::Leader(leader) = &mut self.role {
+                leader.pending.remove(position);
             }
-            leader.pending.remove(position);
         }
-        None
+    }
+
+    /// The next AppendEntries of a leader to this follower, if there is anything to send.
+    pub(crate) fn append_to(&mut self, position: usize) -> Option<Message<C>> {
+        let (to, commit_index) = (self.members.id(position)?, self.commit_index);
+        let RoleState::Leader(leader) = &mut self.role else { return None };
+        let (peer, round) = (leader.peers.get_mut(position)?, leader.round);
+        if self.config.adaptive.is_some() {
+            peer.time_round(round, self.now);
+        }
+        let mut append = peer.next_append(&self.log, commit_index, round, &self.config)?;
+        append.election_timeout_micros = leader.pacing.told(&self.config);
+        Some(self.message(to, Body::AppendEntries(append)))
     }
 
     /// Whether the log may grow by so many bytes. A leader's no-op is never refused, or no term could begin.

@@ -4,6 +4,11 @@
 //! waiting for an answer. The successor stands at once, without a pre-vote, and its request says that nobody needs to be loyal. An
 //! attempt that has not succeeded within an election timeout is given up, and the leader leads on.
 //!
+//! A leader that hands over appends nothing, not even the entry that leaves a joint configuration: its
+//! log would be longer than its successor's, whose vote it then has to refuse though that may be the
+//! vote that is needed. The successor leaves the joint configuration, or the leader does when it has
+//! given the attempt up.
+//!
 //! From the first TimeoutNow on the leader holds no lease for the rest of its term: the message may come late, when the attempt
 //! has long been given up, and still depose it within what would be a lease.
 
@@ -11,10 +16,10 @@ use rand_core::Rng;
 
 use crate::error::TransferRefused;
 use crate::message::{Body, Message, TimeoutNow};
-use crate::progress::ProgressState;
+use crate::progress::{Progress, ProgressState};
 use crate::raft::Raft;
 use crate::role::RoleState;
-use crate::types::{Command, NodeId};
+use crate::types::{Command, LogId, NodeId};
 
 /// A transfer under way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -75,6 +80,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let pause = self.config.election_timeout_max.saturating_mul(PREFERENCE_PAUSE);
             leader.preference_after = now + pause;
         }
+        self.complete_change();
     }
 
     /// TimeoutNow, once everything else has been sent to the successor.
@@ -106,14 +112,41 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// This leader is no member any more: the best voter takes over at once, rather than after a timeout.
+    /// This leader must go, because it is no member any more or its disk is stuck: the best voter takes over at once, rather than
+    /// after a timeout.
+    ///
+    /// The successor is sent what it lacks first, and TimeoutNow names no entry that it was not sent:
+    /// a follower that waits for such an entry would wait for a leader that leads no more.
     pub(crate) fn hand_over_and_step_down(&mut self) {
-        if let Some(successor) = self.best_successor() {
-            let body = Body::TimeoutNow(TimeoutNow { last_log: self.log.last() });
-            let message = self.message(successor, body);
-            self.outbox.send(message);
+        let under_way = self.transferring().filter(|to| self.follows(*to));
+        if let Some(successor) = under_way.or_else(|| self.best_successor()) {
+            let append = self.members.position(successor).and_then(|at| self.append_to(at));
+            if let Some(append) = append {
+                self.outbox.send(append);
+            }
+            if let Some(last_log) = self.sent_to(successor) {
+                let body = Body::TimeoutNow(TimeoutNow { last_log });
+                let message = self.message(successor, body);
+                self.outbox.send(message);
+            }
         }
         self.become_follower(self.current_term);
+    }
+
+    /// Whether this follower's log is known to be the leader's, as far as it goes.
+    fn follows(&self, id: NodeId) -> bool {
+        self.progress(id).is_some_and(|peer| peer.state() == ProgressState::Replicate)
+    }
+
+    /// The last entry that this follower was sent.
+    fn sent_to(&self, id: NodeId) -> Option<LogId> {
+        let last = self.progress(id)?.next_index().previous();
+        Some(LogId::new(self.log.term_at(last)?, last))
+    }
+
+    fn progress(&self, id: NodeId) -> Option<&Progress> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        leader.peers.get(self.members.position(id)?)
     }
 
     fn begin_transfer(&mut self, to: NodeId) {
@@ -144,18 +177,24 @@ impl<C: Command, R: Rng> Raft<C, R> {
         best.map(|(id, _)| id)
     }
 
-    /// A voter of higher priority than this leader and all others, that lives and holds all that is committed.
+    /// The voter of the highest priority that keeps up, if that priority is above this leader's own. A
+    /// voter that is silent or behind bars no other one.
     fn preferred_successor(&self) -> Option<NodeId> {
-        let RoleState::Leader(leader) = &self.role else { return None };
         let own = self.membership().member(self.id()).map_or(0, |member| member.priority);
-        let preferred = self.membership().members().iter().max_by_key(|member| member.priority)?;
-        let peer = leader.peers.get(self.members.position(preferred.id)?)?;
-        let silent = self.now.saturating_duration_since(peer.heard_at());
-        let is_fit = peer.state() == ProgressState::Replicate
-            && peer.match_index() >= self.commit_index
-            && silent < self.pace().election_timeout();
-        let is_better = preferred.priority > own && self.is_successor(preferred.id);
-        (is_better && is_fit).then_some(preferred.id)
+        let members = self.membership().members().iter();
+        let better = members.filter(|member| member.priority > own);
+        let fit = better.filter(|member| self.is_successor(member.id) && self.keeps_up(member.id));
+        fit.max_by_key(|member| member.priority).map(|member| member.id)
+    }
+
+    /// Whether this follower lives and holds all that is committed.
+    fn keeps_up(&self, id: NodeId) -> bool {
+        self.progress(id).is_some_and(|peer| {
+            let silent = self.now.saturating_duration_since(peer.heard_at());
+            peer.state() == ProgressState::Replicate
+                && peer.match_index() >= self.commit_index
+                && silent < self.pace().election_timeout()
+        })
     }
 }
 

@@ -179,6 +179,31 @@ fn a_transfer_that_fails_is_given_up_and_those_who_waited_are_served() {
     assert!(matches!(refused, Err(TransferError::NotLeader { leader: Some(_) })), "{refused:?}");
 }
 
+/// The leader is cut off before it hands over, and steps down before it gives the attempt up. There is
+/// no leader to name, but those who asked are answered.
+#[test]
+fn a_transfer_is_answered_if_the_leader_steps_down_without_a_successor() {
+    let (hub, _late) = Hub::new(1, || {});
+    let mut nodes = BTreeMap::new();
+    for own in 1..=3 {
+        let raft = Config::new(id(own), [1, 2, 3].map(NodeId::new));
+        nodes.insert(own, start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap());
+    }
+    replicate(&nodes, 1);
+    let from = leader(&nodes);
+    hub.isolate(id(from));
+    let transfer = nodes[&from].transfer_leadership(None).unwrap();
+    let answer = transfer.wait_timeout(Duration::from_secs(20));
+    // The last is for a machine that stands still between the two lines before.
+    let is_told = matches!(
+        answer,
+        Err(WaitError::Answered(
+            TransferError::NotLeader { leader: None } | TransferError::GivenUp { .. }
+        ))
+    );
+    assert!(is_told, "{answer:?}");
+}
+
 #[test]
 fn a_leader_that_shuts_down_hands_over_first() {
     let (hub, _late) = Hub::new(1, || {});

@@ -3,7 +3,7 @@
 mod server;
 
 use raft_core::{
-    AppendResult, Body, Change, ChangeRefused, Member, Membership, MembershipError, Output,
+    AppendResult, Body, Change, ChangeRefused, Entry, Member, Membership, MembershipError, Output,
     Payload, Role, Seat, Session, TimeoutNow,
 };
 use server::{TestServer, append, at, entry_of, id, index, ms};
@@ -229,6 +229,46 @@ fn a_leader_that_goes_leads_until_the_end_and_does_not_count_itself() {
     assert!(told, "and has a successor stand at once");
     server.pass(ms(5000));
     assert_eq!(server.role(), Role::Follower, "it never stands again");
+}
+
+/// A leader that goes sends its successor what it lacks, as much as one message holds, and names no
+/// entry that it has not sent.
+#[test]
+fn a_leader_that_goes_names_only_what_its_successor_was_sent() {
+    for commands in [1, 2] {
+        let mut server = TestServer::with(3, |config| {
+            config.command_bytes_max = 10;
+            config.append_bytes_max = 10;
+        });
+        server.lead();
+        server.matched(2, 1);
+        server.matched(3, 1);
+        server.change_membership(&[Change::Remove(id(1))]).unwrap();
+        server.poll();
+        server.matched(2, 2);
+        server.matched(3, 2);
+        server.matched(2, 3);
+        server.take_sent();
+        // No follower was sent these when the last acknowledgement comes.
+        for _ in 0..commands {
+            server.propose(b"0123456789".to_vec()).unwrap();
+        }
+        server.matched(3, 3);
+        assert_eq!(server.role(), Role::Follower);
+        let sent = server.take_sent();
+        let told = sent.iter().find_map(|message| {
+            let Body::TimeoutNow(TimeoutNow { last_log }) = message.body else { return None };
+            Some((message.to, last_log))
+        });
+        let (successor, named) = told.expect("a successor stands at once");
+        assert_eq!(named, at(1, 4));
+        let to_successor = sent.iter().filter(|message| message.to == successor);
+        let mut appended = to_successor.filter_map(|message| {
+            let Body::AppendEntries(append) = &message.body else { return None };
+            append.entries.last().map(Entry::id)
+        });
+        assert_eq!(appended.next(), Some(named));
+    }
 }
 
 /// A server that goes is told that it does, so that it disturbs nobody: it gets the configuration without it.

@@ -1,7 +1,9 @@
 //! Leadership transfer (thesis 3.10), and peer priority by it.
 
+mod pump;
 mod server;
 
+use pump::{Cluster, seeds, us};
 use raft_core::{
     AppendResult, Body, Change, Entry, ProposeError, Role, TimeoutNow, TransferRefused, Wake,
 };
@@ -179,4 +181,82 @@ fn a_preferred_server_that_does_not_take_over_is_left_alone_for_a_while() {
         transferring = server.transferring().is_some();
     }
     assert_eq!(transfers, 1);
+}
+
+/// A favourite that is dead keeps the leader from no other voter that is preferred.
+#[test]
+fn a_dead_favourite_bars_no_other_hand_over() {
+    let mut server = TestServer::leader(4, 0, &[]);
+    (2..=4).for_each(|peer| server.matched(peer, 1));
+    let prioritise = |peer, priority| Change::Prioritise { id: id(peer), priority };
+    server.change_membership(&[prioritise(4, 9), prioritise(3, 5), prioritise(2, 4)]).unwrap();
+    server.poll();
+    // From here on server 4 is silent.
+    let until = server.now + ms(400);
+    while server.now < until && server.transferring().is_none() {
+        server.matched(2, 2);
+        server.matched(3, 2);
+        server.pass(ms(10));
+    }
+    assert_eq!(server.transferring(), Some(id(3)));
+}
+
+// While a joint configuration is in force.
+
+/// A leader of three in term 1, with a joint configuration at index 2 that demotes server 3.
+fn joint_leader() -> TestServer {
+    let mut server = leader();
+    server.change_membership(&[Change::Demote(id(3))]).expect("it leads");
+    server.poll();
+    server
+}
+
+/// The entry that leaves a joint configuration would make the leader's log longer than its
+/// successor's: the leader would refuse its vote, which may be the one that is needed.
+#[test]
+fn a_leader_that_hands_over_appends_nothing() {
+    let mut server = joint_leader();
+    server.transfer_leadership(Some(id(2))).unwrap();
+    server.poll();
+    server.matched(2, 2);
+    assert_eq!((server.commit_index(), server.status().last_log), (2, at(1, 2)));
+    assert!(server.membership().is_joint());
+    assert_eq!(server.asked_to_take_over(2, 2, at(1, 2)), Some(true));
+}
+
+/// An attempt that is given up leaves the joint configuration to the leader again.
+#[test]
+fn a_transfer_that_is_given_up_leaves_the_joint_configuration() {
+    let mut server = joint_leader();
+    server.transfer_leadership(Some(id(2))).unwrap();
+    server.poll();
+    server.matched(2, 2);
+    while server.transferring().is_some() {
+        server.answered(2, server.newest_round(), AppendResult::Matched(index(2)));
+        server.now = server.next_deadline().unwrap();
+        server.turn();
+    }
+    assert_eq!((server.role(), server.status().last_log), (Role::Leader, at(1, 3)));
+    assert!(!server.membership().is_joint());
+}
+
+/// Whenever a transfer begins while the membership changes, the successor leads after two round trips.
+#[test]
+fn a_transfer_succeeds_at_any_moment_of_a_change() {
+    for seed in seeds(200) {
+        let mut cluster = Cluster::with(3, seed, |_| {});
+        let first = cluster.elect();
+        cluster.agree(b"command", 3);
+        let others = cluster.others(&[first]);
+        let (successor, demoted) = (others[0], others[1]);
+        cluster
+            .with_raft(first, |raft| raft.change_membership(&[Change::Demote(demoted)]))
+            .unwrap();
+        cluster.run_for(us(seed * 5000 / 200));
+        cluster.with_raft(first, |raft| raft.transfer_leadership(Some(successor))).unwrap();
+        let leads = |cluster: &Cluster| cluster.leader() == Some(successor);
+        assert!(cluster.run_until(ms(12), leads), "seed {seed}");
+        let left = |cluster: &Cluster| !cluster.raft(successor).membership().is_joint();
+        assert!(cluster.run_until(ms(12), left), "seed {seed}: the new leader leaves it");
+    }
 }

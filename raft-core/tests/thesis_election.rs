@@ -330,7 +330,7 @@ fn a_leader_whose_disk_is_stuck_steps_down() {
     server.propose_command();
     let stuck_since = server.now;
     let patience = server.config().disk_timeout;
-    let mut beat = |server: &mut TestServer, until: Instant| {
+    let beat = |server: &mut TestServer, until: Instant| {
         while server.now < until {
             server.matched(2, 2);
             server.matched(3, 2);

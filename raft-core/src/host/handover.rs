@@ -92,6 +92,9 @@ impl<S: StateMachine> Handover<S> {
     }
 
     /// Answers those who wait for a transfer that is over. The commands that were parked come back, to be proposed again.
+    ///
+    /// A leader that steps down without a successor ends a transfer as well. Then the answer waits for
+    /// the name of a leader, for `election_timeout_max` at most.
     pub(super) fn settle(
         &mut self,
         raft: &Raft<Bytes, Pcg32>,
@@ -104,21 +107,19 @@ impl<S: StateMachine> Handover<S> {
         let patience = raft.config().election_timeout_max;
         let until = *self.leaderless_until.get_or_insert_with(|| now + patience);
         let leader = raft.leader();
-        if let Some(leader) = leader {
-            let to = self.to.take();
-            for reply in mem::take(&mut self.asked) {
-                answer(
-                    reply,
-                    if leader == raft.id() {
-                        Err(TransferError::GivenUp { to: to.unwrap_or(leader) })
-                    } else {
-                        Ok(leader)
-                    },
-                );
-            }
-        }
         if leader.is_none() && now < until {
             return VecDeque::new();
+        }
+        let to = self.to.take();
+        for reply in mem::take(&mut self.asked) {
+            let result = match leader {
+                Some(leader) if leader == raft.id() => {
+                    Err(TransferError::GivenUp { to: to.unwrap_or(leader) })
+                }
+                Some(leader) => Ok(leader),
+                None => Err(TransferError::NotLeader { leader: None }),
+            };
+            answer(reply, result);
         }
         self.leaderless_until = None;
         self.parked_bytes = 0;
@@ -143,7 +144,8 @@ impl<S: StateMachine> Handover<S> {
 
     /// The next moment at which something is to be done here.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let leaderless = self.leaderless_until.filter(|_| !self.parked.is_empty());
+        let waits = !self.asked.is_empty() || !self.parked.is_empty();
+        let leaderless = self.leaderless_until.filter(|_| waits);
         [leaderless, self.stops_by].into_iter().flatten().min()
     }
 

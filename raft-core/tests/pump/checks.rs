@@ -112,7 +112,10 @@ impl Checks {
         );
         match body {
             // They promise nothing about their sender.
-            Body::RequestPreVote(_) | Body::RequestVote(_) | Body::RequestPreVoteReply(_) => {}
+            Body::RequestPreVote(_)
+            | Body::RequestVote(_)
+            | Body::RequestPreVoteReply(_)
+            | Body::TimeoutNow(_) => {}
             Body::RequestVoteReply(reply) => {
                 if reply.granted {
                     assert_eq!(stored.voted_for, Some(*to), "server {from} says a vote too early");
@@ -133,7 +136,6 @@ impl Checks {
             }
             body @ (Body::InstallSnapshot(_)
             | Body::InstallSnapshotReply(_)
-            | Body::TimeoutNow(_)
             | Body::ReadIndex(_)
             | Body::ReadIndexReply(_)
             | _) => panic!("the checks do not know {body:?}"),
