@@ -6,8 +6,8 @@ mod linear;
 use std::time::Duration;
 
 use raft_core::sim::{
-    Action, Cluster, Crash, Failure, Observer, Plan, Property, Registers, Simulation, StateMachine,
-    Step, Swap, Swarm, Target, Verdict,
+    Action, Cluster, Crash, Delay, Failure, MachinePace, Observer, Plan, Property, Registers,
+    Simulation, StateMachine, Step, Swap, Swarm, Target, Theme, Verdict,
 };
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Change, Config, Entry, HardState, Index,
@@ -34,6 +34,22 @@ fn a_short_search_finds_nothing() {
         let simulation = run(seed);
         let checked = linear::check(simulation.cluster().history());
         checked.unwrap_or_else(|text| panic!("seed {seed}: {text}"));
+    }
+}
+
+/// Each theme makes worlds of its own, the same every time, and nothing is found in those that are drawn.
+#[test]
+fn a_theme_makes_a_world_of_its_own() {
+    for (theme, share) in Theme::ALL {
+        let plan = |seed| Swarm::draw_with(seed, Some(theme)).plan();
+        assert!((0..9).any(|seed| plan(seed) != Swarm::draw(seed).plan()), "{theme}");
+        for seed in 0..3 {
+            let plan = plan(seed);
+            if share > 0 {
+                let mut simulation = Simulation::<Registers>::new(&plan);
+                simulation.run().unwrap_or_else(|failure| panic!("{theme}: {failure}"));
+            }
+        }
     }
 }
 
@@ -98,6 +114,41 @@ fn a_cluster_is_held_by_its_strings() {
     assert!(cluster.raft(leader).is_none() && cluster.followed_leader().is_none());
     cluster.start(leader);
     cluster.resume(next);
+    cluster.run_for(second).expect("no violation");
+    assert!(cluster.followed_leader().is_some());
+}
+
+/// A server that hears nobody is heard; all servers stand still at once and go on; a slow state machine answers later.
+#[test]
+fn hosts_are_as_they_are_told_to_be() {
+    let (second, tenth) = (Duration::from_secs(1), Duration::from_millis(100));
+    let mut cluster = Cluster::<Registers>::new(3, 5);
+    cluster.run_for(second).expect("no violation");
+    let leader = cluster.followed_leader().expect("nothing fails");
+    let deaf = cluster.ids().iter().copied().find(|id| *id != leader).expect("there are three");
+    cluster.set_deaf(deaf, true);
+    let (_, first) = cluster.propose(leader, Swap::new(0, 1)).expect("it leads");
+    cluster.run_for(tenth).expect("no violation");
+    assert!(cluster.applied(leader) >= first && cluster.applied(deaf) < first);
+    cluster.set_deaf(deaf, false);
+    cluster.run_for(second).expect("no violation");
+    assert!(cluster.applied(deaf) >= first);
+
+    let leader = cluster.followed_leader().expect("nothing fails");
+    let pace = MachinePace { apply: Delay::Constant(tenth), restore: Delay::Constant(tenth) };
+    cluster.set_machine_pace(Some(pace));
+    let (_, second_index) = cluster.propose(leader, Swap::new(0, 2)).expect("it leads");
+    cluster.run_for(tenth / 2).expect("no violation");
+    assert!(cluster.raft(leader).expect("it runs").commit_index() >= second_index);
+    assert!(cluster.applied(leader) < second_index, "it takes a tenth of a second");
+    cluster.run_for(tenth).expect("no violation");
+    assert!(cluster.applied(leader) >= second_index);
+
+    cluster.ids().to_vec().into_iter().for_each(|id| cluster.pause(id));
+    let messages = cluster.counts().messages;
+    cluster.run_for(tenth).expect("no violation");
+    assert_eq!(cluster.counts().messages, messages, "somebody did something");
+    cluster.resume_all();
     cluster.run_for(second).expect("no violation");
     assert!(cluster.followed_leader().is_some());
 }
@@ -421,7 +472,7 @@ fn a_snapshot_of_something_else_is_seen() {
     observer.on_write(&raft, &first).expect("the cluster begins");
     observer.on_apply(&raft, &entry(1, 1, b"a")).expect("committed");
     let takes = |observer: &mut Observer<Command>, snapshot, state: &[u8]| {
-        observer.on_take_snapshot(id(1), &snapshot, state)
+        observer.on_take_snapshot(id(1), &snapshot, Index::new(1), state)
     };
     breaks(takes(&mut observer, snapshot(1, 2, &[1, 2]), b"a"), Property::SnapshotContent);
     breaks(takes(&mut observer, snapshot(1, 1, &[1, 3]), b"a"), Property::SnapshotContent);
@@ -431,6 +482,18 @@ fn a_snapshot_of_something_else_is_seen() {
     let last = snapshot(1, 1, &[1, 2]);
     breaks(observer.on_restore(id(2), &last, Some(b"a")), Property::Durability);
     breaks(observer.on_restore(id(1), &last, Some(b"a")), Property::StateMachineSafety);
+}
+
+#[test]
+fn states_that_differ_at_one_index_are_seen() {
+    let disk = restored(1, 1, vec![]);
+    let mut observer = observer(&[disk.clone(), disk]);
+    let [mut one, mut other] = [Registers::default(), Registers::default()];
+    one.apply(Index::new(1), &Swap::new(0, 7));
+    other.apply(Index::new(1), &Swap::new(0, 8));
+    observer.on_applied(id(1), Index::new(1), &one).expect("the first");
+    observer.on_applied(id(2), Index::new(1), &one).expect("the same");
+    breaks(observer.on_applied(id(2), Index::new(1), &other), Property::StateMachineSafety);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use raft_core::sim::{Plan, Registers, Simulation, Swarm, What};
+use raft_core::sim::{Plan, Registers, Simulation, Swarm, Theme, What};
 use search::{Broken, Tally};
 
 /// Simulates clusters under faults, checks every event, and every client's history for linearizability.
@@ -30,6 +30,12 @@ struct Options {
     /// Runs this seed alone, and prints its world.
     #[arg(long)]
     seed: Option<u64>,
+    /// Gives every world this theme, which only a share of them has else: limits, deaf, mixed, ...
+    #[arg(long, value_name = "THEME", value_parser = theme)]
+    theme: Option<Theme>,
+    /// Goes on after a violation, and lists every seed that broke something.
+    #[arg(long)]
+    keep_going: bool,
     /// With --seed: prints everything that happens.
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -45,8 +51,12 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let ok = match options {
         Options { speed: true, .. } => measure_speed(),
-        Options { seed: Some(seed), trace, shrink, .. } => run_one(seed, trace, shrink),
-        Options { first, seeds, .. } => run_many(first, seeds),
+        Options { seed: Some(seed), theme, trace, shrink, .. } => {
+            run_one(&Swarm::draw_with(seed, theme), trace, shrink)
+        }
+        Options { first, seeds, theme, keep_going, .. } => {
+            run_many(first, seeds, theme, keep_going)
+        }
     };
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -56,8 +66,13 @@ fn measure_speed() -> bool {
     measured.inspect_err(|failure| println!("{failure}")).is_ok()
 }
 
-fn run_one(seed: u64, trace: bool, shrink: bool) -> bool {
-    let swarm = Swarm::draw(seed);
+/// The theme of this name.
+fn theme(name: &str) -> Result<Theme, String> {
+    let names = || Theme::ALL.map(|(theme, _)| theme.name()).join(", ");
+    Theme::named(name).ok_or_else(|| format!("there are {}", names()))
+}
+
+fn run_one(swarm: &Swarm, trace: bool, shrink: bool) -> bool {
     print!("{swarm}");
     let plan = swarm.plan();
     let Err(broken) = replay(&plan, trace && !shrink) else { return true };
@@ -96,17 +111,27 @@ fn replay(plan: &Plan, trace: bool) -> Result<(), Broken> {
     }
 }
 
-fn run_many(first: u64, seeds: u64) -> bool {
+fn run_many(first: u64, seeds: u64, theme: Option<Theme>, keep_going: bool) -> bool {
     let began = Instant::now();
-    let (tally, broken) = search::search(first, seeds);
+    let (tally, broken) = search::search(first, seeds, theme, keep_going);
     report(&tally);
     println!("{:.1} s", began.elapsed().as_secs_f64());
-    let Some((seed, broken)) = broken else {
+    let Some((seed, first)) = broken.first() else {
         println!("zero violations");
         return true;
     };
-    println!("VIOLATION after {} runs, seed {seed}: {}", tally.runs, broken.text);
-    println!("replay: --seed {seed} --trace; make a story of it: --seed {seed} --shrink");
+    if keep_going {
+        for (seed, broken) in &broken {
+            println!("seed {seed}: {}", broken.text.lines().next().unwrap_or_default());
+        }
+        println!("{} of {} seeds broke something", broken.len(), seeds);
+        return false;
+    }
+    let themed = theme.map_or_else(String::new, |theme| format!(" --theme {theme}"));
+    println!("VIOLATION after {} runs, seed {seed}: {}", tally.runs, first.text);
+    println!(
+        "replay: --seed {seed}{themed} --trace; make a story of it: --seed {seed}{themed} --shrink"
+    );
     false
 }
 

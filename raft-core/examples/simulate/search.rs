@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use raft_core::sim::{Counts, Plan, Property, Registers, Simulation, Swarm};
+use raft_core::sim::{Counts, Plan, Property, Registers, Simulation, Swarm, Theme};
 
 use crate::linear;
 
@@ -45,11 +45,17 @@ pub(crate) fn run(simulation: &mut Simulation<Registers>) -> Result<Tally, Broke
     Ok(Tally { runs: 1, counts: simulation.counts(), checked, micros })
 }
 
-/// Runs the seeds from `first` on, on all cores. Stops at the first that breaks something.
-pub(crate) fn search(first: u64, seeds: u64) -> (Tally, Option<(u64, Broken)>) {
+/// Runs the seeds from `first` on, on all cores. Stops at the first that breaks something, unless it is to keep going; returns
+/// what was broken, by seed.
+pub(crate) fn search(
+    first: u64,
+    seeds: u64,
+    theme: Option<Theme>,
+    keep_going: bool,
+) -> (Tally, Vec<(u64, Broken)>) {
     let next = AtomicU64::new(first);
     let end = first.saturating_add(seeds);
-    let found = Mutex::new((Tally::default(), None));
+    let found = Mutex::new((Tally::default(), Vec::new()));
     let worker = || {
         let mut own = Tally::default();
         loop {
@@ -57,14 +63,15 @@ pub(crate) fn search(first: u64, seeds: u64) -> (Tally, Option<(u64, Broken)>) {
             if seed >= end {
                 break;
             }
-            let plan = Swarm::draw(seed).plan();
+            let plan = Swarm::draw_with(seed, theme).plan();
             match run(&mut Simulation::new(&plan)) {
                 Ok(tally) => own.add(tally),
                 Err(broken) => {
-                    next.store(end, Ordering::Relaxed);
-                    let (_, first) = &mut *found.lock().expect("no worker panics with it");
-                    first.get_or_insert((seed, broken));
-                    break;
+                    let (_, all) = &mut *found.lock().expect("no worker panics with it");
+                    all.push((seed, broken));
+                    if !keep_going {
+                        next.store(end, Ordering::Relaxed);
+                    }
                 }
             }
         }
@@ -76,7 +83,9 @@ pub(crate) fn search(first: u64, seeds: u64) -> (Tally, Option<(u64, Broken)>) {
             scope.spawn(worker);
         }
     });
-    found.into_inner().expect("no worker panics with it")
+    let (tally, mut broken) = found.into_inner().expect("no worker panics with it");
+    broken.sort_by_key(|(seed, _)| *seed);
+    (tally, broken)
 }
 
 /// Cuts a plan down to the steps without which it would not fail in this way.

@@ -16,6 +16,7 @@ use super::disk::{Crash, Disk};
 use super::draw::{Draw, mix};
 use super::files::Files;
 use super::history::{History, OperationOf};
+use super::hosts::{Life, MachinePace};
 use super::network::{Links, Network, Partition};
 use super::observer::Observer;
 use super::queue::Queue;
@@ -24,6 +25,7 @@ use super::state_machine::StateMachine;
 use super::trace::{Record, Trace, What};
 use super::turn::Event;
 use super::violation::{Failure, Verdict};
+use super::worker::Worker;
 use crate::config::Config;
 use crate::error::{ProposeError, ReadRefused};
 use crate::message::Message;
@@ -45,6 +47,7 @@ pub(super) mod purpose {
     pub(in crate::sim) const CLUSTER: u64 = 4;
     pub(in crate::sim) const SWARM: u64 = 5;
     pub(in crate::sim) const FILES: u64 = 6;
+    pub(in crate::sim) const WORKER: u64 = 7;
 }
 
 /// A cluster of servers 1 to N in virtual time, over a network, disks and clocks that can be made to fail.
@@ -101,7 +104,8 @@ pub struct Cluster<S: StateMachine> {
     pub(super) failure: Option<Box<Failure>>,
     /// What each server told of raw reads.
     pub(super) reads: VecDeque<ReadEnd>,
-    configure: Box<dyn Fn(&mut Config)>,
+    configure: Box<dyn Fn(&mut Config, Life)>,
+    pub(super) machine_pace: Option<MachinePace>,
 }
 
 /// How a read ended that was asked for by [`Cluster::read`].
@@ -130,6 +134,19 @@ impl<S: StateMachine> Cluster<S> {
     ///
     /// If there are no servers, more than [`MEMBERS_MAX`], or if none could run with the configuration.
     pub fn with(servers: u64, seed: u64, configure: impl Fn(&mut Config) + 'static) -> Self {
+        Self::with_lives(servers, seed, move |config, _| configure(config))
+    }
+
+    /// The same, with a configuration that may differ from one life of a server to the next.
+    ///
+    /// # Panics
+    ///
+    /// As [`with`](Self::with).
+    pub fn with_lives(
+        servers: u64,
+        seed: u64,
+        configure: impl Fn(&mut Config, Life) + 'static,
+    ) -> Self {
         assert!((1..=MEMBERS_MAX as u64).contains(&servers), "sim: 1 to {MEMBERS_MAX} servers");
         let network = Network::reliable(Duration::from_millis(1));
         let mut cluster = Self {
@@ -156,6 +173,7 @@ impl<S: StateMachine> Cluster<S> {
             failure: None,
             reads: VecDeque::new(),
             configure: Box::new(configure),
+            machine_pace: None,
         };
         (0..servers).for_each(|_| cluster.put_server(true));
         (0..cluster.ids.len()).for_each(|at| cluster.start_at(at));
@@ -338,6 +356,12 @@ impl<S: StateMachine> Cluster<S> {
         self.links.divide(partition, &self.ids);
     }
 
+    /// A server hears nobody from now on, and all hear it; or hears again.
+    pub fn set_deaf(&mut self, id: NodeId, is_deaf: bool) {
+        let at = self.at(id);
+        self.links.set_deaf(at, is_deaf);
+    }
+
     /// Cuts a server off from all others.
     pub fn disconnect(&mut self, id: NodeId) {
         let at = self.at(id);
@@ -385,6 +409,12 @@ impl<S: StateMachine> Cluster<S> {
         self.answer_jobs(at);
     }
 
+    /// How long state machines take from now on; none: everything is done at once.
+    pub fn set_machine_pace(&mut self, pace: Option<MachinePace>) {
+        self.machine_pace = pace;
+        self.servers.iter_mut().for_each(|server| server.worker.pace = pace);
+    }
+
     /// The next sync of this server's disk fails, and stops the server.
     pub fn fail_next_sync(&mut self, id: NodeId) {
         let at = self.at(id);
@@ -424,6 +454,7 @@ impl<S: StateMachine> Cluster<S> {
         self.counts.writes_lost += (server.disk.pending.len() - kept) as u64;
         server.disk.crash(kept);
         server.files.crash(&server.disk.stored);
+        server.worker.crash();
         server.raft = None;
         server.life += 1;
         server.is_paused = false;
@@ -465,7 +496,9 @@ impl<S: StateMachine> Cluster<S> {
         let id = server.id;
         let founders = if server.is_founder { self.founders } else { 0 };
         let mut config = Config::new(id, self.ids[..founders].iter().copied());
-        (self.configure)(&mut config);
+        let has_past = server.disk.stored.hard_state.current_term > Term::ZERO;
+        let life = Life { number: server.life, is_founder: server.is_founder, has_past };
+        (self.configure)(&mut config, life);
         let seed = mix(self.seed ^ mix(purpose::RAFT ^ mix(id.get() ^ server.life << 32)));
         let restored = server.disk.stored.clone();
         let snapshot = restored.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
@@ -507,7 +540,9 @@ impl<S: StateMachine> Cluster<S> {
         self.links.put_server();
         let disk = Disk::new(self.usual_disk, Draw::new(self.seed, purpose::DISK, id.get()));
         let files = Files::new(Draw::new(self.seed, purpose::FILES, id.get()));
-        self.servers.push(Server::new(id, disk, files, is_founder));
+        let draw = Draw::new(self.seed, purpose::WORKER, id.get());
+        let worker = Worker::new(self.machine_pace, draw);
+        self.servers.push(Server::new(id, disk, files, worker, is_founder));
         self.due.push(u64::MAX);
         self.ids.push(id);
         self.observer.watch(id);

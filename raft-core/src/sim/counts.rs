@@ -38,6 +38,10 @@ counts! {
     bytes: "... bytes of all",
     /// Elections won.
     elections: "elections won",
+    /// Times when a cluster that was well was watched for a while.
+    calm_watches: "clusters watched in the calm",
+    /// Elections won in that while, though nothing had happened.
+    needless_elections: "... needless elections in it",
     /// Entries that were committed.
     commits: "entries committed",
     /// Syncs of disks.
@@ -56,6 +60,8 @@ counts! {
     snapshots: "snapshots taken",
     /// Snapshots of a leader that a follower's state machine was replaced by.
     restores: "snapshots installed",
+    /// Installed snapshots that a newer one replaced before the state machine came to them.
+    superseded: "... of them replaced before they were restored",
     /// Servers that joined, with an empty disk and an id of their own.
     joiners: "new servers started",
     /// Changes of membership that a leader accepted, of one member.
@@ -102,6 +108,12 @@ counts! {
     stuck_disks: "fault: stuck disk",
     /// Servers that stood still for a while.
     pauses: "fault: paused server",
+    /// Times when all servers stood still at once.
+    host_pauses: "fault: all servers paused at once",
+    /// Servers that neither heard nor were heard for a while.
+    cut_off: "fault: server cut off",
+    /// Servers that heard nobody for a while, and that all heard.
+    deafened: "fault: deaf server",
     /// Clocks that went fast or slow for a while.
     clock_rates: "fault: clock fast or slow",
     /// Clocks that jumped.

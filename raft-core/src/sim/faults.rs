@@ -1,175 +1,20 @@
-//! What can be done to a cluster: each action of a plan, and how it ends.
+//! How each action of a plan is done to a cluster, and how it ends.
 
-use core::fmt;
 use core::time::Duration;
 
-use super::churn::Churn;
+use super::action::{Action, Target};
 use super::client::Clients;
 use super::clock::TRUE_RATE_PPM;
 use super::cluster::Cluster;
 use super::delay::Delay;
 use super::disk::Crash;
-use super::network::{Network, Partition};
+use super::network::Network;
 use super::state_machine::Workload;
 use super::trace::What;
 use super::turn::Event;
 use crate::message::Body;
 use crate::role::Role;
-use crate::time::Instant;
 use crate::types::NodeId;
-
-/// One step of a plan.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Step {
-    /// When, in virtual time.
-    pub at: Instant,
-    /// What is done.
-    pub action: Action,
-}
-
-/// Something that is done to a cluster. A fault that lasts says for how long, so a plan stays whole when steps are left out.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Action {
-    /// A client asks for what the workload makes of this draw.
-    Ask {
-        /// Which client.
-        client: u64,
-        /// What it asks for, and whom first.
-        draw: u64,
-    },
-    /// The network gets worse.
-    Weather {
-        /// What it is like meanwhile.
-        network: Network,
-        /// For how long.
-        span: Duration,
-    },
-    /// Messages from one server to another no longer pass.
-    CutOneWay {
-        /// Who is not heard.
-        from: NodeId,
-        /// Who does not hear.
-        to: NodeId,
-        /// For how long.
-        span: Duration,
-    },
-    /// The cluster is divided.
-    Divide {
-        /// How.
-        partition: Partition,
-        /// For how long.
-        span: Duration,
-    },
-    /// A server is killed, and starts again.
-    Crash {
-        /// Which.
-        target: Target,
-        /// What becomes of its unsynced writes.
-        crash: Crash,
-        /// How long it is down.
-        span: Duration,
-    },
-    /// The next sync of a server fails, which stops it; it starts again.
-    FailWrite {
-        /// Which server.
-        target: Target,
-        /// When it starts again, from now.
-        span: Duration,
-    },
-    /// A disk is slow.
-    SlowDisk {
-        /// Whose.
-        target: Target,
-        /// How long a sync takes meanwhile.
-        latency: Delay,
-        /// For how long.
-        span: Duration,
-    },
-    /// A disk says nothing.
-    StickDisk {
-        /// Whose.
-        target: Target,
-        /// For how long.
-        span: Duration,
-    },
-    /// A server stands still.
-    Pause {
-        /// Which.
-        target: Target,
-        /// For how long.
-        span: Duration,
-    },
-    /// A clock goes fast or slow.
-    ClockRate {
-        /// Whose.
-        target: Target,
-        /// Its rate, in millionths of true time.
-        rate_ppm: u32,
-        /// For how long.
-        span: Duration,
-    },
-    /// A clock jumps.
-    ClockJump {
-        /// Whose.
-        target: Target,
-        /// By how much, in microseconds.
-        by_micros: i64,
-    },
-    /// What a server does with snapshot files fails.
-    FailFiles {
-        /// Whose files.
-        target: Target,
-        /// For how long.
-        span: Duration,
-    },
-    /// The leader is asked to change the membership.
-    Change {
-        /// In which way.
-        churn: Churn,
-        /// Who takes part.
-        draw: u64,
-    },
-    /// The leader is asked to hand over.
-    Transfer {
-        /// To whom.
-        draw: u64,
-    },
-    /// A server is asked for a snapshot.
-    TakeSnapshot {
-        /// Which server.
-        target: Target,
-    },
-    /// A server is told that the connection to its leader died, which it did not.
-    Hint {
-        /// Which server.
-        target: Target,
-    },
-    /// A message of the past arrives again.
-    Stale {
-        /// Which.
-        draw: u64,
-    },
-    /// A message of the past arrives at a server that it is not for.
-    Misroute {
-        /// Which, and where.
-        draw: u64,
-    },
-    /// A message of the past arrives as if from a server that is no member.
-    Stranger {
-        /// Which.
-        draw: u64,
-    },
-}
-
-/// Whom an action is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Target {
-    /// This server.
-    Server(NodeId),
-    /// Whoever leads the newest term then; nobody if nobody does.
-    Leader,
-}
 
 /// The end of a fault.
 pub(super) enum Relief {
@@ -195,6 +40,9 @@ pub(super) enum Relief {
         id: NodeId,
         life: u64,
     },
+    ResumeAll,
+    Connect(NodeId),
+    Hearing(NodeId),
     ClockRate(NodeId),
 }
 
@@ -231,6 +79,23 @@ impl<S: Workload> Cluster<S> {
                 self.divide(Some(partition));
                 self.relieve_after(*span, Relief::Unite);
             }
+            Action::PauseAll { span } => {
+                self.counts.host_pauses += 1;
+                for at in 0..self.ids.len() {
+                    if self.servers[at].raft.is_some() {
+                        self.pause(self.ids[at]);
+                    }
+                }
+                self.relieve_after(*span, Relief::ResumeAll);
+            }
+            Action::ReadEverywhere => {
+                for at in 0..self.ids.len() {
+                    if !self.servers[at].is_paused {
+                        // One that knows no leader refuses.
+                        let _ = self.read(self.ids[at]);
+                    }
+                }
+            }
             Action::Change { churn, draw } => self.churn(*churn, *draw),
             Action::Transfer { draw } => self.ask_for_transfer(*draw),
             Action::Stale { draw } => self.repeat(*draw),
@@ -241,6 +106,8 @@ impl<S: Workload> Cluster<S> {
             | Action::SlowDisk { .. }
             | Action::StickDisk { .. }
             | Action::Pause { .. }
+            | Action::CutOff { .. }
+            | Action::Deafen { .. }
             | Action::ClockRate { .. }
             | Action::ClockJump { .. }
             | Action::FailFiles { .. }
@@ -292,6 +159,16 @@ impl<S: Workload> Cluster<S> {
                 self.pause(id);
                 self.relieve_after(*span, Relief::Resume { id, life });
             }
+            Action::CutOff { span, .. } => {
+                self.counts.cut_off += 1;
+                self.disconnect(id);
+                self.relieve_after(*span, Relief::Connect(id));
+            }
+            Action::Deafen { span, .. } => {
+                self.counts.deafened += 1;
+                self.set_deaf(id, true);
+                self.relieve_after(*span, Relief::Hearing(id));
+            }
             Action::ClockRate { rate_ppm, span, .. } => {
                 self.counts.clock_rates += 1;
                 self.set_clock_rate(id, *rate_ppm);
@@ -327,6 +204,8 @@ impl<S: Workload> Cluster<S> {
             | Action::Weather { .. }
             | Action::CutOneWay { .. }
             | Action::Divide { .. }
+            | Action::PauseAll { .. }
+            | Action::ReadEverywhere
             | Action::Stale { .. }
             | Action::Misroute { .. }
             | Action::Stranger { .. } => {}
@@ -340,6 +219,8 @@ impl<S: Workload> Cluster<S> {
             | Action::SlowDisk { target, .. }
             | Action::StickDisk { target, .. }
             | Action::Pause { target, .. }
+            | Action::CutOff { target, .. }
+            | Action::Deafen { target, .. }
             | Action::ClockRate { target, .. }
             | Action::ClockJump { target, .. }
             | Action::FailFiles { target, .. }
@@ -351,6 +232,8 @@ impl<S: Workload> Cluster<S> {
             | Action::Transfer { .. }
             | Action::Weather { .. }
             | Action::Divide { .. }
+            | Action::PauseAll { .. }
+            | Action::ReadEverywhere
             | Action::Stale { .. }
             | Action::Misroute { .. }
             | Action::Stranger { .. } => return None,
@@ -358,6 +241,7 @@ impl<S: Workload> Cluster<S> {
         match target {
             Target::Server(id) => Some(id),
             Target::Leader => self.newest_leader(),
+            Target::Newest => self.ids.last().copied(),
         }
     }
 
@@ -444,18 +328,27 @@ impl<S: super::StateMachine> Cluster<S> {
                     self.resume(id);
                 }
             }
+            Relief::ResumeAll => self.resume_all(),
+            Relief::Connect(id) => self.connect(id),
+            Relief::Hearing(id) => self.set_deaf(id, false),
             Relief::ClockRate(id) => self.set_clock_rate(id, TRUE_RATE_PPM),
         }
     }
 
     /// Ends all faults: links mended, disks and clocks well, every server running, the network fast and reliable.
     pub fn heal(&mut self) {
+        self.heal_but(CALM_SYNC);
+    }
+
+    /// The same, with disks on which a sync takes this long.
+    pub(super) fn heal_but(&mut self, calm_sync: Duration) {
         self.trace.note(self.now, NodeId::new(0), What::Healed);
         self.links.heal();
         self.sieve = None;
         // What ends a fault later on goes back to what is usual, which is calm from now on.
         self.set_usual_network(Network::reliable(CALM_LATENCY));
-        self.set_usual_disks(Delay::Constant(CALM_SYNC));
+        self.set_usual_disks(Delay::Constant(calm_sync));
+        self.set_machine_pace(None);
         self.remembers = false;
         for at in 0..self.ids.len() {
             let id = self.ids[at];
@@ -487,70 +380,5 @@ const fn speaks_as_leader<C>(body: &Body<C>) -> bool {
         | Body::InstallSnapshotReply(_)
         | Body::ReadIndex(_)
         | Body::ReadIndexReply(_) => false,
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Server(id) => write!(f, "S{id}"),
-            Self::Leader => f.write_str("the leader"),
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.at, self.action)
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ask { client, draw } => write!(f, "client {client} asks (draw {draw})"),
-            Self::Weather { network, span } => write!(f, "for {span:?} the network is {network:?}"),
-            Self::CutOneWay { from, to, span } => {
-                write!(f, "for {span:?} S{to} does not hear S{from}")
-            }
-            Self::Divide { partition, span } => {
-                write!(f, "for {span:?} the cluster is divided: {partition:?}")
-            }
-            Self::Crash { target, crash, span } => {
-                write!(f, "{target} crashes ({crash:?}), starts after {span:?}")
-            }
-            Self::FailWrite { target, span } => {
-                write!(f, "the next sync of {target} fails, it starts after {span:?}")
-            }
-            Self::SlowDisk { target, latency, span } => {
-                write!(f, "for {span:?} the disk of {target} is slow: {latency:?}")
-            }
-            Self::StickDisk { target, span } => {
-                write!(f, "for {span:?} the disk of {target} is stuck")
-            }
-            Self::Pause { target, span } => write!(f, "for {span:?} {target} stands still"),
-            Self::ClockRate { target, rate_ppm, span } => {
-                write!(f, "for {span:?} the clock of {target} runs at {rate_ppm} ppm")
-            }
-            Self::ClockJump { target, by_micros } => {
-                write!(f, "the clock of {target} jumps by {by_micros} µs")
-            }
-            Self::FailFiles { target, span } => {
-                write!(f, "for {span:?} {target} cannot read or write snapshot files")
-            }
-            Self::Change { churn, draw } => write!(f, "membership: {churn} (draw {draw})"),
-            Self::Transfer { draw } => write!(f, "the leader is to hand over (draw {draw})"),
-            Self::TakeSnapshot { target } => write!(f, "{target} is asked for a snapshot"),
-            Self::Hint { target } => {
-                write!(f, "{target} is told that the connection to its leader died")
-            }
-            Self::Stale { draw } => write!(f, "a message of the past comes again (draw {draw})"),
-            Self::Misroute { draw } => {
-                write!(f, "a message of the past comes to another server (draw {draw})")
-            }
-            Self::Stranger { draw } => {
-                write!(f, "a message of the past comes as from a stranger (draw {draw})")
-            }
-        }
     }
 }

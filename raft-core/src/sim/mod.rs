@@ -78,10 +78,16 @@
 //! | clocks that go fast, slow, or jump | `clock.rs` |
 //! | servers: one turn of the host's loop for each input, pauses | `turn.rs`, `server.rs` |
 //! | clients that ask one thing at a time | `client.rs`, `application.rs`, `history.rs` |
-//! | which faults there are, and when they strike | `swarm.rs`, `plan.rs`, `faults.rs` |
+//! | state machines that are slow to apply and to restore | `worker.rs` |
+//! | hosts: limits, configurations that differ from server to server and from life to life | `hosts.rs` |
+//! | which faults there are, and when they strike | `swarm.rs`, `strikes.rs`, `plan.rs`, `action.rs`, `faults.rs` |
+//! | what a share of the worlds has beyond that, and a search can ask for | `themes.rs` |
+//! | what must hold once all faults are over | `calm.rs` |
 //! | what is checked | `observer/` |
 
+mod action;
 mod application;
+mod calm;
 mod churn;
 mod client;
 mod clock;
@@ -93,6 +99,7 @@ mod draw;
 mod faults;
 mod files;
 mod history;
+mod hosts;
 mod members;
 mod network;
 mod observer;
@@ -100,11 +107,16 @@ mod plan;
 mod queue;
 mod server;
 mod state_machine;
+mod strikes;
 mod swarm;
+mod themes;
 mod trace;
 mod turn;
 mod violation;
+mod worker;
 
+pub use action::{Action, Step, Target};
+pub use calm::{CALM_ELECTIONS_MAX, CALM_SNAPSHOT};
 pub use churn::Churn;
 pub use client::CLIENT_PATIENCE;
 pub use clock::TRUE_RATE_PPM;
@@ -112,13 +124,15 @@ pub use cluster::{Cluster, ReadEnd};
 pub use counts::Counts;
 pub use delay::Delay;
 pub use disk::Crash;
-pub use faults::{Action, CALM_LATENCY, CALM_SYNC, Step, Target};
+pub use faults::{CALM_LATENCY, CALM_SYNC};
 pub use history::{Moment, Operation, OperationOf, Outcome};
+pub use hosts::{Hosts, Life, MachinePace, Mixed};
 pub use network::{Network, Partition};
 pub use observer::Observer;
-pub use plan::{CALM_ELECTIONS_MAX, CALM_SNAPSHOT, Plan, Simulation};
+pub use plan::{Plan, Simulation};
 pub use server::SimRaft;
 pub use state_machine::{REGISTERS, Registers, Request, StateMachine, Swap, Workload};
 pub use swarm::{Fault, FaultKind, Swarm};
+pub use themes::Theme;
 pub use trace::{Gist, RECENT_RECORDS, Record, What};
 pub use violation::{Failure, Property, Verdict, Violation};

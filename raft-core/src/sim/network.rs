@@ -114,11 +114,13 @@ pub(super) struct Links {
     divided: Vec<u64>,
     /// Servers cut off from all others.
     away: u64,
+    /// Servers that hear nobody.
+    deaf: u64,
 }
 
 impl Links {
     pub(super) fn new(servers: usize) -> Self {
-        Self { cut: alloc::vec![0; servers], divided: alloc::vec![0; servers], away: 0 }
+        Self { cut: alloc::vec![0; servers], divided: alloc::vec![0; servers], away: 0, deaf: 0 }
     }
 
     /// A server more, whom all can reach.
@@ -129,7 +131,7 @@ impl Links {
 
     #[inline]
     pub(super) fn passes(&self, from: usize, to: usize) -> bool {
-        let away = self.away & (1 << from | 1 << to) != 0;
+        let away = self.away & (1 << from | 1 << to) != 0 || self.deaf & (1 << to) != 0;
         !away && (self.cut[from] | self.divided[from]) & (1 << to) == 0
     }
 
@@ -144,6 +146,11 @@ impl Links {
     pub(super) fn set_away(&mut self, server: usize, away: bool) {
         self.away &= !(1 << server);
         self.away |= u64::from(away) << server;
+    }
+
+    pub(super) fn set_deaf(&mut self, server: usize, deaf: bool) {
+        self.deaf &= !(1 << server);
+        self.deaf |= u64::from(deaf) << server;
     }
 
     pub(super) fn is_away(&self, server: usize) -> bool {
@@ -164,6 +171,7 @@ impl Links {
         self.cut.fill(0);
         self.divided.fill(0);
         self.away = 0;
+        self.deaf = 0;
     }
 }
 

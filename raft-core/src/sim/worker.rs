@@ -1,0 +1,189 @@
+//! The state machine's thread: it does one thing after another, in the order in which the core asked, and each takes its time.
+//!
+//! A restore whose file is gone is skipped if a newer one waits, and all that waits between the two goes with it:
+//!
+//! ```text
+//! queue   restore 40   serve a read at 41   apply 41, 42   restore 90     the file of 40 is gone
+//! wrong                serve (state at 12)  apply to 12    restore 90     a stale read, and a state that never was
+//! right                                                    restore 90   serve
+//! ```
+//!
+//! Without a pace everything is done at once, within the turn that asks for it.
+
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+use super::cluster::{Cluster, ReadEnd};
+use super::draw::Draw;
+use super::files::Job;
+use super::hosts::MachinePace;
+use super::state_machine::StateMachine;
+use super::trace::What;
+use super::turn::Event;
+use super::violation::{Verdict, hold};
+use crate::entries::Entries;
+use crate::output::SnapshotMeta;
+use crate::time::Instant;
+use crate::types::{Index, ReadId};
+
+/// Something for a state machine to do.
+pub(super) enum Work<C> {
+    Apply(Entries<C>),
+    Restore(SnapshotMeta),
+    Take(SnapshotMeta),
+    /// Serve a read from a state that includes this index.
+    Serve(ReadId, Index),
+}
+
+pub(super) struct Worker<C> {
+    pub(super) pace: Option<MachinePace>,
+    waiting: VecDeque<Work<C>>,
+    /// The first of them is under way.
+    is_busy: bool,
+    /// The first of them ended while the server stood still.
+    is_late: bool,
+    draw: Draw,
+}
+
+impl<C> Worker<C> {
+    pub(super) fn new(pace: Option<MachinePace>, draw: Draw) -> Self {
+        Self { pace, waiting: VecDeque::new(), is_busy: false, is_late: false, draw }
+    }
+
+    /// Whether what is asked for now has to wait.
+    pub(super) fn is_slow(&self) -> bool {
+        self.pace.is_some() || !self.waiting.is_empty()
+    }
+
+    pub(super) fn push(&mut self, work: Work<C>) {
+        self.waiting.push_back(work);
+    }
+
+    /// Begins the next thing if there is one and nothing is under way; returns when it ends.
+    fn begin(&mut self, now: Instant) -> Option<Instant> {
+        if self.is_busy {
+            return None;
+        }
+        let work = self.waiting.front()?;
+        self.is_busy = true;
+        let Some(pace) = self.pace else { return Some(now) };
+        Some(match work {
+            Work::Apply(_) => now + pace.apply.draw(&mut self.draw),
+            Work::Restore(_) => now + pace.restore.draw(&mut self.draw),
+            Work::Take(_) | Work::Serve(..) => now,
+        })
+    }
+
+    /// What ended, unless nothing did.
+    fn end(&mut self) -> Option<Work<C>> {
+        (self.is_busy, self.is_late) = (false, false);
+        self.waiting.pop_front()
+    }
+
+    /// The file of a snapshot is gone because a newer one took its place. Goes on to the restore of that one: what was to be
+    /// applied between is part of it, and reads wait for it. Returns false if no newer one waits.
+    fn skip_to_next_restore(&mut self) -> bool {
+        let next = self.waiting.iter().position(|work| matches!(work, Work::Restore(_)));
+        let Some(next) = next else { return false };
+        let skipped: Vec<_> = self.waiting.drain(..next).collect();
+        let reads = skipped.into_iter().filter(|work| matches!(work, Work::Serve(..)));
+        for (read, place) in reads.zip(1..) {
+            self.waiting.insert(place, read);
+        }
+        true
+    }
+
+    /// The server crashed: nothing is left to do.
+    pub(super) fn crash(&mut self) {
+        self.waiting.clear();
+        (self.is_busy, self.is_late) = (false, false);
+    }
+}
+
+impl<S: StateMachine> Cluster<S> {
+    pub(super) fn begin_work(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        if let Some(ends) = server.worker.begin(self.now) {
+            let life = server.life;
+            self.queue.push(ends, Event::WorkDone { at, life });
+        }
+    }
+
+    /// What the state machine was at has come to its end.
+    pub(super) fn on_work_done(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        if server.is_paused {
+            server.worker.is_late = true;
+            return;
+        }
+        let Some(work) = server.worker.end() else { return };
+        let verdict = self.do_work(at, work);
+        if verdict.is_err() {
+            self.note_verdict(verdict);
+        }
+        self.turn(at);
+    }
+
+    /// A server goes on after a pause: what its state machine was at may have ended meanwhile.
+    pub(super) fn answer_late_work(&mut self, at: usize) {
+        if self.servers[at].worker.is_late {
+            self.on_work_done(at);
+        }
+    }
+
+    fn do_work(&mut self, at: usize, work: Work<S::Command>) -> Verdict {
+        let now = self.now;
+        let server = &mut self.servers[at];
+        let (id, application) = (server.id, &mut server.application);
+        let Some(raft) = server.raft.as_mut() else { return Ok(()) };
+        match work {
+            Work::Apply(entries) => {
+                let last = application.apply(now, entries, &mut self.history, &mut self.counts);
+                self.trace.note(now, id, What::Applied(last));
+                raft.applied(last);
+                self.observer.on_applied(id, last, &application.machine)?;
+            }
+            Work::Restore(meta) => {
+                let last = meta.last.index;
+                match server.files.get(meta.last) {
+                    Some(bytes) => {
+                        application.restore(last, &bytes);
+                        self.counts.restores += 1;
+                        self.trace.note(now, id, What::Restored(last));
+                    }
+                    // A newer snapshot took its place on the disk, and is restored next.
+                    None => {
+                        let superseded = server.worker.skip_to_next_restore();
+                        hold!(
+                            superseded,
+                            SnapshotContent,
+                            "server {id} cannot restore {last}: its file is gone, and no newer one waits"
+                        );
+                        self.counts.superseded += 1;
+                    }
+                }
+                raft.applied(last);
+            }
+            Work::Take(meta) => {
+                let bytes: Rc<[u8]> = application.machine.snapshot().into();
+                self.observer.on_take_snapshot(id, &meta, application.applied, &bytes)?;
+                let mut jobs = [Job::Take(meta, bytes)].into();
+                self.begin_jobs(at, &mut jobs);
+            }
+            Work::Serve(read, index) => {
+                let applied = application.applied;
+                hold!(
+                    applied >= index,
+                    FreshReads,
+                    "server {id} serves a read at {index} with {applied} applied"
+                );
+                let (history, counts) = (&mut self.history, &mut self.counts);
+                if !application.serve_read(now, read, history, counts) {
+                    self.reads.push_back(ReadEnd { server: id, id: read, index: Some(index) });
+                }
+            }
+        }
+        Ok(())
+    }
+}
