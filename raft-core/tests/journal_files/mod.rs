@@ -1,0 +1,102 @@
+//! A journal's files, for the tests of journals.
+// Each test target uses a part.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use raft_core::host::frame;
+use raft_core::host::{ClusterId, FileJournal, Journal, JournalError};
+use raft_core::{Entry, HardState, Index, NodeId, Payload, Restored, Term, Write, WriteId};
+use tempfile::TempDir;
+
+pub const CLUSTER: ClusterId = ClusterId::new(7);
+pub const NODE: NodeId = NodeId::new(1);
+pub const SECTOR_BYTES: usize = 512;
+
+/// A write with entries of term 1 that hold these commands, from `index`.
+pub fn write(index: u64, commands: &[&[u8]]) -> Write<Bytes> {
+    let entry = |(index, command): (u64, &&[u8])| Entry {
+        term: Term::new(1),
+        index: Index::new(index),
+        payload: Payload::Command(Bytes::copy_from_slice(command)),
+    };
+    Write {
+        id: WriteId::new(index),
+        hard_state: Some(HardState { current_term: Term::new(1), voted_for: None }),
+        truncate_from: None,
+        entries: (index..).zip(commands).map(entry).collect(),
+        ..Write::default()
+    }
+}
+
+pub fn open(directory: &Path) -> Result<FileJournal, JournalError> {
+    FileJournal::open(directory, CLUSTER, NODE)
+}
+
+pub fn recover(directory: &Path) -> Result<Restored<Bytes>, JournalError> {
+    open(directory)?.recover()
+}
+
+pub fn segment(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:020}.journal"))
+}
+
+/// A journal of one segment whose syncs each hold one command; returns where each sync's frame begins, and the file's end.
+pub fn journal_of(commands: &[&[u8]]) -> (TempDir, Vec<usize>) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut journal = open(directory.path()).unwrap();
+    journal.recover().unwrap();
+    let length = || fs::metadata(segment(directory.path(), 1)).unwrap().len() as usize;
+    let mut frames = vec![length()];
+    for (index, command) in (1..).zip(commands) {
+        journal.append(&write(index, &[command])).unwrap();
+        journal.sync().unwrap();
+        frames.push(length());
+    }
+    (directory, frames)
+}
+
+/// Where each frame of a segment ends: its description, its checkpoint, then batches.
+pub fn frame_ends(mut content: &[u8]) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut end = 0;
+    while let Some((header, rest)) = content.split_first_chunk() {
+        let bytes = frame::Header::decode(header, usize::MAX).unwrap().payload_bytes();
+        end += frame::HEADER_BYTES + bytes;
+        ends.push(end);
+        content = &rest[bytes..];
+    }
+    ends
+}
+
+/// Recovers a journal whose only segment has this content.
+pub fn recover_content(directory: &Path, content: &[u8]) -> Result<Restored<Bytes>, JournalError> {
+    // In place: file systems write a file that was emptied and filled again to disk when it is closed, which takes long.
+    let mut file = OpenOptions::new().write(true).open(segment(directory, 1)).unwrap();
+    file.write_all(content).unwrap();
+    file.set_len(content.len() as u64).unwrap();
+    drop(file);
+    recover(directory)
+}
+
+pub fn assert_damaged(
+    result: Result<Restored<Bytes>, JournalError>,
+    file: &Path,
+    at: usize,
+    why: &str,
+) {
+    match result {
+        Err(error @ JournalError::Damaged { .. }) => {
+            let message = error.to_string();
+            let named = [file.display().to_string(), format!("byte {at}:"), "a new server".into()];
+            for part in named {
+                assert!(message.contains(&part), "{why}: {message} names {part}");
+            }
+        }
+        Err(error) => panic!("{why}: {error}"),
+        Ok(restored) => panic!("{why}: found {} entries", restored.entries.len()),
+    }
+}
