@@ -230,7 +230,8 @@ impl Config {
         }
         if self.lease_span(lease) <= self.heartbeat_interval {
             return Err(ConfigError(format!(
-                "a lease with clocks that drift by {} parts per million ends before the next heartbeat renews it: lower the                  drift or the heartbeat_interval",
+                "a lease with clocks that drift by {} parts per million ends before the next heartbeat renews it: \
+                 lower the drift or the heartbeat_interval",
                 lease.drift_ppm_max
             )));
         }
