@@ -130,8 +130,15 @@ fn a_snapshot_that_is_gone_or_damaged_is_missed_at_the_start() {
         let error = recover(directory.path()).unwrap_err();
         let JournalError::SnapshotDamaged { path, .. } = &error else { panic!("{error}") };
         assert_eq!(*path, file);
-        assert!(error.to_string().contains("a new server"), "{error}");
+        assert!(error.to_string().contains("again as a learner"), "{error}");
     }
+    let end = frame_ends(&content)[0];
+    let mut head = content[frame::HEADER_BYTES..end].to_vec();
+    head[1 + 8] = 2;
+    fs::write(&file, [&plain_frame(&head)[..], &content[end..]].concat()).unwrap();
+    let error = recover(directory.path()).unwrap_err();
+    assert!(matches!(&error, JournalError::FromNewer { path, .. } if *path == file), "{error}");
+    assert!(error.to_string().contains("a newer version"), "{error}");
     fs::remove_file(&file).unwrap();
     let error = recover(directory.path()).unwrap_err();
     assert!(matches!(error, JournalError::SnapshotMissing { path } if path == file));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use raft_core::host::frame::{self, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
+use raft_core::host::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_LIMIT};
 use raft_core::host::{ClusterId, FileJournal, Journal, JournalError};
 use raft_core::{
     Entry, HardState, LogId, Membership, NodeId, Payload, Restored, SnapshotMeta, Term, Write,
@@ -28,6 +28,10 @@ const BATCHES_MAX: usize = 8;
 const WRITES_MAX: usize = 4;
 const ENTRIES_MAX: usize = 4;
 const COMMAND_BYTES_MAX: u16 = 1_500;
+/// Commands filled with at least this hold frames instead: the end of the journal itself, as a client may store it.
+const HOLDS_FRAMES: u8 = 0xE0;
+/// Where the first frame of a segment has the version of the segment.
+const VERSION_AT: usize = HEADER_BYTES + 8;
 /// What recovery may hold in memory besides the log, in bytes: the buffers through which it reads.
 const BUFFERS_BYTES_MAX: u64 = 2 << 20;
 /// A file system in memory, where there is one.
@@ -109,6 +113,10 @@ enum Damage {
     RemoveSnapshot {
         snapshot: u8,
     },
+    /// A newer version has written a segment.
+    Newer {
+        segment: u8,
+    },
 }
 
 /// A journal as it was written.
@@ -186,7 +194,7 @@ fn write(directory: &Path, segment_bytes_max: u64, batches: &[Vec<AnyWrite>]) ->
     let mut snapshots = Vec::new();
     for batch in batches.iter().take(BATCHES_MAX) {
         for any in batch.iter().take(WRITES_MAX) {
-            let write = any.to_write(&state);
+            let write = any.to_write(&state, &read(heads.len() - 1));
             if let Some(snapshot) = &write.snapshot {
                 snapshots.push(put(&mut journal, directory, snapshot));
             }
@@ -239,9 +247,9 @@ fn put(journal: &mut FileJournal, directory: &Path, snapshot: &SnapshotMeta) -> 
 
 /// Where the checkpoint ends with which a segment begins that is not the first.
 fn head_bytes(content: &[u8], preamble_bytes: usize) -> usize {
-    let header = content[preamble_bytes..].first_chunk().expect("a checkpoint");
-    let header = Header::decode(header, PAYLOAD_BYTES_LIMIT).expect("a whole checkpoint");
-    preamble_bytes + HEADER_BYTES + header.payload_bytes()
+    // Not checked: a frame behind the first is salted with its place.
+    let length = content[preamble_bytes..].first_chunk().expect("a checkpoint");
+    preamble_bytes + HEADER_BYTES + u32::from_le_bytes(*length) as usize
 }
 
 impl Written {
@@ -327,7 +335,7 @@ fn check_goes_on(directory: &Path, mut restored: Restored<Bytes>) {
     assert_eq!(journal.recover().expect("it was recovered before"), restored);
     let any =
         AnyWrite { term_rise: 1, vote: Some(1), back: 1, entries: Vec::new(), snapshot: None };
-    let write = any.to_write(&restored);
+    let write = any.to_write(&restored, &[]);
     journal.append(&write).expect("a write that follows");
     journal.sync().expect("a disk that works");
     drop(journal);
@@ -347,8 +355,14 @@ fn check_error(
         | JournalError::SnapshotMissing { .. }
         | JournalError::SnapshotDamaged { .. }
         | JournalError::Foreign { .. }
-        | JournalError::UnknownVersion { .. } => {}
+        | JournalError::UnknownVersion { .. }
+        | JournalError::FromNewer { .. } => {}
         error => panic!("the wrong error: {error}"),
+    }
+    if let [Damage::Newer { .. }] = damages {
+        let is_newer = matches!(error, JournalError::UnknownVersion { .. });
+        assert!(is_newer, "a newer version is called something else: {error}");
+        assert!(error.to_string().contains("nothing is damaged"), "{error}");
     }
     let last = written.last();
     let number = written.segments.len() - 1;
@@ -423,6 +437,20 @@ impl Damage {
                     });
                 }
             }
+            Self::Newer { segment: number } => change(&written.file(*number).path, |content| {
+                let length = content.first_chunk().map_or(0, |l| u32::from_le_bytes(*l)) as usize;
+                let end = HEADER_BYTES + length;
+                let Some(mut payload) = content.get(HEADER_BYTES..end).map(Vec::from) else {
+                    return;
+                };
+                if let Some(version) = payload.get_mut(VERSION_AT - HEADER_BYTES) {
+                    *version = version.saturating_add(1);
+                }
+                let mut newer = Vec::new();
+                frame::encode(&mut newer, PAYLOAD_BYTES_LIMIT, |out| out.append(&mut payload))
+                    .expect("a short frame");
+                content.splice(..end, newer);
+            }),
             Self::RemoveSnapshot { snapshot } => {
                 if let Some(file) = written.snapshot(*snapshot) {
                     // It may be gone already.
@@ -442,8 +470,8 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 impl AnyWrite {
-    /// The write that a server could ask for whose disk holds `state`.
-    fn to_write(&self, state: &Restored<Bytes>) -> Write<Bytes> {
+    /// The write that a server could ask for whose disk holds `state`. Some commands hold the end of `segment`.
+    fn to_write(&self, state: &Restored<Bytes>, segment: &[u8]) -> Write<Bytes> {
         let HardState { current_term, voted_for } = state.hard_state;
         let term = Term::new(current_term.get() + u64::from(self.term_rise % 3));
         let voted_for = if term > current_term { None } else { voted_for };
@@ -460,7 +488,7 @@ impl AnyWrite {
         let mut last = before.map_or(state.base, Entry::id);
         let truncate_from = (kept < held).then(|| last.index.next());
         let entries = self.entries.iter().take(ENTRIES_MAX).map(|any| {
-            let entry = any.to_entry(last, term);
+            let entry = any.to_entry(last, term, segment);
             last = entry.id();
             entry
         });
@@ -489,13 +517,18 @@ impl AnySnapshot {
 }
 
 impl AnyEntry {
-    fn to_entry(&self, last: LogId, current_term: Term) -> Entry<Bytes> {
+    fn to_entry(&self, last: LogId, current_term: Term, segment: &[u8]) -> Entry<Bytes> {
         let rise = u64::from(self.term_rise % 3);
         let payload = match self.bytes {
             None => Payload::Noop,
             Some(bytes) => {
                 let bytes = usize::from(bytes % COMMAND_BYTES_MAX);
-                Payload::Command(Bytes::from(vec![self.with; bytes]))
+                let mut command = Vec::with_capacity(bytes);
+                if self.with >= HOLDS_FRAMES {
+                    command.extend_from_slice(&segment[segment.len().saturating_sub(bytes)..]);
+                }
+                command.resize(bytes, self.with);
+                Payload::Command(Bytes::from(command))
             }
         };
         let term = current_term.min(Term::new(last.term.get() + rise));

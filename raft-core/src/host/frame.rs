@@ -12,6 +12,10 @@
 //! The header has a checksum of its own so that a damaged length is known for what it is before anybody believes it: it neither
 //! makes a reader wait for bytes that never come, nor makes it skip frames that are whole. A header of zeros is never valid.
 //!
+//! A journal's frames are salted: both checksums also cover the frame's place ([`Salt`]). So a frame
+//! is valid only where it was written, and a command that holds the bytes of a frame is never taken
+//! for one. Frames on a connection have no salt.
+//!
 //! Nothing here does I/O. Writers frame in place, into a buffer of theirs; [`Decoder`] takes bytes as a stream delivers them.
 
 use std::error::Error;
@@ -118,27 +122,67 @@ impl Decoder {
     }
 }
 
+/// What a frame's checksums cover besides its bytes: the place at which it is valid.
+///
+/// The checksums begin with the checksum of the place instead of zero, so a salt costs no byte.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Salt(u32);
+
+impl Salt {
+    /// Of a frame that is valid anywhere.
+    pub const NONE: Self = Self(0);
+
+    /// Of a frame that is valid at this place only, which some numbers name.
+    pub fn of_place(numbers: &[u64]) -> Self {
+        let mut hasher = crc32fast::Hasher::new();
+        numbers.iter().for_each(|number| hasher.update(&number.to_le_bytes()));
+        Self(hasher.finalize())
+    }
+
+    fn checksum(self, bytes: &[u8]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
+        hasher.update(bytes);
+        hasher.finalize()
+    }
+}
+
 /// A frame's header, found whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     length: u32,
     payload_crc: u32,
+    salt: Salt,
 }
 
 impl Header {
-    /// Reads a header.
+    /// Reads a header without salt.
     ///
     /// # Errors
     ///
     /// [`FrameError::HeaderDamaged`], or [`FrameError::TooLong`] if it announces more than `bytes_max` bytes.
     pub fn decode(bytes: &[u8; HEADER_BYTES], bytes_max: usize) -> Result<Self, FrameError> {
+        Self::decode_salted(bytes, bytes_max, Salt::NONE)
+    }
+
+    /// Reads a header that was written with this salt.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Header::decode`].
+    pub fn decode_salted(
+        bytes: &[u8; HEADER_BYTES],
+        bytes_max: usize,
+        salt: Salt,
+    ) -> Result<Self, FrameError> {
         let number = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        if number(HEADER_CRC_AT) != crc32fast::hash(&bytes[..HEADER_CRC_AT]) {
+        // One salt in four billion makes zeros their own checksum, and zeros are never a header.
+        let is_blank = bytes.iter().all(|byte| *byte == 0);
+        if is_blank || number(HEADER_CRC_AT) != salt.checksum(&bytes[..HEADER_CRC_AT]) {
             return Err(FrameError::HeaderDamaged);
         }
-        let header = Self { length: number(0), payload_crc: number(4) };
+        let header = Self { length: number(0), payload_crc: number(4), salt };
         check_length(header.payload_bytes(), bytes_max)?;
         Ok(header)
     }
@@ -154,7 +198,8 @@ impl Header {
     ///
     /// [`FrameError::PayloadDamaged`] if it is not.
     pub fn check(self, payload: &[u8]) -> Result<(), FrameError> {
-        if payload.len() == self.payload_bytes() && crc32fast::hash(payload) == self.payload_crc {
+        if payload.len() == self.payload_bytes() && self.salt.checksum(payload) == self.payload_crc
+        {
             Ok(())
         } else {
             Err(FrameError::PayloadDamaged)
@@ -194,13 +239,31 @@ pub fn begin(out: &mut Vec<u8>) -> usize {
 ///
 /// If there is no room for a header at `start`: it must come from [`begin`] on the same buffer.
 pub fn finish(out: &mut [u8], start: usize, bytes_max: usize) -> Result<(), FrameError> {
+    finish_salted(out, start, bytes_max, Salt::NONE)
+}
+
+/// Like [`finish`], for a frame that is valid at one place only.
+///
+/// # Errors
+///
+/// As of [`finish`].
+///
+/// # Panics
+///
+/// As [`finish`] does.
+pub fn finish_salted(
+    out: &mut [u8],
+    start: usize,
+    bytes_max: usize,
+    salt: Salt,
+) -> Result<(), FrameError> {
     let (header, payload) = out[start..]
         .split_first_chunk_mut::<HEADER_BYTES>()
         .expect("`begin` left room for a header at `start`");
     let length = check_length(payload.len(), bytes_max)?;
     header[..4].copy_from_slice(&length.to_le_bytes());
-    header[4..HEADER_CRC_AT].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
-    let header_crc = crc32fast::hash(&header[..HEADER_CRC_AT]);
+    header[4..HEADER_CRC_AT].copy_from_slice(&salt.checksum(payload).to_le_bytes());
+    let header_crc = salt.checksum(&header[..HEADER_CRC_AT]);
     header[HEADER_CRC_AT..].copy_from_slice(&header_crc.to_le_bytes());
     Ok(())
 }
@@ -317,6 +380,31 @@ mod tests {
     #[test]
     fn zeros_are_not_a_frame() {
         assert_eq!(decode(&[0; 64], 64), (vec![], Some(FrameError::HeaderDamaged)));
+    }
+
+    #[test]
+    fn a_salted_frame_is_valid_at_its_own_place_only() {
+        let place = Salt::of_place(&[7, 1, 4096]);
+        let mut frame = Vec::new();
+        let start = begin(&mut frame);
+        frame.extend_from_slice(b"payload");
+        finish_salted(&mut frame, start, BYTES_MAX, place).unwrap();
+        let (header, payload) = frame.split_first_chunk().unwrap();
+        Header::decode_salted(header, BYTES_MAX, place).unwrap().check(payload).unwrap();
+        let others = [Salt::NONE, Salt::of_place(&[7, 1, 4097]), Salt::of_place(&[7, 2, 4096])];
+        for other in others {
+            let refused = Header::decode_salted(header, BYTES_MAX, other);
+            assert_eq!(refused, Err(FrameError::HeaderDamaged));
+        }
+    }
+
+    /// The one salt that makes eight zeros their own checksum.
+    #[test]
+    fn no_salt_makes_zeros_a_frame() {
+        let salt = Salt(0x101B_2F50);
+        assert_eq!(salt.checksum(&[0; HEADER_CRC_AT]), 0);
+        let decoded = Header::decode_salted(&[0; HEADER_BYTES], BYTES_MAX, salt);
+        assert_eq!(decoded, Err(FrameError::HeaderDamaged));
     }
 
     #[test]

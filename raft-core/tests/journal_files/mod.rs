@@ -63,8 +63,9 @@ pub fn journal_of(commands: &[&[u8]]) -> (TempDir, Vec<usize>) {
 pub fn frame_ends(mut content: &[u8]) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut end = 0;
-    while let Some((header, rest)) = content.split_first_chunk() {
-        let bytes = frame::Header::decode(header, usize::MAX).unwrap().payload_bytes();
+    while let Some((header, rest)) = content.split_first_chunk::<{ frame::HEADER_BYTES }>() {
+        // Not checked: all but the first are salted.
+        let bytes = u32::from_le_bytes(*header.first_chunk().unwrap()) as usize;
         end += frame::HEADER_BYTES + bytes;
         ends.push(end);
         content = &rest[bytes..];
@@ -91,7 +92,8 @@ pub fn assert_damaged(
     match result {
         Err(error @ JournalError::Damaged { .. }) => {
             let message = error.to_string();
-            let named = [file.display().to_string(), format!("byte {at}:"), "a new server".into()];
+            let named =
+                [file.display().to_string(), format!("byte {at}:"), "again as a learner".into()];
             for part in named {
                 assert!(message.contains(&part), "{why}: {message} names {part}");
             }
@@ -99,4 +101,22 @@ pub fn assert_damaged(
         Err(error) => panic!("{why}: {error}"),
         Ok(restored) => panic!("{why}: found {} entries", restored.entries.len()),
     }
+}
+
+/// A frame as the first segment of this directory's journal has it at `offset`.
+pub fn salted_frame(directory: &Path, offset: usize, payload: &[u8]) -> Vec<u8> {
+    let incarnation = open(directory).unwrap().incarnation().get();
+    let salt = frame::Salt::of_place(&[incarnation, 1, offset as u64]);
+    let mut out = Vec::new();
+    let start = frame::begin(&mut out);
+    out.extend_from_slice(payload);
+    frame::finish_salted(&mut out, start, usize::MAX, salt).unwrap();
+    out
+}
+
+/// A frame that is valid anywhere.
+pub fn plain_frame(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::encode(&mut out, usize::MAX, |out| out.extend_from_slice(payload)).unwrap();
+    out
 }

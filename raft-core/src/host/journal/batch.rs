@@ -16,12 +16,13 @@
 //! - its end is as good as its beginning: the last sector holds at least two bytes of padding.
 
 use std::format;
-use std::string::String;
 use std::vec::Vec;
 
 use bytes::Bytes;
 
+use super::error::Refused;
 use super::sector::{SECTOR_BYTES, in_sector, is_faint, sectors};
+use super::segment::Salting;
 use crate::codec;
 use crate::host::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_LIMIT};
 use crate::output::Write;
@@ -81,13 +82,13 @@ impl Batch {
         }
     }
 
-    /// The frame, to be written at `offset` of the file. Nothing may be added until [`Batch::clear`]. If it is too long for a
+    /// The frame, to be written at `offset` of a file that is salted like this. Nothing may be added until [`Batch::clear`]. If it is too long for a
     /// frame, the error says how long it is.
-    pub(super) fn seal(&mut self, offset: u64) -> Result<&[u8], usize> {
+    pub(super) fn seal(&mut self, offset: u64, salting: Salting) -> Result<&[u8], usize> {
         let count = self.patch(offset);
         self.frame.extend_from_slice(&count.to_le_bytes());
         self.pad(offset);
-        match frame::finish(&mut self.frame, 0, PAYLOAD_BYTES_LIMIT) {
+        match frame::finish_salted(&mut self.frame, 0, PAYLOAD_BYTES_LIMIT, salting.at(offset)) {
             Ok(()) => Ok(&self.frame),
             Err(_) => Err(self.frame.len()),
         }
@@ -128,13 +129,13 @@ impl Batch {
 }
 
 /// Takes the patches back out of a payload whose checksum is right, and leaves the writes with their lengths.
-pub(super) fn open(payload: &mut [u8]) -> Result<&[u8], String> {
+pub(super) fn open(payload: &mut [u8]) -> Result<&[u8], Refused> {
     let writes_end = unpatch(payload).ok_or("patches or padding make no sense")?;
     Ok(&payload[..writes_end])
 }
 
 /// The next item of those that [`open`] left.
-pub(super) fn next_item<'b>(rest: &mut &'b [u8]) -> Result<Option<&'b [u8]>, String> {
+pub(super) fn next_item<'b>(rest: &mut &'b [u8]) -> Result<Option<&'b [u8]>, Refused> {
     if rest.is_empty() {
         return Ok(None);
     }
@@ -149,13 +150,13 @@ pub(super) fn next_item<'b>(rest: &mut &'b [u8]) -> Result<Option<&'b [u8]>, Str
 }
 
 /// The next item, which is a write.
-pub(super) fn next_write(rest: &mut &[u8]) -> Result<Option<Write<Bytes>>, String> {
+pub(super) fn next_write(rest: &mut &[u8]) -> Result<Option<Write<Bytes>>, Refused> {
     let Some(bytes) = next_item(rest)? else { return Ok(None) };
     // Each command gets memory of its own. Slices of the batch measured no faster, and would keep all of it in memory for as
     // long as a state machine holds on to one small value.
     match codec::decode_write(bytes, Bytes::copy_from_slice) {
         Ok(write) => Ok(Some(write)),
-        Err(error) => Err(format!("a write cannot be decoded: {error}")),
+        Err(error) => Err(Refused::undecodable("a write", error)),
     }
 }
 
@@ -220,7 +221,7 @@ mod tests {
             for command in &written {
                 batch.push(&write(command.clone())).unwrap();
             }
-            let frame = batch.seal(offset as u64).unwrap();
+            let frame = batch.seal(offset as u64, Salting::Absent).unwrap();
             assert_eq!(commands(frame), written);
             if in_sector(offset as u64, 0) + HEADER_BYTES <= SECTOR_BYTES {
                 for part in sectors(offset as u64, 0..frame.len()) {
@@ -238,7 +239,7 @@ mod tests {
     fn a_payload_that_seal_did_not_make_is_refused_without_a_panic() {
         let mut batch = Batch::new();
         batch.push(&write(vec![0; 2 * SECTOR_BYTES])).unwrap();
-        let payload = batch.seal(0).unwrap()[HEADER_BYTES..].to_vec();
+        let payload = batch.seal(0, Salting::Absent).unwrap()[HEADER_BYTES..].to_vec();
         for at in 0..payload.len() {
             for value in [0, 1, 0xA2, 0xA3, 0xFF] {
                 let mut payload = payload.clone();

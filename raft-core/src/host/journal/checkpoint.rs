@@ -5,13 +5,13 @@
 //! where they are still there.
 
 use std::boxed::Box;
-use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 
 use bytes::Bytes;
 
 use super::batch::{self, Batch};
+use super::error::Refused;
 use super::replay::Position;
 use crate::codec;
 use crate::output::Write;
@@ -38,7 +38,7 @@ pub(super) fn push(position: &Position, batch: &mut Batch) -> Result<(), usize> 
 }
 
 /// Reads the checkpoint from a frame's payload.
-pub(super) fn open(payload: &mut [u8]) -> Result<Position, String> {
+pub(super) fn open(payload: &mut [u8]) -> Result<Position, Refused> {
     let mut rest = batch::open(payload)?;
     let (Some(head), Some(ends), None) =
         (batch::next_item(&mut rest)?, batch::next_item(&mut rest)?, batch::next_item(&mut rest)?)
@@ -48,7 +48,7 @@ pub(super) fn open(payload: &mut [u8]) -> Result<Position, String> {
     let decoded = codec::decode_write(head, Bytes::copy_from_slice);
     let (Some(hard_state), Some(base), snapshot) = (match decoded {
         Ok(Write { hard_state, compact_to, snapshot, .. }) => (hard_state, compact_to, snapshot),
-        Err(error) => return Err(std::format!("the checkpoint cannot be decoded: {error}")),
+        Err(error) => return Err(Refused::undecodable("the checkpoint", error)),
     }) else {
         return Err("the checkpoint names no term or no base".into());
     };
@@ -69,7 +69,7 @@ pub(super) fn open(payload: &mut [u8]) -> Result<Position, String> {
         // Behind the base the first term may be the base's own; after that each is a new one.
         let rises = position.term_ends.is_empty() || end.term > last.term;
         if end.index <= last.index || end.term < last.term || !rises {
-            return Err(std::format!("the checkpoint's log has {end} behind {last}"));
+            return Err(std::format!("the checkpoint's log has {end} behind {last}").into());
         }
         position.term_ends.push_back(end);
     }
@@ -78,6 +78,7 @@ pub(super) fn open(payload: &mut [u8]) -> Result<Position, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::segment::Salting;
     use super::*;
     use crate::host::frame::HEADER_BYTES;
     use crate::membership::Membership;
@@ -96,15 +97,20 @@ mod tests {
         };
         let mut batch = Batch::new();
         push(&position, &mut batch).unwrap();
-        let payload = batch.seal(56).unwrap()[HEADER_BYTES..].to_vec();
+        let payload = batch.seal(60, Salting::Absent).unwrap()[HEADER_BYTES..].to_vec();
         assert_eq!(open(&mut payload.clone()).as_ref(), Ok(&position));
         for wrong in [[id(2, 5), id(2, 6)], [id(2, 5), id(1, 6)], [id(2, 4), id(3, 5)]] {
             let mut batch = Batch::new();
             push(&Position { term_ends: wrong.into(), ..position.clone() }, &mut batch).unwrap();
-            assert!(open(&mut batch.seal(56).unwrap()[HEADER_BYTES..].to_vec()).is_err());
+            assert!(
+                open(&mut batch.seal(60, Salting::Absent).unwrap()[HEADER_BYTES..].to_vec())
+                    .is_err()
+            );
         }
         let mut batch = Batch::new();
         batch.push(&Write::default()).unwrap();
-        assert!(open(&mut batch.seal(56).unwrap()[HEADER_BYTES..].to_vec()).is_err());
+        assert!(
+            open(&mut batch.seal(60, Salting::Absent).unwrap()[HEADER_BYTES..].to_vec()).is_err()
+        );
     }
 }

@@ -10,6 +10,9 @@ pub(super) trait Disk: Send {
     /// Another handle to the same disk.
     fn another(&self) -> Box<dyn Disk>;
 
+    /// Makes a directory, if it is not there. The one that it lies in must be.
+    fn create_directory(&mut self, path: &Path) -> io::Result<()>;
+
     /// A new and empty file, in place of any that was there.
     fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
 
@@ -25,8 +28,19 @@ pub(super) trait Disk: Send {
     /// Removes a file. The name may come back after a crash, unless the directory is synced.
     fn remove(&mut self, path: &Path) -> io::Result<()>;
 
+    /// A directory, ready to be synced without any more that could be refused.
+    fn open_directory(&mut self, path: &Path) -> io::Result<Box<dyn Directory>>;
+
     /// Makes the names in a directory durable.
-    fn sync_directory(&mut self, path: &Path) -> io::Result<()>;
+    fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.open_directory(path)?.sync()
+    }
+}
+
+/// A directory that was opened.
+pub(super) trait Directory {
+    /// Makes the names in it durable.
+    fn sync(&mut self) -> io::Result<()>;
 }
 
 /// A file that is written from front to back.
@@ -45,6 +59,13 @@ pub(super) struct OsDisk;
 impl Disk for OsDisk {
     fn another(&self) -> Box<dyn Disk> {
         Box::new(Self)
+    }
+
+    fn create_directory(&mut self, path: &Path) -> io::Result<()> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            created => created,
+        }
     }
 
     fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
@@ -71,8 +92,8 @@ impl Disk for OsDisk {
         fs::remove_file(path)
     }
 
-    fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
-        sync_directory(path)
+    fn open_directory(&mut self, path: &Path) -> io::Result<Box<dyn Directory>> {
+        OsDirectory::open(path)
     }
 }
 
@@ -86,13 +107,29 @@ impl SegmentFile for File {
     }
 }
 
-#[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+/// The operating system's. Where a directory cannot be opened, its names are as durable as its file system makes them.
+struct OsDirectory(#[cfg(unix)] File);
+
+impl OsDirectory {
+    #[cfg(unix)]
+    fn open(path: &Path) -> io::Result<Box<dyn Directory>> {
+        Ok(Box::new(Self(File::open(path)?)))
+    }
+
+    #[cfg(not(unix))]
+    fn open(_path: &Path) -> io::Result<Box<dyn Directory>> {
+        Ok(Box::new(Self()))
+    }
 }
 
-/// Elsewhere a directory cannot be opened, and its names are as durable as its file system makes them.
-#[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> io::Result<()> {
-    Ok(())
+impl Directory for OsDirectory {
+    #[cfg(unix)]
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    #[cfg(not(unix))]
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -3,18 +3,24 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::string::String;
+use std::string::{String, ToString};
 use std::sync::Arc;
 
+use crate::codec::DecodeError;
 use crate::host::identity::ClusterId;
 use crate::types::NodeId;
 
 /// What to do about a journal that has lost something. An older copy is no remedy: it has forgotten votes and acknowledgements
 /// that others count on.
+///
+/// The one rule for a server that lost its memory, wherever it is told: remove it, wait until it is
+/// removed, empty its directory, add it again as a learner, under its old id or a new one. The store
+/// that the cluster had recorded for the id is gone with the old member, so the id may be used again.
 const REMEDY: &str = "a byte-exact copy of the file repairs it, an older backup does not (it has forgotten promises that other \
                       servers rely on); without one, remove this server from the cluster, empty its journal directory, and add \
-                      it again as a new server with a new id";
+                      it again as a learner";
 
 /// Why a journal cannot be opened, read or written. Final: see [`Journal`](super::Journal).
 #[derive(Clone, Debug)]
@@ -85,12 +91,27 @@ pub enum JournalError {
         /// Who asked for it.
         asked: (ClusterId, NodeId),
     },
-    /// The file was written by another version of this library, which this one cannot read: use that one.
+    /// The file was written by a version of this library that uses a format which this one does not read. Nothing is
+    /// damaged, and nothing is to be wiped: run the version that wrote it, or for a newer format any later one.
     UnknownVersion {
         /// The file.
         path: PathBuf,
-        /// The version of its format.
+        /// Which of the formats in it.
+        format: &'static str,
+        /// The version of that format in the file.
         version: u32,
+        /// The versions that this library reads.
+        known: RangeInclusive<u32>,
+    },
+    /// The file holds something that only a newer version of this library knows. Nothing is damaged, and nothing is to be
+    /// wiped: run the version that wrote it, or a later one.
+    FromNewer {
+        /// The file.
+        path: PathBuf,
+        /// Where the frame begins that holds it, in bytes from the start of the file.
+        offset: u64,
+        /// What is not known.
+        what: String,
     },
     /// A write is longer than a frame can hold: lower [`Config::write_bytes_max`](crate::Config::write_bytes_max).
     WriteTooLong {
@@ -121,11 +142,53 @@ impl JournalError {
     }
 }
 
+/// Why bytes whose checksums are right cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::host) enum Refused {
+    /// No version writes this.
+    Damaged(String),
+    /// A newer version wrote this.
+    FromNewer(String),
+}
+
+impl Refused {
+    /// Sorts why `what` cannot be decoded.
+    pub(in crate::host) fn undecodable(what: &str, error: DecodeError) -> Self {
+        if error.is_from_newer() {
+            return Self::FromNewer(error.to_string());
+        }
+        Self::Damaged(std::format!("{what} cannot be decoded: {error}"))
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Damaged(what) | Self::FromNewer(what)) = self;
+        f.write_str(what)
+    }
+}
+
+impl From<String> for Refused {
+    fn from(what: String) -> Self {
+        Self::Damaged(what)
+    }
+}
+
+impl From<&str> for Refused {
+    fn from(what: &str) -> Self {
+        Self::Damaged(what.into())
+    }
+}
+
 impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { action, path, source } => {
-                write!(f, "journal: cannot {action} {}: {source}", path.display())
+                let path = path.display();
+                write!(
+                    f,
+                    "journal: cannot {action} {path}: {source}; nothing durable was lost: mend the cause and start the node again"
+                )
             }
             Self::DiskFull { path, source } => write!(
                 f,
@@ -168,10 +231,24 @@ impl fmt::Display for JournalError {
                 asked.1,
                 asked.0.get(),
             ),
-            Self::UnknownVersion { path, version } => write!(
+            Self::UnknownVersion { path, format, version, known } => {
+                let (min, max) = (known.start(), known.end());
+                let (age, remedy) = if version > max {
+                    ("a newer", "run the version that wrote it, or a later one")
+                } else {
+                    ("an older", "run a version that reads both once, and then this one")
+                };
+                write!(
+                    f,
+                    "journal: {} was written by {age} version of this program: it has version {version} of the {format} format, \
+                     and this program reads {min} to {max}; nothing is damaged, keep the file: {remedy}",
+                    path.display()
+                )
+            }
+            Self::FromNewer { path, offset, what } => write!(
                 f,
-                "journal: {} has format version {version}, which this version of the program cannot read; run the one that \
-                 wrote it",
+                "journal: {} was written by a newer version of this program: at byte {offset}, {what}; nothing is damaged, keep \
+                 the file: run the version that wrote it, or a later one",
                 path.display()
             ),
             Self::WriteTooLong { bytes } => write!(
@@ -201,10 +278,87 @@ impl Error for JournalError {
             | Self::NothingThere { .. }
             | Self::Foreign { .. }
             | Self::UnknownVersion { .. }
+            | Self::FromNewer { .. }
             | Self::WriteTooLong { .. }
             | Self::Inconsistent { .. }
             | Self::NotRecovered
             | Self::Injected => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// An error of each kind.
+    fn all() -> Vec<JournalError> {
+        let path = || PathBuf::from("directory/file");
+        let what = || String::from("something");
+        let io = |kind| JournalError::io("write", &path(), io::Error::from(kind));
+        let unknown = |version| JournalError::UnknownVersion {
+            path: path(),
+            format: "journal",
+            version,
+            known: 2..=3,
+        };
+        let id = (ClusterId::new(1), NodeId::new(1));
+        [
+            io(ErrorKind::Other),
+            io(ErrorKind::StorageFull),
+            JournalError::InUse { directory: path(), process: Some(7) },
+            JournalError::Damaged { path: path(), offset: 7, what: what() },
+            JournalError::SegmentMissing { path: path() },
+            JournalError::SnapshotMissing { path: path() },
+            JournalError::SnapshotDamaged { path: path(), offset: 7, what: what() },
+            JournalError::NothingThere { directory: path() },
+            JournalError::Foreign { path: path(), owner: id, asked: id },
+            unknown(1),
+            unknown(4),
+            JournalError::FromNewer { path: path(), offset: 7, what: what() },
+            JournalError::WriteTooLong { bytes: 7 },
+            JournalError::Inconsistent { what: what() },
+            JournalError::NotRecovered,
+        ]
+        .into()
+    }
+
+    #[test]
+    fn each_says_what_to_do() {
+        let orders = [
+            "start the node again",
+            "stop that node first",
+            "remove this server",
+            "check ",
+            "run ",
+            "lower ",
+            "report this bug",
+            "call recover",
+        ];
+        for error in all() {
+            let text = error.to_string();
+            assert!(orders.iter().any(|order| text.contains(order)), "{text}");
+            assert!(!text.contains("  "), "{text}");
+        }
+    }
+
+    /// A server that lost its memory is removed, emptied and added again as a learner, wherever that is told; nothing is said of its id.
+    #[test]
+    fn only_what_is_lost_is_to_be_wiped_and_the_way_back_is_one() {
+        for error in all() {
+            let text = error.to_string();
+            let is_lost = matches!(
+                error,
+                JournalError::Damaged { .. }
+                    | JournalError::SegmentMissing { .. }
+                    | JournalError::SnapshotMissing { .. }
+                    | JournalError::SnapshotDamaged { .. }
+            );
+            assert_eq!(text.contains("empty its journal directory"), is_lost, "{text}");
+            assert_eq!(text.contains("add it again as a learner"), is_lost, "{text}");
+            assert!(!text.contains("new id") && !text.contains("same id"), "{text}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::disk::{Disk, OsDisk, SegmentFile};
+use super::disk::{Directory, Disk, OsDisk, SegmentFile};
 use super::{FileJournal, Journal, JournalError};
 use crate::entries::{Entry, Payload};
 use crate::host::identity::ClusterId;
@@ -32,10 +32,14 @@ struct Fault {
 #[derive(Clone, Default)]
 struct FaultyDisk {
     fault: Option<Fault>,
+    /// All of these operations fail, for as long as it is set.
+    refused: Arc<Mutex<Option<&'static str>>>,
     operations: Arc<Mutex<Vec<&'static str>>>,
 }
 
 struct FaultyFile(Box<dyn SegmentFile>, FaultyDisk);
+
+struct FaultyDirectory(Box<dyn Directory>, FaultyDisk);
 
 impl FaultyDisk {
     fn failing(operation: usize, kind: ErrorKind, bytes_written: usize) -> Self {
@@ -46,14 +50,22 @@ impl FaultyDisk {
     fn begin(&self, name: &'static str) -> Result<(), Fault> {
         let mut operations = self.operations.lock().unwrap();
         operations.push(name);
+        let operation = operations.len() - 1;
+        if *self.refused.lock().unwrap() == Some(name) {
+            return Err(Fault { operation, kind: ErrorKind::Other, bytes_written: 0 });
+        }
         match self.fault {
-            Some(fault) if fault.operation == operations.len() - 1 => Err(fault),
+            Some(fault) if fault.operation == operation => Err(fault),
             _ => Ok(()),
         }
     }
 
     fn operations(&self) -> Vec<&'static str> {
         self.operations.lock().unwrap().clone()
+    }
+
+    fn refuse(&self, name: Option<&'static str>) {
+        *self.refused.lock().unwrap() = name;
     }
 
     fn wrap(&self, file: Box<dyn SegmentFile>) -> Box<dyn SegmentFile> {
@@ -97,9 +109,21 @@ impl Disk for FaultyDisk {
         OsDisk.remove(path)
     }
 
-    fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
-        self.begin("sync directory")?;
-        OsDisk.sync_directory(path)
+    fn create_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.begin("create directory")?;
+        OsDisk.create_directory(path)
+    }
+
+    fn open_directory(&mut self, path: &Path) -> io::Result<Box<dyn Directory>> {
+        self.begin("open directory")?;
+        Ok(Box::new(FaultyDirectory(OsDisk.open_directory(path)?, self.clone())))
+    }
+}
+
+impl Directory for FaultyDirectory {
+    fn sync(&mut self) -> io::Result<()> {
+        self.1.begin("sync directory")?;
+        self.0.sync()
     }
 }
 
@@ -202,7 +226,9 @@ fn a_segment_is_durable_before_it_is_used() {
     let directory = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::default();
     open(disk.clone(), directory.path()).unwrap();
-    assert_eq!(disk.operations(), ["create", "write", "sync", "rename", "sync directory"]);
+    let name = ["open directory", "sync directory"];
+    let segment = ["open directory", "create", "write", "sync", "rename", "sync directory"];
+    assert_eq!(disk.operations(), [&name[..], &segment].concat());
 }
 
 /// What a killed process left in the operating system's cache, or a failed fsync in a cache that forgot about it, is written again.
@@ -212,7 +238,8 @@ fn what_is_recovered_is_durable_before_the_node_acts_on_it() {
     run(&FaultyDisk::default(), directory.path());
     let disk = FaultyDisk::default();
     open(disk.clone(), directory.path()).unwrap().recover().unwrap();
-    assert_eq!(disk.operations(), ["open", "write", "sync", "sync directory"]);
+    let settled = ["open", "write", "sync", "open directory", "sync directory"];
+    assert_eq!(disk.operations(), settled);
 }
 
 #[test]
@@ -226,7 +253,8 @@ fn a_torn_end_is_cut_off_durably_before_anything_else_is_written() {
     run(&FaultyDisk::failing(operations - 2, ErrorKind::Other, 20), directory.path());
     let disk = FaultyDisk::default();
     open(disk.clone(), directory.path()).unwrap().recover().unwrap();
-    assert_eq!(disk.operations(), ["cut", "open", "write", "sync", "sync directory"]);
+    let settled = ["cut", "open", "write", "sync", "open directory", "sync directory"];
+    assert_eq!(disk.operations(), settled);
 }
 
 /// Every operation of a journal's life fails once: creating it, writing, rotating, recovering. A write leaves any part behind.
@@ -244,22 +272,87 @@ fn whatever_fails_the_failure_is_final_and_nothing_acknowledged_is_lost() {
                 "write" => &[0, 1, 11, 12, 13, 100, usize::MAX],
                 _ => &[0],
             };
-            parts.iter().for_each(|bytes| fail_once(life, operation, *bytes));
+            let is_put_off = prepares_a_successor(&whole.operations(), operation);
+            parts.iter().for_each(|bytes| fail_once(life, operation, *bytes, is_put_off));
         }
     }
 }
 
+/// Whether this operation makes a segment behind others, before the first fsync of it.
+fn prepares_a_successor(operations: &[&str], operation: usize) -> bool {
+    let begins = |at: usize| operations.get(at..at + 2) == Some(&["open directory", "create"][..]);
+    let has_a_segment = |at: usize| operations[..at].contains(&"sync");
+    (operation.saturating_sub(2)..=operation).any(|at| begins(at) && has_a_segment(at))
+}
+
 /// One operation of the first or second life fails.
-fn fail_once(life: usize, operation: usize, bytes_written: usize) {
+fn fail_once(life: usize, operation: usize, bytes_written: usize, is_put_off: bool) {
     let directory = tempfile::tempdir().unwrap();
     let before = (0..life).map(|_| run(&FaultyDisk::default(), directory.path()).0).sum();
     let disk = FaultyDisk::failing(operation, ErrorKind::Other, bytes_written);
     let (acknowledged, error) = run(&disk, directory.path());
-    assert!(matches!(error, Some(JournalError::Io { .. })), "operation {operation}");
+    match error {
+        None => assert!(is_put_off, "operation {operation}"),
+        Some(JournalError::Io { .. }) => assert!(!is_put_off, "operation {operation}"),
+        Some(error) => panic!("operation {operation}: {error}"),
+    }
     let restored = open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
     assert_holds(&restored, acknowledged.max(before));
     // The next life goes on from there.
     assert!(run(&FaultyDisk::default(), directory.path()).1.is_none());
+}
+
+/// No file descriptor is left at the end of a segment, for a while.
+#[test]
+fn a_segment_grows_on_while_its_successor_cannot_be_made() {
+    for refused in ["open directory", "create"] {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::default();
+        let mut journal = open(disk.clone(), directory.path()).unwrap();
+        journal.recover().unwrap();
+        disk.refuse(Some(refused));
+        for index in 1..=20 {
+            journal.append(&write(index)).unwrap();
+            journal.sync().unwrap();
+        }
+        assert!(!disk.operations().contains(&"remove"), "it has one segment");
+        disk.refuse(None);
+        let renames = || disk.operations().iter().filter(|name| **name == "rename").count();
+        assert_eq!(renames(), 1, "{refused}");
+        journal.append(&write(21)).unwrap();
+        journal.sync().unwrap();
+        assert_eq!(renames(), 2, "the successor is made as soon as it can be");
+        drop(journal);
+        let restored = open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
+        assert_eq!(restored.entries.len(), 21, "{refused}");
+    }
+}
+
+#[test]
+fn a_segment_does_not_grow_on_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let mut journal = open(disk.clone(), directory.path()).unwrap();
+    journal.recover().unwrap();
+    disk.refuse(Some("create"));
+    let mut acknowledged = 0;
+    let error = loop {
+        let appended = journal.append(&write(acknowledged + 1));
+        match appended.and_then(|()| journal.sync()) {
+            Ok(()) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 1000);
+    };
+    assert!(matches!(error, JournalError::Io { action: "create", .. }), "{error}");
+    disk.refuse(None);
+    assert_final(&mut journal, &disk, &error);
+    drop(journal);
+    let length = std::fs::metadata(directory.path().join("00000000000000000001.journal"));
+    let length = length.unwrap().len();
+    assert!((15..=17).contains(&(length / SEGMENT_BYTES_MAX)), "{length} bytes");
+    let restored = open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
+    assert_eq!(restored.entries.len() as u64, acknowledged);
 }
 
 #[test]
@@ -384,7 +477,8 @@ fn a_crash_anywhere_around_compaction_loses_nothing() {
             run_with_snapshots(&FaultyDisk::default(), directory.path());
             let disk = FaultyDisk::failing(operation, ErrorKind::Other, *bytes_written);
             let (acknowledged, snapshot, error) = run_with_snapshots(&disk, directory.path());
-            assert_eq!(error.is_none(), name == "remove", "operation {operation}, {name}");
+            let goes_on = prepares_a_successor(&whole.operations(), operation) || name == "remove";
+            assert_eq!(error.is_none(), goes_on, "operation {operation}, {name}");
             let (acknowledged, snapshot) = (acknowledged.max(first.0), snapshot.max(first.1));
             assert_holds_with_snapshot(directory.path(), acknowledged, snapshot);
             assert!(run_with_snapshots(&FaultyDisk::default(), directory.path()).2.is_none());

@@ -96,8 +96,10 @@ impl FileJournal {
         cluster: ClusterId,
         node: NodeId,
     ) -> Result<Self, JournalError> {
-        create_directory(&mut *disk, &directory)
-            .map_err(|error| JournalError::io("create directory", &directory, error))?;
+        if !Self::exists(&directory)? {
+            create_directory(&mut *disk, &directory)
+                .map_err(|error| JournalError::io("create directory", &directory, error))?;
+        }
         let lock = Lock::take(&directory)?;
         let numbers = list_segments(&directory)?;
         let drawn = Identity { cluster, node, incarnation: super::draw_incarnation() };
@@ -242,6 +244,7 @@ fn recover(
     let end = End {
         segments,
         file: settle(&mut place, &tail)?,
+        salting: tail.salting,
         length: tail.frame_start + tail.frame.len() as u64,
         head_bytes: tail.head_bytes,
         position,
@@ -314,13 +317,40 @@ fn open_segment(place: &Place, number: u64) -> Result<SegmentReader, JournalErro
 }
 
 /// Creates a directory and those that it lies in, so that all of them outlast a crash.
+///
+/// Each gets its name durably before the next is made in it. So of what an interrupted start has made
+/// at most the last that is there is not durable, and its name is made durable first.
 fn create_directory(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
-    let missing: Vec<_> = directory.ancestors().take_while(|path| !path.exists()).collect();
-    fs::create_dir_all(directory)?;
-    missing.iter().filter_map(|path| path.parent()).try_for_each(|parent| {
-        let here = Path::new(".");
-        disk.sync_directory(if parent.as_os_str().is_empty() { here } else { parent })
+    let named = || directory.ancestors().filter(|path| !path.as_os_str().is_empty());
+    let missing: Vec<_> = named().take_while(|path| !path.exists()).collect();
+    if let Some(made_before) = named().nth(missing.len()) {
+        let synced = sync_name(disk, made_before);
+        synced.or_else(|error| if is_not_ours(&error) { Ok(()) } else { Err(error) })?;
+    }
+    missing.iter().rev().try_for_each(|path| {
+        disk.create_directory(path)?;
+        sync_name(disk, path)
     })
+}
+
+/// Makes the name of a directory durable.
+fn sync_name(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
+    match directory.parent() {
+        None => Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => disk.sync_directory(Path::new(".")),
+        Some(parent) => disk.sync_directory(parent),
+    }
+}
+
+/// Whether this is the error of a directory in which this process can have made nothing.
+fn is_not_ours(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Unsupported
+    )
 }
 
 fn list_segments(directory: &Path) -> Result<Vec<u64>, JournalError> {

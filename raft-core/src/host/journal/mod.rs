@@ -15,6 +15,8 @@ mod faults;
 mod file;
 mod lock;
 mod memory;
+#[cfg(test)]
+mod power;
 mod recovery;
 mod replay;
 mod sector;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use error::JournalError;
+pub(in crate::host) use error::Refused;
 pub use file::FileJournal;
 pub use memory::MemoryJournal;
 pub use survivor::Survivor;

@@ -12,20 +12,23 @@
 //! All segments but the first begin with a checkpoint, and so the first ones may be gone: then the log that they held must turn out to
 //! be compacted.
 //!
+//! "No whole frame behind" is certain because frames are salted with their places: what a client put
+//! into a command is no frame, even if its bytes were one elsewhere.
+//!
 //! Everything else is damage. A flipped byte does not make a frame look torn, not even the last: no sector of a frame is near to
 //! all zeros ([`batch`](super::batch)), and a header that lies about the length fails its own checksum.
 
 use std::format;
 use std::path::PathBuf;
-use std::string::String;
 use std::vec::Vec;
 
 use super::JournalError;
 use super::batch;
 use super::checkpoint;
+use super::error::Refused;
 use super::replay::{Position, Replay};
 use super::sector::{is_unwritten, sectors};
-use super::segment::{Broken, SegmentReader};
+use super::segment::{Broken, Salting, SegmentReader};
 use crate::host::frame::{HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
 use crate::types::Index;
 
@@ -34,6 +37,8 @@ use crate::types::Index;
 pub(super) struct Tail {
     /// The last segment.
     pub(super) path: PathBuf,
+    /// How its frames are salted.
+    pub(super) salting: Salting,
     /// How long it is without any batch.
     pub(super) head_bytes: u64,
     /// The highest index among its entries.
@@ -60,10 +65,10 @@ pub(super) fn read_checkpoint(reader: &mut SegmentReader) -> Result<Position, Jo
     let offset = reader.offset();
     let opened = match reader.next_payload()? {
         None => Err("the file ends before its checkpoint".into()),
-        Some(Err(broken)) => Err(broken.describe()),
+        Some(Err(broken)) => Err(broken.describe().into()),
         Some(Ok(payload)) => checkpoint::open(payload),
     };
-    opened.map_err(|what| reader.damaged(offset, what))
+    opened.map_err(|refused| reader.refused(offset, refused))
 }
 
 /// Adds all writes of a segment that is not the last: it must be whole. Returns the highest index among its entries.
@@ -91,7 +96,8 @@ pub(super) fn replay_last_segment(
     let frame_start = reader.frame_start();
     let mut frame = reader.read_from(frame_start)?;
     frame.truncate((reader.offset() - frame_start) as usize);
-    Ok(Tail { path: reader.path().to_path_buf(), head_bytes, index_max, frame_start, frame, torn })
+    let (path, salting) = (reader.path().to_path_buf(), reader.salting());
+    Ok(Tail { path, salting, head_bytes, index_max, frame_start, frame, torn })
 }
 
 fn replay_whole_frames(
@@ -106,19 +112,19 @@ fn replay_whole_frames(
             Some(Err(broken)) => return Ok((index_max, Some(broken))),
             Some(Ok(payload)) => payload,
         };
-        let last = replay_batch(payload, replay)
-            .map_err(|what| reader.damaged(offset, format!("impossible content: {what}")))?;
+        let last =
+            replay_batch(payload, replay).map_err(|refused| reader.refused(offset, refused))?;
         index_max = index_max.max(last);
     }
 }
 
 /// Returns the highest index among the batch's entries.
-fn replay_batch(payload: &mut [u8], replay: &mut Replay) -> Result<Index, String> {
+fn replay_batch(payload: &mut [u8], replay: &mut Replay) -> Result<Index, Refused> {
     let mut index_max = Index::ZERO;
     let mut rest = batch::open(payload)?;
     while let Some(write) = batch::next_write(&mut rest)? {
         index_max = index_max.max(write.entries.last().map_or(Index::ZERO, |entry| entry.index));
-        replay.follow(write)?;
+        replay.follow(write).map_err(|what| format!("impossible content: {what}"))?;
     }
     Ok(index_max)
 }
@@ -131,7 +137,7 @@ fn torn(reader: &mut SegmentReader, broken: Broken) -> Result<Torn, JournalError
         Broken::Header(_) => {
             let rest = reader.read_from(offset)?;
             let header = sectors(offset, 0..rest.len()).next().unwrap_or(0..0);
-            is_unwritten(&rest[header]) && !contains_frame(&rest)
+            is_unwritten(&rest[header]) && !contains_frame(offset, &rest, reader.salting())
         }
         Broken::Payload(_, end) if end < reader.length() => false,
         Broken::Payload(..) => {
@@ -146,13 +152,16 @@ fn torn(reader: &mut SegmentReader, broken: Broken) -> Result<Torn, JournalError
     }
 }
 
-/// Whether a whole frame begins anywhere in these bytes.
-fn contains_frame(bytes: &[u8]) -> bool {
+/// Whether a whole frame begins anywhere in these bytes, which lie at `offset` of a file that is salted like this.
+fn contains_frame(offset: u64, bytes: &[u8], salting: Salting) -> bool {
     bytes.windows(HEADER_BYTES).enumerate().any(|(at, window)| {
         let Some(header) = window.first_chunk().filter(|header| !is_unwritten(*header)) else {
             return false;
         };
-        let Ok(header) = Header::decode(header, PAYLOAD_BYTES_LIMIT) else { return false };
+        let salt = salting.at(offset + at as u64);
+        let Ok(header) = Header::decode_salted(header, PAYLOAD_BYTES_LIMIT, salt) else {
+            return false;
+        };
         let payload = &bytes[at + HEADER_BYTES..];
         payload.get(..header.payload_bytes()).is_some_and(|payload| header.check(payload).is_ok())
     })

@@ -3,29 +3,50 @@
 //! ```text
 //! 00000000000000000001.journal
 //!   frame: "raftjrnl" | version u32 | cluster u64 | node u64 | incarnation u64 | segment u64     little-endian
+//!          | codec u32               since version 3: the version of the format of the writes
 //!   frame: checkpoint                in all segments but the first
 //!   frame: batch, frame: batch, ..
 //! ```
+//!
+//! # Versions
+//!
+//! A version of this library reads the versions [`VERSION_MIN`] to [`VERSION`] of a segment, and writes
+//! to the last segment as that segment's own version has it; each new segment has the newest version.
+//! A segment of a newer version, of itself or of its writes, is not damaged, and no advice to wipe is
+//! given: [`JournalError::UnknownVersion`] names both versions.
+//!
+//! - Version 2: the frames behind the first have no salt.
+//! - Version 3: they are salted with incarnation, segment and offset. So a command that holds the bytes
+//!   of a frame, of this journal or another one, never passes for a frame when the write that holds
+//!   the command is torn. Further fields at the end of the first frame are ignored.
 
 use std::format;
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::string::String;
 use std::vec::Vec;
 
 use super::JournalError;
-use crate::host::frame::{self, FrameError, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
+use super::error::Refused;
+use crate::codec;
+use crate::host::frame::{self, FrameError, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT, Salt};
 use crate::host::identity::{ClusterId, Identity, Incarnation};
 use crate::types::NodeId;
 
 /// The first segment of a journal.
 pub(super) const FIRST: u64 = 1;
 /// What [`encode_preamble`] makes: all of it lies in the file's first sector.
-pub(super) const PREAMBLE_BYTES: usize = HEADER_BYTES + MAGIC.len() + 4 + 4 * 8;
+pub(super) const PREAMBLE_BYTES: usize = HEADER_BYTES + MAGIC.len() + 4 + 4 * 8 + 4;
 
 const MAGIC: [u8; 8] = *b"raftjrnl";
-const VERSION: u32 = 2;
+/// The version that new segments have.
+const VERSION: u32 = 3;
+/// The oldest version that can be read.
+const VERSION_MIN: u32 = 2;
+/// The first version whose frames are salted, and which names the version of its writes.
+const VERSION_SALTED: u32 = 3;
 const EXTENSION: &str = "journal";
 /// How much is read at once. Small enough for a processor's cache, where it is checked and decoded.
 const READ_BYTES: usize = 256 * 1024;
@@ -49,9 +70,36 @@ pub(super) fn encode_preamble(owner: Identity, number: u64) -> Vec<u8> {
         for field in [owner.cluster.get(), owner.node.get(), owner.incarnation.get(), number] {
             payload.extend_from_slice(&field.to_le_bytes());
         }
+        payload.extend_from_slice(&u32::from(codec::VERSION).to_le_bytes());
     })
     .expect("the preamble is shorter than itself with a header");
     bytes
+}
+
+/// How the frames of a segment are salted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Salting {
+    /// Not at all: version 2.
+    Absent,
+    /// By their places in this segment of this journal.
+    OfPlace { incarnation: Incarnation, segment: u64 },
+}
+
+impl Salting {
+    /// Of a segment that this version makes.
+    pub(super) fn new(owner: Identity, segment: u64) -> Self {
+        Self::OfPlace { incarnation: owner.incarnation, segment }
+    }
+
+    /// The salt of the frame that begins at `offset`.
+    pub(super) fn at(self, offset: u64) -> Salt {
+        match self {
+            Self::Absent => Salt::NONE,
+            Self::OfPlace { incarnation, segment } => {
+                Salt::of_place(&[incarnation.get(), segment, offset])
+            }
+        }
+    }
 }
 
 /// Reads a segment from front to back.
@@ -64,6 +112,8 @@ pub(super) struct SegmentReader {
     offset: u64,
     /// Where the last frame began.
     frame_start: u64,
+    /// Of all frames but the first.
+    salting: Salting,
     /// Begins with the last frame's payload; never shrinks, so that nothing is allocated or zeroed once warm.
     buffer: Vec<u8>,
 }
@@ -88,7 +138,8 @@ impl SegmentReader {
             io::Result::Ok((BufReader::with_capacity(READ_BYTES, file), length))
         };
         let (file, length) = open().map_err(|error| JournalError::io("open", &path, error))?;
-        let mut reader = Self { path, file, length, offset: 0, frame_start: 0, buffer: Vec::new() };
+        let (salting, buffer) = (Salting::Absent, Vec::new());
+        let mut reader = Self { path, file, length, offset: 0, frame_start: 0, salting, buffer };
         let owner = reader.read_preamble(number)?;
         Ok((reader, owner))
     }
@@ -111,6 +162,11 @@ impl SegmentReader {
         self.length
     }
 
+    /// How the frames behind the first are salted.
+    pub(super) fn salting(&self) -> Salting {
+        self.salting
+    }
+
     /// The next frame's payload; `None` at the end of the file. A broken frame is where [`SegmentReader::offset`] stays.
     pub(super) fn next_payload(
         &mut self,
@@ -124,7 +180,8 @@ impl SegmentReader {
         }
         let mut header = [0; HEADER_BYTES];
         self.file.read_exact(&mut header).map_err(|error| self.unreadable(error))?;
-        let header = match Header::decode(&header, PAYLOAD_BYTES_LIMIT) {
+        let salt = self.salting.at(self.offset);
+        let header = match Header::decode_salted(&header, PAYLOAD_BYTES_LIMIT, salt) {
             Ok(header) => header,
             Err(error) => return Ok(Some(Err(Broken::Header(error)))),
         };
@@ -164,6 +221,16 @@ impl SegmentReader {
         JournalError::Damaged { path: self.path.clone(), offset, what: what.into() }
     }
 
+    /// The error that refuses this file for what stands at `offset`.
+    pub(super) fn refused(&self, offset: u64, refused: Refused) -> JournalError {
+        match refused {
+            Refused::Damaged(what) => self.damaged(offset, what),
+            Refused::FromNewer(what) => {
+                JournalError::FromNewer { path: self.path.clone(), offset, what }
+            }
+        }
+    }
+
     fn read_preamble(&mut self, number: u64) -> Result<Identity, JournalError> {
         let payload = match self.next_payload()? {
             Some(Ok(payload)) => payload,
@@ -177,28 +244,45 @@ impl SegmentReader {
             return Err(self.damaged(0, "the file's description is cut off"));
         };
         let version = u32::from_le_bytes(*version);
-        if version != VERSION {
-            return Err(JournalError::UnknownVersion { path: self.path.clone(), version });
+        if !(VERSION_MIN..=VERSION).contains(&version) {
+            return Err(self.unknown("journal", version, VERSION_MIN..=VERSION));
         }
-        let mut numbers = fields.chunks_exact(8).filter_map(|field| field.first_chunk()).copied();
-        let mut number_in_file = || numbers.next().map(u64::from_le_bytes);
-        let (Some(cluster), Some(node), Some(incarnation), Some(segment), None) = (
-            number_in_file(),
-            number_in_file(),
-            number_in_file(),
-            number_in_file(),
-            number_in_file(),
-        ) else {
+        let Some((named, behind)) = fields.split_at_checked(4 * 8) else {
             return Err(self.damaged(0, "the file's description has the wrong length"));
         };
+        let mut numbers = named.chunks_exact(8).filter_map(|field| field.first_chunk()).copied();
+        let mut number_in_file = || numbers.next().map_or(0, u64::from_le_bytes);
+        let owner = Identity {
+            cluster: ClusterId::new(number_in_file()),
+            node: NodeId::new(number_in_file()),
+            incarnation: Incarnation::new(number_in_file()),
+        };
+        let segment = number_in_file();
+        let codec = match (version < VERSION_SALTED, behind.split_first_chunk()) {
+            (true, None) if behind.is_empty() => u32::from(codec::VERSION),
+            (false, Some((codec, _))) => u32::from_le_bytes(*codec),
+            _ => return Err(self.damaged(0, "the file's description has the wrong length")),
+        };
+        let codec_max = u32::from(codec::VERSION);
+        if codec > codec_max {
+            return Err(self.unknown("journal entry", codec, codec_max..=codec_max));
+        }
         if segment != number {
             return Err(self.damaged(0, format!("it is segment {segment} under another's name")));
         }
-        Ok(Identity {
-            cluster: ClusterId::new(cluster),
-            node: NodeId::new(node),
-            incarnation: Incarnation::new(incarnation),
-        })
+        if version >= VERSION_SALTED {
+            self.salting = Salting::new(owner, segment);
+        }
+        Ok(owner)
+    }
+
+    fn unknown(
+        &self,
+        format: &'static str,
+        version: u32,
+        known: RangeInclusive<u32>,
+    ) -> JournalError {
+        JournalError::UnknownVersion { path: self.path.clone(), format, version, known }
     }
 
     fn unreadable(&self, error: io::Error) -> JournalError {

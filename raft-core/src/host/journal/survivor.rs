@@ -33,7 +33,7 @@ impl FileJournal {
     ///   survivor with the longest log (the highest [`Survivor::last_log`], term first) of all that are left.
     /// - Commands that were never acknowledged may be committed.
     /// - **None of the other nodes may ever run again with its old journal:** it would be a second cluster under the same name. Empty their
-    ///   directories first, then add them under new ids.
+    ///   directories first, then add them again as learners.
     ///
     /// Appends to the journal a configuration with this node alone, in a term far above those that it knows. The node then starts as usual,
     /// leads at once, and others can be added.

@@ -1,4 +1,13 @@
 //! The writing half of the file journal: batches, segments, and the order in which they become durable.
+//!
+//! # What may be tried again
+//!
+//! A failed write or fsync of a file that holds promises is final: what reached the disk is unknown. A
+//! new segment holds no promise until it has its name. So whatever fails before its first fsync (no
+//! file descriptor, no inode, no room, no memory) has changed nothing: the writer goes on in the
+//! segment that it has, and tries again after every [`ATTEMPTS_PER_SEGMENT`]th part of a segment. From
+//! [`OVERRUN_MAX`] times its length on, the failure is final. A failed fsync, rename or fsync of the
+//! directory is final at once.
 
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -10,9 +19,9 @@ use bytes::Bytes;
 use super::JournalError;
 use super::batch::Batch;
 use super::checkpoint;
-use super::disk::{Disk, SegmentFile};
+use super::disk::{Directory, Disk, SegmentFile};
 use super::replay::Position;
-use super::segment::{self, PREAMBLE_BYTES};
+use super::segment::{self, Salting};
 use crate::host::identity::Identity;
 use crate::output::Write;
 use crate::types::Index;
@@ -22,6 +31,12 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// What a new segment is called until it is complete.
 const NEW: &str = "new";
+
+/// How long a segment may grow when its successor cannot be made: so many times its usual length.
+const OVERRUN_MAX: u64 = 16;
+
+/// How often making a successor is tried, meanwhile, for each usual length that is written.
+const ATTEMPTS_PER_SEGMENT: u64 = 16;
 
 /// A journal's directory, and what is needed to make segments there.
 pub(super) struct Place {
@@ -42,26 +57,48 @@ impl Place {
         number: u64,
         checkpoint: Option<&Position>,
     ) -> Result<(Box<dyn SegmentFile>, u64), JournalError> {
+        let prepared = self.prepare_segment(number, checkpoint)?;
+        self.finish_segment(prepared)
+    }
+
+    /// All of making a segment that can fail without a trace.
+    fn prepare_segment(
+        &mut self,
+        number: u64,
+        checkpoint: Option<&Position>,
+    ) -> Result<Prepared, JournalError> {
         let path = self.path_of(number);
-        let unfinished = unfinished(&path);
         let mut head = segment::encode_preamble(self.owner, number);
         if let Some(position) = checkpoint {
             let mut batch = Batch::new();
+            let salting = Salting::new(self.owner, number);
             let sealed = checkpoint::push(position, &mut batch)
-                .and_then(|()| batch.seal(PREAMBLE_BYTES as u64));
+                .and_then(|()| batch.seal(head.len() as u64, salting));
             head.extend_from_slice(sealed.map_err(|bytes| JournalError::WriteTooLong { bytes })?);
         }
-        let create = |disk: &mut dyn Disk| {
-            let mut file = disk.create(&unfinished)?;
+        let prepare = |disk: &mut dyn Disk| {
+            let directory = disk.open_directory(&self.directory)?;
+            let mut file = disk.create(&unfinished(&path))?;
             file.write(&head)?;
-            file.sync()?;
-            disk.rename(&unfinished, &path)?;
-            disk.sync_directory(&self.directory)?;
-            Ok(file)
+            Ok((directory, file))
         };
-        let file = create(&mut *self.disk);
-        let file = file.map_err(|error| JournalError::io("create", &path, error))?;
-        Ok((file, head.len() as u64))
+        let (directory, file) =
+            prepare(&mut *self.disk).map_err(|error| JournalError::io("create", &path, error))?;
+        Ok(Prepared { path, directory, file, length: head.len() as u64 })
+    }
+
+    fn finish_segment(
+        &mut self,
+        prepared: Prepared,
+    ) -> Result<(Box<dyn SegmentFile>, u64), JournalError> {
+        let Prepared { path, mut directory, mut file, length } = prepared;
+        let mut finish = || {
+            file.sync()?;
+            self.disk.rename(&unfinished(&path), &path)?;
+            directory.sync()
+        };
+        finish().map_err(|error| JournalError::io("create", &path, error))?;
+        Ok((file, length))
     }
 
     /// Deletes segments that nobody needs any more. If that fails, nothing is lost but space. Returns how many are gone.
@@ -79,6 +116,14 @@ impl Place {
         }
         deleted
     }
+}
+
+/// A segment without its name: nobody relies on it.
+struct Prepared {
+    path: PathBuf,
+    directory: Box<dyn Directory>,
+    file: Box<dyn SegmentFile>,
+    length: u64,
 }
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {
@@ -107,9 +152,12 @@ pub(super) struct Writer {
     segments: VecDeque<Segment>,
     path: PathBuf,
     file: Box<dyn SegmentFile>,
+    salting: Salting,
     /// The last segment's length so far, and before its first batch.
     length: u64,
     head_bytes: u64,
+    /// Before this length, no successor is tried again; 0 if none has failed.
+    next_attempt: u64,
     position: Position,
     /// The position before the batch.
     synced: Position,
@@ -122,6 +170,8 @@ pub(super) struct End {
     pub(super) segments: VecDeque<Segment>,
     /// The last segment.
     pub(super) file: Box<dyn SegmentFile>,
+    /// How its frames are salted.
+    pub(super) salting: Salting,
     /// Its length, and that before its first batch.
     pub(super) length: u64,
     pub(super) head_bytes: u64,
@@ -131,7 +181,7 @@ pub(super) struct End {
 impl Writer {
     /// A writer that goes on behind what is there.
     pub(super) fn new(place: Place, segment_bytes_max: u64, end: End) -> Self {
-        let End { segments, file, length, head_bytes, position } = end;
+        let End { segments, file, salting, length, head_bytes, position } = end;
         let path = place.path_of(segments[segments.len() - 1].number);
         let (synced, batch) = (position.clone(), Batch::new());
         let mut writer = Self {
@@ -140,8 +190,10 @@ impl Writer {
             segments,
             path,
             file,
+            salting,
             length,
             head_bytes,
+            next_attempt: 0,
             position,
             synced,
             batch,
@@ -163,12 +215,11 @@ impl Writer {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let holds_a_batch = self.length > self.head_bytes;
-        if holds_a_batch && self.length + self.batch.bytes() as u64 > self.segment_bytes_max {
+        if self.is_next_segment_due() {
             self.begin_next_segment()?;
         }
-        let frame =
-            self.batch.seal(self.length).map_err(|bytes| JournalError::WriteTooLong { bytes })?;
+        let sealed = self.batch.seal(self.length, self.salting);
+        let frame = sealed.map_err(|bytes| JournalError::WriteTooLong { bytes })?;
         let bytes = frame.len() as u64;
         self.file.write(frame).map_err(|error| JournalError::io("write", &self.path, error))?;
         self.file.sync().map_err(|error| JournalError::io("sync", &self.path, error))?;
@@ -185,13 +236,42 @@ impl Writer {
         Ok(())
     }
 
+    /// The last segment is full, or of a version whose frames have no salt.
+    fn is_next_segment_due(&self) -> bool {
+        let holds_a_batch = self.length > self.head_bytes;
+        let end = self.length + self.batch.bytes() as u64;
+        let is_full = holds_a_batch && end > self.segment_bytes_max;
+        (is_full || self.salting == Salting::Absent) && self.length >= self.next_attempt
+    }
+
     /// All before is durable: this is called before the first write since the last sync.
     fn begin_next_segment(&mut self) -> Result<(), JournalError> {
         let number = self.segments[self.segments.len() - 1].number + 1;
-        let (file, length) = self.place.create_segment(number, Some(&self.synced))?;
+        let prepared = match self.place.prepare_segment(number, Some(&self.synced)) {
+            Ok(prepared) => prepared,
+            Err(error) => return self.put_off(error),
+        };
+        let (file, length) = self.place.finish_segment(prepared)?;
         self.path = self.place.path_of(number);
         self.segments.push_back(Segment { number, index_max: Index::ZERO });
         (self.file, self.length, self.head_bytes) = (file, length, length);
+        (self.salting, self.next_attempt) = (Salting::new(self.place.owner, number), 0);
+        Ok(())
+    }
+
+    /// Goes on in the segment that there is, although its successor is due, for as long as it may grow.
+    fn put_off(&mut self, error: JournalError) -> Result<(), JournalError> {
+        let is_systems = matches!(error, JournalError::Io { .. } | JournalError::DiskFull { .. });
+        if !is_systems || self.length >= self.segment_bytes_max.saturating_mul(OVERRUN_MAX) {
+            return Err(error);
+        }
+        self.next_attempt = self.length + (self.segment_bytes_max / ATTEMPTS_PER_SEGMENT).max(1);
+        let file = self.path.display();
+        tracing::warn!(
+            %file, %error,
+            "journal: the next segment cannot be made, so this one grows on; if that lasts, the node stops: look for a limit on \
+             open files, or for a full disk"
+        );
         Ok(())
     }
 

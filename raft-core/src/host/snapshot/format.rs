@@ -20,7 +20,7 @@ use super::store::{SnapshotReader, SnapshotWriter};
 use crate::codec;
 use crate::host::frame::{self, HEADER_BYTES, Header};
 use crate::host::identity::ClusterId;
-use crate::host::journal::JournalError;
+use crate::host::journal::{JournalError, Refused};
 use crate::output::{SnapshotMeta, Write};
 
 const MAGIC: [u8; 8] = *b"raftsnap";
@@ -60,17 +60,22 @@ impl Head {
         out
     }
 
-    fn decode(payload: &[u8]) -> Result<Self, String> {
+    fn decode(payload: &[u8]) -> Result<Self, Refused> {
         let fields = payload.strip_prefix(&[HEAD]).and_then(|rest| rest.strip_prefix(&MAGIC));
         let fields = fields.ok_or("this is not a snapshot of this library")?;
         let (version, fields) = fields.split_first_chunk().ok_or("its description is cut off")?;
         let version = u32::from_le_bytes(*version);
+        if version > VERSION {
+            let text =
+                format!("it has version {version} of the format, and this program reads {VERSION}");
+            return Err(Refused::FromNewer(text));
+        }
         if version != VERSION {
-            return Err(format!("it has format version {version}, which this program cannot read"));
+            return Err(format!("it has version {version} of the format, which never was").into());
         }
         let (cluster, named) = fields.split_first_chunk().ok_or("its description is cut off")?;
         let named = codec::decode_write(named, Bytes::copy_from_slice);
-        let named = named.map_err(|error| format!("its description cannot be decoded: {error}"))?;
+        let named = named.map_err(|error| Refused::undecodable("its description", error))?;
         let snapshot = named.snapshot.ok_or("its description names no snapshot")?;
         Ok(Self { cluster: ClusterId::new(u64::from_le_bytes(*cluster)), snapshot: *snapshot })
     }
@@ -88,7 +93,7 @@ struct Checker {
 
 impl Checker {
     /// Takes the next frame's payload, whose own checksum is right; the state in it.
-    fn take<'p>(&mut self, payload: &'p [u8]) -> Result<&'p [u8], String> {
+    fn take<'p>(&mut self, payload: &'p [u8]) -> Result<&'p [u8], Refused> {
         let (kind, content) = payload.split_first().ok_or("an empty frame")?;
         if self.ended {
             return Err("something follows its end".into());
@@ -109,7 +114,7 @@ impl Checker {
                 Ok(&[])
             }
             END => Err("blocks of it are missing or in another order".into()),
-            kind => Err(format!("a frame of the unknown kind {kind}")),
+            kind => Err(format!("a frame of the unknown kind {kind}").into()),
         }
     }
 
@@ -260,7 +265,7 @@ impl StateReader {
         let taken = self.checker.take(&block);
         let (content, bytes) = match taken {
             Ok(content) => (content.len(), block.len()),
-            Err(what) => return Err(self.damaged(self.offset, what)),
+            Err(refused) => return Err(self.refused(self.offset, refused)),
         };
         self.read = bytes - content;
         self.block = block;
@@ -275,6 +280,16 @@ impl StateReader {
             }
             JournalError::io("read", self.file.path(), error)
         })
+    }
+
+    fn refused(&self, offset: u64, refused: Refused) -> JournalError {
+        match refused {
+            Refused::Damaged(what) => self.damaged(offset, what),
+            Refused::FromNewer(what) => {
+                let path = self.file.path().to_path_buf();
+                JournalError::FromNewer { path, offset, what }
+            }
+        }
     }
 
     fn damaged(&self, offset: u64, what: String) -> JournalError {
@@ -403,7 +418,7 @@ impl PieceChecker {
     pub(super) fn take(&mut self, piece: &[u8], expected: &Head) -> Result<(), String> {
         self.decoder.space().extend_from_slice(piece);
         while let Some(payload) = self.decoder.next_payload().map_err(|e| format!("{e}"))? {
-            self.checker.take(&payload)?;
+            self.checker.take(&payload).map_err(|refused| format!("{refused}"))?;
             if self.checker.head.as_ref().is_some_and(|head| head != expected) {
                 return Err("it is another snapshot, or one of another cluster".into());
             }
