@@ -67,6 +67,7 @@ impl Workshop {
         cargo.args(["test", "--package", "raft-core", "--no-run", "--color", "never"]);
         match check {
             "unit" => cargo.arg("--lib"),
+            "host" => cargo.args(["--lib", "--features", "std"]),
             name => cargo.args(["--test", name]),
         };
         // What a mutation leaves unused is of no account, even where warnings are errors.
