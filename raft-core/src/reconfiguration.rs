@@ -245,6 +245,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let heard = leader.heard.iter().filter_map(|old| before.id(old));
         leader.heard = heard.filter_map(|id| self.members.position(id)).collect();
         self.watch_quorum();
+        // The last server that could have confirmed a read may have left.
+        self.confirm_reads();
     }
 
     /// Whether this server holds nearly all that is committed, as far as the leader knows, and the configuration in force for certain: a
