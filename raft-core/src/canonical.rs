@@ -34,6 +34,7 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
             }
         }
         copy.loyal_until = clock.future(self.loyal_until);
+        copy.reads.move_in_time(|at| clock.past(at));
         match &mut copy.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
                 following.heard_at = following.heard_at.map(|at| clock.past(at));

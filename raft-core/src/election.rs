@@ -63,10 +63,15 @@ impl VoteRequest {
 impl<C: Command, R: Rng> Raft<C, R> {
     /// Heard from no leader for too long, or won no election in time (§5.2).
     pub(crate) fn on_election_timeout(&mut self) {
+        let reads_wait = self.reads.on_leader_missed();
         if !self.may_stand() {
             // It is not its turn; but the leader that it knew is gone.
             self.become_follower(self.current_term);
             self.timers.election.stop();
+            if reads_wait {
+                // Not for ever.
+                self.timers.election.touch();
+            }
         } else if self.config.pre_vote {
             self.become_pre_candidate();
         } else {
@@ -104,7 +109,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// A hint that this leader is gone: the transport saw its connection die. A follower forgets it and asks, when its turn comes in the
     /// line of successors, whether it could win. Voters who still hear from the leader refuse, so that a hint that is wrong
-    /// costs nothing but the question; for want of that question, servers without pre-vote take no hints.
+    /// costs the question, and a follower that refuses new reads until it hears from its leader again: reads that wait are kept, and
+    /// asked again. For want of that question, servers without pre-vote take no hints.
     ///
     /// Who noticed it first may have asked here already, in vain: it is answered anew.
     pub fn suspect_leader(&mut self, leader: NodeId) {
@@ -116,6 +122,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             return;
         }
         self.become_follower(self.current_term);
+        self.reads.on_leader_suspected();
         if let RoleState::Follower(Follower { suspicion, .. }) = &mut self.role {
             *suspicion = Some(Suspicion { rank, pace });
         }

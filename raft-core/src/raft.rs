@@ -471,6 +471,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.voted_for = None;
         self.durable.on_hard_state_changed();
         self.outbox.clear();
+        self.reads.on_leadership_lost();
     }
 
     pub(crate) fn vote_for(&mut self, candidate: NodeId) {
@@ -494,8 +495,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn change_role(&mut self, role: RoleState) {
         let before = core::mem::replace(&mut self.role, role);
         self.timers.heartbeat.stop();
-        self.reads.on_leadership_lost();
         let RoleState::Leader(leader) = before else { return };
+        self.reads.on_leadership_lost();
         self.idle_peers = leader.peers;
         self.idle_peers.iter_mut().for_each(Progress::end);
         self.timers = Timers::new();

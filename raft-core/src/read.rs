@@ -4,12 +4,18 @@
 //! heartbeat round which left after the read came. An earlier round proves nothing: a newer leader could have committed between
 //! the two. Reads that come together share a round.
 //!
-//! A follower asks its leader for a read index, once for all reads that wait, and serves them from its own state machine.
+//! A follower asks its leader for a read index, once for all reads that wait, and serves them from its own state machine. It asks again
+//! only if a heartbeat interval has passed without an answer, and the leader begins no second round for a request that is in one. Each
+//! round makes the follower turn, so without these two rules one read would be asked for until it is answered, as fast as the network is.
+//!
+//! A follower's reads are lost with the term, or when it has missed its leader for an election timeout. A hint that the leader is gone
+//! does not lose them: if it was wrong, the follower hears from that leader again, and asks it again.
 //!
 //! With a [`Lease`](crate::Lease) the round is spared (thesis 6.4.1): after a quorum has echoed a round, none of it elects anybody
 //! for an election timeout from when the round left. A lease is judged at the tick, by the true time.
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use rand_core::Rng;
 
@@ -31,6 +37,8 @@ pub(crate) struct Reads {
     /// A follower's reads up to this one were asked for, and wait for the answer in `requested`.
     request: Option<Request>,
     requested: VecDeque<ReadId>,
+    /// A hint says that the leader is gone, and what waits for it is kept until that is certain.
+    leader_suspected: bool,
     /// Added to the number of a request, and different in every life: a late answer to an earlier life must not fit.
     requests_begin: u64,
     /// Confirmed; wait until the entries up to the index have been handed out.
@@ -59,8 +67,8 @@ struct InRound {
 struct Request {
     /// The newest read that it is for.
     id: ReadId,
-    /// Whether it has been sent, since the last heartbeat.
-    sent: bool,
+    /// When it was sent last; none if it is to be sent.
+    sent_at: Option<Instant>,
 }
 
 /// A leader's lease (thesis 6.4.1).
@@ -106,6 +114,7 @@ impl Reads {
             in_round: VecDeque::new(),
             request: None,
             requested: VecDeque::new(),
+            leader_suspected: false,
             requests_begin: 0,
             confirmed: VecDeque::new(),
             lost: VecDeque::new(),
@@ -132,6 +141,21 @@ impl Reads {
             self.on_lost(read);
         }
         self.request = None;
+        self.leader_suspected = false;
+    }
+
+    /// A hint says that the leader is gone.
+    pub(crate) fn on_leader_suspected(&mut self) {
+        self.leader_suspected = true;
+    }
+
+    /// The election timer has fired. Returns whether there are reads that wait for the leader to be heard of again: after a hint the
+    /// first timer only makes the follower ask whether it is true.
+    pub(crate) fn on_leader_missed(&mut self) -> bool {
+        if !core::mem::take(&mut self.leader_suspected) {
+            self.on_leadership_lost();
+        }
+        self.request.is_some() || !self.asked.is_empty()
     }
 
     fn on_lost(&mut self, read: Read) {
@@ -150,10 +174,18 @@ impl Reads {
         if index <= handed_out { self.confirmed.pop_front() } else { None }
     }
 
-    /// The leader says again that it lives: an answer that is still due was lost, or is on its way.
-    pub(crate) fn ask_again(&mut self) {
+    /// The leader is followed, for the first time or again: what was asked of it before may be lost.
+    pub(crate) fn on_leader_followed(&mut self) {
+        self.leader_suspected = false;
         if let Some(request) = &mut self.request {
-            request.sent = false;
+            request.sent_at = None;
+        }
+    }
+
+    /// Puts its moment elsewhere, for [`Raft::canonical`].
+    pub(crate) fn move_in_time(&mut self, past: impl Fn(Instant) -> Instant) {
+        if let Some(request) = &mut self.request {
+            request.sent_at = request.sent_at.map(past);
         }
     }
 
@@ -162,8 +194,9 @@ impl Reads {
         self.requests_begin = begin;
     }
 
-    /// A follower's next request: for all reads that have come, once the last one is answered.
-    fn next_request(&mut self) -> Option<ReadIndex> {
+    /// A follower's next request: for all reads that have come, once the last one is answered; or that one again, if there was no answer
+    /// for a heartbeat interval.
+    fn next_request(&mut self, now: Instant, patience: Duration) -> Option<ReadIndex> {
         if self.request.is_none() {
             let newest = match self.asked.back()? {
                 Read::Here(id) | Read::At(_, id) => *id,
@@ -174,10 +207,14 @@ impl Reads {
                 }
             }
             let id = ReadId::new(newest.get().wrapping_add(self.requests_begin));
-            self.request = Some(Request { id, sent: false });
+            self.request = Some(Request { id, sent_at: None });
         }
-        let request = self.request.as_mut().filter(|request| !request.sent)?;
-        request.sent = true;
+        let request = self.request.as_mut()?;
+        let sent_at = request.sent_at;
+        if sent_at.is_some_and(|sent_at| now.saturating_duration_since(sent_at) < patience) {
+            return None;
+        }
+        request.sent_at = Some(now);
         Some(ReadIndex { id: request.id })
     }
 }
@@ -258,9 +295,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// ReadIndex: a follower asks on behalf of its clients. Its newest request says all that its earlier ones did.
+    /// ReadIndex: a follower asks on behalf of its clients. Its newest request says all that its earlier ones did, and a repeated one
+    /// whose round is under way is answered with that.
     pub(crate) fn on_read_index(&mut self, from: NodeId, request: ReadIndex) {
         if !matches!(self.role, RoleState::Leader(_)) {
+            return;
+        }
+        let is_repeated = |waiting: &InRound| waiting.read == Read::At(from, request.id);
+        if self.reads.in_round.iter().any(is_repeated) {
             return;
         }
         let is_earlier =
@@ -287,8 +329,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// A follower's request for its clients' reads.
     pub(crate) fn next_read_index(&mut self) -> Option<Message<C>> {
+        let patience = self.config.heartbeat_interval_at(self.pace());
+        let now = self.now;
         let leader = self.following()?.leader;
-        let request = self.reads.next_request()?;
+        let request = self.reads.next_request(now, patience)?;
         Some(self.message(leader, Body::ReadIndex(request)))
     }
 }

@@ -101,15 +101,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if known.is_some_and(|(current, _)| session == current) {
             let Some(following) = self.following() else { return false };
             following.heard_at = None;
-            // A heartbeat: what was asked of the leader and not answered may be lost.
-            if round.is_some_and(|round| round > following.round) {
-                self.reads.ask_again();
-            }
             return true;
         }
         let pace = self.pace();
         let before_first = round.map_or(0, |round| round.get().saturating_sub(1));
         self.become_follower(self.current_term);
+        self.reads.on_leader_followed();
         self.set_following(Following {
             leader,
             heard_at: None,

@@ -88,19 +88,145 @@ fn a_late_answer_to_an_earlier_life_is_none() {
     assert_eq!(server.reads_ready.len(), 1);
 }
 
-/// A request or its answer may be lost: the next heartbeat makes the follower ask again.
+fn requests(server: &mut TestServer) -> Vec<ReadId> {
+    let request = |body| if let Body::ReadIndex(request) = body { Some(request.id) } else { None };
+    server.take_sent().into_iter().filter_map(|message| request(message.body)).collect()
+}
+
+fn round(server: &mut TestServer, round: u64) {
+    let mut heartbeat = append(at(0, 0), vec![], 0);
+    heartbeat.round = Round::new(round);
+    server.hear(2, 1, Body::AppendEntries(heartbeat));
+}
+
+/// A request or its answer may be lost: the follower asks again when there was no answer for a heartbeat interval, and not before. The
+/// rounds that its own request brings about are no reason.
 #[test]
-fn a_follower_asks_again_with_the_next_heartbeat() {
+fn a_follower_asks_again_after_a_heartbeat_interval() {
     let mut server = TestServer::new(3);
     server.heartbeat(2, 1);
     server.read().unwrap();
     server.turn();
-    server.take_sent();
-    let mut heartbeat = append(at(0, 0), vec![], 0);
-    heartbeat.round = Round::new(9);
-    server.hear(2, 1, Body::AppendEntries(heartbeat));
-    let sent = server.take_sent();
-    assert!(sent.iter().any(|message| matches!(message.body, Body::ReadIndex(_))));
+    let asked = requests(&mut server);
+    assert_eq!(asked.len(), 1);
+    for number in 2..30 {
+        round(&mut server, number);
+    }
+    assert!(requests(&mut server).is_empty(), "an answer may be on its way");
+    server.pass(ms(50));
+    round(&mut server, 30);
+    assert_eq!(requests(&mut server), asked);
+    round(&mut server, 31);
+    assert!(requests(&mut server).is_empty(), "once in each interval");
+}
+
+/// A leader begins no second round for a request whose round is under way, however near the follower is that repeats it.
+#[test]
+fn a_repeated_request_begins_no_round() {
+    let mut server = leader(3);
+    let request = || Body::ReadIndex(ReadIndex { id: ReadId::new(7) });
+    server.hear(2, 1, request());
+    let sent = server.appends_to(3);
+    assert_eq!(sent.len(), 1);
+    for _ in 0..10 {
+        server.hear(2, 1, request());
+    }
+    assert!(server.take_sent().is_empty());
+    echo(&mut server, 3, sent[0].round);
+    assert_eq!(replies(&mut server).len(), 1);
+    server.hear(2, 1, request());
+    assert_eq!(
+        server.appends_to(3).len(),
+        1,
+        "its answer was lost: a read after it needs a round of its own"
+    );
+}
+
+/// A read of a follower costs one request, one answer and one round, besides the heartbeats.
+#[test]
+fn a_read_of_a_follower_is_asked_for_once() {
+    const READS: usize = 100;
+    let mut cluster = Cluster::new(5, 1);
+    let leader = cluster.elect();
+    cluster.run_for(ms(500));
+    let follower = cluster.ids().find(|id| *id != leader).unwrap();
+    (cluster.keep_log, cluster.messages) = (true, 0);
+    let begin = cluster.now;
+    for served in 1..=READS {
+        cluster.with_raft(follower, raft_core::Raft::read).expect("it knows its leader");
+        let is_served = |cluster: &Cluster| cluster.host(follower).reads_ready.len() == served;
+        assert!(cluster.run_until(ms(100), is_served));
+    }
+    let count = |is: fn(&Body<_>) -> bool| {
+        cluster.log.iter().filter(|(_, message)| is(&message.body)).count()
+    };
+    let asked = count(|body| matches!(body, Body::ReadIndex(_)));
+    let answered = count(|body| matches!(body, Body::ReadIndexReply(_)));
+    let appends = count(|body| matches!(body, Body::AppendEntries(_)));
+    let heartbeats = cluster.now.saturating_duration_since(begin).as_millis() as usize / 50;
+    assert_eq!((asked, answered), (READS, READS));
+    let expected = 4 * READS..=4 * (READS + heartbeats + 1);
+    assert!(expected.contains(&appends), "{appends} appends, not {expected:?}");
+}
+
+/// A hint that the leader is gone, which is wrong: the reads that wait are asked again once the leader is heard of, and none is lost.
+#[test]
+fn a_false_hint_loses_no_read() {
+    for campaigns in [false, true] {
+        let mut server = TestServer::new(3);
+        server.heartbeat(2, 1);
+        let first = server.read().unwrap();
+        server.turn();
+        let asked = requests(&mut server);
+        let second = server.read().unwrap();
+        server.suspect_leader(id(2));
+        server.turn();
+        assert_eq!(server.read(), Err(ReadRefused::NoLeader));
+        if campaigns {
+            server.time_out();
+            assert_eq!(server.role(), Role::PreCandidate);
+        }
+        round(&mut server, 2);
+        assert_eq!(requests(&mut server), asked, "asked again");
+        let answer = |id| Body::ReadIndexReply(ReadIndexReply { id, index: Index::ZERO });
+        server.hear(2, 1, answer(asked[0]));
+        let next = requests(&mut server);
+        server.hear(2, 1, answer(next[0]));
+        assert_eq!(server.reads_ready, [(first, Index::ZERO), (second, Index::ZERO)]);
+        assert!(server.reads_lost.is_empty());
+    }
+}
+
+/// A hint that is right: the reads are lost when no leader is heard of for an election timeout, at a voter and at a learner.
+#[test]
+fn a_true_hint_loses_the_reads_after_a_timeout() {
+    for voters in [3, 0] {
+        let mut server = TestServer::with(3, |config| config.voters.truncate(voters));
+        server.heartbeat(2, 1);
+        let read = server.read().unwrap();
+        server.turn();
+        server.suspect_leader(id(2));
+        server.turn();
+        server.time_out();
+        assert!(server.reads_lost.is_empty(), "it may yet be wrong");
+        server.time_out();
+        assert_eq!(server.reads_lost, [read]);
+    }
+}
+
+/// The server that a read waits for leaves, and the leader is left alone: nobody will echo a round any more.
+#[test]
+fn a_read_is_confirmed_when_the_server_it_waits_for_has_left() {
+    let mut server = leader(2);
+    server.hold_disk();
+    server.change_membership(&[raft_core::Change::Remove(id(2))]).unwrap();
+    server.poll();
+    let (read, _) = read(&mut server);
+    server.matched(2, 2);
+    assert!(server.reads_ready.is_empty());
+    server.persist_next();
+    server.sync();
+    assert_eq!(server.reads_ready.iter().map(|(read, _)| *read).collect::<Vec<_>>(), [read]);
 }
 
 /// A follower that loses its leader cannot tell any more.

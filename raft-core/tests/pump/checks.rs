@@ -115,7 +115,9 @@ impl Checks {
             Body::RequestPreVote(_)
             | Body::RequestVote(_)
             | Body::RequestPreVoteReply(_)
-            | Body::TimeoutNow(_) => {}
+            | Body::TimeoutNow(_)
+            | Body::ReadIndex(_)
+            | Body::ReadIndexReply(_) => {}
             Body::RequestVoteReply(reply) => {
                 if reply.granted {
                     assert_eq!(stored.voted_for, Some(*to), "server {from} says a vote too early");
@@ -134,11 +136,9 @@ impl Checks {
                     check_match(host, peer, *term, index);
                 }
             }
-            body @ (Body::InstallSnapshot(_)
-            | Body::InstallSnapshotReply(_)
-            | Body::ReadIndex(_)
-            | Body::ReadIndexReply(_)
-            | _) => panic!("the checks do not know {body:?}"),
+            body @ (Body::InstallSnapshot(_) | Body::InstallSnapshotReply(_) | _) => {
+                panic!("the checks do not know {body:?}")
+            }
         }
     }
 

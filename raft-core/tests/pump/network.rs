@@ -60,7 +60,13 @@ impl Network {
 }
 
 pub(super) fn is_request(message: &Message<Command>) -> bool {
-    matches!(message.body, Body::AppendEntries(_) | Body::RequestVote(_) | Body::RequestPreVote(_))
+    matches!(
+        message.body,
+        Body::AppendEntries(_)
+            | Body::RequestVote(_)
+            | Body::RequestPreVote(_)
+            | Body::ReadIndex(_)
+    )
 }
 
 /// Roughly what a message costs on the wire.
