@@ -12,8 +12,7 @@
 //!
 //! A blocked thread cannot be told to stop, so everything that blocks has an end: a stop closes the incoming connections, and
 //! those whose handshake has not ended; it wakes the thread that accepts by dialing it; writes have a timeout. Only an attempt to
-//! connect lasts its [`Config::connect_timeout`], where the peer's host does not even refuse, and the lookup of a name as long as
-//! the system takes.
+//! connect lasts its [`Config::connect_timeout`], where the peer's host does not even refuse.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,9 +32,11 @@ mod acceptor;
 mod connection;
 mod dialer;
 mod sockets;
+mod undialed;
 
 use dialer::{Peer, Peers};
 use sockets::Sockets;
+use undialed::Undialed;
 
 /// How long a stop tries to wake the thread that accepts. Where that has no effect at once it is not asleep.
 const KNOCK_TIMEOUT: Duration = Duration::from_millis(10);
@@ -65,6 +66,7 @@ pub struct Transport {
     listed: BTreeMap<NodeId, String>,
     /// From `start` to the stop.
     shared: Option<Arc<Shared>>,
+    undialed: Undialed,
 }
 
 /// What the threads of a started transport share; each holds it until its last socket is closed.
@@ -118,6 +120,7 @@ impl Transport {
             listener: Some(listener),
             listed: peers.into_iter().collect(),
             shared: None,
+            undialed: Undialed::new(&config),
             counters: Counters::default(),
             config,
         })
@@ -142,19 +145,13 @@ impl Transport {
         knock(self.local_addr);
     }
 
-    fn dial(&self, peers: impl IntoIterator<Item = Arc<Peer>>) -> io::Result<()> {
-        let Some(shared) = &self.shared else { return Ok(()) };
-        peers.into_iter().try_for_each(|peer| {
+    /// Starts a thread for each of these peers, and for those for which there was none before.
+    fn dial(&mut self, peers: impl IntoIterator<Item = Arc<Peer>>) {
+        let Some(shared) = &self.shared else { return };
+        self.undialed.dial(peers, &self.config, &self.counters, |peer| {
             let shared = Arc::clone(shared);
             spawn("raft-dial", move || dialer::run(&peer, &shared))
-        })
-    }
-
-    /// The same while the node runs, which can go on without.
-    fn try_dial(&self, peers: impl IntoIterator<Item = Arc<Peer>>) {
-        if let Err(error) = self.dial(peers) {
-            tracing::error!(%error, "no thread to dial a peer");
-        }
+        });
     }
 }
 
@@ -177,24 +174,29 @@ impl raft_core::host::Transport for Transport {
             running: Mutex::new(None),
         });
         self.shared = Some(shared.clone());
-        self.dial(to_dial)?;
+        self.dial(to_dial);
         spawn("raft-accept", move || acceptor::run(listener, &shared))
     }
 
     fn send(&mut self, message: Message<Bytes>) {
         match &self.shared {
-            Some(shared) => self.try_dial(shared.peers.send(message)),
+            Some(shared) => {
+                let to_dial = shared.peers.send(message);
+                self.dial(to_dial);
+            }
             None => self.counters.count_unknown_peer(),
         }
     }
 
     fn flush(&mut self) {
         self.shared.iter().for_each(|shared| shared.peers.flush());
+        self.dial(None);
     }
 
     fn members(&mut self, membership: &Membership) {
         let Some(shared) = &self.shared else { return };
-        self.try_dial(shared.peers.members(membership));
+        let to_dial = shared.peers.members(membership);
+        self.dial(to_dial);
     }
 
     fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {

@@ -12,7 +12,7 @@ use async_net::{TcpListener, TcpStream};
 use futures_lite::future::or;
 use raft_core::NodeId;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Closed, Incoming, Ticket};
+use raft_core::host::tcp::{self, Closed, Counters, Incoming, Ticket};
 
 use super::Shared;
 use super::connection::{self, Reader, Stream};
@@ -31,19 +31,19 @@ pub(super) async fn run<E: Executor>(
     let accepting = async {
         loop {
             let place = places.acquire_arc().await;
-            let (stream, address) = accept(&listener).await;
+            let (stream, address) = accept(&listener, &shared.counters).await;
             E::spawn(serve(shared.clone(), stream, address, place, stop.clone()));
         }
     };
     or(dropped(&stop), accepting).await;
 }
 
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &TcpListener, counters: &Counters) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
+                counters.warn_not_accepting(&error);
                 Timer::after(ACCEPT_RETRY).await;
             }
         }

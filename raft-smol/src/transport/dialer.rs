@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use async_channel::Receiver;
@@ -10,7 +10,7 @@ use async_io::Timer;
 use async_net::TcpStream;
 use futures_lite::future::{or, yield_now};
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Closed, Config};
+use raft_core::host::tcp::{self, Closed, Config, Route};
 
 use super::Shared;
 use super::connection::{self, Reader, Stream};
@@ -63,18 +63,31 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, stop: Receiver<()>
 }
 
 async fn connect(dialing: &mut Dialing<'_>, config: &Config) -> Result<Reader, Closed> {
-    let late = io::Error::from(io::ErrorKind::TimedOut).into();
-    let address = dialing.address()?;
-    let connecting = async { Ok(TcpStream::connect(address).await?) };
-    let stream = timeout(config.connect_timeout, late, connecting).await?;
+    let lookup = dialing.look_up()?;
+    let looking_up = async { Ok(lookup.await) };
+    let found = timeout(dialing.lookup_patience(), Closed::Idle, looking_up).await;
+    let (stream, address) = dial(dialing.route(found.ok())?).await?;
     stream.set_nodelay(true)?;
     let stream = Stream::from(stream);
-    connection::write(&stream, &dialing.hello()?, config.handshake_timeout).await?;
+    connection::write(&stream, &dialing.hello(address)?, config.handshake_timeout).await?;
     // All that comes back is the answer and empty frames.
     let mut reader = Reader::new(stream, HANDSHAKE_BYTES_MAX);
     let answer = timeout(config.handshake_timeout, Closed::Idle, reader.handshake()).await?;
     dialing.conclude(&answer)?;
     Ok(reader)
+}
+
+/// Tries the addresses one after the other.
+async fn dial(mut route: Route) -> Result<(TcpStream, SocketAddr), Closed> {
+    while let Some((address, patience)) = route.next_address() {
+        let connecting = async { Ok(TcpStream::connect(address).await) };
+        match timeout(patience, Closed::Idle, connecting).await {
+            Ok(Ok(stream)) => return Ok((stream, address)),
+            Ok(Err(error)) => route.on_failed(error),
+            Err(_) => route.on_failed(io::ErrorKind::TimedOut.into()),
+        }
+    }
+    Err(route.into_error())
 }
 
 /// Sends until the connection ends.

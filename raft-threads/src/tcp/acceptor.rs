@@ -26,7 +26,7 @@ pub(super) fn run(listener: TcpListener, shared: &Arc<Shared>) {
             Ok((stream, address)) => receive_on(stream, address, shared),
             Err(error) if connection::is_timeout(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
+                shared.counters.warn_not_accepting(&error);
                 shared.incoming.pause(ACCEPT_RETRY);
             }
         }

@@ -1,14 +1,13 @@
 //! Dials one peer for as long as the transport lives, and sends what waits for it.
 
-use std::io;
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Closed, Config, Reading, keepalive};
+use raft_core::host::tcp::{self, Closed, Config, Reading, Route, keepalive};
 
 use super::Shared;
 use super::connection::{self, Reader};
@@ -65,11 +64,14 @@ fn connect(
     dialing: &mut Dialing<'_>,
     shared: &Shared,
 ) -> Result<(Arc<TcpStream>, Reading), Closed> {
-    let Config { connect_timeout, handshake_timeout, idle_timeout, .. } = shared.config;
-    let stream = shared.outgoing.enter(dial(dialing.address()?, connect_timeout)?)?;
+    let Config { handshake_timeout, idle_timeout, .. } = shared.config;
+    let lookup = dialing.look_up()?;
+    let found = lookup.wait(dialing.lookup_patience());
+    let (stream, address) = dial(dialing.route(found)?)?;
+    let stream = shared.outgoing.enter(stream)?;
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(idle_timeout))?;
-    connection::write(&stream, &dialing.hello()?, None)?;
+    connection::write(&stream, &dialing.hello(address)?, None)?;
     // All that comes back is the answer and empty frames.
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     let answer = connection::read_handshake(&stream, &mut reading, handshake_timeout)?;
@@ -79,20 +81,14 @@ fn connect(
 }
 
 /// Tries the addresses one after the other.
-fn dial(address: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let start = Instant::now();
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in address.to_socket_addrs()? {
-        let left = timeout.saturating_sub(start.elapsed());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        match TcpStream::connect_timeout(&address, left) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
+fn dial(mut route: Route) -> Result<(TcpStream, SocketAddr), Closed> {
+    while let Some((address, patience)) = route.next_address() {
+        match TcpStream::connect_timeout(&address, patience) {
+            Ok(stream) => return Ok((stream, address)),
+            Err(error) => route.on_failed(error),
         }
     }
-    Err(failed)
+    Err(route.into_error())
 }
 
 /// Sends until the connection ends, while another thread listens for its end.

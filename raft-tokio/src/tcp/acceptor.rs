@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use raft_core::NodeId;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Closed, Incoming, Reading, Ticket};
+use raft_core::host::tcp::{self, Closed, Counters, Incoming, Reading, Ticket};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
@@ -26,7 +26,7 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: wa
     loop {
         select! {
             _ = stop.changed() => break,
-            (stream, address, place) = accept(&listener, places.clone()) => {
+            (stream, address, place) = accept(&listener, places.clone(), &shared.counters) => {
                 connections.spawn(serve(stream, address, place, shared.clone()));
             }
             Some(_) = connections.join_next() => {}
@@ -39,13 +39,14 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: wa
 async fn accept(
     listener: &TcpListener,
     places: Arc<Semaphore>,
+    counters: &Counters,
 ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     let place = places.acquire_owned().await.expect("this semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, address)) => return (stream, address, place),
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
+                counters.warn_not_accepting(&error);
                 sleep(ACCEPT_RETRY).await;
             }
         }

@@ -1,10 +1,11 @@
 //! Dials one peer for as long as the transport lives, and sends what waits for it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Closed, Config, Reading};
+use raft_core::host::tcp::{self, Closed, Config, Reading, Route};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
@@ -63,19 +64,31 @@ async fn connect(
     dialing: &mut Dialing<'_>,
     config: &Config,
 ) -> Result<(TcpStream, Reading), Closed> {
-    let connecting = TcpStream::connect(dialing.address()?);
-    let connecting = timeout(config.connect_timeout, connecting).await;
-    let mut stream = connecting.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let lookup = dialing.look_up()?;
+    let found = timeout(dialing.lookup_patience(), lookup).await;
+    let (mut stream, address) = dial(dialing.route(found.ok())?).await?;
     stream.set_nodelay(true)?;
     // All that comes back is the answer and empty frames.
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     let handshake = async {
-        stream.write_all(&dialing.hello()?).await?;
+        stream.write_all(&dialing.hello(address)?).await?;
         connection::read_handshake(&mut stream, &mut reading).await
     };
     let answer = timeout(config.handshake_timeout, handshake).await;
     dialing.conclude(&answer.map_err(|_| Closed::Idle)??)?;
     Ok((stream, reading))
+}
+
+/// Tries the addresses one after the other.
+async fn dial(mut route: Route) -> Result<(TcpStream, SocketAddr), Closed> {
+    while let Some((address, patience)) = route.next_address() {
+        match timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok((stream, address)),
+            Ok(Err(error)) => route.on_failed(error),
+            Err(_) => route.on_failed(io::ErrorKind::TimedOut.into()),
+        }
+    }
+    Err(route.into_error())
 }
 
 /// Sends until the connection ends.

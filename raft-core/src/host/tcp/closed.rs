@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use super::counters::Counters;
+use super::warnings::Cause;
 use crate::codec::DecodeError;
 use crate::host::frame::FrameError;
 use crate::host::handshake::{self, HandshakeError, Refusal};
@@ -88,11 +89,6 @@ impl Closed {
         self.is_like_the_end_of_a_process() || matches!(self, Self::Io(error) if refused(error))
     }
 
-    /// Whether this is in the nature of things, and nothing to worry about.
-    pub(super) fn is_expected(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Ended | Self::Replaced | Self::Left)
-    }
-
     /// Whether a node has lost its memory, and somebody should help it.
     pub(super) fn is_other_store(&self) -> bool {
         matches!(
@@ -103,17 +99,45 @@ impl Closed {
         )
     }
 
+    /// What went wrong, for the log.
+    pub(super) fn cause(&self) -> Cause {
+        if self.is_other_store() {
+            return Cause::OtherStore;
+        }
+        match self {
+            Self::Stopped | Self::Ended | Self::Replaced | Self::Left => Cause::Expected,
+            Self::Cut => Cause::Cut,
+            Self::Io(_) => Cause::Io,
+            Self::Idle => Cause::Idle,
+            Self::Frame(_) => Cause::Frame,
+            Self::Decode(_) => Cause::Decode,
+            Self::Unexpected => Cause::Unexpected,
+            Self::Misaddressed { .. } => Cause::Misaddressed,
+            Self::OtherStore { .. } => Cause::OtherStore,
+            Self::Refused(_) => Cause::Refused,
+            Self::Handshake(_) => Cause::Handshake,
+        }
+    }
+
     /// Counts and logs the end of an incoming connection; `peer` is who it was, if it was let in.
     pub fn report(&self, counters: &Counters, peer: Option<NodeId>, address: SocketAddr) {
         self.count(counters);
-        let peer = peer.map(NodeId::get);
-        if self.is_expected() {
-            tracing::info!(peer, %address, reason = %self, "incoming connection closed");
-        } else if self.is_other_store() && !counters.may_warn_of(self) {
-            // It dials again and again.
-            tracing::debug!(peer, %address, reason = %self, "incoming connection closed");
-        } else {
-            tracing::warn!(peer, %address, reason = %self, "incoming connection closed");
+        let cause = self.cause();
+        let peers = peer.map(tracing::field::display);
+        if cause == Cause::Expected && peer.is_some() {
+            tracing::info!(peer = peers, %address, reason = %self, "incoming connection closed");
+            return;
+        }
+        match counters.may_warn(cause, peer) {
+            None => {
+                tracing::debug!(peer = peers, %address, reason = %self, "incoming connection closed");
+            }
+            Some(left_out) if cause == Cause::Expected => {
+                tracing::info!(%address, reason = %self, left_out, "incoming connection closed");
+            }
+            Some(left_out) => {
+                tracing::warn!(peer = peers, %address, reason = %self, left_out, "incoming connection closed");
+            }
         }
     }
 

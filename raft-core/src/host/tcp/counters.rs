@@ -1,13 +1,12 @@
 //! What a TCP transport counts.
 
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::closed::Closed;
-
-/// How often a node that has lost its memory is worth a line in the log.
-const OTHER_STORE_WARNING_INTERVAL: Duration = Duration::from_secs(60);
+use super::warnings::{Cause, Warnings};
+use crate::types::NodeId;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)+) => {
@@ -79,8 +78,7 @@ pub struct Counters(Arc<Shared>);
 #[derive(Default, Debug)]
 struct Shared {
     cells: Cells,
-    /// When a node that has lost its memory was last warned about.
-    warned: Mutex<Option<Instant>>,
+    warnings: Warnings,
 }
 
 impl Counters {
@@ -109,19 +107,33 @@ impl Counters {
         self.0.cells.dropped_unknown_peer.add(1);
     }
 
+    /// Warns, now and then, that the system gives no more sockets for those who dial.
+    pub fn warn_not_accepting(&self, error: &io::Error) {
+        match self.may_warn(Cause::Accept, None) {
+            Some(left_out) => {
+                tracing::warn!(%error, left_out, "cannot accept connections: look for a limit on open files");
+            }
+            None => tracing::debug!(%error, "cannot accept connections"),
+        }
+    }
+
+    /// Warns, now and then, that nothing dials a peer: the system gives no more threads. It is tried again.
+    pub fn warn_not_dialing(&self, peer: NodeId, error: &io::Error) {
+        match self.may_warn(Cause::Spawn, Some(peer)) {
+            Some(left_out) => {
+                tracing::warn!(%peer, %error, left_out, "no thread to dial a peer: look for a limit on threads");
+            }
+            None => tracing::debug!(%peer, %error, "no thread to dial a peer"),
+        }
+    }
+
     pub(super) fn cells(&self) -> &Cells {
         &self.0.cells
     }
 
-    /// Whether to warn of a node that has lost its memory once more. False for all other reasons.
-    pub(super) fn may_warn_of(&self, closed: &Closed) -> bool {
-        let mut warned = self.0.warned.lock().expect("nothing panics while it holds this lock");
-        let is_due = warned.is_none_or(|at| at.elapsed() >= OTHER_STORE_WARNING_INTERVAL);
-        let may_warn = closed.is_other_store() && is_due;
-        if may_warn {
-            *warned = Some(Instant::now());
-        }
-        may_warn
+    /// Whether to warn of this once more, and of how many like it that were left out.
+    pub(super) fn may_warn(&self, cause: Cause, peer: Option<NodeId>) -> Option<u64> {
+        self.0.warnings.may_warn(cause, peer, Instant::now())
     }
 }
 

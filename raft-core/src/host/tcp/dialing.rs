@@ -10,11 +10,18 @@
 //!                                                └─► no answer, or words against us     who knows
 //! ```
 //!
+//! Where a peer has a name, [`names`](super::Resolver) looks it up and a [`Route`] tries its addresses. An adapter's attempt is:
+//!
+//! ```text
+//! look_up ─► wait for it, lookup_patience at most ─► route ─► each next_address ─► hello ─► answer ─► conclude
+//! ```
+//!
 //! And a process that is gone is not [heard](super::Incoming) any more either: the suspicion waits until its own connection to this
 //! node has ended.
 
 use std::io;
 use std::mem;
+use std::net::SocketAddr;
 use std::string::{String, ToString};
 use std::time::{Duration, Instant};
 use std::vec::Vec;
@@ -23,11 +30,16 @@ use bytes::Bytes;
 
 use super::backoff::Backoff;
 use super::closed::Closed;
+use super::names::{Found, Lookup, Names};
 use super::peer::{Peer, Signals};
 use super::peers::Peers;
+use super::route::Route;
 use crate::host::frame;
 use crate::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello};
 use crate::host::transport::MessageInbox;
+
+/// How many reasons for one peer's being out of reach are told apart in the log.
+const REASONS_MAX: usize = 8;
 
 /// The attempts to reach one peer.
 ///
@@ -45,12 +57,20 @@ pub struct Dialing<'p, S> {
     /// How often it failed since the last success: each time the next address is tried.
     failures: usize,
     address: String,
+    /// How often this address was tried in vain since.
+    turn: usize,
+    names: Names,
+    /// When the present attempt to connect is over.
+    deadline: Instant,
+    /// With which of its addresses the present attempt speaks, and at which the peer was welcoming last.
+    speaking: Option<SocketAddr>,
+    reached: Option<SocketAddr>,
     /// Since when the connection stands, if it does.
     connected: Option<Instant>,
     /// The last connection was closed, and the next attempt will show why.
     in_doubt: bool,
-    /// A peer that is down for long fails the same way each time: that is one line in the log.
-    last_failure: String,
+    /// A peer that is down for long fails the same few ways each time: that is one line in the log for each.
+    reasons: Vec<String>,
 }
 
 impl<'p, S: Signals> Dialing<'p, S> {
@@ -64,18 +84,64 @@ impl<'p, S: Signals> Dialing<'p, S> {
             backoff: Backoff::new(min, max),
             failures: 0,
             address: String::new(),
+            turn: 0,
+            names: Names::new(peers.config.resolver.clone()),
+            deadline: Instant::now(),
+            speaking: None,
+            reached: None,
             connected: None,
             in_doubt: false,
-            last_failure: String::new(),
+            reasons: Vec::new(),
         }
     }
 
-    /// Where to dial now.
+    /// Begins an attempt to connect: where to dial now.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::NotFound`] while nobody knows.
-    pub fn address(&mut self) -> Result<&str, Closed> {
+    pub fn look_up(&mut self) -> Result<Lookup, Closed> {
+        self.deadline = Instant::now() + self.peers.config.connect_timeout;
+        self.address()?;
+        match self.reached.filter(|_| self.in_doubt) {
+            // Who answers there is the question, and a name service must not delay it.
+            Some(reached) => Ok(Lookup::found(Ok([reached].into()))),
+            None => Ok(self.names.look_up(&self.address)),
+        }
+    }
+
+    /// How long to wait for the lookup: less, if the addresses that the name had last are there to be tried.
+    pub fn lookup_patience(&self) -> Duration {
+        let patience = self.peers.config.connect_timeout;
+        if self.names.last(&self.address).is_empty() { patience } else { patience / 2 }
+    }
+
+    /// The addresses to try: those found, or else those that the name had last. `None` is for a lookup that took too long.
+    ///
+    /// # Errors
+    ///
+    /// There are none.
+    pub fn route(&mut self, found: Option<Found>) -> Result<Route, Closed> {
+        let slow = || {
+            let text = "looking up its name takes longer than connect_timeout: check the name service, or use numbers";
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        };
+        let addresses = match found.unwrap_or_else(slow) {
+            Ok(addresses) if addresses.is_empty() => {
+                let text = "its name has no address: check the name, or use numbers";
+                return Err(io::Error::new(io::ErrorKind::NotFound, text).into());
+            }
+            Ok(addresses) => addresses,
+            Err(error) => match self.names.last(&self.address) {
+                last if last.is_empty() => return Err(error.into()),
+                last => last,
+            },
+        };
+        Ok(Route::new(addresses, self.reached, self.turn, self.deadline))
+    }
+
+    /// Where to dial now: a name or number with a port.
+    fn address(&mut self) -> Result<&str, Closed> {
         let mut addresses = self.peers.addresses(self.peer.id());
         if addresses.is_empty() {
             self.address.clear();
@@ -85,17 +151,19 @@ impl<'p, S: Signals> Dialing<'p, S> {
         // Only where it was connected is it of interest who answers.
         self.in_doubt &= addresses.contains(&self.address);
         if !self.in_doubt {
+            self.turn = self.failures / addresses.len();
             self.address = addresses.swap_remove(self.failures % addresses.len());
         }
         Ok(&self.address)
     }
 
-    /// The first frame to write on a connection.
+    /// The first frame to write on a connection to this address.
     ///
     /// # Errors
     ///
     /// Never: a hello is short.
-    pub fn hello(&self) -> Result<Vec<u8>, Closed> {
+    pub fn hello(&mut self, address: SocketAddr) -> Result<Vec<u8>, Closed> {
+        self.speaking = Some(address);
         let mut bytes = Vec::new();
         let Peers { identity, address, .. } = self.peers;
         let hello = Hello::new(identity, self.peer.id(), address);
@@ -116,9 +184,10 @@ impl<'p, S: Signals> Dialing<'p, S> {
         self.peers.counters.count_connected();
         self.connected = Some(Instant::now());
         self.in_doubt = false;
+        self.reached = self.speaking;
         self.peers.registry.trust(self.peer.id());
         self.failures = 0;
-        self.last_failure.clear();
+        self.reasons.clear();
         Ok(())
     }
 
@@ -161,6 +230,7 @@ impl<'p, S: Signals> Dialing<'p, S> {
 
     fn on_failed(&mut self, closed: &Closed) {
         self.failures = self.failures.wrapping_add(1);
+        self.reached = None;
         self.peers.counters.count_connect_failed();
         if mem::take(&mut self.in_doubt) && closed.is_nobody_there() {
             self.peers.counters.cells().suspected.add(1);
@@ -172,11 +242,18 @@ impl<'p, S: Signals> Dialing<'p, S> {
         let (peer, address, reason) = (self.peer.id(), &self.address, closed.to_string());
         if matches!(closed, Closed::Stopped | Closed::Left) {
             tracing::info!(%peer, address, reason, "not connected");
-        } else if reason == self.last_failure && !self.peers.counters.may_warn_of(closed) {
-            tracing::debug!(%peer, address, reason, "not connected");
-        } else {
-            tracing::warn!(%peer, address, reason, "not connected");
-            self.last_failure = reason;
+            return;
+        }
+        let was_told = self.reasons.contains(&reason) && !closed.is_other_store();
+        let left_out =
+            if was_told { None } else { self.peers.counters.may_warn(closed.cause(), Some(peer)) };
+        match left_out {
+            None => tracing::debug!(%peer, address, reason, "not connected"),
+            Some(left_out) => {
+                tracing::warn!(%peer, address, reason, left_out, "not connected");
+                self.reasons.truncate(REASONS_MAX - 1);
+                self.reasons.insert(0, reason);
+            }
         }
     }
 }
@@ -187,6 +264,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::thread;
 
+    use super::super::names::Resolver;
     use super::super::peers::tests::{Woken, label, membership, peers};
     use super::*;
     use crate::host::handshake::Welcome;
@@ -381,6 +459,81 @@ mod tests {
         assert_eq!(dialing.address().unwrap(), "elsewhere:1");
         dialing.on_closed(&io(ConnectionRefused));
         assert_eq!(*heard.lock().unwrap(), [TWO], "not again");
+    }
+
+    fn route(dialing: &mut Dialing<'_, Woken>) -> Vec<SocketAddr> {
+        let lookup = dialing.look_up().unwrap();
+        let found = lookup.wait(dialing.lookup_patience());
+        let mut route = dialing.route(found).unwrap();
+        std::iter::from_fn(|| route.next_address().map(|(address, _)| address)).collect()
+    }
+
+    fn addresses(of: &[&str]) -> Vec<SocketAddr> {
+        of.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    /// The first address of a name is silent; the second is tried in the same attempt, and is the first one the next time.
+    #[test]
+    fn all_addresses_of_a_name_are_tried_and_the_one_that_answered_comes_first() {
+        let (mut peers, two) = two(None);
+        let both = ["10.0.0.1:1", "10.0.0.2:1"];
+        peers.config.resolver = Resolver::new(move |_| Ok(addresses(&both)));
+        let (inbox, _) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
+        assert_eq!(route(&mut dialing), addresses(&both));
+        dialing.hello(addresses(&both)[1]).unwrap();
+        dialing.conclude(&welcome(2)).unwrap();
+        dialing.on_closed(&Closed::Idle);
+        assert_eq!(route(&mut dialing), addresses(&["10.0.0.2:1", "10.0.0.1:1"]));
+        dialing.on_closed(&io(TimedOut));
+        route(&mut dialing);
+        dialing.on_closed(&io(TimedOut));
+        assert_eq!(route(&mut dialing), addresses(&["10.0.0.2:1", "10.0.0.1:1"]), "in turn");
+    }
+
+    /// Whether its process is gone is asked where it was connected, and no name service is asked before.
+    #[test]
+    fn in_doubt_only_the_address_where_it_was_connected_counts() {
+        let (mut peers, two) = two(None);
+        let lookups = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&lookups);
+        peers.config.resolver = Resolver::new(move |_| {
+            *counted.lock().unwrap() += 1;
+            Ok(addresses(&["10.0.0.1:1", "10.0.0.2:1"]))
+        });
+        let (inbox, heard) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
+        route(&mut dialing);
+        dialing.hello(addresses(&["10.0.0.2:1"])[0]).unwrap();
+        dialing.conclude(&welcome(2)).unwrap();
+        dialing.on_closed(&Closed::Ended);
+        assert_eq!(route(&mut dialing), addresses(&["10.0.0.2:1"]));
+        assert_eq!(*lookups.lock().unwrap(), 1);
+        dialing.on_closed(&io(ConnectionRefused));
+        assert_eq!(*heard.lock().unwrap(), [TWO]);
+        assert_eq!(route(&mut dialing).len(), 2);
+    }
+
+    /// A name service that went away costs nobody its peers.
+    #[test]
+    fn a_name_that_cannot_be_looked_up_any_more_has_the_addresses_that_it_had() {
+        let (mut peers, two) = two(None);
+        let answers = Arc::new(Mutex::new(std::vec![addresses(&["10.0.0.1:1"])]));
+        let left = Arc::clone(&answers);
+        peers.config.resolver = Resolver::new(move |_| {
+            left.lock().unwrap().pop().ok_or_else(|| io::Error::other("no name service"))
+        });
+        let (inbox, _) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
+        for _ in 0..3 {
+            assert_eq!(route(&mut dialing), addresses(&["10.0.0.1:1"]));
+        }
+        let mut other = Dialing::new(&peers, &two, &inbox);
+        let found = other.look_up().unwrap().wait(other.lookup_patience());
+        let closed = other.route(found).unwrap_err().to_string();
+        assert!(closed.contains("no name service"), "{closed}");
+        assert!(other.route(None).unwrap_err().to_string().contains("connect_timeout"));
+        assert!(other.route(Some(Ok(Vec::new()))).unwrap_err().to_string().contains("no address"));
     }
 
     #[test]

@@ -17,7 +17,10 @@
 //! Who is dialed and who is let in changes with the configuration of the cluster, and is up to [`Peers`]; its page also tells what
 //! becomes of a node that has lost its memory.
 //!
-//! Nothing here does I/O; an adapter adds sockets and waiting.
+//! A name of a peer is looked up by a thread of its own, since the system's lookup blocks and may hang; all its addresses are
+//! tried. Warnings that repeat themselves are counted together: a few of each cause in a minute, the rest for debugging.
+//!
+//! Nothing else here does I/O; an adapter adds sockets and waiting.
 
 use std::format;
 use std::io;
@@ -34,22 +37,27 @@ mod closed;
 mod counters;
 mod dialing;
 mod incoming;
+mod names;
 mod peer;
 mod peers;
 mod queue;
 mod reading;
 mod registry;
+mod route;
+mod warnings;
 
 pub use backoff::Backoff;
 pub use closed::Closed;
 pub use counters::{Counters, Counts};
 pub use dialing::Dialing;
 pub use incoming::Incoming;
+pub use names::{Found, Lookup, Resolver};
 pub use peer::{Peer, Signals};
 pub use peers::Peers;
 pub use queue::SendQueue;
 pub use reading::Reading;
 pub use registry::Ticket;
+pub use route::Route;
 
 /// The empty frame that says that one is there.
 pub fn keepalive() -> Vec<u8> {
@@ -75,7 +83,7 @@ pub struct Config {
     /// Where others reach this node: a name or number with a port, which it says to those that it dials. `None` is where it listens,
     /// and if that is every address of the machine, the one from which it dials.
     pub advertise: Option<String>,
-    /// How long to wait for a connection, name resolution included.
+    /// How long to wait for a connection, name resolution included. The addresses of a name share it.
     pub connect_timeout: Duration,
     /// How long to wait for the other side's part of the handshake.
     pub handshake_timeout: Duration,
@@ -88,6 +96,8 @@ pub struct Config {
     /// How long the other side may be silent, or take nothing, before the connection is closed. At least twice
     /// `keepalive_interval`.
     pub idle_timeout: Duration,
+    /// How the names of peers become addresses.
+    pub resolver: Resolver,
 }
 
 impl Default for Config {
@@ -105,6 +115,7 @@ impl Default for Config {
             reconnect_backoff_max: Duration::from_secs(1),
             keepalive_interval: Duration::from_millis(500),
             idle_timeout: Duration::from_secs(2),
+            resolver: Resolver::of_system(),
         }
     }
 }

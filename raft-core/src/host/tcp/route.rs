@@ -1,0 +1,154 @@
+//! In which order the addresses of a peer are tried, and for how long each.
+//!
+//! A name may have several addresses, of which some are silent: a machine's IPv6 address behind a
+//! firewall, the old address of a host that moved. An attempt tries all of them within
+//! [`Config::connect_timeout`](super::Config::connect_timeout): each has an equal share of the time
+//! that is left, so that no silent address keeps the attempt from the others. The order is that of
+//! "happy eyeballs" (RFC 8305, section 4): as the name service says, the families in turn. But the
+//! address at which the peer was connected last comes first, and each failed attempt begins with
+//! another one.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use super::closed::Closed;
+
+/// The most addresses of a name that are tried in one attempt, so that each has a share of some use.
+const ADDRESSES_MAX: usize = 8;
+
+/// The addresses that one attempt tries.
+#[derive(Debug)]
+pub struct Route {
+    addresses: VecDeque<SocketAddr>,
+    deadline: Instant,
+    /// Why the attempt failed so far.
+    failed: Option<io::Error>,
+}
+
+impl Route {
+    /// Of these addresses, to begin with `first` if it is one of them, or else with the one of this number.
+    pub(super) fn new(
+        addresses: Vec<SocketAddr>,
+        first: Option<SocketAddr>,
+        number: usize,
+        deadline: Instant,
+    ) -> Self {
+        let mut addresses = in_turn(addresses);
+        addresses.truncate(ADDRESSES_MAX);
+        let known = first.and_then(|first| addresses.iter().position(|at| *at == first));
+        if let Some(known) = known {
+            let first = addresses.remove(known);
+            addresses.insert(0, first);
+        } else if !addresses.is_empty() {
+            let begin = number % addresses.len();
+            addresses.rotate_left(begin);
+        }
+        Self { addresses: addresses.into(), deadline, failed: None }
+    }
+
+    /// The next address to connect to, and how long to wait for that. `None` if all were tried, or the time is over.
+    pub fn next_address(&mut self) -> Option<(SocketAddr, Duration)> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).max(1);
+        if share.is_zero() {
+            return None;
+        }
+        self.addresses.pop_front().map(|address| (address, share))
+    }
+
+    /// The last address did not answer, or not in its time.
+    pub fn on_failed(&mut self, error: io::Error) {
+        // A refusal says more than silence.
+        let is_silence = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        if self.failed.as_ref().is_none_or(is_silence) {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Why no address answered.
+    pub fn into_error(self) -> Closed {
+        let late = || io::Error::from(io::ErrorKind::TimedOut);
+        self.failed.unwrap_or_else(late).into()
+    }
+}
+
+/// The families in turn, beginning with that of the first address; none twice.
+fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let starts_with_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == starts_with_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut ordered = Vec::new();
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return ordered;
+        }
+        for address in pair.into_iter().flatten() {
+            if !ordered.contains(&address) {
+                ordered.push(address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn addresses(of: &[&str]) -> Vec<SocketAddr> {
+        of.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    fn order(of: &[&str], first: Option<&str>, number: usize) -> Vec<SocketAddr> {
+        let first = first.map(|first| first.parse().unwrap());
+        let mut route = Route::new(addresses(of), first, number, Instant::now() + SECOND);
+        std::iter::from_fn(|| route.next_address().map(|(address, _)| address)).collect()
+    }
+
+    #[test]
+    fn families_take_turns_and_each_attempt_begins_with_another_address() {
+        let names = ["[::1]:1", "[::2]:1", "10.0.0.1:1", "[::1]:1", "10.0.0.2:1"];
+        let expected = ["[::1]:1", "10.0.0.1:1", "[::2]:1", "10.0.0.2:1"];
+        assert_eq!(order(&names, None, 0), addresses(&expected));
+        let mut second = addresses(&expected);
+        second.rotate_left(1);
+        assert_eq!(order(&names, None, 1), second);
+        assert_eq!(order(&names, None, 4), addresses(&expected));
+        assert_eq!(order(&names, Some("10.0.0.2:1"), 1)[0], addresses(&expected)[3]);
+        assert_eq!(order(&names, Some("10.9.9.9:1"), 0), addresses(&expected), "it has gone");
+        assert_eq!(order(&[], None, 3), []);
+    }
+
+    /// However many are silent, the last one has its share.
+    #[test]
+    fn each_address_has_a_share_of_the_time_and_there_are_not_too_many() {
+        let many: Vec<_> = (1..100).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+        let mut route = Route::new(many, None, 0, Instant::now() + SECOND);
+        let mut tried = 0;
+        while let Some((_, share)) = route.next_address() {
+            tried += 1;
+            let left = ADDRESSES_MAX + 1 - tried;
+            assert!(share <= SECOND / left as u32, "{share:?} for the {tried}th");
+            assert!(share > SECOND / (2 * ADDRESSES_MAX as u32), "{share:?} for the {tried}th");
+        }
+        assert_eq!(tried, ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn the_error_is_the_one_that_says_most() {
+        let mut route = Route::new(addresses(&["10.0.0.1:1"]), None, 0, Instant::now());
+        assert!(route.next_address().is_none(), "the time is over");
+        for kind in [io::ErrorKind::TimedOut, io::ErrorKind::ConnectionRefused] {
+            route.on_failed(kind.into());
+        }
+        route.on_failed(io::ErrorKind::TimedOut.into());
+        let Closed::Io(error) = route.into_error() else { panic!("an error of the network") };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}
