@@ -112,7 +112,8 @@ enum Phase {
 impl Conversation {
     /// A connection on which nothing was said. While it lasts, its writes are this writer's.
     pub(super) fn new(server: Arc<Server>, writer: Writer) -> Self {
-        let (watch, session) = (server.node.leadership(), Session::new(writer));
+        let session = Session::new(writer).with_commands_version(server.commands_version);
+        let watch = server.node.leadership();
         Self { server, watch, session, operation: None, operating: None, task: None, uplink: None }
     }
 

@@ -11,6 +11,7 @@ use raft_core::{Config, NodeId};
 
 use super::admin::{Order, SurvivorFlags};
 use super::resp::WRITE_BYTES_MAX;
+use super::write::COMMANDS_VERSION;
 
 /// A key-value store on servers that agree by Raft; it speaks the Redis protocol.
 ///
@@ -105,6 +106,9 @@ pub struct ServeFlags {
     /// Take a snapshot, and remove the log before it, after so many MiB of commands
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     snapshot_log: u32,
+    /// While servers are upgraded one after another: the newest version of commands that clients may use, which every server must know
+    #[arg(long, value_name = "N", default_value_t = COMMANDS_VERSION, value_parser = clap::value_parser!(u32).range(1..=i64::from(COMMANDS_VERSION)))]
+    commands_version: u32,
     /// Stop when standard input ends: for a parent that must not leave servers behind
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
@@ -137,6 +141,8 @@ pub struct ServeOptions {
     pub client: String,
     /// Where every server listens for clients.
     pub client_peers: BTreeMap<NodeId, String>,
+    /// The newest version of commands that clients may use.
+    pub commands_version: u32,
     /// Whether to stop when standard input ends.
     pub until_stdin_ends: bool,
 }
@@ -199,6 +205,7 @@ impl ServeFlags {
             data: self.data,
             client,
             client_peers,
+            commands_version: self.commands_version,
             until_stdin_ends: self.until_stdin_ends,
         })
     }
@@ -300,6 +307,7 @@ mod tests {
         mistake(&["--id=1", "--peers=1=localhost"], "no address and port");
         mistake(&["--id=1", "--peers=1=127.0.0.1:1,1=127.0.0.1:2"], "server 1 twice");
         mistake(&["--id=1", PEERS, CLIENTS, "--heartbeat=100"], "heartbeat");
+        mistake(&["--id=1", PEERS, CLIENTS, "--commands-version=9"], "--commands-version");
         mistake(&["--id=1", PEERS, CLIENTS, "--verbose"], "--verbose");
     }
 

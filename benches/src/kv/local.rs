@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use raft_core::Index;
-use raft_core::host::{Capture, NodeStatus, ProposeError, ReadError, StateMachine};
+use raft_core::host::{Capture, NodeStatus, NotUnderstood, ProposeError, ReadError, StateMachine};
 
 use super::info::Info;
 use super::resp::{Frame, error};
@@ -13,6 +13,10 @@ use super::store::{Store, Summary};
 
 impl StateMachine for Store {
     type Reply = Frame;
+
+    fn understands(&self, command: &Bytes) -> Result<(), NotUnderstood> {
+        Self::understands(self, command).map_err(|e| NotUnderstood::new(e.to_string()))
+    }
 
     fn apply(&mut self, index: Index, command: Bytes) -> Frame {
         Self::apply(self, index, command)

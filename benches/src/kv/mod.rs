@@ -7,8 +7,14 @@
 //! | module | what |
 //! |---|---|
 //! | [`resp`] | the Redis protocol, in bounded pieces |
+//! | [`reply`] | replies in both versions of it |
 //! | [`command`] | what clients can ask |
+//! | [`write`](mod@write) | changes, and how the log has them |
+//! | [`read`] | looks at the store |
+//! | [`local_command`] | what a connection answers by itself |
 //! | [`store`] | the state machine |
+//! | [`values`] | its keys, in an order |
+//! | [`glob`] | patterns of keys |
 //! | [`snapshot`] | what is stored, as a file |
 //! | [`operation`] | what operators can ask |
 //! | `members` | where the members of the cluster are reached |
@@ -42,14 +48,18 @@ pub mod conversation;
 pub mod demo;
 pub mod figures;
 pub mod flags;
+pub mod glob;
 pub mod grow;
 pub mod info;
 mod load;
 pub mod local;
+pub mod local_command;
 mod members;
 pub mod once;
 pub mod operation;
 pub mod program;
+pub mod read;
+pub mod reply;
 pub mod resp;
 pub mod run;
 pub mod server;
@@ -58,4 +68,6 @@ pub mod snapshot;
 pub mod store;
 mod timeline;
 mod uplink;
+pub mod values;
 pub mod workload;
+pub mod write;

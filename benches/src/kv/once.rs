@@ -11,7 +11,8 @@
 //!                          └──────── the leader dies: again, to the next ──►   yes: the reply of the first time
 //! ```
 //!
-//! A writer has one run of writes on its way at a time, so a store remembers each writer's last run and nothing older. A write
+//! A writer has one run of writes on its way at a time, so a store remembers each writer's last run and nothing older; and of a
+//! run that [returns values](super::write::Write::returns_value) at most one, so that values that are gone hold little memory. A write
 //! that comes after a later one of its writer is refused: the order that a client gave is kept, whatever is sent again.
 
 use std::fmt;
@@ -104,6 +105,12 @@ impl Writer {
     /// Begins a new run. All writes of the last one must be answered, or given up.
     pub fn begin_run(&mut self) {
         self.run += 1;
+    }
+
+    /// A number for the connection, which no other connection of this server has at the same time.
+    pub fn connection_id(&self) -> i64 {
+        // As many bits as clients that know numbers as floating point alone can tell apart.
+        (self.id & ((1 << 53) - 1)).cast_signed()
     }
 
     /// The name of the write at this position of the run.

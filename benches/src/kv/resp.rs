@@ -1,9 +1,10 @@
-//! The Redis protocol (RESP2) as it arrives: bytes in pieces of any size, out come whole requests or replies.
+//! The Redis protocol as it arrives: bytes in pieces of any size, out come whole requests or replies. Requests are the same in RESP2
+//! and RESP3; how [replies](super::reply) differ, clients alone are told.
 //!
 //! The crate `redis-protocol` decodes and encodes. It decodes arrays by recursion, so a nest of `*1\r\n*1\r\n…` would run down
 //! the stack, and it starts over whenever bytes are missing, so a long request in small pieces would cost its square. Both end
-//! here: the crate is handed one element at a time, and an element that is itself an array is refused. Requests and the replies
-//! that we give are flat.
+//! here: the crate is handed one element at a time, and arrays within arrays are bounded. Requests have none, and of the replies
+//! that servers give each other only that to SCAN has one.
 
 use std::fmt;
 
@@ -21,9 +22,12 @@ pub const REQUEST_BYTES_MAX: usize = WRITE_BYTES_MAX - NAME_BYTES_MAX;
 pub const REQUEST_WORDS_MAX: usize = 1024;
 /// How many bytes, and words, a write's name adds to it at most.
 const NAME_BYTES_MAX: usize = 128;
-const NAME_WORDS: usize = 2;
+const NAME_WORDS: usize = 3;
 /// The most bytes of one reply, or of the replies to one run of reads, that are held at a time.
 pub const REPLY_BYTES_MAX: usize = 16 << 20;
+/// The most arrays within each other of a request, and of a reply.
+const REQUEST_NESTING_MAX: usize = 1;
+const REPLY_NESTING_MAX: usize = 2;
 /// The longest line, such as `*3` or `$512`, before its end must have come; also the longest error.
 const LINE_BYTES_MAX: usize = 4096;
 
@@ -32,9 +36,14 @@ const LINE_BYTES_MAX: usize = 4096;
 pub struct Decoder {
     /// What has arrived and is not decoded yet; append to it.
     pub buffer: BytesMut,
-    array: Option<Array>,
+    /// The arrays of which some elements are still to come, from the outermost.
+    arrays: Vec<Array>,
+    /// How many bytes of the same request or reply were decoded, and how many words its arrays announced.
+    bytes: usize,
+    words: usize,
     bytes_max: usize,
     words_max: usize,
+    nesting_max: usize,
 }
 
 /// An array of which some elements are still to come.
@@ -42,7 +51,6 @@ pub struct Decoder {
 struct Array {
     expected: usize,
     elements: Vec<Frame>,
-    bytes: usize,
 }
 
 /// What arrived is not the Redis protocol, or over a limit. Nothing after it can be understood: close the connection.
@@ -63,28 +71,29 @@ pub enum ProtocolError {
     },
     /// A line without an end.
     LineTooLong,
-    /// An array within an array.
+    /// More arrays within each other than there can be.
     Nested,
 }
 
 impl Decoder {
     /// For a server: requests of at most [`REQUEST_BYTES_MAX`].
     pub fn of_requests() -> Self {
-        Self::new(REQUEST_BYTES_MAX, REQUEST_WORDS_MAX)
+        Self::new(REQUEST_BYTES_MAX, REQUEST_WORDS_MAX, REQUEST_NESTING_MAX)
     }
 
     /// For requests that another server forwards, and for the log: writes bear their names.
     pub fn of_writes() -> Self {
-        Self::new(WRITE_BYTES_MAX, REQUEST_WORDS_MAX + NAME_WORDS)
+        Self::new(WRITE_BYTES_MAX, REQUEST_WORDS_MAX + NAME_WORDS, REQUEST_NESTING_MAX)
     }
 
     /// For a client: replies of at most [`REPLY_BYTES_MAX`].
     pub fn of_replies() -> Self {
-        Self::new(REPLY_BYTES_MAX, REQUEST_WORDS_MAX)
+        Self::new(REPLY_BYTES_MAX, REQUEST_WORDS_MAX, REPLY_NESTING_MAX)
     }
 
-    fn new(bytes_max: usize, words_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), array: None, bytes_max, words_max }
+    fn new(bytes_max: usize, words_max: usize, nesting_max: usize) -> Self {
+        let (buffer, arrays) = (BytesMut::new(), Vec::new());
+        Self { buffer, arrays, bytes: 0, words: 0, bytes_max, words_max, nesting_max }
     }
 
     /// The same bytes, under the limits of [`Decoder::of_writes`] from the next request on.
@@ -95,59 +104,61 @@ impl Decoder {
     /// The next whole request or reply; `None` if more bytes must come first. After an error, close the connection.
     pub fn decode(&mut self) -> Result<Option<Frame>, ProtocolError> {
         loop {
-            let Some(array) = &mut self.array else {
-                match self.buffer.first() {
-                    None => return Ok(None),
-                    Some(b'*') => match self.array_header()? {
-                        None => return Ok(None),
-                        Some(array) => self.array = Some(array),
-                    },
-                    Some(_) => return self.element(0),
+            let is_whole = |array: &Array| array.elements.len() == array.expected;
+            let next = if self.arrays.last().is_some_and(is_whole) {
+                self.arrays.pop().map(|array| Frame::Array(array.elements))
+            } else if self.buffer.first() == Some(&b'*') {
+                if !self.begin_array()? {
+                    return Ok(None);
                 }
                 continue;
+            } else {
+                self.element()?
             };
-            if array.elements.len() == array.expected {
-                let elements = self.array.take().map(|array| array.elements);
-                return Ok(elements.map(Frame::Array));
-            }
-            let (before, taken) = (self.buffer.len(), array.bytes);
-            let Some(element) = self.element(taken)? else { return Ok(None) };
-            if let Some(array) = &mut self.array {
-                array.bytes += before - self.buffer.len();
-                array.elements.push(element);
-            }
+            let Some(next) = next else { return Ok(None) };
+            let Some(array) = self.arrays.last_mut() else {
+                (self.bytes, self.words) = (0, 0);
+                return Ok(Some(next));
+            };
+            array.elements.push(next);
         }
     }
 
-    /// The line `*3` that begins an array, without what follows.
-    fn array_header(&mut self) -> Result<Option<Array>, ProtocolError> {
-        let Some(end) = self.line_end()? else { return Ok(None) };
+    /// Takes the line `*3` that begins an array, without what follows; whether it is there.
+    fn begin_array(&mut self) -> Result<bool, ProtocolError> {
+        if self.arrays.len() == self.nesting_max {
+            return Err(ProtocolError::Nested);
+        }
+        let Some(end) = self.line_end()? else { return Ok(false) };
         let line = self.buffer.split_to(end + 2);
         let expected = std::str::from_utf8(&line[1..end])
             .ok()
             .and_then(|count| count.parse::<usize>().ok())
             .ok_or_else(|| ProtocolError::Malformed("invalid array length".into()))?;
-        if expected > self.words_max {
+        self.words = self.words.saturating_add(expected);
+        if self.words > self.words_max {
             return Err(ProtocolError::TooManyWords { words_max: self.words_max });
         }
-        Ok(Some(Array { expected, elements: Vec::with_capacity(expected), bytes: line.len() }))
+        self.bytes += line.len();
+        self.arrays.push(Array { expected, elements: Vec::with_capacity(expected) });
+        Ok(true)
     }
 
-    /// One frame that is no array, of a request or reply of which `taken` bytes were decoded already.
-    fn element(&mut self, taken: usize) -> Result<Option<Frame>, ProtocolError> {
-        if self.buffer.first() == Some(&b'*') {
-            return Err(ProtocolError::Nested);
-        }
+    /// One frame that is no array.
+    fn element(&mut self) -> Result<Option<Frame>, ProtocolError> {
         if self.line_end()?.is_none() {
             return Ok(None);
         }
         let before = self.buffer.len();
         let decoded = decode_bytes_mut(&mut self.buffer).map_err(|e| malformed(&e))?;
         let pending = if decoded.is_some() { before - self.buffer.len() } else { before };
-        if taken + pending > self.bytes_max {
+        if self.bytes + pending > self.bytes_max {
             return Err(ProtocolError::TooLarge { bytes_max: self.bytes_max });
         }
-        Ok(decoded.map(|(frame, _, _)| frame))
+        Ok(decoded.map(|(frame, _, _)| {
+            self.bytes += pending;
+            frame
+        }))
     }
 
     /// Where the first line ends.
@@ -198,7 +209,7 @@ impl fmt::Display for ProtocolError {
             Self::TooLarge { bytes_max } => write!(f, "more than {bytes_max} bytes"),
             Self::TooManyWords { words_max } => write!(f, "more than {words_max} words"),
             Self::LineTooLong => write!(f, "a line of more than {LINE_BYTES_MAX} bytes"),
-            Self::Nested => f.write_str("an array within an array"),
+            Self::Nested => f.write_str("too many arrays within each other"),
         }
     }
 }
@@ -238,7 +249,8 @@ mod tests {
 
     #[test]
     fn replies_of_every_kind_are_decoded() {
-        let bytes = b"+OK\r\n-ERR no\r\n:-7\r\n$-1\r\n$0\r\n\r\n*2\r\n$-1\r\n:1\r\n";
+        let bytes = b"+OK\r\n-ERR no\r\n:-7\r\n$-1\r\n$0\r\n\r\n*2\r\n$-1\r\n:1\r\n\
+            *2\r\n*0\r\n*1\r\n+OK\r\n*0\r\n";
         let expected = vec![
             ok(),
             error("ERR no"),
@@ -246,6 +258,8 @@ mod tests {
             Frame::Null,
             Frame::BulkString(Bytes::new()),
             Frame::Array(vec![Frame::Null, Frame::Integer(1)]),
+            Frame::Array(vec![Frame::Array(vec![]), Frame::Array(vec![ok()])]),
+            Frame::Array(vec![]),
         ];
         assert_eq!(decode_all(&mut Decoder::of_replies(), bytes).unwrap(), expected);
     }
@@ -261,6 +275,13 @@ mod tests {
         malformed(b"*-1\r\n");
         malformed(b"*1\r\n$-2\r\nab");
         malformed(b"*1\r\n$abc\r\n");
+        for resp3 in ["%1", "~1", ">1", "|1", "_", "#t", ",1.5", "(1", "=3", "!3", "$?", "*?", "."]
+        {
+            malformed(format!("{resp3}\r\n").as_bytes());
+            if resp3 != "*?" {
+                malformed(format!("*2\r\n$3\r\nGET\r\n{resp3}\r\n").as_bytes());
+            }
+        }
     }
 
     #[test]
@@ -269,6 +290,10 @@ mod tests {
         let too_many = ProtocolError::TooManyWords { words_max: REQUEST_WORDS_MAX };
         assert_eq!(refused(b"*1025\r\n"), too_many);
         assert_eq!(refused(&b"*1\r\n".repeat(100_000)), ProtocolError::Nested);
+        let in_replies = |bytes: &[u8]| decode_all(&mut Decoder::of_replies(), bytes).unwrap_err();
+        assert_eq!(in_replies(&b"*1\r\n".repeat(100_000)), ProtocolError::Nested);
+        let many = [&b"*2\r\n*512\r\n"[..], &b":1\r\n".repeat(512), b"*511\r\n"].concat();
+        assert_eq!(in_replies(&many), too_many);
         assert_eq!(refused(&[b'$'; LINE_BYTES_MAX]), ProtocolError::LineTooLong);
 
         let mut long = b"*2\r\n$3\r\nGET\r\n$9999999\r\n".to_vec();

@@ -56,6 +56,7 @@ pub struct Front {
     client: String,
     addresses: Addresses,
     promotion_lag_max: u64,
+    commands_version: u32,
     until_stdin_ends: bool,
 }
 
@@ -68,6 +69,8 @@ pub struct Server {
     addresses: Addresses,
     promotion_lag_max: u64,
     writers: Writers,
+    /// The newest version of writes that clients may ask for.
+    pub(super) commands_version: u32,
     until_stdin_ends: bool,
 }
 
@@ -75,6 +78,7 @@ impl Parts {
     /// Opens the journal and the sockets that the options name.
     pub fn open(options: ServeOptions) -> Result<Self, Box<dyn Error>> {
         let ServeOptions { raft, peers, client, client_peers, until_stdin_ends, .. } = options;
+        let commands_version = options.commands_version;
         let advertise = peers.get(&raft.id).cloned();
         let clients = listen(&client, "clients")?;
         let listener = listen(&options.listen, "other servers")?;
@@ -83,8 +87,15 @@ impl Parts {
         let store = Store::new();
         let addresses = Addresses { servers: peers.clone(), clients: client_peers };
         let (id, promotion_lag_max, watch) = (raft.id, raft.promotion_lag_max, store.watch());
-        let front =
-            Front { id, store: watch, client, addresses, promotion_lag_max, until_stdin_ends };
+        let front = Front {
+            id,
+            store: watch,
+            client,
+            addresses,
+            promotion_lag_max,
+            commands_version,
+            until_stdin_ends,
+        };
         let config = NodeConfig::new(cluster, raft);
         let transport = tcp::Config { advertise, ..tcp::Config::default() };
         Ok(Self { config, store, journal, listener, peers, transport, clients, front })
@@ -94,7 +105,8 @@ impl Parts {
 impl Front {
     /// The server of this node, which runs.
     pub fn open(self, node: &Handle<Store>) -> Arc<Server> {
-        let Self { id, store, client, addresses, promotion_lag_max, until_stdin_ends } = self;
+        let Self { id, store, client, addresses, promotion_lag_max, .. } = self;
+        let Self { commands_version, until_stdin_ends, .. } = self;
         tracing::info!(%id, clients = %client, "serving");
         members::keep_labels(id, node, &addresses);
         let (node, writers) = (node.clone(), Writers::new());
@@ -105,6 +117,7 @@ impl Front {
             addresses,
             promotion_lag_max,
             writers,
+            commands_version,
             until_stdin_ends,
         })
     }

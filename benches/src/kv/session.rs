@@ -5,13 +5,16 @@
 //! been answered: a client reads what it wrote before, and never what it writes later. Until then nothing more is read from its
 //! socket, so a client that does not wait for its answers fills its own buffers, not ours.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use super::command::{Local, Request};
+use super::command::{Hello, Local, Request};
+use super::local_command::about;
 use super::once::Writer;
 use super::operation::Operation;
+use super::reply::Protocol;
 use super::resp::{self, Decoder, Frame, error};
-use super::run::{RUN_REQUESTS_MAX, Run};
+use super::run::{RUN_REQUESTS_MAX, Run, Writes};
+use super::write::{COMMANDS_VERSION, Write};
 
 /// The most connections that a server takes, also those of other servers: a client of a server that does not lead has one there
 /// and, as long as it lives, one on which that server forwards. Both count towards a process's open files, often 1024.
@@ -30,6 +33,11 @@ pub struct Session {
     writer: Writer,
     /// The request that ended a run by being of another kind: the first of the next.
     next: Option<Request>,
+    /// What the client speaks, and how it calls this connection.
+    protocol: Protocol,
+    name: Option<Bytes>,
+    /// The newest version of writes that is taken.
+    commands_version: u32,
     is_peer: bool,
     closing: bool,
 }
@@ -53,9 +61,17 @@ impl Session {
             output: BytesMut::new(),
             writer,
             next: None,
+            protocol: Protocol::default(),
+            name: None,
+            commands_version: COMMANDS_VERSION,
             is_peer: false,
             closing: false,
         }
+    }
+
+    /// Takes no writes of newer versions than this one: servers that do not know them yet are in the cluster.
+    pub fn with_commands_version(self, commands_version: u32) -> Self {
+        Self { commands_version, ..self }
     }
 
     /// Where what the socket brings is appended.
@@ -89,26 +105,28 @@ impl Session {
                 }
                 (None, Request::Local(local)) => self.answer_local(local),
                 (None, Request::Read(read)) => run = Some(Run::Reads(vec![read])),
-                (None, Request::Write(write)) => {
-                    self.writer.begin_run();
-                    run = Some(Run::Writes(vec![write.encode(self.writer.name(0))].into()));
-                }
-                (None, Request::NamedWrite(name, write)) if self.is_peer => {
-                    self.writer.begin_run();
-                    run = Some(Run::Writes(vec![write.encode(name)].into()));
-                }
-                (None, Request::NamedWrite(..)) => self.answer([not_a_peer()]),
                 (Some(run), request) if run.len() == RUN_REQUESTS_MAX => {
                     self.next = Some(request);
                     break;
                 }
                 (Some(Run::Reads(reads)), Request::Read(read)) => reads.push(read),
+                (None, request @ (Request::Write(_) | Request::NamedWrite(..))) => {
+                    self.writer.begin_run();
+                    run = Some(Run::Writes(Writes::default()));
+                    self.next = Some(request);
+                }
                 (Some(Run::Writes(writes)), Request::Write(write)) => {
                     let name = self.writer.name(writes.commands().len());
                     writes.push(write.encode(name));
+                    if write.returns_value() {
+                        break;
+                    }
                 }
-                (Some(Run::Writes(writes)), Request::NamedWrite(name, write)) if self.is_peer => {
+                (Some(Run::Writes(writes)), Request::NamedWrite(name, write)) => {
                     writes.push(write.encode(name));
+                    if write.returns_value() {
+                        break;
+                    }
                 }
                 (Some(_), request) => {
                     self.next = Some(request);
@@ -122,7 +140,7 @@ impl Session {
     /// Answers the first requests of the last work that have no answer yet.
     pub fn answer(&mut self, replies: impl IntoIterator<Item = Frame>) {
         for reply in replies {
-            resp::encode(&mut self.output, &reply);
+            self.protocol.encode(&mut self.output, &reply);
         }
     }
 
@@ -134,14 +152,47 @@ impl Session {
             return Some(request);
         }
         match self.decoder.decode() {
-            Ok(frame) => frame.map(Request::parse),
+            Ok(frame) => frame.map(|frame| self.admit(Request::parse(frame))),
             Err(e) => Some(Request::Local(Local::Broken(e))),
         }
+    }
+
+    /// The request, or a refusal if it is a write that this connection does not take.
+    fn admit(&self, request: Request) -> Request {
+        let write = match &request {
+            Request::NamedWrite(..) if !self.is_peer => {
+                return Request::Local(Local::Reply(not_a_peer()));
+            }
+            Request::Write(write) | Request::NamedWrite(_, write) => write,
+            Request::Read(_) | Request::Local(_) => return request,
+        };
+        if write.version() > self.commands_version {
+            return Request::Local(Local::Reply(too_new(write, self.commands_version)));
+        }
+        request
     }
 
     fn answer_local(&mut self, local: Local) {
         let reply = match local {
             Local::Reply(reply) => reply,
+            Local::Map(pairs) => return self.protocol.encode_map(&mut self.output, &pairs),
+            Local::Hello(Hello { protocol, name }) => {
+                self.protocol = protocol.unwrap_or(self.protocol);
+                self.name = name.or(self.name.take());
+                let about = about(self.protocol, self.writer.connection_id());
+                return self.protocol.encode_map(&mut self.output, &about);
+            }
+            Local::SetName(name) => {
+                // An empty one takes it away.
+                self.name = Some(name).filter(|name| !name.is_empty());
+                resp::ok()
+            }
+            Local::GetName => self.name.clone().map_or(Frame::Null, Frame::BulkString),
+            Local::Id => Frame::Integer(self.writer.connection_id()),
+            Local::Reset => {
+                (self.protocol, self.name) = (Protocol::default(), None);
+                Frame::SimpleString(Bytes::from_static(b"RESET"))
+            }
             Local::Quit => {
                 self.closing = true;
                 resp::ok()
@@ -157,8 +208,16 @@ impl Session {
             }
             Local::Info | Local::Operate(_) => return,
         };
-        resp::encode(&mut self.output, &reply);
+        self.answer([reply]);
     }
+}
+
+fn too_new(write: &Write, commands_version: u32) -> Frame {
+    let (command, version) = (write.command(), write.version());
+    error(format!(
+        "ERR {command} is a command of version {version} here, and while the cluster is upgraded this server takes commands up to \
+         version {commands_version}; nothing was changed"
+    ))
 }
 
 fn not_a_peer() -> Frame {
@@ -168,7 +227,7 @@ fn not_a_peer() -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::command::{PEER, Read, Write};
+    use crate::kv::command::{PEER, Read};
     use crate::kv::once::Writers;
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -189,7 +248,7 @@ mod tests {
     /// The next work, which must be writes, without their names.
     fn next_writes(session: &mut Session) -> Vec<Write> {
         let Some(Work::Run(Run::Writes(writes))) = session.next_work() else { panic!("no writes") };
-        let decode = |command: &bytes::Bytes| Write::decode(command.clone()).unwrap().1;
+        let decode = |command: &Bytes| Write::decode(command.clone()).unwrap().1;
         writes.commands().iter().map(decode).collect()
     }
 
@@ -274,12 +333,73 @@ mod tests {
         let mut session = session(&[incr, incr, &["PING"], incr]);
         let mut names = Vec::new();
         while let Some(Work::Run(Run::Writes(writes))) = session.next_work() {
-            let name = |command: &bytes::Bytes| Write::decode(command.clone()).unwrap().0;
+            let name = |command: &Bytes| Write::decode(command.clone()).unwrap().0;
             names.extend(writes.commands().iter().map(name).map(|name| name.to_string()));
         }
         names.dedup();
         assert_eq!(names.len(), 3, "{names:?}");
         assert_eq!(session.writer.name(0).to_string().split('.').nth(1), Some("2"));
+    }
+
+    fn said(session: &mut Session) -> String {
+        assert_eq!(session.next_work(), None);
+        String::from_utf8(session.output().split().into()).unwrap()
+    }
+
+    #[test]
+    fn a_client_that_says_hello_is_answered_in_its_protocol() {
+        let mut session = session(&[&["HELLO", "3", "SETNAME", "me"], &["CLIENT", "GETNAME"]]);
+        let hello = said(&mut session);
+        assert!(hello.starts_with("%7\r\n$6\r\nserver\r\n$2\r\nkv\r\n"), "{hello}");
+        assert!(hello.contains("$5\r\nproto\r\n:3\r\n") && hello.ends_with("$2\r\nme\r\n"));
+
+        session.answer([Frame::Null]);
+        resp::encode_request(session.input(), ["CONFIG".into(), "GET".into(), "save".into()]);
+        assert_eq!(said(&mut session), "_\r\n%1\r\n$4\r\nsave\r\n$0\r\n\r\n");
+
+        resp::encode_request(session.input(), ["RESET".into()]);
+        resp::encode_request(session.input(), ["CLIENT".into(), "GETNAME".into()]);
+        assert_eq!(said(&mut session), "+RESET\r\n$-1\r\n");
+        resp::encode_request(session.input(), ["HELLO".into()]);
+        assert!(said(&mut session).starts_with("*14\r\n"));
+    }
+
+    #[test]
+    fn what_is_not_a_request_is_an_error_and_a_close_in_either_protocol() {
+        for version in ["2", "3"] {
+            for bad in ["%1\r\n", "*2\r\n$3\r\nGET\r\n_\r\n", "*1\r\n*1\r\n", "#t\r\n", "$?\r\n"] {
+                let mut session = session(&[&["HELLO", version.to_owned().leak()]]);
+                session.input().extend_from_slice(bad.as_bytes());
+                let said = said(&mut session);
+                assert!(said.contains("\r\n-ERR Protocol error"), "{said}");
+                assert!(session.is_closing());
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_that_returns_a_value_ends_its_run() {
+        let mut session =
+            session(&[&["SET", "a", "v"], &["GETDEL", "a"], &["GETDEL", "b"], &["SET", "b", "v"]]);
+        assert_eq!(next_writes(&mut session).len(), 2);
+        assert_eq!(next_writes(&mut session), [Write::GetDelete { key: "b".into() }]);
+        assert_eq!(next_writes(&mut session), [set("b")]);
+    }
+
+    #[test]
+    fn newer_writes_wait_until_every_server_knows_them() {
+        let mut old = session(&[&["SETNX", "a", "v"], &["SET", "a", "v", "NX"]]);
+        old.commands_version = 1;
+        let told = said(&mut old);
+        assert_eq!(told.matches("a command of version 2 here").count(), 2, "{told}");
+        resp::encode_request(old.input(), ["SET".into(), "a".into(), "v".into()]);
+        assert_eq!(next_writes(&mut old), [set("a")]);
+
+        let forwarded: &[_] = &["ONCE", "5f.9.0", "V2", "SETNX", "a", "v"];
+        let mut old = session(&[&[PEER, "2"], forwarded]).with_commands_version(1);
+        assert!(said(&mut old).contains("a command of version 2 here"));
+        let unknown: &[_] = &["ONCE", "5f.9.0", "V9", "SETNX", "a", "v"];
+        assert!(said(&mut session(&[&[PEER, "2"], unknown])).contains("SETNX of version 9"));
     }
 
     proptest! {

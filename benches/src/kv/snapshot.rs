@@ -13,11 +13,13 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use bytes::{Bytes, BytesMut};
 use raft_core::Index;
+use raft_core::host::NotUnderstood;
 
 use super::once::{Memory, Recent, WRITERS_MAX};
 use super::resp::{self, Decoder, WRITE_BYTES_MAX};
 use super::run::RUN_REQUESTS_MAX;
-use super::store::{Digest, Values};
+use super::store::Digest;
+use super::values::Values;
 
 const MAGIC: [u8; 8] = *b"kv-store";
 const VERSION: u32 = 1;
@@ -64,8 +66,8 @@ impl Contents {
 ///
 /// # Errors
 ///
-/// As `from` has them; [`ErrorKind::InvalidData`] if this is no such snapshot, is damaged, or of a version that this program does not
-/// know.
+/// As `from` has them; [`ErrorKind::InvalidData`] if this is no such snapshot or is damaged; [`NotUnderstood`] if it is of a version
+/// that this program does not know.
 pub fn read(from: &mut dyn Read) -> io::Result<Contents> {
     if read_array(from)? != MAGIC {
         return Err(invalid("this is no snapshot of this store"));
@@ -73,7 +75,7 @@ pub fn read(from: &mut dyn Read) -> io::Result<Contents> {
     let version = u32::from_le_bytes(read_array(from)?);
     if version != VERSION {
         let text = format!("its format has version {version}, and this program reads {VERSION}");
-        return Err(invalid(&text));
+        return Err(NotUnderstood::new(text).into());
     }
     let applied = Index::new(read_u64(from)?);
     let digest = Digest::from(read_u64(from)?);
@@ -89,7 +91,7 @@ pub fn read(from: &mut dyn Read) -> io::Result<Contents> {
     for _ in 0..keys {
         let (key, value) = (read_bytes(from)?, read_bytes(from)?);
         contents.digest.add(&key, &value);
-        contents.values.insert_mut(key, value);
+        contents.values.insert(key, value);
     }
     if contents.digest != digest || contents.values.size() as u64 != keys {
         return Err(invalid("what it holds does not have the digest that it names"));
@@ -234,6 +236,12 @@ mod tests {
             assert!(store.restore(&mut &whole[..at]).is_err(), "cut off at {at}");
             assert_eq!(store.capture(), before);
         }
+        let mut newer = whole.clone();
+        newer[MAGIC.len()] += 1;
+        let error = read(&mut &*newer).unwrap_err();
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<NotUnderstood>());
+        assert!(cause.is_some(), "{error}");
+        assert!(error.to_string().contains("version 2, and this program reads 1"), "{error}");
         // In the head, where the digest does not look.
         for at in 0..MAGIC.len() + 4 {
             let mut bytes = whole.clone();

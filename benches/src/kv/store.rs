@@ -9,13 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use raft_core::Index;
-use rpds::HashTrieMapSync;
 use siphasher::sip::SipHasher13;
 
-use super::command::{Read, Write};
+use super::glob;
 use super::once::WriteName;
-use super::resp::{self, Frame, REPLY_BYTES_MAX, error};
+use super::read::Read;
+use super::resp::{self, Frame, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, error};
 use super::snapshot::{self, Contents};
+use super::write::{Condition, NO_INTEGER, UnknownWrite, Write, number};
+
+/// The most bytes of a value: no request brings more, and APPEND stops there.
+pub const VALUE_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+/// The most keys of a store through which KEYS looks, and the most bytes of them: everything else waits meanwhile.
+pub const KEYS_MAX: usize = 1000;
+const KEYS_BYTES_MAX: usize = 1 << 20;
 
 /// The state machine.
 ///
@@ -26,9 +33,6 @@ pub struct Store {
     contents: Contents,
     watch: Watch,
 }
-
-/// Keys and their values.
-pub type Values = HashTrieMapSync<Bytes, Bytes>;
 
 /// What a [`Store`] holds, in short; see [`Watch`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,12 +64,24 @@ impl Store {
         self.watch.clone()
     }
 
+    /// Whether this program knows the command.
+    ///
+    /// # Errors
+    ///
+    /// It does not: a newer one wrote it. This server must stop before it.
+    pub fn understands(&self, command: &Bytes) -> Result<(), UnknownWrite> {
+        Write::decode(command.clone()).map(drop)
+    }
+
     /// Applies the entry at `index`, and says what the client is told.
+    ///
+    /// # Panics
+    ///
+    /// If the command is not [understood](Store::understands): the others apply it, so it may not be skipped.
     pub fn apply(&mut self, index: Index, command: Bytes) -> Frame {
         let reply = match Write::decode(command) {
-            Some((name, write)) => self.write_once(name, index, write),
-            // Every server refuses the same commands, so they stay alike.
-            None => error("ERR this entry of the log is no command of this store"),
+            Ok((name, write)) => self.write_once(name, index, write),
+            Err(unknown) => panic!("{unknown}"),
         };
         self.contents.applied = index;
         self.tell();
@@ -122,11 +138,47 @@ impl Store {
                 self.set(key, value);
                 resp::ok()
             }
+            Write::SetWith { key, value, condition, returns_old } => {
+                let old = self.value(&key);
+                let sets = condition.is_none_or(|condition| condition.holds(old.as_ref()));
+                if sets {
+                    self.set(key, value);
+                }
+                match (returns_old, sets) {
+                    (true, _) => bulk(old),
+                    (false, true) => resp::ok(),
+                    (false, false) => Frame::Null,
+                }
+            }
+            Write::SetNew { key, value } => {
+                let is_new = !self.contents.values.contains(&key);
+                if is_new {
+                    self.set(key, value);
+                }
+                Frame::Integer(is_new.into())
+            }
+            Write::SetMany { pairs } => {
+                pairs.into_iter().for_each(|(key, value)| self.set(key, value));
+                resp::ok()
+            }
+            Write::GetDelete { key } => {
+                let old = self.value(&key);
+                self.delete(&key);
+                bulk(old)
+            }
+            Write::Append { key, value } => self.append(key, &value),
             Write::Delete { keys } => {
                 resp::integer(keys.iter().filter(|key| self.delete(key)).count())
             }
-            Write::Increment { key } => self.increment(key),
+            Write::Increment { key } => self.increment(key, 1, NO_INTEGER),
+            Write::IncrementBy { key, by } => {
+                self.increment(key, by, "ERR increment or decrement would overflow")
+            }
         }
+    }
+
+    fn value(&self, key: &Bytes) -> Option<Bytes> {
+        self.contents.values.get(key).cloned()
     }
 
     fn set(&mut self, key: Bytes, value: Bytes) {
@@ -135,30 +187,42 @@ impl Store {
             digest.remove(&key, old);
         }
         digest.add(&key, &value);
-        values.insert_mut(key, value);
+        values.insert(key, value);
     }
 
     fn delete(&mut self, key: &Bytes) -> bool {
         let Contents { values, digest, .. } = &mut self.contents;
         let Some(old) = values.get(key) else { return false };
         digest.remove(key, old);
-        values.remove_mut(key)
+        values.remove(key)
     }
 
-    fn increment(&mut self, key: Bytes) -> Frame {
+    fn append(&mut self, key: Bytes, value: &Bytes) -> Frame {
+        let old = self.value(&key).unwrap_or_default();
+        let length = old.len().saturating_add(value.len());
+        if length > VALUE_BYTES_MAX {
+            return error(format!("ERR string exceeds maximum allowed size ({VALUE_BYTES_MAX})"));
+        }
+        self.set(key, [old, value.clone()].concat().into());
+        resp::integer(length)
+    }
+
+    /// `overflow` is what the client is told if there is no such sum.
+    fn increment(&mut self, key: Bytes, by: i64, overflow: &str) -> Frame {
         let number = match self.contents.values.get(&key) {
             None => Some(0),
             Some(value) => number(value),
         };
-        let Some(next) = number.and_then(|number| number.checked_add(1)) else {
-            return error("ERR value is not an integer or out of range");
-        };
+        let Some(number) = number else { return error(NO_INTEGER) };
+        let Some(next) = number.checked_add(by) else { return error(overflow) };
         self.set(key, next.to_string().into());
         Frame::Integer(next)
     }
 
     /// The answer, and how many bytes of values it holds.
     fn read_one(&self, read: &Read) -> (Frame, usize) {
+        let values = &self.contents.values;
+        let small = |reply| (reply, 0);
         match read {
             Read::Get { key } => self.get(key),
             Read::GetMany { keys } => {
@@ -172,11 +236,25 @@ impl Store {
                 (Frame::Array(frames), bytes)
             }
             Read::Exists { keys } => {
-                let count =
-                    keys.iter().filter(|key| self.contents.values.contains_key(*key)).count();
-                (resp::integer(count), 0)
+                small(resp::integer(keys.iter().filter(|key| values.contains(key)).count()))
             }
-            Read::Size => (resp::integer(self.contents.values.size()), 0),
+            Read::Size => small(resp::integer(values.size())),
+            Read::Length { key } => small(resp::integer(values.get(key).map_or(0, Bytes::len))),
+            Read::Type { key } => {
+                let name: &[u8] = if values.contains(key) { b"string" } else { b"none" };
+                small(Frame::SimpleString(Bytes::from_static(name)))
+            }
+            // No key expires: Redis says -1 then, and -2 if there is no such key.
+            Read::TimeToLive { key } => {
+                small(Frame::Integer(if values.contains(key) { -1 } else { -2 }))
+            }
+            Read::Scan { cursor, pattern, count } => {
+                let (next, keys) = values.scan(*cursor, *count, pattern);
+                let (keys, bytes) = list(keys);
+                let next = Frame::BulkString(next.to_string().into());
+                (Frame::Array(vec![next, keys]), bytes)
+            }
+            Read::Keys { pattern } => self.keys(pattern),
         }
     }
 
@@ -186,6 +264,38 @@ impl Store {
             None => (Frame::Null, 0),
         }
     }
+
+    fn keys(&self, pattern: &[u8]) -> (Frame, usize) {
+        let values = &self.contents.values;
+        let keys = || values.iter().map(|(key, _)| key);
+        let is_small = values.size() <= KEYS_MAX;
+        if !is_small || keys().map(Bytes::len).sum::<usize>() > KEYS_BYTES_MAX {
+            let text = format!(
+                "ERR KEYS looks through {KEYS_MAX} keys of {KEYS_BYTES_MAX} bytes at most: use SCAN"
+            );
+            return (error(text), 0);
+        }
+        list(keys().filter(|key| glob::matches(pattern, key)).cloned().collect())
+    }
+}
+
+impl Condition {
+    fn holds(self, old: Option<&Bytes>) -> bool {
+        match self {
+            Self::IsNew => old.is_none(),
+            Self::Exists => old.is_some(),
+        }
+    }
+}
+
+fn bulk(value: Option<Bytes>) -> Frame {
+    value.map_or(Frame::Null, Frame::BulkString)
+}
+
+/// A list, and how many bytes it holds.
+fn list(keys: Vec<Bytes>) -> (Frame, usize) {
+    let bytes = keys.iter().map(Bytes::len).sum();
+    (Frame::Array(keys.into_iter().map(Frame::BulkString).collect()), bytes)
 }
 
 impl Watch {
@@ -234,101 +344,5 @@ fn hash(key: &[u8], value: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// A value as a number, if it is written the one way in which INCR writes it.
-fn number(value: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(value).ok()?;
-    text.parse().ok().filter(|number: &i64| number.to_string() == text)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(key: &'static str, value: &'static str) -> Write {
-        Write::Set { key: key.into(), value: value.into() }
-    }
-
-    fn apply(store: &mut Store, write: &Write) -> Frame {
-        let index = store.watch().summary().applied.get() + 1;
-        let name = format!("1.{index}.0").parse().unwrap();
-        store.apply(Index::new(index), write.encode(name))
-    }
-
-    fn get(store: &Store, key: &'static str) -> Frame {
-        store.read(&[Read::Get { key: key.into() }]).remove(0)
-    }
-
-    #[test]
-    fn writes_are_seen_by_reads() {
-        let mut store = Store::new();
-        assert_eq!(apply(&mut store, &set("k", "v")), resp::ok());
-        assert_eq!(get(&store, "k"), Frame::BulkString("v".into()));
-        let delete = Write::Delete { keys: vec!["k".into(), "none".into(), "k".into()] };
-        assert_eq!(apply(&mut store, &delete), Frame::Integer(1));
-        assert_eq!(get(&store, "k"), Frame::Null);
-        assert_eq!(store.watch().summary().applied, Index::new(2));
-    }
-
-    #[test]
-    fn increment_counts_and_refuses_what_is_no_number() {
-        let mut store = Store::new();
-        let increment = Write::Increment { key: "n".into() };
-        assert_eq!(apply(&mut store, &increment), Frame::Integer(1));
-        assert_eq!(apply(&mut store, &increment), Frame::Integer(2));
-        for bad in ["+1", "007", "-0", " 1", "x", "9223372036854775807"] {
-            apply(&mut store, &set("n", bad));
-            assert!(matches!(apply(&mut store, &increment), Frame::Error(_)), "{bad}");
-            assert_eq!(get(&store, "n"), Frame::BulkString(bad.into()), "unchanged");
-        }
-    }
-
-    #[test]
-    fn a_write_that_comes_again_changes_nothing() {
-        let mut store = Store::new();
-        let command = Write::Increment { key: "n".into() }.encode("1.1.0".parse().unwrap());
-        for index in 1..=3 {
-            assert_eq!(store.apply(Index::new(index), command.clone()), Frame::Integer(1));
-        }
-        assert_eq!(get(&store, "n"), Frame::BulkString("1".into()));
-    }
-
-    #[test]
-    fn the_digest_depends_on_the_data_and_not_on_how_it_came() {
-        let digest = |writes: &[Write]| {
-            let mut store = Store::new();
-            for write in writes {
-                apply(&mut store, write);
-            }
-            store.watch().summary().digest
-        };
-        let delete = |key: &'static str| Write::Delete { keys: vec![key.into()] };
-        let one = digest(&[set("a", "1"), set("b", "2")]);
-        assert_eq!(
-            one,
-            digest(&[set("b", "0"), set("c", "3"), set("b", "2"), delete("c"), set("a", "1")])
-        );
-        assert_ne!(one, digest(&[set("a", "2"), set("b", "1")]));
-        assert_ne!(one, digest(&[set("a", "1")]));
-        assert_ne!(digest(&[set("ab", "c")]), digest(&[set("a", "bc")]));
-        assert_eq!(digest(&[set("a", "1"), delete("a")]), Digest::default());
-    }
-
-    #[test]
-    fn an_entry_that_is_no_command_changes_nothing() {
-        let mut store = Store::new();
-        assert!(matches!(store.apply(Index::new(1), "junk".into()), Frame::Error(_)));
-        assert_eq!(store.watch().summary().keys, 0);
-        assert_eq!(store.watch().summary().applied, Index::new(1));
-    }
-
-    #[test]
-    fn answers_are_bounded() {
-        let mut store = Store::new();
-        let value = Bytes::from(vec![b'x'; REPLY_BYTES_MAX / 2]);
-        store.set("big".into(), value);
-        let get = Read::Get { key: "big".into() };
-        assert_eq!(store.read(&[get.clone(), get.clone(), get.clone()]).len(), 2);
-        let many = Read::GetMany { keys: vec!["big".into(); 3] };
-        assert!(matches!(store.read(&[many]).remove(0), Frame::Error(_)));
-    }
-}
+mod tests;
