@@ -263,6 +263,11 @@ impl Cluster {
         killed.map(drop).map_err(|e| Failure(format!("server {id} cannot be killed: {e}")))
     }
 
+    /// Gives away the process of this server, if it runs: that it ends is no failure from now on.
+    pub fn release(&mut self, id: u64) -> Option<Child> {
+        self.servers.get_mut(&id)?.process.take()
+    }
+
     /// Waits until this server has ended by itself.
     pub fn wait_for_end(&mut self, id: u64, within: Duration) -> Result<ExitStatus, Failure> {
         let Some(mut process) = self.servers.get_mut(&id).and_then(|server| server.process.take())
