@@ -50,6 +50,9 @@ pub(super) mod purpose {
     pub(in crate::sim) const WORKER: u64 = 7;
 }
 
+/// Configures one life of a server.
+type Configure = Box<dyn Fn(&mut Config, Life)>;
+
 /// A cluster of servers 1 to N in virtual time, over a network, disks and clocks that can be made to fail.
 ///
 /// One seed, one run, bit for bit. After every event an [`Observer`] checks what no run may break; what it finds ends the run
@@ -104,7 +107,7 @@ pub struct Cluster<S: StateMachine> {
     pub(super) failure: Option<Box<Failure>>,
     /// What each server told of raw reads.
     pub(super) reads: VecDeque<ReadEnd>,
-    configure: Box<dyn Fn(&mut Config, Life)>,
+    configure: Configure,
     pub(super) machine_pace: Option<MachinePace>,
 }
 
