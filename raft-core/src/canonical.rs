@@ -33,7 +33,7 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
                 *deadline = clock.future(*deadline);
             }
         }
-        copy.loyal_until = clock.future(self.loyal_until);
+        copy.promise.move_in_time(|at| clock.future(at));
         copy.reads.move_in_time(|at| clock.past(at));
         match &mut copy.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
@@ -41,10 +41,11 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
             }
             RoleState::Leader(leader) => {
                 leader.preference_after = clock.future(leader.preference_after);
-                leader.lease.move_in_time(|at| clock.past(at), |at| clock.future(at));
+                leader.lease.move_in_time(|at| clock.past(at));
                 leader.pacing.move_in_time(|at| clock.future(at));
                 leader.peers.iter_mut().for_each(|peer| {
                     peer.on_heard(clock.past(peer.heard_at()));
+                    peer.promised_until = clock.future(peer.promised_until);
                     peer.round_trip.move_in_time(|at| clock.past(at));
                 });
             }

@@ -16,7 +16,8 @@
 //!   kind 3   RequestVoteReply    [granted, last_log]
 //!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries, rank / null, ? election_timeout_micros]
 //!              the last is left out if there is none
-//!   kind 5   AppendEntriesReply  [session, round, result]
+//!   kind 5   AppendEntriesReply  [session, round, result, ? promise_micros]
+//!              the last is left out if it is 0
 //!   kind 6   InstallSnapshot     [session, snapshot, offset, chunk, done]
 //!   kind 7   InstallSnapshotReply [session, snapshot's log id, received]
 //!   kind 8   TimeoutNow          [last_log]
@@ -27,7 +28,8 @@
 //!            | [1, prev_log_index, hint]       Rejected; hint is a log id
 //! write      = [hard_state / null, truncate_from / null, first_index / null, entries, snapshot / null, compact_to / null]
 //!              compact_to is a log id
-//! hard_state = [current_term, voted_for / null]
+//! hard_state = [current_term, voted_for / null, ? promise_micros]
+//!              the last is left out if it is 0
 //! entries    = [ (term / payload)* ]           a term holds for all payloads up to the next term
 //! payload    = null                            Noop
 //!            | byte string                     Command
@@ -197,9 +199,14 @@ fn message_into<C: AsRef<[u8]>>(e: &mut Out<'_>, message: &Message<C>) -> Encode
                 e.u32(micros.get())?;
             }
         }
-        Body::AppendEntriesReply(AppendEntriesReply { session, round, result }) => {
-            e.u64(APPEND_ENTRIES_REPLY)?.array(3)?.u64(session.get())?.u64(round.get())?;
+        Body::AppendEntriesReply(reply) => {
+            let AppendEntriesReply { session, round, result, promise_micros } = reply;
+            let fields = if *promise_micros > 0 { 4 } else { 3 };
+            e.u64(APPEND_ENTRIES_REPLY)?.array(fields)?.u64(session.get())?.u64(round.get())?;
             result_into(e, result)?;
+            if *promise_micros > 0 {
+                e.u32(*promise_micros)?;
+            }
         }
         Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done }) => {
             e.u64(INSTALL_SNAPSHOT)?.array(5)?.u64(session.get())?;
@@ -280,8 +287,9 @@ fn message_from<'b, C>(
             let unknown = open(d, 3)?;
             let (session, round) = (Session::new(d.u64()?), Round::new(d.u64()?));
             let result = result_from(d)?;
-            close(d, unknown)?;
-            Body::AppendEntriesReply(AppendEntriesReply { session, round, result })
+            let promise_micros = trailing_micros_from(d, unknown)?;
+            close(d, unknown.saturating_sub(1))?;
+            Body::AppendEntriesReply(AppendEntriesReply { session, round, result, promise_micros })
         }
         INSTALL_SNAPSHOT => {
             let unknown = open(d, 5)?;
@@ -369,9 +377,13 @@ fn write_into<C: AsRef<[u8]>>(e: &mut Out<'_>, write: &Write<C>) -> Encoded {
     let Write { id: _, hard_state, snapshot, compact_to, truncate_from, entries } = write;
     e.array(6)?;
     match hard_state {
-        Some(HardState { current_term, voted_for }) => {
-            e.array(2)?.u64(current_term.get())?;
+        Some(HardState { current_term, voted_for, promise_micros }) => {
+            let fields = if *promise_micros > 0 { 3 } else { 2 };
+            e.array(fields)?.u64(current_term.get())?;
             optional_into(e, voted_for.map(NodeId::get))?;
+            if *promise_micros > 0 {
+                e.u32(*promise_micros)?;
+            }
         }
         None => {
             e.null()?;
@@ -408,8 +420,9 @@ fn write_from<'b, C>(
         let unknown = open(d, 2)?;
         let current_term = Term::new(d.u64()?);
         let voted_for = optional_from(d)?.map(NodeId::new);
-        close(d, unknown)?;
-        Some(HardState { current_term, voted_for })
+        let promise_micros = trailing_micros_from(d, unknown)?;
+        close(d, unknown.saturating_sub(1))?;
+        Some(HardState { current_term, voted_for, promise_micros })
     };
     let truncate_from = optional_from(d)?.map(Index::new);
     let first_index = optional_from(d)?.map(Index::new).filter(|first| *first > Index::ZERO);
@@ -433,6 +446,13 @@ fn write_from<'b, C>(
         d.null()?;
     }
     Ok(Write { id: WriteId::default(), hard_state, snapshot, compact_to, truncate_from, entries })
+}
+
+/// The first of so many fields that older versions do not know, in microseconds: 0 if there is none. More than there is room for is
+/// as much as there is room for.
+fn trailing_micros_from(d: &mut Decoder<'_>, fields: u64) -> Result<u32, DecodeError> {
+    let micros = if fields > 0 { optional_from(d)? } else { None };
+    Ok(micros.map_or(0, |micros| u32::try_from(micros).unwrap_or(u32::MAX)))
 }
 
 fn optional_into(e: &mut Out<'_>, number: Option<u64>) -> Encoded {

@@ -105,11 +105,15 @@ pub struct Config {
 
 /// What a leader assumes when it serves reads without asking a quorum each time (thesis 6.4.1).
 ///
-/// A voter that hears from its leader elects nobody else for `election_timeout_min` on its own clock. So the leader may
-/// serve reads for that long on its own clock, counted from when the heartbeat left, less the drift between the two clocks. **A clock that
-/// drifts further, or stands still while others run, makes reads stale.** All servers of a cluster must have the same
-/// lease and timeouts: a voter that restarts keeps still for as long, for it may have forgotten a leader. The lease ends
-/// when leadership is transferred.
+/// A voter with a lease tells its leader for how long it elects nobody else: `election_timeout_min`, less a `rank_slot`, on its
+/// own clock. The leader serves reads for the least of what a quorum has promised, and never longer than its own configuration would
+/// promise, counted on its own clock from when the heartbeat left, less the drift between the two clocks. **A clock that drifts further, or stands
+/// still while others run, makes reads stale.**
+///
+/// Servers may be given leases, or other timeouts, one after the other: voters without one promise nothing, and until a quorum
+/// promises, reads cost a round as ever. A voter that restarts honours what it promised, for its disk holds how long that is; its first
+/// votes wait for so long. The lease ends when leadership is transferred. While voters are bound by promises nobody can be elected,
+/// also if the leader's process is known to be gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Lease {
     /// How many microseconds in a second two clocks may differ in speed at most, below a million. 500 is an ordinary bound for crystals
@@ -157,14 +161,13 @@ impl Config {
         self.disk_timeout.max(self.election_timeout_min)
     }
 
-    /// How long a lease lasts.
-    pub(crate) fn lease_span(&self, lease: Lease) -> Duration {
+    /// How long this leader relies on a voter's promise of so many microseconds, counted from when the round left: never longer than it
+    /// would be bound itself.
+    pub(crate) fn lease_span(&self, lease: Lease, promise_micros: u32) -> Duration {
         const MILLION: u64 = 1_000_000;
         let certain = MILLION.saturating_sub(u64::from(lease.drift_ppm_max));
-        let timeout = self.election_timeout_min;
-        let seconds = timeout.as_secs().saturating_mul(certain);
-        let rest = u64::from(timeout.subsec_micros()).saturating_mul(certain) / MILLION;
-        Duration::from_micros(seconds.saturating_add(rest))
+        let promised = u64::from(promise_micros.min(self.promise_micros()));
+        Duration::from_micros(promised.saturating_mul(certain) / MILLION)
     }
 
     /// Whether a server can run with this; the error says what would work instead.
@@ -228,7 +231,7 @@ impl Config {
                     .into(),
             ));
         }
-        if self.lease_span(lease) <= self.heartbeat_interval {
+        if self.lease_span(lease, u32::MAX) <= self.heartbeat_interval {
             return Err(ConfigError(format!(
                 "a lease with clocks that drift by {} parts per million ends before the next heartbeat renews it: \
                  lower the drift or the heartbeat_interval",

@@ -1,4 +1,5 @@
-//! Leader election (§5.2, §5.4.1), with pre-vote (thesis 9.6) and loyalty to a live leader (thesis 4.2.3).
+//! Leader election (§5.2, §5.4.1), with pre-vote (thesis 9.6). Until when a server is bound to a leader, and so elects nobody, is
+//! said in `promise.rs`.
 //!
 //! A server votes at most once per term; the vote is durable before it is spoken.
 //!
@@ -110,7 +111,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// A hint that this leader is gone: the transport saw its connection die. A follower forgets it and asks, when its turn comes in the
     /// line of successors, whether it could win. Voters who still hear from the leader refuse, so that a hint that is wrong
     /// costs the question, and a follower that refuses new reads until it hears from its leader again: reads that wait are kept, and
-    /// asked again. For want of that question, servers without pre-vote take no hints.
+    /// asked again. For want of that question, servers without pre-vote take no hints. With a
+    /// [`Lease`](crate::Lease) a follower asks only once it is no longer bound to the leader, as if there had been no hint.
     ///
     /// Who noticed it first may have asked here already, in vain: it is answered anew.
     pub fn suspect_leader(&mut self, leader: NodeId) {
@@ -193,7 +195,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let could_win = request.term >= self.current_term
             && request.last_log >= self.log.last()
             && !self.is_stranger();
-        let granted = could_win && !self.hears_leader();
+        let granted = could_win && self.now >= self.bound_until();
         let reply = RequestPreVoteReply { granted, campaign };
         self.reply(request.candidate, Body::RequestPreVoteReply(reply));
         if let Some(following) = self.following().filter(|_| could_win && !granted) {
@@ -216,9 +218,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// RequestVote, receiver implementation (Figure 2).
     fn on_request_vote(&mut self, request: VoteRequest, transfer: bool) {
         let VoteRequest { candidate, term, last_log, .. } = request;
-        let hears_leader =
-            self.config.check_quorum && term > self.current_term && self.hears_leader();
-        if !transfer && (hears_leader || self.now < self.loyal_until) {
+        let is_sticky = self.config.check_quorum && term > self.current_term;
+        let bound_until = if is_sticky { self.bound_until() } else { self.promised_until() };
+        if !transfer && self.now < bound_until {
             self.counters.loyal_refusals = self.counters.loyal_refusals.saturating_add(1);
             return;
         }
@@ -243,18 +245,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// entries; so it votes for nobody until a leader has brought it into a cluster. Nor does one whose host knows that it did.
     fn is_stranger(&self) -> bool {
         self.membership().is_empty() || self.members.abstains
-    }
-
-    /// Whether a leader is known to live, so that candidates are not heard (thesis 4.2.3, 9.6).
-    fn hears_leader(&self) -> bool {
-        let heard_at = match &self.role {
-            RoleState::Follower(follower) => {
-                follower.following.as_ref().map(|following| following.heard_at.unwrap_or(self.now))
-            }
-            RoleState::Leader(leader) => Some(self.quorum_heard_at(leader)),
-            RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
-        };
-        heard_at.is_some_and(|heard_at| self.now < heard_at + self.config.loyalty_at(self.pace()))
     }
 
     /// An answer to a pre-vote. It counts in the attempt that asked, and never as a vote.

@@ -193,6 +193,7 @@ mod outbox;
 mod output;
 mod peers;
 mod progress;
+mod promise;
 mod quorum;
 mod raft;
 mod read;

@@ -134,7 +134,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.log.slice(next.entries_from, last_index, self.config.write_bytes_max);
         let through = entries.last().map_or(next.entries_from.previous(), |last| last.index);
         self.durable.on_written(through, self.now);
-        let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
+        let hard_state = HardState {
+            current_term: self.current_term,
+            voted_for: self.voted_for,
+            promise_micros: self.promise.stored_micros(),
+        };
         Some(Write {
             id: next.id,
             hard_state: next.with_hard_state.then_some(hard_state),

@@ -141,7 +141,8 @@ pub struct WriteSnapshot<C> {
 pub struct Restored<C> {
     /// The last term and vote written.
     pub hard_state: HardState,
-    /// The last snapshot written; none if the server is new. The host gives it to its state machine before the server starts.
+    /// The last snapshot written; none if the server is new, or has joined a cluster and holds its log from the beginning. The host
+    /// gives it to its state machine before the server starts.
     pub snapshot: Option<SnapshotMeta>,
     /// The position before the first entry of the log.
     pub base: LogId,
@@ -182,6 +183,14 @@ impl<C> Restored<C> {
             self.entries.truncate(self.entries.partition_point(|entry| entry.index < from));
         }
         self.entries.extend(write.entries);
+    }
+
+    /// Whether a server has run with this disk. A stored term is a past, and so is a log or a snapshot: then the disk decides who the
+    /// members are, and not what the server is told at its start.
+    pub(crate) fn has_run(&self) -> bool {
+        self.hard_state.current_term > Term::ZERO
+            || self.snapshot.is_some()
+            || !self.entries.is_empty()
     }
 
     /// Whether the log holds that entry, or begins right behind it.

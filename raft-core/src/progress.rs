@@ -69,6 +69,8 @@ pub(crate) struct Progress {
     commit_sent: Index,
     /// When the follower was last heard of.
     heard_at: Instant,
+    /// Until then the follower elects nobody else, by this server's clock (thesis 6.4.1).
+    pub(crate) promised_until: Instant,
     /// How long it takes to answer; measured for adaptive timeouts only.
     pub(crate) round_trip: RoundTrip,
     /// Its place in the line of successors.
@@ -92,6 +94,7 @@ impl Progress {
             round_echoed: Round::new(0),
             commit_sent: Index::ZERO,
             heard_at: Instant::ZERO,
+            promised_until: Instant::ZERO,
             round_trip: RoundTrip::default(),
             rank: None,
             sending: None,
@@ -150,8 +153,11 @@ impl Progress {
         self.round_trip.on_echoed(self.round_echoed, now, longest);
     }
 
-    pub(crate) fn on_round_echoed(&mut self, round: Round) {
-        self.round_echoed = self.round_echoed.max(round.min(self.round_sent));
+    /// Takes the round that an answer echoes. Returns it, or the newest that was sent, if the answer claims more.
+    pub(crate) fn on_round_echoed(&mut self, round: Round) -> Round {
+        let round = round.min(self.round_sent);
+        self.round_echoed = self.round_echoed.max(round);
+        round
     }
 
     /// The follower holds the log up to `index`. Returns whether that is news.

@@ -17,6 +17,7 @@ use crate::outbox::Outbox;
 use crate::output::{Output, Restored, SnapshotMeta};
 use crate::peers::Peers;
 use crate::progress::Progress;
+use crate::promise::Promise;
 use crate::read::Reads;
 use crate::reconfiguration::Members;
 use crate::role::{Follower, Role, RoleState};
@@ -83,10 +84,8 @@ pub struct Raft<C, R> {
     pub(crate) rng: R,
     /// The time of the last tick.
     pub(crate) now: Instant,
-    /// Until then this server votes for nobody who was not asked to stand: a leader may hold a lease (thesis 6.4.1).
-    pub(crate) loyal_until: Instant,
-    /// It has heard from a leader since the last tick, or been restarted, so `loyal_until` is to be set.
-    pub(crate) loyalty_due: bool,
+    /// What this server has promised to leaders (thesis 6.4.1).
+    pub(crate) promise: Promise,
 
     pub(crate) current_term: Term,
     pub(crate) voted_for: Option<NodeId>,
@@ -127,11 +126,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub fn new(config: Config, restored: Restored<C>, rng: R) -> Result<Self, ConfigError> {
         config.validate()?;
         restored.validate()?;
+        let has_run = restored.has_run();
         let Restored { hard_state, snapshot, base, entries } = restored;
-        let is_new = snapshot.is_none();
         let snapshot = snapshot.unwrap_or_else(|| {
-            let membership = Membership::of_voters(config.voters.iter().copied());
-            SnapshotMeta { last: LogId::ZERO, membership }
+            // A server that joined learns its members from the log alone, also if it is told of voters when it starts again.
+            let voters = config.voters.iter().copied().filter(|_| !has_run);
+            SnapshotMeta { last: LogId::ZERO, membership: Membership::of_voters(voters) }
         });
         let begin = snapshot.last.index;
         let mut memberships = Memberships::new(begin, snapshot.membership.clone());
@@ -145,16 +145,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let log = Log::of_entries(base, entries);
         let members = Members::new(config.id, memberships.in_force(), memberships.previous());
-        let loyalty_due = !is_new && config.lease.is_some();
+        let promise = Promise::after_restart(hard_state.promise_micros, &config, has_run);
         let mut raft = Self {
             config,
             membership_changed: false,
             now: Instant::ZERO,
-            loyal_until: Instant::ZERO,
-            loyalty_due,
+            promise,
             current_term: hard_state.current_term,
             voted_for: hard_state.voted_for,
-            durable: Durable::new(log.last().index, is_new),
+            durable: Durable::new(log.last().index, !has_run),
             log,
             snapshots: Snapshots::new(snapshot),
             role: RoleState::Follower(Follower::default()),
@@ -270,9 +269,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// nothing. Time that goes back is taken to stand still.
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        if core::mem::take(&mut self.loyalty_due) {
-            self.loyal_until = self.now + self.config.election_timeout_min;
-        }
+        self.promise.on_tick(self.now);
         self.arm_timers();
         if !self.vote_requests.is_empty() {
             self.judge_vote_requests();
@@ -469,6 +466,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         debug_assert!(term > self.current_term);
         self.current_term = term;
         self.voted_for = None;
+        self.promise.on_new_term(&self.config, self.now);
         self.durable.on_hard_state_changed();
         self.outbox.clear();
         self.reads.on_leadership_lost();
@@ -515,7 +513,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn refuse_stale_append(&mut self, to: NodeId) {
         let (session, round) = (Session::new(0), Round::new(0));
         let result = AppendResult::Matched(Index::ZERO);
-        self.reply(to, Body::AppendEntriesReply(AppendEntriesReply { session, round, result }));
+        let reply = AppendEntriesReply { session, round, result, promise_micros: 0 };
+        self.reply(to, Body::AppendEntriesReply(reply));
     }
 
     pub(crate) fn message(&self, to: NodeId, body: Body<C>) -> Message<C> {

@@ -11,8 +11,9 @@
 //! A follower's reads are lost with the term, or when it has missed its leader for an election timeout. A hint that the leader is gone
 //! does not lose them: if it was wrong, the follower hears from that leader again, and asks it again.
 //!
-//! With a [`Lease`](crate::Lease) the round is spared (thesis 6.4.1): after a quorum has echoed a round, none of it elects anybody
-//! for an election timeout from when the round left. A lease is judged at the tick, by the true time.
+//! With a [`Lease`](crate::Lease) the round is spared (thesis 6.4.1): each voter that echoes a round promises for how long it elects
+//! nobody else, and the lease is the least that a quorum has promised, counted from when the round left. The quorum is that of the configuration in
+//! force when the read is served. A lease is judged at the tick, by the true time. See `promise.rs` for the voter's side.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -74,9 +75,10 @@ struct Request {
 /// A leader's lease (thesis 6.4.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct LeaseState {
-    /// A round that is to renew the lease, and when it left.
-    renewing: Option<(Round, Instant)>,
-    until: Instant,
+    /// The round from which promises count, and when it left.
+    timed: Option<(Round, Instant)>,
+    /// A quorum has echoed it, so that the next round takes its place. Until then the promises of slower voters count from it, too.
+    echoed: bool,
     /// No lease any more in this term.
     ended: bool,
 }
@@ -84,25 +86,29 @@ pub(crate) struct LeaseState {
 impl LeaseState {
     /// A round leaves.
     pub(crate) fn on_round(&mut self, round: Round, now: Instant) {
-        self.renewing.get_or_insert((round, now));
+        if self.echoed || self.timed.is_none() {
+            self.timed = Some((round, now));
+            self.echoed = false;
+        }
+    }
+
+    /// A moment at which a round that this one follows or is had not left yet; none if that is not known.
+    pub(crate) fn left_at(&self, round: Round) -> Option<Instant> {
+        let (timed, left_at) = self.timed?;
+        (round >= timed).then_some(left_at)
+    }
+
+    fn awaits_echo(&self) -> bool {
+        self.timed.is_some() && !self.echoed
     }
 
     pub(crate) fn end(&mut self) {
         self.ended = true;
     }
 
-    /// Puts its moments elsewhere, for [`Raft::canonical`].
-    pub(crate) fn move_in_time(
-        &mut self,
-        past: impl Fn(Instant) -> Instant,
-        future: impl Fn(Instant) -> Instant,
-    ) {
-        self.renewing = self.renewing.map(|(round, left_at)| (round, past(left_at)));
-        self.until = future(self.until);
-    }
-
-    fn holds(&self, now: Instant) -> bool {
-        !self.ended && now < self.until
+    /// Puts its moment elsewhere, for [`Raft::canonical`].
+    pub(crate) fn move_in_time(&mut self, past: impl Fn(Instant) -> Instant) {
+        self.timed = self.timed.map(|(round, left_at)| (round, past(left_at)));
     }
 }
 
@@ -238,13 +244,20 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.config.lease.is_none() || self.reads.asked.is_empty() {
             return;
         }
-        let RoleState::Leader(leader) = &self.role else { return };
-        if leader.lease.holds(self.now) && self.has_committed_in_term() {
+        if self.holds_lease() && self.has_committed_in_term() {
             let index = self.commit_index;
             while let Some(read) = self.reads.asked.pop_front() {
                 self.confirm(read, index);
             }
         }
+    }
+
+    /// Whether a quorum has promised to elect nobody else by now. This server elects nobody while it leads.
+    fn holds_lease(&self) -> bool {
+        let RoleState::Leader(leader) = &self.role else { return false };
+        let for_ever = Instant::from_micros(u64::MAX);
+        let promised = leader.peers.each(&self.members, for_ever, |peer| peer.promised_until);
+        !leader.lease.ended && self.now < self.members.quorum.reached(promised)
     }
 
     /// Sends the reads that wait on a round of their own, once this leader knows what is committed.
@@ -264,21 +277,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.confirm_reads();
     }
 
-    /// Confirms the reads whose round a quorum has echoed, and renews the lease.
+    /// Confirms the reads whose round a quorum has echoed.
     pub(crate) fn confirm_reads(&mut self) {
         let RoleState::Leader(leader) = &mut self.role else { return };
-        if self.reads.in_round.is_empty() && leader.lease.renewing.is_none() {
+        if self.reads.in_round.is_empty() && !leader.lease.awaits_echo() {
             return;
         }
         let echoed = leader.peers.each(&self.members, leader.round, Progress::round_echoed);
         let echoed = self.members.quorum.reached(echoed);
-        if let (Some(terms), Some((round, left_at))) = (self.config.lease, leader.lease.renewing) {
-            if round <= echoed {
-                let until = left_at + self.config.lease_span(terms);
-                leader.lease.until = leader.lease.until.max(until);
-                leader.lease.renewing = None;
-            }
-        }
+        leader.lease.echoed |= leader.lease.left_at(echoed).is_some();
         while let Some(read) = self.reads.in_round.front().filter(|read| read.round <= echoed) {
             let InRound { read, index, .. } = *read;
             self.reads.in_round.pop_front();

@@ -97,7 +97,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
             return false;
         }
-        self.loyalty_due |= self.config.lease.is_some();
+        self.promise_to_leader();
         if known.is_some_and(|(current, _)| session == current) {
             let Some(following) = self.following() else { return false };
             following.heard_at = None;
@@ -183,7 +183,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if !self.durable.hard_state_is_durable() {
             return None;
         }
-        let durable = self.durable.index();
+        let (durable, promise_micros) = (self.durable.index(), self.config.promise_micros());
         let following = self.following()?;
         let matched = following.verified.min(durable);
         let result = match following.rejection.take() {
@@ -196,7 +196,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             None => return None,
         };
         let Following { leader, session, round, .. } = *following;
-        let reply = AppendEntriesReply { session, round, result };
+        let reply = AppendEntriesReply { session, round, result, promise_micros };
         Some(self.message(leader, Body::AppendEntriesReply(reply)))
     }
 
@@ -211,7 +211,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         // The timer of the quorum runs on: when it fires, it looks again at who was heard of.
         leader.heard.insert(from);
-        peer.on_round_echoed(reply.round);
+        let round = peer.on_round_echoed(reply.round);
+        if let (Some(lease), Some(left_at)) = (self.config.lease, leader.lease.left_at(round)) {
+            let until = left_at + self.config.lease_span(lease, reply.promise_micros);
+            peer.promised_until = peer.promised_until.max(until);
+        }
         match reply.result {
             AppendResult::Matched(index) if index > last_index => {
                 self.counters.malformed = self.counters.malformed.saturating_add(1);

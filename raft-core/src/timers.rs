@@ -81,9 +81,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.note_who_was_heard();
         self.durable.on_tick(self.now);
         if self.timers.election == Timer::Touched {
-            // A server is as loyal as it would be to others: its own vote, too, may be what a lease rests on.
+            // What would keep this server from voting for others keeps it from standing: a lease may rest on its own vote, too.
             let deadline = self.now + self.draw_election_timeout();
-            self.timers.election = Timer::Armed(deadline.max(self.loyal_until));
+            self.timers.election = Timer::Armed(deadline.max(self.bound_until()));
         }
         if self.timers.heartbeat == Timer::Touched {
             self.timers.heartbeat = Timer::Armed(self.now + self.heartbeat_interval());
@@ -136,12 +136,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     /// Drawn anew for every arming, in microseconds. A follower that its leader has ranked waits for its slot, any other server for a
-    /// random time from the configured range (§5.2), or from what the pace makes of it. Who suspects that the leader is gone waits
-    /// for what goes beyond the smallest timeout, or beyond a lease that the leader may still hold; a cluster of one waits for nobody.
+    /// random time from the configured range (§5.2), or from what the pace makes of it. A server that suspects that the leader is gone
+    /// waits for what goes beyond the smallest timeout, or as if it had heard the leader, if it is bound by a promise; a cluster of one
+    /// waits for nobody.
     fn draw_election_timeout(&mut self) -> Duration {
         let pace = self.pace();
         let min = pace.election_timeout();
-        let lease = self.loyal_until.saturating_duration_since(self.now);
+        let mut bound = self.bound_until().saturating_duration_since(self.now);
+        if !bound.is_zero() {
+            // Others may have heard the leader's last words a little later: they are bound for so much longer.
+            let slot = self.config.rank_slot_at(pace).unwrap_or(0);
+            bound = Duration::from_micros(micros(bound).saturating_add(slot));
+        }
         let is_last_term = self.current_term.next() == self.current_term;
         let (min, rank) = match &mut self.role {
             RoleState::Follower(_) if self.members.is_sole_voter() && !is_last_term => {
@@ -151,7 +157,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 (min, *rank)
             }
             RoleState::Follower(Follower { suspicion, .. }) => match suspicion.take() {
-                Some(Suspicion { rank, .. }) => (lease, rank),
+                Some(Suspicion { rank, .. }) => (bound, rank),
                 None => (min, None),
             },
             RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => {

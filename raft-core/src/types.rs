@@ -133,6 +133,10 @@ pub struct HardState {
     pub current_term: Term,
     /// The candidate that got this server's vote in that term.
     pub voted_for: Option<NodeId>,
+    /// The longest time for which this server may have promised a leader to elect nobody else (thesis 6.4.1), in
+    /// microseconds. A server that starts votes for nobody before so much time has passed, whatever its configuration says
+    /// by then. 0 without leases.
+    pub promise_micros: u32,
 }
 
 /// What a client asks the replicated state machine to do: opaque bytes to Raft, which only asks how many they are.

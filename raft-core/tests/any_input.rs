@@ -133,7 +133,12 @@ impl Any {
                     _ => AppendResult::Matched(last_log.index),
                 };
                 let round = Round::new(self.near(5));
-                Body::AppendEntriesReply(AppendEntriesReply { session, round, result })
+                Body::AppendEntriesReply(AppendEntriesReply {
+                    session,
+                    round,
+                    result,
+                    promise_micros: 0,
+                })
             }
             _ => {
                 let (round, leader_commit) = (Round::new(self.near(5)), self.position().index);

@@ -112,11 +112,22 @@ fn golden_writes() -> Vec<(&'static str, Write<Vec<u8>>)> {
         entries: Vec::new().into(),
         ..Write::default()
     };
-    let voted = HardState { current_term: Term::new(8), voted_for: Some(NodeId::new(3)) };
+    let voted = HardState {
+        current_term: Term::new(8),
+        voted_for: Some(NodeId::new(3)),
+        ..Default::default()
+    };
     let entries = vec![entry(8, 5, Payload::Noop), entry(8, 6, Payload::Command(b"x".to_vec()))];
     vec![
         ("86 f6 f6 f6 80 f6 f6", empty.clone()),
         ("86 82 08 03 f6 f6 80 f6 f6", Write { hard_state: Some(voted), ..empty.clone() }),
+        (
+            "86 83 08 03 1a 00 02 36 68 f6 f6 80 f6 f6",
+            Write {
+                hard_state: Some(HardState { promise_micros: 145_000, ..voted }),
+                ..empty.clone()
+            },
+        ),
         (
             "86 82 08 f6 05 05 83 08 f6 41 78 82 82 06 04 82 84 01 00 00 40 84 02 02 05 41 64 82 05 03",
             Write {
@@ -164,7 +175,7 @@ fn fields_of_a_newer_node_are_skipped() {
     let vote = message(Body::RequestVote(RequestVote { last_log: id(6, 24), transfer: false }));
     assert_eq!(decode(&unhex(newer)), Ok(vote));
 
-    let newer = "85 01 02 07 05 88 04 03 83 00 01 09 f9 3c 00 fa 3f 80 00 00 \
+    let newer = "85 01 02 07 05 89 04 03 83 00 01 09 f6 f9 3c 00 fa 3f 80 00 00 \
                  fb 3f f0 00 00 00 00 00 00 f8 ff 3b 00 00 00 01 00 00 00 00";
     let matched = append_reply(3, AppendResult::Matched(Index::new(1)));
     assert_eq!(decode(&unhex(newer)), Ok(matched));
@@ -375,9 +386,12 @@ fn any_result() -> impl Strategy<Value = AppendResult> {
 }
 
 fn any_write() -> impl Strategy<Value = Write<Vec<u8>>> {
-    let hard_state = (any_number(), prop::option::of(any_number())).prop_map(|(term, vote)| {
-        HardState { current_term: Term::new(term), voted_for: vote.map(NodeId::new) }
-    });
+    let hard_state =
+        (any_number(), prop::option::of(any_number())).prop_map(|(term, vote)| HardState {
+            current_term: Term::new(term),
+            voted_for: vote.map(NodeId::new),
+            ..Default::default()
+        });
     let truncate_from = any_number().prop_map(Index::new);
     let snapshot = prop::option::of((any_snapshot(), any_id()));
     (prop::option::of(hard_state), prop::option::of(truncate_from), any_entries(), snapshot)
@@ -478,7 +492,12 @@ fn with_timeout(append: Message<Vec<u8>>, micros: u32) -> Message<Vec<u8>> {
 
 fn append_reply(round: u64, result: AppendResult) -> Message<Vec<u8>> {
     let (session, round) = (Session::new(4), Round::new(round));
-    message(Body::AppendEntriesReply(AppendEntriesReply { session, round, result }))
+    message(Body::AppendEntriesReply(AppendEntriesReply {
+        session,
+        round,
+        result,
+        promise_micros: 0,
+    }))
 }
 
 fn encoded(message: &Message<Vec<u8>>) -> Vec<u8> {

@@ -27,14 +27,22 @@ mod restart {
             incarnations.push(journal.incarnation());
             assert_eq!(journal.recover().unwrap(), expected);
             let next = expected.entries.len() as u64 + 1;
-            let vote = HardState { current_term: Term::new(life + 1), voted_for: Some(NODE) };
+            let vote = HardState {
+                current_term: Term::new(life + 1),
+                voted_for: Some(NODE),
+                ..Default::default()
+            };
             let truncated = Write {
                 hard_state: Some(vote),
                 truncate_from: Some(Index::new(next - next / 3)),
                 ..write(next - next / 3, &[b"replaced", b"", &[0; 5000]])
             };
             let only_vote = Write { entries: [].into_iter().collect(), ..truncated.clone() };
-            let vote_later = HardState { current_term: Term::new(life + 1), voted_for: Some(NODE) };
+            let vote_later = HardState {
+                current_term: Term::new(life + 1),
+                voted_for: Some(NODE),
+                ..Default::default()
+            };
             let only_vote =
                 Write { hard_state: Some(vote_later), truncate_from: None, ..only_vote };
             for written in [truncated, only_vote] {

@@ -354,7 +354,8 @@ fn answers_without_end_do_not_pile_up() {
     for round in 0..1_000 {
         let result = AppendResult::Matched(index(1));
         let round = Round::new(u64::MAX - round);
-        let reply = AppendEntriesReply { session: Session::new(1), round, result };
+        let reply =
+            AppendEntriesReply { session: Session::new(1), round, result, promise_micros: 0 };
         server.step_from(2, 1, Body::AppendEntriesReply(reply));
     }
     server.poll();
@@ -387,7 +388,8 @@ fn configurations_with_which_no_server_can_run_are_refused_and_say_why() {
 #[test]
 fn states_that_no_server_could_have_written_are_refused() {
     let of_term = |current_term: u64, entries: Vec<Entry<Vec<u8>>>| {
-        let hard_state = HardState { current_term: term(current_term), voted_for: None };
+        let hard_state =
+            HardState { current_term: term(current_term), voted_for: None, ..Default::default() };
         Restored { hard_state, entries, ..Restored::default() }
     };
     let gap = vec![entry(1, 1), entry(1, 3)];

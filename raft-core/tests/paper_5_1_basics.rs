@@ -170,7 +170,12 @@ fn a_reply_of_an_earlier_term_is_ignored() {
     let mut server = TestServer::leader(3, 1, &[]);
     let before = server.status();
     let result = AppendResult::Matched(index(1));
-    let reply = AppendEntriesReply { session: Session::new(1), round: Round::new(1), result };
+    let reply = AppendEntriesReply {
+        session: Session::new(1),
+        round: Round::new(1),
+        result,
+        promise_micros: 0,
+    };
     server.hear(2, 1, Body::AppendEntriesReply(reply));
     assert_eq!(server.status().counters.stale_term, before.counters.stale_term + 1);
     assert_eq!(server.status().peers, before.peers);
@@ -224,6 +229,7 @@ fn messages_that_tell_of_a_term() -> Vec<Body<Vec<u8>>> {
             session: Session::new(1),
             round: Round::new(1),
             result,
+            promise_micros: 0,
         }),
         Body::RequestVoteReply(RequestVoteReply { granted: false, last_log }),
         Body::RequestPreVoteReply(RequestPreVoteReply { granted: false, campaign: 0 }),

@@ -403,6 +403,40 @@ fn three() -> Membership {
     Membership::of_voters([1, 2, 3].map(id))
 }
 
+/// A server that has joined a cluster and restarts while it catches up learns its members from its disk and its leader, whatever it is
+/// told: with itself as the only voter it would lead alone on another cluster's log.
+#[test]
+fn a_joiner_that_restarts_is_no_new_cluster() {
+    let pasts: [fn(&mut TestServer); 3] = [
+        // Its leader's log, without a configuration so far; a term; a configuration that makes it a learner.
+        |server| {
+            server.appended(2, 3, at(0, 0), &[2, 3], 0);
+        },
+        |server| {
+            server.appended(2, 3, at(3, 9), &[], 0);
+        },
+        |server| {
+            let voters = Membership::of_voters([2, 3].map(id));
+            let members = voters.after(&[Change::add_learner(id(1), "")]).unwrap();
+            let entries = vec![entry_of(2, 1, Payload::Configuration(members.into()))];
+            server.hear(2, 2, Body::AppendEntries(append(at(0, 0), entries, 0)));
+        },
+    ];
+    for past in pasts {
+        let mut server = TestServer::with(3, |config| config.voters = Vec::new());
+        past(&mut server);
+        let before = server.membership().clone();
+        server.crash_into(|config| config.voters = vec![id(1)]);
+        assert_eq!(server.membership(), &before);
+        for _ in 0..20 {
+            server.pass(ms(150));
+        }
+        assert_eq!((server.role(), server.commit_index()), (Role::Follower, 0));
+        // Its leader finds it where it was.
+        assert!(server.appended(2, 4, at(0, 0), &[4], 1).is_some());
+    }
+}
+
 /// The configuration with which a cluster begins is on disk with the first write, and holds from then on, whatever a later start is told.
 #[test]
 fn the_first_configuration_is_stored_with_the_first_write() {

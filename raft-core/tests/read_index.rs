@@ -406,7 +406,12 @@ fn an_answer_of_another_session_does_not_confirm() {
     let mut server = leader(3);
     let (_, round) = read(&mut server);
     let result = AppendResult::Matched(index(1));
-    let reply = raft_core::AppendEntriesReply { session: Session::new(2), round, result };
+    let reply = raft_core::AppendEntriesReply {
+        session: Session::new(2),
+        round,
+        result,
+        promise_micros: 0,
+    };
     server.hear(2, 1, Body::AppendEntriesReply(reply));
     assert!(server.reads_ready.is_empty());
     assert_eq!(server.status().counters.stale_replies, 1);

@@ -248,19 +248,35 @@ fn entry(term: u64, index: u64, command: &[u8]) -> Entry<Command> {
 }
 
 fn restored(term: u64, vote: u64, entries: Vec<Entry<Command>>) -> Restored<Command> {
-    let hard_state = HardState { current_term: Term::new(term), voted_for: Some(id(vote)) };
+    let hard_state = HardState {
+        current_term: Term::new(term),
+        voted_for: Some(id(vote)),
+        ..Default::default()
+    };
     Restored { hard_state, entries, ..Restored::default() }
+}
+
+/// The members with which its cluster began, which a voter has on its disk from its first write on.
+fn with_beginning(stored: &Restored<Command>, config: &Config) -> Restored<Command> {
+    let mut stored = stored.clone();
+    if stored != Restored::default() {
+        let membership = Membership::of_voters(config.voters.iter().copied());
+        stored.snapshot.get_or_insert(SnapshotMeta { last: LogId::ZERO, membership });
+    }
+    stored
 }
 
 fn raft(own: u64, voters: u64, from: &Restored<Command>) -> Raft<Command, Pcg32> {
     let config = Config::new(id(own), (1..=voters).map(NodeId::new));
-    Raft::new(config, from.clone(), Pcg32::seed_from_u64(own)).expect("valid")
+    let from = with_beginning(from, &config);
+    Raft::new(config, from, Pcg32::seed_from_u64(own)).expect("valid")
 }
 
 /// A cluster of one, which leads, and whose disk and state machine have done what it asked.
 fn leader(own: u64, from: &Restored<Command>) -> Raft<Command, Pcg32> {
     let config = Config::new(id(own), [id(own)]);
-    let mut raft = Raft::new(config, from.clone(), Pcg32::seed_from_u64(own)).expect("valid");
+    let from = with_beginning(from, &config);
+    let mut raft = Raft::new(config, from, Pcg32::seed_from_u64(own)).expect("valid");
     while raft.role() != Role::Leader {
         raft.tick(raft.next_deadline().unwrap_or(Instant::ZERO));
         while let Some(output) = raft.poll_outbox() {
@@ -305,7 +321,7 @@ fn vote() -> Body<Command> {
 fn matched(index: u64) -> Body<Command> {
     let result = AppendResult::Matched(Index::new(index));
     let (session, round) = (Session::new(1), Round::new(1));
-    Body::AppendEntriesReply(AppendEntriesReply { session, round, result })
+    Body::AppendEntriesReply(AppendEntriesReply { session, round, result, promise_micros: 0 })
 }
 
 fn write(id: u64, hard_state: Option<HardState>) -> Write<Command> {
@@ -333,7 +349,8 @@ fn a_second_vote_is_seen() {
     // It says another vote than its disk holds ...
     breaks(observer.on_send(&message(3, 2, 3, vote())), Property::Durability);
     // ... or writes another one in the same term.
-    let other = HardState { current_term: Term::new(3), voted_for: Some(id(2)) };
+    let other =
+        HardState { current_term: Term::new(3), voted_for: Some(id(2)), ..Default::default() };
     observer.on_write(&raft(3, 3, &none), &write(1, Some(other))).expect("not synced yet");
     breaks(observer.on_synced(id(3), WriteId::new(1)), Property::Monotonicity);
 }
@@ -343,7 +360,8 @@ fn a_leader_that_removes_from_its_log_is_seen() {
     let disk = restored(1, 1, vec![entry(1, 1, b"a")]);
     let mut observer = observer(std::slice::from_ref(&disk));
     let leader = leader(1, &disk);
-    let hard_state = HardState { current_term: Term::new(2), voted_for: Some(id(1)) };
+    let hard_state =
+        HardState { current_term: Term::new(2), voted_for: Some(id(1)), ..Default::default() };
     let noop = Entry { term: Term::new(2), index: Index::new(2), payload: Payload::Noop };
     let first = Write { entries: vec![noop].into(), ..write(1, Some(hard_state)) };
     observer.on_write(&leader, &first).expect("it appends");

@@ -23,6 +23,13 @@ pub(crate) fn last(log: &Log) -> LogId {
     log.entries.last().map_or(log.base, Entry::id)
 }
 
+/// Whether a server has run with this disk.
+pub(crate) fn has_run(log: &Log) -> bool {
+    log.hard_state.current_term > Term::default()
+        || log.snapshot.is_some()
+        || !log.entries.is_empty()
+}
+
 /// Where the snapshot ends.
 pub(crate) fn snapshot(log: &Log) -> LogId {
     log.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last)
@@ -35,6 +42,7 @@ pub(crate) fn membership_at(log: &Log, config: &Config, index: Index) -> Members
     let newest = visible.filter_map(configuration).next();
     let begin = || match &log.snapshot {
         Some(snapshot) => snapshot.membership.clone(),
+        None if has_run(log) => Membership::default(),
         None => Membership::of_voters(config.voters.iter().copied()),
     };
     newest.cloned().unwrap_or_else(begin)

@@ -41,6 +41,8 @@ struct Follower {
     matched: Index,
     round_sent: Round,
     round_echoed: Round,
+    /// Until when its answers promise to elect nobody else, by the leader's clock.
+    promised_until: Instant,
 }
 
 /// A read that the server has accepted.
@@ -109,10 +111,21 @@ impl Followers {
     }
 
     /// An answer counts in its own session.
-    pub(crate) fn on_reply(&mut self, from: NodeId, reply: &AppendEntriesReply, last: Index) {
+    pub(crate) fn on_reply(
+        &mut self,
+        from: NodeId,
+        reply: &AppendEntriesReply,
+        last: Index,
+        lease: impl Fn(u32) -> Duration,
+    ) {
         let sessions = self.sessions.entry(from).or_default();
         let follower = sessions.entry(reply.session).or_default();
-        follower.round_echoed = follower.round_echoed.max(reply.round.min(follower.round_sent));
+        let round = reply.round.min(follower.round_sent);
+        follower.round_echoed = follower.round_echoed.max(round);
+        if let Some(left_at) = self.left_at.get(&round) {
+            let until = *left_at + lease(reply.promise_micros);
+            follower.promised_until = follower.promised_until.max(until);
+        }
         match reply.result {
             AppendResult::Matched(index) if index <= last => {
                 follower.matched = follower.matched.max(index);
@@ -152,17 +165,9 @@ impl Followers {
         is_quorum(membership, |id| id == own || self.echoed(id) > after)
     }
 
-    /// Whether a lease of that length holds.
-    pub(crate) fn hold_lease(
-        &self,
-        own: NodeId,
-        membership: &Membership,
-        now: Instant,
-        span: Duration,
-    ) -> bool {
-        let mut echoed = self.left_at.iter().filter(|(_, left_at)| now < **left_at + span);
-        let by_quorum =
-            |round: Round| is_quorum(membership, |id| id == own || self.echoed(id) >= round);
-        !self.handed_over && echoed.any(|(round, _)| by_quorum(*round))
+    /// Whether enough servers have promised to elect nobody else by now.
+    pub(crate) fn hold_lease(&self, own: NodeId, membership: &Membership, now: Instant) -> bool {
+        let promised = |id| self.in_session(id).any(|follower| now < follower.promised_until);
+        !self.handed_over && is_quorum(membership, |id| id == own || promised(id))
     }
 }

@@ -472,11 +472,12 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 impl AnyWrite {
     /// The write that a server could ask for whose disk holds `state`. Some commands hold the end of `segment`.
     fn to_write(&self, state: &Restored<Bytes>, segment: &[u8]) -> Write<Bytes> {
-        let HardState { current_term, voted_for } = state.hard_state;
+        let HardState { current_term, voted_for, .. } = state.hard_state;
         let term = Term::new(current_term.get() + u64::from(self.term_rise % 3));
         let voted_for = if term > current_term { None } else { voted_for };
         let vote = self.vote.map(|node| NodeId::new(u64::from(node)));
-        let next = HardState { current_term: term, voted_for: voted_for.or(vote) };
+        let next =
+            HardState { current_term: term, voted_for: voted_for.or(vote), ..state.hard_state };
 
         let snapshot = self.snapshot.as_ref().and_then(|any| any.to_snapshot(state));
         let begin = state.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);

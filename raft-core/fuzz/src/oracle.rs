@@ -2,6 +2,7 @@
 //! what it has said. From this follows what it may say.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, HardState, Index,
@@ -10,7 +11,9 @@ use raft_core::{
     WriteSnapshot,
 };
 
-use crate::disk::{Log, entry_at, is_quorum, knows, last, membership_at, snapshot, term_at};
+use crate::disk::{
+    Log, entry_at, has_run, is_quorum, knows, last, membership_at, snapshot, term_at,
+};
 use crate::files::Files;
 use crate::hearsay::{Followers, Hearsay, Read};
 use crate::peers::{fits, is_leaders, is_promise, is_reply};
@@ -46,8 +49,8 @@ struct Life {
     pieces: BTreeSet<(LogId, u64)>,
     /// Who stands in a term because the leader before asked for it.
     asked_to_stand: BTreeSet<(Term, NodeId)>,
-    /// Since the last tick a leader was heard of, or the server began.
-    is_loyal: bool,
+    /// Since the last tick it promised a leader to elect nobody else for so long, or was bound by that when it began.
+    promise_due: Duration,
     /// Until then it votes for nobody who was not asked to stand.
     loyal_until: Instant,
     now: Instant,
@@ -85,11 +88,19 @@ impl Oracle {
         self.requests.append(&mut self.life.requests);
         self.life = Life {
             handed_out: snapshot(&self.disk).index,
-            is_loyal: self.disk.snapshot.is_some(),
+            promise_due: self.promise_at_start(),
             ..Life::default()
         };
         self.current = Hearsay::default();
         self.disk.clone()
+    }
+
+    /// For how long a server that starts is bound: by what it stored, or by what a version promised that stored nothing.
+    fn promise_at_start(&self) -> Duration {
+        match self.disk.hard_state.promise_micros {
+            0 if has_run(&self.disk) => promise(&self.config),
+            stored => Duration::from_micros(stored.into()),
+        }
     }
 
     /// The oldest write that the disk has yet to answer for, or the one that comes next.
@@ -143,13 +154,14 @@ impl Oracle {
     /// The server was told the time.
     pub(crate) fn on_tick(&mut self, now: Instant, status: &Status) {
         self.life.now = now;
-        let Some(lease) = self.config.lease else { return };
-        let min = self.config.election_timeout_min;
-        if core::mem::take(&mut self.life.is_loyal) {
-            self.life.loyal_until = now + min;
+        if self.config.lease.is_none() {
+            return;
         }
-        let span = min.mul_f64(1.0 - f64::from(lease.drift_ppm_max) / 1e6);
-        if self.current.followers.hold_lease(self.config.id, &status.membership, now, span) {
+        let due = core::mem::take(&mut self.life.promise_due);
+        if !due.is_zero() {
+            self.life.loyal_until = self.life.loyal_until.max(now + due);
+        }
+        if self.current.followers.hold_lease(self.config.id, &status.membership, now) {
             let remote = self.current.remote_reads.values_mut();
             let reads = self.life.reads.values_mut().filter(|read| read.request.is_none());
             reads.chain(remote).for_each(|read| read.confirmed = true);
@@ -180,7 +192,9 @@ impl Oracle {
         // A leader that asks to be succeeded asks for no loyalty; nor does anything that is dropped.
         let leads = matches!(body, Body::AppendEntries(_) | Body::InstallSnapshot(_));
         let drops = |status: &Status| (status.counters.malformed, status.counters.stale_replies);
-        self.life.is_loyal |= follows && leads && drops(before) == drops(after);
+        if follows && leads && drops(before) == drops(after) {
+            self.life.promise_due = self.life.promise_due.max(promise(&self.config));
+        }
         match body {
             Body::AppendEntries(append) => self.current.on_append(from, append),
             Body::InstallSnapshot(install) => {
@@ -188,7 +202,8 @@ impl Oracle {
                 self.life.pieces.insert((install.snapshot.last, install.offset));
             }
             Body::AppendEntriesReply(reply) if before.role == Role::Leader => {
-                self.current.followers.on_reply(from, reply, before.last_log.index);
+                let lease = |micros| lease(&self.config, micros);
+                self.current.followers.on_reply(from, reply, before.last_log.index, lease);
                 self.confirm_reads(&before.membership);
                 self.confirm_reads(&after.membership);
             }
@@ -270,7 +285,11 @@ impl Oracle {
             assert!(may_stand, "stands without a vote");
         }
         if after.role == Role::Leader {
-            let own_vote = HardState { current_term: after.current_term, voted_for: Some(own) };
+            let own_vote = HardState {
+                current_term: after.current_term,
+                voted_for: Some(own),
+                ..self.disk.hard_state
+            };
             assert_eq!(self.disk.hard_state, own_vote, "leads a term that it could forget");
             let voted = |id| id == own || self.current.grants.contains(&id);
             assert!(is_quorum(&before.membership, voted), "leads without a quorum");
@@ -364,7 +383,7 @@ impl Oracle {
         assert_eq!(write.id, self.life.last_write.next(), "writes are numbered without gaps");
         self.life.last_write = write.id;
         if let Some(next) = write.hard_state {
-            let HardState { current_term, voted_for } = self.written.hard_state;
+            let HardState { current_term, voted_for, .. } = self.written.hard_state;
             assert!(next.current_term >= current_term, "a term taken back");
             let keeps = voted_for.is_none() || next.voted_for == voted_for;
             assert!(keeps || next.current_term > current_term, "a vote taken back");
@@ -425,7 +444,9 @@ impl Oracle {
                 let vote = self.votes.entry(*term).or_insert(*to);
                 assert_eq!(vote, to, "two votes in term {term}");
             }
-            Body::AppendEntriesReply(AppendEntriesReply { result, .. }) => {
+            Body::AppendEntriesReply(AppendEntriesReply { result, promise_micros, .. }) => {
+                let stored = self.disk.hard_state.promise_micros;
+                assert!(*promise_micros <= stored, "a promise that a crash would forget");
                 self.check_append_result(*to, *result);
             }
             Body::AppendEntries(append) => self.check_append(*to, append),
@@ -450,7 +471,11 @@ impl Oracle {
     }
 
     fn check_leads(&mut self, term: Term) {
-        let vote = HardState { current_term: term, voted_for: Some(self.config.id) };
+        let vote = HardState {
+            current_term: term,
+            voted_for: Some(self.config.id),
+            ..self.disk.hard_state
+        };
         assert_eq!(self.disk.hard_state, vote, "leads a term that it could forget");
         let vote = self.votes.entry(term).or_insert(self.config.id);
         assert_eq!(*vote, self.config.id, "leads a term in which it voted for another");
@@ -538,4 +563,18 @@ impl Oracle {
         );
         self.files.writes.push_back(write.clone());
     }
+}
+
+/// For how long a follower is bound to its leader: the smallest timeout, less the slot of the line of successors.
+fn promise(config: &Config) -> Duration {
+    let timeout = config.election_timeout_min;
+    let slot = config.rank_slot.unwrap_or_default().min(timeout / 4);
+    if config.lease.is_some() { timeout - slot } else { Duration::ZERO }
+}
+
+/// What a leader makes of a promise.
+fn lease(config: &Config, promise_micros: u32) -> Duration {
+    let drift = config.lease.map_or(0, |lease| lease.drift_ppm_max);
+    let promised = Duration::from_micros(promise_micros.into()).min(promise(config));
+    promised.mul_f64(1.0 - f64::from(drift) / 1e6)
 }

@@ -111,14 +111,22 @@ enum AnyBody {
     ReadIndexReply { id: Near, index: Near },
 }
 
+/// What a follower promises when it echoes this round: nothing, less than the leader would, as much, or more.
+fn promise(round: Round) -> u32 {
+    const PROMISES: [u32; 4] = [150_000, u32::MAX, 0, 40_000];
+    PROMISES[(round.get() % 4) as usize]
+}
+
 impl AnyBody {
     fn to_body(&self, from: NodeId, view: &View<'_>) -> Body<Vec<u8>> {
         let session_to = |session: &Near| Session::new(session.to(view.session(from)));
         let reply = |session: &Near, round: &Near, result| {
+            let round = Round::new(round.to(view.followers.round_sent().get()));
             Body::AppendEntriesReply(AppendEntriesReply {
                 session: session_to(session),
-                round: Round::new(round.to(view.followers.round_sent().get())),
+                round,
                 result,
+                promise_micros: promise(round),
             })
         };
         match self {
@@ -343,7 +351,12 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
                 AppendResult::Rejected { prev_log_index, hint: LogId::ZERO }
             };
             let (session, round) = (append.session, append.round);
-            Body::AppendEntriesReply(AppendEntriesReply { session, round, result })
+            Body::AppendEntriesReply(AppendEntriesReply {
+                session,
+                round,
+                result,
+                promise_micros: promise(round),
+            })
         }
         Body::RequestPreVoteReply(_) => {
             term = term.next();
@@ -373,7 +386,12 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
             if yes && done {
                 let result = AppendResult::Matched(snapshot.index);
                 let round = view.followers.round_sent();
-                Body::AppendEntriesReply(AppendEntriesReply { session, round, result })
+                Body::AppendEntriesReply(AppendEntriesReply {
+                    session,
+                    round,
+                    result,
+                    promise_micros: promise(round),
+                })
             } else {
                 let received = if yes { received } else { 0 };
                 Body::InstallSnapshotReply(InstallSnapshotReply { session, snapshot, received })

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use raft_core::{
-    Body, Change, ChangeRefused, Config, Entry, Index, Instant, Lease, Membership, Message, NodeId,
-    Output, Payload, ProposeError, Raft, ReadRefused, ReadSnapshot, Restored, SnapshotMeta, Status,
-    Term, TransferRefused, WriteId,
+    Body, Change, ChangeRefused, Config, Entry, Index, Instant, Lease, LogId, Membership, Message,
+    NodeId, Output, Payload, ProposeError, Raft, ReadRefused, ReadSnapshot, Restored, SnapshotMeta,
+    Status, Term, TransferRefused, WriteId,
 };
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
@@ -500,6 +500,10 @@ fn restored(setup: &Setup, config: &Config) -> Restored<Vec<u8>> {
     restored.hard_state.current_term = Term::new(last);
     let included = if setup.joins { 0 } else { usize::from(setup.snapshot % 8) };
     let included = included.min(restored.entries.len());
+    if !setup.joins && !restored.entries.is_empty() {
+        let membership = Membership::of_voters(config.voters.iter().copied());
+        restored.snapshot = Some(SnapshotMeta { last: LogId::ZERO, membership });
+    }
     if let Some(end) = included.checked_sub(1).and_then(|at| restored.entries.get(at)) {
         let membership = Membership::of_voters(config.voters.iter().copied());
         let last = end.id();

@@ -25,7 +25,11 @@ pub fn write(index: u64, commands: &[&[u8]]) -> Write<Bytes> {
     };
     Write {
         id: WriteId::new(index),
-        hard_state: Some(HardState { current_term: Term::new(1), voted_for: None }),
+        hard_state: Some(HardState {
+            current_term: Term::new(1),
+            voted_for: None,
+            ..Default::default()
+        }),
         truncate_from: None,
         entries: (index..).zip(commands).map(entry).collect(),
         ..Write::default()

@@ -359,7 +359,7 @@ impl Node {
 
     /// Whether a crash right after this message is sent would take back nothing that it says.
     fn keeps_its_word(&self, message: &Message<Command>) -> bool {
-        let HardState { current_term, voted_for } = self.disk.hard_state;
+        let HardState { current_term, voted_for, .. } = self.disk.hard_state;
         let knows_term = current_term >= message.term;
         match &message.body {
             Body::RequestPreVote(_) | Body::RequestVote(_) => true,

@@ -125,7 +125,7 @@ impl Checks {
                 }
             }
             Body::AppendEntries(append) => {
-                let leads = HardState { current_term: *term, voted_for: Some(*from) };
+                let leads = HardState { current_term: *term, voted_for: Some(*from), ..stored };
                 assert_eq!(stored, leads, "server {from} leads what it could forget");
                 self.on_leader(*from, *term);
                 self.on_vote(*term, *from, *from);

@@ -183,6 +183,26 @@ pub const ACTIONS: &[Sentence] = &[
         stage.start(values.server())
     }),
     sentence(
+        "restart N with leases",
+        "The same, with leases from now on, whatever it had before.",
+        |stage, values| {
+            let id = values.server();
+            stage.settings.without_lease.retain(|other| *other != id);
+            stage.settings.with_lease.push(id);
+            stage.start(id)
+        },
+    ),
+    sentence(
+        "restart N without leases",
+        "The same, without leases from now on.",
+        |stage, values| {
+            let id = values.server();
+            stage.settings.with_lease.retain(|other| *other != id);
+            stage.settings.without_lease.push(id);
+            stage.start(id)
+        },
+    ),
+    sentence(
         "N's loop pauses",
         "What comes in is taken in, but the host neither ticks nor carries anything out.",
         |stage, values| {

@@ -188,8 +188,8 @@ fn one_leads(stage: &Stage, among: &[NodeId]) -> Told {
 }
 
 fn stored(stage: &Stage, id: NodeId, term: u64, vote: Option<NodeId>) -> Told {
-    let expected = HardState { current_term: Term::new(term), voted_for: vote };
     let found = stage.host(id).stored.hard_state;
+    let expected = HardState { current_term: Term::new(term), voted_for: vote, ..found };
     if found == expected {
         return Ok(());
     }

@@ -50,7 +50,12 @@ pub fn forge(stage: &mut Stage, values: &mut Values) -> Told {
                 },
                 None => AppendResult::Matched(Index::new(details.number("matched").unwrap_or(0))),
             };
-            Body::AppendEntriesReply(AppendEntriesReply { session, round: Round::new(1), result })
+            Body::AppendEntriesReply(AppendEntriesReply {
+                session,
+                round: Round::new(1),
+                result,
+                promise_micros: 0,
+            })
         }
         "InstallSnapshot" => Body::InstallSnapshot(InstallSnapshot {
             session,

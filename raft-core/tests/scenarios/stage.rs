@@ -29,6 +29,9 @@ pub struct Settings {
     pub one_entry_per_message: bool,
     pub no_log_tail: bool,
     pub leases: bool,
+    /// Servers whose leases differ from that.
+    pub with_lease: Vec<NodeId>,
+    pub without_lease: Vec<NodeId>,
     /// With whom the cluster begins, if not with all.
     pub voters: Option<Vec<NodeId>>,
 }
@@ -42,6 +45,8 @@ impl Default for Settings {
             one_entry_per_message: false,
             no_log_tail: false,
             leases: false,
+            with_lease: Vec::new(),
+            without_lease: Vec::new(),
             voters: None,
         }
     }
@@ -129,7 +134,9 @@ impl Stage {
         if self.settings.no_log_tail {
             config.log_tail_bytes = 0;
         }
-        config.lease = self.settings.leases.then_some(Lease { drift_ppm_max: 500 });
+        let Settings { leases, with_lease, without_lease, .. } = &self.settings;
+        let leases = with_lease.contains(&id) || (*leases && !without_lease.contains(&id));
+        config.lease = leases.then_some(Lease { drift_ppm_max: 500 });
         config.pre_vote = self.settings.pre_vote && !self.settings.without_pre_vote.contains(&id);
         config.check_quorum = self.settings.check_quorum;
         if self.settings.one_entry_per_message {

@@ -112,7 +112,7 @@ impl Truth {
                 self.on_vote(*term, *from, *to)
             }
             Body::AppendEntries(append) => {
-                let leads = HardState { current_term: *term, voted_for: Some(*from) };
+                let leads = HardState { current_term: *term, voted_for: Some(*from), ..on_disk };
                 must!(on_disk == leads, "the gate: {said}: a crash would forget who leads");
                 self.on_leader(*from, *term)?;
                 self.on_append(hosts, *to, append)
@@ -122,7 +122,7 @@ impl Truth {
                 AppendResult::Rejected { .. } => Ok(()),
             },
             Body::InstallSnapshot(_) | Body::TimeoutNow(_) => {
-                let leads = HardState { current_term: *term, voted_for: Some(*from) };
+                let leads = HardState { current_term: *term, voted_for: Some(*from), ..on_disk };
                 must!(on_disk == leads, "the gate: {said}: a crash would forget who leads");
                 Ok(())
             }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entries, Entry, HardState,
-    Index, Instant, LogId, Message, NodeId, Output, Payload, Raft, ReadId, RequestPreVote,
-    RequestPreVoteReply, RequestVote, RequestVoteReply, Restored, Role, Round, Session, Term, Wake,
-    Write, WriteId,
+    Index, Instant, LogId, Membership, Message, NodeId, Output, Payload, Raft, ReadId,
+    RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, Restored, Role, Round,
+    Session, SnapshotMeta, Term, Wake, Write, WriteId,
 };
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
@@ -72,6 +72,15 @@ pub fn append(prev: LogId, entries: Vec<Entry<Command>>, commit: u64) -> AppendE
     }
 }
 
+/// What a voter of a new cluster has on its disk from its first write on, beside the rest.
+pub fn with_beginning(mut stored: Restored<Command>, config: &Config) -> Restored<Command> {
+    if stored != Restored::default() && stored.snapshot.is_none() {
+        let membership = Membership::of_voters(config.voters.iter().copied());
+        stored.snapshot = Some(SnapshotMeta { last: LogId::ZERO, membership });
+    }
+    stored
+}
+
 pub struct TestServer {
     pub raft: Raft<Command, Pcg32>,
     pub now: Instant,
@@ -89,6 +98,8 @@ pub struct TestServer {
     pub roles: Vec<Role>,
     /// What concerns snapshots and members.
     pub others: Vec<Output<Command>>,
+    /// What the peers promise when they answer: as long as the server would believe.
+    pub peers_promise_micros: u32,
     /// The newest round that a peer which leads has used.
     round: u64,
     lives: u64,
@@ -120,7 +131,8 @@ impl TestServer {
 
     /// Server 1 of `size`, in this term, with entries of these terms on its disk.
     pub fn holding(size: u64, current_term: u64, log: &[u64]) -> Self {
-        let hard_state = HardState { current_term: term(current_term), voted_for: None };
+        let hard_state =
+            HardState { current_term: term(current_term), voted_for: None, ..Default::default() };
         Self::restored(
             size,
             Restored { hard_state, entries: entries_after(0, log), ..Restored::default() },
@@ -136,6 +148,7 @@ impl TestServer {
         // Random timeouts, as in the paper.
         let mut config = Config { rank_slot: None, ..Config::new(id(1), (1..=size).map(id)) };
         configure(&mut config);
+        let stored = with_beginning(stored, &config);
         let raft = Raft::new(config, stored.clone(), Pcg32::seed_from_u64(1)).expect("sound");
         let mut server = Self {
             raft,
@@ -149,6 +162,7 @@ impl TestServer {
             reads_lost: Vec::new(),
             roles: Vec::new(),
             others: Vec::new(),
+            peers_promise_micros: u32::MAX,
             round: 0,
             lives: 1,
         };
@@ -282,6 +296,16 @@ impl TestServer {
         self.sent.clear();
         self.applied.clear();
         self.disk_held = false;
+        self.turn();
+    }
+
+    /// The same, with another configuration.
+    pub fn crash_into(&mut self, configure: impl FnOnce(&mut Config)) {
+        self.crash();
+        let mut config = self.raft.config().clone();
+        configure(&mut config);
+        let rng = Pcg32::seed_from_u64(self.lives);
+        self.raft = Raft::new(config, self.stored.clone(), rng).expect("sound");
         self.turn();
     }
 
@@ -479,7 +503,8 @@ impl TestServer {
 
     /// A follower answers the newest round that it could have seen.
     pub fn answered(&mut self, from: u64, round: Round, result: AppendResult) {
-        let reply = AppendEntriesReply { session: Session::new(1), round, result };
+        let promise_micros = self.peers_promise_micros;
+        let reply = AppendEntriesReply { session: Session::new(1), round, result, promise_micros };
         let term = self.term().get();
         self.hear(from, term, Body::AppendEntriesReply(reply));
     }
@@ -493,7 +518,7 @@ impl TestServer {
     pub fn matched_in(&mut self, from: u64, session: u64, matched: u64) {
         let (session, round) = (Session::new(session), Round::new(0));
         let result = AppendResult::Matched(index(matched));
-        let reply = AppendEntriesReply { session, round, result };
+        let reply = AppendEntriesReply { session, round, result, promise_micros: 0 };
         let term = self.term().get();
         self.hear(from, term, Body::AppendEntriesReply(reply));
     }

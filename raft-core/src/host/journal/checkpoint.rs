@@ -90,7 +90,11 @@ mod tests {
         let id = |term, index| LogId::new(Term::new(term), Index::new(index));
         let membership = Membership::of_voters([1, 2].map(NodeId::new));
         let position = Position {
-            hard_state: HardState { current_term: Term::new(7), voted_for: Some(NodeId::new(2)) },
+            hard_state: HardState {
+                current_term: Term::new(7),
+                voted_for: Some(NodeId::new(2)),
+                ..Default::default()
+            },
             snapshot: Some(Arc::new(SnapshotMeta { last: id(3, 9), membership })),
             base: id(2, 4),
             term_ends: [id(2, 5), id(3, 12), id(7, 13)].into(),

@@ -158,7 +158,11 @@ fn write(index: u64) -> Write<Bytes> {
     let entry = Entry { term: Term::new(1), index: Index::new(index), payload };
     Write {
         id: WriteId::new(index),
-        hard_state: Some(HardState { current_term: Term::new(1), voted_for: None }),
+        hard_state: Some(HardState {
+            current_term: Term::new(1),
+            voted_for: None,
+            ..Default::default()
+        }),
         entries: [entry].into_iter().collect(),
         ..Write::default()
     }

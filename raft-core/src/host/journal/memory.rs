@@ -32,7 +32,7 @@ const IN_MEMORY: &str = "in memory";
 /// use raft_core::{HardState, Term, Write, WriteId};
 ///
 /// let disk = MemoryJournal::new();
-/// let hard_state = HardState { current_term: Term::new(1), voted_for: None };
+/// let hard_state = HardState { current_term: Term::new(1), voted_for: None, ..Default::default() };
 ///
 /// let mut before = disk.clone();
 /// before.recover()?;

@@ -96,7 +96,7 @@ impl Position {
 
     /// The term only grows, and a vote once given in a term stays (§5.2).
     fn follow_hard_state(&mut self, next: HardState) -> Result<(), String> {
-        let HardState { current_term, voted_for } = self.hard_state;
+        let HardState { current_term, voted_for, .. } = self.hard_state;
         if next.current_term < current_term {
             return Err(format!("term {} after term {current_term}", next.current_term));
         }
@@ -210,6 +210,7 @@ mod tests {
             hard_state: vote.map(|(term, node)| HardState {
                 current_term: Term::new(term),
                 voted_for: (node > 0).then(|| NodeId::new(node)),
+                ..HardState::default()
             }),
             truncate_from: cut.map(Index::new),
             entries: entries.iter().map(entry).collect(),

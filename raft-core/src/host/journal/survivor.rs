@@ -65,7 +65,11 @@ impl FileJournal {
         let term = Term::new(restored.hard_state.current_term.get().saturating_add(TERMS_SKIPPED));
         let write = Write {
             id: WriteId::new(1),
-            hard_state: Some(HardState { current_term: term, voted_for: None }),
+            hard_state: Some(HardState {
+                current_term: term,
+                voted_for: None,
+                ..restored.hard_state
+            }),
             entries: vec![Entry {
                 term,
                 index: last_log.index.next(),

@@ -260,6 +260,7 @@ impl<C: Command + Eq> Observer<C> {
             }
             Body::AppendEntriesReply(reply) => {
                 speaks_in_stored_term(*from, *term, stored)?;
+                keeps_promise(*from, reply.promise_micros, stored)?;
                 match reply.result {
                     AppendResult::Matched(index) => self.check_match(*from, *to, *term, index),
                     AppendResult::Rejected { .. } => Ok(()),
@@ -609,8 +610,19 @@ fn speaks_in_stored_term(from: NodeId, term: Term, stored: HardState) -> Verdict
 }
 
 #[inline]
+fn keeps_promise(from: NodeId, promised: u32, stored: HardState) -> Verdict {
+    let on_disk = stored.promise_micros;
+    hold!(
+        promised <= on_disk,
+        Durability,
+        "server {from} promises {promised} µs to its leader, stored is {on_disk}"
+    );
+    Ok(())
+}
+
+#[inline]
 fn leads_for_certain(from: NodeId, term: Term, stored: HardState) -> Verdict {
-    let leads = HardState { current_term: term, voted_for: Some(from) };
+    let leads = HardState { current_term: term, voted_for: Some(from), ..stored };
     hold!(stored == leads, Durability, "server {from} leads term {term}, and could forget it");
     Ok(())
 }

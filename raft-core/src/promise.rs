@@ -1,0 +1,135 @@
+//! Promises to a living leader: until when this server elects nobody else (thesis 4.2.3, 6.4.1, 9.6).
+//!
+//! [`Raft::bound_until`] is the only answer to that question. Votes, pre-votes, hints that the leader is gone and this server's
+//! own candidacy all ask it, so none of them can say yes where another says no. Two things bind a server:
+//!
+//! - *Stickiness* (thesis 4.2.3). A follower that hears its leader is bound to it for the smallest election timeout, less a slot
+//!   of the line of successors. This ends with the leader's term, and a restart forgets it: it only keeps elections away that
+//!   nobody needs.
+//! - *A promise* (thesis 6.4.1). A follower with a [`Lease`](crate::Lease) says in each AppendEntriesReply how long it is bound,
+//!   counted from when it heard the round that the reply echoes. Reads rest on that, so a promise holds in later terms and
+//!   in later lives of the process.
+//!
+//! The leader's lease is the least of what the voters of a quorum have promised, never what the leader's own configuration says
+//! about others. So servers with leases and servers without may run together, and a lease cannot be configured wrong.
+//!
+//! No promise is longer than what the disk of the follower holds as [`HardState::promise_micros`]: that write is behind the
+//! same gate as term and vote. A server that starts is bound for the stored time, whatever its configuration says by then:
+//!
+//! ```text
+//! A   leads with leases; its round leaves at 0 ms
+//! B   promises 145 ms, and restarts at 20 ms, with leases off
+//! C   asks B for its vote at 60 ms: without what B's disk holds B would grant it, C would commit, and A serve a stale read
+//! ```
+//!
+//! The stored time falls to what the configuration says with the first new term after all promises have lapsed.
+//!
+//! [`HardState::promise_micros`]: crate::HardState::promise_micros
+
+use core::time::Duration;
+
+use rand_core::Rng;
+
+use crate::config::Config;
+use crate::raft::Raft;
+use crate::role::RoleState;
+use crate::time::{Instant, micros};
+use crate::types::Command;
+
+/// What this server has promised to leaders.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Promise {
+    /// The longest promise that may still last, in microseconds; stored with the term and the vote.
+    stored_micros: u32,
+    /// The longest promise given since the last tick, which counts it from its own time.
+    due_micros: u32,
+    until: Instant,
+}
+
+impl Promise {
+    /// A server that starts is bound by what its disk holds. Versions that stored no promise gave the one of the configuration.
+    pub(crate) fn after_restart(stored_micros: u32, config: &Config, has_run: bool) -> Self {
+        let unstored = if has_run { config.promise_micros() } else { 0 };
+        let due_micros = if stored_micros == 0 { unstored } else { stored_micros };
+        Self { stored_micros, due_micros, until: Instant::ZERO }
+    }
+
+    pub(crate) fn stored_micros(&self) -> u32 {
+        self.stored_micros
+    }
+
+    /// Gives a promise of so many microseconds. Returns whether the disk must hear of it first.
+    fn give(&mut self, micros: u32) -> bool {
+        let grows = micros > self.stored_micros;
+        self.stored_micros = self.stored_micros.max(micros);
+        self.due_micros = self.due_micros.max(micros);
+        grows
+    }
+
+    pub(crate) fn on_tick(&mut self, now: Instant) {
+        if self.due_micros > 0 {
+            let span = Duration::from_micros(self.due_micros.into());
+            self.until = self.until.max(now + span);
+            self.due_micros = 0;
+        }
+    }
+
+    /// Forgets longer promises than the configuration gives, if all have lapsed. For when a write is due anyway.
+    pub(crate) fn on_new_term(&mut self, config: &Config, now: Instant) {
+        if self.due_micros == 0 && self.until <= now {
+            self.stored_micros = config.promise_micros();
+        }
+    }
+
+    /// Puts its moment elsewhere, for [`Raft::canonical`].
+    pub(crate) fn move_in_time(&mut self, future: impl Fn(Instant) -> Instant) {
+        self.until = future(self.until);
+    }
+}
+
+impl Config {
+    /// How long a follower promises its leader to elect nobody else, in microseconds; 0 without a lease. Longer than a
+    /// `u32` holds, over an hour, is promised by nobody.
+    pub(crate) fn promise_micros(&self) -> u32 {
+        match self.lease {
+            Some(_) => {
+                let sticky = self.loyalty_at(self.configured_pace());
+                u32::try_from(micros(sticky)).unwrap_or(u32::MAX)
+            }
+            None => 0,
+        }
+    }
+}
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// Until when this server is bound to a leader: while it is, it grants no pre-vote, no vote that the leader has not asked
+    /// for, and does not stand. A moment that has passed if it is bound to nobody.
+    pub(crate) fn bound_until(&self) -> Instant {
+        self.promised_until().max(self.sticky_until())
+    }
+
+    /// The part of [`Raft::bound_until`] that binds votes without [`Config::check_quorum`] as well: leaders hold leases by it.
+    pub(crate) fn promised_until(&self) -> Instant {
+        self.promise.until
+    }
+
+    /// Until when what was heard binds this server: of its leader, or by a leader of its own quorum.
+    fn sticky_until(&self) -> Instant {
+        let heard_at = match &self.role {
+            RoleState::Follower(follower) => {
+                follower.following.as_ref().map(|following| following.heard_at.unwrap_or(self.now))
+            }
+            RoleState::Leader(leader) => Some(self.quorum_heard_at(leader)),
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
+        };
+        let sticky = self.config.loyalty_at(self.pace());
+        heard_at.map_or(Instant::ZERO, |heard_at| heard_at + sticky)
+    }
+
+    /// This server has heard its leader: what it answers promises to elect nobody else.
+    pub(crate) fn promise_to_leader(&mut self) {
+        if self.promise.give(self.config.promise_micros()) {
+            self.durable.on_hard_state_changed();
+        }
+    }
+}
