@@ -1,7 +1,9 @@
 //! Leader election (§5.2, §5.4.1), with pre-vote (thesis 9.6). Until when a server is bound to a leader, and so elects nobody, is
 //! said in `promise.rs`.
 //!
-//! A server votes at most once per term; the vote is durable before it is spoken.
+//! A server votes at most once per term; the vote is durable before it is spoken. Granting a vote restarts the election timer, and
+//! repeating a grant does not (Figure 2): else a candidate that asks again and again, because it hears no answer, would keep all who hear
+//! it from standing.
 //!
 //! A candidate's request leaves beside the write of its own term and vote, which takes one fsync out of every election. It
 //! promises nothing, for a candidate wins only once its own vote is durable. But a crash can take the term back, and the
@@ -232,7 +234,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             && self.leader().is_none()
             && last_log >= self.log.last()
             && !self.is_stranger();
-        if granted {
+        if granted && self.voted_for.is_none() {
             self.become_follower(term);
             self.vote_for(candidate);
             self.timers.election.touch();

@@ -56,6 +56,32 @@ fn granting_a_vote_puts_the_election_off() {
     assert_eq!(server.role(), Role::Follower);
 }
 
+/// To say again that a vote was granted puts nothing off: the request was repeated because its sender hears no answer.
+#[test]
+fn repeating_a_grant_does_not_put_the_election_off() {
+    let mut server = server(3);
+    assert_eq!(server.asked_to_vote(2, 1, at(0, 0)), Some(true));
+    let deadline = server.next_deadline();
+    for _ in 0..2 {
+        server.pass(ms(70));
+        assert_eq!(server.asked_to_vote(2, 1, at(0, 0)), Some(true));
+        assert_eq!(server.next_deadline(), deadline);
+    }
+    server.time_out();
+    assert_eq!((server.role(), server.term()), (Role::Candidate, term(2)));
+}
+
+/// Nor does it end what the voter does meanwhile.
+#[test]
+fn repeating_a_grant_ends_no_pre_vote() {
+    let mut server = TestServer::new(3);
+    assert_eq!(server.asked_to_vote(2, 1, at(0, 0)), Some(true));
+    server.time_out();
+    assert_eq!(server.role(), Role::PreCandidate);
+    assert_eq!(server.asked_to_vote(2, 1, at(0, 0)), Some(true));
+    assert_eq!(server.role(), Role::PreCandidate);
+}
+
 /// A vote that is refused puts nothing off: who cannot win does not keep others from standing.
 #[test]
 fn refusing_a_vote_does_not_put_the_election_off() {
