@@ -5,6 +5,9 @@
 //! repeating a grant does not (Figure 2): else a candidate that asks again and again, because it hears no answer, would keep all who hear
 //! it from standing.
 //!
+//! A server whose vote is still on its way to the disk does not stand: what it has promised, to itself or to another candidate,
+//! counts once it is durable, and a new term would take it back. On a disk that is slower than the election timeout no vote would ever count.
+//!
 //! A candidate's request leaves beside the write of its own term and vote, which takes one fsync out of every election. It
 //! promises nothing, for a candidate wins only once its own vote is durable. But a crash can take the term back, and the
 //! log's unsynced tail with it; then the same server may stand in the same term again, with a shorter log:
@@ -75,6 +78,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 // Not for ever.
                 self.timers.election.touch();
             }
+        } else if self.voted_for.is_some() && !self.durable.hard_state_is_durable() {
+            self.timers.election.touch();
         } else if self.config.pre_vote {
             self.become_pre_candidate();
         } else {

@@ -82,6 +82,34 @@ fn repeating_a_grant_ends_no_pre_vote() {
     assert_eq!(server.role(), Role::PreCandidate);
 }
 
+/// A candidate whose vote for itself is still on its way to the disk does not throw it away for another.
+#[test]
+fn a_candidate_keeps_its_ballot_until_its_vote_is_durable() {
+    let mut server = server(3);
+    server.hold_disk();
+    for _ in 0..20 {
+        server.pass(ms(150));
+    }
+    assert_eq!((server.role(), server.term()), (Role::Candidate, term(1)));
+    server.granted(2);
+    server.sync();
+    assert_eq!(server.role(), Role::Leader);
+}
+
+/// Nor does a voter stand while the vote that it gave is on its way to the disk: it would take it back before it is said.
+#[test]
+fn a_voter_keeps_its_grant_until_it_is_said() {
+    let mut server = TestServer::new(3);
+    server.hold_disk();
+    assert_eq!(server.asked_to_vote(2, 1, at(0, 0)), None);
+    for _ in 0..20 {
+        server.pass(ms(150));
+    }
+    assert_eq!((server.role(), server.term()), (Role::Follower, term(1)));
+    server.sync();
+    assert_eq!(server.vote_reply(), Some((term(1), true)));
+}
+
 /// A vote that is refused puts nothing off: who cannot win does not keep others from standing.
 #[test]
 fn refusing_a_vote_does_not_put_the_election_off() {
