@@ -135,7 +135,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let RoleState::Follower(Follower { suspicion, .. }) = &mut self.role {
             *suspicion = Some(Suspicion { rank, pace });
         }
-        refused.into_iter().for_each(|request| self.keep_vote_request(request));
+        if let Some(request) = refused {
+            // What the same server has asked since is newer, and its answer the only one that counts.
+            if !self.vote_requests.iter().any(|newer| newer.is_like(&request)) {
+                self.keep_vote_request(request);
+            }
+        }
         self.timers.election.touch();
         self.check_invariants();
     }

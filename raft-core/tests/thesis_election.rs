@@ -447,6 +447,23 @@ fn who_was_refused_for_a_leader_that_is_gone_is_answered_anew() {
     assert_eq!(server.pre_vote_reply(), None);
 }
 
+/// What was refused and kept does not take the place of what the same server asks in the same turn: only the newest question counts.
+#[test]
+fn a_kept_pre_vote_gives_way_to_a_newer_one() {
+    let mut server = TestServer::new(3);
+    server.heartbeat(2, 1);
+    assert_eq!(server.asked_to_pre_vote(3, 1, at(9, 9)), Some(false));
+    let newer = RequestPreVote { last_log: at(9, 9), campaign: 8 };
+    server.step_from(3, 1, Body::RequestPreVote(newer));
+    server.suspect_leader(id(2));
+    server.turn();
+    let replies = server.take_sent().into_iter().filter_map(|message| {
+        if let Body::RequestPreVoteReply(reply) = message.body { Some(reply) } else { None }
+    });
+    let newest = RequestPreVoteReply { granted: true, campaign: 8 };
+    assert_eq!(replies.collect::<Vec<_>>(), [newest]);
+}
+
 /// A hint about somebody else says nothing; one about the leader makes a follower ask, without waiting for the timeout.
 #[test]
 fn a_hint_makes_a_follower_ask_before_its_timeout() {
