@@ -59,7 +59,8 @@ pub struct Config {
     /// Ask before standing whether one could win (thesis 9.6), so that a server that was cut off does not disturb on return.
     pub pre_vote: bool,
     /// A leader that hears from no quorum steps down (thesis 6.2), and voters that hear from a leader ignore
-    /// candidates (thesis 4.2.3).
+    /// candidates (thesis 4.2.3). With `pre_vote` leaders step down in any case: voters refuse pre-votes while they hear a leader, so one
+    /// that hears no quorum, but is heard, would keep all others from leading for ever.
     pub check_quorum: bool,
     /// The longest command accepted, in bytes.
     pub command_bytes_max: usize,
@@ -168,6 +169,17 @@ impl Config {
         let certain = MILLION.saturating_sub(u64::from(lease.drift_ppm_max));
         let promised = u64::from(promise_micros.min(self.promise_micros()));
         Duration::from_micros(promised.saturating_mul(certain) / MILLION)
+    }
+
+    /// Whether a leader that hears from no quorum steps down (thesis 6.2). Where voters refuse pre-votes for a leader's sake, that leader
+    /// must deserve it:
+    ///
+    /// ```text
+    /// B leads, is heard by A and hears nobody;  A and C hear each other
+    /// C asks A for a pre-vote: refused, for A hears B; and B commits nothing
+    /// ```
+    pub(crate) fn leader_needs_quorum(&self) -> bool {
+        self.check_quorum || self.pre_vote
     }
 
     /// Whether a server can run with this; the error says what would work instead.

@@ -56,7 +56,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// for, however slow its disk.
     pub(crate) fn watch_quorum(&mut self) {
         let is_off = self.timers.quorum == Timer::Off;
-        if is_off && self.config.check_quorum && !self.members.is_sole_voter() {
+        if is_off && self.config.leader_needs_quorum() && !self.members.is_sole_voter() {
             self.timers.quorum.touch();
         }
     }

@@ -57,7 +57,7 @@ pub(crate) struct Timers {
     pub(crate) election: Timer,
     /// Send heartbeats (§5.2), or ask silent voters again (§5.1). On while leading or standing for election.
     pub(crate) heartbeat: Timer,
-    /// Step down for want of a quorum (thesis 6.2). On while leading with `check_quorum`.
+    /// Step down for want of a quorum (thesis 6.2). On while leading with `check_quorum` or `pre_vote`.
     pub(crate) quorum: Timer,
     /// Give up a transfer of leadership (thesis 3.10). On while handing over.
     pub(crate) transfer: Timer,

@@ -310,10 +310,13 @@ fn a_leader_that_hears_from_a_quorum_goes_on() {
     assert_eq!(server.role(), Role::Leader);
 }
 
-/// Without check-quorum a leader leads until it hears of a higher term.
+/// Without check-quorum and pre-vote a leader leads until it hears of a higher term, as in the paper.
 #[test]
 fn without_check_quorum_a_leader_leads_alone() {
-    let mut server = TestServer::with(3, |config| config.check_quorum = false);
+    let mut server = TestServer::with(3, |config| {
+        config.check_quorum = false;
+        config.pre_vote = false;
+    });
     server.lead();
     (0..100).for_each(|_| server.pass(ms(50)));
     assert_eq!(server.role(), Role::Leader);
@@ -462,6 +465,15 @@ fn a_kept_pre_vote_gives_way_to_a_newer_one() {
     });
     let newest = RequestPreVoteReply { granted: true, campaign: 8 };
     assert_eq!(replies.collect::<Vec<_>>(), [newest]);
+}
+
+/// With pre-vote a leader that hears no quorum steps down without check-quorum, too: the others ask nobody to vote while they hear it.
+#[test]
+fn with_pre_vote_a_leader_without_a_quorum_steps_down() {
+    let mut server = TestServer::with(3, |config| config.check_quorum = false);
+    server.lead();
+    server.run_until_it_steps_down(|_| {});
+    assert_eq!(server.role(), Role::Follower);
 }
 
 /// A hint about somebody else says nothing; one about the leader makes a follower ask, without waiting for the timeout.

@@ -44,7 +44,10 @@ pub(crate) fn proposals_and_reads(stage: Stage) {
 /// Whoever answers a read has seen everything that was answered before: the leader, and an old one that was cut off and, for it
 /// does not watch its quorum, believes that it leads.
 pub(crate) fn reads_are_linearizable(stage: Stage) {
-    let mut cluster = stage.cluster_with(3, |config| config.raft.check_quorum = false);
+    let mut cluster = stage.cluster_with(3, |config| {
+        config.raft.check_quorum = false;
+        config.raft.pre_vote = false;
+    });
     let mut acknowledged = 0;
     for _ in 0..3 {
         let old = cluster.elect();
