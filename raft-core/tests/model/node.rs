@@ -173,6 +173,8 @@ impl Node {
             election_timeout_min: ELECTION_TIMEOUT_MIN,
             election_timeout_max: LONG_ENOUGH,
             heartbeat_interval: HEARTBEAT,
+            // Longer memories only tell more states apart.
+            disk_timeout: ELECTION_TIMEOUT_MIN,
             // Any server may stand next: the timers are choices of the model.
             rank_slot: None,
             pre_vote,
