@@ -168,7 +168,39 @@ fn a_hint_does_not_end_the_lease_of_the_leader() {
     assert!(server.now >= lease);
 }
 
+/// With ranks, too, a hint changes nothing while its taker is bound: it stands when it would have stood, and not as soon as it is free, for others
+/// heard the leader a little later.
+#[test]
+fn a_hint_keeps_the_slots_under_a_lease() {
+    let mut server = TestServer::with(3, |config| {
+        with_lease(config);
+        config.rank_slot = Some(ms(5));
+    });
+    let mut heartbeat = append(at(0, 0), vec![], 0);
+    heartbeat.rank = Some(0);
+    server.hear(2, 1, Body::AppendEntries(heartbeat));
+    let heard_at = server.now;
+    server.pass(ms(20));
+    server.suspect_leader(id(2));
+    server.turn();
+    server.sleep_until(Wake::Election);
+    assert_eq!(server.now, heard_at + server.config().election_timeout_min);
+}
+
 // Promises: a lease is what a quorum has promised.
+
+/// Each round that a quorum has echoed renews the lease.
+#[test]
+fn a_lease_is_renewed_with_each_round() {
+    let mut server = leader();
+    for _ in 0..10 {
+        server.sleep_until(Wake::Heartbeat);
+        let round = server.newest_round();
+        server.answered(2, round, AppendResult::Matched(index(1)));
+        server.take_sent();
+        assert!(reads_at_once(&mut server));
+    }
+}
 
 /// A leader of five, which the first `promises.len()` followers answer, each with its own promise in milliseconds.
 fn leader_of_five(promises: &[u32]) -> TestServer {
