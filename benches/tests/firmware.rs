@@ -509,8 +509,8 @@ impl Cluster {
     }
 }
 
-fn peers(addresses: &[SocketAddr]) -> Vec<(NodeId, SocketAddr)> {
-    NODES.into_iter().zip(addresses.iter().copied()).collect()
+fn peers(addresses: &[SocketAddr]) -> Vec<(NodeId, String)> {
+    NODES.into_iter().zip(addresses.iter().map(SocketAddr::to_string)).collect()
 }
 
 /// What `look` finds, once it finds something: `Some`, or `true`.

@@ -121,13 +121,11 @@
 //! | §5.2, §8 what a leader begins with, thesis 6.2 when it stops | `leader.rs` |
 //! | §5.3 log replication | `replication.rs`, `progress.rs`, `log.rs` |
 //! | §5.4.2 committing entries from previous terms | `commit.rs` |
-//! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs` |
 //! | §6 cluster membership changes | `membership.rs`, `reconfiguration.rs`, `quorum.rs` |
 //! | §7 log compaction | `snapshot.rs` |
 //! | thesis 3.10 leadership transfer | `transfer.rs` |
-//! | §8 client interaction, thesis 6.4 read-only queries and leases | `read.rs` |
+//! | §8 client interaction, thesis 6.4 read-only queries, leases | `read.rs` |
 //! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |
-//! | §8 client interaction, thesis 6.4 read-only queries | `read.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `durable.rs`, `outbox.rs` |
 //!
 //! What each capability guarantees, and what can go wrong with it, is in the guide: [operation](guide::operation),

@@ -422,6 +422,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         };
         Status {
             id: self.id(),
+            now: self.now,
             role: self.role(),
             current_term: self.current_term,
             voted_for: self.voted_for,

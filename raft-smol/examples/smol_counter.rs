@@ -128,7 +128,7 @@ async fn answer(line: &str, node: &Node<Counter>) -> String {
     if line == "get" {
         return match node.read(|counter| counter.0).await {
             Ok(count) => format!("count {count}"),
-            Err(ReadError::NotLeader { leader }) => ask(leader),
+            Err(ReadError::NoLeader) => ask(None),
             Err(error) => format!("error: {error}"),
         };
     }

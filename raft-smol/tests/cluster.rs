@@ -91,7 +91,7 @@ async fn a_leader_that_is_cut_off_loses_its_lead_and_tells_everyone_who_waits<E:
         );
     }
     let error = read.output().await.unwrap_err();
-    assert!(matches!(error, ReadError::LeadershipLost | ReadError::NotLeader { .. }), "{error:?}");
+    assert!(matches!(error, ReadError::LeadershipLost | ReadError::NoLeader), "{error:?}");
     in_time("word of the loss", lead.lost()).await.unwrap();
     assert!(!lead.is_leading());
 

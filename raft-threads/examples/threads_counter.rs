@@ -106,7 +106,7 @@ fn answer(line: &str, node: &Node<Counter>) -> String {
     if line == "get" {
         return match node.read_timeout(|counter| counter.0, PATIENCE) {
             Ok(count) => format!("count {count}"),
-            Err(WaitError::Answered(ReadError::NotLeader { leader })) => ask(leader),
+            Err(WaitError::Answered(ReadError::NoLeader)) => ask(None),
             Err(error) => format!("error: {error}"),
         };
     }

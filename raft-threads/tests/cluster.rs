@@ -105,10 +105,7 @@ fn a_leader_that_is_cut_off_loses_its_lead_and_tells_everyone_who_waits() {
             );
         }
         let error = reader.join().unwrap().unwrap_err();
-        assert!(
-            matches!(error, ReadError::LeadershipLost | ReadError::NotLeader { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, ReadError::LeadershipLost | ReadError::NoLeader), "{error:?}");
     });
     answer(lead.lost().wait_timeout(DEADLINE)).unwrap();
     assert!(!lead.is_leading());

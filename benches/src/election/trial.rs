@@ -248,7 +248,8 @@ impl Cluster {
                     None => bind_again(addresses[position])?,
                 };
                 let peers = addresses.iter().enumerate();
-                let peers = peers.map(|(position, address)| (id(position), *address)).collect();
+                let peers =
+                    peers.map(|(position, address)| (id(position), address.to_string())).collect();
                 Ok(self.runtime.tcp(id(position), listener, peers, tcp_config())?.0)
             }
         }

@@ -1,7 +1,7 @@
 //! A cluster whose nodes run on different runtimes.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
 use raft_core::NodeId;
 use raft_core::host::tcp::{self, Counters};
@@ -46,7 +46,7 @@ impl Runtime for Mixed {
         &self,
         node: NodeId,
         listener: TcpListener,
-        peers: Vec<(NodeId, SocketAddr)>,
+        peers: Vec<(NodeId, String)>,
         config: tcp::Config,
     ) -> io::Result<(Box<dyn Transport>, Counters)> {
         self.of(node).tcp(node, listener, peers, config)

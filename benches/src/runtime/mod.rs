@@ -4,7 +4,7 @@
 //! [`Answer`]. Each goes through the adapter's own `Node`, not around it.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters};
@@ -56,7 +56,7 @@ pub trait Runtime: Send + Sync {
         &self,
         node: NodeId,
         listener: TcpListener,
-        peers: Vec<(NodeId, SocketAddr)>,
+        peers: Vec<(NodeId, String)>,
         config: tcp::Config,
     ) -> io::Result<(Box<dyn Transport>, Counters)>;
 

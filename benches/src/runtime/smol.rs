@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
 use raft_core::NodeId;
 use raft_core::host::tcp::{self, Counters};
@@ -55,10 +55,9 @@ impl<E: Executor> Runtime for Smol<E> {
         &self,
         _node: NodeId,
         listener: TcpListener,
-        peers: Vec<(NodeId, SocketAddr)>,
+        peers: Vec<(NodeId, String)>,
         config: tcp::Config,
     ) -> io::Result<(Box<dyn Transport>, Counters)> {
-        let peers = peers.into_iter().map(|(peer, address)| (peer, address.to_string()));
         let transport = on::Transport::<E>::new(listener.try_into()?, peers, config)?;
         let counters = transport.counters();
         Ok((Box::new(transport), counters))

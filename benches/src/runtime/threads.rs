@@ -1,7 +1,7 @@
 //! Nodes on plain threads.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters};
@@ -39,10 +39,9 @@ impl Runtime for Threads {
         &self,
         _node: NodeId,
         listener: TcpListener,
-        peers: Vec<(NodeId, SocketAddr)>,
+        peers: Vec<(NodeId, String)>,
         config: tcp::Config,
     ) -> io::Result<(Box<dyn Transport>, Counters)> {
-        let peers = peers.into_iter().map(|(peer, address)| (peer, address.to_string()));
         let transport = raft_threads::tcp::Transport::new(listener, peers, config)?;
         let counters = transport.counters();
         Ok((Box::new(transport), counters))

@@ -1,7 +1,7 @@
 //! Nodes on tokio, with several threads or with one.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
 use raft_core::NodeId;
@@ -76,13 +76,12 @@ impl Runtime for Tokio {
         &self,
         _node: NodeId,
         listener: TcpListener,
-        peers: Vec<(NodeId, SocketAddr)>,
+        peers: Vec<(NodeId, String)>,
         config: tcp::Config,
     ) -> io::Result<(Box<dyn Transport>, Counters)> {
         let _inside = self.handle.enter();
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let peers = peers.into_iter().map(|(peer, address)| (peer, address.to_string()));
         let transport = raft_tokio::tcp::Transport::new(listener, peers, config)?;
         let counters = transport.counters();
         Ok((Box::new(transport), counters))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use benches::runtime::{DEADLINE, Log, Member, Probe, Runtime};
 use bytes::Bytes;
-use raft_core::host::tcp::{self, Counters};
+use raft_core::host::tcp::{self, Counters, Found, Resolver};
 use raft_core::host::{
     ChangeError, ClusterId, Faults, Hub, Journal, Label, Leadership, MemoryJournal, NodeConfig,
     NodeStatus, ProposeError, StartError, Transport,
@@ -17,6 +17,7 @@ use raft_core::host::{
 use raft_core::{Change, Config, Membership, NodeId, Role};
 
 use crate::links::Links;
+use crate::names::Look;
 
 /// How messages travel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -108,13 +109,37 @@ struct Sockets {
     addresses: Vec<SocketAddr>,
     /// Where the others dial them.
     ways: Vec<SocketAddr>,
+    /// How they find that, if nodes have names.
+    names: Option<Names>,
     links: Arc<Links>,
+}
+
+/// A name service, and how long to try to connect.
+struct Names {
+    look: Arc<Look>,
+    connect_timeout: Duration,
+}
+
+/// The name of the node at this position, with a port that says nothing.
+fn name_of(position: usize) -> String {
+    format!("node-{position}:1")
+}
+
+impl Names {
+    fn resolver(&self, ways: &[SocketAddr]) -> Resolver {
+        let (look, ways) = (Arc::clone(&self.look), ways.to_vec());
+        Resolver::new(move |name| {
+            let position = (0..ways.len()).find(|position| name_of(*position) == name);
+            position.map_or_else(|| Ok(Vec::new()), |position| look(name, ways[position]))
+        })
+    }
 }
 
 impl Sockets {
     fn new(size: usize) -> Self {
         let (listeners, addresses, ways) = (Vec::new(), Vec::new(), Vec::new());
-        let mut sockets = Self { listeners, addresses, ways, links: Arc::default() };
+        let (names, links) = (None, Arc::default());
+        let mut sockets = Self { listeners, addresses, ways, names, links };
         (0..size).for_each(|_| sockets.add());
         sockets
     }
@@ -266,19 +291,27 @@ impl Cluster {
         match &mut self.network {
             Network::Channel(hub) => (Box::new(hub.endpoint(id(position))), Counters::default()),
             Network::Tcp(sockets) => {
-                let Sockets { listeners, addresses, ways, links } = sockets;
+                let Sockets { listeners, addresses, ways, names, links } = sockets;
                 let address = addresses[position];
                 // Whoever had the port before has given it back when its shutdown was over: no second attempt.
                 let bind = || TcpListener::bind(address).expect("the port is free again");
                 let listener = listeners[position].take().unwrap_or_else(bind);
                 // Those who came later are known by their labels alone.
                 let peers = ways.iter().take(self.founders).enumerate();
-                let peers = peers.map(|(position, address)| (id(position), *address)).collect();
-                let config = tcp::Config {
-                    advertise: Some(ways[position].to_string()),
+                let call = |(position, address): (usize, &SocketAddr)| match names {
+                    Some(_) => name_of(position),
+                    None => address.to_string(),
+                };
+                let mut config = tcp::Config {
+                    advertise: Some(call((position, &ways[position]))),
                     reconnect_backoff_max: Duration::from_millis(50),
                     ..tcp::Config::default()
                 };
+                if let Some(names) = names.as_ref() {
+                    config.resolver = names.resolver(ways);
+                    config.connect_timeout = names.connect_timeout;
+                }
+                let peers = peers.map(|peer| (id(peer.0), call(peer))).collect();
                 let (transport, counters) = self
                     .runtime
                     .tcp(id(position), listener, peers, config)
@@ -301,6 +334,20 @@ impl Cluster {
         match &mut self.network {
             Network::Channel(_) => panic!("there are no addresses here"),
             Network::Tcp(sockets) => sockets.ways[position] = way,
+        }
+    }
+
+    /// From now on nodes that are started know each other by names, which `look` looks up.
+    pub(crate) fn name_peers(
+        &mut self,
+        connect_timeout: Duration,
+        look: impl Fn(&str, SocketAddr) -> Found + Send + Sync + 'static,
+    ) {
+        match &mut self.network {
+            Network::Channel(_) => panic!("there are no names here"),
+            Network::Tcp(sockets) => {
+                sockets.names = Some(Names { look: Arc::new(look), connect_timeout });
+            }
         }
     }
 

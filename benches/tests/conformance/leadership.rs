@@ -43,7 +43,7 @@ pub(crate) fn a_lost_leadership_answers_all(stage: Stage) {
         }
     }
     let error = read.wait("an answer").expect_err("the state may be an old one");
-    assert!(matches!(error, ReadError::LeadershipLost | ReadError::NotLeader { .. }), "{error}");
+    assert!(matches!(error, ReadError::LeadershipLost | ReadError::NoLeader), "{error}");
     if lost == 0 {
         disturbed("the lead was lost before it was used");
     }

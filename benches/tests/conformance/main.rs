@@ -25,6 +25,7 @@ mod links;
 mod load;
 mod lost_leader;
 mod membership;
+mod names;
 mod restart;
 mod runner;
 mod strangers;
@@ -90,6 +91,8 @@ const TOGETHER: &[Scenario] = scenarios! {
     BOTH life::a_sick_state_machine,
     BOTH life::what_cannot_run_does_not_start,
     TCP strangers::are_refused,
+    TCP names::a_name_whose_first_address_is_silent_is_reached,
+    TCP names::a_name_service_that_hangs_is_asked_once,
 };
 
 /// Those that would stall the others, or count what they leave.

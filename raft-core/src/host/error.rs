@@ -188,14 +188,12 @@ impl From<Stopped> for ProposeError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// Only the leader answers: ask it.
-    NotLeader {
-        /// The leader of the current term, if this node knows it.
-        leader: Option<NodeId>,
-    },
+    /// Every node answers reads, but has the leader confirm them, and this one knows no leader at present: try again after the
+    /// next election, or ask another node.
+    NoLeader,
     /// Too many requests wait already: try again a little later.
     Busy,
-    /// The node lost its leadership before it could be sure of its answer: ask the new leader.
+    /// The node lost its leadership before it could be sure of its answer: ask again.
     LeadershipLost,
     /// The closure that reads panicked.
     Panicked {
@@ -212,9 +210,11 @@ pub enum ReadError {
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLeader { leader } => error::not_leader(f, *leader),
-            Self::Busy => f.write_str("too many requests wait already"),
-            Self::LeadershipLost => f.write_str("leadership was lost; ask the new leader"),
+            Self::NoLeader => f.write_str(
+                "this node knows no leader that could confirm the read: try again a little later, or ask another node",
+            ),
+            Self::Busy => f.write_str("too many requests wait already: try again a little later"),
+            Self::LeadershipLost => f.write_str("leadership was lost: ask again"),
             Self::Panicked { message } => write!(f, "the read panicked: {message}"),
             Self::Stopped { reason } => write!(f, "the node has stopped: {reason}"),
         }
@@ -226,7 +226,7 @@ impl std::error::Error for ReadError {}
 impl From<ReadRefused> for ReadError {
     fn from(refused: ReadRefused) -> Self {
         match refused {
-            ReadRefused::NoLeader => Self::NotLeader { leader: None },
+            ReadRefused::NoLeader => Self::NoLeader,
             ReadRefused::TooManyReads { .. } => Self::Busy,
         }
     }

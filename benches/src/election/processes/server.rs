@@ -48,14 +48,16 @@ pub fn serve(arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Erro
     let pre_vote = next()? != "0";
     let timing = Timing { min, max, heartbeat, rank_slot, floor: None, pre_vote };
     let folder = PathBuf::from(next()?);
-    let addresses = arguments.map(|address| address.parse()).collect::<Result<Vec<_>, _>>()?;
+    let addresses =
+        arguments.map(|address| address.parse::<SocketAddr>()).collect::<Result<Vec<_>, _>>()?;
 
     let id = |position: usize| NodeId::new(position as u64 + 1);
     let (cluster, node) = (ClusterId::new(7), id(position));
     let runtime = on.start()?;
     let listener = TcpListener::bind(*addresses.get(position).ok_or("no address")?)?;
-    let peers: Vec<(NodeId, SocketAddr)> =
-        addresses.iter().enumerate().map(|(position, address)| (id(position), *address)).collect();
+    let peers = addresses.iter().enumerate();
+    let peers: Vec<_> =
+        peers.map(|(position, address)| (id(position), address.to_string())).collect();
     let config = timing.config(node, peers.len());
     let config = NodeConfig { seed: Some(seed), ..NodeConfig::new(cluster, config) };
     let (transport, _) = runtime.tcp(node, listener, peers, tcp_config())?;
