@@ -111,9 +111,6 @@ pub struct Cluster<S: StateMachine> {
     pub(super) machine_pace: Option<MachinePace>,
 }
 
-/// Changes what a server is told before it starts, in this life.
-type Configure = Box<dyn Fn(&mut Config, Life)>;
-
 /// How a read ended that was asked for by [`Cluster::read`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReadEnd {
