@@ -5,11 +5,13 @@
 //! cargo run --release -p raft-core --features sim --example simulate -- --seed 7 --trace
 //! cargo run --release -p raft-core --features sim --example simulate -- --seed 7 --shrink
 //! cargo run --release -p raft-core --features sim --example simulate -- --speed
+//! cargo run --release -p raft-core --features sim --example simulate -- --stability 10
 //! ```
 
 mod linear;
 mod search;
 mod speed;
+mod stability;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -45,12 +47,18 @@ struct Options {
     /// Measures how fast the simulator is.
     #[arg(long)]
     speed: bool,
+    /// Counts needless elections per simulated hour, over this many hours.
+    #[arg(long, value_name = "HOURS")]
+    stability: Option<u64>,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let ok = match options {
         Options { speed: true, .. } => measure_speed(),
+        Options { stability: Some(hours), .. } => {
+            stability::measure(hours).inspect_err(|failure| println!("{failure}")).is_ok()
+        }
         Options { seed: Some(seed), theme, trace, shrink, .. } => {
             run_one(&Swarm::draw_with(seed, theme), trace, shrink)
         }

@@ -33,6 +33,15 @@ pub enum Delay {
         /// Of 1000 times, how often it is a spike.
         spikes_per_mille: u32,
     },
+    /// Mostly `usual`, and now and then `long`.
+    Hiccups {
+        /// What it takes most of the time.
+        usual: Duration,
+        /// What it takes now and then.
+        long: Duration,
+        /// Of 1000 times, how often it is long.
+        per_mille: u32,
+    },
 }
 
 impl Delay {
@@ -41,6 +50,13 @@ impl Delay {
             Self::Constant(span) => span,
             Self::Uniform { min, max } => draw.span(min, max),
             Self::Exponential { min, mean } => min.saturating_add(draw.exponential(mean)),
+            Self::Hiccups { usual, long, per_mille } => {
+                if draw.per_mille(per_mille) {
+                    long
+                } else {
+                    usual
+                }
+            }
             Self::Spikes { usual, spike, spikes_per_mille } => {
                 if draw.per_mille(spikes_per_mille) {
                     draw.span(usual, spike)

@@ -451,5 +451,6 @@ fn draw_themed_disk(seed: u64, wanted: Option<Theme>, hosts: &Hosts, usual: Dela
     }
     let Some(draw) = &mut Theme::Hiccups.draws(seed, wanted) else { return usual };
     let usual = wide(draw, (Duration::from_micros(20), Duration::from_millis(2)));
-    Delay::Spikes { usual, spike: Duration::from_millis(400), spikes_per_mille: 1 }
+    let long = wide(draw, (Duration::from_millis(50), Duration::from_millis(800)));
+    Delay::Hiccups { usual, long, per_mille: *draw.pick(&[1, 1, 10]) }
 }
