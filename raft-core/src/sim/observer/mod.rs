@@ -631,12 +631,9 @@ fn leads_for_certain(from: NodeId, term: Term, stored: HardState) -> Verdict {
 #[inline]
 fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     let (id, config) = (raft.id(), raft.config());
-    // The no-op with which a term begins is never refused.
-    let noops = usize::try_from(raft.term().get()).unwrap_or(usize::MAX);
-    let noops = noops.saturating_mul(Entry::<C>::OVERHEAD_BYTES);
     let log = raft.log.bytes();
     hold!(
-        log <= config.log_bytes_max.saturating_add(noops),
+        log <= config.log_bytes_max || log - own_bytes(raft) <= config.log_bytes_max,
         BoundedMemory,
         "the log of server {id} has {log} bytes"
     );
@@ -654,4 +651,14 @@ fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     let asked = raft.vote_requests.len();
     hold!(asked <= 2 * MEMBERS_MAX, BoundedMemory, "server {id}: {asked} vote requests");
     Ok(())
+}
+
+/// The size of the entries in a log that Raft needs for itself, which are never refused: those with which terms begin, and
+/// configurations.
+#[cold]
+fn own_bytes<R: Rng, C: Command>(raft: &Raft<C, R>) -> usize {
+    let (base, last) = (raft.log.base(), raft.log.last());
+    let (entries, _) = raft.log.slice(base.index.next(), last.index, usize::MAX);
+    let own = entries.iter().filter(|entry| !matches!(entry.payload, Payload::Command(_)));
+    own.map(Entry::size).sum()
 }
