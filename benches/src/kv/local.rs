@@ -6,6 +6,7 @@ use bytes::Bytes;
 use raft_core::Index;
 use raft_core::host::{Capture, NodeStatus, NotUnderstood, ProposeError, ReadError, StateMachine};
 
+use super::hold::wait_while_held;
 use super::info::Info;
 use super::resp::{Frame, error};
 use super::run::Outcome;
@@ -19,6 +20,7 @@ impl StateMachine for Store {
     }
 
     fn apply(&mut self, index: Index, command: Bytes) -> Frame {
+        wait_while_held();
         Self::apply(self, index, command)
     }
 
@@ -28,6 +30,7 @@ impl StateMachine for Store {
     }
 
     fn restore(&mut self, snapshot: &mut dyn io::Read) -> io::Result<()> {
+        wait_while_held();
         Self::restore(self, snapshot)
     }
 }

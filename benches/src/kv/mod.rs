@@ -50,6 +50,7 @@ pub mod figures;
 pub mod flags;
 pub mod glob;
 pub mod grow;
+pub mod hold;
 pub mod info;
 mod load;
 pub mod local;

@@ -7,6 +7,7 @@
 //! | [`servers`] | the processes |
 //! | [`namespaces`], [`switch`] | a host for each of them, and a network that loses, delays and cuts |
 //! | [`disk`] | a disk that can be full |
+//! | [`membership`] | servers that leave, lose their disk, bring another, or move |
 //! | [`clients`] | who asks |
 //! | [`history`] | what they asked and were told |
 //! | [`judge`] | whether that can be |
@@ -17,6 +18,7 @@ pub mod clients;
 pub mod disk;
 pub mod history;
 pub mod judge;
+pub mod membership;
 pub mod namespaces;
 pub mod options;
 pub mod run;
@@ -84,7 +86,9 @@ fn torture(options: &Options) -> Result<(), Failure> {
 
     println!("replay: {}\n", replay(options, seed));
     let mut run = Run::start(options, seed, &program, folder.path(), interrupted.clone())?;
-    let done = run.torture(seed, Duration::from_secs(options.seconds)).and_then(|()| run.finish());
+    let done = run
+        .torture(seed, &options.only, Duration::from_secs(options.seconds))
+        .and_then(|()| run.finish());
     let (counts, gap) = (run.recorder().counts(), run.recorder().longest_without_write());
     match done {
         Ok(tally) => {
@@ -122,7 +126,10 @@ fn leave_evidence(run: &mut Run, folder: &Path, failure: &Failure, replay: &str)
 }
 
 fn replay(options: &Options, seed: u64) -> String {
-    let Options { seconds, runtime, servers, groups, .. } = options;
+    let Options { seconds, runtime, servers, groups, only, .. } = options;
+    let only: Vec<_> = only.iter().map(ToString::to_string).collect();
+    let only =
+        if only.is_empty() { String::new() } else { format!(" --only '{}'", only.join(",")) };
     let network = match options.network {
         options::Network::Auto => "auto",
         options::Network::Namespaces => "namespaces",
@@ -130,7 +137,7 @@ fn replay(options: &Options, seed: u64) -> String {
     };
     format!(
         "cargo run --release -p benches --example torture -- --seconds {seconds} --seed {seed} --runtime {} --network {network} \
-         --servers {servers} --groups {groups}",
+         --servers {servers} --groups {groups}{only}",
         runtime.flag()
     )
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use super::schedule::Kind;
+
 /// Servers that are killed, stopped, cut off and starved of disk, and clients whose histories must be linearizable meanwhile.
 ///
 /// Faults come in the order and for the time that the seed says. Exit code: 0 if every history is linearizable and the cluster
@@ -18,6 +20,9 @@ pub struct Options {
     /// What the faults and the clients' choices are drawn from [default: another one every time]
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Only these faults, by the names that the report gives them, as "wiped disk"
+    #[arg(long, value_name = "FAULT,...", value_delimiter = ',', value_parser = Kind::named)]
+    pub only: Vec<Kind>,
     /// What the servers run on
     #[arg(long, value_enum, default_value_t = Runtime::Mixed)]
     pub runtime: Runtime,

@@ -29,19 +29,22 @@ const READ_BACK: usize = 256;
 /// The clients with these numbers, and behind them, ask once per server: those that probe, and those that read everything back.
 const PROBERS: u32 = 10_000;
 const READERS: u32 = 20_000;
+/// The flags of a rolling restart: longer timeouts, and no ranks.
+const OTHER_FLAGS: [&str; 3] =
+    ["--election-timeout-min=300", "--election-timeout-max=600", "--rank-slot=0"];
 /// What a server whose disk is full must say: what is wrong, and what to do.
 const FULL_DISK_WORDS: [&str; 2] = ["no room to write", "free some space"];
 
 /// A run while it goes on.
 #[derive(Debug)]
 pub struct Run {
-    recovery_max: Duration,
+    pub(super) recovery_max: Duration,
     interrupted: Arc<AtomicBool>,
     timeline: Timeline,
     recorder: Arc<Recorder>,
     court: Court,
     clients: Option<Clients>,
-    servers: Servers,
+    pub(super) servers: Servers,
     tally: Tally,
     probes: u64,
 }
@@ -103,10 +106,14 @@ impl Run {
     }
 
     /// Lets faults come for `span`. The first violation ends it.
-    pub fn torture(&mut self, seed: u64, span: Duration) -> Result<(), Failure> {
+    pub fn torture(&mut self, seed: u64, only: &[Kind], span: Duration) -> Result<(), Failure> {
         let with_links = self.servers.switch().is_some();
         let end = self.timeline.since() + span;
-        let schedule = Schedule::new(seed, self.servers.ids().len(), with_links);
+        let count = self.servers.ids().len();
+        let schedule = match only {
+            [] => Schedule::new(seed, count, with_links),
+            kinds => Schedule::of(kinds.to_vec(), seed, count),
+        };
         for step in schedule {
             if Instant::now() >= end {
                 break;
@@ -228,6 +235,22 @@ impl Run {
                 }
                 Ok(())
             }
+            Kind::Transfer => {
+                // Refused if nobody leads, or no successor is known.
+                let _ = self.servers.order(&["TRANSFER".to_owned()]);
+                Ok(())
+            }
+            Kind::Remove => victims.iter().try_for_each(|id| self.remove(*id)),
+            Kind::Wipe => victims.iter().try_for_each(|id| self.wipe(*id)),
+            Kind::Foreign => victims.iter().try_for_each(|id| self.bring_foreign_store(*id)),
+            Kind::Move => victims.iter().try_for_each(|id| {
+                self.end(&[*id], Signal::TERM)?;
+                self.servers.move_server(*id)?;
+                self.servers.start_server(*id)
+            }),
+            Kind::Hang => victims.iter().try_for_each(|id| self.servers.hold(*id)),
+            Kind::SlowRestore => victims.iter().try_for_each(|id| self.restore_slowly(*id)),
+            Kind::Reflag => self.restart_with(&OTHER_FLAGS),
             Kind::Storm => Ok(()),
         }
     }
@@ -248,12 +271,26 @@ impl Run {
             Kind::Pause | Kind::PauseAll => {
                 victims.iter().try_for_each(|id| self.servers.signal(*id, Signal::CONT))
             }
-            Kind::Isolate | Kind::Deafen | Kind::Mute | Kind::CutPair | Kind::Storm => Ok(()),
+            Kind::Remove | Kind::Wipe | Kind::Foreign => {
+                victims.iter().try_for_each(|id| self.bring_back(*id))
+            }
+            Kind::Hang | Kind::SlowRestore => {
+                victims.iter().for_each(|id| self.servers.release(*id));
+                Ok(())
+            }
+            Kind::Reflag => self.restart_with(&[]),
+            Kind::Transfer
+            | Kind::Move
+            | Kind::Isolate
+            | Kind::Deafen
+            | Kind::Mute
+            | Kind::CutPair
+            | Kind::Storm => Ok(()),
         }
     }
 
     /// Ends servers. One that is asked to must end well.
-    fn end(&mut self, victims: &[u8], signal: Signal) -> Result<(), Failure> {
+    pub(super) fn end(&mut self, victims: &[u8], signal: Signal) -> Result<(), Failure> {
         victims.iter().try_for_each(|id| self.servers.signal(*id, signal))?;
         for id in victims {
             let status = self.servers.wait_for_end(*id, self.recovery_max)?;
@@ -283,7 +320,7 @@ impl Run {
     }
 
     /// Waits until a write has gone through each of these servers, and says how long that took.
-    fn await_writes(&mut self, through: &[u8]) -> Result<Duration, Failure> {
+    pub(super) fn await_writes(&mut self, through: &[u8]) -> Result<Duration, Failure> {
         let begin = Instant::now();
         for id in through {
             while !self.probe(*id)? {
@@ -364,7 +401,7 @@ impl Run {
         }
     }
 
-    fn watch_for(&mut self, span: Duration) -> Result<(), Failure> {
+    pub(super) fn watch_for(&mut self, span: Duration) -> Result<(), Failure> {
         let end = Instant::now() + span;
         while Instant::now() < end {
             self.watch()?;
@@ -374,7 +411,7 @@ impl Run {
     }
 
     /// Fails if something has gone wrong.
-    fn watch(&mut self) -> Result<(), Failure> {
+    pub(super) fn watch(&mut self) -> Result<(), Failure> {
         if self.interrupted.load(Ordering::Relaxed) {
             return Err(Failure("interrupted".into()));
         }
@@ -422,6 +459,14 @@ fn directions(kind: Kind, victims: &[u8], ids: &[u8]) -> Vec<(u8, u8)> {
             | Kind::Pause
             | Kind::PauseAll
             | Kind::FullDisk
+            | Kind::Transfer
+            | Kind::Remove
+            | Kind::Wipe
+            | Kind::Foreign
+            | Kind::Move
+            | Kind::Hang
+            | Kind::SlowRestore
+            | Kind::Reflag
             | Kind::Storm => false,
         })
         .collect()

@@ -31,6 +31,22 @@ pub enum Kind {
     PauseAll,
     /// No room for another byte: the server must end and say why; room again, and started again.
     FullDisk,
+    /// The leader is told to hand over.
+    Transfer,
+    /// Taken out of the cluster, and brought back as a new member.
+    Remove,
+    /// Its disk is lost, and it starts as before; brought back as a new member.
+    Wipe,
+    /// Its disk is another cluster's, and it asks to join; brought back as a new member.
+    Foreign,
+    /// It comes back at another address, which the flags of the others do not say.
+    Move,
+    /// Its state machine stands still.
+    Hang,
+    /// It restores a snapshot slowly, and is sent a newer one meanwhile.
+    SlowRestore,
+    /// All restart, one after another, with other timeouts; and again with the old ones.
+    Reflag,
     /// No packets between it and the others.
     Isolate,
     /// What others send to it is lost, but they hear it.
@@ -44,7 +60,7 @@ pub enum Kind {
 }
 
 /// Faults that every machine can set.
-const EVERYWHERE: [Kind; 7] = [
+const EVERYWHERE: [Kind; 12] = [
     Kind::Kill,
     Kind::KillAll,
     Kind::Restart,
@@ -52,7 +68,14 @@ const EVERYWHERE: [Kind; 7] = [
     Kind::Pause,
     Kind::PauseAll,
     Kind::FullDisk,
+    Kind::Transfer,
+    Kind::Remove,
+    Kind::Wipe,
+    Kind::SlowRestore,
+    Kind::Reflag,
 ];
+/// Faults that come only if they are asked for.
+const ON_REQUEST: [Kind; 3] = [Kind::Foreign, Kind::Move, Kind::Hang];
 /// Faults on links between servers.
 const ON_LINKS: [Kind; 5] = [Kind::Isolate, Kind::Deafen, Kind::Mute, Kind::CutPair, Kind::Storm];
 
@@ -107,6 +130,11 @@ impl Schedule {
     pub fn new(seed: u64, servers: usize, with_links: bool) -> Self {
         let on_links = if with_links { &ON_LINKS[..] } else { &[] };
         let kinds = [&EVERYWHERE[..], on_links].concat();
+        Self::of(kinds, seed, servers)
+    }
+
+    /// The same, with faults of these kinds alone.
+    pub fn of(kinds: Vec<Kind>, seed: u64, servers: usize) -> Self {
         Self { rng: Rng::with_seed(seed), servers, kinds, deck: Vec::new() }
     }
 
@@ -160,6 +188,14 @@ impl Iterator for Schedule {
 }
 
 impl Kind {
+    /// The kind of this name, as it is printed.
+    pub fn named(name: &str) -> Result<Self, String> {
+        let all = || [&EVERYWHERE[..], &ON_REQUEST, &ON_LINKS].concat();
+        let names = || all().iter().map(Self::to_string).collect::<Vec<_>>().join(", ");
+        let found = all().into_iter().find(|kind| kind.to_string() == name);
+        found.ok_or_else(|| format!("there are {}", names()))
+    }
+
     /// Whether a majority can go on meanwhile, for the network does it no harm.
     pub fn leaves_a_majority(self) -> bool {
         match self {
@@ -167,22 +203,37 @@ impl Kind {
             | Self::Restart
             | Self::Pause
             | Self::FullDisk
+            | Self::Transfer
+            | Self::Remove
+            | Self::Wipe
+            | Self::Foreign
+            | Self::Move
+            | Self::Hang
             | Self::Isolate
             | Self::Deafen
             | Self::Mute
             | Self::CutPair => true,
-            Self::KillAll | Self::RestartAll | Self::PauseAll | Self::Storm => false,
+            // While one restores slowly, the others have to write before its blow is over.
+            Self::SlowRestore => false,
+            Self::KillAll | Self::RestartAll | Self::PauseAll | Self::Reflag | Self::Storm => false,
         }
     }
 
     /// Whether it meets all servers.
     pub fn meets_all(self) -> bool {
         match self {
-            Self::KillAll | Self::RestartAll | Self::PauseAll | Self::Storm => true,
+            Self::KillAll | Self::RestartAll | Self::PauseAll | Self::Reflag | Self::Storm => true,
             Self::Kill
             | Self::Restart
             | Self::Pause
             | Self::FullDisk
+            | Self::Transfer
+            | Self::Remove
+            | Self::Wipe
+            | Self::Foreign
+            | Self::Move
+            | Self::Hang
+            | Self::SlowRestore
             | Self::Isolate
             | Self::Deafen
             | Self::Mute
@@ -201,6 +252,14 @@ impl fmt::Display for Kind {
             Self::Pause => "stop/cont",
             Self::PauseAll => "stop/cont all",
             Self::FullDisk => "full disk",
+            Self::Transfer => "transfer",
+            Self::Remove => "remove",
+            Self::Wipe => "wiped disk",
+            Self::Foreign => "foreign disk",
+            Self::Move => "move",
+            Self::Hang => "hang",
+            Self::SlowRestore => "slow restore",
+            Self::Reflag => "new flags",
             Self::Isolate => "isolate",
             Self::Deafen => "deafen",
             Self::Mute => "mute",
@@ -225,7 +284,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn steps(seed: u64, with_links: bool) -> Vec<Step> {
-        Schedule::new(seed, 3, with_links).take(24).collect()
+        Schedule::new(seed, 3, with_links).take(34).collect()
     }
 
     #[test]
@@ -236,7 +295,7 @@ mod tests {
 
     #[test]
     fn every_kind_comes_before_any_comes_again() {
-        for (with_links, count) in [(true, 12), (false, 7)] {
+        for (with_links, count) in [(true, 17), (false, 12)] {
             let steps = steps(3, with_links).into_iter().take(count);
             assert_eq!(steps.map(|step| step.kind).collect::<BTreeSet<_>>().len(), count);
         }

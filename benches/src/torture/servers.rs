@@ -17,9 +17,15 @@ use super::namespaces::Namespaces;
 use super::switch::Switch;
 use crate::kv::client::Client;
 use crate::kv::cluster::{Failure, View, free_ports};
+use crate::kv::hold::HOLD_FILE;
+use crate::kv::resp::Frame;
 
 /// Where a server on a host of its own listens for the others, and for clients.
 const PORTS: [u16; 2] = [7_101, 6_371];
+/// After how many MiB of commands servers take snapshots: few, so that followers are sent some.
+const SNAPSHOT_LOG_MIB: u32 = 1;
+/// How many writes another cluster has that leaves a store.
+const FOREIGN_WRITES: u32 = 20;
 /// How long a server is given to tell about itself.
 const VIEW_WAIT_MAX: Duration = Duration::from_millis(300);
 /// How often a condition is looked at that someone waits for.
@@ -42,6 +48,8 @@ pub struct Servers {
     program: PathBuf,
     runtimes: Vec<String>,
     folder: PathBuf,
+    /// More flags for `serve`, from the next start on.
+    flags: Vec<String>,
     servers: BTreeMap<u8, Server>,
     /// Behind the processes: they are ended before what they stand on.
     place: Place,
@@ -49,10 +57,17 @@ pub struct Servers {
 
 #[derive(Debug)]
 struct Server {
+    /// Where it listens for the others, as it says of itself.
     peer: SocketAddr,
+    /// The same, as the flags of the others say.
+    known_peer: SocketAddr,
     client: SocketAddr,
     process: Option<Child>,
     disk: Disk,
+    /// It is started to join a cluster that exists.
+    joins: bool,
+    /// It may end by itself.
+    may_end: bool,
 }
 
 impl Servers {
@@ -73,11 +88,14 @@ impl Servers {
             };
             let own_disk = matches!(place, Place::Namespaces(_));
             let disk = Disk::create(folder.join(format!("server-{id}")), own_disk)?;
-            servers.insert(id, Server { peer, client, process: None, disk });
+            let (process, joins, may_end) = (None, false, false);
+            let server = Server { peer, known_peer: peer, client, process, disk, joins, may_end };
+            servers.insert(id, server);
         }
         let runtimes = runtimes.iter().map(|name| (*name).to_owned()).collect();
         let (program, folder) = (program.to_owned(), folder.to_owned());
-        let mut servers = Self { program, runtimes, folder, servers, place };
+        let flags = Vec::new();
+        let mut servers = Self { program, runtimes, folder, flags, servers, place };
         servers.ids().into_iter().try_for_each(|id| servers.start_server(id))?;
         Ok(servers)
     }
@@ -108,12 +126,35 @@ impl Servers {
     /// Starts this server; its journal is what an earlier life left.
     pub fn start_server(&mut self, id: u8) -> Result<(), Failure> {
         let cannot = |e: io::Error| Failure(format!("server {id} cannot be started: {e}"));
-        let list = |address: fn(&Server) -> SocketAddr| {
-            let peers = self.servers.iter().map(|(id, server)| format!("{id}={}", address(server)));
-            peers.collect::<Vec<_>>().join(",")
-        };
         let log =
             File::options().create(true).append(true).open(self.log_path(id)).map_err(cannot)?;
+        let peer = |(other, server): (&u8, &Server)| match *other == id {
+            true => format!("{other}={}", server.peer),
+            false => format!("{other}={}", server.known_peer),
+        };
+        let peers: Vec<_> = self.servers.iter().map(peer).collect();
+        let client = |(id, server): (&u8, &Server)| format!("{id}={}", server.client);
+        let clients: Vec<_> = self.servers.iter().map(client).collect();
+        let mut command = self.serve(id);
+        let server = &self.servers[&id];
+        command
+            .args(["--peers", &peers.join(",")])
+            .args(["--client-peers", &clients.join(",")])
+            .arg("--data")
+            .arg(server.disk.data())
+            .args(server.joins.then_some("--join"))
+            .args(&self.flags)
+            .env(HOLD_FILE, self.hold_path(id))
+            .stderr(log);
+        let process = command.spawn().map_err(cannot)?;
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.process = Some(process);
+        }
+        Ok(())
+    }
+
+    /// A process that runs this server, but for its peers and its folder.
+    fn serve(&self, id: u8) -> Command {
         let mut command = match &self.place {
             Place::Loopback => {
                 let mut shell = Command::new("sh");
@@ -122,22 +163,106 @@ impl Servers {
             }
             Place::Namespaces(_) => Namespaces::command(id, &self.program),
         };
-        let process = command
+        command
             .args(["serve", "--until-stdin-ends", "--id", &id.to_string()])
-            .args(["--runtime", self.runtime(id)])
-            .args(["--peers", &list(|server| server.peer)])
-            .args(["--client-peers", &list(|server| server.client)])
-            .arg("--data")
-            .arg(self.servers[&id].disk.data())
+            .args(["--runtime", self.runtime(id), &format!("--snapshot-log={SNAPSHOT_LOG_MIB}")])
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(cannot)?;
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// Flags that every server gets from its next start on.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// From its next start on this server waits to be added.
+    pub fn set_joins(&mut self, id: u8) {
         if let Some(server) = self.servers.get_mut(&id) {
-            server.process = Some(process);
+            (server.joins, server.known_peer) = (true, server.peer);
+        }
+    }
+
+    /// Whether it is all right if this server ends by itself.
+    pub fn let_end(&mut self, id: u8, may_end: bool) {
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.may_end = may_end;
+        }
+    }
+
+    /// Where this server listens for the others, and for clients.
+    pub fn addresses(&self, id: u8) -> (SocketAddr, SocketAddr) {
+        let server = &self.servers[&id];
+        (server.peer, server.client)
+    }
+
+    /// From its next start on this server listens elsewhere for the others, whose flags say what they said.
+    pub fn move_server(&mut self, id: u8) -> Result<(), Failure> {
+        let port = match self.place {
+            Place::Loopback => free_ports(1)?.remove(0),
+            Place::Namespaces(_) => self.servers[&id].peer.port() + 1,
+        };
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.peer.set_port(port);
         }
         Ok(())
+    }
+
+    /// Takes all that this server's disk holds.
+    pub fn wipe_disk(&self, id: u8) -> Result<(), Failure> {
+        let data = self.servers[&id].disk.data();
+        match fs::remove_dir_all(&data) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(Failure(format!("{} cannot be emptied: {e}", data.display())))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Puts a store into this server's folder that a cluster of one has left, with entries of its own.
+    pub fn plant_foreign_store(&self, id: u8, within: Duration) -> Result<(), Failure> {
+        let cannot = |e: io::Error| Failure(format!("no foreign store for server {id}: {e}"));
+        let server = &self.servers[&id];
+        let mut process = self
+            .serve(id)
+            .args(["--peers", &format!("{id}={}", server.peer)])
+            .args(["--client-peers", &format!("{id}={}", server.client)])
+            .arg("--data")
+            .arg(server.disk.data())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(cannot)?;
+        let deadline = Instant::now() + within;
+        let mut written = 0;
+        while written < FOREIGN_WRITES && Instant::now() < deadline {
+            let words = ["SET".to_owned(), format!("foreign-{written}"), "1".to_owned()];
+            if let Some(Frame::SimpleString(_)) = self.ask(id, &words) {
+                written += 1;
+            } else {
+                thread::sleep(POLL_INTERVAL);
+            }
+        }
+        process.kill().and_then(|()| process.wait()).map_err(cannot)?;
+        if written < FOREIGN_WRITES {
+            return Err(Failure(format!("no foreign store for server {id}: it took no writes")));
+        }
+        Ok(())
+    }
+
+    /// This server's state machine stands still from now on.
+    pub fn hold(&self, id: u8) -> Result<(), Failure> {
+        let held = File::create(self.hold_path(id)).map(drop);
+        held.map_err(|e| Failure(format!("server {id} cannot be held: {e}")))
+    }
+
+    /// It goes on.
+    pub fn release(&self, id: u8) {
+        // It may not have been held.
+        let _ = fs::remove_file(self.hold_path(id));
+    }
+
+    fn hold_path(&self, id: u8) -> PathBuf {
+        self.folder.join(format!("hold-{id}"))
     }
 
     /// Whether this server has a process.
@@ -201,7 +326,9 @@ impl Servers {
     pub fn check(&mut self) -> Result<(), Failure> {
         for (id, server) in &mut self.servers {
             let ended = server.process.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            if let Some(status) = ended {
+            if ended.is_some() && server.may_end {
+                server.process = None;
+            } else if let Some(status) = ended {
                 return Err(Failure(format!("server {id} ended by itself, with {status}")));
             }
         }
