@@ -19,7 +19,7 @@ if python3 -c 'import ensurepip, venv' 2>/dev/null; then
 else
     printf 'no redis-py: python3 with venv is missing\n'
 fi
-if command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null; then
+if command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then
     npm install --silent --no-audit --no-fund --no-package-lock --no-save --prefix "$clients" \
         "redis@$node_redis" "ioredis@$ioredis"
     printf 'node-redis %s, ioredis %s\n' "$node_redis" "$ioredis"
