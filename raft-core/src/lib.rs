@@ -182,6 +182,7 @@ pub mod guide;
     clippy::panic
 )]
 pub mod host;
+mod identity;
 mod invariants;
 mod leader;
 mod log;
@@ -223,6 +224,7 @@ pub use entries::{Entries, Entry, Payload};
 pub use error::{
     ChangeRefused, ConfigError, NothingToSnapshot, ProposeError, ReadRefused, TransferRefused,
 };
+pub use identity::{ClusterIdentity, MemberStore};
 pub use membership::{Change, LABEL_BYTES_MAX, Member, Membership, MembershipError, Seat};
 pub use message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, InstallSnapshotReply,

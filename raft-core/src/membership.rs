@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::few::sort_few_by_key;
+use crate::identity::{ClusterIdentity, MemberStore};
 use crate::quorum::MEMBERS_MAX;
 use crate::types::{Index, NodeId};
 
@@ -81,6 +82,8 @@ pub struct Member {
     pub priority: u8,
     /// What the host knows the server by, such as an address. Opaque to Raft; at most [`LABEL_BYTES_MAX`] bytes.
     pub label: Vec<u8>,
+    /// Its store. No change of the label touches it.
+    pub store: MemberStore,
 }
 
 /// A configuration: the members of a cluster, by rising id.
@@ -98,6 +101,7 @@ pub struct Member {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Membership {
     members: Vec<Member>,
+    identity: Option<ClusterIdentity>,
 }
 
 /// One step of a change of membership; several are taken together. See
@@ -132,6 +136,15 @@ pub enum Change {
         /// Its new priority; 0 to begin with.
         priority: u8,
     },
+    /// The cluster is given its identity. For hosts, which do so when a cluster begins.
+    Identify(ClusterIdentity),
+    /// A member's store is recorded. For hosts, which do so when they first hear the member.
+    RecordStore {
+        /// The member.
+        id: NodeId,
+        /// The number of its store.
+        store: u64,
+    },
 }
 
 impl Change {
@@ -159,6 +172,13 @@ pub enum MembershipError {
     TooManyMembers,
     /// The label is longer than [`LABEL_BYTES_MAX`].
     LabelTooLong(NodeId),
+    /// The server is removed and added in one change: add it in a second change, once the first is complete. Otherwise the
+    /// leader would take what the old store holds for what the new store holds.
+    RemovedAndAdded(NodeId),
+    /// The cluster has an identity already, which never changes.
+    AlreadyIdentified,
+    /// The member's store is recorded already: remove the member and add it again.
+    StoreRecorded(NodeId),
     /// Nothing would change.
     Nothing,
 }
@@ -181,6 +201,15 @@ impl fmt::Display for MembershipError {
             Self::LabelTooLong(id) => {
                 write!(f, "the label of server {id} is longer than {LABEL_BYTES_MAX} bytes")
             }
+            Self::RemovedAndAdded(id) => write!(
+                f,
+                "server {id} cannot be removed and added in one change: remove it, and add it once that is complete"
+            ),
+            Self::AlreadyIdentified => f.write_str("the cluster has an identity already"),
+            Self::StoreRecorded(id) => write!(
+                f,
+                "the store of server {id} is recorded already: remove the server, and add it once that is complete"
+            ),
             Self::Nothing => f.write_str("the membership is this already"),
         }
     }
@@ -191,11 +220,12 @@ impl core::error::Error for MembershipError {}
 impl Membership {
     /// Voters only, with empty labels. Ids that come twice are taken once.
     pub fn of_voters(ids: impl IntoIterator<Item = NodeId>) -> Self {
-        let voter = |id| Member { id, seat: Seat::Voter, priority: 0, label: Vec::new() };
+        let (seat, priority, store) = (Seat::Voter, 0, MemberStore::Unrecorded);
+        let voter = |id| Member { id, seat, priority, label: Vec::new(), store };
         let mut members: Vec<_> = ids.into_iter().map(voter).collect();
         sort_few_by_key(&mut members, |member| member.id);
         members.dedup_by_key(|member| member.id);
-        Self { members }
+        Self { members, identity: None }
     }
 
     /// These members.
@@ -210,9 +240,20 @@ impl Membership {
         if let Some((twice, _)) = pairs.find(|(member, next)| member.id == next.id) {
             return Err(MembershipError::AlreadyMember(twice.id));
         }
-        let membership = Self { members };
+        let membership = Self { members, identity: None };
         membership.validate()?;
         Ok(membership)
+    }
+
+    /// The same members in the cluster of that identity.
+    #[must_use]
+    pub fn identified(self, identity: Option<ClusterIdentity>) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// The identity of the cluster; `None` until its first leader has written it.
+    pub fn identity(&self) -> Option<ClusterIdentity> {
+        self.identity
     }
 
     /// The members, by rising id.
@@ -252,8 +293,14 @@ impl Membership {
     ///
     /// As [`MembershipError`] says. A membership that is joint is taken as if that change were complete.
     pub fn after(&self, changes: &[Change]) -> Result<Self, MembershipError> {
-        let mut target = self.after_joint();
+        let start = self.after_joint();
+        let mut target = start.clone();
         for change in changes {
+            if let Change::AddLearner { id, .. } = change {
+                if start.seat(*id).is_some() && target.seat(*id).is_none() {
+                    return Err(MembershipError::RemovedAndAdded(*id));
+                }
+            }
             target.take(change)?;
         }
         target.validate()?;
@@ -281,7 +328,7 @@ impl Membership {
         let gone = gone.filter(|member| member.seat == Seat::Outgoing);
         let mut members: Vec<_> = kept.chain(gone).collect();
         sort_few_by_key(&mut members, |member| member.id);
-        Self { members }
+        Self { members, identity: target.identity }
     }
 
     /// The configuration after a joint one: that of the new voters alone.
@@ -289,7 +336,7 @@ impl Membership {
         let members = self.members.iter().filter_map(|member| {
             member.seat.after_joint().map(|seat| Member { seat, ..member.clone() })
         });
-        Self { members: members.collect() }
+        Self { members: members.collect(), identity: self.identity }
     }
 
     /// What it counts towards limits in bytes.
@@ -305,8 +352,8 @@ impl Membership {
                 let Err(at) = self.members.binary_search_by_key(id, |member| member.id) else {
                     return Err(MembershipError::AlreadyMember(*id));
                 };
-                let (seat, label) = (Seat::Learner, label.clone());
-                self.members.insert(at, Member { id: *id, seat, priority: 0, label });
+                let (seat, label, store) = (Seat::Learner, label.clone(), MemberStore::New);
+                self.members.insert(at, Member { id: *id, seat, priority: 0, label, store });
             }
             Change::Promote(id) => {
                 let member = self.member_mut(*id)?;
@@ -328,6 +375,19 @@ impl Membership {
             }
             Change::Relabel { id, label } => self.member_mut(*id)?.label.clone_from(label),
             Change::Prioritise { id, priority } => self.member_mut(*id)?.priority = *priority,
+            Change::Identify(identity) => {
+                if self.identity.is_some() {
+                    return Err(MembershipError::AlreadyIdentified);
+                }
+                self.identity = Some(*identity);
+            }
+            Change::RecordStore { id, store } => {
+                let member = self.member_mut(*id)?;
+                if member.store.recorded().is_some() {
+                    return Err(MembershipError::StoreRecorded(*id));
+                }
+                member.store = MemberStore::Recorded(*store);
+            }
         }
         Ok(())
     }
@@ -454,6 +514,40 @@ mod tests {
         let joint = three.towards(&target);
         assert_eq!(joint.seat(id(3)), Some(Seat::Demoted));
         assert_eq!(joint.after_joint().seat(id(3)), Some(Seat::Learner));
+    }
+
+    #[test]
+    fn a_store_and_an_identity_are_recorded_once() {
+        let record = |id, store| Change::RecordStore { id, store };
+        let identify = |number| Change::Identify(ClusterIdentity::new(number));
+        let changes = [identify(9), record(id(1), 7), Change::add_learner(id(2), "b")];
+        let known = voters(&[1]).after(&changes).unwrap();
+        assert_eq!(known.identity(), Some(ClusterIdentity::new(9)));
+        let store = |membership: &Membership, number| membership.member(id(number)).unwrap().store;
+        assert_eq!(store(&known, 1), MemberStore::Recorded(7));
+        assert_eq!(store(&known, 2), MemberStore::New);
+        assert_eq!(known.after(&[identify(8)]), Err(MembershipError::AlreadyIdentified));
+        assert_eq!(known.after(&[record(id(1), 8)]), Err(MembershipError::StoreRecorded(id(1))));
+
+        let relabel = Change::Relabel { id: id(1), label: b"elsewhere".to_vec() };
+        let grown = known.after(&[relabel, record(id(2), 5), Change::Promote(id(2))]).unwrap();
+        for membership in [known.towards(&grown), grown] {
+            assert_eq!(store(&membership, 1), MemberStore::Recorded(7), "whatever the label says");
+            assert_eq!(store(&membership, 2), MemberStore::Recorded(5));
+            assert_eq!(membership.identity(), known.identity());
+        }
+    }
+
+    #[test]
+    fn no_member_takes_another_store_within_one_change() {
+        let three = voters(&[1, 2, 3]);
+        let again = [Change::Remove(id(3)), Change::add_learner(id(3), "c")];
+        let promoted = [&again[..], &[Change::Promote(id(3))]].concat();
+        for changes in [&again[..], &promoted] {
+            assert_eq!(three.after(changes), Err(MembershipError::RemovedAndAdded(id(3))));
+        }
+        let without = three.after(&[Change::Remove(id(3))]).unwrap();
+        assert!(without.after(&[Change::add_learner(id(3), "c")]).is_ok());
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 use raft_core::codec::{self, DecodeError};
 use raft_core::{
-    AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, HardState, Index,
-    InstallSnapshot, InstallSnapshotReply, LogId, Member, Membership, Message, NodeId, Payload,
-    ReadId, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote,
-    RequestVoteReply, Round, Seat, Session, SnapshotMeta, Term, TimeoutNow, Write, WriteId,
+    AppendEntries, AppendEntriesReply, AppendResult, Body, ClusterIdentity, Entry, HardState,
+    Index, InstallSnapshot, InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message,
+    NodeId, Payload, ReadId, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply,
+    RequestVote, RequestVoteReply, Round, Seat, Session, SnapshotMeta, Term, TimeoutNow, Write,
+    WriteId,
 };
 
 /// Every kind of message with its bytes. These never change: a change of theirs is a new `codec::VERSION`.
@@ -98,6 +99,7 @@ fn members() -> Membership {
         seat,
         priority,
         label: label.to_vec(),
+        store: MemberStore::Unrecorded,
     };
     let members = [member(1, Seat::Voter, 0, b""), member(2, Seat::Incoming, 5, b"d")];
     Membership::of_members(members).expect("valid")
@@ -156,6 +158,40 @@ fn writes_have_their_golden_bytes() {
         assert_eq!(encoded_write(&write), unhex(hex), "{write:?}");
         assert_eq!(decode_write(&unhex(hex)), Ok(write));
     }
+}
+
+/// The identity of a cluster and the stores of its members are fields that older versions skip and do not write.
+#[test]
+fn identities_have_their_golden_bytes() {
+    let member = |id, store| Member {
+        id: NodeId::new(id),
+        seat: Seat::Voter,
+        priority: 0,
+        label: vec![],
+        store,
+    };
+    let members = [
+        member(1, MemberStore::Recorded(9)),
+        member(2, MemberStore::New),
+        member(3, MemberStore::Unrecorded),
+    ];
+    let membership = Membership::of_members(members).expect("valid");
+    let membership = membership.identified(Some(ClusterIdentity::new(0xa << 64 | 0xb)));
+    let entry = Entry {
+        term: Term::new(7),
+        index: Index::new(1),
+        payload: Payload::Configuration(Box::new(membership.clone())),
+    };
+    let write = Write {
+        entries: vec![entry].into(),
+        snapshot: Some(Box::new(SnapshotMeta { last: id(6, 4), membership })),
+        ..Write::default()
+    };
+    let members = "83 85 01 00 00 40 09 85 02 00 00 40 f6 84 03 00 00 40 \
+                   50 00 00 00 00 00 00 00 0a 00 00 00 00 00 00 00 0b";
+    let hex = format!("86 f6 f6 01 82 07 83 02 {members} 83 82 06 04 {members} f6");
+    assert_eq!(encoded_write(&write), unhex(&hex));
+    assert_eq!(decode_write(&unhex(&hex)), Ok(write));
 }
 
 /// The id of a write means nothing to another process, so it leaves no trace.
@@ -412,17 +448,33 @@ fn any_snapshot() -> impl Strategy<Value = SnapshotMeta> {
 fn any_membership() -> impl Strategy<Value = Membership> {
     const SEATS: [Seat; 5] =
         [Seat::Voter, Seat::Learner, Seat::Incoming, Seat::Outgoing, Seat::Demoted];
-    let member = (any_number(), prop::sample::select(&SEATS[..]), any::<u8>(), any_bytes());
-    prop::collection::btree_map(any_number(), member, 0..6).prop_map(|others| {
-        let member = |(id, (_, seat, priority, label))| Member {
+    let store = prop_oneof![
+        Just(MemberStore::Unrecorded),
+        Just(MemberStore::New),
+        any::<u64>().prop_map(MemberStore::Recorded),
+    ];
+    let rest = (any_bytes(), store);
+    let member = (any_number(), prop::sample::select(&SEATS[..]), any::<u8>(), rest);
+    let identity = prop::option::of(any::<u128>().prop_map(ClusterIdentity::new));
+    let others = prop::collection::btree_map(any_number(), member, 0..6);
+    (others, identity).prop_map(|(others, identity)| {
+        let member = |(id, (_, seat, priority, (label, store)))| Member {
             id: NodeId::new(id),
             seat,
             priority,
             label,
+            store,
         };
-        let voter = Member { id: NodeId::new(3), seat: Seat::Voter, priority: 0, label: vec![] };
+        let voter = Member {
+            id: NodeId::new(3),
+            seat: Seat::Voter,
+            priority: 0,
+            label: vec![],
+            store: MemberStore::Unrecorded,
+        };
         let others = others.into_iter().map(member).filter(|member| member.id != voter.id);
-        Membership::of_members(others.chain([voter.clone()])).expect("valid")
+        let membership = Membership::of_members(others.chain([voter.clone()])).expect("valid");
+        membership.identified(identity)
     })
 }
 

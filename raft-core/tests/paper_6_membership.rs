@@ -3,8 +3,8 @@
 mod server;
 
 use raft_core::{
-    AppendResult, Body, Change, ChangeRefused, Entry, Member, Membership, MembershipError, Output,
-    Payload, Role, Seat, Session, TimeoutNow,
+    AppendResult, Body, Change, ChangeRefused, Entry, Member, MemberStore, Membership,
+    MembershipError, Output, Payload, Role, Seat, Session, TimeoutNow,
 };
 use server::{TestServer, append, at, entry_of, id, index, ms};
 
@@ -163,9 +163,27 @@ fn a_joint_configuration_is_not_left_with_an_entry_before_it() {
 #[test]
 fn a_new_leader_leaves_the_joint_configuration_of_its_predecessor() {
     let joint = Membership::of_members([
-        Member { id: id(1), seat: Seat::Voter, priority: 0, label: vec![] },
-        Member { id: id(2), seat: Seat::Voter, priority: 0, label: vec![] },
-        Member { id: id(3), seat: Seat::Incoming, priority: 0, label: vec![] },
+        Member {
+            id: id(1),
+            seat: Seat::Voter,
+            priority: 0,
+            label: vec![],
+            store: MemberStore::Unrecorded,
+        },
+        Member {
+            id: id(2),
+            seat: Seat::Voter,
+            priority: 0,
+            label: vec![],
+            store: MemberStore::Unrecorded,
+        },
+        Member {
+            id: id(3),
+            seat: Seat::Incoming,
+            priority: 0,
+            label: vec![],
+            store: MemberStore::Unrecorded,
+        },
     ]);
     let mut server = TestServer::new(3);
     let entries = vec![entry_of(1, 1, Payload::Configuration(joint.unwrap().into()))];
@@ -377,7 +395,13 @@ fn a_server_hears_servers_that_it_does_not_know() {
 fn a_learner_votes_and_does_not_stand() {
     let mut server = TestServer::new(3);
     let members = [(1, Seat::Learner), (2, Seat::Voter), (3, Seat::Voter)];
-    let members = members.map(|(n, seat)| Member { id: id(n), seat, priority: 0, label: vec![] });
+    let members = members.map(|(n, seat)| Member {
+        id: id(n),
+        seat,
+        priority: 0,
+        label: vec![],
+        store: MemberStore::Unrecorded,
+    });
     let membership = Membership::of_members(members).unwrap();
     let entries = vec![entry_of(1, 1, Payload::Configuration(membership.into()))];
     server.hear(2, 1, Body::AppendEntries(append(at(0, 0), entries, 1)));

@@ -18,7 +18,9 @@ use raft_core::host::handshake::{
 use raft_core::host::{
     ClusterId, Identity, Incarnation, Label, MessageInbox, Running, Transport as _,
 };
-use raft_core::{Body, LogId, Member, Membership, Message, NodeId, RequestVote, Seat, Term, codec};
+use raft_core::{
+    Body, LogId, Member, MemberStore, Membership, Message, NodeId, RequestVote, Seat, Term, codec,
+};
 use raft_smol::on::{Node, Transport};
 use raft_smol::tcp::{Config, Counters, Counts};
 use smol::channel::Receiver;
@@ -379,6 +381,7 @@ fn members(addresses: &[(u64, SocketAddr)]) -> Membership {
         seat: Seat::Voter,
         priority: 0,
         label: Label::at(address.to_string()).encode().expect("it is short"),
+        store: MemberStore::Unrecorded,
     };
     Membership::of_members(addresses.iter().map(member)).expect("a sound configuration")
 }

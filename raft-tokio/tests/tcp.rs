@@ -12,8 +12,8 @@ use raft_core::host::{
     ClusterId, Identity, Incarnation, Label, MessageInbox, Running, Transport as _,
 };
 use raft_core::{
-    AppendEntries, Body, Entry, Index, LogId, Member, Membership, Message, NodeId, Payload,
-    RequestVote, Round, Seat, Session, Term, codec,
+    AppendEntries, Body, Entry, Index, LogId, Member, MemberStore, Membership, Message, NodeId,
+    Payload, RequestVote, Round, Seat, Session, Term, codec,
 };
 use raft_tokio::tcp::{Config, Counters, Counts, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -476,6 +476,7 @@ fn members(addresses: &[(u64, SocketAddr)]) -> Membership {
         seat: Seat::Voter,
         priority: 0,
         label: Label::at(address.to_string()).encode().expect("it is short"),
+        store: MemberStore::Unrecorded,
     };
     Membership::of_members(addresses.iter().map(member)).expect("a sound configuration")
 }

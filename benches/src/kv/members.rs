@@ -108,12 +108,18 @@ fn noted(label: &Label) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raft_core::Seat;
     use raft_core::host::Incarnation;
+    use raft_core::{MemberStore, Seat};
 
     fn member(id: u64, label: &Label) -> Member {
         let label = label.encode().unwrap();
-        Member { id: NodeId::new(id), seat: Seat::Voter, priority: 0, label }
+        Member {
+            id: NodeId::new(id),
+            seat: Seat::Voter,
+            priority: 0,
+            label,
+            store: MemberStore::Unrecorded,
+        }
     }
 
     #[test]

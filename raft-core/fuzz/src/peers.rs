@@ -6,7 +6,7 @@
 use arbitrary::Arbitrary;
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, Index, InstallSnapshot,
-    InstallSnapshotReply, LogId, Member, Membership, Message, NodeId, Payload, ReadId, ReadIndex,
+    InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message, NodeId, Payload, ReadId, ReadIndex,
     ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, Role,
     Round, Seat, Session, SnapshotMeta, Term, TimeoutNow,
 };
@@ -225,7 +225,7 @@ impl AnyMembership {
                 _ => return None,
             };
             let priority = u8::from(self.0 >> 15 != 0) * (number % 3) as u8;
-            Some(Member { id, seat, priority, label: vec![number as u8; 2] })
+            Some(Member { id, seat, priority, label: vec![number as u8; 2], store: MemberStore::Unrecorded })
         });
         Membership::of_members(members).unwrap_or_else(|_| Membership::of_voters([]))
     }

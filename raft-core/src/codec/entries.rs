@@ -3,8 +3,8 @@
 use minicbor::Decoder;
 use minicbor::data::Type;
 
-use super::membership::{membership_from, membership_into};
-use super::{DecodeError, Encoded, Out, close, open};
+use super::membership::{identity_from, identity_into, membership_from, membership_into};
+use super::{DecodeError, Encoded, Out, open};
 use crate::entries::{Entries, Entry, Payload};
 use crate::types::{Index, Term};
 
@@ -29,8 +29,10 @@ pub(super) fn entries_into<C: AsRef<[u8]>>(e: &mut Out<'_>, entries: &[Entry<C>]
                 e.bytes(command.as_ref())?;
             }
             Payload::Configuration(membership) => {
-                e.array(2)?.u64(CONFIGURATION)?;
+                let fields = if membership.identity().is_some() { 3 } else { 2 };
+                e.array(fields)?.u64(CONFIGURATION)?;
                 membership_into(e, membership)?;
+                identity_into(e, membership)?;
             }
         }
     }
@@ -94,7 +96,7 @@ fn item_from<'b, C>(
             CONFIGURATION => {
                 let unknown = fields.checked_sub(1).ok_or(malformed)?;
                 let membership = membership_from(d)?;
-                close(d, unknown)?;
+                let membership = identity_from(d, unknown, membership)?;
                 Ok(Item::Payload(Payload::Configuration(membership.into())))
             }
             kind => Err(DecodeError::UnknownPayload { kind }),

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use minicbor::Decoder;
 
-use super::{DecodeError, Encoded, Out, close, log_id_from, log_id_into, open};
+use super::{DecodeError, Encoded, Out, close, is_null, log_id_from, log_id_into, open};
+use crate::identity::{ClusterIdentity, MemberStore};
 use crate::membership::{Member, Membership, Seat};
 use crate::output::SnapshotMeta;
 use crate::types::NodeId;
@@ -13,21 +14,46 @@ pub(super) fn snapshot_into(
     e: &mut Out<'_>,
     SnapshotMeta { last, membership }: &SnapshotMeta,
 ) -> Encoded {
-    e.array(2)?;
+    e.array(if membership.identity().is_some() { 3 } else { 2 })?;
     log_id_into(e, *last)?;
-    membership_into(e, membership)
+    membership_into(e, membership)?;
+    identity_into(e, membership)
 }
 
 pub(super) fn snapshot_from(d: &mut Decoder<'_>) -> Result<SnapshotMeta, DecodeError> {
     let unknown = open(d, 2)?;
-    let snapshot = SnapshotMeta { last: log_id_from(d)?, membership: membership_from(d)? };
-    close(d, unknown)?;
-    Ok(snapshot)
+    let (last, membership) = (log_id_from(d)?, membership_from(d)?);
+    let membership = identity_from(d, unknown, membership)?;
+    Ok(SnapshotMeta { last, membership })
+}
+
+/// A configuration's identity follows it as the last field of what holds it, and is left out if there is none.
+pub(super) fn identity_into(e: &mut Out<'_>, membership: &Membership) -> Encoded {
+    if let Some(identity) = membership.identity() {
+        e.bytes(&identity.get().to_be_bytes())?;
+    }
+    Ok(())
+}
+
+/// The configuration with the identity that follows it, if `fields` are left, and closes what holds both.
+pub(super) fn identity_from(
+    d: &mut Decoder<'_>,
+    fields: u64,
+    membership: Membership,
+) -> Result<Membership, DecodeError> {
+    let mut identity = None;
+    if fields > 0 {
+        let malformed = DecodeError::Malformed { offset: d.position() };
+        let bytes = <[u8; 16]>::try_from(d.bytes()?).map_err(|_| malformed)?;
+        identity = Some(ClusterIdentity::new(u128::from_be_bytes(bytes)));
+    }
+    close(d, fields.saturating_sub(1))?;
+    Ok(membership.identified(identity))
 }
 
 pub(super) fn membership_into(e: &mut Out<'_>, membership: &Membership) -> Encoded {
     e.array(membership.members().len() as u64)?;
-    for Member { id, seat, priority, label } in membership.members() {
+    for Member { id, seat, priority, label, store } in membership.members() {
         let seat = match seat {
             Seat::Voter => 0,
             Seat::Learner => 1,
@@ -35,7 +61,18 @@ pub(super) fn membership_into(e: &mut Out<'_>, membership: &Membership) -> Encod
             Seat::Outgoing => 3,
             Seat::Demoted => 4,
         };
-        e.array(4)?.u64(id.get())?.u8(seat)?.u8(*priority)?.bytes(label)?;
+        // Left out where it is unrecorded, as by older versions.
+        let fields = if *store == MemberStore::Unrecorded { 4 } else { 5 };
+        e.array(fields)?.u64(id.get())?.u8(seat)?.u8(*priority)?.bytes(label)?;
+        match store {
+            MemberStore::Unrecorded => {}
+            MemberStore::New => {
+                e.null()?;
+            }
+            MemberStore::Recorded(store) => {
+                e.u64(*store)?;
+            }
+        }
     }
     Ok(())
 }
@@ -60,6 +97,14 @@ fn member_from(d: &mut Decoder<'_>) -> Result<Member, DecodeError> {
         _ => return Err(malformed),
     };
     let (priority, label) = (d.u8()?, d.bytes()?.to_vec());
-    close(d, unknown)?;
-    Ok(Member { id, seat, priority, label })
+    let store = if unknown == 0 {
+        MemberStore::Unrecorded
+    } else if is_null(d)? {
+        d.null()?;
+        MemberStore::New
+    } else {
+        MemberStore::Recorded(d.u64()?)
+    };
+    close(d, unknown.saturating_sub(1))?;
+    Ok(Member { id, seat, priority, label, store })
 }

@@ -99,6 +99,7 @@ mod tests {
     use crate::config::Config;
     use crate::host::identity::ClusterId;
     use crate::host::transport::MessageInbox;
+    use crate::identity::MemberStore;
     use crate::membership::{Member, Seat};
     use crate::message::Message;
     use crate::output::{Output, Restored, SnapshotMeta};
@@ -109,7 +110,13 @@ mod tests {
     }
 
     fn member(number: u64, label: Vec<u8>) -> Member {
-        Member { id: id(number), seat: Seat::Voter, priority: 0, label }
+        Member {
+            id: id(number),
+            seat: Seat::Voter,
+            priority: 0,
+            label,
+            store: MemberStore::Unrecorded,
+        }
     }
 
     /// Carries nothing, and knows these stores.

@@ -87,10 +87,10 @@ impl FileJournal {
 
 /// This node as the only voter, known by what it was known by.
 fn alone(node: NodeId, before: &Membership) -> Membership {
-    let (priority, label) = before
-        .member(node)
-        .map_or_else(Default::default, |member| (member.priority, member.label.clone()));
-    Membership::of_members([Member { id: node, seat: Seat::Voter, priority, label }])
+    let (priority, label, store) = before.member(node).map_or_else(Default::default, |member| {
+        (member.priority, member.label.clone(), member.store)
+    });
+    Membership::of_members([Member { id: node, seat: Seat::Voter, priority, label, store }])
         .expect("one voter, whose label was within its limit")
 }
 

@@ -219,6 +219,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::host::identity::ClusterId;
+    use crate::identity::MemberStore;
     use crate::membership::{Member, Seat};
     use crate::message::{Body, RequestVote};
     use crate::types::{LogId, Term};
@@ -280,6 +281,7 @@ pub(super) mod tests {
             seat: Seat::Voter,
             priority: 0,
             label: label.encode().unwrap(),
+            store: MemberStore::Unrecorded,
         };
         Membership::of_members(members.iter().map(member)).unwrap()
     }
