@@ -1,5 +1,7 @@
 //! What a node is told before it starts.
 
+use bytes::Bytes;
+
 use super::identity::ClusterId;
 use crate::config::Config;
 
@@ -29,11 +31,27 @@ pub struct NodeConfig {
     /// Makes the node draw the same election timeouts each time it starts; for tests. Nodes with one seed still draw
     /// different ones. `None` takes a seed from the operating system.
     pub seed: Option<u64>,
+    /// What the application says of this node to its peers, such as the address for clients; at most
+    /// [`SAID_NOTE_BYTES_MAX`](super::handshake::SAID_NOTE_BYTES_MAX) bytes. A leader with `records_addresses` keeps the
+    /// [note](super::Label::note) in the member's label equal to it. Empty says nothing.
+    pub note: Bytes,
+    /// Whether this node, while it leads, corrects the address and the note in a member's [`Label`](super::Label) by what the
+    /// member says of itself. An address is corrected only if the label names one, the leader reaches the member at another one,
+    /// and the member itself says that it is there.
+    pub records_addresses: bool,
 }
 
 impl NodeConfig {
     /// The defaults.
     pub fn new(cluster: ClusterId, raft: Config) -> Self {
-        Self { cluster, raft, inbox_max: 16_384, inbox_bytes_max: 64 << 20, seed: None }
+        Self {
+            cluster,
+            raft,
+            inbox_max: 16_384,
+            inbox_bytes_max: 64 << 20,
+            seed: None,
+            note: Bytes::new(),
+            records_addresses: true,
+        }
     }
 }

@@ -1,7 +1,11 @@
 //! Who a node is, as the other nodes and its own journal know it.
 
 use std::fmt;
+use std::string::String;
 
+use bytes::Bytes;
+
+use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
 
 /// Names a cluster. Nodes of different clusters refuse each other, so that a wrong address in a list of peers does no harm.
@@ -61,4 +65,38 @@ pub struct Identity {
     pub node: NodeId,
     /// Its journal.
     pub incarnation: Incarnation,
+}
+
+/// What a store holds, as its node says when it introduces itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[non_exhaustive]
+pub enum Past {
+    /// The node does not say: it runs an older version.
+    #[default]
+    Unknown,
+    /// No entries.
+    Blank,
+    /// Entries of a cluster that has no identity yet, or of an older version.
+    Unnamed,
+    /// Entries of a cluster whose identity may not be committed, as far as the node knows.
+    Begun(ClusterIdentity),
+    /// Entries of this cluster.
+    Of(ClusterIdentity),
+}
+
+/// What a node says of itself to a peer before its first message. Transports carry it; the host judges it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Introduction {
+    /// The node.
+    pub node: NodeId,
+    /// Its store.
+    pub store: Incarnation,
+    /// What the store holds.
+    pub past: Past,
+    /// Whether the node knows its peer as a member of its cluster. `None` if it does not say.
+    pub knows_you: Option<bool>,
+    /// Where the node is reached, if it says.
+    pub address: Option<String>,
+    /// What the application says of the node: [`NodeConfig::note`](super::NodeConfig::note).
+    pub note: Bytes,
 }

@@ -162,6 +162,11 @@ impl<S: StateMachine> Inbox<S> {
         self.unlock_and_wake(queues);
     }
 
+    /// Makes the loop turn, though nothing is queued.
+    pub(super) fn wake_up(&self) {
+        self.unlock_and_wake(self.lock());
+    }
+
     /// The journal has made this write, and all before it, durable.
     pub(super) fn persisted(&self, id: WriteId) {
         let mut queues = self.lock();

@@ -1,93 +1,263 @@
-//! The stores of the members, as their labels record them: the leader's host writes them down, and each compares its own.
+//! The identity of the cluster, the stores of its members and their addresses: the leader's host writes them into the
+//! configuration, and each node compares its own.
 //!
-//! What they are for, and how a node comes back that has lost its store, tells [`tcp::Peers`](super::tcp::Peers).
+//! - A leader whose cluster has no identity draws one.
+//! - It records the store of each member that it has met and whose store is not recorded. An older version kept the store in the
+//!   [`Label`], so a store that is named there and nowhere else counts as recorded, and is copied.
+//! - It corrects the address and the note in a label by what the member says
+//!   ([`NodeConfig::records_addresses`](super::NodeConfig::records_addresses)).
 //!
-//! A node that finds another store than its own in its own label is not the member that the configuration means. It was refused by
-//! whoever knows that configuration; but it may have been removed and added again under the same id, and be given the log from
+//! Each is a change of the configuration like any other: when one is pending, it waits.
+//!
+//! What the stores are for, and how a node comes back that has lost its store, tells [`tcp::Peers`](super::tcp::Peers). Which
+//! peers are refused for their store or their cluster, the host decides on every transport: `known_peers.rs`.
+//!
+//! A node whose own store is not the one that the configuration records is not the member that the configuration means. The
+//! nodes that know that configuration refuse it. But it may have been removed and added again under the same id, and be given the log from
 //! the beginning, with the configurations of its earlier life in it. So it goes on, takes entries, and neither votes nor
-//! stands for election until a configuration is in force that does not name the other store.
+//! stands for election until a configuration is in force that does not name the other store. The same holds for a node with an
+//! empty store as long as peers say that it is not the member that it takes itself for.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
+use std::string::{String, ToString};
+use std::sync::Arc;
 use std::vec::Vec;
 
 use bytes::Bytes;
 use rand_pcg::Pcg32;
 
-use super::identity::{Identity, Incarnation};
+use super::identity::{Identity, Incarnation, Past};
+use super::known_peers::{KnownPeers, Met, Told};
 use super::label::Label;
-use super::transport::Transport;
-use crate::membership::{Change, Membership};
+use crate::identity::{ClusterIdentity, MemberStore};
+use crate::membership::{Change, Member, Membership};
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::time::Instant;
-use crate::types::NodeId;
+use crate::types::{Index, NodeId};
 
-/// How often a leader looks for members whose store is not recorded.
+/// How often a leader looks for what is not recorded.
 const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A node's part in it.
 #[derive(Debug)]
 pub(super) struct Recorder {
     identity: Identity,
+    peers: Arc<KnownPeers>,
+    /// What the application says of this node.
+    note: Bytes,
+    records_addresses: bool,
+    /// What this node's store holds. A cluster's identity that was known for certain stays known.
+    past: Past,
+    /// The configuration in force records another store of this node.
+    is_other: bool,
+    told: Option<Told>,
+    /// The addresses that were warned about last.
+    warned: BTreeMap<NodeId, String>,
     /// When to look next.
     next: Instant,
 }
 
+/// The store of a member, where the configuration names one. Older versions kept it in the label.
+pub(super) fn recorded_store(member: &Member) -> Option<u64> {
+    let labelled = || Label::decode(&member.label).ok()?.incarnation.map(Incarnation::get);
+    match member.store {
+        MemberStore::Recorded(store) => Some(store),
+        MemberStore::Unrecorded => labelled(),
+        MemberStore::New => None,
+    }
+}
+
 impl Recorder {
-    pub(super) fn new(identity: Identity) -> Self {
-        Self { identity, next: Instant::ZERO + RECORD_INTERVAL }
+    pub(super) fn new(
+        identity: Identity,
+        peers: Arc<KnownPeers>,
+        note: Bytes,
+        records_addresses: bool,
+    ) -> Self {
+        Self {
+            identity,
+            peers,
+            note,
+            records_addresses,
+            past: Past::Unknown,
+            is_other: false,
+            told: None,
+            warned: BTreeMap::new(),
+            next: Instant::ZERO + RECORD_INTERVAL,
+        }
     }
 
     /// These are the members now.
-    pub(super) fn members(&self, raft: &mut Raft<Bytes, Pcg32>, membership: &Membership) {
+    pub(super) fn members(&mut self, raft: &mut Raft<Bytes, Pcg32>, membership: &Membership) {
         let Identity { node, incarnation, .. } = self.identity;
-        let recorded = membership.member(node).and_then(|member| Label::decode(&member.label).ok());
-        let recorded = recorded.and_then(|label| label.incarnation);
-        let is_other = recorded.is_some_and(|recorded| recorded != incarnation);
-        if is_other {
+        let recorded = membership.member(node).and_then(recorded_store);
+        self.is_other = recorded.is_some_and(|recorded| recorded != incarnation.get());
+        if self.is_other {
             tracing::warn!(
                 %node,
                 "this node's store is not the one that this configuration names, so it does not vote. If it was added again, that \
                  passes with the rest of the log; else remove node {node} from the cluster and add it again as a learner"
             );
         }
-        raft.abstain(is_other);
+        self.past = past(self.past, raft);
+        self.peers.update(self.past, membership);
+        self.heed(raft);
     }
 
-    /// If this node leads, records the stores of those who are connected where the labels do not name any. It is a change like any
-    /// other: when one is pending, it waits.
-    pub(super) fn record(
-        &mut self,
-        raft: &mut Raft<Bytes, Pcg32>,
-        transport: &dyn Transport,
-        now: Instant,
-    ) {
+    /// Takes note of what this node's store holds by now, and of what peers say of this node. To be called in each turn.
+    pub(super) fn look(&mut self, raft: &mut Raft<Bytes, Pcg32>) {
+        if !matches!(self.past, Past::Of(_)) {
+            let past = past(self.past, raft);
+            if past != self.past {
+                self.past = past;
+                self.peers.update(past, raft.membership());
+            }
+        }
+        // Only a node with an empty store is told anything.
+        if self.past == Past::Blank || self.told.is_some() {
+            self.heed(raft);
+        }
+    }
+
+    /// Keeps this node from voting and from standing for election where it is not the member that it takes itself for.
+    fn heed(&mut self, raft: &mut Raft<Bytes, Pcg32>) {
+        let told = self.peers.told();
+        if told != self.told {
+            self.told = told;
+            let node = self.identity.node;
+            match told {
+                Some(Told::OtherStore { by }) => tracing::warn!(
+                    %node,
+                    "this node's store is empty, and node {by} says that the cluster knows another store of node {node}: it does \
+                     not vote. Remove node {node} from the cluster and add it again as a learner; if most voters have lost \
+                     their stores, restore the cluster from a survivor"
+                ),
+                Some(Told::NotMember { by }) => tracing::warn!(
+                    %node,
+                    "this node's store is empty, and node {node} is no member of the cluster of node {by}, though it is listed as a \
+                     voter here: it does not vote. Add it to the cluster as a learner, or correct the addresses of its peers"
+                ),
+                None => {}
+            }
+        }
+        raft.abstain(self.is_other || self.told.is_some());
+    }
+
+    /// If this node leads, records what is missing in the configuration.
+    pub(super) fn record(&mut self, raft: &mut Raft<Bytes, Pcg32>, now: Instant) {
         if now < self.next || raft.role() != Role::Leader {
             return;
         }
         self.next = now + RECORD_INTERVAL;
-        let changes = unrecorded(raft.membership(), &transport.incarnations());
+        let mut changes = Vec::new();
+        if raft.membership().identity().is_none() {
+            changes.extend(self.identify());
+        }
+        let met = self.peers.met();
+        let Identity { node, incarnation, .. } = self.identity;
+        let stores: Vec<_> =
+            met.iter().map(|(id, met)| (*id, met.store)).chain([(node, incarnation)]).collect();
+        changes.extend(unrecorded(raft.membership(), &stores));
+        if self.records_addresses {
+            changes.extend(self.moved(raft.membership(), &met));
+        }
         if changes.is_empty() {
             return;
         }
         match raft.change_membership(&changes) {
-            Ok(_) => tracing::info!(members = changes.len(), "the stores of members are recorded"),
-            Err(refused) => tracing::debug!(%refused, "the stores of members are not recorded yet"),
+            Ok(_) => {
+                let changes = changes.len();
+                tracing::info!(%node, changes, "the identities or addresses of members are recorded");
+            }
+            Err(refused) => {
+                tracing::debug!(%node, %refused, "the identities of members are not recorded yet");
+            }
         }
+    }
+
+    /// The change that gives the cluster its identity.
+    fn identify(&self) -> Option<Change> {
+        if let Past::Of(known) = self.past {
+            // A leader of an older version dropped it from the configuration.
+            return Some(Change::Identify(known));
+        }
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).ok()?;
+        let drawn = ClusterIdentity::new(u128::from_be_bytes(bytes));
+        tracing::info!(node = %self.identity.node, cluster = %drawn, "the cluster has its identity");
+        Some(Change::Identify(drawn))
+    }
+
+    /// The changes that correct the labels of members that say something else of themselves.
+    fn moved(&mut self, membership: &Membership, met: &[(NodeId, Met)]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for member in membership.members() {
+            let Ok(label) = Label::decode(&member.label) else { continue };
+            let mut corrected = label.clone();
+            let note = if member.id == self.identity.node {
+                self.note.clone()
+            } else {
+                let Some((_, met)) = met.iter().find(|(id, _)| *id == member.id) else { continue };
+                if let (Some(recorded), Some(address)) = (&label.address, met.address()) {
+                    if recorded != address {
+                        self.warn_of(member.id, recorded, address);
+                        corrected.address = Some(address.to_string());
+                    }
+                }
+                met.note.clone()
+            };
+            if !note.is_empty() {
+                corrected.note = note;
+            }
+            if corrected == label {
+                continue;
+            }
+            if let Ok(label) = corrected.encode() {
+                changes.push(Change::Relabel { id: member.id, label });
+            }
+        }
+        changes
+    }
+
+    fn warn_of(&mut self, peer: NodeId, recorded: &str, address: &str) {
+        if self.warned.get(&peer).is_some_and(|warned| warned == address) {
+            return;
+        }
+        self.warned.insert(peer, address.to_string());
+        tracing::warn!(
+            node = %self.identity.node, %peer,
+            "node {peer} is reached at {address} and not at {recorded}, as its label says: the label is corrected"
+        );
     }
 }
 
-/// The changes that complete the labels. One that is not a [`Label`] is left alone.
+/// What the node's store holds, by what it held before.
+fn past(before: Past, raft: &Raft<Bytes, Pcg32>) -> Past {
+    if let Past::Of(_) = before {
+        return before;
+    }
+    match raft.membership().identity() {
+        Some(identity) if raft.is_membership_committed() => Past::Of(identity),
+        Some(identity) => Past::Begun(identity),
+        None if raft.log.last().index > Index::ZERO => Past::Unnamed,
+        None => Past::Blank,
+    }
+}
+
+/// The changes that record the stores of members where none is.
 fn unrecorded(membership: &Membership, stores: &[(NodeId, Incarnation)]) -> Vec<Change> {
-    let change = |(id, incarnation): &(NodeId, Incarnation)| {
-        let label = Label::decode(&membership.member(*id)?.label).ok()?;
-        if label.incarnation.is_some() {
+    let change = |member: &Member| {
+        if member.store.recorded().is_some() {
             return None;
         }
-        let label = Label { incarnation: Some(*incarnation), ..label }.encode().ok()?;
-        Some(Change::Relabel { id: *id, label })
+        let met = stores.iter().find(|(id, _)| *id == member.id);
+        let met = met.map(|(_, incarnation)| incarnation.get());
+        let store = recorded_store(member).or(met)?;
+        Some(Change::RecordStore { id: member.id, store })
     };
-    stores.iter().filter_map(change).collect()
+    membership.members().iter().filter_map(change).collect()
 }
 
 #[cfg(test)]

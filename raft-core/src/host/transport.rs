@@ -4,16 +4,21 @@ use std::boxed::Box;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::vec::Vec;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::identity::{Identity, Incarnation};
+use super::handshake::Refusal;
+use super::identity::{Identity, Introduction};
+use super::known_peers::KnownPeers;
 use crate::membership::Membership;
 use crate::message::Message;
 use crate::types::NodeId;
 
 /// Carries messages between nodes. It may lose, repeat and overtake them; Raft copes.
+///
+/// What it must not do is deliver from a peer that the host has not [let in](MessageInbox::admit). So it carries each node's
+/// [`Introduction`] to its peer before the first message.
 ///
 /// One that can tell the end of a peer's process from a broken network also [says so](MessageInbox::suspect).
 ///
@@ -45,12 +50,6 @@ pub trait Transport: Send + 'static {
         let _ = membership;
     }
 
-    /// The stores of those who are connected, this node's own among them, so that the leader can record them in their
-    /// [labels](super::Label). Nothing, where the transport does not ask for them.
-    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-        Vec::new()
-    }
-
     /// Begins to stop; called at most once, and the transport is dropped right after. Never blocks.
     ///
     /// Keep `running` until the last socket is closed: a node's shutdown is over only when it has been dropped, so that the
@@ -75,18 +74,29 @@ impl Running {
     }
 }
 
-/// Where a [`Transport`] delivers. Cheap to clone.
+/// Where a [`Transport`] delivers, once a peer is let in. Cheap to clone.
 #[derive(Clone)]
 pub struct MessageInbox {
     deliver: Arc<dyn Fn(Message<Bytes>) + Send + Sync>,
     suspect: Arc<dyn Fn(NodeId) + Send + Sync>,
+    /// Wakes the node because what it knows of its peers has changed.
+    news: Arc<dyn Fn() + Send + Sync>,
+    peers: Arc<KnownPeers>,
+    /// What the application says of the node.
+    note: Bytes,
 }
 
 impl MessageInbox {
-    /// An inbox that hands each message to `deliver`, which must not block, and ignores suspicions. For tests of transports, and for
-    /// transports that wrap another one.
+    /// An inbox that hands each message to `deliver`, which must not block, lets every peer in, and ignores suspicions. For tests
+    /// of transports.
     pub fn new(deliver: impl Fn(Message<Bytes>) + Send + Sync + 'static) -> Self {
-        Self { deliver: Arc::new(deliver), suspect: Arc::new(|_| ()) }
+        Self {
+            deliver: Arc::new(deliver),
+            suspect: Arc::new(|_| ()),
+            news: Arc::new(|| ()),
+            peers: Arc::new(KnownPeers::new(None)),
+            note: Bytes::new(),
+        }
     }
 
     /// The same inbox, which hands each suspicion to `suspect`. That must not block either.
@@ -95,10 +105,72 @@ impl MessageInbox {
         Self { suspect: Arc::new(suspect), ..self }
     }
 
-    /// Hands a message to the node and wakes it. Never blocks: when the inbox is full, the message is dropped and counted; after
-    /// the node has stopped, it is dropped.
-    pub fn deliver(&self, message: Message<Bytes>) {
-        (self.deliver)(message);
+    /// The same inbox, which hands on only those messages for which `passes` is true. For transports that wrap another one.
+    #[must_use]
+    pub fn filtered(
+        self,
+        passes: impl Fn(&Message<Bytes>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let deliver = self.deliver;
+        let filtered = move |message| {
+            if passes(&message) {
+                deliver(message);
+            }
+        };
+        Self { deliver: Arc::new(filtered), ..self }
+    }
+
+    /// The same inbox, which judges peers by what `peers` knows, calls `news` when that has changed, and introduces its node with
+    /// that note.
+    pub(super) fn with_peers(
+        self,
+        peers: Arc<KnownPeers>,
+        news: impl Fn() + Send + Sync + 'static,
+        note: Bytes,
+    ) -> Self {
+        Self { peers, news: Arc::new(news), note, ..self }
+    }
+
+    /// What the node `me`, which is reached at `address`, says to that peer now.
+    pub fn introduce(&self, me: &Identity, to: NodeId, address: Option<&str>) -> Introduction {
+        let (past, knows_you) = self.peers.introduce(to);
+        let address = address.map(Into::into);
+        let (node, store, note) = (me.node, me.incarnation, self.note.clone());
+        Introduction { node, store, past, knows_you, address, note }
+    }
+
+    /// Lets in a peer that introduced itself, on a connection that it opened: what it sends goes to the [`PeerInbox`].
+    ///
+    /// # Errors
+    ///
+    /// Why this node does not talk to that peer, to be told to the peer. Nothing that it sends may be delivered.
+    pub fn admit(&self, peer: Introduction) -> Result<PeerInbox, Refusal> {
+        let generation = AtomicU64::new(self.peers.generation());
+        let verdict = self.peers.admit(&peer, None);
+        (self.news)();
+        verdict.map(|()| PeerInbox { inbox: self.clone(), peer, generation })
+    }
+
+    /// Judges a peer that this node has dialed at `address`.
+    ///
+    /// # Errors
+    ///
+    /// Why this node does not talk to that peer. The connection is to be closed.
+    pub fn meet(&self, peer: &Introduction, address: &str) -> Result<(), Refusal> {
+        let verdict = self.peers.admit(peer, Some(address));
+        (self.news)();
+        verdict
+    }
+
+    /// The peer that this node has dialed does not let it in.
+    pub fn refused_by(&self, peer: NodeId, refusal: Refusal) {
+        self.peers.refused_by(peer, refusal);
+        (self.news)();
+    }
+
+    /// Grows whenever what this node says of itself, or what it lets in, may have changed.
+    pub(super) fn generation(&self) -> u64 {
+        self.peers.generation()
     }
 
     /// The transport has reason to believe that this node's process is gone, such as a connection that was reset and a listener that
@@ -108,6 +180,45 @@ impl MessageInbox {
     /// is all: a suspicion that is wrong costs a few messages, for those who still hear their leader refuse. Never blocks.
     pub fn suspect(&self, node: NodeId) {
         (self.suspect)(node);
+    }
+}
+
+/// Where the messages of one peer go, for as long as the node talks to it.
+#[derive(Debug)]
+pub struct PeerInbox {
+    inbox: MessageInbox,
+    peer: Introduction,
+    /// At which generation of what the node knows the peer was last judged.
+    generation: AtomicU64,
+}
+
+impl PeerInbox {
+    /// The peer.
+    pub fn peer(&self) -> NodeId {
+        self.peer.node
+    }
+
+    /// Hands a message to the node and wakes it. Never blocks: when the inbox is full, the message is dropped and counted; after
+    /// the node has stopped, it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The node does not talk to this peer any more, because it has learned more of its cluster. The message is dropped, and the
+    /// connection is to be closed.
+    pub fn deliver(&self, message: Message<Bytes>) -> Result<(), Refusal> {
+        let generation = self.inbox.generation();
+        if self.generation.load(Ordering::Relaxed) != generation {
+            self.inbox.peers.judge(&self.peer)?;
+            self.generation.store(generation, Ordering::Relaxed);
+        }
+        (self.inbox.deliver)(message);
+        Ok(())
+    }
+}
+
+impl Drop for PeerInbox {
+    fn drop(&mut self) {
+        self.inbox.peers.left(&self.peer);
     }
 }
 
@@ -132,10 +243,6 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
 
     fn members(&mut self, membership: &Membership) {
         (**self).members(membership);
-    }
-
-    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-        (**self).incarnations()
     }
 
     fn stop(&mut self, running: Running) {
