@@ -16,7 +16,7 @@ use async_channel::{Receiver, Sender};
 use async_net::{AsyncToSocketAddrs, TcpListener};
 use bytes::Bytes;
 use raft_core::host::tcp::{Config, Counters};
-use raft_core::host::{Identity, Incarnation, MessageInbox, Running};
+use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 
 use crate::executor::Executor;
@@ -143,7 +143,10 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
         })?;
         let (config, counters) = (&self.config, &self.counters);
         let listed = mem::take(&mut self.listed);
-        let (peers, to_dial) = Peers::new(identity, self.local_addr, listed, config, counters);
+        let (peers, to_dial) = {
+            let inbox = inbox.clone();
+            Peers::new(identity, inbox, self.local_addr, listed, config, counters)
+        };
         let shared = Arc::new(Shared {
             me: identity.node,
             config: self.config.clone(),
@@ -173,10 +176,6 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
     fn members(&mut self, membership: &Membership) {
         let Some(started) = &self.started else { return };
         self.dial(started.shared.peers.members(membership));
-    }
-
-    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-        self.started.as_ref().map_or_else(Vec::new, |started| started.shared.peers.incarnations())
     }
 
     fn stop(&mut self, running: Running) {

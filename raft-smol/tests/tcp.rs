@@ -16,7 +16,7 @@ use raft_core::host::handshake::{
     Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, Welcome,
 };
 use raft_core::host::{
-    ClusterId, Identity, Incarnation, Label, MessageInbox, Running, Transport as _,
+    ClusterId, Identity, Incarnation, Label, MessageInbox, Past, Running, Transport as _,
 };
 use raft_core::{
     Body, LogId, Member, MemberStore, Membership, Message, NodeId, RequestVote, Seat, Term, codec,
@@ -179,7 +179,12 @@ async fn a_dialer_closes_when_it_hears_nothing_and_dials_again<E: Runtime>() {
         let (mut dialed, _) = in_thread(move || accepting.accept()).await.unwrap();
         dialed = read_frame(dialed).await.0;
         let mut welcome = Vec::new();
-        let answer = Answer::Welcome(Welcome { version: codec::VERSION, incarnation: None });
+        let answer = Answer::Welcome(Welcome {
+            version: codec::VERSION,
+            incarnation: None,
+            past: Past::Unknown,
+            knows_you: None,
+        });
         frame::encode(&mut welcome, HANDSHAKE_BYTES_MAX, |out| answer.encode(out)).unwrap();
         dialed.write_all(&welcome).unwrap();
         closed(dialed).await;

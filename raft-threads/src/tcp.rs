@@ -23,7 +23,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::host::{Identity, Incarnation, MessageInbox, Running};
+use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 
 pub use raft_core::host::tcp::{Config, Counters, Counts};
@@ -162,7 +162,10 @@ impl raft_core::host::Transport for Transport {
         })?;
         let (config, counters) = (&self.config, &self.counters);
         let listed = mem::take(&mut self.listed);
-        let (peers, to_dial) = Peers::new(identity, self.local_addr, listed, config, counters);
+        let (peers, to_dial) = {
+            let inbox = inbox.clone();
+            Peers::new(identity, inbox, self.local_addr, listed, config, counters)
+        };
         let shared = Arc::new(Shared {
             me: identity.node,
             config: self.config.clone(),
@@ -197,10 +200,6 @@ impl raft_core::host::Transport for Transport {
         let Some(shared) = &self.shared else { return };
         let to_dial = shared.peers.members(membership);
         self.dial(to_dial);
-    }
-
-    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-        self.shared.as_ref().map_or_else(Vec::new, |shared| shared.peers.incarnations())
     }
 
     fn stop(&mut self, running: Running) {

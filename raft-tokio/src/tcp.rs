@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::host::{Identity, Incarnation, MessageInbox, Running};
+use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::runtime::Handle;
@@ -147,7 +147,10 @@ impl raft_core::host::Transport for Transport {
         })?;
         let (config, counters) = (&self.config, &self.counters);
         let listed = mem::take(&mut self.listed);
-        let (peers, to_dial) = Peers::new(identity, self.local_addr, listed, config, counters);
+        let (peers, to_dial) = {
+            let inbox = inbox.clone();
+            Peers::new(identity, inbox, self.local_addr, listed, config, counters)
+        };
         let shared = Arc::new(Shared {
             me: identity.node,
             config: self.config.clone(),
@@ -181,10 +184,6 @@ impl raft_core::host::Transport for Transport {
         let Some(started) = &self.started else { return };
         let to_dial = started.shared.peers.members(membership);
         self.dial(to_dial);
-    }
-
-    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-        self.started.as_ref().map_or_else(Vec::new, |started| started.shared.peers.incarnations())
     }
 
     fn stop(&mut self, running: Running) {

@@ -9,7 +9,7 @@ use raft_core::host::handshake::{
     Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, Welcome,
 };
 use raft_core::host::{
-    ClusterId, Identity, Incarnation, Label, MessageInbox, Running, Transport as _,
+    ClusterId, Identity, Incarnation, Label, MessageInbox, Past, Running, Transport as _,
 };
 use raft_core::{
     AppendEntries, Body, Entry, Index, LogId, Member, MemberStore, Membership, Message, NodeId,
@@ -335,7 +335,12 @@ async fn a_dialer_closes_when_it_hears_nothing_and_dials_again() {
         let (mut dialed, _) = within(listener.accept()).await.unwrap();
         read_frame(&mut dialed).await;
         let mut welcome = Vec::new();
-        let answer = Answer::Welcome(Welcome { version: codec::VERSION, incarnation: None });
+        let answer = Answer::Welcome(Welcome {
+            version: codec::VERSION,
+            incarnation: None,
+            past: Past::Unknown,
+            knows_you: None,
+        });
         frame::encode(&mut welcome, HANDSHAKE_BYTES_MAX, |out| answer.encode(out)).unwrap();
         dialed.write_all(&welcome).await.unwrap();
         closed(&mut dialed).await;

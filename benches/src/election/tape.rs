@@ -210,13 +210,8 @@ impl Tap {
 
 impl Transport for Tap {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
-        let (tape, suspicions) = (Arc::clone(&self.tape), inbox.clone());
-        let inbox = MessageInbox::new(move |message| {
-            if tape.on_arrival(&message) {
-                inbox.deliver(message);
-            }
-        })
-        .with_suspicions(move |node| suspicions.suspect(node));
+        let tape = Arc::clone(&self.tape);
+        let inbox = inbox.filtered(move |message| tape.on_arrival(message));
         let mut started = Ok(());
         self.with(|transport| started = transport.start(identity, inbox));
         started

@@ -42,10 +42,13 @@ impl Addresses {
 
     /// The changes that complete the labels.
     ///
-    /// One that names no store yet is left alone: the host is about to write that into it, and would find it overwritten.
+    /// A member whose store is not recorded yet is left alone for that moment.
     fn missing(&self, membership: &Membership) -> Vec<Change> {
         let relabel = |member: &Member| {
-            let label = Label::decode(&member.label).ok().filter(|l| l.incarnation.is_some())?;
+            let label = Label::decode(&member.label).ok()?;
+            if member.store.recorded().is_none() && label.incarnation.is_none() {
+                return None;
+            }
             let mut complete = label.clone();
             if complete.address.is_none() {
                 complete.address = self.servers.get(&member.id).cloned();

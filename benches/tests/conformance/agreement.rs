@@ -139,6 +139,13 @@ pub(crate) fn counts(stage: Stage) {
     cluster.await_applied(&numbered(9), 3);
     let proposals = sent() - before;
 
+    // A cluster is idle once it has written down its identity and those of its stores.
+    until("identities", || {
+        let membership = cluster.nodes[leader].membership();
+        let known = membership.members().iter().all(|member| member.store.recorded().is_some());
+        (known && membership.identity().is_some()).then_some(())
+    });
+    cluster.agree("last", 3);
     // Word of the last commit may still be on its way.
     cluster.agreed();
     let before = sent();

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use raft_core::host::{Identity, Incarnation, MessageInbox, Running, Transport};
+use raft_core::host::{Identity, MessageInbox, Running, Transport};
 use raft_core::{Membership, Message, NodeId};
 use rand_core::Rng;
 use rand_pcg::Pcg32;
@@ -118,10 +118,6 @@ impl Transport for Guarded {
 
     fn members(&mut self, membership: &Membership) {
         self.with(|transport| transport.members(membership));
-    }
-
-    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-        self.with(|transport| transport.incarnations()).unwrap_or_default()
     }
 
     fn stop(&mut self, running: Running) {

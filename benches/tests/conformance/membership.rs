@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use raft_core::host::Label;
+use raft_core::host::handshake::Refusal;
 use raft_core::{Change, Membership, Seat};
 
-use crate::cluster::{Cluster, Stage, id, patient, until};
+use crate::cluster::{Cluster, Stage, Wire, id, patient, until};
 
 /// A server joins as a learner, is given all there is, becomes a voter, and takes the leader's place.
 pub(crate) fn a_learner_joins_and_the_leader_goes(stage: Stage) {
@@ -102,6 +102,7 @@ pub(crate) fn shutdown_of_a_leader_hands_over(stage: Stage) {
 /// A node comes back under its id without its memory: it is refused on both sides, says what to do, and counts for nothing. It is
 /// removed and added again, catches up, and counts.
 pub(crate) fn a_wiped_node_is_refused(stage: Stage) {
+    let wire = stage.wire;
     let mut cluster = stage.cluster_with(3, patient);
     cluster.propose("one");
     let leader = cluster.elect();
@@ -114,11 +115,16 @@ pub(crate) fn a_wiped_node_is_refused(stage: Stage) {
     cluster.nodes[wiped].shutdown().wait("the end of its memory");
     cluster.wipe(wiped);
     cluster.restart(wiped);
-    for position in cluster.all() {
+    let refusal = Refusal::OtherStore { node: id(wiped) };
+    for position in &rest {
         until("a refusal", || {
-            (cluster.counters[position].read().refused_other_store > 0).then_some(())
+            cluster.status(*position).refused_peers.contains(&(id(wiped), refusal)).then_some(())
         });
     }
+    until("it is told", || cluster.status(wiped).told_not_to_vote.then_some(()));
+    let counts = cluster.all().into_iter().map(|position| cluster.counters[position].read());
+    let counts: Vec<_> = counts.map(|counts| counts.refused_other_store).collect();
+    assert!(wire == Wire::Channel || counts.iter().all(|count| *count > 0), "{counts:?}");
     cluster.propose_among(&rest, "two");
     let raft = cluster.status(wiped).raft;
     assert_eq!((raft.voted_for, raft.last_log.index.get(), raft.leader), (None, 0, None));
@@ -139,9 +145,8 @@ fn members(cluster: &Cluster, position: usize) -> Membership {
 }
 
 /// The store of a member, if the members know it.
-fn store(members: &Membership, position: usize) -> Option<raft_core::host::Incarnation> {
-    let label = &members.member(id(position))?.label;
-    Label::decode(label).expect("a label").incarnation
+fn store(members: &Membership, position: usize) -> Option<u64> {
+    members.member(id(position))?.store.recorded()
 }
 
 /// Waits until these are the voters, and nobody else is a member, as each of them knows.

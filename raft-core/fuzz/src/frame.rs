@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use raft_core::host::MessageInbox;
+use raft_core::host::{Incarnation, Introduction, MessageInbox, Past};
 use raft_core::host::frame::{self, Decoder, FrameError, HEADER_BYTES};
 use raft_core::host::tcp::{Counters, Incoming};
 use raft_core::{NodeId, codec};
@@ -132,7 +132,11 @@ fn receive(payload: &Bytes) {
     let inbox = MessageInbox::new(move |message| {
         sink.lock().expect("nobody panics with it").push(message);
     });
-    let received = Incoming::new(PEER, ME, inbox, Counters::default()).receive(payload);
+    let (past, knows_you, address) = (Past::Unknown, None, None);
+    let (store, note) = (Incarnation::new(2), Bytes::new());
+    let peer = Introduction { node: PEER, store, past, knows_you, address, note };
+    let inbox = inbox.admit(peer).expect("this inbox judges nobody");
+    let received = Incoming::new(ME, inbox, Counters::default()).receive(payload);
     let delivered = std::mem::take(&mut *delivered.lock().expect("nobody panics with it"));
     let message = codec::decode_message(payload, Bytes::copy_from_slice).ok();
     let expected = message.filter(|message| (message.from, message.to) == (PEER, ME));

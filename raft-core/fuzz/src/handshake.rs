@@ -5,14 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use raft_core::NodeId;
+use raft_core::{ClusterIdentity, NodeId};
 use raft_core::codec;
 use raft_core::host::frame;
 use raft_core::host::handshake::{
-    Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, VERSION_OLDEST, Welcome,
+    Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, SAID_NOTE_BYTES_MAX,
+    VERSION_OLDEST, Welcome,
 };
 use raft_core::host::tcp::{Closed, Config, Counters, Peers, Reading, Signals, Ticket};
-use raft_core::host::{ADDRESS_BYTES_MAX, ClusterId, Identity, Incarnation};
+use raft_core::host::{ADDRESS_BYTES_MAX, ClusterId, Identity, Incarnation, MessageInbox, Past};
 
 use crate::memory;
 
@@ -23,8 +24,8 @@ const PEERS: [NodeId; 2] = [NodeId::new(2), NodeId::new(3)];
 const SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7_000);
 /// How a handshake begins.
 const MAGIC: &[u8] = b"raftpeer";
-/// What reading a handshake may hold in memory, in bytes: an error's and an address's, not the input's.
-const DECODE_BYTES_MAX: u64 = 256 + ADDRESS_BYTES_MAX as u64;
+/// What reading a handshake may hold in memory, in bytes: an error's, an address's and a note's, not the input's.
+const DECODE_BYTES_MAX: u64 = 256 + ADDRESS_BYTES_MAX as u64 + SAID_NOTE_BYTES_MAX as u64;
 /// The longest payload that a dialer frames.
 const PAYLOAD_BYTES_MAX: usize = 1 << 12;
 
@@ -74,11 +75,22 @@ struct AnyHello {
     to: u8,
     incarnation: bool,
     address: Vec<u8>,
+    past: AnyPast,
+    note: Vec<u8>,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum AnyPast {
+    Unknown,
+    Blank,
+    Unnamed,
+    Begun(u128, Option<bool>),
+    Of(u128, Option<bool>),
 }
 
 #[derive(Arbitrary, Debug)]
 enum AnyAnswer {
-    Welcome(u16, Option<u64>),
+    Welcome(u16, Option<u64>, AnyPast),
     Version(u16, u16),
     Other { kind: u8, number: u64 },
     Ours(Vec<u8>),
@@ -89,7 +101,8 @@ enum AnyAnswer {
 pub fn run(input: &Input) {
     let listed = PEERS.map(|peer| (peer, String::new()));
     let config = Config { guests_max: 0, ..Config::default() };
-    let (peers, _) = Peers::new(ME, SOURCE, listed.into(), &config, &Counters::default());
+    let inbox = MessageInbox::new(drop);
+    let (peers, _) = Peers::new(ME, inbox, SOURCE, listed.into(), &config, &Counters::default());
     let mut inside = Inside::default();
     for dialer in &input.dialers {
         accept(&peers, dialer, &mut inside);
@@ -109,7 +122,8 @@ fn accept(peers: &Peers<Nobody>, dialer: &Dialer, inside: &mut Inside) {
 
     let mut out = Vec::new();
     match peers.judge(first, &reading, SOURCE, &mut out) {
-        Ok((peer, ticket)) => {
+        Ok((inbox, ticket)) => {
+            let peer = inbox.peer();
             assert!(conclude(&out).is_ok(), "let in, and not told so");
             let hello = hello.expect("who is let in has said hello");
             assert!(PEERS.contains(&peer) && hello.from == peer && hello.to == ME.node);
@@ -195,9 +209,11 @@ fn conclude(out: &[u8]) -> Result<Welcome, HandshakeError> {
 fn check_answer(answer: &AnyAnswer) {
     let mut payload = Vec::new();
     match answer {
-        AnyAnswer::Welcome(version, incarnation) => {
-            let incarnation = incarnation.map(Incarnation::new);
-            Answer::Welcome(Welcome { version: *version, incarnation }).encode(&mut payload);
+        AnyAnswer::Welcome(version, incarnation, past) => {
+            let (incarnation, version) = (incarnation.map(Incarnation::new), *version);
+            let (past, knows_you) = past.to_past();
+            let welcome = Welcome { version, incarnation, past, knows_you };
+            Answer::Welcome(welcome).encode(&mut payload);
         }
         AnyAnswer::Ours(bytes) => payload.extend(MAGIC.iter().chain(bytes)),
         AnyAnswer::Payload(bytes) => payload.extend(bytes),
@@ -218,7 +234,12 @@ fn check_answer(answer: &AnyAnswer) {
 impl AnyHello {
     fn to_hello(&self) -> Hello {
         let version_min = self.version_min.wrapping_add(VERSION_OLDEST);
+        let (past, knows_you) = self.past.to_past();
+        let note = &self.note[..self.note.len().min(SAID_NOTE_BYTES_MAX)];
         Hello {
+            past,
+            knows_you,
+            note: Bytes::copy_from_slice(note),
             version_min,
             version_max: version_min.wrapping_add(self.version_more),
             cluster: ClusterId::new(ME.cluster.get() + u64::from(self.stray)),
@@ -229,6 +250,18 @@ impl AnyHello {
                 .chars()
                 .take(ADDRESS_BYTES_MAX / 4)
                 .collect(),
+        }
+    }
+}
+
+impl AnyPast {
+    fn to_past(self) -> (Past, Option<bool>) {
+        match self {
+            Self::Unknown => (Past::Unknown, None),
+            Self::Blank => (Past::Blank, None),
+            Self::Unnamed => (Past::Unnamed, None),
+            Self::Begun(cluster, knows) => (Past::Begun(ClusterIdentity::new(cluster)), knows),
+            Self::Of(cluster, knows) => (Past::Of(ClusterIdentity::new(cluster)), knows),
         }
     }
 }
@@ -249,7 +282,7 @@ impl AnyAnswer {
             5 => Refusal::Duplicate { incarnation: Incarnation::new(number) },
             6 => Refusal::OtherStore { node: NodeId::new(number) },
             // Codes below are those of the others.
-            _ => Refusal::Other { code: number.max(8) },
+            _ => Refusal::Other { code: number.max(9) },
         }
     }
 }

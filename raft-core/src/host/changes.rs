@@ -17,6 +17,7 @@ use rand_pcg::Pcg32;
 
 use super::error::{ChangeError, Stopped};
 use super::inbox::ChangeReply;
+use super::known_peers::KnownPeers;
 use super::waiters::answer;
 use crate::error::ChangeRefused;
 use crate::membership::Change;
@@ -55,14 +56,14 @@ impl Changes {
     }
 
     /// Begins what can be begun, and answers for what is complete or lost. Returns whether anything was begun.
-    pub(super) fn advance(&mut self, raft: &mut Raft<Bytes, Pcg32>) -> bool {
+    pub(super) fn advance(&mut self, raft: &mut Raft<Bytes, Pcg32>, peers: &KnownPeers) -> bool {
         let mut any_begun = false;
         for mut waiting in mem::take(&mut self.waiting) {
             let done = match waiting.begun {
                 Some((term, index)) => outcome(raft, term, index),
                 // Who no longer waits has taken the change back.
                 None if waiting.reply.is_closed() => continue,
-                None => match begin(raft, &waiting.changes) {
+                None => match begin(raft, peers, &waiting.changes) {
                     Ok(begun) => {
                         any_begun |= begun.is_some();
                         waiting.begun = begun;
@@ -92,19 +93,47 @@ impl Changes {
 /// Where the change begins in the log; none if it has to wait.
 fn begin(
     raft: &mut Raft<Bytes, Pcg32>,
+    peers: &KnownPeers,
     changes: &[Change],
 ) -> Result<Option<(Term, Index)>, ChangeError> {
+    if raft.role() == Role::Leader {
+        check_joining(raft, peers, changes)?;
+    }
     match raft.change_membership(changes) {
         Ok(begun) => Ok(Some(begun)),
+        Err(ChangeRefused::NotCaughtUp { id }) => {
+            // A learner that this node refuses never catches up.
+            match peers.refused().into_iter().find(|(refused, _)| *refused == id) {
+                Some((id, refusal)) => Err(ChangeError::Refused { id, refusal }),
+                None => Ok(None),
+            }
+        }
         Err(
             ChangeRefused::NotReady
             | ChangeRefused::ChangePending { .. }
-            | ChangeRefused::NotCaughtUp { .. }
             | ChangeRefused::Transferring { .. },
         ) => Ok(None),
         Err(ChangeRefused::NotLeader { leader }) => Err(ChangeError::NotLeader { leader }),
         Err(ChangeRefused::Invalid(error)) => Err(ChangeError::Invalid(error)),
     }
+}
+
+/// A server that was met and holds the history of another cluster is not added (the module doc of `known_peers.rs`).
+fn check_joining(
+    raft: &Raft<Bytes, Pcg32>,
+    peers: &KnownPeers,
+    changes: &[Change],
+) -> Result<(), ChangeError> {
+    for change in changes {
+        let Change::AddLearner { id, .. } = change else { continue };
+        if raft.membership().seat(*id).is_some() {
+            continue;
+        }
+        if let Some(refusal) = peers.cannot_join(*id) {
+            return Err(ChangeError::Refused { id: *id, refusal });
+        }
+    }
+    Ok(())
 }
 
 /// What became of a change; none as long as it is under way.

@@ -4,8 +4,10 @@ use std::boxed::Box;
 use std::format;
 use std::io;
 use std::mem;
+use std::string::ToString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant as StdInstant;
+use std::vec::Vec;
 
 use bytes::Bytes;
 use rand_pcg::Pcg32;
@@ -16,11 +18,13 @@ use super::config::NodeConfig;
 use super::error::{ChangeError, ProposeError, StartError, StopReason, Stopped};
 use super::handle::Handle;
 use super::handover::Handover;
+use super::handshake::SAID_NOTE_BYTES_MAX;
 use super::identity::{ClusterId, Identity};
 use super::inbox::{Arrived, Inbox, Limits, Read, Reply, Request};
 use super::incarnations::Recorder;
 use super::journal::Journal;
 use super::journal_worker::{JournalWorker, Rest};
+use super::known_peers::KnownPeers;
 use super::leadership::{Board, Leadership};
 use super::life::Life;
 use super::snapshots_in_use::SnapshotsInUse;
@@ -58,6 +62,7 @@ pub struct Driver<S: StateMachine> {
     snapshots: SnapshotsInUse,
     transport: Box<dyn Transport>,
     stores: Recorder,
+    peers: Arc<KnownPeers>,
     journal: JournalWorker,
     state_machine: StateMachineWorker<S>,
     board: Arc<Board>,
@@ -92,8 +97,17 @@ impl<S: StateMachine> Driver<S> {
         transport: Box<dyn Transport>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Handle<S>, Self), StartError> {
-        let NodeConfig { cluster, raft: config, inbox_max, inbox_bytes_max, seed } = config;
+        let NodeConfig {
+            cluster,
+            raft: config,
+            inbox_max,
+            inbox_bytes_max,
+            seed,
+            note,
+            records_addresses,
+        } = config;
         config.validate().map_err(StartError::Config)?;
+        check_note(&note)?;
         let (node, applies_max) = (config.id, config.inflight_applies_max);
         let sync_bytes_max = config.write_bytes_max;
         check_owner(&*journal, cluster, node)?;
@@ -104,8 +118,11 @@ impl<S: StateMachine> Driver<S> {
         let seed = seed.map_or_else(getrandom::u64, Ok);
         let seed = seed.map_err(|error| StartError::System(io::Error::other(error)))?;
         // Each node draws from a stream of its own, so that equal seeds do not make elections tie.
+        let listed = config.voters.clone();
         let raft = Raft::new(config, restored, Pcg32::new(seed, node.get()));
         let raft = raft.map_err(StartError::Config)?;
+        warn_of_other_voters(node, &listed, raft.membership());
+        let peers = Arc::new(KnownPeers::new(Some(identity)));
 
         let limits = Limits { inputs_max: inbox_max, bytes_max: inbox_bytes_max };
         let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));
@@ -138,7 +155,8 @@ impl<S: StateMachine> Driver<S> {
             follows_entries_until: None,
             snapshots,
             transport,
-            stores: Recorder::new(identity),
+            stores: Recorder::new(identity, Arc::clone(&peers), note.clone(), records_addresses),
+            peers: Arc::clone(&peers),
             journal: journal.map_err(StartError::System)?,
             state_machine,
             board: Arc::clone(&board),
@@ -146,17 +164,20 @@ impl<S: StateMachine> Driver<S> {
             life: Arc::clone(&life),
         };
         driver.board.post(driver.leadership());
-        let suspicions = Arc::clone(&inbox);
+        // What this node says of itself is true from its first connection on.
+        let membership = driver.raft.membership().clone();
+        driver.stores.members(&mut driver.raft, &membership);
+        let (suspicions, news) = (Arc::clone(&inbox), Arc::clone(&inbox));
         let messages = MessageInbox::new(move |message| inbox.deliver(message))
-            .with_suspicions(move |node| suspicions.suspect(node));
+            .with_suspicions(move |node| suspicions.suspect(node))
+            .with_peers(peers, move || news.wake_up(), note);
         if let Err(error) = driver.transport.start(identity, messages) {
             drop(driver);
             // Never an error; and the reason is the one above.
             let _ = life.wait_over().wait();
             return Err(StartError::Transport(error));
         }
-        let membership = driver.raft.membership().clone();
-        driver.members_changed(membership);
+        driver.transport.members(&membership);
         let handle = Handle::new(Arc::clone(&driver.inbox), board, life, members);
         Ok((handle, driver))
     }
@@ -174,15 +195,16 @@ impl<S: StateMachine> Driver<S> {
                 return Next::Stop;
             }
         }
+        self.stores.look(&mut self.raft);
         self.take_reports();
         self.take_messages();
         self.take_requests();
         let now = self.clock.now();
-        self.stores.record(&mut self.raft, &*self.transport, now);
+        self.stores.record(&mut self.raft, now);
         self.raft.tick(now);
         self.settle_transfer(now);
         self.do_outputs();
-        while self.changes.advance(&mut self.raft) {
+        while self.changes.advance(&mut self.raft, &self.peers) {
             self.do_outputs();
         }
         self.was_transferring = self.raft.transferring().is_some();
@@ -375,6 +397,8 @@ impl<S: StateMachine> Driver<S> {
             proposals_parked: self.handover.parked(),
             changes_waiting: self.changes.len(),
             takes_snapshot: self.snapshots.takes(),
+            refused_peers: self.peers.refused(),
+            told_not_to_vote: self.stores.is_told(),
             reads_waiting,
             messages_dropped: self.inbox.messages_dropped(),
             requests_refused: self.inbox.requests_refused(),
@@ -413,6 +437,35 @@ impl<S: StateMachine> Drop for Driver<S> {
         let state_machine = self.state_machine.finish();
         let snapshots = self.snapshots.finish();
         self.journal.finish(Rest { state_machine, snapshots, transport });
+    }
+}
+
+/// What a node says of itself must fit into a handshake.
+fn check_note(note: &Bytes) -> Result<(), StartError> {
+    if note.len() <= SAID_NOTE_BYTES_MAX {
+        return Ok(());
+    }
+    Err(StartError::Config(ConfigError(format!(
+        "the note has {} bytes: use at most {SAID_NOTE_BYTES_MAX}",
+        note.len()
+    ))))
+}
+
+/// The disk decides who the members are, so other voters in the configuration of this start take no effect.
+fn warn_of_other_voters(node: NodeId, listed: &[NodeId], membership: &Membership) {
+    let mut listed = listed.to_vec();
+    listed.sort_unstable();
+    listed.dedup();
+    let voters: Vec<_> = membership.voters().collect();
+    if !listed.is_empty() && !voters.is_empty() && listed != voters {
+        let list =
+            |ids: &[NodeId]| ids.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
+        let (listed, voters) = (list(&listed), list(&voters));
+        tracing::warn!(
+            %node, listed, voters,
+            "the voters that this node was started with are not those of its log, which decide: change the membership through \
+             the leader, and correct what this node is started with"
+        );
     }
 }
 

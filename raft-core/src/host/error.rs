@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::handshake::Refusal;
 use super::journal::JournalError;
 use crate::error::{self, ConfigError, ReadRefused, TransferRefused};
 use crate::membership::MembershipError;
@@ -249,6 +250,14 @@ pub enum ChangeError {
     },
     /// The membership cannot be changed so. Nothing has changed.
     Invalid(MembershipError),
+    /// The server that is to be added or promoted has introduced itself, and this node does not talk to it: its store is not
+    /// the one that the cluster knows, or holds another cluster's history. Nothing has changed.
+    Refused {
+        /// The server.
+        id: NodeId,
+        /// Why, and what to do about it.
+        refusal: Refusal,
+    },
     /// Too many requests wait already: try again a little later. Nothing has changed.
     Busy,
     /// The node lost its leadership before the change was complete: ask the new leader what the members are.
@@ -269,7 +278,7 @@ impl ChangeError {
     /// Whether the change may have taken effect, or may yet.
     pub fn may_take_effect(&self) -> bool {
         match self {
-            Self::NotLeader { .. } | Self::Invalid(_) | Self::Busy => false,
+            Self::NotLeader { .. } | Self::Invalid(_) | Self::Refused { .. } | Self::Busy => false,
             Self::LeadershipLost { may_take_effect } | Self::Stopped { may_take_effect, .. } => {
                 *may_take_effect
             }
@@ -287,6 +296,7 @@ impl fmt::Display for ChangeError {
         match self {
             Self::NotLeader { leader } => error::not_leader(f, *leader),
             Self::Invalid(error) => error.fmt(f),
+            Self::Refused { refusal, .. } => refusal.fmt(f),
             Self::Busy => f.write_str("too many requests wait already"),
             Self::LeadershipLost { .. } => write!(f, "leadership was lost; {effect}"),
             Self::Stopped { reason, .. } => write!(f, "the node has stopped: {reason}; {effect}"),

@@ -8,6 +8,9 @@
 //!   │ ◄── Refused: reason ────────────────────── │  no: both close
 //! ```
 //!
+//! Both sides also say what their stores hold, and whether they know each other as members: an
+//! [`Introduction`]. The host judges it, the same on every transport.
+//!
 //! The address is where the dialer itself is reached, so that one who does not know it yet can answer: a configuration reaches its
 //! members one by one, and §6 wants requests to be heard whoever sends them.
 //!
@@ -19,18 +22,23 @@ use std::fmt;
 use std::string::String;
 use std::vec::Vec;
 
+use bytes::Bytes;
 use minicbor::{Decoder, Encoder};
 
-use super::identity::{ClusterId, Identity, Incarnation};
+use super::identity::{ClusterId, Identity, Incarnation, Introduction, Past};
 use super::label::ADDRESS_BYTES_MAX;
 use crate::codec::{self, DecodeError};
+use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
 
-/// The most bytes in the payload of a handshake frame. Today's take about half, most of it the longest address.
+/// The most bytes in the payload of a handshake frame. Most of it is the longest address and the longest note.
 pub const HANDSHAKE_BYTES_MAX: usize = 640;
 
 /// The oldest version of the protocol that this one still speaks; the newest is [`codec::VERSION`].
 pub const VERSION_OLDEST: u16 = 1;
+
+/// The longest note of a node that a [`Hello`] carries, in bytes.
+pub const SAID_NOTE_BYTES_MAX: usize = 260;
 
 const MAGIC: &[u8; 8] = b"raftpeer";
 
@@ -45,6 +53,15 @@ const UNKNOWN_PEER: u64 = 4;
 const ITSELF: u64 = 5;
 const DUPLICATE: u64 = 6;
 const OTHER_STORE: u64 = 7;
+const OTHER_HISTORY: u64 = 8;
+
+const BLANK: u64 = 1;
+const UNNAMED: u64 = 2;
+const BEGUN: u64 = 3;
+const OF: u64 = 4;
+
+/// What a node says of its past: a kind and the two halves of an identity, and whether it knows the other node.
+const SAID_FIELDS: usize = 4;
 
 /// What a dialer says first.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,23 +80,56 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// Where it is reached; empty if it does not say. At most [`ADDRESS_BYTES_MAX`].
     pub address: String,
+    /// What its store holds.
+    pub past: Past,
+    /// Whether it knows the acceptor as a member, if it says.
+    pub knows_you: Option<bool>,
+    /// What its application says of it. At most [`SAID_NOTE_BYTES_MAX`].
+    pub note: Bytes,
 }
 
 impl Hello {
-    /// What `me` says to `to`; others reach it at `address`.
+    /// What `me` says to `to`; others reach it at `address`. It says nothing of its past.
     pub fn new(me: &Identity, to: NodeId, address: impl Into<String>) -> Self {
         let Identity { cluster, node, incarnation } = *me;
         let (version_min, version_max) = (VERSION_OLDEST, codec::VERSION);
-        let address = address.into();
-        Self { version_min, version_max, cluster, from: node, to, incarnation, address }
+        let (address, past, knows_you, note) = (address.into(), Past::Unknown, None, Bytes::new());
+        Self {
+            version_min,
+            version_max,
+            cluster,
+            from: node,
+            to,
+            incarnation,
+            address,
+            past,
+            knows_you,
+            note,
+        }
+    }
+
+    /// How `me` introduces itself to `to`.
+    pub fn of(me: &Identity, to: NodeId, introduction: Introduction) -> Self {
+        let Introduction { node: _, store: _, past, knows_you, address, note } = introduction;
+        Self { past, knows_you, note, ..Self::new(me, to, address.unwrap_or_default()) }
+    }
+
+    /// How the dialer introduces itself; `address` is where it is reached.
+    pub fn introduction(&self, address: Option<String>) -> Introduction {
+        let Self { from, incarnation, past, knows_you, ref note, .. } = *self;
+        let (node, store, note) = (from, incarnation, note.clone());
+        Introduction { node, store, past, knows_you, address, note }
     }
 
     /// Appends the frame's payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let Self { version_min, version_max, cluster, from, to, incarnation, address } = self;
+        let Self { version_min, version_max, cluster, from, to, incarnation, address, .. } = self;
         let (cluster, incarnation) = (cluster.get(), incarnation.get());
         let (min, max) = ((*version_min).into(), (*version_max).into());
-        encode(out, &[min, max, cluster, from.get(), to.get(), incarnation], Some(address));
+        let numbers = [min, max, cluster, from.get(), to.get(), incarnation];
+        let said = said(self.past, self.knows_you);
+        let note = Some(&self.note[..]).filter(|note| said.is_some() && !note.is_empty());
+        encode(out, &numbers, Some(address), said, note);
     }
 
     /// Reads the frame's payload.
@@ -101,6 +151,15 @@ impl Hello {
             to: NodeId::new(fields.number()?),
             incarnation: Incarnation::new(fields.number()?),
             address: fields.address()?,
+            past: Past::Unknown,
+            knows_you: None,
+            note: Bytes::new(),
+        };
+        let hello = if fields.left < SAID_FIELDS as u64 {
+            hello
+        } else {
+            let (past, knows_you) = fields.said()?;
+            Self { past, knows_you, note: fields.note()?, ..hello }
         };
         fields.close()?;
         Ok(hello)
@@ -145,6 +204,19 @@ pub struct Welcome {
     pub version: u16,
     /// The acceptor's journal, if it says.
     pub incarnation: Option<Incarnation>,
+    /// What the acceptor's store holds.
+    pub past: Past,
+    /// Whether the acceptor knows the dialer as a member, if it says.
+    pub knows_you: Option<bool>,
+}
+
+impl Welcome {
+    /// How the acceptor introduces itself, which is that node; none if it does not say which store it has.
+    pub fn introduction(&self, node: NodeId) -> Option<Introduction> {
+        let Self { version: _, incarnation, past, knows_you } = *self;
+        let (address, note) = (None, Bytes::new());
+        Some(Introduction { node, store: incarnation?, past, knows_you, address, note })
+    }
 }
 
 /// What an acceptor answers.
@@ -160,30 +232,43 @@ impl Answer {
     /// Appends the frame's payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Self::Welcome(Welcome { version, incarnation: None }) => {
-                encode(out, &[WELCOME, version.into()], None);
+            Self::Welcome(Welcome { version, incarnation: None, .. }) => {
+                encode(out, &[WELCOME, version.into()], None, None, None);
             }
-            Self::Welcome(Welcome { version, incarnation: Some(incarnation) }) => {
-                encode(out, &[WELCOME, version.into(), incarnation.get()], None);
+            Self::Welcome(Welcome { version, incarnation: Some(incarnation), past, knows_you }) => {
+                let numbers = [WELCOME, version.into(), incarnation.get()];
+                encode(out, &numbers, None, said(past, knows_you), None);
             }
             Self::Refused(refusal) => match refusal {
-                Refusal::NotAHello => encode(out, &[REFUSED, NOT_A_HELLO], None),
+                Refusal::NotAHello => encode(out, &[REFUSED, NOT_A_HELLO], None, None, None),
                 Refusal::Version { min, max } => {
-                    encode(out, &[REFUSED, VERSION, min.into(), max.into()], None);
+                    encode(out, &[REFUSED, VERSION, min.into(), max.into()], None, None, None);
                 }
                 Refusal::Cluster { cluster } => {
-                    encode(out, &[REFUSED, CLUSTER, cluster.get()], None);
+                    encode(out, &[REFUSED, CLUSTER, cluster.get()], None, None, None);
                 }
-                Refusal::NotMe { node } => encode(out, &[REFUSED, NOT_ME, node.get()], None),
-                Refusal::UnknownPeer => encode(out, &[REFUSED, UNKNOWN_PEER], None),
-                Refusal::Itself { node } => encode(out, &[REFUSED, ITSELF, node.get()], None),
+                Refusal::NotMe { node } => {
+                    encode(out, &[REFUSED, NOT_ME, node.get()], None, None, None)
+                }
+                Refusal::UnknownPeer => encode(out, &[REFUSED, UNKNOWN_PEER], None, None, None),
+                Refusal::Itself { node } => {
+                    encode(out, &[REFUSED, ITSELF, node.get()], None, None, None)
+                }
                 Refusal::Duplicate { incarnation } => {
-                    encode(out, &[REFUSED, DUPLICATE, incarnation.get()], None);
+                    encode(out, &[REFUSED, DUPLICATE, incarnation.get()], None, None, None);
                 }
                 Refusal::OtherStore { node } => {
-                    encode(out, &[REFUSED, OTHER_STORE, node.get()], None);
+                    encode(out, &[REFUSED, OTHER_STORE, node.get()], None, None, None);
                 }
-                Refusal::Other { code } => encode(out, &[REFUSED, code], None),
+                Refusal::OtherHistory { node, cluster, its } => {
+                    let [high, low] = halves(cluster);
+                    let numbers = [REFUSED, OTHER_HISTORY, node.get(), high, low];
+                    match its.map(halves) {
+                        Some(its) => encode(out, &[&numbers[..], &its].concat(), None, None, None),
+                        None => encode(out, &numbers, None, None, None),
+                    }
+                }
+                Refusal::Other { code } => encode(out, &[REFUSED, code], None, None, None),
             },
         }
     }
@@ -205,10 +290,12 @@ impl Answer {
     fn read(payload: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(payload)?;
         let answer = match fields.number()? {
-            WELCOME => Self::Welcome(Welcome {
-                version: fields.version()?,
-                incarnation: fields.if_more(Fields::number)?.map(Incarnation::new),
-            }),
+            WELCOME => {
+                let version = fields.version()?;
+                let incarnation = fields.if_more(Fields::number)?.map(Incarnation::new);
+                let (past, knows_you) = fields.said()?;
+                Self::Welcome(Welcome { version, incarnation, past, knows_you })
+            }
             REFUSED => Self::Refused(match fields.number()? {
                 NOT_A_HELLO => Refusal::NotAHello,
                 VERSION => Refusal::Version { min: fields.version()?, max: fields.version()? },
@@ -218,6 +305,11 @@ impl Answer {
                 ITSELF => Refusal::Itself { node: NodeId::new(fields.number()?) },
                 DUPLICATE => Refusal::Duplicate { incarnation: Incarnation::new(fields.number()?) },
                 OTHER_STORE => Refusal::OtherStore { node: NodeId::new(fields.number()?) },
+                OTHER_HISTORY => Refusal::OtherHistory {
+                    node: NodeId::new(fields.number()?),
+                    cluster: fields.identity()?,
+                    its: fields.if_more(Fields::identity)?,
+                },
                 code => Refusal::Other { code },
             }),
             kind => return Err(DecodeError::UnknownMessage { kind }),
@@ -267,6 +359,15 @@ pub enum Refusal {
         /// The id.
         node: NodeId,
     },
+    /// The store of a node holds the history of another cluster.
+    OtherHistory {
+        /// The node.
+        node: NodeId,
+        /// The cluster of the node that refuses it.
+        cluster: ClusterIdentity,
+        /// The other cluster, if it has an identity.
+        its: Option<ClusterIdentity>,
+    },
     /// A reason that only newer versions know.
     Other {
         /// Its number.
@@ -310,6 +411,18 @@ impl fmt::Display for Refusal {
                  wait until its connection is gone if it was replaced"
             ),
             Self::OtherStore { node } => other_store(f, *node),
+            Self::OtherHistory { node, cluster, its } => {
+                write!(f, "node {node}'s store holds the history of ")?;
+                match its {
+                    Some(its) => write!(f, "cluster {its}")?,
+                    None => f.write_str("a cluster without an identity")?,
+                }
+                write!(
+                    f,
+                    ", and the node that refuses it belongs to cluster {cluster}: correct the addresses of the peers, or empty the \
+                     store of the server that is in the wrong cluster before it is added as a learner"
+                )
+            }
             Self::Other { code } => {
                 write!(f, "the acceptor gives reason {code}, which only newer versions know: see its log")
             }
@@ -349,13 +462,49 @@ pub(super) fn other_store(f: &mut fmt::Formatter<'_>, node: NodeId) -> fmt::Resu
     )
 }
 
-fn encode(out: &mut Vec<u8>, numbers: &[u64], address: Option<&str>) {
+type Said = [u64; SAID_FIELDS];
+
+/// What a node says of its past; nothing, if it says none.
+fn said(past: Past, knows_you: Option<bool>) -> Option<Said> {
+    let (kind, [high, low]) = match past {
+        Past::Unknown => return None,
+        Past::Blank => (BLANK, [0, 0]),
+        Past::Unnamed => (UNNAMED, [0, 0]),
+        Past::Begun(cluster) => (BEGUN, halves(cluster)),
+        Past::Of(cluster) => (OF, halves(cluster)),
+    };
+    let knows_you = match knows_you {
+        None => 0,
+        Some(false) => 1,
+        Some(true) => 2,
+    };
+    Some([kind, high, low, knows_you])
+}
+
+fn halves(cluster: ClusterIdentity) -> [u64; 2] {
+    [(cluster.get() >> 64) as u64, cluster.get() as u64]
+}
+
+fn encode(
+    out: &mut Vec<u8>,
+    numbers: &[u64],
+    address: Option<&str>,
+    said: Option<Said>,
+    note: Option<&[u8]>,
+) {
     out.extend_from_slice(MAGIC);
-    let fields = numbers.len() + usize::from(address.is_some());
+    let said = said.as_ref().map_or(&[][..], |said| &said[..]);
+    let fields =
+        numbers.len() + usize::from(address.is_some()) + said.len() + usize::from(note.is_some());
     let mut encoder = Encoder::new(out);
     let written = encoder.array(fields as u64).and_then(|encoder| {
         let encoder = numbers.iter().try_fold(encoder, |encoder, number| encoder.u64(*number))?;
-        address.map_or(Ok(()), |address| encoder.str(address).map(drop))
+        let encoder = match address {
+            Some(address) => encoder.str(address)?,
+            None => encoder,
+        };
+        let encoder = said.iter().try_fold(encoder, |encoder, number| encoder.u64(*number))?;
+        note.map_or(Ok(()), |note| encoder.bytes(note).map(drop))
     });
     written.expect("a vector takes all bytes");
 }
@@ -397,6 +546,44 @@ impl<'b> Fields<'b> {
         }
     }
 
+    fn identity(&mut self) -> Result<ClusterIdentity, DecodeError> {
+        let [high, low] = [self.number()?, self.number()?].map(u128::from);
+        Ok(ClusterIdentity::new(high << 64 | low))
+    }
+
+    /// What older versions do not say. A kind of past that only newer versions know counts as unknown.
+    fn said(&mut self) -> Result<(Past, Option<bool>), DecodeError> {
+        if self.left < SAID_FIELDS as u64 {
+            return Ok((Past::Unknown, None));
+        }
+        let (kind, cluster) = (self.number()?, self.identity()?);
+        let past = match kind {
+            BLANK => Past::Blank,
+            UNNAMED => Past::Unnamed,
+            BEGUN => Past::Begun(cluster),
+            OF => Past::Of(cluster),
+            _ => Past::Unknown,
+        };
+        let knows_you = match self.number()? {
+            1 => Some(false),
+            2 => Some(true),
+            _ => None,
+        };
+        Ok((past, knows_you))
+    }
+
+    fn note(&mut self) -> Result<Bytes, DecodeError> {
+        let offset = self.decoder.position();
+        let note = self.if_more(|fields| {
+            fields.left = fields.left.saturating_sub(1);
+            Ok(fields.decoder.bytes()?)
+        })?;
+        match note.unwrap_or_default() {
+            long if long.len() > SAID_NOTE_BYTES_MAX => Err(DecodeError::Malformed { offset }),
+            note => Ok(Bytes::copy_from_slice(note)),
+        }
+    }
+
     /// A field that older versions do not send.
     fn if_more<T>(
         &mut self,
@@ -422,9 +609,16 @@ mod tests {
         incarnation: Incarnation::new(0xabc),
     };
 
+    const CLUSTER: ClusterIdentity = ClusterIdentity::new(0xa << 64 | 0xb);
+    const OTHER: ClusterIdentity = ClusterIdentity::new(u128::MAX);
+
     fn hello() -> Hello {
         let peer = Identity { node: NodeId::new(2), incarnation: Incarnation::new(0xdef), ..ME };
         Hello::new(&peer, ME.node, "b:1")
+    }
+
+    fn welcome(version: u16, incarnation: Option<Incarnation>) -> Welcome {
+        Welcome { version, incarnation, past: Past::Unknown, knows_you: None }
     }
 
     fn check(hello: Hello) -> Result<u16, Refusal> {
@@ -434,7 +628,7 @@ mod tests {
     fn payload(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut out = Vec::new();
         encode(&mut out);
-        assert!(out.len() <= HANDSHAKE_BYTES_MAX / 2);
+        assert!(out.len() <= HANDSHAKE_BYTES_MAX);
         out
     }
 
@@ -443,7 +637,7 @@ mod tests {
         let version = check(Hello::decode(&payload(|out| hello().encode(out))).unwrap()).unwrap();
         assert_eq!(version, codec::VERSION);
         for incarnation in [None, Some(ME.incarnation)] {
-            let welcome = Welcome { version, incarnation };
+            let welcome = welcome(version, incarnation);
             let answer = payload(|out| Answer::Welcome(welcome).encode(out));
             assert_eq!(Answer::conclude(&answer), Ok(welcome));
         }
@@ -454,10 +648,26 @@ mod tests {
         let expected = b"raftpeer\x87\x01\x01\x18\x4d\x02\x01\x19\x0d\xef\x63b:1";
         assert_eq!(payload(|out| hello().encode(out)), expected);
         let incarnation = Some(Incarnation::new(9));
-        let welcome = Answer::Welcome(Welcome { version: 1, incarnation });
+        let welcome = Answer::Welcome(welcome(1, incarnation));
         assert_eq!(payload(|out| welcome.encode(out)), b"raftpeer\x83\x00\x01\x09");
         let refused = Answer::Refused(Refusal::NotMe { node: ME.node });
         assert_eq!(payload(|out| refused.encode(out)), b"raftpeer\x83\x01\x03\x01");
+    }
+
+    #[test]
+    fn what_a_node_says_of_its_past_is_heard() {
+        for past in [Past::Blank, Past::Unnamed, Past::Begun(CLUSTER), Past::Of(OTHER)] {
+            for knows_you in [None, Some(false), Some(true)] {
+                let note = Bytes::from_static(b"client:1");
+                let said = Hello { past, knows_you, note, ..hello() };
+                assert_eq!(Hello::decode(&payload(|out| said.encode(out))), Ok(said));
+                let said = Welcome { past, knows_you, ..welcome(1, Some(ME.incarnation)) };
+                let answer = payload(|out| Answer::Welcome(said).encode(out));
+                assert_eq!(Answer::conclude(&answer), Ok(said));
+            }
+        }
+        let unheard = b"raftpeer\x87\x00\x01\x09\x18\x63\x01\x02\x00";
+        assert_eq!(Answer::conclude(unheard), Ok(welcome(1, Some(Incarnation::new(9)))));
     }
 
     #[test]
@@ -526,6 +736,8 @@ mod tests {
             Refusal::Itself { node: ME.node },
             Refusal::Duplicate { incarnation: ME.incarnation },
             Refusal::OtherStore { node: ME.node },
+            Refusal::OtherHistory { node: ME.node, cluster: CLUSTER, its: None },
+            Refusal::OtherHistory { node: ME.node, cluster: CLUSTER, its: Some(OTHER) },
             Refusal::Other { code: 99 },
         ];
         for refusal in refusals {
@@ -538,7 +750,7 @@ mod tests {
     #[test]
     fn a_version_that_was_not_offered_is_no_answer() {
         let (version, incarnation) = (codec::VERSION + 1, None);
-        let answer = payload(|out| Answer::Welcome(Welcome { version, incarnation }).encode(out));
+        let answer = payload(|out| Answer::Welcome(welcome(version, incarnation)).encode(out));
         assert_eq!(Answer::conclude(&answer), Err(HandshakeError::NotAnAnswer));
     }
 
@@ -551,15 +763,21 @@ mod tests {
         let expected = Hello { address: String::new(), ..hello() };
         assert_eq!(Hello::decode(older), Ok(expected));
         let incarnation = Some(Incarnation::new(9));
-        let welcome = Welcome { version: 1, incarnation };
-        assert_eq!(Answer::conclude(b"raftpeer\x84\x00\x01\x09\x63new"), Ok(welcome));
-        let welcome = Welcome { version: 1, incarnation: None };
-        assert_eq!(Answer::conclude(b"raftpeer\x82\x00\x01"), Ok(welcome));
+        let said = welcome(1, incarnation);
+        assert_eq!(Answer::conclude(b"raftpeer\x84\x00\x01\x09\x63new"), Ok(said));
+        assert_eq!(Answer::conclude(b"raftpeer\x82\x00\x01"), Ok(welcome(1, None)));
     }
 
     #[test]
     fn the_longest_address_fits_and_a_longer_one_is_refused() {
-        let at = |bytes: usize| Hello { address: "b".repeat(bytes), ..hello() };
+        let note = Bytes::from(std::vec![7; SAID_NOTE_BYTES_MAX]);
+        let past = Past::Of(OTHER);
+        let at = |bytes: usize| Hello {
+            address: "b".repeat(bytes),
+            past,
+            note: note.clone(),
+            ..hello()
+        };
         let longest = at(ADDRESS_BYTES_MAX);
         assert_eq!(Hello::decode(&payload(|out| longest.encode(out))), Ok(longest));
         let mut out = Vec::new();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -16,13 +16,17 @@ use bytes::Bytes;
 use super::driver::Next;
 use super::faults::{Fate, Faults, Traffic, Weather};
 use super::identity::Identity;
-use super::transport::{MessageInbox, Transport};
+use super::transport::{MessageInbox, PeerInbox, Transport};
 use crate::codec;
+use crate::membership::Membership;
 use crate::message::Message;
 use crate::types::NodeId;
 
 /// The most messages that may be late at once; more are dropped.
 const LATE_MAX: usize = 1 << 16;
+
+/// How often a node that is refused introduces itself again.
+const INTRODUCTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An in-process network. A clone is the same network.
 #[derive(Clone)]
@@ -67,7 +71,19 @@ struct State {
 
 struct Registered {
     number: u64,
+    identity: Identity,
     inbox: MessageInbox,
+    /// From the peers that have sent something.
+    links: BTreeMap<NodeId, Link>,
+}
+
+/// What one node thinks of another that sends to it.
+struct Link {
+    /// The sender's registration, and how often what either says may have changed by then.
+    made_at: (u64, u64, u64),
+    introduced: Instant,
+    /// None where one of the two refuses the other.
+    inbox: Option<Arc<PeerInbox>>,
 }
 
 struct Late {
@@ -157,6 +173,10 @@ impl LateDelivery {
 }
 
 impl Transport for Endpoint {
+    fn members(&mut self, membership: &Membership) {
+        self.introduce(membership);
+    }
+
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
         let (own, node) = (self.node, identity.node);
         if own != node {
@@ -164,9 +184,12 @@ impl Transport for Endpoint {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
         }
         let mut state = self.hub.lock();
+        state.unlink(node);
         state.registrations += 1;
         let number = state.registrations;
-        state.endpoints.insert(node, Registered { number, inbox });
+        state
+            .endpoints
+            .insert(node, Registered { number, identity, inbox, links: BTreeMap::new() });
         self.registered = Some(number);
         Ok(())
     }
@@ -181,11 +204,11 @@ impl Transport for Endpoint {
         match fate {
             Fate::Lost => {}
             Fate::Now => {
-                let inbox = state.inbox_of(message.to);
+                let inbox = state.inbox_of(&message);
                 // The receiver's lock is not taken under this one, or all nodes would wait for each other.
                 drop(state);
                 if let Some(inbox) = inbox {
-                    inbox.deliver(message);
+                    deliver(&inbox, message);
                 }
             }
             Fate::Later(first, second) => {
@@ -200,12 +223,27 @@ impl Transport for Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Introduces this node to the members that it can reach, as a transport does that opens connections.
+    fn introduce(&self, membership: &Membership) {
+        let mut state = self.hub.lock();
+        for member in membership.members() {
+            let (own, other) = (self.node, member.id);
+            let open = |from, to| state.weather.is_open(from, to);
+            if own != other && open(own, other) && open(other, own) {
+                state.link(own, other);
+            }
+        }
+    }
+}
+
 impl Drop for Endpoint {
     fn drop(&mut self) {
         let mut state = self.hub.lock();
         let current = state.endpoints.get(&self.node).map(|registered| registered.number);
         if current.is_some() && current == self.registered {
             state.endpoints.remove(&self.node);
+            state.unlink(self.node);
         }
     }
 }
@@ -224,13 +262,55 @@ impl Shared {
 }
 
 impl State {
-    /// Where a message for this node goes. Nobody there: it is lost.
-    fn inbox_of(&mut self, node: NodeId) -> Option<MessageInbox> {
-        let inbox = self.endpoints.get(&node).map(|registered| registered.inbox.clone());
+    /// Where a message goes. It is lost if the receiver is not there, or one of the two refuses the other.
+    fn inbox_of(&mut self, message: &Message<Bytes>) -> Option<Arc<PeerInbox>> {
+        let inbox = self.link(message.from, message.to);
         if inbox.is_none() {
             self.weather.lost();
         }
         inbox
+    }
+
+    /// The sender's way into the receiver's inbox, after they have introduced themselves to each other.
+    fn link(&mut self, from: NodeId, to: NodeId) -> Option<Arc<PeerInbox>> {
+        let sender = self.endpoints.get(&from)?;
+        let (number, identity, sender) = (sender.number, sender.identity, sender.inbox.clone());
+        let receiver = self.endpoints.get_mut(&to)?;
+        let made_at = || (number, sender.generation(), receiver.inbox.generation());
+        if let Some(link) = receiver.links.get(&from) {
+            let is_due = link.inbox.is_none() && link.introduced.elapsed() >= INTRODUCTION_INTERVAL;
+            if link.made_at == made_at() && !is_due {
+                return link.inbox.clone();
+            }
+        }
+        // The sender's side of an earlier connection ends before the next begins.
+        let before = receiver.links.remove(&from);
+        let was_refused = before.is_some_and(|link| link.inbox.is_none());
+        let made_at = made_at();
+        let met = sender.meet(&receiver.inbox.introduce(&receiver.identity, from, None), "");
+        let admitted = receiver.inbox.admit(sender.introduce(&identity, to, None));
+        if let Err(refusal) = &admitted {
+            sender.refused_by(to, *refusal);
+        }
+        if let Err(refusal) = &met {
+            receiver.inbox.refused_by(from, *refusal);
+        }
+        let refusal = met.err().or(admitted.as_ref().err().copied());
+        if let Some(reason) = refusal.filter(|_| !was_refused) {
+            tracing::warn!(%from, %to, %reason, "not connected");
+        }
+        let inbox = admitted.ok().filter(|_| refusal.is_none()).map(Arc::new);
+        receiver
+            .links
+            .insert(from, Link { made_at, introduced: Instant::now(), inbox: inbox.clone() });
+        inbox
+    }
+
+    /// Ends what a node that is gone had begun.
+    fn unlink(&mut self, node: NodeId) {
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.links.remove(&node);
+        }
     }
 
     fn delay(&mut self, at: Instant, message: Message<Bytes>) {
@@ -245,9 +325,16 @@ impl State {
         if !self.weather.is_open(message.from, message.to) {
             return self.weather.lost();
         }
-        if let Some(inbox) = self.inbox_of(message.to) {
-            inbox.deliver(message);
+        if let Some(inbox) = self.inbox_of(&message) {
+            deliver(&inbox, message);
         }
+    }
+}
+
+/// If the receiver has come to refuse the sender meanwhile, the message is lost.
+fn deliver(inbox: &PeerInbox, message: Message<Bytes>) {
+    if let Err(reason) = inbox.deliver(message) {
+        tracing::debug!(from = %inbox.peer(), %reason, "message dropped");
     }
 }
 

@@ -102,7 +102,7 @@ impl Recorder {
             );
         }
         self.past = past(self.past, raft);
-        self.peers.update(self.past, membership);
+        self.peers.update(self.past, membership, raft.memberships.index() > Index::ZERO);
         self.heed(raft);
     }
 
@@ -112,7 +112,8 @@ impl Recorder {
             let past = past(self.past, raft);
             if past != self.past {
                 self.past = past;
-                self.peers.update(past, raft.membership());
+                let in_log = raft.memberships.index() > Index::ZERO;
+                self.peers.update(past, raft.membership(), in_log);
             }
         }
         // Only a node with an empty store is told anything.
@@ -145,6 +146,11 @@ impl Recorder {
         raft.abstain(self.is_other || self.told.is_some());
     }
 
+    /// Whether peers say that this node is not the member that it takes itself for.
+    pub(super) fn is_told(&self) -> bool {
+        self.told.is_some()
+    }
+
     /// If this node leads, records what is missing in the configuration.
     pub(super) fn record(&mut self, raft: &mut Raft<Bytes, Pcg32>, now: Instant) {
         if now < self.next || raft.role() != Role::Leader {
@@ -168,8 +174,9 @@ impl Recorder {
         }
         match raft.change_membership(&changes) {
             Ok(_) => {
+                let cluster = raft.membership().identity().map(|identity| identity.to_string());
                 let changes = changes.len();
-                tracing::info!(%node, changes, "the identities or addresses of members are recorded");
+                tracing::info!(%node, cluster, changes, "identities or addresses of members are recorded");
             }
             Err(refused) => {
                 tracing::debug!(%node, %refused, "the identities of members are not recorded yet");
@@ -185,9 +192,7 @@ impl Recorder {
         }
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).ok()?;
-        let drawn = ClusterIdentity::new(u128::from_be_bytes(bytes));
-        tracing::info!(node = %self.identity.node, cluster = %drawn, "the cluster has its identity");
-        Some(Change::Identify(drawn))
+        Some(Change::Identify(ClusterIdentity::new(u128::from_be_bytes(bytes))))
     }
 
     /// The changes that correct the labels of members that say something else of themselves.
@@ -262,16 +267,13 @@ fn unrecorded(membership: &Membership, stores: &[(NodeId, Incarnation)]) -> Vec<
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::vec;
 
     use super::*;
     use crate::config::Config;
-    use crate::host::identity::ClusterId;
-    use crate::host::transport::MessageInbox;
+    use crate::host::identity::{ClusterId, Introduction};
     use crate::identity::MemberStore;
     use crate::membership::{Member, Seat};
-    use crate::message::Message;
     use crate::output::{Output, Restored, SnapshotMeta};
     use crate::types::LogId;
 
@@ -289,21 +291,6 @@ mod tests {
         }
     }
 
-    /// Carries nothing, and knows these stores.
-    struct Known(Vec<(NodeId, Incarnation)>);
-
-    impl Transport for Known {
-        fn start(&mut self, _identity: Identity, _inbox: MessageInbox) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn send(&mut self, _message: Message<Bytes>) {}
-
-        fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-            self.0.clone()
-        }
-    }
-
     fn labelled(store: u64) -> Vec<u8> {
         let incarnation = Some(Incarnation::new(store));
         Label { incarnation, ..Label::default() }.encode().unwrap()
@@ -316,7 +303,9 @@ mod tests {
         let restored = Restored { snapshot, ..Restored::default() };
         let raft = Raft::new(Config::new(id(1), []), restored, Pcg32::new(1, 1)).unwrap();
         let (cluster, incarnation) = (ClusterId::new(7), Incarnation::new(1));
-        (raft, Recorder::new(Identity { cluster, node: id(1), incarnation }))
+        let identity = Identity { cluster, node: id(1), incarnation };
+        let peers = Arc::new(KnownPeers::new(Some(identity)));
+        (raft, Recorder::new(identity, peers, Bytes::new(), true))
     }
 
     fn turn(raft: &mut Raft<Bytes, Pcg32>, now: Instant) {
@@ -330,31 +319,71 @@ mod tests {
         }
     }
 
+    /// A peer that is connected, at this address.
+    fn met(recorder: &Recorder, number: u64, address: Option<&str>) {
+        let (knows_you, address) = (None, address.map(String::from));
+        let (node, store, note) = (id(number), Incarnation::new(number), Bytes::new());
+        let peer = Introduction { node, store, past: Past::Blank, knows_you, address, note };
+        assert_eq!(recorder.peers.admit(&peer, None), Ok(()));
+        if let Some(address) = &peer.address {
+            assert_eq!(recorder.peers.admit(&peer, Some(address)), Ok(()));
+        }
+    }
+
     #[test]
-    fn a_leader_records_stores_once_and_now_and_then() {
+    fn a_leader_records_identities_once_and_now_and_then() {
         let (mut raft, mut recorder) = alone(Vec::new());
-        let transport = Known(vec![(id(1), Incarnation::new(1)), (id(2), Incarnation::new(2))]);
+        met(&recorder, 2, None);
         let second = |second| Instant::ZERO + RECORD_INTERVAL * second;
-        recorder.record(&mut raft, &transport, second(1));
+        recorder.record(&mut raft, second(1));
         assert_eq!(raft.membership().members(), [member(1, Vec::new())], "it does not lead");
         for moment in 1..=2 {
             turn(&mut raft, second(moment));
         }
         assert_eq!(raft.role(), Role::Leader);
-        recorder.record(&mut raft, &transport, Instant::ZERO + RECORD_INTERVAL / 2);
+        recorder.record(&mut raft, Instant::ZERO + RECORD_INTERVAL / 2);
         assert_eq!(raft.membership().members(), [member(1, Vec::new())], "too soon");
-        recorder.record(&mut raft, &transport, second(3));
-        assert_eq!(raft.membership().members(), [member(1, labelled(1))]);
+        recorder.record(&mut raft, second(3));
+        let store = MemberStore::Recorded(1);
+        assert_eq!(raft.membership().members(), [Member { store, ..member(1, Vec::new()) }]);
+        let cluster = raft.membership().identity().expect("it draws one");
+        recorder.look(&mut raft);
+        assert_eq!(recorder.past, Past::Begun(cluster));
         turn(&mut raft, second(3));
+        recorder.look(&mut raft);
+        assert_eq!(recorder.past, Past::Of(cluster));
         let last = raft.status().last_log;
-        recorder.record(&mut raft, &transport, second(9));
+        recorder.record(&mut raft, second(9));
         assert_eq!(raft.status().last_log, last, "nothing is left to record");
+        assert_eq!(recorder.identify(), Some(Change::Identify(cluster)), "never another one");
+    }
+
+    #[test]
+    fn an_address_is_corrected_if_the_member_says_so_and_is_reached_there() {
+        let (_, mut recorder) = alone(Vec::new());
+        let labelled = |number, address: &str| member(number, Label::at(address).encode().unwrap());
+        let membership = Membership::of_members([
+            labelled(2, "b:1"),
+            labelled(3, "c:1"),
+            member(4, Vec::new()),
+            labelled(5, "e:1"),
+        ]);
+        let membership = membership.unwrap();
+        met(&recorder, 2, Some("b:2"));
+        met(&recorder, 3, Some("c:1"));
+        met(&recorder, 4, Some("d:2"));
+        met(&recorder, 5, None);
+        let peers = recorder.peers.met();
+        let moved = Label::at("b:2").encode().unwrap();
+        let expected = [Change::Relabel { id: id(2), label: moved }];
+        assert_eq!(recorder.moved(&membership, &peers), expected);
+        assert_eq!(recorder.warned.len(), 1);
     }
 
     #[test]
     fn a_node_with_another_store_than_its_label_names_does_not_stand() {
         for (store, expected) in [(1, Role::Leader), (2, Role::Follower)] {
-            let (mut raft, recorder) = alone(labelled(store));
+            let (mut raft, mut recorder) = alone(labelled(store));
             let membership = raft.membership().clone();
             recorder.members(&mut raft, &membership);
             for second in 1..=3 {
@@ -365,28 +394,18 @@ mod tests {
     }
 
     #[test]
-    fn labels_without_a_store_get_one_and_keep_what_they_have() {
-        let store = Some(Incarnation::new(7));
-        let known = Label { incarnation: store, ..Label::default() }.encode().unwrap();
-        let here = Label::at("c:1");
+    fn a_store_that_only_the_label_names_is_recorded_and_no_other() {
+        let recorded = |store| MemberStore::Recorded(store);
         let membership = Membership::of_members([
-            member(1, known),
-            member(2, Vec::new()),
-            member(3, here.encode().unwrap()),
-            member(4, b"not a label".to_vec()),
+            Member { store: recorded(5), ..member(1, labelled(8)) },
+            member(2, labelled(8)),
+            member(3, b"not a label".to_vec()),
+            Member { store: MemberStore::New, ..member(4, labelled(8)) },
             member(5, Vec::new()),
         ]);
         let stores = [1, 2, 3, 4, 9].map(|number| (id(number), Incarnation::new(7)));
-        let label = |label: Label| label.encode().unwrap();
-        assert_eq!(
-            unrecorded(&membership.unwrap(), &stores),
-            vec![
-                Change::Relabel {
-                    id: id(2),
-                    label: label(Label { incarnation: store, ..Label::default() })
-                },
-                Change::Relabel { id: id(3), label: label(Label { incarnation: store, ..here }) },
-            ]
-        );
+        let record = |number, store| Change::RecordStore { id: id(number), store };
+        let expected = vec![record(2, 8), record(3, 7), record(4, 7)];
+        assert_eq!(unrecorded(&membership.unwrap(), &stores), expected);
     }
 }

@@ -19,7 +19,7 @@
 //!
 //! A node with an empty store obeys what its peers say of it. If a peer refuses it because the cluster knows another store of
 //! that member, or says that the node is no member of the peer's cluster, it neither votes nor stands for election until its
-//! log brings a configuration of an identified cluster. Otherwise two wiped voters of three would found a second cluster.
+//! log brings a configuration. Otherwise two wiped voters of three would found a second cluster.
 
 use std::collections::BTreeMap;
 use std::string::String;
@@ -102,11 +102,7 @@ impl KnownPeers {
     }
 
     /// Judges a peer, and notes what it said. `reached` is where this node dialed it, if it did.
-    pub(super) fn admit(
-        &self,
-        peer: &Introduction,
-        reached: Option<&str>,
-    ) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, peer: &Introduction, reached: Option<&str>) -> Result<(), Refusal> {
         let Some(own) = self.own else { return Ok(()) };
         let mut state = self.lock();
         let verdict = state.judge(peer);
@@ -160,21 +156,21 @@ impl KnownPeers {
         }
     }
 
-    /// Takes what this node holds and which configuration is in force now.
-    pub(super) fn update(&self, past: Past, membership: &Membership) {
+    /// Takes what this node holds and which configuration is in force now; `in_log` if the log has brought it.
+    pub(super) fn update(&self, past: Past, membership: &Membership, in_log: bool) {
         let store = |member| recorded_store(member).map_or(member.store, MemberStore::Recorded);
         let members = membership.members().iter().map(|member| (member.id, store(member)));
         let members = members.collect();
         let mut state = self.lock();
+        if in_log {
+            state.told = None;
+        }
         if state.past == past && state.members == members {
             return;
         }
         (state.past, state.members) = (past, members);
         let State { members, met, .. } = &mut *state;
         met.retain(|id, met| met.connections > 0 || members.contains_key(id));
-        if past != Past::Blank {
-            state.told = None;
-        }
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -290,4 +286,148 @@ fn other_history(
         Past::Of(its) => Some(its),
     };
     Some(Refusal::OtherHistory { node, cluster, its })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::identity::ClusterId;
+    use crate::membership::{Member, Seat};
+
+    const ME: NodeId = NodeId::new(1);
+    const OURS: ClusterIdentity = ClusterIdentity::new(7);
+    const OTHER: ClusterIdentity = ClusterIdentity::new(8);
+
+    fn peer(number: u64, store: u64, past: Past) -> Introduction {
+        let (knows_you, address, note) = (None, None, Bytes::new());
+        let (node, store) = (NodeId::new(number), Incarnation::new(store));
+        Introduction { node, store, past, knows_you, address, note }
+    }
+
+    fn membership(members: &[(u64, MemberStore)]) -> Membership {
+        let member = |(id, store): &(u64, MemberStore)| Member {
+            id: NodeId::new(*id),
+            seat: Seat::Voter,
+            priority: 0,
+            label: Vec::new(),
+            store: *store,
+        };
+        Membership::of_members(members.iter().map(member)).unwrap()
+    }
+
+    /// Node 1 of a cluster in which 2 is from the beginning, 3 was added and the store of 4 is recorded.
+    fn peers(past: Past) -> KnownPeers {
+        let (cluster, incarnation) = (ClusterId::new(1), Incarnation::new(1));
+        let peers = KnownPeers::new(Some(Identity { cluster, node: ME, incarnation }));
+        let members = [
+            (1, MemberStore::Recorded(1)),
+            (2, MemberStore::Unrecorded),
+            (3, MemberStore::New),
+            (4, MemberStore::Recorded(4)),
+        ];
+        peers.update(past, &membership(&members), past != Past::Blank);
+        peers
+    }
+
+    #[test]
+    fn a_store_joins_only_if_it_is_empty_or_of_this_cluster() {
+        let other = |node, its| Err(Refusal::OtherHistory { node, cluster: OURS, its });
+        for (past, from_the_beginning, added, recorded, guest) in [
+            (Past::Unknown, true, true, true, true),
+            (Past::Blank, true, true, true, true),
+            (Past::Of(OURS), true, true, true, true),
+            (Past::Begun(OURS), true, true, true, true),
+            (Past::Unnamed, true, false, true, true),
+            (Past::Begun(OTHER), true, false, true, false),
+            (Past::Of(OTHER), false, false, false, false),
+        ] {
+            let its = match past {
+                Past::Begun(its) | Past::Of(its) => Some(its),
+                Past::Unknown | Past::Blank | Past::Unnamed => None,
+            };
+            let expected = [(2, from_the_beginning), (3, added), (4, recorded), (9, guest)];
+            for (number, is_let_in) in expected {
+                let node = NodeId::new(number);
+                let verdict = if is_let_in { Ok(()) } else { other(node, its) };
+                let ours = peers(Past::Of(OURS));
+                assert_eq!(
+                    ours.admit(&peer(number, number, past), None),
+                    verdict,
+                    "{node} {past:?}"
+                );
+                assert_eq!(ours.refused().len(), usize::from(!is_let_in));
+                let unsure = peers(Past::Begun(OURS));
+                assert_eq!(unsure.admit(&peer(number, number, past), None), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn another_store_than_the_recorded_one_is_refused_and_what_is_known_of_it_forgotten() {
+        let peers = peers(Past::Unnamed);
+        let four = peer(4, 4, Past::Blank);
+        assert_eq!(peers.admit(&four, None), Ok(()));
+        assert_eq!(peers.met().len(), 1);
+        let wiped = peer(4, 5, Past::Blank);
+        let refusal = Refusal::OtherStore { node: NodeId::new(4) };
+        assert_eq!(peers.admit(&wiped, None), Err(refusal));
+        assert_eq!(peers.refused(), [(NodeId::new(4), refusal)]);
+        assert!(peers.met().is_empty());
+        assert_eq!(peers.admit(&four, None), Ok(()));
+        assert!(peers.refused().is_empty());
+        peers.left(&four);
+        assert!(peers.met().is_empty(), "only those that are connected");
+    }
+
+    #[test]
+    fn a_change_of_what_is_known_is_a_new_generation() {
+        let peers = peers(Past::Unnamed);
+        let (before, nine) = (peers.generation(), peer(9, 9, Past::Of(OTHER)));
+        assert_eq!(peers.judge(&nine), Ok(()));
+        let members = membership(&[(1, MemberStore::Unrecorded)]);
+        peers.update(Past::Of(OURS), &members, true);
+        assert!(peers.generation() > before);
+        assert!(peers.judge(&nine).is_err());
+        let before = peers.generation();
+        peers.update(Past::Of(OURS), &members, true);
+        assert_eq!(peers.generation(), before);
+    }
+
+    #[test]
+    fn only_an_empty_store_obeys_what_peers_say_of_it() {
+        let refusal = Refusal::OtherStore { node: ME };
+        let by = NodeId::new(4);
+        let stranger = Introduction { knows_you: Some(false), ..peer(4, 4, Past::Of(OTHER)) };
+        for past in [Past::Unnamed, Past::Begun(OURS), Past::Of(OURS)] {
+            let peers = peers(past);
+            peers.refused_by(by, refusal);
+            let _ = peers.admit(&stranger, None);
+            assert_eq!(peers.told(), None, "{past:?}");
+        }
+        let blank = peers(Past::Blank);
+        blank.refused_by(by, Refusal::OtherStore { node: by });
+        assert_eq!(blank.told(), None, "it is about another");
+        blank.refused_by(by, refusal);
+        assert_eq!(blank.told(), Some(Told::OtherStore { by }));
+        blank.update(Past::Unnamed, &membership(&[(1, MemberStore::New)]), true);
+        assert_eq!(blank.told(), None, "the log has brought a configuration");
+
+        let blank = peers(Past::Blank);
+        assert_eq!(blank.admit(&stranger, None), Ok(()));
+        assert_eq!(blank.told(), Some(Told::NotMember { by }));
+    }
+
+    #[test]
+    fn a_server_that_holds_another_history_cannot_join() {
+        let ours = peers(Past::Of(OURS));
+        let nine = NodeId::new(9);
+        assert_eq!(ours.cannot_join(nine), None, "it was not met");
+        let other = |its| Some(Refusal::OtherHistory { node: nine, cluster: OURS, its });
+        assert_eq!(ours.admit(&peer(9, 9, Past::Unnamed), None), Ok(()));
+        assert_eq!(ours.cannot_join(nine), other(None));
+        assert!(ours.admit(&peer(9, 9, Past::Of(OTHER)), None).is_err());
+        assert_eq!(ours.cannot_join(nine), other(Some(OTHER)));
+        assert_eq!(ours.admit(&peer(9, 9, Past::Blank), None), Ok(()));
+        assert_eq!(ours.cannot_join(nine), None);
+    }
 }

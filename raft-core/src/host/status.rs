@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
+use super::handshake::Refusal;
 use crate::status::Status;
+use crate::types::NodeId;
+use std::vec::Vec;
 
 /// A node's state at one moment.
 #[derive(Clone, Debug)]
@@ -20,6 +23,11 @@ pub struct NodeStatus {
     pub changes_waiting: usize,
     /// Whether a snapshot is being taken.
     pub takes_snapshot: bool,
+    /// The peers that this node refuses at present for what they say of themselves, and why.
+    pub refused_peers: Vec<(NodeId, Refusal)>,
+    /// Whether this node neither votes nor stands for election because its store is empty and a peer says that it is not the
+    /// member that it takes itself for.
+    pub told_not_to_vote: bool,
     /// Reads that wait to be confirmed.
     pub reads_waiting: usize,
     /// Messages dropped because the inbox was full.

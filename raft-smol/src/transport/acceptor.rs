@@ -10,7 +10,7 @@ use async_io::Timer;
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use async_net::{TcpListener, TcpStream};
 use futures_lite::future::or;
-use raft_core::NodeId;
+use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{self, Closed, Counters, Incoming, Ticket};
 
@@ -64,10 +64,11 @@ async fn serve(
         let stream = Stream::from(stream);
         let welcomed = welcome(&stream, address, &shared);
         let handshake_timeout = shared.config.handshake_timeout;
-        let (id, ticket) = timeout(handshake_timeout, Closed::Idle, welcomed).await?;
+        let (inbox, ticket) = timeout(handshake_timeout, Closed::Idle, welcomed).await?;
+        let id = inbox.peer();
         tracing::info!(peer = %id, %address, "peer connected");
         peer = Some(id);
-        receive(&stream, id, ticket, &shared).await
+        receive(&stream, inbox, ticket, &shared).await
     };
     let stopped = async {
         dropped(&stop).await;
@@ -83,7 +84,7 @@ async fn welcome(
     stream: &Stream,
     address: SocketAddr,
     shared: &Shared,
-) -> Result<(NodeId, Ticket), Closed> {
+) -> Result<(PeerInbox, Ticket), Closed> {
     let mut reader = Reader::new(stream.clone(), HANDSHAKE_BYTES_MAX);
     let first = reader.handshake().await;
     let mut answer = Vec::new();
@@ -95,14 +96,15 @@ async fn welcome(
 /// Receives until the connection ends.
 async fn receive(
     stream: &Stream,
-    peer: NodeId,
+    peer: PeerInbox,
     ticket: Ticket,
     shared: &Shared,
 ) -> Result<Infallible, Closed> {
     let config = &shared.config;
-    let incoming = Incoming::new(peer, shared.me, shared.inbox.clone(), shared.counters.clone());
+    let id = peer.peer();
+    let incoming = Incoming::new(shared.me, peer, shared.counters.clone());
     shared.counters.count_accepted();
-    shared.peers.is_back(peer);
+    shared.peers.is_back(id);
     let mut reader = Reader::new(stream.clone(), config.frame_bytes_max);
     let hear = reader.hear(config, |payload| {
         incoming.receive(payload)?;

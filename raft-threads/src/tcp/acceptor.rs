@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use raft_core::NodeId;
+use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{Closed, Incoming, Reading, Ticket, keepalive};
 
@@ -57,8 +57,9 @@ fn receive_on(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
 fn serve(socket: Socket, address: SocketAddr, shared: &Shared) {
     let mut peer = None;
     let served = welcome(&socket, address, shared).and_then(|(from, ticket)| {
-        tracing::info!(peer = %from, %address, "peer connected");
-        peer = Some(from);
+        let id = from.peer();
+        tracing::info!(peer = %id, %address, "peer connected");
+        peer = Some(id);
         receive(&socket, from, &ticket, shared)
     });
     drop(socket);
@@ -73,7 +74,7 @@ fn welcome(
     stream: &TcpStream,
     address: SocketAddr,
     shared: &Shared,
-) -> Result<(NodeId, Ticket), Closed> {
+) -> Result<(PeerInbox, Ticket), Closed> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(shared.config.idle_timeout))?;
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
@@ -88,14 +89,15 @@ fn welcome(
 /// Receives until the connection ends.
 fn receive(
     stream: &TcpStream,
-    peer: NodeId,
+    peer: PeerInbox,
     ticket: &Ticket,
     shared: &Shared,
 ) -> Result<(), Closed> {
     let config = &shared.config;
-    let incoming = Incoming::new(peer, shared.me, shared.inbox.clone(), shared.counters.clone());
+    let id = peer.peer();
+    let incoming = Incoming::new(shared.me, peer, shared.counters.clone());
     shared.counters.count_accepted();
-    shared.peers.is_back(peer);
+    shared.peers.is_back(id);
     stream.set_read_timeout(Some(config.keepalive_interval / KEEPALIVE_PARTS))?;
     let mut reader = Reader::new(stream, Reading::new(config.frame_bytes_max));
     let keepalive = keepalive();

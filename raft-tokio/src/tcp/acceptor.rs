@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_core::NodeId;
+use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{self, Closed, Counters, Incoming, Reading, Ticket};
 use tokio::io::AsyncWriteExt;
@@ -64,8 +64,9 @@ async fn serve(
         timeout(shared.config.handshake_timeout, welcome(&mut stream, address, &shared)).await;
     let (peer, closed) = match welcomed.unwrap_or(Err(Closed::Idle)) {
         Ok((peer, ticket)) => {
-            tracing::info!(%peer, %address, "peer connected");
-            (Some(peer), receive(stream, peer, ticket, &shared).await)
+            let id = peer.peer();
+            tracing::info!(peer = %id, %address, "peer connected");
+            (Some(id), receive(stream, peer, ticket, &shared).await)
         }
         Err(closed) => (None, closed),
     };
@@ -78,7 +79,7 @@ async fn welcome(
     stream: &mut TcpStream,
     address: SocketAddr,
     shared: &Shared,
-) -> Result<(NodeId, Ticket), Closed> {
+) -> Result<(PeerInbox, Ticket), Closed> {
     stream.set_nodelay(true)?;
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     let first = connection::read_handshake(stream, &mut reading).await;
@@ -89,11 +90,17 @@ async fn welcome(
 }
 
 /// Receives until the connection ends.
-async fn receive(mut stream: TcpStream, peer: NodeId, ticket: Ticket, shared: &Shared) -> Closed {
+async fn receive(
+    mut stream: TcpStream,
+    peer: PeerInbox,
+    ticket: Ticket,
+    shared: &Shared,
+) -> Closed {
     let config = &shared.config;
-    let incoming = Incoming::new(peer, shared.me, shared.inbox.clone(), shared.counters.clone());
+    let id = peer.peer();
+    let incoming = Incoming::new(shared.me, peer, shared.counters.clone());
     shared.counters.count_accepted();
-    shared.peers.is_back(peer);
+    shared.peers.is_back(id);
     let (reader, mut writer) = stream.split();
     let mut reader = Reader::new(reader, Reading::new(config.frame_bytes_max));
     let mut keepalives = connection::keepalives(config.keepalive_interval);

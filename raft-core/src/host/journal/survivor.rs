@@ -6,7 +6,9 @@ use std::vec;
 
 use super::{FileJournal, Journal, JournalError};
 use crate::entries::{Entry, Payload};
-use crate::host::identity::ClusterId;
+use crate::host::identity::{ClusterId, Incarnation};
+use crate::host::label::Label;
+use crate::identity::MemberStore;
 use crate::membership::{Member, Membership, Seat};
 use crate::output::Write;
 use crate::types::{HardState, LogId, NodeId, Term, WriteId};
@@ -73,7 +75,11 @@ impl FileJournal {
             entries: vec![Entry {
                 term,
                 index: last_log.index.next(),
-                payload: Payload::Configuration(Box::new(alone(node, &before))),
+                payload: Payload::Configuration(Box::new(alone(
+                    node,
+                    journal.incarnation(),
+                    &before,
+                ))),
             }]
             .into(),
             ..Write::default()
@@ -85,13 +91,21 @@ impl FileJournal {
     }
 }
 
-/// This node as the only voter, known by what it was known by.
-fn alone(node: NodeId, before: &Membership) -> Membership {
-    let (priority, label, store) = before.member(node).map_or_else(Default::default, |member| {
-        (member.priority, member.label.clone(), member.store)
-    });
+/// This node as the only voter, in the cluster and with the label that it had. Its store is the one at hand: the
+/// configuration may have named another, which would keep the node from ever leading.
+fn alone(node: NodeId, store: Incarnation, before: &Membership) -> Membership {
+    let (priority, label) = before
+        .member(node)
+        .map_or_else(Default::default, |member| (member.priority, member.label.clone()));
+    // Older versions named the store in the label.
+    let label = match Label::decode(&label) {
+        Ok(known) => Label { incarnation: None, ..known }.encode().unwrap_or(label),
+        Err(_) => label,
+    };
+    let store = MemberStore::Recorded(store.get());
     Membership::of_members([Member { id: node, seat: Seat::Voter, priority, label, store }])
         .expect("one voter, whose label was within its limit")
+        .identified(before.identity())
 }
 
 fn warn(directory: &Path, node: NodeId, last_log: LogId) {

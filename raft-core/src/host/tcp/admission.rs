@@ -13,6 +13,8 @@ use super::reading::Reading;
 use super::registry::Ticket;
 use crate::host::frame;
 use crate::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal, Welcome};
+use crate::host::identity::Introduction;
+use crate::host::transport::PeerInbox;
 use crate::types::NodeId;
 
 impl<S: Signals> Peers<S> {
@@ -28,7 +30,7 @@ impl<S: Signals> Peers<S> {
         reading: &Reading,
         source: SocketAddr,
         answer: &mut Vec<u8>,
-    ) -> Result<(NodeId, Ticket), Closed> {
+    ) -> Result<(PeerInbox, Ticket), Closed> {
         let judged = match first {
             // Whoever says more before it is welcome does not speak this protocol.
             Ok(_) if reading.is_mid_frame() => Err(Refusal::NotAHello),
@@ -37,9 +39,11 @@ impl<S: Signals> Peers<S> {
             Err(closed) => return Err(closed),
         };
         let verdict = match &judged {
-            Ok((version, ..)) => {
-                let incarnation = Some(self.identity.incarnation);
-                Answer::Welcome(Welcome { version: *version, incarnation })
+            Ok((version, peer, _)) => {
+                let introduction = self.inbox.introduce(&self.identity, peer.peer(), None);
+                let Introduction { store, past, knows_you, .. } = introduction;
+                let (version, incarnation) = (*version, Some(store));
+                Answer::Welcome(Welcome { version, incarnation, past, knows_you })
             }
             Err(refusal) => Answer::Refused(*refusal),
         };
@@ -48,15 +52,27 @@ impl<S: Signals> Peers<S> {
         Ok((peer, ticket))
     }
 
-    fn enter(&self, payload: &[u8], source: SocketAddr) -> Result<(u16, NodeId, Ticket), Refusal> {
+    fn enter(
+        &self,
+        payload: &[u8],
+        source: SocketAddr,
+    ) -> Result<(u16, PeerInbox, Ticket), Refusal> {
         let hello = Hello::decode(payload)?;
-        let version = hello.check(&self.identity, |node| self.store(node))?;
+        let said = address(hello.address.clone(), source);
+        let version =
+            hello.check(&self.identity, |node| self.store(node)).inspect_err(|refusal| {
+                if matches!(refusal, Refusal::OtherStore { .. }) {
+                    // The host refuses it for the same reason, and takes note.
+                    let _ = self.inbox.admit(hello.introduction(said.clone()));
+                }
+            })?;
         let (peer, incarnation) = (hello.from, hello.incarnation);
         if !self.is_expected(peer) && self.guests_besides(peer) >= self.config.guests_max {
             return Err(Refusal::UnknownPeer);
         }
-        let ticket = self.registry.enter(peer, incarnation, address(hello.address, source))?;
-        Ok((version, peer, ticket))
+        let ticket = self.registry.enter(peer, incarnation, said.clone())?;
+        let peer_inbox = self.inbox.admit(hello.introduction(said))?;
+        Ok((version, peer_inbox, ticket))
     }
 
     /// How many others are connected who are no members.

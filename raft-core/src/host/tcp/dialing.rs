@@ -35,7 +35,7 @@ use super::peer::{Peer, Signals};
 use super::peers::Peers;
 use super::route::Route;
 use crate::host::frame;
-use crate::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello};
+use crate::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello};
 use crate::host::transport::MessageInbox;
 
 /// How many reasons for one peer's being out of reach are told apart in the log.
@@ -165,8 +165,8 @@ impl<'p, S: Signals> Dialing<'p, S> {
     pub fn hello(&mut self, address: SocketAddr) -> Result<Vec<u8>, Closed> {
         self.speaking = Some(address);
         let mut bytes = Vec::new();
-        let Peers { identity, address, .. } = self.peers;
-        let hello = Hello::new(identity, self.peer.id(), address);
+        let (Peers { identity, address, .. }, to) = (self.peers, self.peer.id());
+        let hello = Hello::of(identity, to, self.inbox.introduce(identity, to, Some(address)));
         frame::encode(&mut bytes, HANDSHAKE_BYTES_MAX, |out| hello.encode(out))?;
         Ok(bytes)
     }
@@ -177,9 +177,16 @@ impl<'p, S: Signals> Dialing<'p, S> {
     ///
     /// It has refused us, or it is not the one that the cluster knows.
     pub fn conclude(&mut self, answer: &[u8]) -> Result<(), Closed> {
-        let welcome = Answer::conclude(answer)?;
+        let welcome = Answer::conclude(answer).inspect_err(|error| {
+            if let HandshakeError::Refused(refusal) = error {
+                self.inbox.refused_by(self.peer.id(), *refusal);
+            }
+        })?;
         self.peer.meet(welcome.incarnation);
+        let met = welcome.introduction(self.peer.id());
+        let verdict = met.map_or(Ok(()), |met| self.inbox.meet(&met, &self.address));
         self.peer.check()?;
+        verdict.map_err(Closed::Refused)?;
         tracing::info!(peer = %self.peer.id(), address = self.address, "connected");
         self.peers.counters.count_connected();
         self.connected = Some(Instant::now());
@@ -268,7 +275,7 @@ mod tests {
     use super::super::peers::tests::{Woken, label, membership, peers};
     use super::*;
     use crate::host::handshake::Welcome;
-    use crate::host::identity::Incarnation;
+    use crate::host::identity::{Incarnation, Past};
     use crate::membership::Membership;
     use crate::types::NodeId;
 
@@ -317,7 +324,8 @@ mod tests {
     fn welcome(store: u64) -> Vec<u8> {
         let (version, incarnation) = (crate::codec::VERSION, Some(Incarnation::new(store)));
         let mut payload = Vec::new();
-        Answer::Welcome(Welcome { version, incarnation }).encode(&mut payload);
+        Answer::Welcome(Welcome { version, incarnation, past: Past::Unknown, knows_you: None })
+            .encode(&mut payload);
         payload
     }
 

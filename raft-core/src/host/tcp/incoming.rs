@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::closed::Closed;
 use super::counters::Counters;
 use crate::codec;
-use crate::host::transport::MessageInbox;
+use crate::host::transport::PeerInbox;
 use crate::types::NodeId;
 
 /// Payloads of at least this many bytes are kept as they came. A command from a shorter one would hold on to the buffer, tens of
@@ -15,16 +15,15 @@ const SHARED_BYTES_MIN: usize = 32 * 1024;
 /// Turns the frames of one peer into messages for this node.
 #[derive(Debug)]
 pub struct Incoming {
-    peer: NodeId,
     me: NodeId,
-    inbox: MessageInbox,
+    inbox: PeerInbox,
     counters: Counters,
 }
 
 impl Incoming {
-    /// For what `peer` sends to `me`.
-    pub fn new(peer: NodeId, me: NodeId, inbox: MessageInbox, counters: Counters) -> Self {
-        Self { peer, me, inbox, counters }
+    /// For what the peer of that inbox sends to `me`.
+    pub fn new(me: NodeId, inbox: PeerInbox, counters: Counters) -> Self {
+        Self { me, inbox, counters }
     }
 
     /// Delivers the message in a frame; an empty frame holds none.
@@ -46,20 +45,19 @@ impl Incoming {
         let message = match codec::decode_message(payload, command) {
             Ok(message) => message,
             Err(error) if error.is_from_newer() => {
-                tracing::debug!(peer = %self.peer, %error, "message dropped");
+                tracing::debug!(peer = %self.inbox.peer(), %error, "message dropped");
                 cells.dropped_from_newer.add(1);
                 return Ok(());
             }
             Err(error) => return Err(Closed::Decode(error)),
         };
         let (from, to) = (message.from, message.to);
-        if from != self.peer || to != self.me {
+        if from != self.inbox.peer() || to != self.me {
             return Err(Closed::Misaddressed { from, to });
         }
         cells.messages_received.add(1);
         cells.bytes_received.add(payload.len());
-        self.inbox.deliver(message);
-        Ok(())
+        self.inbox.deliver(message).map_err(Closed::Refused)
     }
 }
 
@@ -71,6 +69,8 @@ fn own(payload: &Bytes) -> Bytes {
 mod tests {
     use super::*;
     use crate::entries::{Entry, Payload};
+    use crate::host::identity::{Incarnation, Introduction, Past};
+    use crate::host::transport::MessageInbox;
     use crate::message::{AppendEntries, Body, Message};
     use crate::types::{Index, LogId, Round, Session, Term};
     use std::sync::{Arc, Mutex};
@@ -98,8 +98,11 @@ mod tests {
         let (delivered, counters) = (Arc::new(Mutex::new(Vec::new())), Counters::default());
         let sink = delivered.clone();
         let inbox = MessageInbox::new(move |message| sink.lock().unwrap().push(message));
-        let (peer, me) = (NodeId::new(2), NodeId::new(1));
-        let result = Incoming::new(peer, me, inbox, counters.clone()).receive(payload);
+        let (past, knows_you, address) = (Past::Unknown, None, None);
+        let (node, store, note) = (NodeId::new(2), Incarnation::new(2), Bytes::new());
+        let peer = Introduction { node, store, past, knows_you, address, note };
+        let inbox = inbox.admit(peer).unwrap();
+        let result = Incoming::new(NodeId::new(1), inbox, counters.clone()).receive(payload);
         let delivered = std::mem::take(&mut *delivered.lock().unwrap());
         (result, delivered, counters)
     }

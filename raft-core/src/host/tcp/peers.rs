@@ -13,12 +13,12 @@
 //!
 //! A node whose disk was wiped or replaced has forgotten its votes and what it acknowledged: to go on under its old id would let
 //! it vote twice in a term, and would let a majority be counted on entries that it does not hold. So the leader records in each
-//! label the [`Incarnation`] of the member's store once it has heard it, and from then on every node refuses to talk to one of
+//! member's entry the [`Incarnation`] of its store once it has heard it, and from then on every node refuses to talk to one of
 //! that id with another store: [`Refusal::OtherStore`] to one who dials, [`Closed::OtherStore`] for one who was dialed. Each
 //! is counted ([`Counts::refused_other_store`](super::Counts::refused_other_store)) and warned about now and then.
 //!
-//! The way back: [remove](crate::Change::Remove) the member, and [add](crate::Change::AddLearner) it again as a learner, with a label
-//! that names no store. It then catches up as any new server does, before it counts. What was recorded before the wipe is gone
+//! The way back: [remove](crate::Change::Remove) the member, and [add](crate::Change::AddLearner) it again as a learner, in a second
+//! change. It then catches up as any new server does, before it counts. What was recorded before the wipe is gone
 //! with the old member. A wipe within the first moments of a cluster, before its stores are recorded, is not noticed.
 
 use std::collections::BTreeMap;
@@ -34,8 +34,10 @@ use super::counters::Counters;
 use super::peer::{Peer, Signals};
 use super::registry::Registry;
 use crate::host::identity::{Identity, Incarnation};
+use crate::host::incarnations::recorded_store;
 use crate::host::label::Label;
-use crate::membership::Membership;
+use crate::host::transport::MessageInbox;
+use crate::membership::{Member, Membership};
 use crate::message::Message;
 use crate::types::NodeId;
 #[cfg(doc)]
@@ -45,6 +47,8 @@ use {super::closed::Closed, crate::host::handshake::Refusal};
 #[derive(Debug)]
 pub struct Peers<S> {
     pub(super) identity: Identity,
+    /// What judges the peers.
+    pub(super) inbox: MessageInbox,
     pub(super) registry: Registry,
     pub(super) config: Config,
     pub(super) counters: Counters,
@@ -69,6 +73,7 @@ impl<S: Signals> Peers<S> {
     /// For a node that listens there, with these others to begin with; and those whom it is to dial.
     pub fn new(
         identity: Identity,
+        inbox: MessageInbox,
         listening: SocketAddr,
         mut listed: BTreeMap<NodeId, String>,
         config: &Config,
@@ -78,6 +83,7 @@ impl<S: Signals> Peers<S> {
         let address = config.advertise.clone().unwrap_or_else(|| listening.to_string());
         let peers = Self {
             identity,
+            inbox,
             registry: Registry::default(),
             config: config.clone(),
             counters: counters.clone(),
@@ -93,8 +99,11 @@ impl<S: Signals> Peers<S> {
     pub fn members(&self, membership: &Membership) -> ToDial<S> {
         let others = membership.members().iter().filter(|member| member.id != self.identity.node);
         // Whoever keeps something else in labels keeps no addresses there.
-        let label = |bytes: &[u8]| Label::decode(bytes).unwrap_or_default();
-        let members = others.map(|member| (member.id, label(&member.label))).collect();
+        let label = |member: &Member| Label {
+            incarnation: recorded_store(member).map(Incarnation::new),
+            ..Label::decode(&member.label).unwrap_or_default()
+        };
+        let members = others.map(|member| (member.id, label(member))).collect();
         let mut state = self.lock();
         let State { members: before, peers } = &mut *state;
         let members: Option<BTreeMap<_, Label>> = (!membership.is_empty()).then_some(members);
@@ -160,13 +169,6 @@ impl<S: Signals> Peers<S> {
         }
     }
 
-    /// The stores of those who are connected, and this node's own.
-    pub fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-        let mut connected = self.registry.incarnations();
-        connected.push((self.identity.node, self.identity.incarnation));
-        connected
-    }
-
     /// Where a node may be reached, best first.
     pub(super) fn addresses(&self, id: NodeId) -> Vec<String> {
         let labelled = self.label(id, |label| label.address.clone());
@@ -220,7 +222,7 @@ pub(super) mod tests {
     use super::*;
     use crate::host::identity::ClusterId;
     use crate::identity::MemberStore;
-    use crate::membership::{Member, Seat};
+    use crate::membership::Seat;
     use crate::message::{Body, RequestVote};
     use crate::types::{LogId, Term};
 
@@ -262,6 +264,7 @@ pub(super) mod tests {
         let config = Config { idle_timeout: Duration::ZERO, ..Config::default() };
         let (peers, _) = Peers::new(
             identity(1),
+            MessageInbox::new(drop),
             at("10.0.0.1:1"),
             listed.collect(),
             &config,
@@ -303,8 +306,17 @@ pub(super) mod tests {
     fn those_listed_are_dialed_until_there_are_members() {
         let listed = [1, 2, 3].map(|id| (NodeId::new(id), String::from("x:1")));
         let (config, counters) = (Config::default(), Counters::default());
-        let (peers, to_dial) =
-            Peers::<Woken>::new(identity(1), at("10.0.0.1:1"), listed.into(), &config, &counters);
+        let (peers, to_dial) = {
+            let inbox = MessageInbox::new(drop);
+            Peers::<Woken>::new(
+                identity(1),
+                inbox,
+                at("10.0.0.1:1"),
+                listed.into(),
+                &config,
+                &counters,
+            )
+        };
         assert_eq!(ids(&to_dial), [2, 3], "not the node itself");
         assert!(peers.members(&plain(&[])).is_empty());
         let added = peers.members(&plain(&[1, 2, 4]));
