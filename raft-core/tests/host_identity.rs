@@ -95,7 +95,7 @@ fn a_foreign_history_is_not_taken_in() {
     assert_ne!(ours, theirs);
 
     let label = Label::default().add_learner(id(4)).unwrap();
-    change(&nodes, &[label.clone()]).unwrap();
+    change(&nodes, std::slice::from_ref(&label)).unwrap();
     let expected = Refusal::OtherHistory { node: id(4), cluster: ours, its: Some(theirs) };
     let refused = change(&nodes, &[Change::Promote(id(4))]).unwrap_err();
     let ChangeError::Refused { id: of, refusal } = refused else { panic!("{refused}") };

@@ -41,6 +41,8 @@ pub enum Order {
     Add(AddFlags),
     /// Makes a learner a voter, once it has caught up
     Promote(PromoteFlags),
+    /// Corrects where a member is reached. Servers say themselves where they are, so this is seldom needed
+    Relabel(RelabelFlags),
     /// Takes a member out; stop it afterwards
     Remove(RemoveFlags),
     /// Hands leadership over
@@ -84,6 +86,21 @@ pub struct PromoteFlags {
     id: u64,
     #[command(flatten)]
     within: Within,
+    #[command(flatten)]
+    at: At,
+}
+
+/// The flags of `kv relabel`.
+#[derive(Args, Debug)]
+pub struct RelabelFlags {
+    /// The member
+    id: u64,
+    /// Where it listens for the other servers
+    #[arg(value_parser = address)]
+    address: String,
+    /// Where it listens for clients
+    #[arg(value_parser = address)]
+    client_address: String,
     #[command(flatten)]
     at: At,
 }
@@ -141,6 +158,9 @@ pub fn run(order: Order) -> Result<(), Failure> {
         Order::Members(at) => tell_members(&ask(&at.server, &["MEMBERS"])?),
         Order::Status(at) => tell(&ask(&at.server, &["STATUS"])?),
         Order::Snapshot(at) => tell(&ask(&at.server, &["SNAPSHOT"])?),
+        Order::Relabel(RelabelFlags { id, address, client_address, at }) => {
+            tell(&ask(&at.server, &["RELABEL", &id.to_string(), &address, &client_address])?);
+        }
         Order::Remove(RemoveFlags { id, at }) => {
             tell(&ask(&at.server, &["REMOVE", &id.to_string()])?);
             println!("server {id} is no member any more: stop it, if it runs");

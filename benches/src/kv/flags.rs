@@ -139,6 +139,8 @@ pub struct ServeOptions {
     pub data: PathBuf,
     /// Where this server listens for clients.
     pub client: String,
+    /// Where clients reach this server, if the command line says so in so many words. It tells the others.
+    pub reached_by_clients_at: Option<String>,
     /// Where every server listens for clients.
     pub client_peers: BTreeMap<NodeId, String>,
     /// The newest version of commands that clients may use.
@@ -174,6 +176,7 @@ impl ServeFlags {
         let client = self.client.or_else(|| client_peers.get(&id).cloned()).ok_or_else(|| {
             format!("where to listen for clients? Give --client, or server {id} in --client-peers")
         })?;
+        let reached_by_clients_at = client_peers.get(&id).cloned();
         client_peers.entry(id).or_insert_with(|| client.clone());
         // Who joins is told by the members' labels.
         let missing = peers.keys().find(|peer| !client_peers.contains_key(peer));
@@ -204,6 +207,7 @@ impl ServeFlags {
             peers,
             data: self.data,
             client,
+            reached_by_clients_at,
             client_peers,
             commands_version: self.commands_version,
             until_stdin_ends: self.until_stdin_ends,

@@ -7,6 +7,7 @@
 //! | `SNAPSHOT` | writes a snapshot now, and compacts the log | every server, of its own |
 //! | `ADD id address client-address` | lets a server join as a learner | the leader |
 //! | `PROMOTE id` | makes a learner that has caught up a voter | the leader |
+//! | `RELABEL id address client-address` | corrects where a member is reached | the leader |
 //! | `REMOVE id` | takes a member out | the leader |
 //! | `TRANSFER [id]` | hands leadership over | the leader |
 //!
@@ -14,6 +15,7 @@
 //! [command line](super::admin) goes where it is sent, and tries again.
 
 use bytes::Bytes;
+use raft_core::host::handshake::Refusal;
 use raft_core::host::{
     ADDRESS_BYTES_MAX, ChangeError, Handle, NodeStatus, Pending, SnapshotError, TransferError,
 };
@@ -49,6 +51,15 @@ pub enum Operation {
     },
     /// `PROMOTE id`
     Promote(NodeId),
+    /// `RELABEL id address client-address`
+    Relabel {
+        /// The member.
+        id: NodeId,
+        /// Where it listens for the others.
+        address: String,
+        /// Where it listens for clients.
+        client: String,
+    },
     /// `REMOVE id`
     Remove(NodeId),
     /// `TRANSFER [id]`
@@ -90,15 +101,20 @@ impl Operation {
             (b"STATUS", []) => Ok(Self::Status),
             (b"SNAPSHOT", []) => Ok(Self::Snapshot),
             (b"MEMBERS" | b"STATUS" | b"SNAPSHOT", _) => Err("this command takes no arguments"),
-            (b"ADD", [id, address, client]) => {
+            (b"ADD" | b"RELABEL", [id, address, client]) => {
                 match (number(id), self::address(address), self::address(client)) {
-                    (Some(id), Some(address), Some(client)) => {
+                    (Some(id), Some(address), Some(client)) if name == b"ADD" => {
                         Ok(Self::Add { id, address, client })
                     }
-                    _ => Err("ADD takes a number and two addresses with ports, as host-d:7101"),
+                    (Some(id), Some(address), Some(client)) => {
+                        Ok(Self::Relabel { id, address, client })
+                    }
+                    _ => Err("this takes a number and two addresses with ports, as host-d:7101"),
                 }
             }
-            (b"ADD", _) => Err("ADD takes a server's number, its address and that for clients"),
+            (b"ADD" | b"RELABEL", _) => {
+                Err("this takes a server's number, its address and that for clients")
+            }
             (b"PROMOTE", [id]) => number(id).map(Self::Promote).ok_or(NO_NUMBER),
             (b"REMOVE", [id]) => number(id).map(Self::Remove).ok_or(NO_NUMBER),
             (b"PROMOTE" | b"REMOVE", _) => Err(NO_NUMBER),
@@ -116,7 +132,13 @@ impl Operation {
             Self::Members => return Begun::Reply(members(view)),
             Self::Status => return Begun::Reply(status(view)),
             Self::Snapshot => return Begun::Operating(Operating::Snapshot(node.take_snapshot())),
-            Self::Add { .. } | Self::Promote(_) | Self::Remove(_) | Self::Transfer(_) if !leads => {
+            Self::Add { .. }
+            | Self::Promote(_)
+            | Self::Relabel { .. }
+            | Self::Remove(_)
+            | Self::Transfer(_)
+                if !leads =>
+            {
                 return Begun::Reply(ask_the_leader(view));
             }
             Self::Transfer(to) => {
@@ -128,6 +150,13 @@ impl Operation {
                     Err(e) => return Begun::Reply(error(format!("ERR {e}"))),
                 }
             }
+            Self::Relabel { id, address, client } => {
+                match members::label(&address, &client).encode() {
+                    Ok(label) => Change::Relabel { id, label },
+                    Err(e) => return Begun::Reply(error(format!("ERR {e}"))),
+                }
+            }
+            Self::Promote(id) if refusal(view, id).is_some() => Change::Promote(id),
             Self::Promote(id) => match behind(view, id) {
                 Some(why) => return Begun::Reply(error(format!("{TRY_AGAIN} {why}"))),
                 None => Change::Promote(id),
@@ -212,6 +241,19 @@ fn status(view: &View<'_>) -> Frame {
             status.requests_refused
         ),
     ];
+    match raft.membership.identity() {
+        Some(identity) => text.push(format!("cluster: {identity}")),
+        None => text.push("cluster: without an identity yet".to_owned()),
+    }
+    if status.told_not_to_vote {
+        text.push(
+            "votes: none, for the other servers say that this one is not the member it takes itself for; see its log"
+                .to_owned(),
+        );
+    }
+    for (id, refusal) in &status.refused_peers {
+        text.push(format!("server {id} is refused: {refusal}"));
+    }
     if raft.membership.member(raft.id).is_none() {
         text.push("members: this server is none; `kv add` lets it join".to_owned());
     }
@@ -239,6 +281,12 @@ fn ask_the_leader(view: &View<'_>) -> Frame {
             "{TRY_AGAIN} server {leader} leads; its address for clients is not known here yet"
         )),
     }
+}
+
+/// Why this server refuses the one to be promoted. The node answers with it, however long one would wait.
+fn refusal(view: &View<'_>, id: NodeId) -> Option<Refusal> {
+    let refused = view.status.refused_peers.iter().find(|(refused, _)| *refused == id);
+    refused.map(|(_, refusal)| *refusal)
 }
 
 /// Why the learner cannot be promoted yet. What is no learner at all the node refuses.
@@ -344,6 +392,10 @@ mod tests {
         assert_eq!(parse(&["GET", "k"]), None);
         assert_eq!(parse(&["MEMBERS"]), Some(Ok(Operation::Members)));
         assert_eq!(parse(&["PROMOTE", "4"]), Some(Ok(Operation::Promote(id))));
+        let (address, client) = ("d:1".to_owned(), "d:2".to_owned());
+        let relabel = Operation::Relabel { id, address, client };
+        assert_eq!(parse(&["RELABEL", "4", "d:1", "d:2"]), Some(Ok(relabel)));
+        assert!(matches!(parse(&["RELABEL", "4"]), Some(Err(_))));
         assert_eq!(parse(&["TRANSFER"]), Some(Ok(Operation::Transfer(None))));
         assert_eq!(parse(&["TRANSFER", "4"]), Some(Ok(Operation::Transfer(Some(id)))));
         let (address, client) = ("d:1".into(), "d:2".into());

@@ -96,7 +96,8 @@ impl Parts {
             commands_version,
             until_stdin_ends,
         };
-        let config = NodeConfig::new(cluster, raft);
+        let note = options.reached_by_clients_at.map(Bytes::from).unwrap_or_default();
+        let config = NodeConfig { note, ..NodeConfig::new(cluster, raft) };
         let transport = tcp::Config { advertise, ..tcp::Config::default() };
         Ok(Self { config, store, journal, listener, peers, transport, clients, front })
     }

@@ -351,6 +351,20 @@ impl Cluster {
         }
     }
 
+    /// The next life of a node listens at another address.
+    pub(crate) fn move_away(&mut self, position: usize) {
+        match &mut self.network {
+            Network::Channel(_) => panic!("there are no addresses here"),
+            Network::Tcp(sockets) => {
+                sockets.add();
+                let Sockets { listeners, addresses, ways, .. } = sockets;
+                listeners.swap_remove(position);
+                addresses.swap_remove(position);
+                ways.swap_remove(position);
+            }
+        }
+    }
+
     /// Closes a node's sockets behind its back, over TCP.
     pub(crate) fn unplug(&self, position: usize) {
         match &self.network {

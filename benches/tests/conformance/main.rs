@@ -73,6 +73,7 @@ const TOGETHER: &[Scenario] = scenarios! {
     BOTH membership::leadership_is_handed_over,
     BOTH membership::shutdown_of_a_leader_hands_over,
     BOTH membership::a_wiped_node_is_refused,
+    TCP membership::a_member_that_moves_is_found,
     TCP lost_leader::a_process_that_dies_is_noticed,
     TCP lost_leader::a_network_that_flaps_costs_no_election,
     CHANNEL lost_leader::a_leader_with_a_sick_state_machine_hands_over,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use raft_core::host::Label;
 use raft_core::host::handshake::Refusal;
 use raft_core::{Change, Membership, Seat};
 
@@ -138,6 +139,29 @@ pub(crate) fn a_wiped_node_is_refused(stage: Stage) {
     // Now its vote and its copy are needed.
     cluster.propose_among(&[rest[0], wiped], "three");
     until("all commands", || (distinct(&cluster, wiped) == ["one", "two", "three"]).then_some(()));
+}
+
+/// A member comes back at another address. It says where it is, the leader reaches it there and corrects its label, and every
+/// member dials it there.
+pub(crate) fn a_member_that_moves_is_found(stage: Stage) {
+    let mut cluster = stage.cluster_with(3, patient);
+    let new = cluster.join();
+    cluster.change(&[0, 1, 2], &[cluster.add(new)]);
+    cluster.change(&[0, 1, 2], &[Change::Promote(id(new))]);
+    cluster.nodes[new].shutdown().wait("the end of its life here");
+    let before = cluster.label(new).address;
+    cluster.move_away(new);
+    let now = cluster.label(new).address;
+    assert_ne!(now, before);
+    cluster.restart(new);
+    let address = |position| {
+        let members = members(&cluster, position);
+        let label = &members.member(id(new)).expect("a member").label;
+        Label::decode(label).expect("a label").address
+    };
+    for position in cluster.all() {
+        until("its address", || (address(position) == now).then_some(()));
+    }
 }
 
 fn members(cluster: &Cluster, position: usize) -> Membership {

@@ -233,42 +233,42 @@ impl Answer {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             Self::Welcome(Welcome { version, incarnation: None, .. }) => {
-                encode(out, &[WELCOME, version.into()], None, None, None);
+                encode_numbers(out, &[WELCOME, version.into()]);
             }
             Self::Welcome(Welcome { version, incarnation: Some(incarnation), past, knows_you }) => {
                 let numbers = [WELCOME, version.into(), incarnation.get()];
                 encode(out, &numbers, None, said(past, knows_you), None);
             }
             Self::Refused(refusal) => match refusal {
-                Refusal::NotAHello => encode(out, &[REFUSED, NOT_A_HELLO], None, None, None),
+                Refusal::NotAHello => encode_numbers(out, &[REFUSED, NOT_A_HELLO]),
                 Refusal::Version { min, max } => {
-                    encode(out, &[REFUSED, VERSION, min.into(), max.into()], None, None, None);
+                    encode_numbers(out, &[REFUSED, VERSION, min.into(), max.into()]);
                 }
                 Refusal::Cluster { cluster } => {
-                    encode(out, &[REFUSED, CLUSTER, cluster.get()], None, None, None);
+                    encode_numbers(out, &[REFUSED, CLUSTER, cluster.get()]);
                 }
                 Refusal::NotMe { node } => {
-                    encode(out, &[REFUSED, NOT_ME, node.get()], None, None, None)
+                    encode_numbers(out, &[REFUSED, NOT_ME, node.get()]);
                 }
-                Refusal::UnknownPeer => encode(out, &[REFUSED, UNKNOWN_PEER], None, None, None),
+                Refusal::UnknownPeer => encode_numbers(out, &[REFUSED, UNKNOWN_PEER]),
                 Refusal::Itself { node } => {
-                    encode(out, &[REFUSED, ITSELF, node.get()], None, None, None)
+                    encode_numbers(out, &[REFUSED, ITSELF, node.get()]);
                 }
                 Refusal::Duplicate { incarnation } => {
-                    encode(out, &[REFUSED, DUPLICATE, incarnation.get()], None, None, None);
+                    encode_numbers(out, &[REFUSED, DUPLICATE, incarnation.get()]);
                 }
                 Refusal::OtherStore { node } => {
-                    encode(out, &[REFUSED, OTHER_STORE, node.get()], None, None, None);
+                    encode_numbers(out, &[REFUSED, OTHER_STORE, node.get()]);
                 }
                 Refusal::OtherHistory { node, cluster, its } => {
                     let [high, low] = halves(cluster);
                     let numbers = [REFUSED, OTHER_HISTORY, node.get(), high, low];
                     match its.map(halves) {
-                        Some(its) => encode(out, &[&numbers[..], &its].concat(), None, None, None),
-                        None => encode(out, &numbers, None, None, None),
+                        Some(its) => encode_numbers(out, &[&numbers[..], &its].concat()),
+                        None => encode_numbers(out, &numbers),
                     }
                 }
-                Refusal::Other { code } => encode(out, &[REFUSED, code], None, None, None),
+                Refusal::Other { code } => encode_numbers(out, &[REFUSED, code]),
             },
         }
     }
@@ -483,6 +483,10 @@ fn said(past: Past, knows_you: Option<bool>) -> Option<Said> {
 
 fn halves(cluster: ClusterIdentity) -> [u64; 2] {
     [(cluster.get() >> 64) as u64, cluster.get() as u64]
+}
+
+fn encode_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
+    encode(out, numbers, None, None, None);
 }
 
 fn encode(

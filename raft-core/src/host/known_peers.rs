@@ -147,10 +147,19 @@ impl KnownPeers {
         if self.own.is_none() { Ok(()) } else { self.lock().judge(peer) }
     }
 
-    /// A peer that this node dialed has refused it.
+    /// A peer that this node dialed has refused it. If the peer belongs to another cluster, this node refuses it as well.
     pub(super) fn refused_by(&self, by: NodeId, refusal: Refusal) {
         let Some(own) = self.own else { return };
         let mut state = self.lock();
+        if let (Past::Of(cluster), Refusal::OtherHistory { cluster: theirs, .. }) =
+            (state.past, refusal)
+        {
+            let is_known = state.members.contains_key(&by) || state.refused.len() < PEERS_KEPT_MAX;
+            if cluster != theirs && is_known {
+                let refusal = Refusal::OtherHistory { node: by, cluster, its: Some(theirs) };
+                state.refused.insert(by, (refusal, Instant::now()));
+            }
+        }
         if state.past == Past::Blank && refusal == (Refusal::OtherStore { node: own.node }) {
             state.told = Some(Told::OtherStore { by });
         }
@@ -415,6 +424,15 @@ mod tests {
         let blank = peers(Past::Blank);
         assert_eq!(blank.admit(&stranger, None), Ok(()));
         assert_eq!(blank.told(), Some(Told::NotMember { by }));
+    }
+
+    #[test]
+    fn a_node_of_another_cluster_that_refuses_is_refused() {
+        let ours = peers(Past::Of(OURS));
+        let three = NodeId::new(3);
+        ours.refused_by(three, Refusal::OtherHistory { node: ME, cluster: OTHER, its: Some(OURS) });
+        let refusal = Refusal::OtherHistory { node: three, cluster: OURS, its: Some(OTHER) };
+        assert_eq!(ours.refused(), [(three, refusal)]);
     }
 
     #[test]

@@ -64,7 +64,7 @@ mod tests {
     use std::time::Duration;
 
     use raft_core::NodeId;
-    use raft_core::host::{ClusterId, Identity, Incarnation};
+    use raft_core::host::{ClusterId, Identity, Incarnation, MessageInbox};
 
     use super::super::dialer::Peers;
     use super::*;
@@ -81,8 +81,8 @@ mod tests {
         let identity =
             Identity { cluster: ClusterId::new(1), node, incarnation: Incarnation::new(1) };
         let listed = [2, 3].map(|id| (NodeId::new(id), "127.0.0.1:1".to_owned())).into();
-        let listening = ([127, 0, 0, 1], 1).into();
-        let (_peers, to_dial) = Peers::new(identity, listening, listed, &config, &counters);
+        let (inbox, listening) = (MessageInbox::new(drop), ([127, 0, 0, 1], 1).into());
+        let (_peers, to_dial) = Peers::new(identity, inbox, listening, listed, &config, &counters);
         assert_eq!(to_dial.len(), 2);
 
         let (attempts, dialed) = (Cell::new(0), RefCell::new(Vec::new()));

@@ -89,14 +89,26 @@ impl Closed {
         self.is_like_the_end_of_a_process() || matches!(self, Self::Io(error) if refused(error))
     }
 
-    /// Whether a node has lost its memory, and somebody should help it.
+    /// Whether a node has lost its memory, or has another cluster's, and somebody should help it.
     pub(super) fn is_other_store(&self) -> bool {
-        matches!(
-            self,
-            Self::OtherStore { .. }
-                | Self::Refused(Refusal::OtherStore { .. })
-                | Self::Handshake(HandshakeError::Refused(Refusal::OtherStore { .. }))
-        )
+        match self {
+            Self::OtherStore { .. } => true,
+            Self::Refused(refusal) | Self::Handshake(HandshakeError::Refused(refusal)) => {
+                matches!(refusal, Refusal::OtherStore { .. } | Refusal::OtherHistory { .. })
+            }
+            Self::Stopped
+            | Self::Ended
+            | Self::Cut
+            | Self::Io(_)
+            | Self::Idle
+            | Self::Frame(_)
+            | Self::Decode(_)
+            | Self::Unexpected
+            | Self::Misaddressed { .. }
+            | Self::Replaced
+            | Self::Left
+            | Self::Handshake(HandshakeError::NotAnAnswer) => false,
+        }
     }
 
     /// What went wrong, for the log.
