@@ -8,6 +8,8 @@ use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::str::Chars;
 
+use raft_core::host::ReadError;
+
 /// The library's packages, whose texts people read; beside this one.
 const PACKAGES: [&str; 4] = ["raft-core", "raft-tokio", "raft-smol", "raft-threads"];
 
@@ -111,4 +113,14 @@ fn no_text_has_a_hole() {
         }
     }
     assert!(holes.is_empty(), "texts with two spaces in a row:\n{}", holes.join("\n"));
+}
+
+/// Every node serves reads: nothing may send a reader to the leader.
+#[test]
+fn why_a_read_was_not_answered_says_what_to_do_about_it() {
+    for error in [ReadError::NoLeader, ReadError::Busy, ReadError::LeadershipLost] {
+        let text = error.to_string();
+        assert!(text.contains("again"), "{text}");
+        assert!(!text.contains("does not lead") && !text.contains("ask the"), "{text}");
+    }
 }

@@ -30,6 +30,9 @@ use crate::types::{LogId, NodeId};
 /// - After a crash, what the last sync left half done is cut off, with a warning; nobody was promised any of it. Any other
 ///   damage refuses to start, with an error that names the file and the offset. What no journal can find out is that somebody
 ///   cut its last file short or removed it.
+/// - A segment whose successor cannot be made, because no file descriptor is left for one, grows on; from 16 times its usual
+///   length on that is a failure as any other.
+/// - Segments of older versions are read. What a newer version wrote is refused as that, and called by its name.
 /// - Segments are deleted as a whole, once the log that they hold is compacted.
 /// - Snapshots lie beside them, a file each; see [`SnapshotStore`].
 /// - A lock keeps two processes off one directory. Network file systems that do not lock are not for journals.
