@@ -28,8 +28,8 @@
 //!            | [1, prev_log_index, hint]       Rejected; hint is a log id
 //! write      = [hard_state / null, truncate_from / null, first_index / null, entries, snapshot / null, compact_to / null]
 //!              compact_to is a log id
-//! hard_state = [current_term, voted_for / null, ? promise_micros]
-//!              the last is left out if it is 0
+//! hard_state = [current_term, voted_for / null, ? promise_micros, ? committed]
+//!              the last two are left out if they are 0, the last alone or both
 //! entries    = [ (term / payload)* ]           a term holds for all payloads up to the next term
 //! payload    = null                            Noop
 //!            | byte string                     Command
@@ -377,12 +377,20 @@ fn write_into<C: AsRef<[u8]>>(e: &mut Out<'_>, write: &Write<C>) -> Encoded {
     let Write { id: _, hard_state, snapshot, compact_to, truncate_from, entries } = write;
     e.array(6)?;
     match hard_state {
-        Some(HardState { current_term, voted_for, promise_micros }) => {
-            let fields = if *promise_micros > 0 { 3 } else { 2 };
+        Some(HardState { current_term, voted_for, promise_micros, committed }) => {
+            let is_removed = *committed > Index::ZERO;
+            let fields = match (is_removed, *promise_micros > 0) {
+                (true, _) => 4,
+                (false, true) => 3,
+                (false, false) => 2,
+            };
             e.array(fields)?.u64(current_term.get())?;
             optional_into(e, voted_for.map(NodeId::get))?;
-            if *promise_micros > 0 {
+            if is_removed || *promise_micros > 0 {
                 e.u32(*promise_micros)?;
+            }
+            if is_removed {
+                e.u64(committed.get())?;
             }
         }
         None => {
@@ -421,8 +429,10 @@ fn write_from<'b, C>(
         let current_term = Term::new(d.u64()?);
         let voted_for = optional_from(d)?.map(NodeId::new);
         let promise_micros = trailing_micros_from(d, unknown)?;
-        close(d, unknown.saturating_sub(1))?;
-        Some(HardState { current_term, voted_for, promise_micros })
+        let committed = if unknown > 1 { optional_from(d)? } else { None };
+        let committed = Index::new(committed.unwrap_or_default());
+        close(d, unknown.saturating_sub(2))?;
+        Some(HardState { current_term, voted_for, promise_micros, committed })
     };
     let truncate_from = optional_from(d)?.map(Index::new);
     let first_index = optional_from(d)?.map(Index::new).filter(|first| *first > Index::ZERO);

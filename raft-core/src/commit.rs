@@ -41,6 +41,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let configuration = self.memberships.index();
         if before < configuration && configuration <= index {
             self.update_members();
+            if self.removed_at().is_some() {
+                self.durable.on_hard_state_changed();
+            }
         }
     }
 

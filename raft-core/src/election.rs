@@ -191,6 +191,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn judge_vote_requests(&mut self) {
         let mut requests = core::mem::take(&mut self.vote_requests);
         for request in requests.iter().copied() {
+            self.repeat_removal_notice(request.candidate, request.last_log);
             match request.kind {
                 VoteKind::PreVote { campaign } => self.on_request_pre_vote(request, campaign),
                 VoteKind::Vote { transfer } => self.on_request_vote(request, transfer),
@@ -206,6 +207,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn on_request_pre_vote(&mut self, request: VoteRequest, campaign: u64) {
         let could_win = request.term >= self.current_term
             && request.last_log >= self.log.last()
+            && !self.has_no_vote(request.candidate, request.last_log)
             && !self.is_stranger();
         let granted = could_win && self.now >= self.bound_until();
         let reply = RequestPreVoteReply { granted, campaign };
@@ -243,6 +245,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             && self.voted_for.unwrap_or(candidate) == candidate
             && self.leader().is_none()
             && last_log >= self.log.last()
+            && !self.has_no_vote(candidate, last_log)
             && !self.is_stranger();
         if granted && self.voted_for.is_none() {
             self.become_follower(term);

@@ -451,6 +451,19 @@ impl Memberships {
         &newest.unwrap_or(&self.first).1
     }
 
+    /// Where the oldest configuration is without this server, if all that follow are without it and one
+    /// before had it; as far as the log knows.
+    pub(crate) fn left_at(&self, id: NodeId) -> Option<Index> {
+        let mut left_at = None;
+        for (index, membership) in self.later.iter().rev().chain([&self.first]) {
+            if membership.seat(id).is_some() {
+                return left_at;
+            }
+            left_at = Some(*index);
+        }
+        None
+    }
+
     pub(crate) fn append(&mut self, index: Index, membership: Membership) {
         debug_assert!(index > self.index());
         self.later.push_back((index, membership));
@@ -580,6 +593,13 @@ mod tests {
         memberships.append(Index::new(4), voters(&[1, 2]));
         memberships.append(Index::new(6), voters(&[1, 2, 3]));
         assert_eq!(memberships.at(Index::new(5)), &voters(&[1, 2]));
+        assert_eq!(memberships.left_at(id(2)), None, "a member");
+        memberships.append(Index::new(8), voters(&[1, 2]));
+        memberships.append(Index::new(9), voters(&[1]));
+        assert_eq!(memberships.left_at(id(3)), Some(Index::new(8)));
+        assert_eq!(memberships.left_at(id(2)), Some(Index::new(9)));
+        assert_eq!(memberships.left_at(id(4)), None, "never a member");
+        memberships.truncate_from(Index::new(8));
         assert!(!memberships.truncate_from(Index::new(7)));
         assert!(memberships.truncate_from(Index::new(6)));
         assert_eq!(

@@ -138,6 +138,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             current_term: self.current_term,
             voted_for: self.voted_for,
             promise_micros: self.promise.stored_micros(),
+            committed: self.removed_at().unwrap_or_default(),
         };
         Some(Write {
             id: next.id,

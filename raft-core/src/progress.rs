@@ -29,7 +29,6 @@ use core::time::Duration;
 
 use crate::adaptive::RoundTrip;
 use crate::config::Config;
-use crate::entries::Entries;
 use crate::log::Log;
 use crate::message::AppendEntries;
 use crate::output::SnapshotMeta;
@@ -240,16 +239,17 @@ impl Progress {
         self.sending = Some(Sending::new(snapshot, now));
     }
 
-    /// What to send to the follower now, if anything: entries, a heartbeat of this round, or word of a new commit index.
+    /// What to send to the follower now, if anything: entries up to `last_index`, a heartbeat of this round, or word of a new
+    /// commit index.
     pub(crate) fn next_append<C: Command>(
         &mut self,
         log: &Log<C>,
+        last_index: Index,
         commit_index: Index,
         round: Round,
         config: &Config,
     ) -> Option<AppendEntries<C>> {
         let leader_commit = commit_index.min(self.match_index);
-        let last_index = log.last().index;
         let sends_entries = self.next_index <= last_index && !self.is_full(config);
         if !sends_entries && self.round_sent == round && self.commit_sent == leader_commit {
             return None;
@@ -281,19 +281,6 @@ impl Progress {
             leader_commit,
             rank,
             // The leader's, and not the follower's.
-            election_timeout_micros: None,
-        })
-    }
-
-    /// The last word to a follower that leaves, and holds the configuration without it, the entry `last`: that this is committed.
-    pub(crate) fn farewell<C>(&self, last: LogId, round: Round) -> Option<AppendEntries<C>> {
-        (self.match_index >= last.index).then(|| AppendEntries {
-            session: self.session,
-            round,
-            prev_log: last,
-            entries: Entries::new(),
-            leader_commit: last.index,
-            rank: None,
             election_timeout_micros: None,
         })
     }

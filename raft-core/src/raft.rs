@@ -144,6 +144,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
         }
         let log = Log::of_entries(base, entries);
+        // A log that ends sooner is a part of what was committed.
+        let commit_index = begin.max(hard_state.committed.min(log.last().index));
         let members = Members::new(config.id, memberships.in_force(), memberships.previous());
         let promise = Promise::after_restart(hard_state.promise_micros, &config, has_run);
         let mut raft = Self {
@@ -160,7 +162,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             timers: Timers::new(),
             vote_requests: Vec::with_capacity(members.ids.len()),
             campaigns: 0,
-            commit_index: begin,
+            commit_index,
             uncommitted_bytes: 0,
             handed_out: begin,
             applied_index: begin,

@@ -4,8 +4,27 @@
 //! waits until the last is committed and its joint configuration left. And a leader changes nothing before it has committed an entry
 //! of its own term: else two leaders of different terms could each put a configuration in force that the other does not know of.
 //!
-//! Whoever leads when a joint configuration is committed leaves it. A member that goes is replicated to until the configuration without
-//! it is committed, and told that it is if it holds it by then, so that it knows that it is out and disturbs nobody; a leader that goes leads until then, without counting itself.
+//! Whoever leads when a joint configuration is committed leaves it. A leader that goes leads until the configuration without it is
+//! committed, without counting itself.
+//!
+//! # A server that goes
+//!
+//! A server that is removed must learn that it is, and can lead no more:
+//!
+//! - It is replicated to until the configuration without it is committed, and no further than up to
+//!   that configuration. With the commit it is told of it, with what it was not sent yet; no
+//!   acknowledgement is waited for, because the commit does not wait for one either.
+//! - It stands for election until it knows of the commit (thesis 4.2.2): it may be the only server
+//!   that holds the change. Its vote counts for nothing then.
+//! - A voter grants nothing to a server whose log is the same as its own and has no vote by that
+//!   log's newest configuration. The voter could stand as well, and everyone that would vote for the
+//!   other server would vote for it, so nothing is lost. Since a server that goes holds nothing
+//!   behind the configuration without it, it gets votes only from servers that do not hold that
+//!   configuration. Once that is committed those are no majority: such a server never leads again.
+//! - A server that asks for votes, because word of the commit was lost or it was away, is told by the
+//!   leader, if the leader's log still knows it as a member and goes on where its log ends.
+//! - The commit is part of what its disk keeps ([`HardState::committed`](crate::HardState)), so that
+//!   a restart does not make it stand again.
 
 use alloc::vec::Vec;
 
@@ -14,14 +33,15 @@ use rand_core::Rng;
 use crate::entries::Payload;
 use crate::error::ChangeRefused;
 use crate::few::sort_few_by_key;
+use crate::log::Log;
 use crate::membership::{Change, Membership, Seat};
-use crate::message::{Body, Message};
+use crate::message::{AppendEntries, Body, Message};
 use crate::peers::Peers;
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::{MEMBERS_MAX, MemberSet, Quorum};
 use crate::raft::Raft;
 use crate::role::RoleState;
-use crate::types::{Command, Index, LogId, NodeId, Term};
+use crate::types::{Command, Index, LogId, NodeId, Round, Session, Term};
 
 /// The members by their positions in every table: those of the configuration in force, and those that are leaving.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -30,6 +50,8 @@ pub(crate) struct Members {
     pub(crate) ids: Vec<NodeId>,
     /// Who decides.
     pub(crate) quorum: Quorum,
+    /// Those that are leaving: members until a configuration without them is committed.
+    pub(crate) leaving: MemberSet,
     /// This server's position; none if it is no member.
     pub(crate) own: Option<usize>,
     /// Whether this server keeps its vote to itself.
@@ -55,8 +77,11 @@ impl Members {
         } else {
             MemberSet::default()
         };
+        let with_seats = ids.iter().enumerate();
+        let leaving = with_seats.filter(|(_, id)| in_force.seat(**id).is_none());
+        let leaving = leaving.map(|(position, _)| position).collect();
         let own = ids.binary_search(&own).ok();
-        Self { quorum: Quorum { incoming, outgoing }, own, ids, abstains: false }
+        Self { quorum: Quorum { incoming, outgoing }, leaving, own, ids, abstains: false }
     }
 
     pub(crate) fn position(&self, id: NodeId) -> Option<usize> {
@@ -178,6 +203,37 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.members.is_voter() || (leaves && !self.members.abstains)
     }
 
+    /// Where the configuration in force is in the log, if it is committed and this server has no vote
+    /// by it.
+    pub(crate) fn removed_at(&self) -> Option<Index> {
+        let index = self.memberships.index();
+        let votes = self.membership().seat(self.id()).is_some_and(Seat::is_voter);
+        (!votes && index <= self.commit_index).then_some(index)
+    }
+
+    /// Whether the candidate's log is the same as this one, and gives the candidate no vote. Before
+    /// the first entry logs that are the same prove nothing: the configuration is none of theirs.
+    pub(crate) fn has_no_vote(&self, candidate: NodeId, last_log: LogId) -> bool {
+        let votes = || self.membership().seat(candidate).is_some_and(Seat::is_voter);
+        last_log == self.log.last() && self.memberships.index() > Index::ZERO && !votes()
+    }
+
+    /// A leader tells a server that asks for votes that it was removed, because word of that was lost
+    /// or the server was away. It is sent what it lacks up to the configuration without it, one message
+    /// for each request.
+    pub(crate) fn repeat_removal_notice(&mut self, candidate: NodeId, last_log: LogId) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        let is_gone = self.members.position(candidate).is_none() && self.log.contains(last_log);
+        let left_at = self.memberships.left_at(candidate).filter(|_| is_gone);
+        let notice = left_at.and_then(|last| {
+            let (session, bytes_max) = (leader.session, self.config.append_bytes_max);
+            removal_notice(&self.log, last_log.index, last, session, bytes_max)
+        });
+        if let Some(notice) = notice {
+            self.outbox.send(self.message(candidate, Body::AppendEntries(notice)));
+        }
+    }
+
     /// Leaves a joint configuration once it is committed, or once a transfer that kept it from that is given up; steps down once a configuration without this server is.
     pub(crate) fn complete_change(&mut self) {
         let is_complete = self.memberships.index() <= self.commit_index;
@@ -216,15 +272,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let RoleState::Leader(leader) = &mut self.role else { return };
         let next_index = self.log.last().index.next();
         let mut peers = leader.peers.take();
-        // Who goes hears that its going is committed, and so asks for no more votes.
         let last = self.memberships.index();
-        let last = LogId::new(self.log.term_at(last).unwrap_or_default(), last);
         for (old, id) in before.ids.iter().enumerate() {
             let goes = self.members.position(*id).is_none() && before.own != Some(old);
-            let peer = peers.get(old).filter(|_| goes);
-            let farewell =
-                peer.and_then(|peer| peer.farewell(last, leader.round)).map(Body::AppendEntries);
-            if let Some(body) = farewell {
+            let peer = peers.get(old).filter(|_| goes && is_committed);
+            // One that is sent a snapshot has yet to get anywhere near.
+            let peer = peer.filter(|peer| peer.state() != ProgressState::Snapshot);
+            let notice = peer.and_then(|peer| {
+                let (prev, bytes_max) =
+                    (peer.next_index().previous(), self.config.append_bytes_max);
+                removal_notice(&self.log, prev.min(last), last, peer.session(), bytes_max)
+            });
+            if let Some(body) = notice.map(Body::AppendEntries) {
                 let (from, term) = (self.config.id, self.current_term);
                 self.outbox.send(Message { from, to: *id, term, body });
             }
@@ -260,4 +319,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
             follows && knows_members && lag <= self.config.promotion_lag_max
         })
     }
+}
+
+/// The last word to a server that leaves, whose log is the leader's up to `prev`: that the configuration
+/// without it, the entry `last`, is committed. Brings the entries in between, as far as one message holds
+/// them. It asks for no answer: no round is new to a server that has heard of the first.
+fn removal_notice<C: Command>(
+    log: &Log<C>,
+    prev: Index,
+    last: Index,
+    session: Session,
+    bytes_max: usize,
+) -> Option<AppendEntries<C>> {
+    let (entries, _) = log.slice(prev.next(), last, bytes_max);
+    Some(AppendEntries {
+        session,
+        round: Round::new(0),
+        prev_log: LogId::new(log.term_at(prev)?, prev),
+        leader_commit: entries.last().map_or(prev.min(last), |entry| entry.index),
+        entries,
+        rank: None,
+        election_timeout_micros: None,
+    })
 }

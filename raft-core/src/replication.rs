@@ -294,7 +294,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.config.adaptive.is_some() {
             peer.time_round(round, self.now);
         }
-        let mut append = peer.next_append(&self.log, commit_index, round, &self.config)?;
+        // A member that leaves gets nothing behind the configuration without it. See `reconfiguration`.
+        let last_index = match self.members.leaving.contains(position) {
+            true => self.memberships.index(),
+            false => self.log.last().index,
+        };
+        let log = &self.log;
+        let mut append = peer.next_append(log, last_index, commit_index, round, &self.config)?;
         append.election_timeout_micros = leader.pacing.told(&self.config);
         Some(self.message(to, Body::AppendEntries(append)))
     }

@@ -137,6 +137,10 @@ pub struct HardState {
     /// microseconds. A server that starts votes for nobody before so much time has passed, whatever its configuration says
     /// by then. 0 without leases.
     pub promise_micros: u32,
+    /// Where the configuration in force is in the log, if it is committed and gives this server no
+    /// vote; else zero. Figure 2 keeps no commit index. A server that was removed keeps this one, or
+    /// it would take its removal for uncommitted after a restart, and stand for election (thesis 4.2.2).
+    pub committed: Index,
 }
 
 /// What a client asks the replicated state machine to do: opaque bytes to Raft, which only asks how many they are.

@@ -131,6 +131,13 @@ fn golden_writes() -> Vec<(&'static str, Write<Vec<u8>>)> {
             },
         ),
         (
+            "86 84 08 03 00 07 f6 f6 80 f6 f6",
+            Write {
+                hard_state: Some(HardState { committed: Index::new(7), ..voted }),
+                ..empty.clone()
+            },
+        ),
+        (
             "86 82 08 f6 05 05 83 08 f6 41 78 82 82 06 04 82 84 01 00 00 40 84 02 02 05 41 64 82 05 03",
             Write {
                 hard_state: Some(HardState { voted_for: None, ..voted }),
@@ -404,7 +411,7 @@ fn any_body() -> impl Strategy<Value = Body<Vec<u8>>> {
                 append(round, id(term, first - 1), leader_commit, entries).body
             }
         ),
-        (any_number(), any::<u32>()).prop_map(|(round, micros)| {
+        (any_number(), 0..=u32::MAX).prop_map(|(round, micros)| {
             with_timeout(append(round, LogId::ZERO, 0, Vec::new()), micros).body
         }),
         (any_number(), any_result()).prop_map(|(round, result)| append_reply(round, result).body),
@@ -422,12 +429,15 @@ fn any_result() -> impl Strategy<Value = AppendResult> {
 }
 
 fn any_write() -> impl Strategy<Value = Write<Vec<u8>>> {
-    let hard_state =
-        (any_number(), prop::option::of(any_number())).prop_map(|(term, vote)| HardState {
+    let vote = prop::option::of(any_number());
+    let hard_state = (any_number(), vote, 0..=u32::MAX, any_number()).prop_map(
+        |(term, vote, promise_micros, committed)| HardState {
             current_term: Term::new(term),
             voted_for: vote.map(NodeId::new),
-            ..Default::default()
-        });
+            promise_micros,
+            committed: Index::new(committed),
+        },
+    );
     let truncate_from = any_number().prop_map(Index::new);
     let snapshot = prop::option::of((any_snapshot(), any_id()));
     (prop::option::of(hard_state), prop::option::of(truncate_from), any_entries(), snapshot)

@@ -194,6 +194,11 @@ impl Cluster {
         ids
     }
 
+    /// From now on the members may change; checks that take all servers for voters rest.
+    pub fn let_members_change(&mut self) {
+        self.checks.members_change = true;
+    }
+
     // Faults.
 
     /// Cuts a server off from all others.

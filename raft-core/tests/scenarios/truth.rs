@@ -115,7 +115,7 @@ impl Truth {
                 let leads = HardState { current_term: *term, voted_for: Some(*from), ..on_disk };
                 must!(on_disk == leads, "the gate: {said}: a crash would forget who leads");
                 self.on_leader(*from, *term)?;
-                self.on_append(hosts, *to, append)
+                self.on_append(hosts, (*from, *to), append)
             }
             Body::AppendEntriesReply(reply) => match reply.result {
                 AppendResult::Matched(index) => check_match(hosts, message, index),
@@ -146,12 +146,20 @@ impl Truth {
         self.on_vote(term, id, id)
     }
 
-    fn on_append(&mut self, hosts: &Hosts, to: NodeId, append: &AppendEntries<Command>) -> Told {
+    fn on_append(
+        &mut self,
+        hosts: &Hosts,
+        (from, to): (NodeId, NodeId),
+        append: &AppendEntries<Command>,
+    ) -> Told {
         self.match_entries(append.prev_log, &append.entries)?;
         let commit = append.leader_commit;
         let stored = &hosts[&to].stored;
         let held = commit <= stored.base.index || entry_at(stored, commit).is_some();
-        must!(held, "{to} is told of commit {commit}, which is not on its disk");
+        // The last word to a server that was removed waits for none of its answers.
+        let end = append.entries.last().map_or(append.prev_log.index, |last| last.index);
+        let is_last_word = is_without(&hosts[&from].written, to) && commit <= end;
+        must!(held || is_last_word, "{to} is told of commit {commit}, which is not on its disk");
         Ok(())
     }
 
@@ -333,4 +341,13 @@ fn check_match(hosts: &Hosts, message: &Message<Command>, index: Index) -> Told 
 
 fn leads_term(raft: &raft_core::Raft<Command, rand_pcg::Pcg32>, term: Term) -> bool {
     raft.role() == Role::Leader && raft.term() == term
+}
+
+/// Whether the newest configuration in this log is without that server.
+fn is_without(log: &Restored<Command>, id: NodeId) -> bool {
+    let configurations = log.entries.iter().rev().filter_map(|entry| match &entry.payload {
+        Payload::Configuration(membership) => Some(membership),
+        Payload::Noop | Payload::Command(_) | _ => None,
+    });
+    configurations.take(1).any(|membership| membership.seat(id).is_none())
 }

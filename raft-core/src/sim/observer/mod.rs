@@ -484,7 +484,12 @@ impl<C: Command + Eq> Observer<C> {
             self.match_entries(append.prev_log, &append.entries)?;
         }
         // The leader knows of it only because the follower has it on its disk.
-        let (commit, held) = (append.leader_commit, self.server(to).disk.last().index);
+        let (commit, mut held) = (append.leader_commit, self.server(to).disk.last().index);
+        if self.server(from).members.membership.seat(to).is_none() {
+            // The last word to a server that was removed waits for none of its answers.
+            let end = append.entries.last().map_or(append.prev_log.index, |last| last.index);
+            held = held.max(end);
+        }
         hold!(
             commit <= held,
             Durability,
