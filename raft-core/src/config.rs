@@ -48,7 +48,10 @@ pub struct Config {
     /// `election_timeout_min`). Who has tried in vain, or has no rank, waits for a random time as ever. It changes only when a server
     /// stands: votes and terms are what they are. None: all wait for random times, as in the paper.
     pub rank_slot: Option<Duration>,
-    /// How often a leader says that it lives. At most half of `election_timeout_min`, so that one lost message elects nobody.
+    /// How often a leader says that it lives. At most half of `election_timeout_min`, as in Figure 16, or a
+    /// heartbeat that is only a little late elects somebody. For a lost round to elect nobody, two intervals,
+    /// a round trip and what hosts wake late must fit into `election_timeout_min`: a third of it, as by default,
+    /// is enough for that, and exactly half is not.
     pub heartbeat_interval: Duration,
     /// A leader steps down if its disk owes an answer and gives none for this long, and tells its
     /// best follower to stand at once. Every answer starts the time anew, so what counts is the
@@ -215,7 +218,8 @@ impl Config {
         if micros(heartbeat) > micros(min) / 2 {
             return Err(ConfigError(format!(
                 "heartbeat_interval {heartbeat:?} must be at most half of election_timeout_min {min:?}: \
-                 or one lost heartbeat starts an election"
+                 or a heartbeat that is only late starts an election; with a third \
+                 of it one heartbeat may be lost"
             )));
         }
         if micros(max) <= micros(min) {

@@ -493,3 +493,20 @@ fn a_hint_makes_a_follower_ask_before_its_timeout() {
     server.heartbeat(2, 1);
     assert_eq!((server.role(), server.leader()), (Role::Follower, Some(id(2))));
 }
+
+/// With the defaults, heartbeats of a third of the smallest timeout, a lost round elects nobody.
+#[test]
+fn one_lost_round_elects_nobody() {
+    for seed in 0..50 {
+        let mut cluster = Cluster::new(5, seed);
+        let leader = cluster.elect();
+        cluster.agree(b"command", 5);
+        cluster.run_for(ms(200) + us(seed * 1000));
+        let term = cluster.raft(leader).term();
+        cluster.lose_if(|message| matches!(message.body, Body::AppendEntries(_)));
+        cluster.run_for(cluster.raft(leader).config().heartbeat_interval);
+        cluster.lose_nothing();
+        cluster.run_for(ms(1000));
+        assert_eq!((cluster.leader(), cluster.raft(leader).term()), (Some(leader), term));
+    }
+}
