@@ -4,7 +4,7 @@
 
 mod server;
 
-use raft_core::{Body, Instant, RequestPreVote, RequestVote, Role, Wake};
+use raft_core::{Body, Instant, RequestPreVote, RequestVote, Role, Term, Wake};
 use server::{TestServer, append, at, ms};
 
 fn heartbeat() -> Body<Vec<u8>> {
@@ -45,6 +45,27 @@ fn after_a_tick_the_next_deadline_is_in_the_future() {
             server.turn();
         }
     }
+}
+
+/// Also for the only voter, which stands at once: not while a vote that it gave is on its way to the disk.
+#[test]
+fn the_only_voter_waits_for_its_disk_and_does_not_spin() {
+    let mut server = TestServer::with(1, |config| {
+        (config.pre_vote, config.check_quorum) = (false, false);
+    });
+    server.hold_disk();
+    server.asked_to_vote(2, 9, at(9, 9));
+    assert_eq!((server.role(), server.term()), (Role::Follower, Term::new(9)));
+    for _ in 0..20 {
+        let deadline = server.next_deadline().expect("every server wakes by itself");
+        assert!(deadline > server.now, "{:?}", server.status());
+        server.now = deadline;
+        server.turn();
+    }
+    server.sync();
+    server.pass(ms(300));
+    server.sync();
+    assert_eq!(server.role(), Role::Leader);
 }
 
 /// However late the tick is.
