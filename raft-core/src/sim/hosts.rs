@@ -76,7 +76,9 @@ impl Hosts {
         }
         hosts.joiners_name_themselves = themed(Theme::EarlyJoiners).is_some();
         if let Some(draw) = &mut themed(Theme::SlowDisks) {
-            hosts.calm_sync = Some(config.election_timeout_min * *draw.pick(&[3, 6, 9]) / 4);
+            // Without pre-votes those who stand meanwhile make each election void: that is the paper's timing requirement (§5.6).
+            let quarters = if config.pre_vote { [3, 6, 9] } else { [1, 1, 2] };
+            hosts.calm_sync = Some(config.election_timeout_min * *draw.pick(&quarters) / 4);
         }
         if let Some(draw) = &mut themed(Theme::Deaf) {
             hosts.deaf = (servers >= 3).then(|| NodeId::new(draw.between(1, servers)));

@@ -157,11 +157,16 @@ impl StateMachine for Registers {
         self.0[register % REGISTERS]
     }
 
+    /// Of no bytes if nothing was ever written.
     fn snapshot(&self) -> Vec<u8> {
+        if *self == Self::default() {
+            return Vec::new();
+        }
         self.0.iter().flat_map(|value| value.to_be_bytes()).collect()
     }
 
     fn restore(&mut self, snapshot: &[u8]) {
+        *self = Self::default();
         for (register, value) in self.0.iter_mut().zip(snapshot.chunks(8)) {
             *register = value.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
         }
@@ -207,5 +212,13 @@ mod tests {
         let mut other = Registers([9; REGISTERS]);
         other.restore(&copy);
         assert_eq!(other, registers);
+    }
+
+    #[test]
+    fn registers_that_were_never_written_are_no_bytes() {
+        assert!(Registers::default().snapshot().is_empty());
+        let mut other = Registers([9; REGISTERS]);
+        other.restore(&[]);
+        assert_eq!(other, Registers::default());
     }
 }

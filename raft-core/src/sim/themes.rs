@@ -39,14 +39,14 @@ impl Theme {
     /// All themes, each with its share: of 1000 worlds, how many have it.
     pub const ALL: [(Self, u32); 10] = [
         (Self::Limits, 0),
-        (Self::LeaseRestarts, 0),
-        (Self::EarlyJoiners, 0),
-        (Self::Deaf, 0),
-        (Self::HostPauses, 150),
-        (Self::Hiccups, 100),
+        (Self::LeaseRestarts, 60),
+        (Self::EarlyJoiners, 80),
+        (Self::Deaf, 80),
+        (Self::HostPauses, 120),
+        (Self::Hiccups, 80),
         (Self::SlowDisks, 0),
-        (Self::Mixed, 100),
-        (Self::MixedLeases, 0),
+        (Self::Mixed, 80),
+        (Self::MixedLeases, 60),
         (Self::SlowMachines, 0),
     ];
 
