@@ -1,0 +1,113 @@
+---------------------------------- MODULE trace ----------------------------------
+(*******************************************************************************)
+(* Holds what real servers did against the specification. The module `Worlds`, *)
+(* which `trace.sh` has a program write, tells of some runs of the real core:  *)
+(* after each event, what the server at which it happened has in memory and on *)
+(* its disk. A run is accepted if steps of that server explain each change.    *)
+(*                                                                             *)
+(* What a record does not show (who granted a vote, what a follower has        *)
+(* acknowledged, which images are on their way to the disk) is kept by the     *)
+(* specification itself, and moves on as soon as it may: `Settle`.             *)
+(*******************************************************************************)
+EXTENDS raft, Worlds, TLC
+
+CONSTANTS TermMax, StepsMax  \* So many steps explain one event, at the most.
+
+VARIABLES world, at, steps
+
+Run    == Runs[world]
+IsOver == at > Len(Run)
+Told   == Run[at]
+
+\* In a record, 0 stands for no server.
+Id(n) == IF n = 0 THEN Nil ELSE n
+
+\* A record tells: server, runs; term, vote, role, leader, log's last, base, commit;
+\* voters before and after, learners; on disk: term, vote, log's last, base.
+DiskShows(image, r) ==
+    /\ image.term = r.disk[1] /\ image.vote = Id(r.disk[2])
+    /\ LastLog(image.log) = [term |-> r.disk[3], index |-> r.disk[4]]
+    /\ image.base = r.disk[5]
+
+MemoryShows(s, r) ==
+    /\ term[s] = r.term /\ vote[s] = Id(r.vote)
+    /\ role[s] = r.role /\ leader[s] = Id(r.leader)
+    /\ LastLog(log[s]) = [term |-> r.last[1], index |-> r.last[2]]
+    /\ base[s] = r.base /\ commit[s] = r.commit
+    /\ r.incoming # {} =>
+           Config(log[s]) = [incoming |-> r.incoming, outgoing |-> r.outgoing,
+                             learners |-> r.learners]
+
+\* What of the rest follows by itself, as early as it can.
+Settle(s) ==
+    LET may(f)   == role[f] = "follower" /\ leader[f] # Nil /\ HardStateIsDurable(f)
+        holds(f) == Min(DurableIndex(f), Agreement(log[f], said[term[f]].log))
+        known    == IF may(s) THEN [acked EXCEPT ![term[s]][s] = Max(@, holds(s))] ELSE acked
+        leaves   == held[s] # {} /\ HardStateIsDurable(s)
+        spoken   == IF leaves THEN replies \cup held[s] ELSE replies
+        says(v, c) == \* Would vote for `c`, or did.
+            \/ /\ role[c] = "precandidate" /\ v \in Voters(Config(log[c])) /\ role[v] # "leader"
+               /\ term[c] >= term[v] /\ AtLeast(LastLog(log[c]), LastLog(log[v]))
+            \/ /\ role[c] = "candidate"
+               /\ [term |-> term[c], from |-> v, to |-> c, last |-> LastLog(log[c])] \in spoken
+    IN  /\ acked'   = known
+        /\ replies' = spoken
+        /\ held'    = IF leaves THEN [held EXCEPT ![s] = {}] ELSE held
+        /\ granted' = [c \in Server |-> granted[c] \cup {v \in Server : says(v, c)}]
+        /\ match'   = [l \in Server |-> IF role[l] # "leader" THEN match[l] ELSE
+                          [f \in Server |-> Max(match[l][f], known[term[l]][f])]]
+        /\ writes'  = IF Image(s) = Newest(s) THEN writes
+                      ELSE [writes EXCEPT ![s] = Append(@, Image(s))]
+        /\ UNCHANGED <<term, vote, log, base, commit, role, leader, disk, requests, said,
+                       timeoutNow, history>>
+
+\* The steps that may explain what the record tells of `s`.
+Explain(s, r) ==
+    IF ~DiskShows(disk[s], r) /\ writes[s] # <<>> /\ r.runs THEN Sync(s)
+    ELSE IF ~r.runs THEN Crash(s) /\ DiskShows(disk'[s], r)
+    ELSE
+    \/ role[s] # "leader" /\ r.term >= term[s] /\
+          (AskFirst(s) \/ (Stand(s) /\ term'[s] <= r.term) \/
+           (term[s] < r.term /\ r.role \in {"candidate", "leader"} /\
+            OnTimeoutNow(s, [term |-> term[s], to |-> s, last |-> [term |-> 0, index |-> 0]])))
+    \/ \E m \in requests : /\ m.term <= r.term
+                           /\ (OnRequestVote(s, m) /\ vote'[s] \in {Nil, Id(r.vote)}) \/ HearOfTerm(s, m)
+    \/ r.role = "leader" /\ BecomeLeader(s)
+    \/ r.role = "follower" /\ r.leader = 0 /\ GiveUp(s)
+    \/ /\ \E t \in {term[s], r.term} \cap Terms : said[t] # Nil /\
+              \E last \in {r.last[2], Min(r.last[2], Len(log[s])), r.commit} :
+                  last <= Len(said[t].log) /\
+                  OnAppendEntries(s, t, Min(last, Agreement(log[s], said[t].log)), last)
+       /\ commit'[s] <= r.commit
+    \/ /\ role[s] = "leader" /\ Len(log[s]) < r.last[2]
+       /\ \/ AppendAsLeader(s, Proposal(term[s], Nil))
+          \/ LeaveJoint(s)
+          \/ r.outgoing # {} /\ ChangeVoters(s, r.incoming)
+          \/ r.outgoing = {} /\ ChangeLearners(s, r.learners)
+    \/ commit[s] < r.commit /\ AdvanceCommit(s) /\ commit'[s] = r.commit
+    \/ base[s] < r.base /\ Compact(s) /\ base'[s] = r.base
+    \/ /\ r.leader # 0 /\ said[r.term] # Nil
+       /\ commit[s] < r.base /\ OnInstallSnapshot(s, r.term, r.base)
+
+TraceInit ==
+    /\ Init
+    /\ said  = [t \in 1..TermMax |-> Nil]
+    /\ acked = [t \in 1..TermMax |-> [s \in Server |-> 0]]
+    /\ world \in 1..Len(Runs) /\ at = 1 /\ steps = 0
+
+TraceNext ==
+    /\ ~IsOver
+    /\ \/ /\ steps < StepsMax
+          /\ Explain(Told.server, Told)
+          /\ steps' = steps + 1 /\ at' = at
+       \/ /\ DiskShows(disk[Told.server], Told)
+          /\ Told.runs => MemoryShows(Told.server, Told)
+          /\ Settle(Told.server)
+          /\ at' = at + 1 /\ steps' = 0
+    /\ UNCHANGED world
+
+\* Prints how far each run is explained, each time that it is further; `trace.sh` reads it.
+Reached ==
+    at > TLCGet(world) => TLCSet(world, at) /\ PrintT(<<"run", world, at - 1, Len(Run)>>)
+ASSUME \A w \in 1..Len(Runs) : TLCSet(w, 0)
+=================================================================================
