@@ -78,12 +78,23 @@ pub trait StateMachine: Send + 'static {
     /// struct Total(u64);
     ///
     /// impl StateMachine for Total {
-    ///     # type Reply = u64;
-    /// # fn apply(&mut self, _: Index, command: Bytes) -> u64 { self.0 += command.len() as u64;
-    /// self.0 } // type Reply and fn apply as above; the first byte of a command is its kind fn
-    /// understands(&self, command: &Bytes) -> Result<(), NotUnderstood> { match command.first() {
-    /// Some(0 | 1) => Ok(()), kind => Err(NotUnderstood::new(format!("a command of kind {kind:?};
-    /// version 1.2 knows 0 and 1"))), } } }
+    ///     // type Reply and fn apply as above; the first byte of a command is its kind
+    /// #   type Reply = u64;
+    /// #   fn apply(&mut self, _: Index, command: Bytes) -> u64 {
+    /// #       self.0 += command.len() as u64;
+    /// #       self.0
+    /// #   }
+    ///
+    ///     fn understands(&self, command: &Bytes) -> Result<(), NotUnderstood> {
+    ///         match command.first() {
+    ///             Some(0 | 1) => Ok(()),
+    ///             kind => {
+    ///                 let what = format!("a command of kind {kind:?}; version 1.2 knows 0 and 1");
+    ///                 Err(NotUnderstood::new(what))
+    ///             }
+    ///         }
+    ///     }
+    /// }
     /// ```
     ///
     /// [`StopReason::CommandNotUnderstood`]: super::StopReason::CommandNotUnderstood
