@@ -45,6 +45,9 @@ pub(crate) struct Snapshots<C> {
     tried: Index,
     /// The application asked for one.
     wanted: bool,
+    /// The host cannot read `last` any more, so that another one is worth taking even of the same
+    /// entry.
+    damaged: bool,
     /// The host is taking this one.
     taking: Option<SnapshotMeta>,
     /// `last` was installed, and the state machine has yet to be told.
@@ -79,8 +82,9 @@ pub(crate) struct Sending {
     /// The follower has written it up to here; and what it said last, which is less if that came late or its file is lost.
     acknowledged: u64,
     said: u64,
-    /// Where the next chunk begins.
+    /// Where the next chunk begins, and where the furthest that was sent ends.
     next: u64,
+    sent: u64,
     /// Where it ends, once that is known.
     size: Option<u64>,
     /// The host reads the next chunk.
@@ -98,6 +102,7 @@ impl<C> Snapshots<C> {
             last,
             bytes_since: 0,
             wanted: false,
+            damaged: false,
             taking: None,
             restoring: false,
             receiving: None,
@@ -113,6 +118,7 @@ impl Sending {
             acknowledged: 0,
             said: 0,
             next: 0,
+            sent: 0,
             size: None,
             reading: false,
             in_vain: false,
@@ -136,7 +142,10 @@ impl Sending {
 
     /// The follower wants what follows `received`. It wants nothing but the beginning if it has lost what it had, or lacks the first
     /// chunk: then it is sent that at once, and if that was in vain, when it is retried.
+    ///
+    /// It is taken to hold no more than it was sent here, whatever it says.
     fn on_received(&mut self, received: u64) {
+        let received = received.min(self.sent);
         if received == 0 {
             self.said = 0;
             if self.acknowledged > 0 || !self.in_vain {
@@ -188,7 +197,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///
     /// If one is being taken already, or none could say more than the last.
     pub fn take_snapshot(&mut self) -> Result<(), NothingToSnapshot> {
-        let is_news = self.handed_out > self.snapshots.last.last.index;
+        let is_news = self.handed_out > self.snapshots.last.last.index || self.snapshots.damaged;
         if !is_news || self.snapshots.taking.is_some() || self.snapshots.restoring {
             return Err(NothingToSnapshot);
         }
@@ -200,11 +209,24 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub fn snapshot_taken(&mut self, index: Index) {
         let taken = self.snapshots.taking.take_if(|taking| taking.last.index == index);
         let Some(taken) = taken else { return };
+        if taken.last != self.snapshots.last.last {
+            self.durable.on_snapshot();
+        }
         self.snapshots.last = taken;
-        self.durable.on_snapshot();
+        self.snapshots.damaged = false;
         self.log.compact_to(index, self.config.log_tail_bytes);
         self.memberships.compact_to(index);
         self.check_invariants();
+    }
+
+    /// The host has found this snapshot damaged, or lost it. If it is the newest, another one is
+    /// taken in its place, be it of the same entry: the state machine is whole.
+    /// [`Output::TakeSnapshot`] follows.
+    pub fn snapshot_damaged(&mut self, snapshot: LogId) {
+        let Snapshots { last, taking, restoring, .. } = &self.snapshots;
+        if last.last == snapshot && taking.is_none() && !restoring {
+            (self.snapshots.damaged, self.snapshots.wanted) = (true, true);
+        }
     }
 
     /// The host has no snapshot to offer. It is asked again when as much again has been applied.
@@ -219,7 +241,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let is_time = snapshots.wanted
             || snapshots.bytes_since >= self.config.snapshot_log_bytes
             || entries >= self.config.snapshot_log_entries;
-        let is_news = self.handed_out > snapshots.last.last.index;
+        let is_news = self.handed_out > snapshots.last.last.index || snapshots.damaged;
         if !is_time || !is_news || snapshots.taking.is_some() || snapshots.restoring {
             return None;
         }
@@ -234,6 +256,30 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.snapshots.wanted = false;
         (self.snapshots.bytes_since, self.snapshots.tried) = (0, self.handed_out);
         Some(Output::TakeSnapshot(taking))
+    }
+}
+
+/// What a host that keeps files must know of them.
+#[cfg(feature = "std")]
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// The newest snapshot: durable, and named by a write that may be on its way.
+    pub(crate) fn newest_snapshot(&self) -> LogId {
+        self.snapshots.last.last
+    }
+
+    /// The snapshot that the host was asked to take and that is still wanted.
+    pub(crate) fn snapshot_being_taken(&self) -> Option<LogId> {
+        self.snapshots.taking.as_ref().map(|taking| taking.last)
+    }
+
+    /// Whether the host will be asked to take one.
+    pub(crate) fn wants_snapshot(&self) -> bool {
+        self.snapshots.wanted
+    }
+
+    /// The attempt by which a snapshot comes from the leader.
+    pub(crate) fn installing(&self) -> Option<InstallId> {
+        self.snapshots.receiving.as_ref().map(|receiving| receiving.id)
     }
 }
 
@@ -264,6 +310,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             return;
         }
         sending.next = offset.saturating_add(length);
+        sending.sent = sending.sent.max(sending.next);
         if done {
             sending.size = Some(sending.next);
         }

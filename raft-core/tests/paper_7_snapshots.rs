@@ -683,3 +683,38 @@ fn a_snapshot_waits_until_the_members_are_known() {
     let taken = server.others.pop();
     assert!(matches!(taken, Some(Output::TakeSnapshot(taken)) if taken.last == at(1, 2)));
 }
+
+/// A follower is taken to hold no more than it was sent, whatever it says: what is read next
+/// follows what was sent.
+#[test]
+fn a_follower_holds_no_more_than_it_was_sent() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    assert_eq!(reads(&mut server).pop().unwrap().offset, 0);
+    server.snapshot_read(id(3), last, 0, b"abcd".to_vec(), false);
+    server.poll();
+    received(&mut server, last, 1 << 40);
+    let asked: Vec<_> = reads(&mut server).iter().map(|read| read.offset).collect();
+    assert!(asked.iter().all(|offset| *offset == 4), "{asked:?}");
+}
+
+/// A leader whose newest snapshot is damaged takes another one, be it of the same entry: its state
+/// machine is whole.
+#[test]
+fn a_damaged_snapshot_is_taken_again() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    assert_eq!(server.take_snapshot(), Err(NothingToSnapshot));
+    server.snapshot_damaged(at(1, 1));
+    server.poll();
+    assert!(server.others.is_empty(), "another one's damage is no concern");
+    server.snapshot_damaged(last);
+    server.poll();
+    let taken = server.others.pop();
+    let Some(Output::TakeSnapshot(again)) = taken else { panic!("{taken:?}") };
+    assert_eq!(again.last, last);
+    server.snapshot_taken(last.index);
+    server.poll();
+    assert_eq!(server.take_snapshot(), Err(NothingToSnapshot), "it is whole again");
+}
