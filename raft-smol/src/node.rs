@@ -10,7 +10,7 @@ use futures_lite::FutureExt;
 use raft_core::host::{
     ChangeError, Driver, Handle, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus,
     ProposeError, ReadError, SnapshotError, StartError, StateMachine, StopReason, Stopped,
-    TransferError, Transport,
+    TransferError, Transport, WorkerStatus,
 };
 use raft_core::{Change, LogId, Membership, NodeId};
 
@@ -158,6 +158,13 @@ impl<S: StateMachine, E> Node<S, E> {
     /// Waits until the node has stopped and nothing of it is left, and returns why.
     pub async fn stopped(&self) -> StopReason {
         self.handle.stopped().await.unwrap_or_else(|stopped| stopped.reason)
+    }
+
+    /// The threads that hung when the node stopped, and go on: see
+    /// [`NodeConfig::shutdown_max`](raft_core::host::NodeConfig::shutdown_max). None as long as it
+    /// runs.
+    pub fn left_behind(&self) -> Vec<WorkerStatus> {
+        self.handle.left_behind()
     }
 
     /// Why the node has stopped, if it has.

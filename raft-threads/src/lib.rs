@@ -70,7 +70,8 @@ pub use raft_core::host::{
     Capture, ChangeError, ClusterId, Faults, FileJournal, Handle, Incarnation, Journal,
     JournalError, Label, LabelError, Lead, Leadership, LeadershipWatch, MemoryJournal, NodeConfig,
     NodeStatus, NotUnderstood, Pending, ProposeError, ReadError, SnapshotError, StartError,
-    StateMachine, StopReason, Stopped, Traffic, TransferError, Transport, WaitError,
+    StateMachine, StopReason, Stopped, Traffic, TransferError, Transport, WaitError, WorkerKind,
+    WorkerStatus, WorkerTask,
 };
 pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Seat, Term,

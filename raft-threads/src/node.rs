@@ -9,7 +9,7 @@ use bytes::Bytes;
 use raft_core::host::{
     ChangeError, Driver, Handle, Journal, Lead, Leadership, LeadershipWatch, NodeConfig,
     NodeStatus, ProposeError, ReadError, SnapshotError, StartError, StateMachine, StopReason,
-    Stopped, TransferError, Transport, WaitError,
+    Stopped, TransferError, Transport, WaitError, WorkerStatus,
 };
 use raft_core::{Change, LogId, Membership, NodeId};
 
@@ -258,6 +258,13 @@ impl<S: StateMachine> Node<S> {
     /// Like [`Node::stopped`], for `timeout` at most; `None` if it takes longer.
     pub fn stopped_timeout(&self, timeout: Duration) -> Option<StopReason> {
         reason(self.handle.stopped().wait_timeout(timeout))
+    }
+
+    /// The threads that hung when the node stopped, and go on: see
+    /// [`NodeConfig::shutdown_max`](raft_core::host::NodeConfig::shutdown_max). None as long as it
+    /// runs.
+    pub fn left_behind(&self) -> Vec<WorkerStatus> {
+        self.handle.left_behind()
     }
 
     /// Why the node has stopped, if it has.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_core::host::{
     ChangeError, Driver, Handle, Journal, Lead, LeadershipWatch, Next, NodeConfig, NodeStatus,
     ProposeError, ReadError, SnapshotError, StartError, StateMachine, StopReason, Stopped,
-    TransferError, Transport,
+    TransferError, Transport, WorkerStatus,
 };
 use raft_core::{Change, LogId, Membership, NodeId};
 use tokio::sync::Notify;
@@ -284,6 +284,13 @@ impl<S: StateMachine> Node<S> {
     /// Waits until the node has stopped and nothing of it is left, and returns why.
     pub async fn stopped(&self) -> StopReason {
         self.handle.stopped().await.unwrap_or_else(|stopped| stopped.reason)
+    }
+
+    /// The threads that hung when the node stopped, and go on: see
+    /// [`NodeConfig::shutdown_max`](raft_core::host::NodeConfig::shutdown_max). None as long as it
+    /// runs.
+    pub fn left_behind(&self) -> Vec<WorkerStatus> {
+        self.handle.left_behind()
     }
 
     /// Why the node has stopped, if it has.

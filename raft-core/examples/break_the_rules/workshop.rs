@@ -68,6 +68,7 @@ impl Workshop {
         match check {
             "unit" => cargo.arg("--lib"),
             "host" => cargo.args(["--lib", "--features", "std"]),
+            name if name.starts_with("host_") => cargo.args(["--features", "std", "--test", name]),
             name => cargo.args(["--test", name]),
         };
         // What a mutation leaves unused is of no account, even where warnings are errors.

@@ -1,5 +1,7 @@
 //! What a node is told before it starts.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::identity::ClusterId;
@@ -39,6 +41,14 @@ pub struct NodeConfig {
     /// member says of itself. An address is corrected only if the label names one, the leader reaches the member at another one,
     /// and the member itself says that it is there.
     pub records_addresses: bool,
+    /// How long the journal, the state machine or the snapshots may be at one unit of work (a sync,
+    /// a command, a read, a block of a snapshot) before that counts as stuck. Then it is logged,
+    /// once, and shown in [`NodeStatus::stuck`](super::NodeStatus::stuck); reads that wait for the
+    /// state machine are refused, and a leader whose state machine is stuck hands over.
+    pub stuck_after: Duration,
+    /// How long a node that stops waits for threads that hang. See
+    /// [`Handle::left_behind`](super::Handle::left_behind).
+    pub shutdown_max: Duration,
 }
 
 impl NodeConfig {
@@ -52,6 +62,8 @@ impl NodeConfig {
             seed: None,
             note: Bytes::new(),
             records_addresses: true,
+            stuck_after: Duration::from_secs(10),
+            shutdown_max: Duration::from_secs(30),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::mem;
 use std::string::ToString;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant as StdInstant;
+use std::time::{Duration, Instant as StdInstant};
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -15,15 +15,17 @@ use rand_pcg::Pcg32;
 use super::changes::Changes;
 use super::clock::Clock;
 use super::config::NodeConfig;
+use super::ending::Ending;
 use super::error::{ChangeError, ProposeError, StartError, StopReason, Stopped};
 use super::handle::Handle;
 use super::handover::Handover;
 use super::handshake::SAID_NOTE_BYTES_MAX;
+use super::here;
 use super::identity::{ClusterId, Identity};
 use super::inbox::{Arrived, Inbox, Limits, Read, Reply, Request};
 use super::incarnations::Recorder;
 use super::journal::Journal;
-use super::journal_worker::{JournalWorker, Rest};
+use super::journal_worker::JournalWorker;
 use super::known_peers::KnownPeers;
 use super::leadership::{Board, Leadership};
 use super::life::Life;
@@ -34,6 +36,8 @@ use super::status::NodeStatus;
 use super::transport::{MessageInbox, Running, Transport};
 use super::vigil;
 use super::waiters::{Waiters, answer};
+use super::watch::Watch;
+use super::worker::{Stopper, Thread, WorkerKind};
 use crate::error::{self, ConfigError};
 use crate::membership::Membership;
 use crate::output::{Output, Write};
@@ -65,6 +69,11 @@ pub struct Driver<S: StateMachine> {
     peers: Arc<KnownPeers>,
     journal: JournalWorker,
     state_machine: StateMachineWorker<S>,
+    watch: Watch,
+    /// The unit of work at which the state machine was stuck when leadership was last handed over
+    /// for it, and the term.
+    evaded: Option<(u64, Term)>,
+    shutdown_max: Duration,
     board: Arc<Board>,
     members: Arc<Mutex<Membership>>,
     life: Arc<Life>,
@@ -105,6 +114,8 @@ impl<S: StateMachine> Driver<S> {
             seed,
             note,
             records_addresses,
+            stuck_after,
+            shutdown_max,
         } = config;
         config.validate().map_err(StartError::Config)?;
         check_note(&note)?;
@@ -126,10 +137,12 @@ impl<S: StateMachine> Driver<S> {
 
         let limits = Limits { inputs_max: inbox_max, bytes_max: inbox_bytes_max };
         let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));
-        let life = Arc::new(Life::default());
+        let life = Arc::new(Life::new(node));
+        let stops = Arc::clone(&inbox);
+        let stop: Stopper = Arc::new(move |reason| stops.stop(reason));
         let board = Arc::new(Board::new(Arc::clone(&life)));
         let members = Arc::new(Mutex::new(raft.membership().clone()));
-        let snapshots = SnapshotsInUse::start(store, cluster, &inbox)?;
+        let mut snapshots = SnapshotsInUse::start(store, cluster, &inbox, &life, &stop)?;
         if let Some(snapshot) = snapshot {
             snapshots.restore(&mut state_machine, &snapshot).map_err(StartError::Restore)?;
         }
@@ -137,12 +150,20 @@ impl<S: StateMachine> Driver<S> {
             state_machine,
             applies_max,
             Arc::clone(&inbox),
-            Arc::clone(&life),
+            &life,
+            Arc::clone(&stop),
             snapshots.jobs(),
         );
         let state_machine = state_machine.map_err(StartError::System)?;
         let journal =
-            JournalWorker::start(journal, sync_bytes_max, Arc::clone(&inbox), Arc::clone(&life));
+            JournalWorker::start(journal, sync_bytes_max, Arc::clone(&inbox), &life, stop);
+        let journal = journal.map_err(StartError::System)?;
+        let mut watch = Watch::new(node, stuck_after);
+        watch.add(WorkerKind::Journal, journal.activity());
+        if let Some(activity) = state_machine.activity() {
+            watch.add(WorkerKind::StateMachine, activity);
+        }
+        snapshots.activities().for_each(|(kind, activity)| watch.add(kind, activity));
         let mut driver = Self {
             raft,
             clock: Clock::new(),
@@ -157,8 +178,11 @@ impl<S: StateMachine> Driver<S> {
             transport,
             stores: Recorder::new(identity, Arc::clone(&peers), note.clone(), records_addresses),
             peers: Arc::clone(&peers),
-            journal: journal.map_err(StartError::System)?,
+            journal,
             state_machine,
+            watch,
+            evaded: None,
+            shutdown_max,
             board: Arc::clone(&board),
             members: Arc::clone(&members),
             life: Arc::clone(&life),
@@ -185,6 +209,7 @@ impl<S: StateMachine> Driver<S> {
     /// Takes what has come, tells Raft the time, and does what it asks. Never blocks; when the node is about to stand for election, it first
     /// watches the clock for up to 300 µs.
     pub fn turn(&mut self) -> Next {
+        let _here = here::enter(&self.life, false);
         if let Some((deadline, Wake::Election)) = self.raft.wake() {
             vigil::keep(&self.clock, deadline, || self.inbox.has_arrivals());
         }
@@ -207,13 +232,47 @@ impl<S: StateMachine> Driver<S> {
         while self.changes.advance(&mut self.raft, &self.peers) {
             self.do_outputs();
         }
+        self.snapshots.settle(&self.raft);
+        self.look_after_workers();
         self.was_transferring = self.raft.transferring().is_some();
         if more {
             return Next::Again;
         }
         let own = self.handover.deadline().into_iter().chain(self.follows_entries_until);
         let deadline = self.raft.wake().map(vigil::begin).into_iter().chain(own).min();
-        Next::Wait(deadline.and_then(|moment| self.clock.system_time(moment)))
+        let deadline = deadline.and_then(|moment| self.clock.system_time(moment));
+        Next::Wait(deadline.into_iter().chain(self.watch.deadline()).min())
+    }
+
+    /// Notices what hangs. A state machine that does answers nobody: clients are answered for it,
+    /// and a leader hands over.
+    fn look_after_workers(&mut self) {
+        if !self.watch.is_due() {
+            return;
+        }
+        self.watch.look(StdInstant::now());
+        let Some(unit) = self.watch.stuck_at(WorkerKind::StateMachine) else { return };
+        let leads = self.raft.role() == Role::Leader;
+        self.state_machine.answer_for_it(leads);
+        let now = (unit, self.raft.term());
+        if leads && self.evaded != Some(now) {
+            self.evaded = Some(now);
+            let node = self.raft.id();
+            match self.raft.transfer_leadership(None) {
+                Ok(to) => {
+                    let peer = to.get();
+                    tracing::warn!(
+                        node = node.get(),
+                        peer,
+                        "hands over: its state machine is stuck"
+                    );
+                }
+                Err(why) => {
+                    tracing::warn!(node = node.get(), %why, "leads with a stuck state machine");
+                }
+            }
+            self.do_outputs();
+        }
     }
 
     /// A leader hands over before it stops, if it can still keep a promise: its successor may need its vote. One that cannot write any
@@ -231,7 +290,9 @@ impl<S: StateMachine> Driver<S> {
                 }
                 false
             }
-            StopReason::RestoreFailed(_) | StopReason::Abandoned => false,
+            StopReason::RestoreFailed(_)
+            | StopReason::WorkerPanicked { .. }
+            | StopReason::Abandoned => false,
         }
     }
 
@@ -241,6 +302,7 @@ impl<S: StateMachine> Driver<S> {
         }
         if let Some(index) = self.arrived.applied.take() {
             self.raft.applied(index);
+            self.snapshots.applied(index);
         }
         for report in self.arrived.snapshots.drain(..) {
             self.snapshots.take_report(&mut self.raft, report);
@@ -309,8 +371,9 @@ impl<S: StateMachine> Driver<S> {
     }
 
     fn do_outputs(&mut self) {
-        let mut sent = false;
+        let (mut sent, mut gave_work) = (false, false);
         while let Some(output) = self.raft.poll_outbox() {
+            gave_work |= is_work(&output);
             match output {
                 Output::Persist(write) => self.persist(write),
                 Output::Send(message) => {
@@ -328,8 +391,8 @@ impl<S: StateMachine> Driver<S> {
                     }
                 }
                 Output::TakeSnapshot(snapshot) => {
-                    if self.snapshots.begin(&mut self.raft) {
-                        self.state_machine.snapshot(snapshot);
+                    if let Some(capture) = self.snapshots.begin(&mut self.raft, &snapshot) {
+                        self.state_machine.snapshot(capture, snapshot);
                     }
                 }
                 Output::ReadSnapshot(read) => self.snapshots.read(&mut self.raft, read),
@@ -337,6 +400,7 @@ impl<S: StateMachine> Driver<S> {
                 Output::Restore(snapshot) => {
                     // Entries that it skips answer nobody.
                     self.waiters.lose_all();
+                    self.snapshots.restoring(snapshot.last);
                     self.state_machine.restore(snapshot);
                 }
                 Output::MembershipChanged(membership) => self.members_changed(membership),
@@ -349,6 +413,9 @@ impl<S: StateMachine> Driver<S> {
                     self.board.post(Leadership { role, term, leader });
                 }
             }
+        }
+        if gave_work {
+            self.watch.expect_work();
         }
         if sent {
             self.transport.flush();
@@ -400,9 +467,47 @@ impl<S: StateMachine> Driver<S> {
             refused_peers: self.peers.refused(),
             told_not_to_vote: self.stores.is_told(),
             reads_waiting,
+            reads_queued: self.state_machine.awaited().reads(),
+            stuck: self.watch.stuck(),
+            client_panics: self.life.panics(),
             messages_dropped: self.inbox.messages_dropped(),
             requests_refused: self.inbox.requests_refused(),
         }
+    }
+}
+
+impl<S: StateMachine> Driver<S> {
+    /// Lets others wait for what is left, because the loop must not block.
+    fn end(
+        &mut self,
+        state_machine: Option<Thread>,
+        snapshots: Option<Thread>,
+        transport: oneshot::Receiver<()>,
+        stopped: Stopped,
+    ) {
+        let (life, awaited) = (Arc::clone(&self.life), Arc::clone(self.state_machine.awaited()));
+        let refuse_rest = move || {
+            awaited.stop(&stopped, None);
+            life.refuse_running_read(|| stopped.into());
+        };
+        let ending = Ending {
+            threads: state_machine.into_iter().chain(self.journal.thread()).collect(),
+            transport,
+            watch: mem::replace(&mut self.watch, Watch::new(self.raft.id(), Duration::ZERO)),
+            life: Arc::clone(&self.life),
+            refuse_rest: Box::new(refuse_rest),
+            patience: self.shutdown_max,
+        };
+        let ending = ending.begin().map(|ending| Ending {
+            // The journal's thread will wait, and so not for itself.
+            threads: ending
+                .threads
+                .into_iter()
+                .filter(|t| t.kind() != WorkerKind::Journal)
+                .collect(),
+            ..ending
+        });
+        self.journal.close(snapshots.into_iter().collect(), ending);
     }
 }
 
@@ -419,6 +524,7 @@ impl<S: StateMachine> Drop for Driver<S> {
             | StopReason::StateMachinePanicked { .. }
             | StopReason::CommandNotUnderstood { .. }
             | StopReason::RestoreFailed(_)
+            | StopReason::WorkerPanicked { .. }
             | StopReason::Abandoned) => tracing::error!(%node, %reason, "the node stops"),
         }
         self.board.close();
@@ -434,9 +540,26 @@ impl<S: StateMachine> Drop for Driver<S> {
         self.changes.stop(&stopped);
         self.handover.stop(&stopped);
         self.snapshots.stop(&stopped);
-        let state_machine = self.state_machine.finish();
+        let state_machine = self.state_machine.finish(&stopped);
         let snapshots = self.snapshots.finish();
-        self.journal.finish(Rest { state_machine, snapshots, transport });
+        self.end(state_machine, snapshots, transport, stopped);
+    }
+}
+
+/// Whether this gives a worker something to do.
+fn is_work(output: &Output<Bytes>) -> bool {
+    match output {
+        Output::Persist(_)
+        | Output::Apply(_)
+        | Output::ReadReady { .. }
+        | Output::TakeSnapshot(_)
+        | Output::ReadSnapshot(_)
+        | Output::WriteSnapshot(_)
+        | Output::Restore(_) => true,
+        Output::Send(_)
+        | Output::MembershipChanged(_)
+        | Output::ReadLost { .. }
+        | Output::RoleChanged { .. } => false,
     }
 }
 

@@ -15,6 +15,9 @@ use crate::types::NodeId;
 
 pub use super::stop_reason::{NotUnderstood, RestoreError, StopReason, Stopped};
 
+const WAITS_FOR_ITSELF: &str = "the state machine waits for its own node, and so for itself: return from apply, read, snapshot or \
+     restore first, and ask from another thread";
+
 /// Why a node did not start. Nothing of it is left running.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -89,6 +92,9 @@ pub enum ProposeError {
         /// Whether the command may yet be committed by another leader. If so, propose it again only if it does no harm twice.
         may_commit: bool,
     },
+    /// The state machine waits for its own node, from inside of a call, and so for itself: return
+    /// first, and propose from another thread. The command was taken, and may be committed.
+    WaitsForItself,
     /// The node has stopped: start it again, or ask another one.
     Stopped {
         /// Why.
@@ -108,6 +114,7 @@ impl ProposeError {
             | Self::TooManyUncommitted { .. }
             | Self::Busy { .. } => false,
             Self::LeadershipLost { may_commit } => *may_commit,
+            Self::WaitsForItself => true,
             Self::Stopped { command, .. } => command.is_none(),
         }
     }
@@ -120,7 +127,7 @@ impl ProposeError {
             | Self::LogFull { command, .. }
             | Self::TooManyUncommitted { command, .. }
             | Self::Busy { command } => Some(command),
-            Self::LeadershipLost { .. } => None,
+            Self::LeadershipLost { .. } | Self::WaitsForItself => None,
             Self::Stopped { command, .. } => command,
         }
     }
@@ -146,6 +153,7 @@ impl fmt::Display for ProposeError {
             Self::LeadershipLost { may_commit: false } => {
                 f.write_str("leadership was lost; the command was not committed")
             }
+            Self::WaitsForItself => f.write_str(WAITS_FOR_ITSELF),
             Self::Stopped { reason, command: Some(_) } => {
                 write!(f, "the node has stopped: {reason}; the command was not appended")
             }
@@ -201,6 +209,12 @@ pub enum ReadError {
         /// What the panic said.
         message: Arc<str>,
     },
+    /// The node's state machine has been at one command, or one read, for longer than
+    /// [`NodeConfig::stuck_after`](super::NodeConfig::stuck_after): ask another node.
+    Stuck,
+    /// The state machine asked its own node, from inside of a call, and would wait for itself:
+    /// return first, and ask from another thread.
+    WaitsForItself,
     /// The node has stopped: start it again, or ask another one.
     Stopped {
         /// Why.
@@ -217,6 +231,8 @@ impl fmt::Display for ReadError {
             Self::Busy => f.write_str("too many requests wait already: try again a little later"),
             Self::LeadershipLost => f.write_str("leadership was lost: ask again"),
             Self::Panicked { message } => write!(f, "the read panicked: {message}"),
+            Self::Stuck => f.write_str("the node's state machine is stuck; ask another node"),
+            Self::WaitsForItself => f.write_str(WAITS_FOR_ITSELF),
             Self::Stopped { reason } => write!(f, "the node has stopped: {reason}"),
         }
     }
@@ -265,6 +281,9 @@ pub enum ChangeError {
         /// Whether the change may yet take effect. If not, it was never begun.
         may_take_effect: bool,
     },
+    /// The state machine waits for its own node, from inside of a call, and so for itself: return
+    /// first, and ask from another thread. The change was taken, and may take effect.
+    WaitsForItself,
     /// The node has stopped: start it again, or ask another one.
     Stopped {
         /// Why.
@@ -279,6 +298,7 @@ impl ChangeError {
     pub fn may_take_effect(&self) -> bool {
         match self {
             Self::NotLeader { .. } | Self::Invalid(_) | Self::Refused { .. } | Self::Busy => false,
+            Self::WaitsForItself => true,
             Self::LeadershipLost { may_take_effect } | Self::Stopped { may_take_effect, .. } => {
                 *may_take_effect
             }
@@ -299,6 +319,7 @@ impl fmt::Display for ChangeError {
             Self::Refused { refusal, .. } => refusal.fmt(f),
             Self::Busy => f.write_str("too many requests wait already"),
             Self::LeadershipLost { .. } => write!(f, "leadership was lost; {effect}"),
+            Self::WaitsForItself => f.write_str(WAITS_FOR_ITSELF),
             Self::Stopped { reason, .. } => write!(f, "the node has stopped: {reason}; {effect}"),
         }
     }
@@ -333,6 +354,9 @@ pub enum TransferError {
         /// Who was to lead.
         to: NodeId,
     },
+    /// The state machine waits for its own node, from inside of a call, and so for itself: return
+    /// first, and ask from another thread. The request was taken.
+    WaitsForItself,
     /// Too many requests wait already: try again a little later.
     Busy,
     /// The node has stopped: start it again, or ask another one.
@@ -349,6 +373,7 @@ impl fmt::Display for TransferError {
             Self::Transferring { to } => TransferRefused::Transferring { to: *to }.fmt(f),
             Self::NoSuccessor => TransferRefused::NoSuccessor.fmt(f),
             Self::GivenUp { to } => write!(f, "server {to} did not take over in time"),
+            Self::WaitsForItself => f.write_str(WAITS_FOR_ITSELF),
             Self::Busy => f.write_str("too many requests wait already"),
             Self::Stopped { reason } => write!(f, "the node has stopped: {reason}"),
         }
@@ -386,6 +411,9 @@ pub enum SnapshotError {
         /// What went wrong.
         message: Arc<str>,
     },
+    /// The state machine waits for its own node, from inside of a call, and so for itself: return
+    /// first, and ask from another thread. The request was taken.
+    WaitsForItself,
     /// Too many requests wait already: try again a little later.
     Busy,
     /// The node has stopped: start it again.
@@ -403,6 +431,7 @@ impl fmt::Display for SnapshotError {
                 f.write_str("the state machine takes no snapshots, or the journal keeps none")
             }
             Self::Failed { message } => write!(f, "the snapshot could not be taken: {message}"),
+            Self::WaitsForItself => f.write_str(WAITS_FOR_ITSELF),
             Self::Busy => f.write_str("too many requests wait already"),
             Self::Stopped { reason } => write!(f, "the node has stopped: {reason}"),
         }

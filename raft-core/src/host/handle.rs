@@ -2,7 +2,6 @@
 
 use std::boxed::Box;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::vec::Vec;
 
@@ -15,10 +14,11 @@ use super::inbox::{Inbox, Refusal, Request};
 use super::leadership::{Board, Lead, LeadershipWatch};
 use super::life::Life;
 use super::panics;
-use super::pending::Pending;
+use super::pending::{Pending, Unanswered};
 use super::state_machine::StateMachine;
 use super::status::NodeStatus;
 use super::waiters::answer;
+use super::watch::WorkerStatus;
 use crate::membership::{Change, Membership};
 use crate::types::{LogId, NodeId};
 
@@ -75,8 +75,13 @@ impl<S: StateMachine> Handle<S> {
         F: FnOnce(&S) -> T + Send + 'static,
     {
         let (reply, receiver) = oneshot::channel();
-        let read = Box::new(move |state: Result<&S, ReadError>| {
-            answer(reply, state.and_then(|state_machine| read_caught(read, state_machine)));
+        let life = Arc::clone(&self.shared.life);
+        let read = Box::new(move |state: Result<&S, ReadError>| match state {
+            Ok(state_machine) => life.serve(reply, || read_caught(read, state_machine)),
+            Err(error) => {
+                panics::contained(|| drop(read));
+                answer(reply, Err(error));
+            }
         });
         self.ask(Request::Read(read), ReadError::Busy)?;
         Ok(self.pending(receiver))
@@ -160,9 +165,15 @@ impl<S: StateMachine> Handle<S> {
         self.shared.board.wait_to_lead()
     }
 
-    /// Stops the node; a leader first hands over to another voter, for an election timeout at most. The answer comes when nothing of it is left: all requests are answered, the journal is synced and closed,
-    /// the threads have ended, the transport's addresses are free. To wait for a node that stops by itself, see
-    /// [`Handle::stopped`].
+    /// Stops the node; a leader first hands over to another voter, for an election timeout at most.
+    /// The answer comes when nothing of it is left: all requests are answered, the journal is
+    /// synced and closed, the threads have ended, the transport's addresses are free. To wait for a
+    /// node that stops by itself, see [`Handle::stopped`].
+    ///
+    /// A thread that hangs is waited for
+    /// [`NodeConfig::shutdown_max`](super::NodeConfig::shutdown_max) long. Then the answer comes
+    /// nevertheless, and [`Handle::left_behind`] names the thread. The journal's directory stays
+    /// locked as long as a thread that writes there hangs.
     pub fn shutdown(&self) -> Pending<StopReason, Stopped> {
         self.shared.inbox.stop(StopReason::Shutdown);
         self.stopped()
@@ -178,6 +189,13 @@ impl<S: StateMachine> Handle<S> {
         self.shared.life.reason()
     }
 
+    /// The threads that were at something for longer than
+    /// [`NodeConfig::shutdown_max`](super::NodeConfig::shutdown_max) when the node stopped, and go
+    /// on; none as long as it runs.
+    pub fn left_behind(&self) -> Vec<WorkerStatus> {
+        self.shared.life.left_behind()
+    }
+
     fn ask<E: From<Stopped>>(&self, request: Request<S>, busy: E) -> Result<(), E> {
         self.shared.inbox.ask(request).map_err(|refusal| match refusal {
             Refusal::Full => busy,
@@ -185,7 +203,7 @@ impl<S: StateMachine> Handle<S> {
         })
     }
 
-    fn pending<T, E: From<Stopped>>(
+    fn pending<T, E: Unanswered>(
         &self,
         receiver: oneshot::Receiver<Result<T, E>>,
     ) -> Pending<T, E> {
@@ -213,6 +231,5 @@ impl<S: StateMachine> Drop for Shared<S> {
 
 /// Runs an application's read; its panic is its own affair.
 fn read_caught<S, T>(read: impl FnOnce(&S) -> T, state_machine: &S) -> Result<T, ReadError> {
-    catch_unwind(AssertUnwindSafe(|| read(state_machine)))
-        .map_err(|panic| ReadError::Panicked { message: panics::message(&*panic) })
+    panics::caught(|| read(state_machine)).map_err(|message| ReadError::Panicked { message })
 }

@@ -1,7 +1,8 @@
 //! Makes writes durable: on a thread of its own, with group commit, or in place if the journal never blocks.
 //!
-//! The thread appends what came while it was busy, syncs once, and reports the newest. The first failure is the end of
-//! the node, and nothing is written after it. As the last of a node to go, the thread also sees off the others.
+//! The thread appends what came while it was busy, syncs once, and reports the newest. The first
+//! failure is the end of the node, and nothing is written after it. The journal is closed, and its
+//! directory given up, when the threads of the snapshots have ended: see [`ending`](super::ending).
 //!
 //! One sync holds less than twice [`Config::write_bytes_max`](crate::Config::write_bytes_max): the
 //! write that reaches that number ends the batch. A leader steps down if its disk does not answer
@@ -10,32 +11,27 @@
 
 use std::boxed::Box;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 use std::vec::Vec;
 
 use bytes::Bytes;
 
+use super::ending::Ending;
 use super::error::StopReason;
 use super::inbox::Inbox;
 use super::journal::{Journal, JournalError};
 use super::life::Life;
 use super::panics;
 use super::state_machine::StateMachine;
+use super::worker::{Activity, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask};
 use crate::entries::Entry;
 use crate::output::Write;
-use crate::types::WriteId;
-
-/// How long a node that stops waits for its transport to close its sockets.
-const TRANSPORT_STOP_MAX: Duration = Duration::from_secs(10);
+use crate::types::{Index, WriteId};
 
 /// The loop's end of the journal.
 pub(super) struct JournalWorker {
-    /// To the thread; bounded by [`Config::inflight_writes_max`](crate::Config::inflight_writes_max).
-    tasks: Sender<Task>,
+    /// Its queue is bounded by [`Config::inflight_writes_max`](crate::Config::inflight_writes_max).
+    worker: Worker<Task>,
     place: Place,
 }
 
@@ -43,111 +39,141 @@ pub(super) struct JournalWorker {
 enum Place {
     /// With the thread.
     Thread,
-    /// Here, until it fails.
-    Here(Option<Box<dyn Journal>>),
-}
-
-/// What a node leaves behind, to be waited for.
-pub(super) struct Rest {
-    pub(super) state_machine: Option<JoinHandle<()>>,
-    pub(super) snapshots: Option<JoinHandle<()>>,
-    /// Returns once the transport's sockets are closed.
-    pub(super) transport: oneshot::Receiver<()>,
+    /// Here. After its first failure it is written no more, and stays open until the end.
+    Here { journal: Option<Box<dyn Journal>>, failed: bool },
 }
 
 enum Task {
     Write(Write<Bytes>),
-    /// Nothing more will be written. Wait for the others, then say that the node's life is over.
-    Finish(Rest),
+    /// Nothing more will be written.
+    Close(Closing),
+}
+
+/// What is left to do when all writes are durable.
+struct Closing {
+    /// The journal, if the loop had it.
+    journal: Option<Box<dyn Journal>>,
+    /// Threads that write to the journal's directory.
+    snapshots: Vec<Thread>,
+    /// If there is no other thread to wait for the rest of the node.
+    ending: Option<Ending>,
 }
 
 impl JournalWorker {
-    /// Starts the thread. It reports to `inbox`, and ends `life`.
+    /// Starts the thread. It reports to `inbox`.
     pub(super) fn start<S: StateMachine>(
         journal: Box<dyn Journal>,
         sync_bytes_max: usize,
         inbox: Arc<Inbox<S>>,
-        life: Arc<Life>,
+        life: &Arc<Life>,
+        stop: Stopper,
     ) -> io::Result<Self> {
-        let (tasks, queue) = mpsc::channel();
         let (place, journal) = if journal.blocks() {
             (Place::Thread, Some(journal))
         } else {
-            (Place::Here(Some(journal)), None)
+            (Place::Here { journal: Some(journal), failed: false }, None)
         };
-        thread::Builder::new().name("raft-journal".into()).spawn(move || {
-            let rest = write_all(journal, &queue, sync_bytes_max, &inbox);
-            if let Some(rest) = rest {
-                see_off(rest);
-            }
-            life.over();
+        let worker = Worker::start(WorkerKind::Journal, life, stop, move |queue| {
+            run(journal, queue, sync_bytes_max, &inbox);
         })?;
-        Ok(Self { tasks, place })
+        Ok(Self { worker, place })
+    }
+
+    /// What the thread is at.
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        self.worker.activity()
     }
 
     /// Queues a write, which the thread will report; or makes it durable now, and returns its id.
     ///
     /// # Errors
     ///
-    /// It cannot be made durable, and the node must stop. The journal is closed then.
+    /// It cannot be made durable, and the node must stop.
     pub(super) fn write(&mut self, write: Write<Bytes>) -> Result<Option<WriteId>, StopReason> {
-        let Place::Here(place) = &mut self.place else {
-            // The thread ends only when it is told to, so the queue is there.
-            let _ = self.tasks.send(Task::Write(write));
-            return Ok(None);
-        };
-        let Some(journal) = place.take() else { return Ok(None) };
-        let id = write.id;
-        *place = Some(write_together(journal, &[write])?);
-        Ok(Some(id))
+        match &mut self.place {
+            Place::Thread => {
+                self.worker.push(Task::Write(write));
+                Ok(None)
+            }
+            Place::Here { journal: Some(journal), failed } if !*failed => {
+                let id = write.id;
+                let written = write_together(&mut **journal, &[write]);
+                *failed = written.is_err();
+                written.map(|()| Some(id))
+            }
+            Place::Here { .. } => Ok(None),
+        }
     }
 
-    /// Closes the journal once all writes are durable, and ends the thread once the rest is gone too.
-    pub(super) fn finish(&mut self, rest: Rest) {
-        if let Place::Here(journal) = &mut self.place {
-            close(journal.take());
-        }
-        let _ = self.tasks.send(Task::Finish(rest));
+    /// Closes the journal once all writes are durable and these threads have ended; then does the
+    /// waiting that nobody else can do.
+    pub(super) fn close(&mut self, snapshots: Vec<Thread>, ending: Option<Ending>) {
+        let journal = match &mut self.place {
+            Place::Thread => None,
+            Place::Here { journal, .. } => journal.take(),
+        };
+        self.worker.push(Task::Close(Closing { journal, snapshots, ending }));
+    }
+
+    /// The thread, to be waited for.
+    pub(super) fn thread(&mut self) -> Option<Thread> {
+        self.worker.take_thread()
     }
 }
 
-/// Writes until told to finish, or until nobody is left who could tell. The journal is closed on return.
-fn write_all<S: StateMachine>(
+/// Writes until told to close, or until nobody is left who could tell. The journal is closed on
+/// return.
+fn run<S: StateMachine>(
     mut journal: Option<Box<dyn Journal>>,
-    queue: &Receiver<Task>,
+    queue: &Queue<Task>,
     sync_bytes_max: usize,
     inbox: &Inbox<S>,
-) -> Option<Rest> {
-    let mut writes = Vec::new();
-    let mut rest = None;
-    while rest.is_none() {
-        let Ok(task) = queue.recv() else { break };
-        rest = gather(task, queue, sync_bytes_max, &mut writes);
+) {
+    let (mut writes, mut failed) = (Vec::new(), false);
+    let mut closing = None;
+    while closing.is_none() {
+        let Some(task) = queue.next() else { break };
+        closing = gather(task, || queue.next_now().ok().flatten(), sync_bytes_max, &mut writes);
         // After a failure writes are thrown away: nothing that depends on them leaves, for they are never reported.
         let newest = writes.last().map(|write| write.id);
-        if let (Some(newest), Some(open)) = (newest, journal.take()) {
-            match write_together(open, &writes) {
-                Ok(open) => {
-                    journal = Some(open);
-                    inbox.persisted(newest);
+        if let (Some(newest), Some(open), false) = (newest, &mut journal, failed) {
+            let last = writes.iter().rev().find_map(|write| write.entries.last());
+            let index = last.map_or(Index::ZERO, |entry| entry.index);
+            queue.activity.begin(WorkerTask::Write, index);
+            match write_together(&mut **open, &writes) {
+                Ok(()) => inbox.persisted(newest),
+                Err(reason) => {
+                    failed = true;
+                    inbox.stop(reason);
                 }
-                Err(reason) => inbox.stop(reason),
             }
+            queue.activity.end();
         }
         writes.clear();
     }
+    let Some(Closing { journal: theirs, snapshots, ending }) = closing else {
+        return close(journal);
+    };
+    queue.activity.begin(WorkerTask::Close, Index::ZERO);
+    for thread in snapshots {
+        let _ = thread.wait(None);
+    }
     close(journal);
-    rest
+    close(theirs);
+    queue.activity.end();
+    if let Some(ending) = ending {
+        ending.wait();
+    }
 }
 
 /// Adds what is in the queue to `writes`, up to the write that reaches `bytes_max` bytes of entries,
 /// the end of the queue, or the end of the node.
 fn gather(
     task: Task,
-    queue: &Receiver<Task>,
+    next_now: impl Fn() -> Option<Task>,
     bytes_max: usize,
     writes: &mut Vec<Write<Bytes>>,
-) -> Option<Rest> {
+) -> Option<Closing> {
     let mut bytes = 0;
     let mut next = Some(task);
     while let Some(task) = next {
@@ -156,26 +182,20 @@ fn gather(
                 bytes += write.entries.iter().map(Entry::size).sum::<usize>();
                 writes.push(write);
             }
-            Task::Finish(rest) => return Some(rest),
+            Task::Close(closing) => return Some(closing),
         }
-        next = if bytes < bytes_max { queue.try_recv().ok() } else { None };
+        next = if bytes < bytes_max { next_now() } else { None };
     }
     None
 }
 
-/// Makes the writes durable, or closes the journal.
-fn write_together(
-    mut journal: Box<dyn Journal>,
-    writes: &[Write<Bytes>],
-) -> Result<Box<dyn Journal>, StopReason> {
-    let reason = match catch_unwind(AssertUnwindSafe(|| commit(&mut *journal, writes))) {
-        Ok(Ok(())) => return Ok(journal),
-        Ok(Err(error)) => StopReason::JournalFailed(error),
-        Err(panic) => StopReason::JournalPanicked { message: panics::message(&*panic) },
-    };
-    // Closed before anyone hears of it, so that whoever starts the node again finds the journal free.
-    close(Some(journal));
-    Err(reason)
+/// Makes the writes durable.
+fn write_together(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), StopReason> {
+    match panics::caught(|| commit(journal, writes)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(StopReason::JournalFailed(error)),
+        Err(message) => Err(StopReason::JournalPanicked { message }),
+    }
 }
 
 fn commit(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), JournalError> {
@@ -187,27 +207,17 @@ fn commit(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), Jour
 
 /// A journal that has panicked may do so again when it is dropped; nothing is lost by that.
 fn close(journal: Option<Box<dyn Journal>>) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(journal)));
-}
-
-/// Waits until nothing but this thread is left of the node.
-fn see_off(rest: Rest) {
-    // The state machine's thread catches the state machine's panics.
-    let _ = rest.state_machine.map(JoinHandle::join);
-    let _ = rest.snapshots.map(JoinHandle::join);
-    if let Err(oneshot::RecvTimeoutError::Timeout) = rest.transport.recv_timeout(TRANSPORT_STOP_MAX)
-    {
-        tracing::warn!("the transport has not stopped within {TRANSPORT_STOP_MAX:?}");
-    }
+    let _ = panics::caught(|| drop(journal));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
     use std::vec;
 
     use super::*;
     use crate::entries::Payload;
-    use crate::types::{Index, Term};
+    use crate::types::Term;
 
     fn write(number: u64, bytes: usize) -> Task {
         let payload = Payload::Command(Bytes::from(vec![7; bytes]));
@@ -225,7 +235,7 @@ mod tests {
         let mut batches = Vec::new();
         while let Ok(task) = queue.try_recv() {
             let mut writes = Vec::new();
-            assert!(gather(task, &queue, bytes_max, &mut writes).is_none());
+            assert!(gather(task, || queue.try_recv().ok(), bytes_max, &mut writes).is_none());
             batches.push(writes.len());
         }
         batches

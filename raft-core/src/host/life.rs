@@ -4,28 +4,123 @@
 //!   runs ──── ends: the reason is known, ───── is over: threads have ended, the journal is closed,
 //!             everyone who waits is told       the transport's addresses are free
 //! ```
+//!
+//! A thread that hangs delays the end by
+//! [`NodeConfig::shutdown_max`](super::NodeConfig::shutdown_max) at most: then the node's life is
+//! over, and what it left behind is named.
 
+use std::fmt;
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-use super::error::{StopReason, Stopped};
+use super::error::{ReadError, StopReason, Stopped};
+use super::panics;
 use super::pending::Pending;
+use super::waiters::answer;
+use super::watch::WorkerStatus;
+use crate::types::NodeId;
 
 /// Whether a node still lives, shared by all who ask.
 #[derive(Debug, Default)]
 pub(super) struct Life {
+    /// Whose life it is.
+    node: NodeId,
     state: Mutex<State>,
+    /// Panics of code that waits for an answer.
+    panics: AtomicU64,
+    /// The read that the state machine serves, whose closure may hang.
+    running_read: Mutex<Option<Arc<dyn Refusable>>>,
+}
+
+/// The client that waits for a read, whatever it reads.
+type RunningRead<T> = Mutex<Option<oneshot::Sender<Result<T, ReadError>>>>;
+
+trait Refusable: Send + Sync {
+    fn refuse(&self, error: ReadError);
+}
+
+impl<T: Send> Refusable for RunningRead<T> {
+    fn refuse(&self, error: ReadError) {
+        let reply = self.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reply) = reply {
+            answer(reply, Err(error));
+        }
+    }
+}
+
+impl fmt::Debug for dyn Refusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a read")
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     reason: Option<StopReason>,
     over: bool,
+    left_behind: Vec<WorkerStatus>,
     waiting: Vec<oneshot::Sender<Result<StopReason, Stopped>>>,
 }
 
 impl Life {
+    /// A node begins to live.
+    pub(super) fn new(node: NodeId) -> Self {
+        Self { node, ..Self::default() }
+    }
+
+    /// Whose life it is.
+    pub(super) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The code of a client that waits for an answer panicked.
+    pub(super) fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that happened.
+    pub(super) fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    /// Runs a read and answers its client, unless
+    /// [`refuse_running_read`](Self::refuse_running_read) does before.
+    pub(super) fn serve<T: Send + 'static>(
+        &self,
+        reply: oneshot::Sender<Result<T, ReadError>>,
+        read: impl FnOnce() -> Result<T, ReadError>,
+    ) {
+        let waiting = Arc::new(RunningRead::new(Some(reply)));
+        let refusable = Arc::clone(&waiting);
+        *self.lock_running_read() = Some(refusable);
+        let result = read();
+        *self.lock_running_read() = None;
+        let reply = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match reply {
+            Some(reply) => answer(reply, result),
+            None => panics::contained(|| drop(result)),
+        }
+    }
+
+    /// Answers the client whose read is running, if any.
+    pub(super) fn refuse_running_read(&self, error: impl FnOnce() -> ReadError) {
+        let running = self.lock_running_read().take();
+        if let Some(running) = running {
+            running.refuse(error());
+        }
+    }
+
+    fn lock_running_read(&self) -> MutexGuard<'_, Option<Arc<dyn Refusable>>> {
+        self.running_read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The threads that had not ended when the node's life was over.
+    pub(super) fn left_behind(&self) -> Vec<WorkerStatus> {
+        self.lock().left_behind.clone()
+    }
+
     /// The node stops now, for this reason unless it had one before.
     pub(super) fn end(&self, reason: StopReason) {
         self.lock().reason.get_or_insert(reason);
@@ -41,16 +136,16 @@ impl Life {
         Stopped { reason: self.reason().unwrap_or(StopReason::Abandoned) }
     }
 
-    /// Nothing of the node is left.
-    pub(super) fn over(&self) {
+    /// Nothing of the node is left, but for these threads.
+    pub(super) fn over(&self, left_behind: Vec<WorkerStatus>) {
         let mut state = self.lock();
         state.over = true;
+        state.left_behind = left_behind;
         let reason = state.reason.get_or_insert(StopReason::Abandoned).clone();
         let waiting = mem::take(&mut state.waiting);
         drop(state);
         for sender in waiting {
-            // Whoever no longer waits needs no answer.
-            let _ = sender.send(Ok(reason.clone()));
+            answer(sender, Ok(reason.clone()));
         }
     }
 
@@ -60,7 +155,7 @@ impl Life {
         let mut state = self.lock();
         match &state.reason {
             Some(reason) if state.over => {
-                let _ = sender.send(Ok(reason.clone()));
+                answer(sender, Ok(reason.clone()));
             }
             Some(_) | None => {
                 state.waiting.retain(|sender| !sender.is_closed());

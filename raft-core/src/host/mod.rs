@@ -59,21 +59,28 @@
 //! - Nothing blocks the loop: requests and messages that find the [inbox](NodeConfig::inbox_max) full are refused or dropped, a
 //!   [`Transport`] drops what it cannot queue, journal and state machine have threads of their own. What their queues hold is bounded by
 //!   the windows in [`Config`](crate::Config).
-//! - Everyone who waits is answered: by the state machine, by a lost leadership, or by the node's end.
+//! - Everyone who waits is answered: by the state machine, by a lost leadership, or by the node's
+//!   end; also if the state machine hangs. Whichever thread hangs, that is noticed
+//!   ([`NodeStatus::stuck`]).
 //! - A node ends when it is asked to, with its last [`Handle`], when its [`Driver`] is dropped, at the first failed write and at a
-//!   panic of its journal or state machine. All ways are one: the driver is dropped, and [`Handle::stopped`] resolves when the journal
-//!   is synced and closed, the threads have ended and the transport has closed its sockets.
+//!   panic of its journal or state machine. All ways are one: the driver is dropped, and
+//!   [`Handle::stopped`] resolves when the journal is synced and closed, the threads have ended and
+//!   the transport has closed its sockets; a thread that hangs is waited for
+//!   [`NodeConfig::shutdown_max`] long.
 
+mod awaited;
 mod changes;
 mod clock;
 mod config;
 mod driver;
+mod ending;
 mod error;
 mod faults;
 pub mod frame;
 mod handle;
 mod handover;
 pub mod handshake;
+mod here;
 mod hub;
 mod identity;
 mod inbox;
@@ -96,6 +103,8 @@ pub mod tcp;
 mod transport;
 mod vigil;
 mod waiters;
+mod watch;
+mod worker;
 
 pub use clock::Clock;
 pub use config::NodeConfig;
@@ -111,8 +120,10 @@ pub use identity::{ClusterId, Identity, Incarnation, Introduction, Past};
 pub use journal::{FileJournal, Journal, JournalError, MemoryJournal, Survivor};
 pub use label::{ADDRESS_BYTES_MAX, Label, LabelError, NOTE_BYTES_MAX};
 pub use leadership::{Lead, Leadership, LeadershipWatch};
-pub use pending::{Pending, WaitError};
+pub use pending::{Pending, Unanswered, WaitError};
 pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use state_machine::{Capture, StateMachine};
 pub use status::NodeStatus;
 pub use transport::{MessageInbox, PeerInbox, Running, Transport};
+pub use watch::WorkerStatus;
+pub use worker::{WorkerKind, WorkerTask};

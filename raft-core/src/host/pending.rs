@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::error::Stopped;
+use super::error::{ChangeError, ProposeError, ReadError, SnapshotError, Stopped, TransferError};
+use super::here;
 use super::life::Life;
 
 /// The answer to a request. Await it, or [`wait`](Pending::wait) for it on a thread; no runtime is needed for either.
@@ -35,7 +36,39 @@ enum Receiver<T, E> {
     Done,
 }
 
-impl<T, E: From<Stopped>> Pending<T, E> {
+/// The errors that may be the answer to any request. It cannot be implemented elsewhere.
+pub trait Unanswered: From<Stopped> + sealed::Sealed {
+    /// The request was taken, but its answer is waited for where it cannot come.
+    #[doc(hidden)]
+    fn waits_for_itself() -> Self;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! unanswered {
+    ($($error:ident,)+) => {$(
+        impl sealed::Sealed for $error {}
+        impl Unanswered for $error {
+            fn waits_for_itself() -> Self {
+                Self::WaitsForItself
+            }
+        }
+    )+};
+}
+
+unanswered! { ProposeError, ReadError, ChangeError, TransferError, SnapshotError, }
+
+impl sealed::Sealed for Stopped {}
+
+impl Unanswered for Stopped {
+    fn waits_for_itself() -> Self {
+        panic!("a state machine waits for its own node to lead or to end, and so for itself")
+    }
+}
+
+impl<T, E: Unanswered> Pending<T, E> {
     pub(super) fn new(receiver: oneshot::Receiver<Result<T, E>>, life: Arc<Life>) -> Self {
         Self { receiver: Receiver::Unasked(receiver), life }
     }
@@ -44,13 +77,18 @@ impl<T, E: From<Stopped>> Pending<T, E> {
     ///
     /// # Errors
     ///
-    /// As the request says.
+    /// As the request says. A state machine that waits for its own node from inside of a call would
+    /// wait for itself: that is refused at once, as `WaitsForItself`, here and for those who await.
     ///
     /// # Panics
     ///
-    /// If it was polled as a future before.
+    /// If it was polled as a future before. If a state machine waits for its own node to lead or to
+    /// end.
     pub fn wait(self) -> Result<T, E> {
         let (receiver, life) = self.into_receiver();
+        if here::is_inside(&life) {
+            return receiver.try_recv().unwrap_or_else(|_| Err(E::waits_for_itself()));
+        }
         receiver.recv().unwrap_or_else(|_| Err(life.stopped().into()))
     }
 
@@ -65,6 +103,10 @@ impl<T, E: From<Stopped>> Pending<T, E> {
     /// If it was polled as a future before.
     pub fn wait_timeout(self, timeout: Duration) -> Result<T, WaitError<E>> {
         let (receiver, life) = self.into_receiver();
+        if here::is_inside(&life) {
+            let answer = receiver.try_recv().unwrap_or_else(|_| Err(E::waits_for_itself()));
+            return answer.map_err(WaitError::Answered);
+        }
         match receiver.recv_timeout(timeout) {
             Ok(answer) => answer.map_err(WaitError::Answered),
             Err(oneshot::RecvTimeoutError::Timeout) => Err(WaitError::TimedOut),
@@ -82,7 +124,7 @@ impl<T, E: From<Stopped>> Pending<T, E> {
     }
 }
 
-impl<T, E: From<Stopped>> Future for Pending<T, E> {
+impl<T, E: Unanswered> Future for Pending<T, E> {
     type Output = Result<T, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
@@ -95,6 +137,7 @@ impl<T, E: From<Stopped>> Future for Pending<T, E> {
         match Pin::new(&mut receiver).poll(cx) {
             Poll::Ready(Ok(answer)) => Poll::Ready(answer),
             Poll::Ready(Err(_)) => Poll::Ready(Err(this.life.stopped().into())),
+            Poll::Pending if here::is_inside(&this.life) => Poll::Ready(Err(E::waits_for_itself())),
             Poll::Pending => {
                 this.receiver = Receiver::Awaited(receiver);
                 Poll::Pending

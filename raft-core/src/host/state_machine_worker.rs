@@ -1,28 +1,32 @@
 //! Where the state machine lives: it applies what is committed, answers proposers, serves reads, is captured for snapshots and
 //! restored from them, in order.
 //!
-//! That is a thread of its own, or the loop if the state machine never blocks. A read that was confirmed comes behind every entry
-//! that it must see, so serving it needs no index. A panic of the state machine ends the node; one of a read ends that read, for it
-//! could change nothing.
+//! That is a thread of its own, or the loop if the state machine never blocks. A read that was
+//! confirmed comes behind every entry that it must see, so serving it needs no index. Those who
+//! wait are in a list that the loop shares ([`Awaited`]), because the state machine may hang.
+//!
+//! A restore that a newer one follows is left out, with all that lies between the two: the newer
+//! snapshot holds it.
 
+use std::boxed::Box;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::string::ToString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::error::{NotUnderstood, RestoreError, StopReason, Stopped};
+use super::awaited::Awaited;
+use super::error::{NotUnderstood, ProposeError, ReadError, RestoreError, StopReason, Stopped};
+use super::here;
 use super::inbox::{Inbox, Read, Reply};
 use super::life::Life;
 use super::panics;
-use super::snapshot::Snapshots;
+use super::snapshot::{CaptureId, Snapshots};
 use super::state_machine::StateMachine;
 use super::waiters::answer;
+use super::worker::{Activity, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask};
 use crate::entries::{Entries, Payload};
 use crate::output::SnapshotMeta;
 use crate::types::Index;
@@ -30,42 +34,50 @@ use crate::types::Index;
 /// The loop's end of the state machine.
 pub(super) struct StateMachineWorker<S: StateMachine> {
     place: Place<S>,
-    stopping: Arc<AtomicBool>,
+    awaited: Arc<Awaited<S>>,
+    /// The number of the last restore that was asked for.
+    restores: Arc<AtomicU64>,
+    life: Arc<Life>,
 }
 
 /// Where the state machine is.
 enum Place<S: StateMachine> {
-    Thread {
-        /// Entries are bounded by [`Config::inflight_applies_max`](crate::Config::inflight_applies_max), reads by what the inbox
-        /// and the core admit.
-        jobs: Sender<Job<S>>,
-        /// `None` once it was told to end.
-        thread: Option<JoinHandle<()>>,
-    },
+    /// Entries are bounded by
+    /// [`Config::inflight_applies_max`](crate::Config::inflight_applies_max), reads by what the
+    /// inbox and the core admit.
+    Thread(Worker<Job>),
     /// `None` once it was told to end.
-    Here(Option<Worker<S>>),
+    Here(Option<Box<Machine<S>>>),
 }
 
-enum Job<S: StateMachine> {
+enum Job {
     Apply {
         entries: Entries<Bytes>,
-        /// By rising index.
-        replies: Vec<(Index, Reply<S>)>,
+        /// Whether any of them is waited for.
+        awaited: bool,
     },
-    Read(Read<S>),
+    /// By its number among those awaited.
+    Read(u64),
     /// Behind the entries that it is to include.
-    Snapshot(SnapshotMeta),
-    Restore(SnapshotMeta),
-    Finish,
+    Snapshot(CaptureId, SnapshotMeta),
+    Restore {
+        number: u64,
+        snapshot: SnapshotMeta,
+    },
 }
 
 /// What the work is done with.
-struct Worker<S: StateMachine> {
+struct Machine<S: StateMachine> {
     state_machine: S,
     inbox: Arc<Inbox<S>>,
     life: Arc<Life>,
     snapshots: Option<Snapshots>,
+    awaited: Arc<Awaited<S>>,
+    activity: Arc<Activity>,
     stopping: Arc<AtomicBool>,
+    restores: Arc<AtomicU64>,
+    /// A restore was left out, because a newer one follows.
+    skipping: bool,
     /// After how many batches the loop is woken to hear of them.
     batches_per_wake: usize,
     batches: usize,
@@ -80,138 +92,173 @@ impl<S: StateMachine> StateMachineWorker<S> {
         state_machine: S,
         inflight_applies_max: usize,
         inbox: Arc<Inbox<S>>,
-        life: Arc<Life>,
+        life: &Arc<Life>,
+        stop: Stopper,
         snapshots: Option<Snapshots>,
     ) -> io::Result<Self> {
         let blocks = state_machine.blocks();
-        let stopping = Arc::new(AtomicBool::new(false));
-        let worker = Worker {
+        let (awaited, restores) = (Arc::new(Awaited::new()), Arc::<AtomicU64>::default());
+        let mut machine = Machine {
             state_machine,
             inbox,
-            life,
+            life: Arc::clone(life),
             snapshots,
-            stopping: Arc::clone(&stopping),
+            awaited: Arc::clone(&awaited),
+            activity: Arc::default(),
+            stopping: Arc::default(),
+            restores: Arc::clone(&restores),
+            skipping: false,
             batches_per_wake: (inflight_applies_max / 2).max(1),
             batches: 0,
         };
-        if !blocks {
-            return Ok(Self { place: Place::Here(Some(worker)), stopping });
+        let life = Arc::clone(life);
+        let place = if blocks {
+            Place::Thread(Worker::start(WorkerKind::StateMachine, &life, stop, move |queue| {
+                machine.activity = Arc::clone(&queue.activity);
+                machine.stopping = Arc::clone(queue.stopping());
+                machine.run(queue);
+            })?)
+        } else {
+            Place::Here(Some(Box::new(machine)))
+        };
+        Ok(Self { place, awaited, restores, life })
+    }
+
+    /// What the thread is at, if there is one.
+    pub(super) fn activity(&self) -> Option<&Arc<Activity>> {
+        match &self.place {
+            Place::Thread(worker) => Some(worker.activity()),
+            Place::Here(_) => None,
         }
-        let (jobs, queue) = mpsc::channel();
-        let thread = thread::Builder::new()
-            .name("raft-state-machine".into())
-            .spawn(move || worker.run(&queue))?;
-        Ok(Self { place: Place::Thread { jobs, thread: Some(thread) }, stopping })
+    }
+
+    /// Those who wait for it.
+    pub(super) fn awaited(&self) -> &Arc<Awaited<S>> {
+        &self.awaited
     }
 
     /// Takes committed entries and those who wait for them.
     pub(super) fn apply(&mut self, entries: Entries<Bytes>, replies: Vec<(Index, Reply<S>)>) {
-        match &mut self.place {
-            // The thread takes jobs until it is told to end, so the queue is there.
-            Place::Thread { jobs, .. } => drop(jobs.send(Job::Apply { entries, replies })),
-            Place::Here(Some(worker)) => worker.apply(entries, replies),
-            Place::Here(None) => {}
-        }
+        let awaited = !replies.is_empty();
+        self.awaited.add_replies(replies);
+        self.push(Job::Apply { entries, awaited });
     }
 
     /// Takes a confirmed read.
     pub(super) fn read(&mut self, read: Read<S>) {
-        match &mut self.place {
-            Place::Thread { jobs, .. } => drop(jobs.send(Job::Read(read))),
-            Place::Here(Some(worker)) => worker.read(read),
-            Place::Here(None) => {}
-        }
+        let number = self.awaited.add_read(read);
+        self.push(Job::Read(number));
     }
 
     /// Takes the task to capture the state that the entries so far have made.
-    pub(super) fn snapshot(&mut self, snapshot: SnapshotMeta) {
-        match &mut self.place {
-            Place::Thread { jobs, .. } => drop(jobs.send(Job::Snapshot(snapshot))),
-            Place::Here(Some(worker)) => worker.snapshot(snapshot),
-            Place::Here(None) => {}
-        }
+    pub(super) fn snapshot(&mut self, capture: CaptureId, snapshot: SnapshotMeta) {
+        self.push(Job::Snapshot(capture, snapshot));
     }
 
     /// Takes the task to replace the state by a snapshot's.
     pub(super) fn restore(&mut self, snapshot: SnapshotMeta) {
-        match &mut self.place {
-            Place::Thread { jobs, .. } => drop(jobs.send(Job::Restore(snapshot))),
-            Place::Here(Some(worker)) => worker.restore(&snapshot),
-            Place::Here(None) => {}
+        let number = self.restores.fetch_add(1, Ordering::Relaxed) + 1;
+        self.push(Job::Restore { number, snapshot });
+    }
+
+    /// It hangs: reads that wait for it are answered, and if the node does not lead, proposers,
+    /// too.
+    pub(super) fn answer_for_it(&self, leads: bool) {
+        self.awaited.lose_reads();
+        self.life.refuse_running_read(|| ReadError::Stuck);
+        if !leads {
+            self.awaited.lose_replies();
         }
     }
 
-    /// Ends it, and the thread after the command that it is at. Whoever waits is told that the node has stopped.
-    pub(super) fn finish(&mut self) -> Option<JoinHandle<()>> {
-        self.stopping.store(true, Ordering::Relaxed);
+    /// Ends it, and the thread after the command that it is at. Whoever waits for another command
+    /// is told that the node has stopped.
+    pub(super) fn finish(&mut self, stopped: &Stopped) -> Option<Thread> {
         match &mut self.place {
-            Place::Thread { jobs, thread } => {
-                let _ = jobs.send(Job::Finish);
-                thread.take()
+            Place::Thread(worker) => {
+                let thread = worker.finish();
+                let unit = worker.activity().look();
+                let applying = unit.filter(|unit| unit.task == WorkerTask::Apply);
+                self.awaited.stop(stopped, applying.and_then(|unit| unit.index));
+                thread
             }
-            Place::Here(worker) => {
-                if let Some(worker) = worker.take() {
-                    worker.close();
+            Place::Here(machine) => {
+                if let Some(machine) = machine.take() {
+                    machine.close();
                 }
+                self.awaited.stop(stopped, None);
                 None
             }
         }
     }
+
+    fn push(&mut self, job: Job) {
+        match &mut self.place {
+            Place::Thread(worker) => worker.push(job),
+            Place::Here(Some(machine)) => {
+                let _inside = here::enter(&self.life, true);
+                machine.take(job);
+            }
+            Place::Here(None) => {}
+        }
+    }
 }
 
-impl<S: StateMachine> Worker<S> {
-    fn run(mut self, queue: &Receiver<Job<S>>) {
-        for job in queue {
-            match job {
-                Job::Apply { entries, replies } => self.apply(entries, replies),
-                Job::Read(read) => self.read(read),
-                Job::Snapshot(snapshot) => self.snapshot(snapshot),
-                Job::Restore(snapshot) => self.restore(&snapshot),
-                Job::Finish => break,
-            }
+impl<S: StateMachine> Machine<S> {
+    fn run(mut self, queue: &Queue<Job>) {
+        while let Some(job) = queue.next() {
+            self.take(job);
         }
         self.close();
     }
 
-    fn read(&self, read: Read<S>) {
-        if self.stopping() {
-            read(Err(self.life.stopped().into()));
-        } else {
-            read(Ok(&self.state_machine));
+    fn take(&mut self, job: Job) {
+        if self.is_stopping() {
+            return self.refuse();
         }
+        match job {
+            Job::Apply { entries, awaited } => self.apply(entries, awaited),
+            Job::Read(number) => self.read(number),
+            Job::Snapshot(capture, snapshot) => self.snapshot(capture, snapshot),
+            Job::Restore { number, snapshot } => self.restore(number, &snapshot),
+        }
+        self.activity.end();
     }
 
-    fn apply(&mut self, entries: Entries<Bytes>, replies: Vec<(Index, Reply<S>)>) {
+    fn read(&self, number: u64) {
+        let Some(read) = self.awaited.take_read(number) else { return };
+        if self.skipping {
+            return read(Err(ReadError::LeadershipLost));
+        }
+        self.activity.begin(WorkerTask::Read, Index::ZERO);
+        read(Ok(&self.state_machine));
+    }
+
+    fn apply(&mut self, entries: Entries<Bytes>, awaited: bool) {
         let Some(last) = entries.last().map(|entry| entry.index) else { return };
-        let mut replies = replies.into_iter().peekable();
+        if self.skipping {
+            return self.awaited.lose_replies_to(last);
+        }
         for entry in entries {
             let Payload::Command(command) = entry.payload else { continue };
-            if self.stopping() {
-                return self.refuse(replies);
+            if self.is_stopping() {
+                return self.refuse();
             }
             let index = entry.index;
+            self.activity.begin(WorkerTask::Apply, index);
             let state_machine = &mut self.state_machine;
-            let applied = catch_unwind(AssertUnwindSafe(|| {
+            let applied = panics::caught(|| {
                 state_machine.understands(&command)?;
                 Ok::<_, NotUnderstood>(state_machine.apply(index, command))
-            }));
+            });
             match applied {
-                Ok(Ok(reply)) => {
-                    if let Some((_, waiting)) =
-                        replies.next_if(|(waits_for, _)| *waits_for == index)
-                    {
-                        answer(waiting, Ok(reply));
-                    }
-                }
+                Ok(Ok(reply)) => self.answer(awaited, index, reply),
                 Ok(Err(unknown)) => {
                     let message = Arc::clone(unknown.message());
-                    self.ends(StopReason::CommandNotUnderstood { index, message });
-                    return self.refuse(replies);
+                    return self.end(StopReason::CommandNotUnderstood { index, message });
                 }
-                Err(panic) => {
-                    let message = panics::message(&*panic);
-                    self.ends(StopReason::StateMachinePanicked { index, message });
-                    return self.refuse(replies);
+                Err(message) => {
+                    return self.end(StopReason::StateMachinePanicked { index, message });
                 }
             }
         }
@@ -219,55 +266,69 @@ impl<S: StateMachine> Worker<S> {
         self.inbox.applied(last, self.batches % self.batches_per_wake == 0);
     }
 
-    fn snapshot(&self, snapshot: SnapshotMeta) {
-        let Some(snapshots) = &self.snapshots else { return };
-        if self.stopping() {
-            return;
+    fn answer(&self, awaited: bool, index: Index, reply: S::Reply) {
+        let waiting = if awaited { self.awaited.take_reply(index) } else { None };
+        match waiting {
+            Some(waiting) => answer::<Result<_, ProposeError>>(waiting, Ok(reply)),
+            None if std::mem::needs_drop::<S::Reply>() => panics::contained(|| drop(reply)),
+            None => {}
         }
+    }
+
+    fn snapshot(&mut self, capture: CaptureId, snapshot: SnapshotMeta) {
+        let Some(snapshots) = &self.snapshots else { return };
+        if self.skipping {
+            return snapshots.take_none(capture, Some("a newer snapshot follows".into()));
+        }
+        let index = snapshot.last.index;
+        self.activity.begin(WorkerTask::TakeSnapshot, index);
         let state_machine = &self.state_machine;
-        match catch_unwind(AssertUnwindSafe(|| state_machine.snapshot())) {
-            Ok(Some(capture)) => snapshots.take(snapshot, capture),
-            Ok(None) => snapshots.take_none(),
-            Err(panic) => {
-                let (index, message) = (snapshot.last.index, panics::message(&*panic));
-                self.ends(StopReason::StateMachinePanicked { index, message });
-            }
+        match panics::caught(|| state_machine.snapshot()) {
+            Ok(Some(captured)) => snapshots.take(capture, snapshot, captured),
+            Ok(None) => snapshots.take_none(capture, None),
+            Err(message) => self.end(StopReason::StateMachinePanicked { index, message }),
         }
     }
 
-    fn restore(&mut self, snapshot: &SnapshotMeta) {
+    fn restore(&mut self, number: u64, snapshot: &SnapshotMeta) {
         let Some(snapshots) = &self.snapshots else { return };
-        if self.stopping() {
-            return;
+        let (node, last) = (self.life.node(), snapshot.last);
+        self.skipping = self.restores.load(Ordering::Relaxed) > number;
+        self.awaited.lose_replies_to(last.index);
+        if self.skipping {
+            return tracing::info!(%node, %last, "a snapshot is not restored: a newer one follows");
         }
-        match restore(&mut self.state_machine, snapshots, snapshot) {
-            Ok(()) => self.inbox.applied(snapshot.last.index, true),
-            Err(reason) => self.ends(StopReason::RestoreFailed(reason)),
+        self.activity.begin(WorkerTask::Restore, last.index);
+        match restore(&mut self.state_machine, snapshots, snapshot, &self.activity) {
+            Ok(()) => {
+                tracing::info!(%node, %last, "restored a snapshot");
+                self.inbox.applied(last.index, true);
+            }
+            Err(reason) => self.end(StopReason::RestoreFailed(reason)),
         }
     }
 
-    fn stopping(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
     /// From here on nothing is applied, and those who wait learn why.
-    fn ends(&self, reason: StopReason) {
+    fn end(&self, reason: StopReason) {
         self.stopping.store(true, Ordering::Relaxed);
         self.life.end(reason.clone());
         self.inbox.stop(reason);
+        self.refuse();
     }
 
     /// A state machine that has panicked may do so again when it is dropped; nobody is left to care.
     fn close(self) {
+        self.refuse();
         let state_machine = self.state_machine;
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(state_machine)));
+        let _ = panics::caught(|| drop(state_machine));
     }
 
-    fn refuse(&self, replies: impl Iterator<Item = (Index, Reply<S>)>) {
-        let stopped: Stopped = self.life.stopped();
-        for (_, reply) in replies {
-            answer(reply, Err(stopped.clone().into()));
-        }
+    fn refuse(&self) {
+        self.awaited.stop(&self.life.stopped(), None);
     }
 }
 
@@ -276,10 +337,14 @@ pub(super) fn restore<S: StateMachine>(
     state_machine: &mut S,
     snapshots: &Snapshots,
     snapshot: &SnapshotMeta,
+    activity: &Activity,
 ) -> Result<(), RestoreError> {
     let last = snapshot.last;
-    let mut reader = snapshots.open(snapshot).map_err(RestoreError::Unreadable)?;
-    let restored = catch_unwind(AssertUnwindSafe(|| state_machine.restore(&mut reader)));
+    let refused = |message| RestoreError::Refused { last, message };
+    let opened = panics::caught(|| snapshots.open(snapshot)).map_err(refused)?;
+    let mut reader = opened.map_err(RestoreError::Unreadable)?;
+    let mut progress = Progress { reader: &mut reader, activity };
+    let restored = panics::caught(|| state_machine.restore(&mut progress));
     if let Some(error) = reader.take_failure() {
         return Err(RestoreError::Unreadable(error));
     }
@@ -290,15 +355,24 @@ pub(super) fn restore<S: StateMachine>(
                 Some(unknown) => {
                     RestoreError::NotUnderstood { last, message: Arc::clone(unknown.message()) }
                 }
-                None => RestoreError::Refused { last, message: Arc::from(error.to_string()) },
+                None => refused(Arc::from(error.to_string())),
             });
         }
-        Err(panic) => {
-            let message = panics::message(&*panic);
-            return Err(RestoreError::Refused { last, message });
-        }
+        Err(message) => return Err(refused(message)),
     }
-    reader.finish().map_err(RestoreError::Unreadable)?;
-    tracing::info!(%last, "restored a snapshot");
-    Ok(())
+    let finished = panics::caught(|| reader.finish()).map_err(refused)?;
+    finished.map_err(RestoreError::Unreadable)
+}
+
+/// A state machine that reads on is not stuck.
+struct Progress<'r, R> {
+    reader: &'r mut R,
+    activity: &'r Activity,
+}
+
+impl<R: io::Read> io::Read for Progress<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.activity.advance();
+        self.reader.read(into)
+    }
 }

@@ -1,11 +1,12 @@
 //! What a node knows about itself.
 
 use std::time::Instant;
+use std::vec::Vec;
 
 use super::handshake::Refusal;
+use super::watch::WorkerStatus;
 use crate::status::Status;
 use crate::types::NodeId;
-use std::vec::Vec;
 
 /// A node's state at one moment.
 #[derive(Clone, Debug)]
@@ -30,6 +31,13 @@ pub struct NodeStatus {
     pub told_not_to_vote: bool,
     /// Reads that wait to be confirmed.
     pub reads_waiting: usize,
+    /// Reads that were confirmed and wait for the state machine.
+    pub reads_queued: usize,
+    /// Threads that have been at one unit of work for longer than
+    /// [`NodeConfig::stuck_after`](super::NodeConfig::stuck_after).
+    pub stuck: Vec<WorkerStatus>,
+    /// Panics of code that waited for an answer: a waker, or the drop of a reply.
+    pub client_panics: u64,
     /// Messages dropped because the inbox was full.
     pub messages_dropped: u64,
     /// Requests refused because the inbox was full.

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::journal::JournalError;
+use super::worker::WorkerKind;
 use crate::types::{Index, LogId};
 
 /// Why a node stopped.
@@ -40,6 +41,14 @@ pub enum StopReason {
     },
     /// The state machine could not be restored from the snapshot that the leader sent.
     RestoreFailed(RestoreError),
+    /// A thread of the node panicked outside of the application's code. This is a bug in this
+    /// library: please report it. The data is whole, and the node can be started again.
+    WorkerPanicked {
+        /// Which thread.
+        worker: WorkerKind,
+        /// What the panic said.
+        message: Arc<str>,
+    },
     /// The runtime that drove the node ended, or its task panicked.
     Abandoned,
 }
@@ -103,6 +112,10 @@ impl fmt::Display for StopReason {
                  skipped: start a version that understands it, on the same data"
             ),
             Self::RestoreFailed(error) => error.fmt(f),
+            Self::WorkerPanicked { worker, message } => write!(
+                f,
+                "its thread for the {worker} panicked: {message}; please report this bug, and start it again: its data is whole"
+            ),
             Self::Abandoned => f.write_str("the runtime that drove it ended"),
         }
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::error::{ProposeError, ReadError, Stopped};
 use super::inbox::{Read, Reply};
+use super::panics;
 use super::state_machine::StateMachine;
 use crate::entries::Entry;
 use crate::role::Role;
@@ -112,10 +113,12 @@ impl<S: StateMachine> Waiters<S> {
     }
 }
 
-/// Answers someone, who may no longer listen.
+/// Answers a client, which may no longer listen.
+///
+/// That runs code of the client: its waker or, if it went away, the `Drop` of the answer. What that
+/// code does is no concern of the node's.
 pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
-    // A proposer that went away needs no answer.
-    let _ = reply.send(value);
+    panics::contained(|| drop(reply.send(value)));
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -79,14 +79,23 @@ pub(crate) fn start<S: StateMachine>(
     journal: impl Journal,
     state_machine: S,
 ) -> Result<Handle<S>, StartError> {
-    let transport = Box::new(hub.endpoint(raft.id));
+    start_as(config(raft), hub, journal, state_machine)
+}
+
+pub(crate) fn start_as<S: StateMachine>(
+    config: NodeConfig,
+    hub: &Hub,
+    journal: impl Journal,
+    state_machine: S,
+) -> Result<Handle<S>, StartError> {
+    let transport = Box::new(hub.endpoint(config.raft.id));
     // One wake between two waits is enough, so a full channel needs no other.
     let (waker, woken) = mpsc::sync_channel(1);
     let wake = move || {
         let _ = waker.try_send(());
     };
     let (handle, driver) =
-        Driver::start(config(raft), state_machine, Box::new(journal), transport, wake)?;
+        Driver::start(config, state_machine, Box::new(journal), transport, wake)?;
     thread::spawn(move || run(driver, &woken));
     Ok(handle)
 }
@@ -127,4 +136,43 @@ pub(crate) fn leader<S: StateMachine>(nodes: &BTreeMap<u64, Handle<S>>) -> u64 {
         found.is_some()
     });
     found.unwrap()
+}
+
+/// A gate in front of what a state machine does, to make it hang.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Gate {
+    state: Arc<(Mutex<GateState>, Condvar)>,
+}
+
+#[derive(Default, Debug)]
+struct GateState {
+    shut: bool,
+    waiting: usize,
+}
+
+impl Gate {
+    pub(crate) fn shut(&self) {
+        self.state.0.lock().unwrap().shut = true;
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.0.lock().unwrap().shut = false;
+        self.state.1.notify_all();
+    }
+
+    /// Passes the gate once it is open.
+    pub(crate) fn pass(&self) {
+        let mut state = self.state.0.lock().unwrap();
+        state.waiting += 1;
+        while state.shut {
+            state = self.state.1.wait(state).unwrap();
+        }
+        state.waiting -= 1;
+    }
+
+    /// Whether something hangs at the gate.
+    pub(crate) fn holds(&self) -> bool {
+        let state = self.state.0.lock().unwrap();
+        state.shut && state.waiting > 0
+    }
 }

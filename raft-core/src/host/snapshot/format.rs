@@ -135,19 +135,19 @@ pub(in crate::host) struct StateWriter<'s> {
     frame: Vec<u8>,
     /// Why it failed, for [`io::Error`] cannot hold it.
     failed: Option<JournalError>,
-    /// Whether the node is stopping.
-    stopping: &'s dyn Fn() -> bool,
+    /// Whether the snapshot is not wanted any more. Asked at each block.
+    is_cancelled: &'s dyn Fn() -> bool,
 }
 
 impl<'s> StateWriter<'s> {
     pub(in crate::host) fn begin(
         mut file: Box<dyn SnapshotWriter>,
         head: Head,
-        stopping: &'s dyn Fn() -> bool,
+        is_cancelled: &'s dyn Fn() -> bool,
     ) -> Result<Self, JournalError> {
         file.write(&head.encode())?;
         let checker = Checker { head: Some(head), ..Checker::default() };
-        let mut writer = Self { file, checker, frame: Vec::new(), failed: None, stopping };
+        let mut writer = Self { file, checker, frame: Vec::new(), failed: None, is_cancelled };
         writer.begin_block();
         Ok(writer)
     }
@@ -195,8 +195,8 @@ impl io::Write for StateWriter<'_> {
         let taken = room.min(bytes.len());
         self.frame.extend_from_slice(&bytes[..taken]);
         if self.frame.len() == BLOCK_FRAME_BYTES {
-            if (self.stopping)() {
-                return Err(io::Error::other("the node stops"));
+            if (self.is_cancelled)() {
+                return Err(io::Error::other("it is not wanted any more"));
             }
             if let Err(error) = self.write_block() {
                 let text = format!("{error}");
@@ -352,6 +352,13 @@ impl PieceReader {
         offset: u64,
         bytes_max: usize,
     ) -> Result<(Bytes, bool), JournalError> {
+        if offset > self.length {
+            // What a follower says it has is no more than it was sent; but this must not depend on
+            // it.
+            let error =
+                io::Error::new(ErrorKind::InvalidInput, "asked for what lies behind its end");
+            return Err(JournalError::io("read", self.file.path(), error));
+        }
         let start = self.frame_before(offset);
         let limit = offset.saturating_add(bytes_max as u64).min(self.length);
         let aligned = self.frame_before(limit);

@@ -7,12 +7,14 @@
 //! Nothing here holds more of a snapshot in memory than a piece for each follower that is sent one, and a window of pieces that
 //! come.
 
+mod capture;
 mod format;
 mod store;
 mod worker;
 
 pub use store::{SnapshotReader, SnapshotStore, SnapshotWriter};
 
+pub(super) use capture::CaptureId;
 #[cfg(test)]
 pub(super) use format::StateWriter;
 pub(super) use format::{Head, StateReader, check_whole};

@@ -1,30 +1,31 @@
-//! The thread that keeps snapshots: it reads pieces to be sent, writes those that come, and removes what is old. What is taken of
-//! the state machine is written by another thread, so that a follower need not wait for it.
+//! The thread that keeps snapshots: it reads pieces to be sent, writes those that come, and removes
+//! what is needed no more. What is taken of the state machine is written by [another
+//! thread](super::capture).
 //!
-//! Nothing that goes wrong here ends the node: a snapshot that cannot be taken is taken later, one that cannot be written comes again.
+//! Nothing that goes wrong here ends the node, be it an error or a panic of the store: a snapshot
+//! that cannot be taken is taken later, one that cannot be written comes again.
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
-use std::format;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::string::{String, ToString};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::format::{Head, PieceChecker, PieceReader, StateWriter};
+use super::capture::{CaptureId, Captured, Captures};
+use super::format::{Head, PieceChecker, PieceReader};
 use super::store::{SnapshotStore, SnapshotWriter};
 use crate::host::identity::ClusterId;
 use crate::host::journal::JournalError;
+use crate::host::life::Life;
 use crate::host::panics;
 use crate::host::state_machine::Capture;
+use crate::host::worker::{Activity, Jobs, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask};
 use crate::output::{ReadSnapshot, SnapshotMeta, WriteSnapshot};
-use crate::types::{InstallId, LogId, NodeId};
+use crate::types::{Index, InstallId, LogId, NodeId};
 
 /// How long a snapshot that could not be written waits before it is asked for again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -33,58 +34,57 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(in crate::host) enum Report {
     /// The snapshot of this entry is durable.
-    Taken(LogId),
+    Taken(CaptureId, LogId),
     /// There is none, and why; `None` if the state machine takes none.
-    NotTaken(Option<String>),
+    NotTaken(CaptureId, Option<String>),
     /// A piece to be sent.
-    Read {
-        to: NodeId,
-        snapshot: LogId,
-        offset: u64,
-        piece: Bytes,
-        done: bool,
-    },
+    Read { to: NodeId, snapshot: LogId, offset: u64, piece: Bytes, done: bool },
     Unreadable {
         to: NodeId,
         snapshot: LogId,
+        /// It is damaged or missing, and trying again is in vain.
+        damaged: bool,
     },
     /// What comes is written up to here.
-    Written {
-        install: InstallId,
-        written: u64,
+    Written { install: InstallId, written: u64 },
+}
+
+enum Job {
+    Take(Captured),
+    Cancel(CaptureId),
+    CaptureEnded,
+    Read(ReadSnapshot),
+    Write(WriteSnapshot<Bytes>),
+    /// What comes by this attempt is not wanted any more.
+    Abandon(InstallId),
+    /// Only these are needed, the one in use among them.
+    Keep {
+        in_use: LogId,
+        needed: Vec<LogId>,
     },
 }
 
-/// Where reports go.
-type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
-
-enum Job {
-    Take(SnapshotMeta, Capture),
-    Read(ReadSnapshot),
-    Write(WriteSnapshot<Bytes>),
-    /// This one is in use, durably. Older ones go; at the start all others.
-    Keep {
-        last: LogId,
-        alone: bool,
-    },
-    Finish,
+/// What the threads of the snapshots share.
+pub(super) struct Shared {
+    pub(super) store: Arc<dyn SnapshotStore>,
+    cluster: ClusterId,
+    pub(super) life: Arc<Life>,
+    pub(super) stop: Stopper,
+    report: Box<dyn Fn(Report) + Send + Sync>,
 }
 
 /// The loop's, and the state machine's, end of the thread. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::host) struct Snapshots {
     /// Bounded: one to take, one piece to read for each peer, and of those that come what the core lets pass.
-    jobs: Sender<Job>,
-    store: Arc<dyn SnapshotStore>,
-    cluster: ClusterId,
-    report: Reporter,
+    jobs: Jobs<Job>,
+    shared: Arc<Shared>,
 }
 
 /// The thread.
 pub(in crate::host) struct SnapshotWorker {
-    jobs: Sender<Job>,
-    thread: Option<JoinHandle<()>>,
-    stopping: Arc<AtomicBool>,
+    worker: Worker<Job>,
+    capture: Arc<Activity>,
 }
 
 impl SnapshotWorker {
@@ -92,65 +92,79 @@ impl SnapshotWorker {
     pub(in crate::host) fn start(
         store: Arc<dyn SnapshotStore>,
         cluster: ClusterId,
+        life: &Arc<Life>,
+        stop: Stopper,
         report: impl Fn(Report) + Send + Sync + 'static,
     ) -> io::Result<(Self, Snapshots)> {
-        let (jobs, queue) = mpsc::channel();
-        let stopping = Arc::new(AtomicBool::new(false));
-        let report: Reporter = Arc::new(report);
-        let mut worker = Worker {
-            store: Arc::clone(&store),
+        let capture = Arc::<Activity>::default();
+        let shared = Arc::new(Shared {
+            store,
             cluster,
-            report: Arc::clone(&report),
-            stopping: Arc::clone(&stopping),
-            taking: None,
+            life: Arc::clone(life),
+            stop: Arc::clone(&stop),
+            report: Box::new(report),
+        });
+        let mut keeper = Keeper {
+            shared: Arc::clone(&shared),
+            captures: Captures::new(Arc::clone(&shared), Arc::clone(&capture)),
             sending: BTreeMap::new(),
             receiving: None,
             failed: None,
+            in_use: LogId::ZERO,
         };
-        let thread = thread::Builder::new()
-            .name("raft-snapshots".into())
-            .spawn(move || worker.run(&queue))?;
-        let snapshots = Snapshots { jobs: jobs.clone(), store, cluster, report };
-        Ok((Self { jobs, thread: Some(thread), stopping }, snapshots))
+        let worker = Worker::start(WorkerKind::Snapshots, life, stop, move |queue| {
+            keeper.run(queue);
+        })?;
+        let snapshots = Snapshots { jobs: worker.jobs().clone(), shared };
+        Ok((Self { worker, capture }, snapshots))
+    }
+
+    /// What the thread is at, and the one that writes out captures.
+    pub(in crate::host) fn activities(&self) -> [(WorkerKind, &Arc<Activity>); 2] {
+        [(WorkerKind::Snapshots, self.worker.activity()), (WorkerKind::Capture, &self.capture)]
     }
 
     /// Ends the thread, and leaves what is half done.
-    pub(in crate::host) fn finish(&mut self) -> Option<JoinHandle<()>> {
-        self.stopping.store(true, Ordering::Relaxed);
-        let _ = self.jobs.send(Job::Finish);
-        self.thread.take()
+    pub(in crate::host) fn finish(&mut self) -> Option<Thread> {
+        self.worker.finish()
     }
 }
 
 impl Snapshots {
     /// Writes a captured state.
-    pub(in crate::host) fn take(&self, snapshot: SnapshotMeta, capture: Capture) {
-        self.push(Job::Take(snapshot, capture));
+    pub(in crate::host) fn take(&self, id: CaptureId, snapshot: SnapshotMeta, capture: Capture) {
+        let head = Head { cluster: self.shared.cluster, snapshot };
+        self.jobs.push(Job::Take(Captured { id, head, capture }));
     }
 
-    /// The state machine takes no snapshots.
-    pub(in crate::host) fn take_none(&self) {
-        (self.report)(Report::NotTaken(None));
+    /// There is no state to be written; `why` is `None` if the state machine takes no snapshots.
+    pub(in crate::host) fn take_none(&self, id: CaptureId, why: Option<String>) {
+        self.shared.report(Report::NotTaken(id, why));
+    }
+
+    /// This one is not wanted any more.
+    pub(in crate::host) fn cancel(&self, id: CaptureId) {
+        self.jobs.push(Job::Cancel(id));
     }
 
     /// Reads a piece.
     pub(in crate::host) fn read(&self, read: ReadSnapshot) {
-        self.push(Job::Read(read));
+        self.jobs.push(Job::Read(read));
     }
 
     /// Writes a piece.
     pub(in crate::host) fn write(&self, write: WriteSnapshot<Bytes>) {
-        self.push(Job::Write(write));
+        self.jobs.push(Job::Write(write));
     }
 
-    /// This snapshot is in use: removes older ones.
-    pub(in crate::host) fn keep(&self, last: LogId) {
-        self.push(Job::Keep { last, alone: false });
+    /// What comes by this attempt is not wanted any more.
+    pub(in crate::host) fn abandon(&self, install: InstallId) {
+        self.jobs.push(Job::Abandon(install));
     }
 
-    /// The node starts with this snapshot: removes all others.
-    pub(in crate::host) fn keep_alone(&self, last: LogId) {
-        self.push(Job::Keep { last, alone: true });
+    /// Removes all snapshots but those that are needed.
+    pub(in crate::host) fn keep(&self, in_use: LogId, needed: Vec<LogId>) {
+        self.jobs.push(Job::Keep { in_use, needed });
     }
 
     /// Opens a snapshot, for the state machine to restore.
@@ -158,28 +172,27 @@ impl Snapshots {
         &self,
         snapshot: &SnapshotMeta,
     ) -> Result<super::StateReader, JournalError> {
-        let head = Head { cluster: self.cluster, snapshot: snapshot.clone() };
-        super::StateReader::open(self.store.open(snapshot.last)?, &head)
+        let head = Head { cluster: self.shared.cluster, snapshot: snapshot.clone() };
+        super::StateReader::open(self.shared.store.open(snapshot.last)?, &head)
     }
+}
 
-    fn push(&self, job: Job) {
-        // After its end nobody asks for anything any more.
-        let _ = self.jobs.send(job);
+impl Shared {
+    pub(super) fn report(&self, report: Report) {
+        (self.report)(report);
     }
 }
 
 /// What the thread works with.
-struct Worker {
-    store: Arc<dyn SnapshotStore>,
-    cluster: ClusterId,
-    report: Reporter,
-    stopping: Arc<AtomicBool>,
-    taking: Option<JoinHandle<()>>,
+struct Keeper {
+    shared: Arc<Shared>,
+    captures: Captures,
     /// What is read for each follower; kept open, so that it stays readable when it is removed.
     sending: BTreeMap<NodeId, Sending>,
     receiving: Option<Receiving>,
     /// What could not be written, and when to ask for it again.
     failed: Option<(InstallId, Instant)>,
+    in_use: LogId,
 }
 
 struct Sending {
@@ -197,68 +210,78 @@ struct Receiving {
     written: u64,
 }
 
-impl Worker {
-    fn run(&mut self, queue: &Receiver<Job>) {
+impl Keeper {
+    fn run(&mut self, queue: &Queue<Job>) {
         loop {
-            match self.next_job(queue) {
-                None => self.ask_again(),
-                Some(Job::Take(snapshot, capture)) => self.take(snapshot, capture),
-                Some(Job::Read(read)) => self.read(read),
-                Some(Job::Write(write)) => self.write(write),
-                Some(Job::Keep { last, alone }) => self.keep(last, alone),
-                Some(Job::Finish) => break,
+            let job = match self.failed {
+                None => Ok(queue.next()),
+                Some((_, at)) => queue.next_until(at),
+            };
+            match job {
+                Ok(None) => break,
+                Ok(Some(_)) if queue.is_stopping() => break,
+                Ok(Some(job)) => self.take(job, queue),
+                Err(()) => self.ask_again(),
+            }
+            queue.activity.end();
+        }
+        queue.activity.begin(WorkerTask::TakeSnapshot, Index::ZERO);
+        self.captures.finish();
+        let (receiving, sending) = (self.receiving.take(), std::mem::take(&mut self.sending));
+        let _ = panics::caught(|| drop((receiving, sending)));
+    }
+
+    fn take(&mut self, job: Job, queue: &Queue<Job>) {
+        let activity = &queue.activity;
+        match job {
+            Job::Take(captured) => self.capture(captured, queue),
+            Job::Cancel(id) => self.captures.cancel(id),
+            Job::CaptureEnded => {
+                if let Some(next) = self.captures.ended() {
+                    self.capture(next, queue);
+                }
+            }
+            Job::Read(read) => {
+                activity.begin(WorkerTask::ReadSnapshot, read.snapshot.index);
+                self.read(read);
+            }
+            Job::Write(write) => {
+                activity.begin(WorkerTask::WriteSnapshot, write.snapshot.last.index);
+                self.write(write);
+            }
+            Job::Abandon(install) => {
+                if self.receiving.as_ref().is_some_and(|receiving| receiving.install == install) {
+                    self.give_up();
+                }
+                self.failed.take_if(|(failed, _)| *failed == install);
+            }
+            Job::Keep { in_use, needed } => {
+                activity.begin(WorkerTask::RemoveSnapshots, in_use.index);
+                self.keep(in_use, &needed);
             }
         }
-        let _ = self.taking.take().map(JoinHandle::join);
     }
 
-    /// The next job; none if it is time to ask for a snapshot again.
-    fn next_job(&self, queue: &Receiver<Job>) -> Option<Job> {
-        let job = match self.failed {
-            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some((_, at)) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
-        };
-        match job {
-            Ok(_) if self.stopping.load(Ordering::Relaxed) => Some(Job::Finish),
-            Ok(job) => Some(job),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Job::Finish),
-        }
-    }
-
-    fn take(&mut self, snapshot: SnapshotMeta, capture: Capture) {
-        // The one before has reported, and ends.
-        let _ = self.taking.take().map(JoinHandle::join);
-        let head = Head { cluster: self.cluster, snapshot };
-        let (store, report) = (Arc::clone(&self.store), Arc::clone(&self.report));
-        let stopping = Arc::clone(&self.stopping);
-        let thread = thread::Builder::new().name("raft-take-snapshot".into()).spawn(move || {
-            let last = head.snapshot.last;
-            let stopping = || stopping.load(Ordering::Relaxed);
-            let taken = catch_unwind(AssertUnwindSafe(|| take(&*store, head, capture, &stopping)));
-            let taken = taken.unwrap_or_else(|panic| Err(panics::message(&*panic).to_string()));
-            report(match taken {
-                Ok(()) => Report::Taken(last),
-                Err(why) => Report::NotTaken(Some(why)),
-            });
-        });
-        match thread {
-            Ok(thread) => self.taking = Some(thread),
-            Err(error) => (self.report)(Report::NotTaken(Some(error.to_string()))),
-        }
+    fn capture(&mut self, captured: Captured, queue: &Queue<Job>) {
+        let jobs = queue.jobs();
+        self.captures.begin(captured, move || jobs.push(Job::CaptureEnded));
     }
 
     fn read(&mut self, read: ReadSnapshot) {
         let ReadSnapshot { to, snapshot, offset, bytes_max } = read;
-        let report = match self.piece(to, snapshot, offset, bytes_max) {
-            Ok((piece, done)) => Report::Read { to, snapshot, offset, piece, done },
-            Err(error) => {
-                tracing::warn!(%to, %snapshot, %error, "a snapshot cannot be sent");
-                self.sending.remove(&to);
-                Report::Unreadable { to, snapshot }
+        let node = self.shared.life.node();
+        let piece = panics::caught(|| self.piece(to, snapshot, offset, bytes_max));
+        let (why, damaged) = match piece {
+            Ok(Ok((piece, done))) => {
+                return self.shared.report(Report::Read { to, snapshot, offset, piece, done });
             }
+            Ok(Err(error)) => (error.to_string(), is_damage(&error)),
+            Err(message) => (message.to_string(), false),
         };
-        (self.report)(report);
+        tracing::warn!(%node, peer = %to, %snapshot, why, "a snapshot cannot be sent");
+        let sending = self.sending.remove(&to);
+        let _ = panics::caught(|| drop(sending));
+        self.shared.report(Report::Unreadable { to, snapshot, damaged });
     }
 
     fn piece(
@@ -269,7 +292,7 @@ impl Worker {
         bytes_max: usize,
     ) -> Result<(Bytes, bool), JournalError> {
         if self.sending.get(&to).is_none_or(|sending| sending.snapshot != snapshot) {
-            let reader = PieceReader::open(self.store.open(snapshot)?)?;
+            let reader = PieceReader::open(self.shared.store.open(snapshot)?)?;
             self.sending.insert(to, Sending { snapshot, reader, used: true });
         }
         let sending = self.sending.get_mut(&to).expect("it was just opened");
@@ -279,12 +302,14 @@ impl Worker {
 
     fn write(&mut self, write: WriteSnapshot<Bytes>) {
         let (install, snapshot) = (write.install, write.snapshot.last);
-        match self.write_piece(write) {
+        let written = panics::caught(|| self.write_piece(write));
+        match written.unwrap_or_else(|message| Err(message.to_string())) {
             Ok(None) => {}
-            Ok(Some(written)) => (self.report)(Report::Written { install, written }),
+            Ok(Some(written)) => self.shared.report(Report::Written { install, written }),
             Err(why) => {
-                tracing::warn!(%snapshot, %why, "the leader's snapshot cannot be written; it is asked for again");
-                self.receiving = None;
+                let node = self.shared.life.node();
+                tracing::warn!(%node, %snapshot, why, "the leader's snapshot cannot be written; it is asked for again");
+                self.give_up();
                 self.failed = Some((install, Instant::now() + RETRY_AFTER));
             }
         }
@@ -296,8 +321,8 @@ impl Worker {
         if offset == 0 {
             self.failed = None;
             self.receiving = None;
-            let file = self.store.create(snapshot.last, true).map_err(|e| e.to_string())?;
-            let head = Head { cluster: self.cluster, snapshot };
+            let file = self.shared.store.create(snapshot.last, true).map_err(|e| e.to_string())?;
+            let head = Head { cluster: self.shared.cluster, snapshot };
             let checker = PieceChecker::new();
             self.receiving = Some(Receiving { install, head, file, checker, written: 0 });
         } else if !self
@@ -321,48 +346,40 @@ impl Worker {
         Ok(Some(written))
     }
 
+    /// Throws away what was received; its file goes with it.
+    fn give_up(&mut self) {
+        let receiving = self.receiving.take();
+        let _ = panics::caught(|| drop(receiving));
+    }
+
     /// Lets the leader begin again with the snapshot that could not be written.
     fn ask_again(&mut self) {
         if let Some((install, _)) = self.failed.take() {
-            (self.report)(Report::Written { install, written: 0 });
+            self.shared.report(Report::Written { install, written: 0 });
         }
     }
 
-    fn keep(&mut self, last: LogId, alone: bool) {
-        self.sending.retain(|_, sending| {
-            std::mem::replace(&mut sending.used, false) || sending.snapshot == last
+    fn keep(&mut self, in_use: LogId, needed: &[LogId]) {
+        if self.in_use != in_use {
+            self.in_use = in_use;
+            self.sending.retain(|_, sending| {
+                std::mem::replace(&mut sending.used, false) || sending.snapshot == in_use
+            });
+        }
+        let store = &self.shared.store;
+        let removed = panics::caught(|| {
+            let all = store.list().map_err(|error| error.to_string())?;
+            let mut old = all.into_iter().filter(|id| !needed.contains(id));
+            old.try_for_each(|old| store.remove(old)).map_err(|error| error.to_string())
         });
-        let old = |id: &LogId| if alone { *id != last } else { id.index < last.index };
-        let removed = self
-            .store
-            .list()
-            .and_then(|all| all.into_iter().filter(old).try_for_each(|old| self.store.remove(old)));
-        if let Err(error) = removed {
-            tracing::warn!(%error, "old snapshots cannot be removed; it is tried again with the next");
+        if let Err(why) = removed.unwrap_or_else(|message| Err(message.to_string())) {
+            let node = self.shared.life.node();
+            tracing::warn!(%node, why, "old snapshots cannot be removed; it is tried again with the next");
         }
     }
 }
 
-/// Writes a captured state; the error says why it cannot be had.
-fn take(
-    store: &dyn SnapshotStore,
-    head: Head,
-    capture: Capture,
-    stopping: &dyn Fn() -> bool,
-) -> Result<(), String> {
-    let (last, begun) = (head.snapshot.last, Instant::now());
-    let text = |error: JournalError| error.to_string();
-    let file = store.create(last, false).map_err(text)?;
-    let mut writer = StateWriter::begin(file, head, stopping).map_err(text)?;
-    if let Err(error) = capture(&mut writer) {
-        let store = writer.take_failure().map(text);
-        return Err(store.unwrap_or_else(|| format!("the state machine failed: {error}")));
-    }
-    // A state machine may overlook an error.
-    if let Some(error) = writer.take_failure() {
-        return Err(text(error));
-    }
-    let bytes = writer.finish().map_err(text)?;
-    tracing::info!(%last, bytes, span = ?begun.elapsed(), "took a snapshot");
-    Ok(())
+/// Whether no later attempt can succeed.
+fn is_damage(error: &JournalError) -> bool {
+    matches!(error, JournalError::SnapshotDamaged { .. } | JournalError::SnapshotMissing { .. })
 }

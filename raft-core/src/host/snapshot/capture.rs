@@ -1,0 +1,151 @@
+//! Writes out what was captured of the state machine, on a thread of its own: that may take as long
+//! as it likes, and a follower that is sent pieces need not wait for it.
+//!
+//! Captures are numbered. One runs at a time; a capture that is cancelled, because a snapshot from
+//! the leader has taken its place, ends at its next block, and the one after it begins when it has.
+
+use std::format;
+use std::string::{String, ToString};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::format::{Head, StateWriter};
+use super::store::SnapshotStore;
+use super::worker::{Report, Shared};
+use crate::host::journal::JournalError;
+use crate::host::panics;
+use crate::host::state_machine::Capture;
+use crate::host::worker::{Activity, Thread, WorkerKind, WorkerTask};
+
+/// Numbers the captures of one node, so that a report of one that was given up is not taken for the
+/// next one's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub(in crate::host) struct CaptureId(pub(in crate::host) u64);
+
+/// A captured state, to be written out.
+pub(super) struct Captured {
+    pub(super) id: CaptureId,
+    pub(super) head: Head,
+    pub(super) capture: Capture,
+}
+
+/// The captures of a node.
+pub(super) struct Captures {
+    shared: Arc<Shared>,
+    /// What the thread is at, whichever capture it runs.
+    activity: Arc<Activity>,
+    running: Option<Running>,
+    /// Waits until the one that runs has ended; that was cancelled.
+    next: Option<Captured>,
+}
+
+struct Running {
+    id: CaptureId,
+    thread: Thread,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Captures {
+    pub(super) fn new(shared: Arc<Shared>, activity: Arc<Activity>) -> Self {
+        Self { shared, activity, running: None, next: None }
+    }
+
+    /// Writes this out, once no other is written any more. `ended` is called when that is so.
+    pub(super) fn begin(&mut self, captured: Captured, ended: impl FnOnce() + Send + 'static) {
+        if let Some(running) = &self.running {
+            // The node asks for one at a time, so the other's is not wanted any more.
+            running.cancelled.store(true, Ordering::Relaxed);
+            self.next = Some(captured);
+            return;
+        }
+        let (id, shared) = (captured.id, Arc::clone(&self.shared));
+        let cancelled = Arc::<AtomicBool>::default();
+        let (flag, activity) = (Arc::clone(&cancelled), Arc::clone(&self.activity));
+        let work = move || {
+            write_out(&shared, captured, &flag, &activity);
+            ended();
+        };
+        let Shared { life, stop, .. } = &*self.shared;
+        let (activity, stop) = (Arc::clone(&self.activity), Arc::clone(stop));
+        match Thread::start(WorkerKind::Capture, activity, life, stop, work) {
+            Ok(thread) => self.running = Some(Running { id, thread, cancelled }),
+            Err(error) => {
+                self.shared.report(Report::NotTaken(id, Some(error.to_string())));
+            }
+        }
+    }
+
+    /// This one is not wanted any more.
+    pub(super) fn cancel(&mut self, id: CaptureId) {
+        if self.next.as_ref().is_some_and(|next| next.id == id) {
+            self.next = None;
+        }
+        if let Some(running) = self.running.as_ref().filter(|running| running.id == id) {
+            running.cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The one that ran has ended: the one that is to run now.
+    pub(super) fn ended(&mut self) -> Option<Captured> {
+        if let Some(running) = self.running.take() {
+            let _ = running.thread.wait(None);
+        }
+        self.next.take()
+    }
+
+    /// Ends them, and waits until that is so.
+    pub(super) fn finish(&mut self) {
+        self.next = None;
+        if let Some(running) = self.running.take() {
+            running.cancelled.store(true, Ordering::Relaxed);
+            let _ = running.thread.wait(None);
+        }
+    }
+}
+
+/// Writes a captured state, and reports.
+fn write_out(shared: &Shared, captured: Captured, cancelled: &AtomicBool, activity: &Activity) {
+    let Captured { id, head, capture } = captured;
+    let (last, begun) = (head.snapshot.last, Instant::now());
+    activity.begin(WorkerTask::TakeSnapshot, last.index);
+    let is_cancelled = || {
+        activity.advance();
+        cancelled.load(Ordering::Relaxed)
+    };
+    let written = panics::caught(|| take(&*shared.store, head, capture, &is_cancelled));
+    let report = match written.unwrap_or_else(|message| Err(message.to_string())) {
+        Ok(bytes) => {
+            let node = shared.life.node();
+            tracing::info!(%node, %last, bytes, span = ?begun.elapsed(), "took a snapshot");
+            Report::Taken(id, last)
+        }
+        Err(why) => Report::NotTaken(id, Some(why)),
+    };
+    activity.end();
+    shared.report(report);
+}
+
+/// Writes a captured state, of so many bytes; the error says why it cannot be had.
+fn take(
+    store: &dyn SnapshotStore,
+    head: Head,
+    capture: Capture,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<u64, String> {
+    let text = |error: JournalError| error.to_string();
+    let file = store.create(head.snapshot.last, false).map_err(text)?;
+    let mut writer = StateWriter::begin(file, head, is_cancelled).map_err(text)?;
+    if let Err(error) = capture(&mut writer) {
+        let store = writer.take_failure().map(text);
+        return Err(store.unwrap_or_else(|| format!("the state machine failed: {error}")));
+    }
+    // A state machine may overlook an error.
+    if let Some(error) = writer.take_failure() {
+        return Err(text(error));
+    }
+    if is_cancelled() {
+        return Err("it is not wanted any more".into());
+    }
+    writer.finish().map_err(text)
+}
