@@ -319,13 +319,13 @@ mod tests {
         }
     }
 
-    /// A peer that is connected, at this address.
-    fn met(recorder: &Recorder, number: u64, address: Option<&str>) {
+    /// A peer that is connected, says that it is at this address, and was reached there or not at all.
+    fn met(recorder: &Recorder, number: u64, address: Option<&str>, is_reached: bool) {
         let (knows_you, address) = (None, address.map(String::from));
         let (node, store, note) = (id(number), Incarnation::new(number), Bytes::new());
         let peer = Introduction { node, store, past: Past::Blank, knows_you, address, note };
         assert_eq!(recorder.peers.admit(&peer, None), Ok(()));
-        if let Some(address) = &peer.address {
+        if let Some(address) = peer.address.as_ref().filter(|_| is_reached) {
             assert_eq!(recorder.peers.admit(&peer, Some(address)), Ok(()));
         }
     }
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn a_leader_records_identities_once_and_now_and_then() {
         let (mut raft, mut recorder) = alone(Vec::new());
-        met(&recorder, 2, None);
+        met(&recorder, 2, None, false);
         let second = |second| Instant::ZERO + RECORD_INTERVAL * second;
         recorder.record(&mut raft, second(1));
         assert_eq!(raft.membership().members(), [member(1, Vec::new())], "it does not lead");
@@ -369,10 +369,10 @@ mod tests {
             labelled(5, "e:1"),
         ]);
         let membership = membership.unwrap();
-        met(&recorder, 2, Some("b:2"));
-        met(&recorder, 3, Some("c:1"));
-        met(&recorder, 4, Some("d:2"));
-        met(&recorder, 5, None);
+        met(&recorder, 2, Some("b:2"), true);
+        met(&recorder, 3, Some("c:1"), true);
+        met(&recorder, 4, Some("d:2"), true);
+        met(&recorder, 5, Some("e:2"), false);
         let peers = recorder.peers.met();
         let moved = Label::at("b:2").encode().unwrap();
         let expected = [Change::Relabel { id: id(2), label: moved }];
