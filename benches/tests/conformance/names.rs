@@ -12,19 +12,29 @@ use crate::cluster::{Stage, until};
 /// How long an attempt to connect lasts here, so that many fail in a short time.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// How many addresses of a name are silent, and how long an attempt lasts that tries them all.
+const SILENT: usize = 7;
+const LONG_CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
+
 /// How often each node fails to connect while the name service hangs.
 const ATTEMPTS: u64 = 10;
 
-/// The first address of each name takes no connection and refuses none; the second is where the node listens.
-pub(crate) fn a_name_whose_first_address_is_silent_is_reached(stage: Stage) {
+/// The first addresses of each name take no connection and refuse none; the last is where the node listens. It is reached in one
+/// attempt, and not after as many as there are silent addresses.
+pub(crate) fn a_name_whose_first_addresses_are_silent_is_reached(stage: Stage) {
     let mut cluster = stage.idle(3, |_| ());
-    let silent = Silent::new();
-    let silent_address = silent.address;
-    cluster.name_peers(CONNECT_TIMEOUT, move |_, address| Ok([silent_address, address].into()));
+    let silent: Vec<_> = (0..SILENT).map(|_| Silent::new()).collect();
+    let addresses: Vec<_> = silent.iter().map(|silent| silent.address).collect();
+    cluster.name_peers(LONG_CONNECT_TIMEOUT, move |_, address| {
+        Ok(addresses.iter().copied().chain([address]).collect())
+    });
     cluster.all().into_iter().for_each(|position| cluster.restart(position));
     cluster.elect();
     cluster.propose("by name");
     cluster.await_applied(b"by name", 3);
+    let failed = cluster.counters.iter().map(|counters| counters.read().connect_failed);
+    let failed: Vec<_> = failed.collect();
+    assert!(failed.iter().all(|failed| *failed < SILENT as u64), "{failed:?} attempts failed");
     drop(silent);
 }
 
