@@ -6,13 +6,28 @@ mod pump;
 use std::time::Duration;
 
 use pump::{Cluster, id, ms, us};
-use raft_core::{Config, Instant, NodeId, Role};
+use raft_core::{Config, Instant, Lease, NodeId, Role};
 
 /// All ordered pairs of three servers.
 const LINKS: [(u64, u64); 6] = [(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)];
 
-/// What a user can choose: pre-vote, check-quorum.
-const OPTIONS: [(bool, bool); 4] = [(true, true), (true, false), (false, true), (false, false)];
+/// What a user can choose.
+#[derive(Clone, Copy, Debug)]
+struct Options {
+    pre_vote: bool,
+    check_quorum: bool,
+    leases: bool,
+}
+
+/// All that are valid: leases need check-quorum.
+const OPTIONS: [Options; 6] = [
+    Options { pre_vote: true, check_quorum: true, leases: false },
+    Options { pre_vote: true, check_quorum: true, leases: true },
+    Options { pre_vote: true, check_quorum: false, leases: false },
+    Options { pre_vote: false, check_quorum: true, leases: false },
+    Options { pre_vote: false, check_quorum: true, leases: true },
+    Options { pre_vote: false, check_quorum: false, leases: false },
+];
 
 /// The longest time without a commit that a set of cuts may cost, of a cluster whose timeouts are 150-300 ms. A candidate that is heard and
 /// hears nobody may win some draws before the others win one.
@@ -42,15 +57,16 @@ fn time_to_commit(cluster: &mut Cluster) -> Option<Duration> {
     None
 }
 
-fn with_options((pre_vote, check_quorum): (bool, bool)) -> impl Fn(&mut Config) {
+fn with_options(options: Options) -> impl Fn(&mut Config) {
     move |config| {
-        config.pre_vote = pre_vote;
-        config.check_quorum = check_quorum;
+        config.pre_vote = options.pre_vote;
+        config.check_quorum = options.check_quorum;
+        config.lease = options.leases.then_some(Lease { drift_ppm_max: 500 });
     }
 }
 
 /// How long it takes until a command is committed if these links are cut while each server leads in turn; none if that is too long.
-fn times_to_commit(options: (bool, bool), cut: &[(u64, u64)]) -> [Option<Duration>; 3] {
+fn times_to_commit(options: Options, cut: &[(u64, u64)]) -> [Option<Duration>; 3] {
     [1, 2, 3].map(|leader| {
         let mut cluster = Cluster::with(3, leader, with_options(options));
         cluster.elect();
@@ -78,9 +94,11 @@ fn leads_in_vain(leader: u64, works: impl Fn(u64, u64) -> bool) -> bool {
 /// server led before; but for the Raft of the paper, which has no remedy for a leader that leads in vain. Run with `--nocapture` for the table.
 #[test]
 fn a_connected_quorum_commits_under_all_one_way_cuts() {
-    println!("pre-vote  check-quorum  cuts x leaders  stuck  without a commit: mean  longest");
+    println!(
+        "pre-vote  check-quorum  leases  cuts x leaders  stuck  without a commit: mean  longest"
+    );
     for options in OPTIONS {
-        let (pre_vote, check_quorum) = options;
+        let Options { pre_vote, check_quorum, leases } = options;
         let (mut times, mut stuck) = (Vec::new(), 0);
         for set in 0..1 << LINKS.len() {
             let is_cut = |at: &usize| set & (1 << at) != 0;
@@ -104,7 +122,7 @@ fn a_connected_quorum_commits_under_all_one_way_cuts() {
         let longest = times.iter().max().expect("no set at all");
         let all = times.len() as u32 + stuck;
         println!(
-            "{pre_vote:8}  {check_quorum:12}  {all:14}  {stuck:5}  {mean:22.1?}  {longest:.1?}"
+            "{pre_vote:8}  {check_quorum:12}  {leases:6}  {all:14}  {stuck:5}  {mean:22.1?}  {longest:.1?}"
         );
     }
 }
@@ -115,7 +133,8 @@ fn a_connected_quorum_commits_under_all_one_way_cuts() {
 fn a_candidate_that_hears_nobody_holds_nobody_back() {
     for check_quorum in [true, false] {
         for seed in 0..20 {
-            let mut cluster = Cluster::with(5, seed, with_options((false, check_quorum)));
+            let options = Options { pre_vote: false, check_quorum, leases: false };
+            let mut cluster = Cluster::with(5, seed, with_options(options));
             cluster.crash(id(4));
             cluster.cut = [1, 2, 3].map(|from| (id(from), id(5))).to_vec();
             cluster.run_for(ms(600));
@@ -129,8 +148,12 @@ fn a_candidate_that_hears_nobody_holds_nobody_back() {
 #[test]
 fn a_cluster_of_one_leads_after_one_write() {
     for (write, pre_vote) in [(ms(299), true), (ms(299), false), (ms(2000), true)] {
-        let mut cluster = Cluster::with(1, 1, with_options((pre_vote, true)));
+        let options = Options { pre_vote, check_quorum: true, leases: false };
+        let mut cluster = Cluster::with(1, 1, with_options(options));
+        // Its first life has begun with a quick disk, and ends before that has done anything.
+        cluster.crash_keeping(id(1), 0);
         cluster.disk_latency = write;
+        cluster.start(id(1));
         let leads = |cluster: &Cluster| cluster.raft(id(1)).role() == Role::Leader;
         assert!(cluster.run_until(write + ms(1), leads), "no leader after {:?}", cluster.now);
         assert_eq!(cluster.raft(id(1)).term().get(), 1);
