@@ -2,6 +2,7 @@
 //!
 //! What such a server was is over: its way back is that of the manual, `REMOVE`, an empty folder, `--join`, `ADD` and `PROMOTE`.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -165,9 +166,7 @@ impl Servers {
 
     /// What this server says to this; none if it says nothing.
     pub(super) fn ask(&self, id: u8, words: &[String]) -> Option<Frame> {
-        let mut client = Client::connect(self.client_address(id)).ok()?;
-        client.set_answer_wait(ORDER_WAIT_MAX).ok()?;
-        client.call(words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes()))).ok()
+        ask(self.client_address(id), words)
     }
 
     /// What the leader says of this server's seat, if it is a member; none if nobody leads.
@@ -181,4 +180,11 @@ impl Servers {
         let own = rows.filter(|(number, _)| *number == id.to_string()).map(|(_, rest)| rest);
         Some(own.filter_map(|rest| rest.split(' ').next()).next().map(str::to_owned))
     }
+}
+
+/// What the server at this address says to this; none if it says nothing.
+pub(super) fn ask(address: SocketAddr, words: &[String]) -> Option<Frame> {
+    let mut client = Client::connect(address).ok()?;
+    client.set_answer_wait(ORDER_WAIT_MAX).ok()?;
+    client.call(words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes()))).ok()
 }

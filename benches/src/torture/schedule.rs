@@ -60,7 +60,7 @@ pub enum Kind {
 }
 
 /// Faults that every machine can set.
-const EVERYWHERE: [Kind; 12] = [
+const EVERYWHERE: [Kind; 14] = [
     Kind::Kill,
     Kind::KillAll,
     Kind::Restart,
@@ -71,11 +71,13 @@ const EVERYWHERE: [Kind; 12] = [
     Kind::Transfer,
     Kind::Remove,
     Kind::Wipe,
+    Kind::Foreign,
+    Kind::Move,
     Kind::SlowRestore,
     Kind::Reflag,
 ];
 /// Faults that come only if they are asked for.
-const ON_REQUEST: [Kind; 3] = [Kind::Foreign, Kind::Move, Kind::Hang];
+const ON_REQUEST: [Kind; 1] = [Kind::Hang];
 /// Faults on links between servers.
 const ON_LINKS: [Kind; 5] = [Kind::Isolate, Kind::Deafen, Kind::Mute, Kind::CutPair, Kind::Storm];
 
@@ -284,7 +286,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn steps(seed: u64, with_links: bool) -> Vec<Step> {
-        Schedule::new(seed, 3, with_links).take(34).collect()
+        Schedule::new(seed, 3, with_links).take(38).collect()
     }
 
     #[test]
@@ -295,7 +297,7 @@ mod tests {
 
     #[test]
     fn every_kind_comes_before_any_comes_again() {
-        for (with_links, count) in [(true, 17), (false, 12)] {
+        for (with_links, count) in [(true, 19), (false, 14)] {
             let steps = steps(3, with_links).into_iter().take(count);
             assert_eq!(steps.map(|step| step.kind).collect::<BTreeSet<_>>().len(), count);
         }

@@ -20,6 +20,8 @@ use crate::kv::cluster::{Failure, View, free_ports};
 use crate::kv::hold::HOLD_FILE;
 use crate::kv::resp::Frame;
 
+use super::membership::ask;
+
 /// Where a server on a host of its own listens for the others, and for clients.
 const PORTS: [u16; 2] = [7_101, 6_371];
 /// After how many MiB of commands servers take snapshots: few, so that followers are sent some.
@@ -68,6 +70,8 @@ struct Server {
     joins: bool,
     /// It may end by itself.
     may_end: bool,
+    /// Where it listens for clients while its store is of another cluster, which no client of this one may meet.
+    apart: Option<SocketAddr>,
 }
 
 impl Servers {
@@ -89,7 +93,16 @@ impl Servers {
             let own_disk = matches!(place, Place::Namespaces(_));
             let disk = Disk::create(folder.join(format!("server-{id}")), own_disk)?;
             let (process, joins, may_end) = (None, false, false);
-            let server = Server { peer, known_peer: peer, client, process, disk, joins, may_end };
+            let server = Server {
+                peer,
+                known_peer: peer,
+                client,
+                process,
+                disk,
+                joins,
+                may_end,
+                apart: None,
+            };
             servers.insert(id, server);
         }
         let runtimes = runtimes.iter().map(|name| (*name).to_owned()).collect();
@@ -143,6 +156,7 @@ impl Servers {
             .arg("--data")
             .arg(server.disk.data())
             .args(server.joins.then_some("--join"))
+            .args(server.apart.map(|client| format!("--client={client}")))
             .args(&self.flags)
             .env(HOLD_FILE, self.hold_path(id))
             .stderr(log);
@@ -209,7 +223,10 @@ impl Servers {
     }
 
     /// Takes all that this server's disk holds.
-    pub fn wipe_disk(&self, id: u8) -> Result<(), Failure> {
+    pub fn wipe_disk(&mut self, id: u8) -> Result<(), Failure> {
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.apart = None;
+        }
         let data = self.servers[&id].disk.data();
         match fs::remove_dir_all(&data) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -220,13 +237,26 @@ impl Servers {
     }
 
     /// Puts a store into this server's folder that a cluster of one has left, with entries of its own.
-    pub fn plant_foreign_store(&self, id: u8, within: Duration) -> Result<(), Failure> {
+    pub fn plant_foreign_store(&mut self, id: u8, within: Duration) -> Result<(), Failure> {
         let cannot = |e: io::Error| Failure(format!("no foreign store for server {id}: {e}"));
         let server = &self.servers[&id];
+        // Where no client of this cluster looks.
+        let (mut peer, mut client) = (server.peer, server.client);
+        match self.place {
+            Place::Loopback => {
+                let ports = free_ports(2)?;
+                peer.set_port(ports[0]);
+                client.set_port(ports[1]);
+            }
+            Place::Namespaces(_) => {
+                peer.set_port(peer.port() + 100);
+                client.set_port(client.port() + 100);
+            }
+        }
         let mut process = self
             .serve(id)
-            .args(["--peers", &format!("{id}={}", server.peer)])
-            .args(["--client-peers", &format!("{id}={}", server.client)])
+            .args(["--peers", &format!("{id}={peer}")])
+            .args(["--client-peers", &format!("{id}={client}")])
             .arg("--data")
             .arg(server.disk.data())
             .stderr(Stdio::null())
@@ -236,7 +266,7 @@ impl Servers {
         let mut written = 0;
         while written < FOREIGN_WRITES && Instant::now() < deadline {
             let words = ["SET".to_owned(), format!("foreign-{written}"), "1".to_owned()];
-            if let Some(Frame::SimpleString(_)) = self.ask(id, &words) {
+            if let Some(Frame::SimpleString(_)) = ask(client, &words) {
                 written += 1;
             } else {
                 thread::sleep(POLL_INTERVAL);
@@ -245,6 +275,9 @@ impl Servers {
         process.kill().and_then(|()| process.wait()).map_err(cannot)?;
         if written < FOREIGN_WRITES {
             return Err(Failure(format!("no foreign store for server {id}: it took no writes")));
+        }
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.apart = Some(client);
         }
         Ok(())
     }
