@@ -38,8 +38,10 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
         match &mut copy.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
                 following.heard_at = following.heard_at.map(|at| clock.past(at));
+                following.listens_until = following.listens_until.map(|at| clock.future(at));
             }
             RoleState::Leader(leader) => {
+                leader.listened_after = leader.listened_after.map(|at| clock.future(at));
                 leader.preference_after = clock.future(leader.preference_after);
                 leader.lease.move_in_time(|at| clock.past(at));
                 leader.pacing.move_in_time(|at| clock.future(at));

@@ -42,6 +42,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             lease: LeaseState::default(),
             pacing: Pacing::new(self.config.configured_pace(), self.now),
             transfer: None,
+            listened_after: None,
             preference_after: self.now,
         }));
         let (first, last) = (self.commit_index.next(), self.log.last().index);

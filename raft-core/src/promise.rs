@@ -123,7 +123,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         };
         let sticky = self.config.loyalty_at(self.pace());
-        heard_at.map_or(Instant::ZERO, |heard_at| heard_at + sticky)
+        let listens_until = match &self.role {
+            RoleState::Follower(follower) => {
+                follower.following.as_ref().and_then(|following| following.listens_until)
+            }
+            RoleState::Leader(leader) => leader.listened_after,
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
+        };
+        let sticky = heard_at.map_or(Instant::ZERO, |heard_at| heard_at + sticky);
+        sticky.max(listens_until.unwrap_or(Instant::ZERO))
     }
 
     /// This server has heard its leader: what it answers promises to elect nobody else.

@@ -278,13 +278,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.arm_timers();
         }
         if self.timers.any_is_due(self.now) {
-            if self.timers.election.is_due(self.now) {
+            if self.timers.election.is_due(self.now) && !self.listens_first(self.timers.election) {
                 self.on_election_timeout();
             }
             if self.timers.heartbeat.is_due(self.now) {
                 self.on_heartbeat_timeout();
             }
-            if self.timers.quorum.is_due(self.now) {
+            if self.timers.quorum.is_due(self.now) && !self.listens_first(self.timers.quorum) {
                 self.on_quorum_timeout();
             }
             if self.timers.transfer.is_due(self.now) {

@@ -101,6 +101,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if known.is_some_and(|(current, _)| session == current) {
             let Some(following) = self.following() else { return false };
             following.heard_at = None;
+            following.listens_until = None;
             return true;
         }
         let pace = self.pace();
@@ -110,6 +111,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.set_following(Following {
             leader,
             heard_at: None,
+            listens_until: None,
             session,
             round: Round::new(before_first),
             rank: None,

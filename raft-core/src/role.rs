@@ -78,6 +78,9 @@ pub(crate) struct Following {
     pub(crate) leader: NodeId,
     /// When the leader was last heard of; none if only since the last tick.
     pub(crate) heard_at: Option<Instant>,
+    /// Until when this server listens for the leader, after a tick that came late; none since the leader
+    /// was heard.
+    pub(crate) listens_until: Option<Instant>,
     /// The leader's replication session and newest round, echoed in replies.
     pub(crate) session: Session,
     pub(crate) round: Round,
@@ -170,6 +173,8 @@ pub(crate) struct Leader {
     pub(crate) pacing: Pacing,
     /// Who is to lead instead (thesis 3.10).
     pub(crate) transfer: Option<Transfer>,
+    /// Until when this leader has listened for its quorum, after a tick that came late.
+    pub(crate) listened_after: Option<Instant>,
     /// When this leader looks for one of higher priority, at the earliest.
     pub(crate) preference_after: Instant,
 }

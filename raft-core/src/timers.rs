@@ -2,6 +2,13 @@
 //!
 //! `step` has no clock. It marks a timer as touched; [`tick`](crate::Raft::tick) arms what was touched from the true time before
 //! anything fires. So an election never starts while the heartbeat that forbids it waits in the inbox.
+//!
+//! A tick that comes later than its own deadline tells that this host stood still, and maybe all others
+//! with it: a paused virtual machine, a suspended laptop, all processes of one host stopped. The clock
+//! ran on, and the words that would forbid the election are yet to be sent. So a tick that is late by
+//! [`LATE_MIN`] or more listens first: a follower gives its leader, and a leader its quorum and its disk,
+//! as much time again as the tick was late, and at most one heartbeat interval. It does so once, until
+//! somebody is heard; a host that is always late elects no later than twice as late.
 
 use core::time::Duration;
 
@@ -12,6 +19,10 @@ use crate::role::{Follower, Following, RoleState, Suspicion};
 use crate::status::Wake;
 use crate::time::{Instant, micros};
 use crate::types::Command;
+
+/// How late a tick is at least that listens before it gives somebody up. Timers of a host that is well
+/// wake within less.
+const LATE_MIN: Duration = Duration::from_millis(1);
 
 /// One deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -95,6 +106,41 @@ impl<C: Command, R: Rng> Raft<C, R> {
             if let RoleState::Leader(leader) = &self.role {
                 self.timers.quorum = Timer::Armed(self.gives_up_at(leader));
             }
+        }
+    }
+
+    /// Whether a tick at this moment would give somebody up: this server's leader, or a leader's quorum or disk.
+    #[cfg(feature = "std")]
+    pub(crate) fn gives_somebody_up(&self, now: Instant) -> bool {
+        self.timers.election.is_due(now) || self.timers.quorum.is_due(now)
+    }
+
+    /// Whether this server listens before it gives its leader, or its quorum, up at this late moment.
+    /// See the module docs.
+    pub(crate) fn listens_first(&mut self, deadline: Timer) -> bool {
+        let Timer::Armed(deadline) = deadline else { return false };
+        let late = self.now.saturating_duration_since(deadline);
+        if late < LATE_MIN {
+            return false;
+        }
+        let until = self.now + late.min(self.config.heartbeat_interval);
+        match &mut self.role {
+            RoleState::Follower(Follower { following: Some(following), .. })
+                if following.listens_until.is_none() =>
+            {
+                following.listens_until = Some(until);
+                self.timers.election = Timer::Armed(until);
+                true
+            }
+            RoleState::Leader(leader) if leader.listened_after != Some(deadline) => {
+                leader.listened_after = Some(until);
+                self.timers.quorum = Timer::Armed(until);
+                true
+            }
+            RoleState::Follower(_)
+            | RoleState::PreCandidate(_)
+            | RoleState::Candidate(_)
+            | RoleState::Leader(_) => false,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Laws 3 and 4 are the host's: what they forbid must at least do no harm here.
 
+mod pump;
 mod server;
 
 use raft_core::{Body, Instant, RequestPreVote, RequestVote, Role, Term, Wake};
@@ -329,4 +330,47 @@ fn a_leader_that_steps_down_waits_a_whole_timeout() {
     let (deadline, wake) = server.status().wake.unwrap();
     assert_eq!(wake, Wake::Election);
     assert!((server.now + ms(150)..server.now + ms(300)).contains(&deadline));
+}
+
+// A host that stood still.
+
+/// All servers stand still for 250 ms, at 150-300 ms timeouts, and the clock runs on: nobody is replaced.
+#[test]
+fn a_pause_of_all_servers_costs_no_leader() {
+    for seed in 0..40 {
+        for ranks in [true, false] {
+            let mut cluster = pump::Cluster::with(3, seed, move |config| {
+                if !ranks {
+                    config.rank_slot = None;
+                }
+            });
+            let leader = cluster.elect();
+            cluster.run_for(ms(200) + micros(seed * 1250));
+            let term = cluster.raft(leader).term();
+            cluster.stand_still(ms(250));
+            cluster.run_for(ms(1000));
+            assert_eq!((cluster.leader(), cluster.raft(leader).term()), (Some(leader), term));
+        }
+    }
+}
+
+/// It listens once: a leader that is gone is given up after as much time again as the tick was late, and
+/// at most a heartbeat interval.
+#[test]
+fn a_late_follower_listens_once() {
+    for (late, listens) in [(ms(20), ms(20)), (ms(10_000), ms(50))] {
+        let mut server = TestServer::new(3);
+        server.heartbeat(2, 1);
+        server.now = server.next_deadline().unwrap() + late;
+        server.turn();
+        assert_eq!(server.role(), Role::Follower);
+        assert_eq!(server.next_deadline(), Some(server.now + listens));
+        server.pass(listens + ms(20));
+        assert_eq!(server.role(), Role::PreCandidate);
+    }
+    let mut server = TestServer::new(3);
+    server.heartbeat(2, 1);
+    server.now = server.next_deadline().unwrap() + micros(999);
+    server.turn();
+    assert_eq!(server.role(), Role::PreCandidate, "a host that is a little late is well");
 }

@@ -79,6 +79,9 @@ pub struct Driver<S: StateMachine> {
     life: Arc<Life>,
 }
 
+/// How often a turn looks into the inbox again before its node gives somebody up.
+const LISTENS_MAX: u32 = 3;
+
 /// What to do after a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
@@ -221,10 +224,18 @@ impl<S: StateMachine> Driver<S> {
             }
         }
         self.stores.look(&mut self.raft);
-        self.take_reports();
-        self.take_messages();
-        self.take_requests();
-        let now = self.clock.now();
+        self.take_arrivals();
+        let mut more = more;
+        let mut now = self.clock.now();
+        // What came before this moment is heard before anybody is given up at it: the process may have stood still since it looked.
+        for _ in 0..LISTENS_MAX {
+            if !self.raft.gives_somebody_up(now) || !self.inbox.has_arrivals() {
+                break;
+            }
+            more = self.inbox.take(&mut self.arrived);
+            self.take_arrivals();
+            now = self.clock.now();
+        }
         self.stores.record(&mut self.raft, now);
         self.raft.tick(now);
         self.settle_transfer(now);
@@ -294,6 +305,12 @@ impl<S: StateMachine> Driver<S> {
             | StopReason::WorkerPanicked { .. }
             | StopReason::Abandoned => false,
         }
+    }
+
+    fn take_arrivals(&mut self) {
+        self.take_reports();
+        self.take_messages();
+        self.take_requests();
     }
 
     fn take_reports(&mut self) {

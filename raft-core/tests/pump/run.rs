@@ -33,6 +33,24 @@ impl Cluster {
         }
     }
 
+    /// All hosts stand still while the clock runs on; what was to arrive meanwhile arrives right after.
+    pub fn stand_still(&mut self, span: Duration) {
+        self.now = self.now + span;
+        let asleep: Vec<_> = self.hosts.iter().map(|host| host.deadline).collect();
+        for (id, deadline) in self.ids().zip(asleep) {
+            // Whoever is late wakes before anybody hears anything.
+            if deadline.is_some_and(|at| at <= self.now) {
+                self.turn(id);
+            }
+        }
+        let late = self.events.keys().copied().filter(|(at, _)| *at < self.now).collect::<Vec<_>>();
+        for key in late {
+            if let Some(event) = self.events.remove(&key) {
+                self.events.insert((self.now, key.1), event);
+            }
+        }
+    }
+
     /// The next thing that happens, not after `end`. What arrives comes before the timers of the same moment.
     fn next_event(&mut self, end: Instant) -> bool {
         let arrival = self.events.first_key_value().map(|((at, _), _)| *at);

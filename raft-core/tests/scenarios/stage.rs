@@ -383,7 +383,12 @@ impl Stage {
             return Err(format!("{id} leads: it has no election timer"));
         }
         let span = raft.config().election_timeout_max;
-        self.jump(id, span)
+        self.jump(id, span)?;
+        // A server whose clock jumps listens first.
+        match self.sleeps(id) {
+            Some(left) if self.raft(id)?.role() == Role::Follower => self.jump(id, left),
+            _ => Ok(()),
+        }
     }
 
     /// So much time passes that a server no longer takes its leader for alive, and not so much that it stands for election.
