@@ -425,7 +425,7 @@ impl<S: StateMachine> Driver<S> {
                 Output::RoleChanged { role, term, leader } => {
                     let node = self.raft.id();
                     let leads = leader.map(NodeId::get);
-                    tracing::info!(%node, ?role, %term, leader = leads, "role or leader changed");
+                    tracing::info!(node = node.get(), ?role, %term, leader = leads, "role or leader changed");
                     self.role_changed(role, term);
                     self.board.post(Leadership { role, term, leader });
                 }
@@ -535,14 +535,18 @@ impl<S: StateMachine> Drop for Driver<S> {
         let stopped = self.life.stopped();
         let node = self.raft.id();
         match &stopped.reason {
-            StopReason::Shutdown => tracing::info!(%node, "the node stops: it was asked to"),
+            StopReason::Shutdown => {
+                tracing::info!(node = node.get(), "the node stops: it was asked to");
+            }
             reason @ (StopReason::JournalFailed(_)
             | StopReason::JournalPanicked { .. }
             | StopReason::StateMachinePanicked { .. }
             | StopReason::CommandNotUnderstood { .. }
             | StopReason::RestoreFailed(_)
             | StopReason::WorkerPanicked { .. }
-            | StopReason::Abandoned) => tracing::error!(%node, %reason, "the node stops"),
+            | StopReason::Abandoned) => {
+                tracing::error!(node = node.get(), %reason, "the node stops");
+            }
         }
         self.board.close();
         let (running, transport) = Running::new();
@@ -602,7 +606,9 @@ fn warn_of_other_voters(node: NodeId, listed: &[NodeId], membership: &Membership
             |ids: &[NodeId]| ids.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
         let (listed, voters) = (list(&listed), list(&voters));
         tracing::warn!(
-            %node, listed, voters,
+            node = node.get(),
+            listed,
+            voters,
             "the voters that this node was started with are not those of its log, which decide: change the membership through \
              the leader, and correct what this node is started with"
         );

@@ -70,13 +70,13 @@ impl Ending {
         refuse_rest();
         if let Err(oneshot::RecvTimeoutError::Timeout) = transport.recv_timeout(TRANSPORT_STOP_MAX)
         {
-            tracing::warn!(%node, span = ?TRANSPORT_STOP_MAX, "the transport has not stopped in time");
+            tracing::warn!(node = node.get(), span = ?TRANSPORT_STOP_MAX, "the transport has not stopped in time");
         }
         for worker in &left {
             let index = worker.index.map(crate::types::Index::get);
             let (task, span) = (format!("{}", worker.task), worker.since.elapsed());
             let worker = worker.worker;
-            tracing::error!(%node, %worker, task, index, ?span, "the node has stopped, and leaves a thread behind");
+            tracing::error!(node = node.get(), %worker, task, index, ?span, "the node has stopped, and leaves a thread behind");
         }
         life.over(left);
     }

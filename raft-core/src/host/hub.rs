@@ -297,7 +297,7 @@ impl State {
         }
         let refusal = met.err().or(admitted.as_ref().err().copied());
         if let Some(reason) = refusal.filter(|_| !was_refused) {
-            tracing::warn!(%from, %to, %reason, "not connected");
+            tracing::warn!(from = from.get(), to = to.get(), %reason, "not connected");
         }
         let inbox = admitted.ok().filter(|_| refusal.is_none()).map(Arc::new);
         receiver
@@ -334,7 +334,7 @@ impl State {
 /// If the receiver has come to refuse the sender meanwhile, the message is lost.
 fn deliver(inbox: &PeerInbox, message: Message<Bytes>) {
     if let Err(reason) = inbox.deliver(message) {
-        tracing::debug!(from = %inbox.peer(), %reason, "message dropped");
+        tracing::debug!(from = inbox.peer().get(), %reason, "message dropped");
     }
 }
 

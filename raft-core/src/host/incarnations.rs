@@ -96,7 +96,7 @@ impl Recorder {
         self.is_other = recorded.is_some_and(|recorded| recorded != incarnation.get());
         if self.is_other {
             tracing::warn!(
-                %node,
+                node = node.get(),
                 "this node's store is not the one that this configuration names, so it does not vote. If it was added again, that \
                  passes with the rest of the log; else remove node {node} from the cluster and add it again as a learner"
             );
@@ -130,13 +130,13 @@ impl Recorder {
             let node = self.identity.node;
             match told {
                 Some(Told::OtherStore { by }) => tracing::warn!(
-                    %node,
+                    node = node.get(),
                     "this node's store is empty, and node {by} says that the cluster knows another store of node {node}: it does \
                      not vote. Remove node {node} from the cluster and add it again as a learner; if most voters have lost \
                      their stores, restore the cluster from a survivor"
                 ),
                 Some(Told::NotMember { by }) => tracing::warn!(
-                    %node,
+                    node = node.get(),
                     "this node's store is empty, and node {node} is no member of the cluster of node {by}, though it is listed as a \
                      voter here: it does not vote. Add it to the cluster as a learner, or correct the addresses of its peers"
                 ),
@@ -176,10 +176,15 @@ impl Recorder {
             Ok(_) => {
                 let cluster = raft.membership().identity().map(|identity| identity.to_string());
                 let changes = changes.len();
-                tracing::info!(%node, cluster, changes, "identities or addresses of members are recorded");
+                tracing::info!(
+                    node = node.get(),
+                    cluster,
+                    changes,
+                    "identities or addresses of members are recorded"
+                );
             }
             Err(refused) => {
-                tracing::debug!(%node, %refused, "the identities of members are not recorded yet");
+                tracing::debug!(node = node.get(), %refused, "the identities of members are not recorded yet");
             }
         }
     }
@@ -232,7 +237,8 @@ impl Recorder {
         }
         self.warned.insert(peer, address.to_string());
         tracing::warn!(
-            node = %self.identity.node, %peer,
+            node = self.identity.node.get(),
+            peer = peer.get(),
             "node {peer} is reached at {address} and not at {recorded}, as its label says: the label is corrected"
         );
     }

@@ -298,7 +298,7 @@ impl SnapshotsInUse {
         let is_soon = self.retaken.is_some_and(|at| now.duration_since(at) < RETAKE_AFTER);
         if snapshot == raft.newest_snapshot() && self.files.taking.is_none() && !is_soon {
             let node = raft.id();
-            tracing::warn!(%node, %snapshot, "a snapshot is damaged or missing; another one is taken in its place");
+            tracing::warn!(node = node.get(), %snapshot, "a snapshot is damaged or missing; another one is taken in its place");
             self.retaken = Some(now);
             raft.snapshot_damaged(snapshot);
         }
@@ -328,7 +328,11 @@ impl SnapshotsInUse {
             None => SnapshotError::Unsupported,
             Some(why) => {
                 let node = raft.id();
-                tracing::warn!(%node, why, "no snapshot was taken; it is tried again when the log has grown");
+                tracing::warn!(
+                    node = node.get(),
+                    why,
+                    "no snapshot was taken; it is tried again when the log has grown"
+                );
                 SnapshotError::Failed { message: why.into() }
             }
         };

@@ -296,12 +296,12 @@ impl<S: StateMachine> Machine<S> {
         self.skipping = self.restores.load(Ordering::Relaxed) > number;
         self.awaited.lose_replies_to(last.index);
         if self.skipping {
-            return tracing::info!(%node, %last, "a snapshot is not restored: a newer one follows");
+            return tracing::info!(node = node.get(), %last, "a snapshot is not restored: a newer one follows");
         }
         self.activity.begin(WorkerTask::Restore, last.index);
         match restore(&mut self.state_machine, snapshots, snapshot, &self.activity) {
             Ok(()) => {
-                tracing::info!(%node, %last, "restored a snapshot");
+                tracing::info!(node = node.get(), %last, "restored a snapshot");
                 self.inbox.applied(last.index, true);
             }
             Err(reason) => self.end(StopReason::RestoreFailed(reason)),

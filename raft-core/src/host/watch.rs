@@ -150,7 +150,7 @@ impl Watched {
         if !goes_on {
             if let (true, Some((_, since))) = (self.is_stuck, self.seen) {
                 let (worker, span) = (self.kind, now.saturating_duration_since(since));
-                tracing::warn!(%node, %worker, ?span, "a worker that was stuck goes on");
+                tracing::warn!(node = node.get(), %worker, ?span, "a worker that was stuck goes on");
             }
             self.is_stuck = false;
             self.seen = unit.map(|unit| (unit, now));
@@ -161,7 +161,7 @@ impl Watched {
         if span >= stuck_after && !self.is_stuck {
             self.is_stuck = true;
             let (worker, task, index) = (self.kind, unit.task, unit.index.map(Index::get));
-            tracing::error!(%node, %worker, %task, index, ?span, "a worker is stuck");
+            tracing::error!(node = node.get(), %worker, %task, index, ?span, "a worker is stuck");
         }
         true
     }

@@ -111,7 +111,7 @@ fn alone(node: NodeId, store: Incarnation, before: &Membership) -> Membership {
 fn warn(directory: &Path, node: NodeId, last_log: LogId) {
     let directory = directory.display();
     tracing::warn!(
-        %node, %directory, %last_log,
+        node = node.get(), %directory, %last_log,
         "the cluster was reduced to this node: what others had acknowledged beyond its last entry is lost, and none of them may run \
          again with its old journal"
     );

@@ -117,7 +117,7 @@ fn write_out(shared: &Shared, captured: Captured, cancelled: &AtomicBool, activi
     let report = match written.unwrap_or_else(|message| Err(message.to_string())) {
         Ok(bytes) => {
             let node = shared.life.node();
-            tracing::info!(%node, %last, bytes, span = ?begun.elapsed(), "took a snapshot");
+            tracing::info!(node = node.get(), %last, bytes, span = ?begun.elapsed(), "took a snapshot");
             Report::Taken(id, last)
         }
         Err(why) => Report::NotTaken(id, Some(why)),

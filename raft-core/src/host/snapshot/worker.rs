@@ -278,7 +278,7 @@ impl Keeper {
             Ok(Err(error)) => (error.to_string(), is_damage(&error)),
             Err(message) => (message.to_string(), false),
         };
-        tracing::warn!(%node, peer = %to, %snapshot, why, "a snapshot cannot be sent");
+        tracing::warn!(node = node.get(), peer = to.get(), %snapshot, why, "a snapshot cannot be sent");
         let sending = self.sending.remove(&to);
         let _ = panics::caught(|| drop(sending));
         self.shared.report(Report::Unreadable { to, snapshot, damaged });
@@ -308,7 +308,7 @@ impl Keeper {
             Ok(Some(written)) => self.shared.report(Report::Written { install, written }),
             Err(why) => {
                 let node = self.shared.life.node();
-                tracing::warn!(%node, %snapshot, why, "the leader's snapshot cannot be written; it is asked for again");
+                tracing::warn!(node = node.get(), %snapshot, why, "the leader's snapshot cannot be written; it is asked for again");
                 self.give_up();
                 self.failed = Some((install, Instant::now() + RETRY_AFTER));
             }
@@ -374,7 +374,11 @@ impl Keeper {
         });
         if let Err(why) = removed.unwrap_or_else(|message| Err(message.to_string())) {
             let node = self.shared.life.node();
-            tracing::warn!(%node, why, "old snapshots cannot be removed; it is tried again with the next");
+            tracing::warn!(
+                node = node.get(),
+                why,
+                "old snapshots cannot be removed; it is tried again with the next"
+            );
         }
     }
 }

@@ -121,9 +121,9 @@ impl Counters {
     pub fn warn_not_dialing(&self, peer: NodeId, error: &io::Error) {
         match self.may_warn(Cause::Spawn, Some(peer)) {
             Some(left_out) => {
-                tracing::warn!(%peer, %error, left_out, "no thread to dial a peer: look for a limit on threads");
+                tracing::warn!(peer = peer.get(), %error, left_out, "no thread to dial a peer: look for a limit on threads");
             }
-            None => tracing::debug!(%peer, %error, "no thread to dial a peer"),
+            None => tracing::debug!(peer = peer.get(), %error, "no thread to dial a peer"),
         }
     }
 
