@@ -97,7 +97,8 @@ impl KnownPeers {
     /// knows of no identified cluster.
     pub(super) fn introduce(&self, to: NodeId) -> (Past, Option<bool>) {
         let state = self.lock();
-        let knows_you = matches!(state.past, Past::Of(_)).then(|| state.members.contains_key(&to));
+        let is_identified = matches!(state.past, Past::Begun(_) | Past::Of(_));
+        let knows_you = is_identified.then(|| state.members.contains_key(&to));
         (state.past, knows_you)
     }
 
@@ -424,6 +425,20 @@ mod tests {
         let blank = peers(Past::Blank);
         assert_eq!(blank.admit(&stranger, None), Ok(()));
         assert_eq!(blank.told(), Some(Told::NotMember { by }));
+    }
+
+    /// Also right after a restart, when what the log holds is not known to be committed: introductions are not repeated.
+    #[test]
+    fn a_node_of_an_identified_cluster_says_who_is_a_member() {
+        for (past, says) in [
+            (Past::Blank, false),
+            (Past::Unnamed, false),
+            (Past::Begun(OURS), true),
+            (Past::Of(OURS), true),
+        ] {
+            let knows = |number| peers(past).introduce(NodeId::new(number)).1;
+            assert_eq!((knows(4), knows(9)), (says.then_some(true), says.then_some(false)));
+        }
     }
 
     #[test]
