@@ -86,7 +86,8 @@ pub struct Config {
     pub log_bytes_max: usize,
     /// The size of the entries not yet committed at which a leader refuses commands, in bytes. One command always fits.
     pub uncommitted_bytes_max: usize,
-    /// The most reads that wait for confirmation.
+    /// The most reads that wait: to be confirmed, and then for the entries that they must see to be handed out. A host that does not serve
+    /// a read at once counts it until it is served, as the module `host` does.
     pub reads_waiting_max: usize,
     /// A snapshot is taken when the state machine was given so many bytes of entries since the last one (§7).
     pub snapshot_log_bytes: usize,

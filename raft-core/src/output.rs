@@ -39,7 +39,8 @@ pub enum Output<C> {
     Restore(SnapshotMeta),
     /// These are the members now (§6): connections may be opened and closed.
     MembershipChanged(Membership),
-    /// The read may be served from any state that includes `index`. All entries up to it were handed out before.
+    /// The read may be served from any state that includes `index`. All entries up to it were handed out before. The core counts it
+    /// no longer: a host that does not serve it at once bounds how many wait.
     ReadReady {
         /// The read, as [`Raft::read`](crate::Raft::read) named it.
         id: ReadId,

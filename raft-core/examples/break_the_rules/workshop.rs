@@ -69,6 +69,7 @@ impl Workshop {
             "unit" => cargo.arg("--lib"),
             "host" => cargo.args(["--lib", "--features", "std"]),
             name if name.starts_with("host_") => cargo.args(["--features", "std", "--test", name]),
+            "limits_in_time" => cargo.args(["--features", "sim", "--test", "limits_in_time"]),
             name => cargo.args(["--test", name]),
         };
         // What a mutation leaves unused is of no account, even where warnings are errors.

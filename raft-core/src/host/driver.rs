@@ -369,7 +369,13 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
+    /// A read counts towards [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) until the state machine has served it: the
+    /// core knows of it until it is confirmed, the worker from then on.
     fn read(&mut self, read: Read<S>) {
+        let waiting_max = self.raft.config().reads_waiting_max;
+        if self.reads_waiting() >= waiting_max {
+            return read(Err(error::ReadRefused::TooManyReads { waiting_max }.into()));
+        }
         match self.raft.read() {
             Ok(id) => self.waiters.reading(id, read),
             Err(refused) => read(Err(refused.into())),
@@ -469,6 +475,11 @@ impl<S: StateMachine> Driver<S> {
 
     fn leadership(&self) -> Leadership {
         Leadership { role: self.raft.role(), term: self.raft.term(), leader: self.raft.leader() }
+    }
+
+    fn reads_waiting(&self) -> usize {
+        let (_, unconfirmed) = self.waiters.len();
+        unconfirmed + self.state_machine.awaited().reads()
     }
 
     fn status(&self) -> NodeStatus {
