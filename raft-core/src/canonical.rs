@@ -35,6 +35,7 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
         }
         copy.promise.move_in_time(|at| clock.future(at));
         copy.reads.move_in_time(|at| clock.past(at));
+        copy.snapshots.move_in_time(|at| clock.future(at));
         match &mut copy.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
                 following.heard_at = following.heard_at.map(|at| clock.past(at));

@@ -21,6 +21,7 @@
 //! disk next, in the state machine last: a crash in between begins with the old snapshot and the old log.
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use rand_core::Rng;
 
@@ -43,6 +44,11 @@ pub(crate) struct Snapshots<C> {
     pub(crate) bytes_since: usize,
     /// Where the one that was tried last would end.
     tried: Index,
+    /// One was due, and none has been taken since.
+    owed: bool,
+    /// How many have failed in a row since it was due, and when the next is tried though nothing more has come.
+    failures: u32,
+    retry_at: Option<Instant>,
     /// The application asked for one.
     wanted: bool,
     /// The host cannot read `last` any more, so that another one is worth taking even of the same
@@ -101,6 +107,9 @@ impl<C> Snapshots<C> {
             tried: last.last.index,
             last,
             bytes_since: 0,
+            owed: false,
+            failures: 0,
+            retry_at: None,
             wanted: false,
             damaged: false,
             taking: None,
@@ -109,7 +118,22 @@ impl<C> Snapshots<C> {
             installs: InstallId::default(),
         }
     }
+
+    /// Whether a snapshot is due, being taken, or could not be taken when it was due.
+    pub(crate) fn is_due(&self, config: &Config) -> bool {
+        self.owed || self.taking.is_some() || self.bytes_since >= config.snapshot_log_bytes
+    }
+
+    /// Puts its moment elsewhere, for [`Raft::canonical`].
+    pub(crate) fn move_in_time(&mut self, future: impl Fn(Instant) -> Instant) {
+        self.retry_at = self.retry_at.map(future);
+    }
 }
+
+/// A snapshot that was due and failed is tried again when as much again has come, or after so long: at first, and, twice as long after each
+/// failure, at most. So a log that has grown full meanwhile is compacted when the disk is well again.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 impl Sending {
     pub(crate) fn new(snapshot: SnapshotMeta, now: Instant) -> Self {
@@ -214,6 +238,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         self.snapshots.last = taken;
         self.snapshots.damaged = false;
+        self.snapshots.owed = false;
+        self.snapshots.failures = 0;
         self.log.compact_to(index, self.config.log_tail_bytes);
         self.memberships.compact_to(index);
         self.check_invariants();
@@ -229,18 +255,27 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// The host has no snapshot to offer. It is asked again when as much again has been applied.
+    /// The host has no snapshot to offer. If one was due, the host is asked again when as much again has been applied, or after a second;
+    /// after two, four and so on if it fails again, and after a minute at most.
     pub fn snapshot_failed(&mut self) {
-        self.snapshots.taking = None;
+        let snapshots = &mut self.snapshots;
+        snapshots.taking = None;
+        if snapshots.owed {
+            let doubled = 1u32.checked_shl(snapshots.failures).unwrap_or(u32::MAX);
+            let wait = RETRY_AFTER_MIN.saturating_mul(doubled).min(RETRY_AFTER_MAX);
+            snapshots.failures = snapshots.failures.saturating_add(1);
+            snapshots.retry_at = Some(self.now + wait);
+        }
     }
 
     /// A snapshot, if it is time for one.
     pub(crate) fn next_snapshot_to_take(&mut self) -> Option<Output<C>> {
         let snapshots = &self.snapshots;
         let entries = self.handed_out.get().saturating_sub(snapshots.tried.get());
-        let is_time = snapshots.wanted
-            || snapshots.bytes_since >= self.config.snapshot_log_bytes
+        let is_due = snapshots.bytes_since >= self.config.snapshot_log_bytes
             || entries >= self.config.snapshot_log_entries;
+        let is_retry = snapshots.retry_at.is_some_and(|retry_at| retry_at <= self.now);
+        let is_time = snapshots.wanted || is_due || is_retry;
         let is_news = self.handed_out > snapshots.last.last.index || snapshots.damaged;
         if !is_time || !is_news || snapshots.taking.is_some() || snapshots.restoring {
             return None;
@@ -254,6 +289,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let taking = SnapshotMeta { last, membership };
         self.snapshots.taking = Some(taking.clone());
         self.snapshots.wanted = false;
+        self.snapshots.owed |= is_due;
+        self.snapshots.retry_at = None;
         (self.snapshots.bytes_since, self.snapshots.tried) = (0, self.handed_out);
         Some(Output::TakeSnapshot(taking))
     }

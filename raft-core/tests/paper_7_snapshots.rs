@@ -7,7 +7,7 @@ use raft_core::{
     NothingToSnapshot, Output, Payload, ProgressState, ReadSnapshot, Role, Session, SnapshotMeta,
     WriteSnapshot,
 };
-use server::{Command, TestServer, append, at, entries_after, entry_of, id, index, term};
+use server::{Command, TestServer, append, at, entries_after, entry_of, id, index, ms, term};
 
 /// A leader of three that has committed and applied its no-op and three commands.
 fn leader() -> TestServer {
@@ -148,6 +148,58 @@ fn a_snapshot_that_failed_is_not_due_at_once() {
         assert_eq!(server.others.len(), asked, "nothing has come since {through}");
         propose(&mut server, 2);
     }
+}
+
+/// Snapshots fail until the log is full, and nothing can be applied any more. One is tried again after a second, after two, and so on, up to a
+/// minute: when the disk is well again, the log is compacted, and the cluster goes on.
+#[test]
+fn a_snapshot_that_failed_is_tried_again_when_the_log_is_full() {
+    let size = 32 + 7;
+    let mut server = TestServer::with(1, |config| {
+        config.command_bytes_max = 7;
+        config.snapshot_log_bytes = 4 * size;
+        config.log_tail_bytes = 0;
+        config.log_bytes_max = 14 * size;
+    });
+    server.turn();
+    while server.propose(b"command".to_vec()).is_ok() {
+        server.poll();
+        if server.others.pop().is_some() {
+            server.snapshot_failed();
+        }
+    }
+    assert!(server.status().snapshot == LogId::ZERO && server.status().last_log.index > index(12));
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let failed_at = server.now;
+        while server.others.pop().is_none() {
+            server.pass(ms(100));
+        }
+        waits.push(server.now.saturating_duration_since(failed_at).as_secs());
+        server.snapshot_failed();
+    }
+    assert_eq!(waits[waits.len() - 2..], [60, 60], "{waits:?}");
+    assert!(waits.is_sorted() && waits[0] <= 8, "{waits:?}");
+    server.pass(ms(60_000));
+    let Some(Output::TakeSnapshot(taking)) = server.others.pop() else { panic!("tried again") };
+    server.snapshot_taken(taking.last.index);
+    server.poll();
+    assert!(server.propose(b"command".to_vec()).is_ok());
+}
+
+/// One that was not due, but asked for, is not tried again.
+#[test]
+fn a_snapshot_that_was_asked_for_is_tried_once() {
+    let mut server = leader();
+    server.take_snapshot().unwrap();
+    server.poll();
+    assert_eq!(server.others.len(), 1);
+    server.snapshot_failed();
+    for _ in 0..10 {
+        server.matched(2, 4);
+        server.pass(ms(120));
+    }
+    assert_eq!(server.others.len(), 1);
 }
 
 /// The log does not say with which members the cluster began: a server that joins takes no snapshot before it comes to itself.
