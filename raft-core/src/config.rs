@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::adaptive::Adaptive;
+use crate::entries::Entry;
 use crate::error::ConfigError;
 use crate::quorum::MEMBERS_MAX;
 use crate::time::micros;
@@ -82,9 +83,11 @@ pub struct Config {
     pub apply_bytes_max: usize,
     /// The most `Apply` batches that the state machine has yet to answer for.
     pub inflight_applies_max: usize,
-    /// The log's size in memory at which commands are refused, in bytes.
+    /// The log's size in memory at which commands are refused, in bytes. At least `log_tail_bytes` and `snapshot_log_bytes`, which stay in the
+    /// log until the next snapshot, and one command with its overhead.
     pub log_bytes_max: usize,
-    /// The size of the entries not yet committed at which a leader refuses commands, in bytes. One command always fits.
+    /// The size of the entries not yet committed at which a leader refuses commands, in bytes; no more is in force than `log_bytes_max` leaves
+    /// beside `log_tail_bytes` and `snapshot_log_bytes`. One command always fits.
     pub uncommitted_bytes_max: usize,
     /// The most reads that wait: to be confirmed, and then for the entries that they must see to be handed out. A host that does not serve
     /// a read at once counts it until it is served, as the module `host` does.
@@ -284,6 +287,35 @@ impl Config {
                 "command_bytes_max {command} must not be above append_bytes_max {append}"
             )));
         }
+        // The no-op of a new term may stand before the command.
+        let longest = command.saturating_add(Entry::<()>::OVERHEAD_BYTES.saturating_mul(2));
+        if longest > self.log_room() {
+            let Self { log_bytes_max: log, log_tail_bytes: tail, snapshot_log_bytes, .. } = self;
+            let needed = longest.saturating_add(*tail).saturating_add(*snapshot_log_bytes);
+            return Err(ConfigError(format!(
+                "log_bytes_max {log} must be at least {needed}: log_tail_bytes {tail} and snapshot_log_bytes {snapshot_log_bytes} \
+                 stay in the log until the next snapshot, and then no command of command_bytes_max {command} would fit; \
+                 raise log_bytes_max, or lower the others"
+            )));
+        }
         Ok(())
+    }
+
+    /// The longest [`Message::size`](crate::Message::size) that a server with this sends, in bytes; but for an entry that is a configuration.
+    #[cfg(feature = "std")]
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        let append = self.append_bytes_max.saturating_add(Entry::<()>::OVERHEAD_BYTES);
+        append.max(self.snapshot_chunk_bytes)
+    }
+
+    /// What the log has room for beside all that stays in it until the next snapshot, in bytes.
+    ///
+    /// An applied entry stays until a snapshot includes it, and none is due before
+    /// [`snapshot_log_bytes`](Self::snapshot_log_bytes) of them have been applied. So a log in which more than this room is not committed
+    /// may be full for good: it could be compacted only after a commit, and commit only with what does not fit.
+    pub(crate) fn log_room(&self) -> usize {
+        self.log_bytes_max
+            .saturating_sub(self.log_tail_bytes)
+            .saturating_sub(self.snapshot_log_bytes)
     }
 }

@@ -173,6 +173,10 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
         self.started.iter().for_each(|started| started.shared.peers.flush());
     }
 
+    fn message_bytes_max(&self) -> usize {
+        self.config.message_bytes_max()
+    }
+
     fn members(&mut self, membership: &Membership) {
         let Some(started) = &self.started else { return };
         self.dial(started.shared.peers.members(membership));

@@ -196,6 +196,10 @@ impl raft_core::host::Transport for Transport {
         self.dial(None);
     }
 
+    fn message_bytes_max(&self) -> usize {
+        self.config.message_bytes_max()
+    }
+
     fn members(&mut self, membership: &Membership) {
         let Some(shared) = &self.shared else { return };
         let to_dial = shared.peers.members(membership);

@@ -180,6 +180,10 @@ impl raft_core::host::Transport for Transport {
         self.started.iter().for_each(|started| started.shared.peers.flush());
     }
 
+    fn message_bytes_max(&self) -> usize {
+        self.config.message_bytes_max()
+    }
+
     fn members(&mut self, membership: &Membership) {
         let Some(started) = &self.started else { return };
         let to_dial = started.shared.peers.members(membership);

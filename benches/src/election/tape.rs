@@ -223,6 +223,12 @@ impl Transport for Tap {
         }
     }
 
+    fn message_bytes_max(&self) -> usize {
+        let mut bytes_max = usize::MAX;
+        self.with(|transport| bytes_max = transport.message_bytes_max());
+        bytes_max
+    }
+
     fn flush(&mut self) {
         self.with(Transport::flush);
     }

@@ -116,6 +116,10 @@ impl Transport for Guarded {
         self.with(Transport::flush);
     }
 
+    fn message_bytes_max(&self) -> usize {
+        self.with(|transport| transport.message_bytes_max()).unwrap_or(usize::MAX)
+    }
+
     fn members(&mut self, membership: &Membership) {
         self.with(|transport| transport.members(membership));
     }

@@ -1,11 +1,14 @@
 //! What a node is told before it starts.
 
+use std::format;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::identity::ClusterId;
+use super::transport::Transport;
 use crate::config::Config;
+use crate::error::ConfigError;
 
 /// Everything that can be chosen about a node besides its state machine, journal and transport.
 ///
@@ -65,5 +68,72 @@ impl NodeConfig {
             stuck_after: Duration::from_secs(10),
             shutdown_max: Duration::from_secs(30),
         }
+    }
+
+    /// Whether a node can run with this over that transport; the error says what would work instead.
+    pub(super) fn validate(&self, transport: &dyn Transport) -> Result<(), ConfigError> {
+        self.raft.validate()?;
+        if self.inbox_max == 0 {
+            return Err(ConfigError(
+                "inbox_max must not be zero: nothing would ever come in".into(),
+            ));
+        }
+        let (longest, carried) = (self.raft.message_bytes_max(), transport.message_bytes_max());
+        if longest > carried {
+            let Config { append_bytes_max: append, snapshot_chunk_bytes: chunk, .. } = self.raft;
+            return Err(ConfigError(format!(
+                "append_bytes_max {append} and snapshot_chunk_bytes {chunk} bring messages of {longest} bytes, and the transport carries \
+                 {carried}: lower them, or raise what the transport carries, which is frame_bytes_max over TCP, on all nodes"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::super::identity::Identity;
+    use super::super::transport::MessageInbox;
+    use super::*;
+    use crate::message::Message;
+    use crate::types::NodeId;
+
+    struct Narrow(usize);
+
+    impl Transport for Narrow {
+        fn start(&mut self, _: Identity, _: MessageInbox) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn send(&mut self, _: Message<Bytes>) {}
+
+        fn message_bytes_max(&self) -> usize {
+            self.0
+        }
+    }
+
+    fn error(
+        transport: usize,
+        change: impl FnOnce(&mut NodeConfig),
+    ) -> Option<std::string::String> {
+        let raft = Config::new(NodeId::new(1), [NodeId::new(1)]);
+        let mut config = NodeConfig::new(ClusterId::new(1), raft);
+        change(&mut config);
+        config.validate(&Narrow(transport)).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn messages_that_the_transport_does_not_carry_are_refused_at_the_start() {
+        let longest = (1 << 20) + 32;
+        assert_eq!(error(longest, |_| ()), None);
+        let appends = error(longest - 1, |_| ()).expect("too long");
+        assert!(appends.contains("append_bytes_max") && appends.contains("frame_bytes_max"));
+        let chunks = error(longest, |config| config.raft.snapshot_chunk_bytes = longest + 1);
+        assert!(chunks.expect("too long").contains("snapshot_chunk_bytes"));
+        assert!(
+            error(longest, |config| config.inbox_max = 0).expect("no inbox").contains("inbox_max")
+        );
     }
 }

@@ -109,6 +109,7 @@ impl<S: StateMachine> Driver<S> {
         transport: Box<dyn Transport>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Handle<S>, Self), StartError> {
+        config.validate(&*transport).map_err(StartError::Config)?;
         let NodeConfig {
             cluster,
             raft: config,
@@ -120,7 +121,6 @@ impl<S: StateMachine> Driver<S> {
             stuck_after,
             shutdown_max,
         } = config;
-        config.validate().map_err(StartError::Config)?;
         check_note(&note)?;
         let (node, applies_max) = (config.id, config.inflight_applies_max);
         let sync_bytes_max = config.write_bytes_max;

@@ -40,6 +40,12 @@ pub trait Transport: Send + 'static {
     /// its writers once for all of them.
     fn flush(&mut self) {}
 
+    /// The longest [`Message::size`] that it carries, in bytes, whatever else the message holds. A longer message may be dropped each time it
+    /// is sent, so that nothing behind it ever commits: a node whose [`Config`](crate::Config) allows longer ones does not start.
+    fn message_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// These are the members now (§6), as far as this node knows; nobody, if it has yet to be told. Called once the transport has
     /// started and whenever they change. A transport that opens connections opens those to new members, closes those to members that
     /// went, once what waits for them is sent, and takes note of their [labels](super::Label).
@@ -239,6 +245,10 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
 
     fn flush(&mut self) {
         (**self).flush();
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        (**self).message_bytes_max()
     }
 
     fn members(&mut self, membership: &Membership) {

@@ -152,6 +152,10 @@ impl Transport for Watched {
         self.transport.send(message);
     }
 
+    fn message_bytes_max(&self) -> usize {
+        self.transport.message_bytes_max()
+    }
+
     fn flush(&mut self) {
         self.transport.flush();
         for said in self.news.drain(..) {

@@ -30,6 +30,8 @@ use std::vec::Vec;
 
 use super::frame;
 use super::label::ADDRESS_BYTES_MAX;
+use crate::membership::LABEL_BYTES_MAX;
+use crate::quorum::MEMBERS_MAX;
 
 mod admission;
 mod backoff;
@@ -69,8 +71,9 @@ pub fn keepalive() -> Vec<u8> {
 /// The limits of a TCP transport. The defaults suit the defaults of [`crate::Config`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// The longest frame in bytes, sent or received. Above
-    /// [`append_bytes_max`](crate::Config::append_bytes_max) by a few KiB at least, and the same on all nodes.
+    /// The longest frame in bytes, sent or received. Above [`append_bytes_max`](crate::Config::append_bytes_max) and
+    /// [`snapshot_chunk_bytes`](crate::Config::snapshot_chunk_bytes) by 72 KiB at least, or the node does not start; and the same on all
+    /// nodes. To raise those, first raise this on all nodes.
     pub frame_bytes_max: usize,
     /// The most messages that wait for one peer; more are dropped.
     pub queue_messages_max: usize,
@@ -120,7 +123,18 @@ impl Default for Config {
     }
 }
 
+/// What a message takes in a frame besides what [`Message::size`](crate::Message::size) counts, at most: the members, of whom a snapshot
+/// names all, and its other fields.
+const BESIDES_SIZE_BYTES_MAX: usize = 72 << 10;
+const _: () = assert!(BESIDES_SIZE_BYTES_MAX > MEMBERS_MAX * (LABEL_BYTES_MAX + 32) + 1024);
+
 impl Config {
+    /// What a transport with this says of itself: see
+    /// [`Transport::message_bytes_max`](crate::host::Transport::message_bytes_max).
+    pub fn message_bytes_max(&self) -> usize {
+        self.frame_bytes_max.saturating_sub(BESIDES_SIZE_BYTES_MAX)
+    }
+
     /// Whether a transport can work with this.
     ///
     /// # Errors
