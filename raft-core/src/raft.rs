@@ -143,7 +143,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 }
             }
         }
-        let log = Log::of_entries(base, entries);
+        let mut log = Log::of_entries(base, entries);
+        // The tail may have been longer in an earlier life, and must leave room for what is allowed now.
+        log.compact_to(begin, config.log_tail_bytes);
         // A log that ends sooner is a part of what was committed.
         let commit_index = begin.max(hard_state.committed.min(log.last().index));
         let members = Members::new(config.id, memberships.in_force(), memberships.previous());
@@ -331,7 +333,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if !self.has_room_for(size) {
             return Err(ProposeError::LogFull { bytes_max: self.config.log_bytes_max, command });
         }
-        let bytes_max = self.config.uncommitted_bytes_max;
+        let bytes_max = self.config.uncommitted_bytes_max.min(self.config.log_room());
         if self.uncommitted_bytes > 0 && self.uncommitted_bytes.saturating_add(size) > bytes_max {
             return Err(ProposeError::TooManyUncommitted { bytes_max, command });
         }

@@ -13,7 +13,7 @@
 
 use rand_core::Rng;
 
-use crate::entries::{Entries, Payload};
+use crate::entries::{Entries, Entry, Payload};
 use crate::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Message};
 use crate::progress::ProgressState;
 use crate::raft::Raft;
@@ -153,9 +153,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 self.on_log_truncated(entry.index);
                 members_changed |= self.memberships.truncate_from(entry.index);
             }
-            // One no-op in each term, with which it begins, needs no room; more come from no correct leader.
-            let begins_term = entry.is_noop() && entry.term > self.log.last().term;
-            if !begins_term && !self.has_room_for(entry.size()) {
+            if !self.takes(&entry) {
                 self.counters.log_full = self.counters.log_full.saturating_add(1);
                 break;
             }
@@ -170,6 +168,24 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.on_membership_changed();
         }
         verified
+    }
+
+    /// Whether a follower's log has room for the next entry. A log that is full must not stay full for good, so beyond the limit it takes
+    ///
+    /// - the no-op with which a term begins: one in each term, for more come from no correct leader;
+    /// - entries of earlier terms, as much again as what is not committed may take: an earlier leader had room for them, and none of them
+    ///   commits before the no-op behind them (§5.4.2);
+    /// - one entry, if all others have been handed to the state machine and no snapshot is due: it is longer than a command may be here, or
+    ///   the limits differ from the leader's, and nothing but that entry brings the next snapshot nearer.
+    fn takes(&self, entry: &Entry<C>) -> bool {
+        let last = self.log.last();
+        let begins_term = entry.is_noop() && entry.term > last.term;
+        let earlier = entry.term < self.current_term;
+        let beyond = if earlier { self.config.log_room() } else { 0 };
+        let fits = self.log.bytes().saturating_add(entry.size()).saturating_sub(beyond)
+            <= self.config.log_bytes_max;
+        let is_idle = self.handed_out >= last.index && !self.snapshots.is_due(&self.config);
+        begins_term || fits || is_idle
     }
 
     /// What a follower claims to share with its leader ends where the log does.

@@ -22,6 +22,16 @@ fn leader(configure: impl FnOnce(&mut Config)) -> TestServer {
     server
 }
 
+/// The smallest limits with which a server runs: of a log of so many bytes, and commands of one.
+fn small_log(bytes: usize) -> impl FnOnce(&mut Config) {
+    move |config| {
+        config.log_bytes_max = bytes;
+        config.command_bytes_max = 1;
+        config.snapshot_log_bytes = 1;
+        config.log_tail_bytes = 0;
+    }
+}
+
 fn entry_bytes(command: &[u8]) -> usize {
     Entry::<Vec<u8>>::OVERHEAD_BYTES + command.len()
 }
@@ -46,7 +56,7 @@ fn a_command_that_is_too_long_comes_back() {
 #[test]
 fn a_command_that_finds_the_log_full_comes_back() {
     let limit = entry_bytes(b"") + 2 * entry_bytes(b"x");
-    let mut server = leader(|config| config.log_bytes_max = limit);
+    let mut server = leader(small_log(limit));
     assert!(server.propose(b"x".to_vec()).is_ok() && server.propose(b"x".to_vec()).is_ok());
     let command = b"x".to_vec();
     let refused = server.propose(command.clone());
@@ -57,9 +67,8 @@ fn a_command_that_finds_the_log_full_comes_back() {
 /// A term begins even if the log is full; its no-op needs no room.
 #[test]
 fn a_full_log_keeps_nobody_from_leading() {
-    let mut server = TestServer::restored(3, TestServer::holding(3, 1, &[1, 1]).stored, |config| {
-        config.log_bytes_max = 1;
-    });
+    let stored = TestServer::holding(3, 1, &[1, 1]).stored;
+    let mut server = TestServer::restored(3, stored, small_log(2 * 32 + 2));
     server.lead();
     server.matched(2, 3);
     assert_eq!(server.commit_index(), 3);
@@ -259,18 +268,91 @@ fn senseless_rejections_are_harmless() {
 /// A follower whose log is full keeps what fits, acknowledges that, and counts the rest.
 #[test]
 fn a_follower_with_a_full_log_keeps_what_fits() {
-    let mut server = TestServer::with(3, |config| config.log_bytes_max = 2 * entry_bytes(b"1.1"));
+    let mut server = TestServer::with(3, small_log(2 * entry_bytes(b"1.1")));
     let result = server.appended(2, 1, at(0, 0), &[1, 1, 1, 1], 4);
     assert_eq!(result, Some(AppendResult::Matched(index(2))));
     assert_eq!((server.status().counters.log_full, server.commit_index()), (1, 2));
 }
 
+/// Entries of an earlier term were in a log with the same limit, and none of them commits before the no-op behind them: they are taken beyond
+/// the limit, as much again as what is not committed may take. Entries of the leader's own term are not.
+#[test]
+fn a_follower_with_a_full_log_takes_what_earlier_leaders_had_room_for() {
+    let with_room = |config: &mut Config| {
+        small_log(10 * entry_bytes(b"1.1"))(config);
+        config.snapshot_log_bytes = 5 * entry_bytes(b"1.1");
+    };
+    let result = |terms: &[u64]| {
+        let mut server = TestServer::with(3, with_room);
+        server.appended(2, 2, at(0, 0), terms, 0)
+    };
+    assert_eq!(result(&[1; 30]), Some(AppendResult::Matched(index(14))));
+    assert_eq!(result(&[2; 30]), Some(AppendResult::Matched(index(9))));
+}
+
+/// A command that is longer than this server's own limits allow is taken when nothing else could make room: once all others have been handed
+/// to the state machine, and no snapshot is due.
+#[test]
+fn a_follower_whose_limits_are_smaller_goes_on() {
+    let mut server = TestServer::with(3, |config| {
+        small_log(200)(config);
+        config.snapshot_log_bytes = 100;
+    });
+    let long = |index, bytes| {
+        let payload = Payload::Command(vec![0; bytes]);
+        Entry { term: term(1), index: Index::new(index), payload }
+    };
+    let two = append(at(0, 0), vec![long(1, 500), long(2, 500)], 0);
+    server.hear(2, 1, Body::AppendEntries(two));
+    assert_eq!(server.status().last_log, at(1, 1), "one, and no more before it is committed");
+    server.hear(2, 1, Body::AppendEntries(append(at(1, 1), vec![], 1)));
+    server.hear(2, 1, Body::AppendEntries(append(at(1, 1), vec![long(2, 500)], 1)));
+    assert_eq!(server.status().last_log, at(1, 1), "a snapshot is due, and will make room");
+    server.snapshot_taken(index(1));
+    server.poll();
+    server.hear(2, 1, Body::AppendEntries(append(at(1, 1), vec![long(2, 500)], 1)));
+    assert_eq!(server.status().last_log, at(1, 2));
+}
+
+/// A leader refuses commands before more waits to be committed than a follower's log could have room for.
+#[test]
+fn what_is_not_committed_leaves_room_for_what_stays_in_the_log() {
+    let mut server = leader(|config| {
+        small_log(1000)(config);
+        config.snapshot_log_bytes = 600;
+        config.log_tail_bytes = 200;
+    });
+    let accepted = (0..100).take_while(|_| server.propose(vec![0]).is_ok()).count();
+    assert_eq!(accepted, 200 / entry_bytes(b"x"));
+    let refused = server.propose(vec![0]);
+    let command = vec![0];
+    assert_eq!(refused, Err(ProposeError::TooManyUncommitted { bytes_max: 200, command }));
+}
+
+/// A tail that was kept under other limits makes room when the server starts.
+#[test]
+fn a_tail_of_an_earlier_life_makes_room() {
+    let mut server = TestServer::with(1, |config| config.log_tail_bytes = 10_000);
+    server.turn();
+    for _ in 0..100 {
+        server.propose_command();
+    }
+    server.take_snapshot().unwrap();
+    server.poll();
+    let last = server.status().last_log.index;
+    server.snapshot_taken(last);
+    server.poll();
+    assert!(server.status().log_bytes > 3000);
+    let mut server = TestServer::restored(1, server.stored, small_log(100));
+    server.turn();
+    assert!(server.propose(vec![0]).is_ok());
+}
+
 /// The no-op with which a leader begins its term fits, however full the log is.
 #[test]
 fn a_follower_with_a_full_log_takes_the_no_op_of_a_new_term() {
-    let mut server = TestServer::restored(3, TestServer::holding(3, 1, &[1, 1]).stored, |config| {
-        config.log_bytes_max = 1;
-    });
+    let stored = TestServer::holding(3, 1, &[1, 1]).stored;
+    let mut server = TestServer::restored(3, stored, small_log(2 * 32 + 2));
     let noop = Entry { term: term(2), index: index(3), payload: Payload::Noop };
     server.hear(2, 2, Body::AppendEntries(append(at(1, 2), vec![noop], 3)));
     assert_eq!((server.status().last_log, server.commit_index()), (at(2, 3), 3));
@@ -279,7 +361,7 @@ fn a_follower_with_a_full_log_takes_the_no_op_of_a_new_term() {
 /// No-ops need no room, for a term must be able to begin; a leader that sends more than one in a term does not get past the limit.
 #[test]
 fn no_ops_without_end_do_not_fill_memory() {
-    let mut server = TestServer::with(3, |config| config.log_bytes_max = 10 * entry_bytes(b""));
+    let mut server = TestServer::with(3, small_log(10 * entry_bytes(b"")));
     for number in 1..100 {
         let noop = Entry { term: term(1), index: index(number), payload: Payload::Noop };
         let prev = server.status().last_log;
@@ -367,7 +449,7 @@ fn answers_without_end_do_not_pile_up() {
 #[test]
 fn configurations_with_which_no_server_can_run_are_refused_and_say_why() {
     type Break = fn(&mut Config);
-    let broken: [(Break, &str); 8] = [
+    let broken: [(Break, &str); 11] = [
         (|config| config.voters = vec![id(1), id(2), id(2)], "twice"),
         (|config| config.voters = vec![id(2), id(3)], "not among"),
         (|config| config.voters = (1..=65).map(id).collect(), "64"),
@@ -376,6 +458,9 @@ fn configurations_with_which_no_server_can_run_are_refused_and_say_why() {
         (|config| config.election_timeout_max = ms(150), "election_timeout_max"),
         (|config| config.inflight_writes_max = 0, "inflight_writes_max"),
         (|config| config.command_bytes_max = usize::MAX, "command_bytes_max"),
+        (|config| config.log_bytes_max = config.snapshot_log_bytes, "at least 84934720: log_tail"),
+        (|config| config.log_tail_bytes = config.log_bytes_max, "log_bytes_max"),
+        (|config| config.snapshot_log_bytes = usize::MAX, "log_bytes_max"),
     ];
     for (break_it, says) in broken {
         let mut config = Config::new(id(1), [1, 2, 3].map(id));

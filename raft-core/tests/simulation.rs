@@ -468,8 +468,16 @@ fn a_term_that_falls_is_seen() {
 
 #[test]
 fn a_log_beyond_its_limit_is_seen() {
-    let disk = restored(1, 1, vec![entry(1, 1, &[0; 1000])]);
-    let config = Config { log_bytes_max: 100, ..Config::new(id(1), [id(1), id(2)]) };
+    let entries = (1..=10).map(|index| entry(1, index, &[0; 100]));
+    let disk = restored(1, 1, entries.collect());
+    let config = Config {
+        log_bytes_max: 100,
+        log_tail_bytes: 0,
+        snapshot_log_bytes: 1,
+        command_bytes_max: 1,
+        append_bytes_max: 1,
+        ..Config::new(id(1), [id(1), id(2)])
+    };
     let mut full = Raft::new(config, disk.clone(), Pcg32::seed_from_u64(1)).expect("valid");
     full.tick(Instant::ZERO);
     let mut observer = observer(&[disk]);
@@ -557,12 +565,12 @@ fn an_impossible_input_is_seen() {
     observer.after_turn(&misled, Instant::ZERO).expect("a stranger is tolerated now");
 }
 
-/// A cluster whose logs are full elects, but commits nothing new.
+/// A cluster that takes no command that a client has elects, but commits nothing new.
 #[test]
 fn a_cluster_that_makes_no_progress_is_seen() {
     let calm = Swarm { faults: vec![], ..Swarm::draw(2) };
     let mut plan = calm.plan();
-    plan.config.log_bytes_max = 1;
+    plan.config.command_bytes_max = 1;
     let target = Target::Leader;
     let action = Action::Pause { target, span: Duration::from_millis(10) };
     plan.steps.push(Step { at: plan.heal_at, action });

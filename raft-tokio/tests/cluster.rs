@@ -76,7 +76,13 @@ async fn a_command_over_the_limit_comes_back() {
 #[tokio::test]
 async fn a_full_log_gives_the_command_back_and_goes_on_reading() {
     let mut config = config(1, 1);
-    config.raft = Config { log_bytes_max: 200, ..config.raft };
+    config.raft = Config {
+        log_bytes_max: 200,
+        log_tail_bytes: 0,
+        snapshot_log_bytes: 100,
+        command_bytes_max: 20,
+        ..config.raft
+    };
     let node = alone(config, Log::default(), MemoryJournal::new()).await;
     let mut written = 0;
     let error = loop {

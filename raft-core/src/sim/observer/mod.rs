@@ -637,8 +637,10 @@ fn leads_for_certain(from: NodeId, term: Term, stored: HardState) -> Verdict {
 fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     let (id, config) = (raft.id(), raft.config());
     let log = raft.log.bytes();
+    // What earlier leaders had room for is taken beyond the limit.
+    let limit = config.log_bytes_max.saturating_add(config.log_room());
     hold!(
-        log <= config.log_bytes_max || log - own_bytes(raft) <= config.log_bytes_max,
+        log <= config.log_bytes_max || log.saturating_sub(roomless_bytes(raft)) <= limit,
         BoundedMemory,
         "the log of server {id} has {log} bytes"
     );
@@ -658,12 +660,14 @@ fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     Ok(())
 }
 
-/// The size of the entries in a log that Raft needs for itself, which are never refused: those with which terms begin, and
-/// configurations.
+/// The size of the entries in a log that need no room: those that Raft appends for itself, with which terms begin, and configurations; and
+/// one command, which may be longer than this server's own limits allow.
 #[cold]
-fn own_bytes<R: Rng, C: Command>(raft: &Raft<C, R>) -> usize {
+fn roomless_bytes<R: Rng, C: Command>(raft: &Raft<C, R>) -> usize {
     let (base, last) = (raft.log.base(), raft.log.last());
     let (entries, _) = raft.log.slice(base.index.next(), last.index, usize::MAX);
-    let own = entries.iter().filter(|entry| !matches!(entry.payload, Payload::Command(_)));
-    own.map(Entry::size).sum()
+    let is_command = |entry: &&Entry<C>| matches!(entry.payload, Payload::Command(_));
+    let own: usize = entries.iter().filter(|entry| !is_command(entry)).map(Entry::size).sum();
+    let longest = entries.iter().filter(is_command).map(Entry::size).max();
+    own.saturating_add(longest.unwrap_or_default())
 }

@@ -80,6 +80,8 @@ impl Cluster {
                 append_bytes_max: 512,
                 command_bytes_max: 64,
                 log_bytes_max: 4096,
+                snapshot_log_bytes: 2048,
+                log_tail_bytes: 0,
                 ..Config::new(NodeId::new(id), [1, 2, 3].map(NodeId::new))
             };
             let raft = Raft::new(config, Restored::default(), Pcg32::seed_from_u64(id));
