@@ -126,7 +126,7 @@ impl Default for Config {
 /// What a message takes in a frame besides what [`Message::size`](crate::Message::size) counts, at most: the members, of whom a snapshot
 /// names all, and its other fields.
 const BESIDES_SIZE_BYTES_MAX: usize = 72 << 10;
-const _: () = assert!(BESIDES_SIZE_BYTES_MAX > MEMBERS_MAX * (LABEL_BYTES_MAX + 32) + 1024);
+const _: () = assert!(BESIDES_SIZE_BYTES_MAX > MEMBERS_MAX * (LABEL_BYTES_MAX + 96) + 1024);
 
 impl Config {
     /// What a transport with this says of itself: see
