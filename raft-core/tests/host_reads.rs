@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use bytes::Bytes;
 use node::start;
-use raft_core::host::{Hub, MemoryJournal, ReadError, StateMachine};
+use raft_core::host::{Hub, MemoryJournal, Pending, ReadError, StateMachine};
 use raft_core::{Config, Index, NodeId};
 
 /// Applies nothing until it is told to go on.
@@ -41,7 +41,7 @@ fn reads_behind_a_busy_state_machine_are_bounded() {
     assert_eq!(status.reads_waiting + status.reads_queued, WAITING_MAX);
     go_on.send(()).unwrap();
     proposed.wait().unwrap();
-    let answers: Vec<_> = reads.into_iter().map(|read| read.wait()).collect();
+    let answers: Vec<_> = reads.into_iter().map(Pending::wait).collect();
     let served = answers.iter().filter(|answer| answer.is_ok()).count();
     let refused = answers.iter().filter(|answer| matches!(answer, Err(ReadError::Busy))).count();
     assert_eq!((served, refused), (WAITING_MAX, ASKED - WAITING_MAX));
