@@ -1,7 +1,8 @@
 //! A cluster of `kv` is upgraded, server by server, to a program that has one more command.
 //!
-//! The newer program is a node in this process, on the journal and at the address of a server that was stopped. Its state machine is
-//! the store of `kv`, and a command of a version that no `kv` has.
+//! The newer program is a node in this process, on the journal and at the address of a server that
+//! was stopped. Its state machine is the store of `kv`, and a command of a version that no `kv`
+//! has.
 
 #![allow(clippy::unwrap_used)]
 

@@ -18,7 +18,8 @@ use crate::types::Command;
 impl<C: Command, R: Rng + Clone> Raft<C, R> {
     /// A copy that stands for all servers which will behave like this one. Not to be run: hash it, or compare it.
     ///
-    /// - Times count from the last tick. What was heard of longer ago than any timeout is merely old.
+    /// - Times count from the last tick. What was heard of longer ago than any timeout is merely
+    ///   old.
     /// - Ids of writes count from the last that is durable, for none is compared but with those that follow.
     /// - The counters are zero, for nothing depends on them.
     pub fn canonical(&self) -> Self {

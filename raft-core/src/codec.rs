@@ -458,8 +458,8 @@ fn write_from<'b, C>(
     Ok(Write { id: WriteId::default(), hard_state, snapshot, compact_to, truncate_from, entries })
 }
 
-/// The first of so many fields that older versions do not know, in microseconds: 0 if there is none. More than there is room for is
-/// as much as there is room for.
+/// The first of so many fields that older versions do not know, in microseconds: 0 if there is
+/// none. More than there is room for is as much as there is room for.
 fn trailing_micros_from(d: &mut Decoder<'_>, fields: u64) -> Result<u32, DecodeError> {
     let micros = if fields > 0 { optional_from(d)? } else { None };
     Ok(micros.map_or(0, |micros| u32::try_from(micros).unwrap_or(u32::MAX)))

@@ -49,10 +49,11 @@ pub struct Config {
     /// `election_timeout_min`). Who has tried in vain, or has no rank, waits for a random time as ever. It changes only when a server
     /// stands: votes and terms are what they are. None: all wait for random times, as in the paper.
     pub rank_slot: Option<Duration>,
-    /// How often a leader says that it lives. At most half of `election_timeout_min`, as in Figure 16, or a
-    /// heartbeat that is only a little late elects somebody. For a lost round to elect nobody, two intervals,
-    /// a round trip and what hosts wake late must fit into `election_timeout_min`: a third of it, as by default,
-    /// is enough for that, and exactly half is not.
+    /// How often a leader says that it lives. At most half of `election_timeout_min`, as in Figure
+    /// 16, or a heartbeat that is only a little late elects somebody. For a lost round to elect
+    /// nobody, two intervals, a round trip and what hosts wake late must fit into
+    /// `election_timeout_min`: a third of it, as by default, is enough for that, and exactly half
+    /// is not.
     pub heartbeat_interval: Duration,
     /// A leader steps down if its disk owes an answer and gives none for this long, and tells its
     /// best follower to stand at once. Every answer starts the time anew, so what counts is the
@@ -63,8 +64,9 @@ pub struct Config {
     /// Ask before standing whether one could win (thesis 9.6), so that a server that was cut off does not disturb on return.
     pub pre_vote: bool,
     /// A leader that hears from no quorum steps down (thesis 6.2), and voters that hear from a leader ignore
-    /// candidates (thesis 4.2.3). With `pre_vote` leaders step down in any case: voters refuse pre-votes while they hear a leader, so one
-    /// that hears no quorum, but is heard, would keep all others from leading for ever.
+    /// candidates (thesis 4.2.3). With `pre_vote` leaders step down in any case: voters refuse
+    /// pre-votes while they hear a leader, so one that hears no quorum, but is heard, would keep
+    /// all others from leading for ever.
     pub check_quorum: bool,
     /// The longest command accepted, in bytes.
     pub command_bytes_max: usize,
@@ -83,14 +85,17 @@ pub struct Config {
     pub apply_bytes_max: usize,
     /// The most `Apply` batches that the state machine has yet to answer for.
     pub inflight_applies_max: usize,
-    /// The log's size in memory at which commands are refused, in bytes. At least `log_tail_bytes` and `snapshot_log_bytes`, which stay in the
-    /// log until the next snapshot, and one command with its overhead.
+    /// The log's size in memory at which commands are refused, in bytes. At least `log_tail_bytes`
+    /// and `snapshot_log_bytes`, which stay in the log until the next snapshot, and one command
+    /// with its overhead.
     pub log_bytes_max: usize,
-    /// The size of the entries not yet committed at which a leader refuses commands, in bytes; no more is in force than `log_bytes_max` leaves
-    /// beside `log_tail_bytes` and `snapshot_log_bytes`. One command always fits.
+    /// The size of the entries not yet committed at which a leader refuses commands, in bytes; no
+    /// more is in force than `log_bytes_max` leaves beside `log_tail_bytes` and
+    /// `snapshot_log_bytes`. One command always fits.
     pub uncommitted_bytes_max: usize,
-    /// The most reads that wait: to be confirmed, and then for the entries that they must see to be handed out. A host that does not serve
-    /// a read at once counts it until it is served, as the module `host` does.
+    /// The most reads that wait: to be confirmed, and then for the entries that they must see to be
+    /// handed out. A host that does not serve a read at once counts it until it is served, as the
+    /// module `host` does.
     pub reads_waiting_max: usize,
     /// A snapshot is taken when the state machine was given so many bytes of entries since the last one (§7).
     pub snapshot_log_bytes: usize,
@@ -113,15 +118,17 @@ pub struct Config {
 
 /// What a leader assumes when it serves reads without asking a quorum each time (thesis 6.4.1).
 ///
-/// A voter with a lease tells its leader for how long it elects nobody else: `election_timeout_min`, less a `rank_slot`, on its
-/// own clock. The leader serves reads for the least of what a quorum has promised, and never longer than its own configuration would
-/// promise, counted on its own clock from when the heartbeat left, less the drift between the two clocks. **A clock that drifts further, or stands
-/// still while others run, makes reads stale.**
+/// A voter with a lease tells its leader for how long it elects nobody else:
+/// `election_timeout_min`, less a `rank_slot`, on its own clock. The leader serves reads for the
+/// least of what a quorum has promised, and never longer than its own configuration would promise,
+/// counted on its own clock from when the heartbeat left, less the drift between the two clocks.
+/// **A clock that drifts further, or stands still while others run, makes reads stale.**
 ///
-/// Servers may be given leases, or other timeouts, one after the other: voters without one promise nothing, and until a quorum
-/// promises, reads cost a round as ever. A voter that restarts honours what it promised, for its disk holds how long that is; its first
-/// votes wait for so long. The lease ends when leadership is transferred. While voters are bound by promises nobody can be elected,
-/// also if the leader's process is known to be gone.
+/// Servers may be given leases, or other timeouts, one after the other: voters without one promise
+/// nothing, and until a quorum promises, reads cost a round as ever. A voter that restarts honours
+/// what it promised, for its disk holds how long that is; its first votes wait for so long. The
+/// lease ends when leadership is transferred. While voters are bound by promises nobody can be
+/// elected, also if the leader's process is known to be gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Lease {
     /// How many microseconds in a second two clocks may differ in speed at most, below a million. 500 is an ordinary bound for crystals
@@ -169,8 +176,8 @@ impl Config {
         self.disk_timeout.max(self.election_timeout_min)
     }
 
-    /// How long this leader relies on a voter's promise of so many microseconds, counted from when the round left: never longer than it
-    /// would be bound itself.
+    /// How long this leader relies on a voter's promise of so many microseconds, counted from when
+    /// the round left: never longer than it would be bound itself.
     pub(crate) fn lease_span(&self, lease: Lease, promise_micros: u32) -> Duration {
         const MILLION: u64 = 1_000_000;
         let certain = MILLION.saturating_sub(u64::from(lease.drift_ppm_max));
@@ -178,8 +185,8 @@ impl Config {
         Duration::from_micros(promised.saturating_mul(certain) / MILLION)
     }
 
-    /// Whether a leader that hears from no quorum steps down (thesis 6.2). Where voters refuse pre-votes for a leader's sake, that leader
-    /// must deserve it:
+    /// Whether a leader that hears from no quorum steps down (thesis 6.2). Where voters refuse
+    /// pre-votes for a leader's sake, that leader must deserve it:
     ///
     /// ```text
     /// B leads, is heard by A and hears nobody;  A and C hear each other
@@ -301,7 +308,8 @@ impl Config {
         Ok(())
     }
 
-    /// The longest [`Message::size`](crate::Message::size) that a server with this sends, in bytes; but for an entry that is a configuration.
+    /// The longest [`Message::size`](crate::Message::size) that a server with this sends, in bytes;
+    /// but for an entry that is a configuration.
     #[cfg(feature = "std")]
     pub(crate) fn message_bytes_max(&self) -> usize {
         let append = self.append_bytes_max.saturating_add(Entry::<()>::OVERHEAD_BYTES);
@@ -311,8 +319,9 @@ impl Config {
     /// What the log has room for beside all that stays in it until the next snapshot, in bytes.
     ///
     /// An applied entry stays until a snapshot includes it, and none is due before
-    /// [`snapshot_log_bytes`](Self::snapshot_log_bytes) of them have been applied. So a log in which more than this room is not committed
-    /// may be full for good: it could be compacted only after a commit, and commit only with what does not fit.
+    /// [`snapshot_log_bytes`](Self::snapshot_log_bytes) of them have been applied. So a log in
+    /// which more than this room is not committed may be full for good: it could be compacted only
+    /// after a commit, and commit only with what does not fit.
     pub(crate) fn log_room(&self) -> usize {
         self.log_bytes_max
             .saturating_sub(self.log_tail_bytes)

@@ -1,12 +1,13 @@
-//! Leader election (§5.2, §5.4.1), with pre-vote (thesis 9.6). Until when a server is bound to a leader, and so elects nobody, is
-//! said in `promise.rs`.
+//! Leader election (§5.2, §5.4.1), with pre-vote (thesis 9.6). Until when a server is bound to a
+//! leader, and so elects nobody, is said in `promise.rs`.
 //!
-//! A server votes at most once per term; the vote is durable before it is spoken. Granting a vote restarts the election timer, and
-//! repeating a grant does not (Figure 2): else a candidate that asks again and again, because it hears no answer, would keep all who hear
-//! it from standing.
+//! A server votes at most once per term; the vote is durable before it is spoken. Granting a vote
+//! restarts the election timer, and repeating a grant does not (Figure 2): else a candidate that
+//! asks again and again, because it hears no answer, would keep all who hear it from standing.
 //!
-//! A server whose vote is still on its way to the disk does not stand: what it has promised, to itself or to another candidate,
-//! counts once it is durable, and a new term would take it back. On a disk that is slower than the election timeout no vote would ever count.
+//! A server whose vote is still on its way to the disk does not stand: what it has promised, to
+//! itself or to another candidate, counts once it is durable, and a new term would take it back. On
+//! a disk that is slower than the election timeout no vote would ever count.
 //!
 //! A candidate's request leaves beside the write of its own term and vote, which takes one fsync out of every election. It
 //! promises nothing, for a candidate wins only once its own vote is durable. But a crash can take the term back, and the
@@ -117,9 +118,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// A hint that this leader is gone: the transport saw its connection die. A follower forgets it and asks, when its turn comes in the
     /// line of successors, whether it could win. Voters who still hear from the leader refuse, so that a hint that is wrong
-    /// costs the question, and a follower that refuses new reads until it hears from its leader again: reads that wait are kept, and
-    /// asked again. For want of that question, servers without pre-vote take no hints. With a
-    /// [`Lease`](crate::Lease) a follower asks only once it is no longer bound to the leader, as if there had been no hint.
+    /// costs the question, and a follower that refuses new reads until it hears from its leader
+    /// again: reads that wait are kept, and asked again. For want of that question, servers without
+    /// pre-vote take no hints. With a [`Lease`](crate::Lease) a follower asks only once it is no
+    /// longer bound to the leader, as if there had been no hint.
     ///
     /// Who noticed it first may have asked here already, in vain: it is answered anew.
     pub fn suspect_leader(&mut self, leader: NodeId) {
@@ -136,7 +138,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             *suspicion = Some(Suspicion { rank, pace });
         }
         if let Some(request) = refused {
-            // What the same server has asked since is newer, and its answer the only one that counts.
+            // What the same server has asked since is newer, and its answer the only one that
+            // counts.
             if !self.vote_requests.iter().any(|newer| newer.is_like(&request)) {
                 self.keep_vote_request(request);
             }

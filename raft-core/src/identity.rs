@@ -1,13 +1,17 @@
-//! The identity of a cluster and of the stores of its members, as the configuration keeps them (§6).
+//! The identity of a cluster and of the stores of its members, as the configuration keeps them
+//! (§6).
 //!
-//! Both are opaque to Raft: a host draws the numbers, compares them and refuses what does not match. They stand in the
-//! configuration because that is replicated, durable and part of every snapshot.
+//! Both are opaque to Raft: a host draws the numbers, compares them and refuses what does not
+//! match. They stand in the configuration because that is replicated, durable and part of every
+//! snapshot.
 //!
 //! Two rules live in [`Membership::after`](crate::Membership::after):
 //!
-//! - A cluster is identified once. Equal indexes and terms do not prove that two logs are of one cluster; this number does.
-//! - A member's store is recorded once. Only to leave and to be added again changes it, in two changes, so that the leader
-//!   replicates to the new store from its beginning and no vote passes from one store to another.
+//! - A cluster is identified once. Equal indexes and terms do not prove that two logs are of one
+//!   cluster; this number does.
+//! - A member's store is recorded once. Only to leave and to be added again changes it, in two
+//!   changes, so that the leader replicates to the new store from its beginning and no vote passes
+//!   from one store to another.
 
 use core::fmt;
 
@@ -36,8 +40,8 @@ impl fmt::Display for ClusterIdentity {
 /// What the configuration says of a member's store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub enum MemberStore {
-    /// The member is one with which the cluster began, or was added by an older version: any store is taken for its own
-    /// until one is recorded.
+    /// The member is one with which the cluster began, or was added by an older version: any store
+    /// is taken for its own until one is recorded.
     #[default]
     Unrecorded,
     /// The member was added: its store is empty, or of this cluster.

@@ -63,7 +63,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     /// A leader that has not heard from a quorum for an election timeout steps down (thesis 6.2), and so does one that has not heard
-    /// from its own disk for that disk's timeout: it would keep the others from electing one that works.
+    /// from its own disk for that disk's timeout: it would keep the others from electing one that
+    /// works.
     pub(crate) fn on_quorum_timeout(&mut self) {
         if self.members.is_sole_voter() {
             // The others have left meanwhile.

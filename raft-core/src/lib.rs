@@ -110,8 +110,9 @@
 //! 2. A tick too early changes nothing, and time never goes back, whatever the host passes.
 //! 3. A host reads the deadline anew just before it sleeps, rounds the sleep up, and passes the true time to `tick`, not the
 //!    deadline.
-//! 4. A host empties its inbox, within a bound, before it ticks: the heartbeat that forbids an election may be in it. It reads
-//!    the clock after that; a tick that is later than its own deadline listens for a while before it gives anybody up.
+//! 4. A host empties its inbox, within a bound, before it ticks: the heartbeat that forbids an
+//!    election may be in it. It reads the clock after that; a tick that is later than its own
+//!    deadline listens for a while before it gives anybody up.
 //!
 //! # Where the paper is
 //!

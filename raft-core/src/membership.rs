@@ -172,8 +172,9 @@ pub enum MembershipError {
     TooManyMembers,
     /// The label is longer than [`LABEL_BYTES_MAX`].
     LabelTooLong(NodeId),
-    /// The server is removed and added in one change: add it in a second change, once the first is complete. Otherwise the
-    /// leader would take what the old store holds for what the new store holds.
+    /// The server is removed and added in one change: add it in a second change, once the first is
+    /// complete. Otherwise the leader would take what the old store holds for what the new store
+    /// holds.
     RemovedAndAdded(NodeId),
     /// The cluster has an identity already, which never changes.
     AlreadyIdentified,
@@ -451,8 +452,8 @@ impl Memberships {
         &newest.unwrap_or(&self.first).1
     }
 
-    /// Where the oldest configuration is without this server, if all that follow are without it and one
-    /// before had it; as far as the log knows.
+    /// Where the oldest configuration is without this server, if all that follow are without it and
+    /// one before had it; as far as the log knows.
     pub(crate) fn left_at(&self, id: NodeId) -> Option<Index> {
         let mut left_at = None;
         for (index, membership) in self.later.iter().rev().chain([&self.first]) {

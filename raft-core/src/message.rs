@@ -136,8 +136,9 @@ pub struct AppendEntriesReply {
     pub round: Round,
     /// What the follower found.
     pub result: AppendResult,
-    /// For how long the follower elects nobody else (thesis 6.4.1), in microseconds from when it heard `round`; 0 if it has no
-    /// [`Lease`](crate::Lease), or runs a version without promises. The leader's lease is the least that a quorum promises.
+    /// For how long the follower elects nobody else (thesis 6.4.1), in microseconds from when it
+    /// heard `round`; 0 if it has no [`Lease`](crate::Lease), or runs a version without promises.
+    /// The leader's lease is the least that a quorum promises.
     pub promise_micros: u32,
 }
 

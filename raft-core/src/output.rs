@@ -31,16 +31,18 @@ pub enum Output<C> {
     ReadSnapshot(ReadSnapshot),
     /// Write a piece of a snapshot that the leader sends, apart from the one in use; then call
     /// [`Raft::snapshot_written`](crate::Raft::snapshot_written). Pieces follow each other without gaps; offset 0 begins
-    /// anew. What the last one completes must be durable before it is answered for. If it cannot be written, call
-    /// [`Raft::snapshot_unwritable`](crate::Raft::snapshot_unwritable). A snapshot of no bytes is one empty piece.
+    /// anew. What the last one completes must be durable before it is answered for. If it cannot be
+    /// written, call [`Raft::snapshot_unwritable`](crate::Raft::snapshot_unwritable). A snapshot of
+    /// no bytes is one empty piece.
     WriteSnapshot(WriteSnapshot<C>),
     /// Replace the state of the state machine by this snapshot, which is durable here, before anything else is applied; then call
     /// [`Raft::applied`](crate::Raft::applied) with its last index.
     Restore(SnapshotMeta),
     /// These are the members now (§6): connections may be opened and closed.
     MembershipChanged(Membership),
-    /// The read may be served from any state that includes `index`. All entries up to it were handed out before. The core counts it
-    /// no longer: a host that does not serve it at once bounds how many wait.
+    /// The read may be served from any state that includes `index`. All entries up to it were
+    /// handed out before. The core counts it no longer: a host that does not serve it at once
+    /// bounds how many wait.
     ReadReady {
         /// The read, as [`Raft::read`](crate::Raft::read) named it.
         id: ReadId,
@@ -142,8 +144,8 @@ pub struct WriteSnapshot<C> {
 pub struct Restored<C> {
     /// The last term and vote written.
     pub hard_state: HardState,
-    /// The last snapshot written; none if the server is new, or has joined a cluster and holds its log from the beginning. The host
-    /// gives it to its state machine before the server starts.
+    /// The last snapshot written; none if the server is new, or has joined a cluster and holds its
+    /// log from the beginning. The host gives it to its state machine before the server starts.
     pub snapshot: Option<SnapshotMeta>,
     /// The position before the first entry of the log.
     pub base: LogId,
@@ -186,8 +188,9 @@ impl<C> Restored<C> {
         self.entries.extend(write.entries);
     }
 
-    /// Whether a server has run with this disk. A stored term is a past, and so is a log or a snapshot: then the disk decides who the
-    /// members are, and not what the server is told at its start.
+    /// Whether a server has run with this disk. A stored term is a past, and so is a log or a
+    /// snapshot: then the disk decides who the members are, and not what the server is told at its
+    /// start.
     pub(crate) fn has_run(&self) -> bool {
         self.hard_state.current_term > Term::ZERO
             || self.snapshot.is_some()

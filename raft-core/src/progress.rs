@@ -13,8 +13,9 @@
 //! Every message, a heartbeat as well, names the entry before `next_index`. So a lost message shows at the next heartbeat at
 //! the latest: the follower rejects it, and the leader goes back to what the follower does hold.
 //!
-//! Replication takes up speed only with progress. A follower whose log is full answers a probe by what it held before; the leader
-//! probes on, once with each heartbeat and with a single entry, until the follower has taken what a probe brought:
+//! Replication takes up speed only with progress. A follower whose log is full answers a probe by
+//! what it held before; the leader probes on, once with each heartbeat and with a single entry,
+//! until the follower has taken what a probe brought:
 //!
 //! ```text
 //! leader                                            follower, whose log is full at 7
@@ -56,9 +57,11 @@ pub(crate) struct Progress {
     match_index: Index,
     /// The next entry to send.
     next_index: Index,
-    /// The entry before those that were sent last: while probing, the one that the probe named, once it was sent.
+    /// The entry before those that were sent last: while probing, the one that the probe named,
+    /// once it was sent.
     probed: Option<Index>,
-    /// The last probe was in vain: it was lost, or the follower had no room. The next one holds a single entry.
+    /// The last probe was in vain: it was lost, or the follower had no room. The next one holds a
+    /// single entry.
     in_vain: bool,
     inflight: Window,
     /// The newest round that went out to the follower, and the newest that it has echoed.
@@ -152,7 +155,8 @@ impl Progress {
         self.round_trip.on_echoed(self.round_echoed, now, longest);
     }
 
-    /// Takes the round that an answer echoes. Returns it, or the newest that was sent, if the answer claims more.
+    /// Takes the round that an answer echoes. Returns it, or the newest that was sent, if the
+    /// answer claims more.
     pub(crate) fn on_round_echoed(&mut self, round: Round) -> Round {
         let round = round.min(self.round_sent);
         self.round_echoed = self.round_echoed.max(round);
@@ -239,8 +243,8 @@ impl Progress {
         self.sending = Some(Sending::new(snapshot, now));
     }
 
-    /// What to send to the follower now, if anything: entries up to `last_index`, a heartbeat of this round, or word of a new
-    /// commit index.
+    /// What to send to the follower now, if anything: entries up to `last_index`, a heartbeat of
+    /// this round, or word of a new commit index.
     pub(crate) fn next_append<C: Command>(
         &mut self,
         log: &Log<C>,

@@ -1,20 +1,25 @@
-//! Promises to a living leader: until when this server elects nobody else (thesis 4.2.3, 6.4.1, 9.6).
+//! Promises to a living leader: until when this server elects nobody else
+//! (thesis 4.2.3, 6.4.1, 9.6).
 //!
-//! [`Raft::bound_until`] is the only answer to that question. Votes, pre-votes, hints that the leader is gone and this server's
-//! own candidacy all ask it, so none of them can say yes where another says no. Two things bind a server:
+//! [`Raft::bound_until`] is the only answer to that question. Votes, pre-votes, hints that the
+//! leader is gone and this server's own candidacy all ask it, so none of them can say yes where
+//! another says no. Two things bind a server:
 //!
-//! - *Stickiness* (thesis 4.2.3). A follower that hears its leader is bound to it for the smallest election timeout, less a slot
-//!   of the line of successors. This ends with the leader's term, and a restart forgets it: it only keeps elections away that
-//!   nobody needs.
-//! - *A promise* (thesis 6.4.1). A follower with a [`Lease`](crate::Lease) says in each AppendEntriesReply how long it is bound,
-//!   counted from when it heard the round that the reply echoes. Reads rest on that, so a promise holds in later terms and
-//!   in later lives of the process.
+//! - *Stickiness* (thesis 4.2.3). A follower that hears its leader is bound to it for the smallest
+//!   election timeout, less a slot of the line of successors. This ends with the leader's term, and
+//!   a restart forgets it: it only keeps elections away that nobody needs.
+//! - *A promise* (thesis 6.4.1). A follower with a [`Lease`](crate::Lease) says in each
+//!   AppendEntriesReply how long it is bound, counted from when it heard the round that the reply
+//!   echoes. Reads rest on that, so a promise holds in later terms and in later lives of the
+//!   process.
 //!
-//! The leader's lease is the least of what the voters of a quorum have promised, never what the leader's own configuration says
-//! about others. So servers with leases and servers without may run together, and a lease cannot be configured wrong.
+//! The leader's lease is the least of what the voters of a quorum have promised, never what the
+//! leader's own configuration says about others. So servers with leases and servers without may run
+//! together, and a lease cannot be configured wrong.
 //!
-//! No promise is longer than what the disk of the follower holds as [`HardState::promise_micros`]: that write is behind the
-//! same gate as term and vote. A server that starts is bound for the stored time, whatever its configuration says by then:
+//! No promise is longer than what the disk of the follower holds as [`HardState::promise_micros`]:
+//! that write is behind the same gate as term and vote. A server that starts is bound for the
+//! stored time, whatever its configuration says by then:
 //!
 //! ```text
 //! A   leads with leases; its round leaves at 0 ms
@@ -22,7 +27,8 @@
 //! C   asks B for its vote at 60 ms: without what B's disk holds B would grant it, C would commit, and A serve a stale read
 //! ```
 //!
-//! The stored time falls to what the configuration says with the first new term after all promises have lapsed.
+//! The stored time falls to what the configuration says with the first new term after all promises
+//! have lapsed.
 //!
 //! [`HardState::promise_micros`]: crate::HardState::promise_micros
 
@@ -47,7 +53,8 @@ pub(crate) struct Promise {
 }
 
 impl Promise {
-    /// A server that starts is bound by what its disk holds. Versions that stored no promise gave the one of the configuration.
+    /// A server that starts is bound by what its disk holds. Versions that stored no promise gave
+    /// the one of the configuration.
     pub(crate) fn after_restart(stored_micros: u32, config: &Config, has_run: bool) -> Self {
         let unstored = if has_run { config.promise_micros() } else { 0 };
         let due_micros = if stored_micros == 0 { unstored } else { stored_micros };
@@ -74,7 +81,8 @@ impl Promise {
         }
     }
 
-    /// Forgets longer promises than the configuration gives, if all have lapsed. For when a write is due anyway.
+    /// Forgets longer promises than the configuration gives, if all have lapsed. For when a write
+    /// is due anyway.
     pub(crate) fn on_new_term(&mut self, config: &Config, now: Instant) {
         if self.due_micros == 0 && self.until <= now {
             self.stored_micros = config.promise_micros();
@@ -88,8 +96,8 @@ impl Promise {
 }
 
 impl Config {
-    /// How long a follower promises its leader to elect nobody else, in microseconds; 0 without a lease. Longer than a
-    /// `u32` holds, over an hour, is promised by nobody.
+    /// How long a follower promises its leader to elect nobody else, in microseconds; 0 without a
+    /// lease. Longer than a `u32` holds, over an hour, is promised by nobody.
     pub(crate) fn promise_micros(&self) -> u32 {
         match self.lease {
             Some(_) => {
@@ -102,18 +110,21 @@ impl Config {
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
-    /// Until when this server is bound to a leader: while it is, it grants no pre-vote, no vote that the leader has not asked
-    /// for, and does not stand. A moment that has passed if it is bound to nobody.
+    /// Until when this server is bound to a leader: while it is, it grants no pre-vote, no vote
+    /// that the leader has not asked for, and does not stand. A moment that has passed if it is
+    /// bound to nobody.
     pub(crate) fn bound_until(&self) -> Instant {
         self.promised_until().max(self.sticky_until())
     }
 
-    /// The part of [`Raft::bound_until`] that binds votes without [`Config::check_quorum`] as well: leaders hold leases by it.
+    /// The part of [`Raft::bound_until`] that binds votes without [`Config::check_quorum`] as well:
+    /// leaders hold leases by it.
     pub(crate) fn promised_until(&self) -> Instant {
         self.promise.until
     }
 
-    /// Until when what was heard binds this server: of its leader, or by a leader of its own quorum.
+    /// Until when what was heard binds this server: of its leader, or by a leader of its own
+    /// quorum.
     fn sticky_until(&self) -> Instant {
         let heard_at = match &self.role {
             RoleState::Follower(follower) => {

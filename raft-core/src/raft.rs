@@ -129,7 +129,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let has_run = restored.has_run();
         let Restored { hard_state, snapshot, base, entries } = restored;
         let snapshot = snapshot.unwrap_or_else(|| {
-            // A server that joined learns its members from the log alone, also if it is told of voters when it starts again.
+            // A server that joined learns its members from the log alone, also if it is told of
+            // voters when it starts again.
             let voters = config.voters.iter().copied().filter(|_| !has_run);
             SnapshotMeta { last: LogId::ZERO, membership: Membership::of_voters(voters) }
         });
@@ -144,7 +145,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
         }
         let mut log = Log::of_entries(base, entries);
-        // The tail may have been longer in an earlier life, and must leave room for what is allowed now.
+        // The tail may have been longer in an earlier life, and must leave room for what is allowed
+        // now.
         log.compact_to(begin, config.log_tail_bytes);
         // A log that ends sooner is a part of what was committed.
         let commit_index = begin.max(hard_state.committed.min(log.last().index));

@@ -4,16 +4,21 @@
 //! heartbeat round which left after the read came. An earlier round proves nothing: a newer leader could have committed between
 //! the two. Reads that come together share a round.
 //!
-//! A follower asks its leader for a read index, once for all reads that wait, and serves them from its own state machine. It asks again
-//! only if a heartbeat interval has passed without an answer, and the leader begins no second round for a request that is in one. Each
-//! round makes the follower turn, so without these two rules one read would be asked for until it is answered, as fast as the network is.
+//! A follower asks its leader for a read index, once for all reads that wait, and serves them from
+//! its own state machine. It asks again only if a heartbeat interval has passed without an answer,
+//! and the leader begins no second round for a request that is in one. Each round makes the
+//! follower turn, so without these two rules one read would be asked for until it is answered, as
+//! fast as the network is.
 //!
-//! A follower's reads are lost with the term, or when it has missed its leader for an election timeout. A hint that the leader is gone
-//! does not lose them: if it was wrong, the follower hears from that leader again, and asks it again.
+//! A follower's reads are lost with the term, or when it has missed its leader for an election
+//! timeout. A hint that the leader is gone does not lose them: if it was wrong, the follower hears
+//! from that leader again, and asks it again.
 //!
-//! With a [`Lease`](crate::Lease) the round is spared (thesis 6.4.1): each voter that echoes a round promises for how long it elects
-//! nobody else, and the lease is the least that a quorum has promised, counted from when the round left. The quorum is that of the configuration in
-//! force when the read is served. A lease is judged at the tick, by the true time. See `promise.rs` for the voter's side.
+//! With a [`Lease`](crate::Lease) the round is spared (thesis 6.4.1): each voter that echoes a
+//! round promises for how long it elects nobody else, and the lease is the least that a quorum has
+//! promised, counted from when the round left. The quorum is that of the configuration in force
+//! when the read is served. A lease is judged at the tick, by the true time. See `promise.rs` for
+//! the voter's side.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -77,7 +82,8 @@ struct Request {
 pub(crate) struct LeaseState {
     /// The round from which promises count, and when it left.
     timed: Option<(Round, Instant)>,
-    /// A quorum has echoed it, so that the next round takes its place. Until then the promises of slower voters count from it, too.
+    /// A quorum has echoed it, so that the next round takes its place. Until then the promises of
+    /// slower voters count from it, too.
     echoed: bool,
     /// No lease any more in this term.
     ended: bool,
@@ -92,7 +98,8 @@ impl LeaseState {
         }
     }
 
-    /// A moment at which a round that this one follows or is had not left yet; none if that is not known.
+    /// A moment at which a round that this one follows or is had not left yet; none if that is not
+    /// known.
     pub(crate) fn left_at(&self, round: Round) -> Option<Instant> {
         let (timed, left_at) = self.timed?;
         (round >= timed).then_some(left_at)
@@ -155,8 +162,8 @@ impl Reads {
         self.leader_suspected = true;
     }
 
-    /// The election timer has fired. Returns whether there are reads that wait for the leader to be heard of again: after a hint the
-    /// first timer only makes the follower ask whether it is true.
+    /// The election timer has fired. Returns whether there are reads that wait for the leader to be
+    /// heard of again: after a hint the first timer only makes the follower ask whether it is true.
     pub(crate) fn on_leader_missed(&mut self) -> bool {
         if !core::mem::take(&mut self.leader_suspected) {
             self.on_leadership_lost();
@@ -180,7 +187,8 @@ impl Reads {
         if index <= handed_out { self.confirmed.pop_front() } else { None }
     }
 
-    /// The leader is followed, for the first time or again: what was asked of it before may be lost.
+    /// The leader is followed, for the first time or again: what was asked of it before may be
+    /// lost.
     pub(crate) fn on_leader_followed(&mut self) {
         self.leader_suspected = false;
         if let Some(request) = &mut self.request {
@@ -200,8 +208,8 @@ impl Reads {
         self.requests_begin = begin;
     }
 
-    /// A follower's next request: for all reads that have come, once the last one is answered; or that one again, if there was no answer
-    /// for a heartbeat interval.
+    /// A follower's next request: for all reads that have come, once the last one is answered; or
+    /// that one again, if there was no answer for a heartbeat interval.
     fn next_request(&mut self, now: Instant, patience: Duration) -> Option<ReadIndex> {
         if self.request.is_none() {
             let newest = match self.asked.back()? {
@@ -252,7 +260,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Whether a quorum has promised to elect nobody else by now. This server elects nobody while it leads.
+    /// Whether a quorum has promised to elect nobody else by now. This server elects nobody while
+    /// it leads.
     fn holds_lease(&self) -> bool {
         let RoleState::Leader(leader) = &self.role else { return false };
         let for_ever = Instant::from_micros(u64::MAX);
@@ -302,8 +311,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// ReadIndex: a follower asks on behalf of its clients. Its newest request says all that its earlier ones did, and a repeated one
-    /// whose round is under way is answered with that.
+    /// ReadIndex: a follower asks on behalf of its clients. Its newest request says all that its
+    /// earlier ones did, and a repeated one whose round is under way is answered with that.
     pub(crate) fn on_read_index(&mut self, from: NodeId, request: ReadIndex) {
         if !matches!(self.role, RoleState::Leader(_)) {
             return;

@@ -4,8 +4,8 @@
 //! waits until the last is committed and its joint configuration left. And a leader changes nothing before it has committed an entry
 //! of its own term: else two leaders of different terms could each put a configuration in force that the other does not know of.
 //!
-//! Whoever leads when a joint configuration is committed leaves it. A leader that goes leads until the configuration without it is
-//! committed, without counting itself.
+//! Whoever leads when a joint configuration is committed leaves it. A leader that goes leads until
+//! the configuration without it is committed, without counting itself.
 //!
 //! # A server that goes
 //!
@@ -17,14 +17,14 @@
 //! - It stands for election until it knows of the commit (thesis 4.2.2): it may be the only server
 //!   that holds the change. Its vote counts for nothing then.
 //! - A voter grants nothing to a server whose log is the same as its own and has no vote by that
-//!   log's newest configuration. The voter could stand as well, and everyone that would vote for the
-//!   other server would vote for it, so nothing is lost. Since a server that goes holds nothing
+//!   log's newest configuration. The voter could stand as well, and everyone that would vote for
+//!   the other server would vote for it, so nothing is lost. Since a server that goes holds nothing
 //!   behind the configuration without it, it gets votes only from servers that do not hold that
 //!   configuration. Once that is committed those are no majority: such a server never leads again.
-//! - A server that asks for votes, because word of the commit was lost or it was away, is told by the
-//!   leader, if the leader's log still knows it as a member and goes on where its log ends.
-//! - The commit is part of what its disk keeps ([`HardState::committed`](crate::HardState)), so that
-//!   a restart does not make it stand again.
+//! - A server that asks for votes, because word of the commit was lost or it was away, is told by
+//!   the leader, if the leader's log still knows it as a member and goes on where its log ends.
+//! - The commit is part of what its disk keeps ([`HardState::committed`](crate::HardState)), so
+//!   that a restart does not make it stand again.
 
 use alloc::vec::Vec;
 
@@ -203,8 +203,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.members.is_voter() || (leaves && !self.members.abstains)
     }
 
-    /// Where the configuration in force is in the log, if it is committed and this server has no vote
-    /// by it.
+    /// Where the configuration in force is in the log, if it is committed and this server has no
+    /// vote by it.
     pub(crate) fn removed_at(&self) -> Option<Index> {
         let index = self.memberships.index();
         let votes = self.membership().seat(self.id()).is_some_and(Seat::is_voter);
@@ -218,9 +218,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         last_log == self.log.last() && self.memberships.index() > Index::ZERO && !votes()
     }
 
-    /// A leader tells a server that asks for votes that it was removed, because word of that was lost
-    /// or the server was away. It is sent what it lacks up to the configuration without it, one message
-    /// for each request.
+    /// A leader tells a server that asks for votes that it was removed, because word of that was
+    /// lost or the server was away. It is sent what it lacks up to the configuration without it,
+    /// one message for each request.
     pub(crate) fn repeat_removal_notice(&mut self, candidate: NodeId, last_log: LogId) {
         let RoleState::Leader(leader) = &self.role else { return };
         let is_gone = self.members.position(candidate).is_none() && self.log.contains(last_log);
@@ -234,7 +234,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Leaves a joint configuration once it is committed, or once a transfer that kept it from that is given up; steps down once a configuration without this server is.
+    /// Leaves a joint configuration once it is committed, or once a transfer that kept it from that
+    /// is given up; steps down once a configuration without this server is.
     pub(crate) fn complete_change(&mut self) {
         let is_complete = self.memberships.index() <= self.commit_index;
         if !is_complete || !self.has_committed_in_term() {
@@ -321,9 +322,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 }
 
-/// The last word to a server that leaves, whose log is the leader's up to `prev`: that the configuration
-/// without it, the entry `last`, is committed. Brings the entries in between, as far as one message holds
-/// them. It asks for no answer: no round is new to a server that has heard of the first.
+/// The last word to a server that leaves, whose log is the leader's up to `prev`: that the
+/// configuration without it, the entry `last`, is committed. Brings the entries in between, as far
+/// as one message holds them. It asks for no answer: no round is new to a server that has heard of
+/// the first.
 fn removal_notice<C: Command>(
     log: &Log<C>,
     prev: Index,

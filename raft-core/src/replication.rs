@@ -170,13 +170,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
         verified
     }
 
-    /// Whether a follower's log has room for the next entry. A log that is full must not stay full for good, so beyond the limit it takes
+    /// Whether a follower's log has room for the next entry. A log that is full must not stay full
+    /// for good, so beyond the limit it takes
     ///
-    /// - the no-op with which a term begins: one in each term, for more come from no correct leader;
-    /// - entries of earlier terms, as much again as what is not committed may take: an earlier leader had room for them, and none of them
-    ///   commits before the no-op behind them (§5.4.2);
-    /// - one entry, if all others have been handed to the state machine and no snapshot is due: it is longer than a command may be here, or
-    ///   the limits differ from the leader's, and nothing but that entry brings the next snapshot nearer.
+    /// - the no-op with which a term begins: one in each term, for more come from no correct
+    ///   leader;
+    /// - entries of earlier terms, as much again as what is not committed may take: an earlier
+    ///   leader had room for them, and none of them commits before the no-op behind them (§5.4.2);
+    /// - one entry, if all others have been handed to the state machine and no snapshot is due: it
+    ///   is longer than a command may be here, or the limits differ from the leader's, and nothing
+    ///   but that entry brings the next snapshot nearer.
     fn takes(&self, entry: &Entry<C>) -> bool {
         let last = self.log.last();
         let begins_term = entry.is_noop() && entry.term > last.term;
@@ -312,7 +315,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.config.adaptive.is_some() {
             peer.time_round(round, self.now);
         }
-        // A member that leaves gets nothing behind the configuration without it. See `reconfiguration`.
+        // A member that leaves gets nothing behind the configuration without it. See
+        // `reconfiguration`.
         let last_index = match self.members.leaving.contains(position) {
             true => self.memberships.index(),
             false => self.log.last().index,

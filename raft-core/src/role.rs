@@ -78,8 +78,8 @@ pub(crate) struct Following {
     pub(crate) leader: NodeId,
     /// When the leader was last heard of; none if only since the last tick.
     pub(crate) heard_at: Option<Instant>,
-    /// Until when this server listens for the leader, after a tick that came late; none since the leader
-    /// was heard.
+    /// Until when this server listens for the leader, after a tick that came late; none since the
+    /// leader was heard.
     pub(crate) listens_until: Option<Instant>,
     /// The leader's replication session and newest round, echoed in replies.
     pub(crate) session: Session,

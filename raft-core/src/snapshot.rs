@@ -13,8 +13,9 @@
 //!                  ◄─ AppendEntriesReply     matched, up to the snapshot's last entry
 //! ```
 //!
-//! A window of chunks is on its way at a time. What is lost is sent again, from where the follower's file ends. A follower that has
-//! not been heard of for an election timeout is sent no chunk, only heartbeats: its answer to one shows that it is there again.
+//! A window of chunks is on its way at a time. What is lost is sent again, from where the
+//! follower's file ends. A follower that has not been heard of for an election timeout is sent no
+//! chunk, only heartbeats: its answer to one shows that it is there again.
 //!
 //! A follower installs a snapshot only if its log does not hold the snapshot's last entry: else that entry is committed, and the log
 //! is as good as the snapshot. So no entry that was acknowledged is ever taken back. And the log is replaced in memory first, on the
@@ -46,7 +47,8 @@ pub(crate) struct Snapshots<C> {
     tried: Index,
     /// One was due, and none has been taken since.
     owed: bool,
-    /// How many have failed in a row since it was due, and when the next is tried though nothing more has come.
+    /// How many have failed in a row since it was due, and when the next is tried though nothing
+    /// more has come.
     failures: u32,
     retry_at: Option<Instant>,
     /// The application asked for one.
@@ -130,8 +132,9 @@ impl<C> Snapshots<C> {
     }
 }
 
-/// A snapshot that was due and failed is tried again when as much again has come, or after so long: at first, and, twice as long after each
-/// failure, at most. So a log that has grown full meanwhile is compacted when the disk is well again.
+/// A snapshot that was due and failed is tried again when as much again has come, or after so long:
+/// at first, and, twice as long after each failure, at most. So a log that has grown full meanwhile
+/// is compacted when the disk is well again.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
@@ -155,7 +158,8 @@ impl Sending {
         self.snapshot.last
     }
 
-    /// Whether the next chunk is to be read now. One chunk at a time goes to a follower that has taken nothing since it was begun again.
+    /// Whether the next chunk is to be read now. One chunk at a time goes to a follower that has
+    /// taken nothing since it was begun again.
     fn wants_chunk(&self, config: &Config) -> bool {
         let chunks = if self.in_vain { 1 } else { config.inflight_chunks_max };
         let window = config.snapshot_chunk_bytes.saturating_mul(chunks);
@@ -164,8 +168,9 @@ impl Sending {
         !self.reading && is_left && inflight < u64::try_from(window).unwrap_or(u64::MAX)
     }
 
-    /// The follower wants what follows `received`. It wants nothing but the beginning if it has lost what it had, or lacks the first
-    /// chunk: then it is sent that at once, and if that was in vain, when it is retried.
+    /// The follower wants what follows `received`. It wants nothing but the beginning if it has
+    /// lost what it had, or lacks the first chunk: then it is sent that at once, and if that was in
+    /// vain, when it is retried.
     ///
     /// It is taken to hold no more than it was sent here, whatever it says.
     fn on_received(&mut self, received: u64) {
@@ -255,8 +260,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// The host has no snapshot to offer. If one was due, the host is asked again when as much again has been applied, or after a second;
-    /// after two, four and so on if it fails again, and after a minute at most.
+    /// The host has no snapshot to offer. If one was due, the host is asked again when as much
+    /// again has been applied, or after a second; after two, four and so on if it fails again, and
+    /// after a minute at most.
     pub fn snapshot_failed(&mut self) {
         let snapshots = &mut self.snapshots;
         snapshots.taking = None;
@@ -497,7 +503,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let install = receiving.id;
             receiving.chunks.push_back(WriteSnapshot { install, snapshot, offset, chunk, done });
         } else if receiving.size != Some(0) {
-            // Of a snapshot of no bytes, 0 would say that it is lost; the answer follows once it is written.
+            // Of a snapshot of no bytes, 0 would say that it is lost; the answer follows once it is
+            // written.
             let written = receiving.written;
             self.reply_received(from, session, last, written);
         }
@@ -506,8 +513,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The host has written the snapshot that comes by this attempt up to `written` bytes, as [`Output::WriteSnapshot`] asked; if that
     /// is the whole, it is durable, and is installed. What is said of an earlier attempt counts for nothing.
     ///
-    /// If the host could not write it, call [`snapshot_unwritable`](Self::snapshot_unwritable). A host that passes 0 instead is taken
-    /// at that word, unless 0 bytes are the whole snapshot.
+    /// If the host could not write it, call [`snapshot_unwritable`](Self::snapshot_unwritable). A
+    /// host that passes 0 instead is taken at that word, unless 0 bytes are the whole snapshot.
     pub fn snapshot_written(&mut self, install: InstallId, written: u64) {
         let Some(receiving) = self.receiving(install) else { return };
         if written > receiving.received {
@@ -529,8 +536,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.check_invariants();
     }
 
-    /// The host could not write what comes by this attempt, and has thrown away what it had of it: the leader sends the snapshot again
-    /// from the beginning. What is said of an earlier attempt counts for nothing.
+    /// The host could not write what comes by this attempt, and has thrown away what it had of it:
+    /// the leader sends the snapshot again from the beginning. What is said of an earlier attempt
+    /// counts for nothing.
     pub fn snapshot_unwritable(&mut self, install: InstallId) {
         let Some(receiving) = self.receiving(install) else { return };
         let last = receiving.snapshot.last;
@@ -541,7 +549,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.check_invariants();
     }
 
-    /// What comes by this attempt, if the leader that sends it is followed still; else it is forgotten.
+    /// What comes by this attempt, if the leader that sends it is followed still; else it is
+    /// forgotten.
     fn receiving(&mut self, install: InstallId) -> Option<&mut Receiving<C>> {
         let session = self.leader_and_session().map(|(_, session)| session);
         let term = self.current_term;

@@ -15,8 +15,8 @@ use crate::types::{Index, LogId, NodeId, Term};
 pub struct Status {
     /// This server.
     pub id: NodeId,
-    /// The present, on the host's clock: when its last tick was. [`PeerStatus::heard_at`] and [`Status::wake`] are to be
-    /// compared with it.
+    /// The present, on the host's clock: when its last tick was. [`PeerStatus::heard_at`] and
+    /// [`Status::wake`] are to be compared with it.
     pub now: Instant,
     /// What it is.
     pub role: Role,
@@ -68,7 +68,8 @@ pub struct PeerStatus {
     pub next_index: Index,
     /// How entries are sent to it.
     pub state: ProgressState,
-    /// When it was last heard of, on the host's clock: `status.now.saturating_duration_since(peer.heard_at)` ago.
+    /// When it was last heard of, on the host's clock:
+    /// `status.now.saturating_duration_since(peer.heard_at)` ago.
     pub heard_at: Instant,
     /// How long it takes to answer a heartbeat, on average; measured only if [timeouts adapt](crate::Config::adaptive).
     pub round_trip: Option<Duration>,

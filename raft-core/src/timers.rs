@@ -3,12 +3,13 @@
 //! `step` has no clock. It marks a timer as touched; [`tick`](crate::Raft::tick) arms what was touched from the true time before
 //! anything fires. So an election never starts while the heartbeat that forbids it waits in the inbox.
 //!
-//! A tick that comes later than its own deadline tells that this host stood still, and maybe all others
-//! with it: a paused virtual machine, a suspended laptop, all processes of one host stopped. The clock
-//! ran on, and the words that would forbid the election are yet to be sent. So a tick that is late by
-//! [`LATE_MIN`] or more listens first: a follower gives its leader, and a leader its quorum and its disk,
-//! as much time again as the tick was late, and at most one heartbeat interval. It does so once, until
-//! somebody is heard; a host that is always late elects no later than twice as late.
+//! A tick that comes later than its own deadline tells that this host stood still, and maybe all
+//! others with it: a paused virtual machine, a suspended laptop, all processes of one host stopped.
+//! The clock ran on, and the words that would forbid the election are yet to be sent. So a tick
+//! that is late by [`LATE_MIN`] or more listens first: a follower gives its leader, and a leader
+//! its quorum and its disk, as much time again as the tick was late, and at most one heartbeat
+//! interval. It does so once, until somebody is heard; a host that is always late elects no later
+//! than twice as late.
 
 use core::time::Duration;
 
@@ -20,8 +21,8 @@ use crate::status::Wake;
 use crate::time::{Instant, micros};
 use crate::types::Command;
 
-/// How late a tick is at least that listens before it gives somebody up. Timers of a host that is well
-/// wake within less.
+/// How late a tick is at least that listens before it gives somebody up. Timers of a host that is
+/// well wake within less.
 const LATE_MIN: Duration = Duration::from_millis(1);
 
 /// One deadline.
@@ -68,7 +69,8 @@ pub(crate) struct Timers {
     pub(crate) election: Timer,
     /// Send heartbeats (§5.2), or ask silent voters again (§5.1). On while leading or standing for election.
     pub(crate) heartbeat: Timer,
-    /// Step down for want of a quorum (thesis 6.2). On while leading with `check_quorum` or `pre_vote`.
+    /// Step down for want of a quorum (thesis 6.2). On while leading with `check_quorum` or
+    /// `pre_vote`.
     pub(crate) quorum: Timer,
     /// Give up a transfer of leadership (thesis 3.10). On while handing over.
     pub(crate) transfer: Timer,
@@ -92,7 +94,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.note_who_was_heard();
         self.durable.on_tick(self.now);
         if self.timers.election == Timer::Touched {
-            // What would keep this server from voting for others keeps it from standing: a lease may rest on its own vote, too.
+            // What would keep this server from voting for others keeps it from standing: a lease
+            // may rest on its own vote, too.
             let deadline = self.now + self.draw_election_timeout();
             self.timers.election = Timer::Armed(deadline.max(self.bound_until()));
         }
@@ -109,14 +112,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Whether a tick at this moment would give somebody up: this server's leader, or a leader's quorum or disk.
+    /// Whether a tick at this moment would give somebody up: this server's leader, or a leader's
+    /// quorum or disk.
     #[cfg(feature = "std")]
     pub(crate) fn gives_somebody_up(&self, now: Instant) -> bool {
         self.timers.election.is_due(now) || self.timers.quorum.is_due(now)
     }
 
-    /// Whether this server listens before it gives its leader, or its quorum, up at this late moment.
-    /// See the module docs.
+    /// Whether this server listens before it gives its leader, or its quorum, up at this late
+    /// moment. See the module docs.
     pub(crate) fn listens_first(&mut self, deadline: Timer) -> bool {
         let Timer::Armed(deadline) = deadline else { return false };
         let late = self.now.saturating_duration_since(deadline);
@@ -182,20 +186,22 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     /// Drawn anew for every arming, in microseconds. A follower that its leader has ranked waits for its slot, any other server for a
-    /// random time from the configured range (§5.2), or from what the pace makes of it. A server that suspects that the leader is gone
-    /// waits for what goes beyond the smallest timeout, or as if it had heard the leader, if it is bound by a promise; a cluster of one
-    /// waits for nobody.
+    /// random time from the configured range (§5.2), or from what the pace makes of it. A server
+    /// that suspects that the leader is gone waits for what goes beyond the smallest timeout, or as
+    /// if it had heard the leader, if it is bound by a promise; a cluster of one waits for nobody.
     fn draw_election_timeout(&mut self) -> Duration {
         let pace = self.pace();
         let min = pace.election_timeout();
         let mut bound = self.bound_until().saturating_duration_since(self.now);
         if !bound.is_zero() {
-            // Others may have heard the leader's last words a little later: they are bound for so much longer.
+            // Others may have heard the leader's last words a little later: they are bound for so
+            // much longer.
             let slot = self.config.rank_slot_at(pace).unwrap_or(0);
             bound = Duration::from_micros(micros(bound).saturating_add(slot));
         }
         let is_last_term = self.current_term.next() == self.current_term;
-        // While a vote is on its way to the disk nobody stands, and to try again at once would never end.
+        // While a vote is on its way to the disk nobody stands, and to try again at once would
+        // never end.
         let is_voting = self.voted_for.is_some() && !self.durable.hard_state_is_durable();
         let stands_at_once = self.members.is_sole_voter() && !is_last_term && !is_voting;
         let (min, rank) = match &mut self.role {

@@ -4,10 +4,10 @@
 //! waiting for an answer. The successor stands at once, without a pre-vote, and its request says that nobody needs to be loyal. An
 //! attempt that has not succeeded within an election timeout is given up, and the leader leads on.
 //!
-//! A leader that hands over appends nothing, not even the entry that leaves a joint configuration: its
-//! log would be longer than its successor's, whose vote it then has to refuse though that may be the
-//! vote that is needed. The successor leaves the joint configuration, or the leader does when it has
-//! given the attempt up.
+//! A leader that hands over appends nothing, not even the entry that leaves a joint configuration:
+//! its log would be longer than its successor's, whose vote it then has to refuse though that may
+//! be the vote that is needed. The successor leaves the joint configuration, or the leader does
+//! when it has given the attempt up.
 //!
 //! From the first TimeoutNow on the leader holds no lease for the rest of its term: the message may come late, when the attempt
 //! has long been given up, and still depose it within what would be a lease.
@@ -112,11 +112,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// This leader must go, because it is no member any more or its disk is stuck: the best voter takes over at once, rather than
-    /// after a timeout.
+    /// This leader must go, because it is no member any more or its disk is stuck: the best voter
+    /// takes over at once, rather than after a timeout.
     ///
-    /// The successor is sent what it lacks first, and TimeoutNow names no entry that it was not sent:
-    /// a follower that waits for such an entry would wait for a leader that leads no more.
+    /// The successor is sent what it lacks first, and TimeoutNow names no entry that it was not
+    /// sent: a follower that waits for such an entry would wait for a leader that leads no more.
     pub(crate) fn hand_over_and_step_down(&mut self) {
         let under_way = self.transferring().filter(|to| self.follows(*to));
         if let Some(successor) = under_way.or_else(|| self.best_successor()) {
@@ -177,8 +177,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         best.map(|(id, _)| id)
     }
 
-    /// The voter of the highest priority that keeps up, if that priority is above this leader's own. A
-    /// voter that is silent or behind bars no other one.
+    /// The voter of the highest priority that keeps up, if that priority is above this leader's
+    /// own. A voter that is silent or behind bars no other one.
     fn preferred_successor(&self) -> Option<NodeId> {
         let own = self.membership().member(self.id()).map_or(0, |member| member.priority);
         let members = self.membership().members().iter();

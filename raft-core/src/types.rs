@@ -133,13 +133,14 @@ pub struct HardState {
     pub current_term: Term,
     /// The candidate that got this server's vote in that term.
     pub voted_for: Option<NodeId>,
-    /// The longest time for which this server may have promised a leader to elect nobody else (thesis 6.4.1), in
-    /// microseconds. A server that starts votes for nobody before so much time has passed, whatever its configuration says
-    /// by then. 0 without leases.
+    /// The longest time for which this server may have promised a leader to elect nobody else
+    /// (thesis 6.4.1), in microseconds. A server that starts votes for nobody before so much time
+    /// has passed, whatever its configuration says by then. 0 without leases.
     pub promise_micros: u32,
     /// Where the configuration in force is in the log, if it is committed and gives this server no
-    /// vote; else zero. Figure 2 keeps no commit index. A server that was removed keeps this one, or
-    /// it would take its removal for uncommitted after a restart, and stand for election (thesis 4.2.2).
+    /// vote; else zero. Figure 2 keeps no commit index. A server that was removed keeps this one,
+    /// or it would take its removal for uncommitted after a restart, and stand for election
+    /// (thesis 4.2.2).
     pub committed: Index,
 }
 

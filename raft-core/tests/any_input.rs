@@ -250,7 +250,8 @@ impl Any {
 
     fn check_bounds(&self) {
         let status = self.raft.status();
-        // A no-op begins a term even if the log is full, and what earlier leaders had room for is taken as well.
+        // A no-op begins a term even if the log is full, and what earlier leaders had room for is
+        // taken as well.
         let noops = Entry::<Vec<u8>>::OVERHEAD_BYTES * INPUTS;
         assert!(status.log_bytes <= 2 * LOG_BYTES_MAX + noops);
         assert!(status.writes_in_flight <= 3 && status.reads_waiting <= 5);

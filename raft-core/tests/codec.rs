@@ -167,7 +167,8 @@ fn writes_have_their_golden_bytes() {
     }
 }
 
-/// The identity of a cluster and the stores of its members are fields that older versions skip and do not write.
+/// The identity of a cluster and the stores of its members are fields that older versions skip and
+/// do not write.
 #[test]
 fn identities_have_their_golden_bytes() {
     let member = |id, store| Member {

@@ -1,5 +1,6 @@
-//! Where a connected quorum exists, a leader that commits exists soon (§5.2): under every set of one-way cuts, beside a candidate
-//! that is heard and hears nobody, and on disks as slow as the election timeout.
+//! Where a connected quorum exists, a leader that commits exists soon (§5.2): under every set of
+//! one-way cuts, beside a candidate that is heard and hears nobody, and on disks as slow as the
+//! election timeout.
 
 mod pump;
 
@@ -29,11 +30,13 @@ const OPTIONS: [Options; 6] = [
     Options { pre_vote: false, check_quorum: false, leases: false },
 ];
 
-/// The longest time without a commit that a set of cuts may cost, of a cluster whose timeouts are 150-300 ms. A candidate that is heard and
-/// hears nobody may win some draws before the others win one.
+/// The longest time without a commit that a set of cuts may cost, of a cluster whose timeouts are
+/// 150-300 ms. A candidate that is heard and hears nobody may win some draws before the others win
+/// one.
 const LEADERLESS_MAX: Duration = ms(3000);
 
-/// Proposes to all that lead until one of the commands is committed that was proposed from now on; none if that takes too long.
+/// Proposes to all that lead until one of the commands is committed that was proposed from now on;
+/// none if that takes too long.
 fn time_to_commit(cluster: &mut Cluster) -> Option<Duration> {
     let begin = cluster.now;
     let mut proposed = Vec::new();
@@ -65,7 +68,8 @@ fn with_options(options: Options) -> impl Fn(&mut Config) {
     }
 }
 
-/// How long it takes until a command is committed if these links are cut while each server leads in turn; none if that is too long.
+/// How long it takes until a command is committed if these links are cut while each server leads in
+/// turn; none if that is too long.
 fn times_to_commit(options: Options, cut: &[(u64, u64)]) -> [Option<Duration>; 3] {
     [1, 2, 3].map(|leader| {
         let mut cluster = Cluster::with(3, leader, with_options(options));
@@ -84,14 +88,16 @@ fn times_to_commit(options: Options, cut: &[(u64, u64)]) -> [Option<Duration>; 3
     })
 }
 
-/// A leader that hears nobody and is heard leads for ever in the Raft of the paper; thesis 6.2 is the remedy.
+/// A leader that hears nobody and is heard leads for ever in the Raft of the paper; thesis 6.2 is
+/// the remedy.
 fn leads_in_vain(leader: u64, works: impl Fn(u64, u64) -> bool) -> bool {
     let others = || (1..=3).filter(|other| *other != leader);
     others().any(|other| works(leader, other)) && !others().any(|other| works(other, leader))
 }
 
-/// With each combination of options and each set of one-way cuts that leaves two of three servers that hear each other, whichever
-/// server led before; but for the Raft of the paper, which has no remedy for a leader that leads in vain. Run with `--nocapture` for the table.
+/// With each combination of options and each set of one-way cuts that leaves two of three servers
+/// that hear each other, whichever server led before; but for the Raft of the paper, which has no
+/// remedy for a leader that leads in vain. Run with `--nocapture` for the table.
 #[test]
 fn a_connected_quorum_commits_under_all_one_way_cuts() {
     println!(
@@ -127,8 +133,8 @@ fn a_connected_quorum_commits_under_all_one_way_cuts() {
     }
 }
 
-/// A candidate that all hear and that hears nobody holds nobody back: it asks again and again, and only granting restarts a
-/// timer (Figure 2).
+/// A candidate that all hear and that hears nobody holds nobody back: it asks again and again, and
+/// only granting restarts a timer (Figure 2).
 #[test]
 fn a_candidate_that_hears_nobody_holds_nobody_back() {
     for check_quorum in [true, false] {
@@ -144,7 +150,8 @@ fn a_candidate_that_hears_nobody_holds_nobody_back() {
     }
 }
 
-/// A cluster of one leads after one write, however slow that is: its vote is not thrown away for another.
+/// A cluster of one leads after one write, however slow that is: its vote is not thrown away for
+/// another.
 #[test]
 fn a_cluster_of_one_leads_after_one_write() {
     for (write, pre_vote) in [(ms(299), true), (ms(299), false), (ms(2000), true)] {
@@ -160,8 +167,8 @@ fn a_cluster_of_one_leads_after_one_write() {
     }
 }
 
-/// Disks slower than any election timeout elect: a vote that is on its way to the disk, a candidate's or a voter's, is not taken
-/// back by standing in a new term.
+/// Disks slower than any election timeout elect: a vote that is on its way to the disk, a
+/// candidate's or a voter's, is not taken back by standing in a new term.
 #[test]
 fn disks_slower_than_the_timeout_elect() {
     for write in [ms(160), ms(350), ms(1000)] {

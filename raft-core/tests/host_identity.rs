@@ -1,4 +1,5 @@
-//! Identities (§6): of the cluster and of the stores of its members, judged by the host on any transport; here in one process.
+//! Identities (§6): of the cluster and of the stores of its members, judged by the host on any
+//! transport; here in one process.
 #![cfg(feature = "std")]
 #![allow(clippy::unwrap_used)]
 
@@ -59,7 +60,8 @@ fn change(nodes: &Nodes, changes: &[Change]) -> Result<Membership, ChangeError> 
     nodes[&leader(nodes)].change_membership(changes.to_vec()).and_then(Pending::wait)
 }
 
-/// The identity of the cluster, once every one of these nodes knows it and the stores of all members.
+/// The identity of the cluster, once every one of these nodes knows it and the stores of all
+/// members.
 fn identity(nodes: &Nodes) -> ClusterIdentity {
     let is_known = |node: &Handle<Map>| {
         let membership = node.membership();
@@ -79,8 +81,9 @@ fn journals() -> BTreeMap<u64, MemoryJournal> {
     (1..=3).map(|number| (number, MemoryJournal::new())).collect()
 }
 
-/// FIELD-BUGS 49: a server that holds the history of another cluster of the same number leads alone. It is added, and neither
-/// its messages nor those of the cluster pass; whoever waits is told what was met.
+/// FIELD-BUGS 49: a server that holds the history of another cluster of the same number leads
+/// alone. It is added, and neither its messages nor those of the cluster pass; whoever waits is
+/// told what was met.
 #[test]
 fn a_foreign_history_is_not_taken_in() {
     let hub = hub(1);
@@ -118,8 +121,8 @@ fn a_foreign_history_is_not_taken_in() {
     nodes.values().chain([&foreign]).for_each(stop);
 }
 
-/// A node that returns without its memory is refused on every transport, says so, and comes back as a new member; relabelling
-/// it does not help.
+/// A node that returns without its memory is refused on every transport, says so, and comes back as
+/// a new member; relabelling it does not help.
 #[test]
 fn a_node_that_returns_empty_is_refused_whatever_its_label() {
     let (hub, journals) = (hub(2), journals());
@@ -150,7 +153,8 @@ fn a_node_that_returns_empty_is_refused_whatever_its_label() {
     nodes.values().for_each(stop);
 }
 
-/// Two of three come back without their disks and with their usual voters, while the third holds everything.
+/// Two of three come back without their disks and with their usual voters, while the third holds
+/// everything.
 #[test]
 fn blank_voters_found_no_second_cluster() {
     let (hub, journals) = (hub(3), journals());
@@ -187,7 +191,8 @@ fn a_server_in_the_flags_alone_is_told() {
     nodes.values().chain([&four]).for_each(stop);
 }
 
-/// An old journal names the store in the label, and it is another one: the survivor leads nevertheless, in the same cluster.
+/// An old journal names the store in the label, and it is another one: the survivor leads
+/// nevertheless, in the same cluster.
 #[test]
 fn a_survivor_leads_though_its_label_named_another_store() {
     let directory = tempfile::tempdir().unwrap();

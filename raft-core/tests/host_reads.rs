@@ -24,7 +24,8 @@ impl StateMachine for Busy {
     }
 }
 
-/// Confirmed reads count until they are served: a state machine that is busy with a command is not handed more of them than may wait.
+/// Confirmed reads count until they are served: a state machine that is busy with a command is not
+/// handed more of them than may wait.
 #[test]
 fn reads_behind_a_busy_state_machine_are_bounded() {
     const WAITING_MAX: usize = 64;

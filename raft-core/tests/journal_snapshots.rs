@@ -21,7 +21,8 @@ fn id(index: u64) -> LogId {
     LogId::new(Term::new(1), Index::new(index))
 }
 
-/// One entry and a segment for each; those up to `base` are compacted by the last write, with a snapshot of `base`.
+/// One entry and a segment for each; those up to `base` are compacted by the last write, with a
+/// snapshot of `base`.
 fn compacted(directory: &Path, last: u64, base: u64) {
     let mut journal = open(directory).unwrap().with_segment_bytes_max(1);
     journal.recover().unwrap();

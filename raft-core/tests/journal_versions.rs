@@ -96,8 +96,8 @@ fn further_fields_of_the_first_frame_are_ignored() {
     assert_eq!(recover_content(directory.path(), empty).unwrap().entries.len(), 0);
 }
 
-/// A journal of version 2, as it was written before frames were salted. It is read, written on in segments of this version, and read
-/// again.
+/// A journal of version 2, as it was written before frames were salted. It is read, written on in
+/// segments of this version, and read again.
 #[test]
 fn an_older_journal_opens_and_is_written_on_in_a_segment_of_this_version() {
     let (directory, _) = journal_of(&[b"first", &[0; 700]]);
@@ -108,7 +108,8 @@ fn an_older_journal_opens_and_is_written_on_in_a_segment_of_this_version() {
         payload.truncate(CODEC_AT - frame::HEADER_BYTES);
         put(payload, VERSION_AT, 2);
     });
-    // Offsets differ by the four bytes that the first frame lacks; batches of a few bytes do not mind.
+    // Offsets differ by the four bytes that the first frame lacks; batches of a few bytes do not
+    // mind.
     for pair in ends.windows(2) {
         older.extend(plain_frame(&content[pair[0] + frame::HEADER_BYTES..pair[1]]));
     }
@@ -126,8 +127,8 @@ fn an_older_journal_opens_and_is_written_on_in_a_segment_of_this_version() {
     assert_eq!(recover(directory.path()).unwrap().entries.len(), 4);
 }
 
-/// A write that power cut short, of a command that holds whole frames: one that is valid anywhere, one of this very journal, and all
-/// of the journal. Any of its sectors may be missing.
+/// A write that power cut short, of a command that holds whole frames: one that is valid anywhere,
+/// one of this very journal, and all of the journal. Any of its sectors may be missing.
 #[test]
 fn a_torn_write_of_a_command_that_holds_frames_is_cut_off() {
     let (directory, _) = journal_of(&[b"first", b"second"]);

@@ -48,7 +48,8 @@ fn after_a_tick_the_next_deadline_is_in_the_future() {
     }
 }
 
-/// Also for the only voter, which stands at once: not while a vote that it gave is on its way to the disk.
+/// Also for the only voter, which stands at once: not while a vote that it gave is on its way to
+/// the disk.
 #[test]
 fn the_only_voter_waits_for_its_disk_and_does_not_spin() {
     let mut server = TestServer::with(1, |config| {
@@ -334,7 +335,8 @@ fn a_leader_that_steps_down_waits_a_whole_timeout() {
 
 // A host that stood still.
 
-/// All servers stand still for 250 ms, at 150-300 ms timeouts, and the clock runs on: nobody is replaced.
+/// All servers stand still for 250 ms, at 150-300 ms timeouts, and the clock runs on: nobody is
+/// replaced.
 #[test]
 fn a_pause_of_all_servers_costs_no_leader() {
     for seed in 0..40 {
@@ -354,8 +356,8 @@ fn a_pause_of_all_servers_costs_no_leader() {
     }
 }
 
-/// It listens once: a leader that is gone is given up after as much time again as the tick was late, and
-/// at most a heartbeat interval.
+/// It listens once: a leader that is gone is given up after as much time again as the tick was
+/// late, and at most a heartbeat interval.
 #[test]
 fn a_late_follower_listens_once() {
     for (late, listens) in [(ms(20), ms(20)), (ms(10_000), ms(50))] {

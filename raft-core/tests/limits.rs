@@ -274,8 +274,9 @@ fn a_follower_with_a_full_log_keeps_what_fits() {
     assert_eq!((server.status().counters.log_full, server.commit_index()), (1, 2));
 }
 
-/// Entries of an earlier term were in a log with the same limit, and none of them commits before the no-op behind them: they are taken beyond
-/// the limit, as much again as what is not committed may take. Entries of the leader's own term are not.
+/// Entries of an earlier term were in a log with the same limit, and none of them commits before
+/// the no-op behind them: they are taken beyond the limit, as much again as what is not committed
+/// may take. Entries of the leader's own term are not.
 #[test]
 fn a_follower_with_a_full_log_takes_what_earlier_leaders_had_room_for() {
     let with_room = |config: &mut Config| {
@@ -290,8 +291,8 @@ fn a_follower_with_a_full_log_takes_what_earlier_leaders_had_room_for() {
     assert_eq!(result(&[2; 30]), Some(AppendResult::Matched(index(9))));
 }
 
-/// A command that is longer than this server's own limits allow is taken when nothing else could make room: once all others have been handed
-/// to the state machine, and no snapshot is due.
+/// A command that is longer than this server's own limits allow is taken when nothing else could
+/// make room: once all others have been handed to the state machine, and no snapshot is due.
 #[test]
 fn a_follower_whose_limits_are_smaller_goes_on() {
     let mut server = TestServer::with(3, |config| {
@@ -314,7 +315,8 @@ fn a_follower_whose_limits_are_smaller_goes_on() {
     assert_eq!(server.status().last_log, at(1, 2));
 }
 
-/// A leader refuses commands before more waits to be committed than a follower's log could have room for.
+/// A leader refuses commands before more waits to be committed than a follower's log could have
+/// room for.
 #[test]
 fn what_is_not_committed_leaves_room_for_what_stays_in_the_log() {
     let mut server = leader(|config| {

@@ -1,4 +1,5 @@
-//! Limits in virtual time, with snapshots, disks and messages: no server is flooded, and a cluster goes on whatever its limits are.
+//! Limits in virtual time, with snapshots, disks and messages: no server is flooded, and a cluster
+//! goes on whatever its limits are.
 
 use std::time::Duration;
 
@@ -143,15 +144,17 @@ fn tight(seed: u64, config: &mut Config) {
     assert_eq!(config.validate(), Ok(()));
 }
 
-/// Limits that differ from server to server; but each log has room for what any leader may leave uncommitted.
+/// Limits that differ from server to server; but each log has room for what any leader may leave
+/// uncommitted.
 fn different(seed: u64, config: &mut Config) {
     tight(seed + 1000 * config.id.get(), config);
     config.uncommitted_bytes_max = config.uncommitted_bytes_max.min(100);
     config.log_bytes_max += 1000;
 }
 
-/// Every configuration that validates lets a cluster go on committing commands of `command_bytes_max`, through changes of leaders that leave
-/// behind all that they may have uncommitted.
+/// Every configuration that validates lets a cluster go on committing commands of
+/// `command_bytes_max`, through changes of leaders that leave behind all that they may have
+/// uncommitted.
 #[test]
 fn a_cluster_goes_on_within_any_limits() {
     for seed in 0..150 {

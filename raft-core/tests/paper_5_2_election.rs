@@ -56,7 +56,8 @@ fn granting_a_vote_puts_the_election_off() {
     assert_eq!(server.role(), Role::Follower);
 }
 
-/// To say again that a vote was granted puts nothing off: the request was repeated because its sender hears no answer.
+/// To say again that a vote was granted puts nothing off: the request was repeated because its
+/// sender hears no answer.
 #[test]
 fn repeating_a_grant_does_not_put_the_election_off() {
     let mut server = server(3);
@@ -82,7 +83,8 @@ fn repeating_a_grant_ends_no_pre_vote() {
     assert_eq!(server.role(), Role::PreCandidate);
 }
 
-/// A candidate whose vote for itself is still on its way to the disk does not throw it away for another.
+/// A candidate whose vote for itself is still on its way to the disk does not throw it away for
+/// another.
 #[test]
 fn a_candidate_keeps_its_ballot_until_its_vote_is_durable() {
     let mut server = server(3);
@@ -96,7 +98,8 @@ fn a_candidate_keeps_its_ballot_until_its_vote_is_durable() {
     assert_eq!(server.role(), Role::Leader);
 }
 
-/// Nor does a voter stand while the vote that it gave is on its way to the disk: it would take it back before it is said.
+/// Nor does a voter stand while the vote that it gave is on its way to the disk: it would take it
+/// back before it is said.
 #[test]
 fn a_voter_keeps_its_grant_until_it_is_said() {
     let mut server = TestServer::new(3);

@@ -358,7 +358,8 @@ fn every_log_of_figure_7_becomes_the_leaders() {
     }
 }
 
-/// A follower that holds the log up to an index and takes more only if it has room; it answers as soon as it is asked.
+/// A follower that holds the log up to an index and takes more only if it has room; it answers as
+/// soon as it is asked.
 struct Stalled {
     held: u64,
     has_room: bool,
@@ -387,7 +388,8 @@ impl Stalled {
     }
 }
 
-/// A follower whose log is full is asked at the pace of heartbeats, one entry at a time, and gets all the rest at once when it has room.
+/// A follower whose log is full is asked at the pace of heartbeats, one entry at a time, and gets
+/// all the rest at once when it has room.
 #[test]
 fn a_follower_that_takes_nothing_is_asked_at_the_pace_of_heartbeats() {
     const HEARTBEATS: usize = 200;

@@ -635,12 +635,14 @@ fn three() -> Membership {
     Membership::of_voters([1, 2, 3].map(id))
 }
 
-/// A server that has joined a cluster and restarts while it catches up learns its members from its disk and its leader, whatever it is
-/// told: with itself as the only voter it would lead alone on another cluster's log.
+/// A server that has joined a cluster and restarts while it catches up learns its members from its
+/// disk and its leader, whatever it is told: with itself as the only voter it would lead alone on
+/// another cluster's log.
 #[test]
 fn a_joiner_that_restarts_is_no_new_cluster() {
     let pasts: [fn(&mut TestServer); 3] = [
-        // Its leader's log, without a configuration so far; a term; a configuration that makes it a learner.
+        // Its leader's log, without a configuration so far; a term; a configuration that makes it a
+        // learner.
         |server| {
             server.appended(2, 3, at(0, 0), &[2, 3], 0);
         },

@@ -150,8 +150,9 @@ fn a_snapshot_that_failed_is_not_due_at_once() {
     }
 }
 
-/// Snapshots fail until the log is full, and nothing can be applied any more. One is tried again after a second, after two, and so on, up to a
-/// minute: when the disk is well again, the log is compacted, and the cluster goes on.
+/// Snapshots fail until the log is full, and nothing can be applied any more. One is tried again
+/// after a second, after two, and so on, up to a minute: when the disk is well again, the log is
+/// compacted, and the cluster goes on.
 #[test]
 fn a_snapshot_that_failed_is_tried_again_when_the_log_is_full() {
     let size = 32 + 7;
@@ -305,7 +306,8 @@ fn a_snapshot_of_no_bytes_is_one_chunk() {
     assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
 }
 
-/// A follower that is down is sent its first window at most, and none while it is silent; it is sent the rest once it answers a heartbeat.
+/// A follower that is down is sent its first window at most, and none while it is silent; it is
+/// sent the rest once it answers a heartbeat.
 #[test]
 fn a_follower_that_is_not_heard_of_is_sent_no_snapshot() {
     let mut server = leader();
@@ -332,7 +334,8 @@ fn a_follower_that_is_not_heard_of_is_sent_no_snapshot() {
     assert_eq!(reads(&mut server).pop().map(|read| read.offset), Some(0));
 }
 
-/// A follower that writes nothing, for its disk is full, is not sent one window after the other: one chunk in each election timeout.
+/// A follower that writes nothing, for its disk is full, is not sent one window after the other:
+/// one chunk in each election timeout.
 #[test]
 fn a_follower_that_cannot_write_a_snapshot_is_not_flooded() {
     let mut server = leader();
@@ -568,7 +571,8 @@ fn a_snapshot_that_is_complete_too_late_is_not_installed() {
     assert_eq!((server.status().last_log, server.status().log_base), (at(2, 3), LogId::ZERO));
 }
 
-/// A snapshot of no bytes replaces the log as any other does. What is said of 0 bytes is the whole of it, and not that it failed.
+/// A snapshot of no bytes replaces the log as any other does. What is said of 0 bytes is the whole
+/// of it, and not that it failed.
 #[test]
 fn a_snapshot_of_no_bytes_is_installed() {
     let mut server = TestServer::holding(3, 1, &[1]);

@@ -99,8 +99,8 @@ fn round(server: &mut TestServer, round: u64) {
     server.hear(2, 1, Body::AppendEntries(heartbeat));
 }
 
-/// A request or its answer may be lost: the follower asks again when there was no answer for a heartbeat interval, and not before. The
-/// rounds that its own request brings about are no reason.
+/// A request or its answer may be lost: the follower asks again when there was no answer for a
+/// heartbeat interval, and not before. The rounds that its own request brings about are no reason.
 #[test]
 fn a_follower_asks_again_after_a_heartbeat_interval() {
     let mut server = TestServer::new(3);
@@ -120,7 +120,8 @@ fn a_follower_asks_again_after_a_heartbeat_interval() {
     assert!(requests(&mut server).is_empty(), "once in each interval");
 }
 
-/// A leader begins no second round for a request whose round is under way, however near the follower is that repeats it.
+/// A leader begins no second round for a request whose round is under way, however near the
+/// follower is that repeats it.
 #[test]
 fn a_repeated_request_begins_no_round() {
     let mut server = leader(3);
@@ -169,7 +170,8 @@ fn a_read_of_a_follower_is_asked_for_once() {
     assert!(expected.contains(&appends), "{appends} appends, not {expected:?}");
 }
 
-/// A hint that the leader is gone, which is wrong: the reads that wait are asked again once the leader is heard of, and none is lost.
+/// A hint that the leader is gone, which is wrong: the reads that wait are asked again once the
+/// leader is heard of, and none is lost.
 #[test]
 fn a_false_hint_loses_no_read() {
     for campaigns in [false, true] {
@@ -197,7 +199,8 @@ fn a_false_hint_loses_no_read() {
     }
 }
 
-/// A hint that is right: the reads are lost when no leader is heard of for an election timeout, at a voter and at a learner.
+/// A hint that is right: the reads are lost when no leader is heard of for an election timeout, at
+/// a voter and at a learner.
 #[test]
 fn a_true_hint_loses_the_reads_after_a_timeout() {
     for voters in [3, 0] {
@@ -214,7 +217,8 @@ fn a_true_hint_loses_the_reads_after_a_timeout() {
     }
 }
 
-/// The server that a read waits for leaves, and the leader is left alone: nobody will echo a round any more.
+/// The server that a read waits for leaves, and the leader is left alone: nobody will echo a round
+/// any more.
 #[test]
 fn a_read_is_confirmed_when_the_server_it_waits_for_has_left() {
     let mut server = leader(2);

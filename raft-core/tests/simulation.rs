@@ -37,7 +37,8 @@ fn a_short_search_finds_nothing() {
     }
 }
 
-/// Each theme makes worlds of its own, the same every time, and nothing is found in those that are drawn.
+/// Each theme makes worlds of its own, the same every time, and nothing is found in those that are
+/// drawn.
 #[test]
 fn a_theme_makes_a_world_of_its_own() {
     for (theme, share) in Theme::ALL {
@@ -118,7 +119,8 @@ fn a_cluster_is_held_by_its_strings() {
     assert!(cluster.followed_leader().is_some());
 }
 
-/// A server that hears nobody is heard; all servers stand still at once and go on; a slow state machine answers later.
+/// A server that hears nobody is heard; all servers stand still at once and go on; a slow state
+/// machine answers later.
 #[test]
 fn hosts_are_as_they_are_told_to_be() {
     let (second, tenth) = (Duration::from_secs(1), Duration::from_millis(100));

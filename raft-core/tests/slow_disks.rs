@@ -1,6 +1,7 @@
-//! Disks that are slow, that hiccup, and that hang, under a cluster with default timeouts, in virtual
-//! time. A leader that gives up a disk which still works costs an election and gains nothing, for the
-//! next leader's disk has the same work. See [`Config::disk_timeout`](raft_core::Config::disk_timeout).
+//! Disks that are slow, that hiccup, and that hang, under a cluster with default timeouts, in
+//! virtual time. A leader that gives up a disk which still works costs an election and gains
+//! nothing, for the next leader's disk has the same work. See
+//! [`Config::disk_timeout`](raft_core::Config::disk_timeout).
 
 mod pump;
 

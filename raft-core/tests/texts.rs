@@ -24,7 +24,8 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The string literals of a source, with the line in which each begins. Comments and characters are none.
+/// The string literals of a source, with the line in which each begins. Comments and characters are
+/// none.
 fn literals(source: &str) -> Vec<(usize, String)> {
     let mut literals = Vec::new();
     let (mut line, mut before) = (1, ' ');

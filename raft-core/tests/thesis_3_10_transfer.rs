@@ -240,7 +240,8 @@ fn a_transfer_that_is_given_up_leaves_the_joint_configuration() {
     assert!(!server.membership().is_joint());
 }
 
-/// Whenever a transfer begins while the membership changes, the successor leads after two round trips.
+/// Whenever a transfer begins while the membership changes, the successor leads after two round
+/// trips.
 #[test]
 fn a_transfer_succeeds_at_any_moment_of_a_change() {
     for seed in seeds(200) {

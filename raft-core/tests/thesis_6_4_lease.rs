@@ -168,8 +168,8 @@ fn a_hint_does_not_end_the_lease_of_the_leader() {
     assert!(server.now >= lease);
 }
 
-/// With ranks, too, a hint changes nothing while its taker is bound: it stands when it would have stood, and not as soon as it is free, for others
-/// heard the leader a little later.
+/// With ranks, too, a hint changes nothing while its taker is bound: it stands when it would have
+/// stood, and not as soon as it is free, for others heard the leader a little later.
 #[test]
 fn a_hint_keeps_the_slots_under_a_lease() {
     let mut server = TestServer::with(3, |config| {
@@ -202,7 +202,8 @@ fn a_lease_is_renewed_with_each_round() {
     }
 }
 
-/// A leader of five, which the first `promises.len()` followers answer, each with its own promise in milliseconds.
+/// A leader of five, which the first `promises.len()` followers answer, each with its own promise
+/// in milliseconds.
 fn leader_of_five(promises: &[u32]) -> TestServer {
     let mut server = TestServer::restored(5, Default::default(), with_lease);
     server.lead();
@@ -218,7 +219,8 @@ fn leader_of_five(promises: &[u32]) -> TestServer {
     server
 }
 
-/// The lease is the least that a quorum promised, whatever the leader's own configuration says about others.
+/// The lease is the least that a quorum promised, whatever the leader's own configuration says
+/// about others.
 #[test]
 fn a_lease_is_the_least_that_a_quorum_promised() {
     for (promises, lease) in
@@ -259,7 +261,8 @@ fn a_promise_counts_from_the_round_that_the_answer_echoes() {
     assert!(!reads_at_once(&mut server));
 }
 
-/// The quorum is that of the configuration in force when the read is served: who was promised by voters that leave has no lease.
+/// The quorum is that of the configuration in force when the read is served: who was promised by
+/// voters that leave has no lease.
 #[test]
 fn a_lease_needs_the_voters_in_force() {
     let mut server = leader();
@@ -272,7 +275,8 @@ fn a_lease_needs_the_voters_in_force() {
     assert!(!reads_at_once(&mut server), "of the new voters 3 and 4 have promised nothing");
 }
 
-/// What a follower answers says for how long it is bound: 0 without leases, and else a timeout, or a slot less with ranks.
+/// What a follower answers says for how long it is bound: 0 without leases, and else a timeout, or
+/// a slot less with ranks.
 #[test]
 fn an_answer_says_for_how_long_its_sender_is_bound() {
     let promised = |configure: fn(&mut Config)| {
@@ -289,7 +293,8 @@ fn an_answer_says_for_how_long_its_sender_is_bound() {
     assert_eq!(promised(with_ranks), Some(145_000));
 }
 
-/// A promise is on the disk before it is given: a server that is given a lease writes down for how long it will be bound.
+/// A promise is on the disk before it is given: a server that is given a lease writes down for how
+/// long it will be bound.
 #[test]
 fn a_promise_is_durable_before_it_is_given() {
     let mut server = TestServer::new(3);
@@ -329,7 +334,8 @@ fn a_promise_outlives_the_configuration() {
     }
 }
 
-/// A longer promise than the configuration gives is forgotten with the first term after it has lapsed.
+/// A longer promise than the configuration gives is forgotten with the first term after it has
+/// lapsed.
 #[test]
 fn a_stored_promise_falls_once_it_has_lapsed() {
     let mut server = TestServer::with(3, with_lease);
@@ -342,7 +348,8 @@ fn a_stored_promise_falls_once_it_has_lapsed() {
     assert_eq!(server.stored.hard_state.promise_micros, 0);
 }
 
-/// A server that joins has no first configuration of its own on its disk, and keeps its promises like any other.
+/// A server that joins has no first configuration of its own on its disk, and keeps its promises
+/// like any other.
 #[test]
 fn a_joiner_that_restarts_keeps_its_promise() {
     let mut server = TestServer::with(3, |config| {
@@ -361,7 +368,8 @@ fn a_joiner_that_restarts_keeps_its_promise() {
     assert_eq!(server.asked_to_vote(3, 5, at(1, 1)), Some(true));
 }
 
-/// A disk that was written by a version which stored no promise: the server keeps still for what its configuration promises.
+/// A disk that was written by a version which stored no promise: the server keeps still for what
+/// its configuration promises.
 #[test]
 fn a_past_without_a_promise_is_taken_for_one() {
     let mut server = TestServer::holding(3, 4, &[4]);
@@ -378,7 +386,8 @@ fn a_new_server_is_bound_to_nobody() {
     assert_eq!(server.asked_to_vote(3, 1, at(0, 0)), Some(true));
 }
 
-/// A pre-vote says no wherever the vote in the next term would: whatever binds the voter, it is asked in one place.
+/// A pre-vote says no wherever the vote in the next term would: whatever binds the voter, it is
+/// asked in one place.
 #[test]
 fn a_pre_vote_says_no_wherever_the_vote_would() {
     let settings: [fn(&mut Config); 4] = [

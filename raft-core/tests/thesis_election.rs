@@ -310,7 +310,8 @@ fn a_leader_that_hears_from_a_quorum_goes_on() {
     assert_eq!(server.role(), Role::Leader);
 }
 
-/// Without check-quorum and pre-vote a leader leads until it hears of a higher term, as in the paper.
+/// Without check-quorum and pre-vote a leader leads until it hears of a higher term, as in the
+/// paper.
 #[test]
 fn without_check_quorum_a_leader_leads_alone() {
     let mut server = TestServer::with(3, |config| {
@@ -322,8 +323,8 @@ fn without_check_quorum_a_leader_leads_alone() {
     assert_eq!(server.role(), Role::Leader);
 }
 
-/// A leader whose own disk answers nothing for that disk's timeout steps down, because it could keep
-/// the others from electing a leader that works. Its best follower stands at once.
+/// A leader whose own disk answers nothing for that disk's timeout steps down, because it could
+/// keep the others from electing a leader that works. Its best follower stands at once.
 #[test]
 fn a_leader_whose_disk_is_stuck_steps_down() {
     let mut server = TestServer::leader(3, 0, &[]);
@@ -450,7 +451,8 @@ fn who_was_refused_for_a_leader_that_is_gone_is_answered_anew() {
     assert_eq!(server.pre_vote_reply(), None);
 }
 
-/// What was refused and kept does not take the place of what the same server asks in the same turn: only the newest question counts.
+/// What was refused and kept does not take the place of what the same server asks in the same turn:
+/// only the newest question counts.
 #[test]
 fn a_kept_pre_vote_gives_way_to_a_newer_one() {
     let mut server = TestServer::new(3);
@@ -467,7 +469,8 @@ fn a_kept_pre_vote_gives_way_to_a_newer_one() {
     assert_eq!(replies.collect::<Vec<_>>(), [newest]);
 }
 
-/// With pre-vote a leader that hears no quorum steps down without check-quorum, too: the others ask nobody to vote while they hear it.
+/// With pre-vote a leader that hears no quorum steps down without check-quorum, too: the others ask
+/// nobody to vote while they hear it.
 #[test]
 fn with_pre_vote_a_leader_without_a_quorum_steps_down() {
     let mut server = TestServer::with(3, |config| config.check_quorum = false);

@@ -41,7 +41,8 @@ pub enum Order {
     Add(AddFlags),
     /// Makes a learner a voter, once it has caught up
     Promote(PromoteFlags),
-    /// Corrects where a member is reached. Servers say themselves where they are, so this is seldom needed
+    /// Corrects where a member is reached. Servers say themselves where they are, so this is seldom
+    /// needed
     Relabel(RelabelFlags),
     /// Takes a member out; stop it afterwards
     Remove(RemoveFlags),

@@ -1,5 +1,6 @@
 //! What clients can ask: the words of a request become a [`Write`] for the log, a [`Read`] of the store, or something that
-//! [the connection answers by itself](Local). Names, arguments and errors are those of Redis, so that its clients understand them.
+//! [the connection answers by itself](Local). Names, arguments and errors are those of Redis, so
+//! that its clients understand them.
 
 use bytes::Bytes;
 

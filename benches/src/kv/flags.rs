@@ -106,7 +106,8 @@ pub struct ServeFlags {
     /// Take a snapshot, and remove the log before it, after so many MiB of commands
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     snapshot_log: u32,
-    /// While servers are upgraded one after another: the newest version of commands that clients may use, which every server must know
+    /// While servers are upgraded one after another: the newest version of commands that clients
+    /// may use, which every server must know
     #[arg(long, value_name = "N", default_value_t = COMMANDS_VERSION, value_parser = clap::value_parser!(u32).range(1..=i64::from(COMMANDS_VERSION)))]
     commands_version: u32,
     /// Stop when standard input ends: for a parent that must not leave servers behind
@@ -139,7 +140,8 @@ pub struct ServeOptions {
     pub data: PathBuf,
     /// Where this server listens for clients.
     pub client: String,
-    /// Where clients reach this server, if the command line says so in so many words. It tells the others.
+    /// Where clients reach this server, if the command line says so in so many words. It tells the
+    /// others.
     pub reached_by_clients_at: Option<String>,
     /// Where every server listens for clients.
     pub client_peers: BTreeMap<NodeId, String>,

@@ -1,8 +1,10 @@
-//! The patterns of SCAN and KEYS, over bytes, as Redis has them: `*`, `?`, `[a-z]`, `[^a-z]`, and `\` before a byte that means
-//! itself. The crates for patterns are made for paths or for text, and each leaves out a part of this.
+//! The patterns of SCAN and KEYS, over bytes, as Redis has them: `*`, `?`, `[a-z]`, `[^a-z]`, and
+//! `\` before a byte that means itself. The crates for patterns are made for paths or for text, and
+//! each leaves out a part of this.
 //!
-//! A match takes at most as many steps as the product of both lengths, because only the last `*` is tried again: what an earlier one
-//! could take instead, the last one can, too. So a pattern is bounded.
+//! A match takes at most as many steps as the product of both lengths, because only the last `*` is
+//! tried again: what an earlier one could take instead, the last one can, too. So a pattern is
+//! bounded.
 
 /// The most bytes of a pattern.
 pub const PATTERN_BYTES_MAX: usize = 256;
@@ -41,7 +43,8 @@ fn one(pattern: &[u8], byte: Option<u8>) -> Option<&[u8]> {
     }
 }
 
-/// The pattern after the `]` of a class, if the byte is of the class. A class without an end ends with the pattern.
+/// The pattern after the `]` of a class, if the byte is of the class. A class without an end ends
+/// with the pattern.
 fn class(class: &[u8], byte: u8) -> Option<&[u8]> {
     let (is_negated, mut class) = match class {
         [b'^', rest @ ..] => (true, rest),

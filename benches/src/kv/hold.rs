@@ -1,6 +1,8 @@
-//! For tests: a store that stands still while a file exists, as one does that waits for something that never comes.
+//! For tests: a store that stands still while a file exists, as one does that waits for something
+//! that never comes.
 //!
-//! The file is named by the environment variable `KV_HOLD_FILE`. Without it nothing here costs more than a look at a constant.
+//! The file is named by the environment variable `KV_HOLD_FILE`. Without it nothing here costs more
+//! than a look at a constant.
 
 use std::env;
 use std::path::PathBuf;

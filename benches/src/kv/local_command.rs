@@ -1,4 +1,5 @@
-//! What a connection answers by itself: what clients say when they connect, and what tools ask about a server.
+//! What a connection answers by itself: what clients say when they connect, and what tools ask
+//! about a server.
 //!
 //! | client | says on connecting |
 //! |---|---|
@@ -9,7 +10,8 @@
 //! | redis-cli | `COMMAND DOCS`; `HELLO 3` if asked for |
 //! | redis-benchmark | `CONFIG GET` twice |
 //!
-//! All of them go on without what is refused here, as they do with a Redis that is older than they are.
+//! All of them go on without what is refused here, as they do with a Redis that is older than they
+//! are.
 
 use bytes::Bytes;
 
@@ -52,7 +54,8 @@ pub enum Local {
     Reset,
     /// `QUIT`: says OK and closes.
     Quit,
-    /// `PEER`: from here on these are requests that another server forwards; they are not forwarded again.
+    /// `PEER`: from here on these are requests that another server forwards; they are not forwarded
+    /// again.
     Peer,
     /// What came is no request at all: says so and closes.
     Broken(ProtocolError),

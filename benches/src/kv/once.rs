@@ -11,9 +11,10 @@
 //!                          └──────── the leader dies: again, to the next ──►   yes: the reply of the first time
 //! ```
 //!
-//! A writer has one run of writes on its way at a time, so a store remembers each writer's last run and nothing older; and of a
-//! run that [returns values](super::write::Write::returns_value) at most one, so that values that are gone hold little memory. A write
-//! that comes after a later one of its writer is refused: the order that a client gave is kept, whatever is sent again.
+//! A writer has one run of writes on its way at a time, so a store remembers each writer's last run
+//! and nothing older; and of a run that [returns values](super::write::Write::returns_value) at
+//! most one, so that values that are gone hold little memory. A write that comes after a later one
+//! of its writer is refused: the order that a client gave is kept, whatever is sent again.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

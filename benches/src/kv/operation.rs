@@ -283,7 +283,8 @@ fn ask_the_leader(view: &View<'_>) -> Frame {
     }
 }
 
-/// Why this server refuses the one to be promoted. The node answers with it, however long one would wait.
+/// Why this server refuses the one to be promoted. The node answers with it, however long one would
+/// wait.
 fn refusal(view: &View<'_>, id: NodeId) -> Option<Refusal> {
     let refused = view.status.refused_peers.iter().find(|(refused, _)| *refused == id);
     refused.map(|(_, refusal)| *refusal)

@@ -81,7 +81,8 @@ impl Read {
         }
     }
 
-    /// The read that this command is with these arguments; none if there is no read of this name. An error is what a client is told.
+    /// The read that this command is with these arguments; none if there is no read of this name.
+    /// An error is what a client is told.
     pub(super) fn of_command(
         command: &[u8],
         words: &mut Vec<Bytes>,

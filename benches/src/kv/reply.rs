@@ -1,7 +1,7 @@
 //! Replies as a client has them: in RESP2, or in RESP3 once it asked for that with HELLO.
 //!
-//! Between servers, in snapshots and in our own client they are in RESP2. The replies that we give differ in two things: RESP3 has a
-//! null of its own, and tells names with values apart from lists.
+//! Between servers, in snapshots and in our own client they are in RESP2. The replies that we give
+//! differ in two things: RESP3 has a null of its own, and tells names with values apart from lists.
 
 use bytes::BytesMut;
 use redis_protocol::resp3::encode::complete::extend_encode;

@@ -1,10 +1,11 @@
-//! The Redis protocol as it arrives: bytes in pieces of any size, out come whole requests or replies. Requests are the same in RESP2
-//! and RESP3; how [replies](super::reply) differ, clients alone are told.
+//! The Redis protocol as it arrives: bytes in pieces of any size, out come whole requests or
+//! replies. Requests are the same in RESP2 and RESP3; how [replies](super::reply) differ, clients
+//! alone are told.
 //!
 //! The crate `redis-protocol` decodes and encodes. It decodes arrays by recursion, so a nest of `*1\r\n*1\r\n…` would run down
 //! the stack, and it starts over whenever bytes are missing, so a long request in small pieces would cost its square. Both end
-//! here: the crate is handed one element at a time, and arrays within arrays are bounded. Requests have none, and of the replies
-//! that servers give each other only that to SCAN has one.
+//! here: the crate is handed one element at a time, and arrays within arrays are bounded. Requests
+//! have none, and of the replies that servers give each other only that to SCAN has one.
 
 use std::fmt;
 
@@ -38,7 +39,8 @@ pub struct Decoder {
     pub buffer: BytesMut,
     /// The arrays of which some elements are still to come, from the outermost.
     arrays: Vec<Array>,
-    /// How many bytes of the same request or reply were decoded, and how many words its arrays announced.
+    /// How many bytes of the same request or reply were decoded, and how many words its arrays
+    /// announced.
     bytes: usize,
     words: usize,
     bytes_max: usize,

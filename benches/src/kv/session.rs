@@ -69,7 +69,8 @@ impl Session {
         }
     }
 
-    /// Takes no writes of newer versions than this one: servers that do not know them yet are in the cluster.
+    /// Takes no writes of newer versions than this one: servers that do not know them yet are in
+    /// the cluster.
     pub fn with_commands_version(self, commands_version: u32) -> Self {
         Self { commands_version, ..self }
     }

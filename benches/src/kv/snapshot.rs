@@ -66,8 +66,8 @@ impl Contents {
 ///
 /// # Errors
 ///
-/// As `from` has them; [`ErrorKind::InvalidData`] if this is no such snapshot or is damaged; [`NotUnderstood`] if it is of a version
-/// that this program does not know.
+/// As `from` has them; [`ErrorKind::InvalidData`] if this is no such snapshot or is damaged;
+/// [`NotUnderstood`] if it is of a version that this program does not know.
 pub fn read(from: &mut dyn Read) -> io::Result<Contents> {
     if read_array(from)? != MAGIC {
         return Err(invalid("this is no snapshot of this store"));

@@ -20,7 +20,8 @@ use super::write::{Condition, NO_INTEGER, UnknownWrite, Write, number};
 
 /// The most bytes of a value: no request brings more, and APPEND stops there.
 pub const VALUE_BYTES_MAX: usize = REQUEST_BYTES_MAX;
-/// The most keys of a store through which KEYS looks, and the most bytes of them: everything else waits meanwhile.
+/// The most keys of a store through which KEYS looks, and the most bytes of them: everything else
+/// waits meanwhile.
 pub const KEYS_MAX: usize = 1000;
 const KEYS_BYTES_MAX: usize = 1 << 20;
 
@@ -77,7 +78,8 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// If the command is not [understood](Store::understands): the others apply it, so it may not be skipped.
+    /// If the command is not [understood](Store::understands): the others apply it, so it may not
+    /// be skipped.
     pub fn apply(&mut self, index: Index, command: Bytes) -> Frame {
         let reply = match Write::decode(command) {
             Ok((name, write)) => self.write_once(name, index, write),

@@ -1,7 +1,8 @@
 //! Keys and their values, in an order that is the same on every server: that of a hash of the key.
 //!
-//! So a SCAN can go on at any server, also at a new leader. Its cursor is a place in this order: every key that is there from
-//! the first call to the last is told, whatever is written meanwhile, because no key ever moves.
+//! So a SCAN can go on at any server, also at a new leader. Its cursor is a place in this order:
+//! every key that is there from the first call to the last is told, whatever is written meanwhile,
+//! because no key ever moves.
 
 use std::hash::Hasher;
 
@@ -58,8 +59,9 @@ impl Values {
         self.0.iter().map(|(place, value)| (&place.key, value))
     }
 
-    /// Looks at the next keys from `cursor` on, 0 at first: at `count` of them, at most [`SCAN_KEYS_MAX`]. Gives those of this
-    /// pattern, and the cursor of the next call: 0 if there is no more.
+    /// Looks at the next keys from `cursor` on, 0 at first: at `count` of them, at most
+    /// [`SCAN_KEYS_MAX`]. Gives those of this pattern, and the cursor of the next call: 0 if there
+    /// is no more.
     pub fn scan(&self, cursor: u64, count: usize, pattern: &[u8]) -> (u64, Vec<Bytes>) {
         let (mut found, mut bytes, mut last) = (Vec::new(), 0, None);
         let from = Place { hash: cursor, key: Bytes::new() };

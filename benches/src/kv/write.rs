@@ -1,19 +1,22 @@
 //! Changes of the store, and how they are written into the log.
 //!
-//! A write travels and is stored as a request, so the log can be read by a person, and forwarding needs no second encoding:
+//! A write travels and is stored as a request, so the log can be read by a person, and forwarding
+//! needs no second encoding:
 //!
 //! | in the log | version |
 //! |---|---|
 //! | `ONCE name SET key value`, `ONCE name DEL key…`, `ONCE name INCR key` | 1 |
 //! | `ONCE name V2 SET key value [NX or XX] [GET]`, `… V2 SETNX key value`, `… V2 MSET key value…`, `… V2 GETDEL key`, `… V2 APPEND key value`, `… V2 INCRBY key number` | 2 |
 //!
-//! **A replica skips no command.** If one server skips what the others apply, the states differ for good, and nobody notices. So what
-//! [`Write::decode`] does not know is no error of the client but of this server, which [stops](raft_core::host::NotUnderstood)
-//! before it; it goes on there when a newer version is started on the same data.
+//! **A replica skips no command.** If one server skips what the others apply, the states differ for
+//! good, and nobody notices. So what [`Write::decode`] does not know is no error of the client but
+//! of this server, which [stops](raft_core::host::NotUnderstood) before it; it goes on there when a
+//! newer version is started on the same data.
 //!
-//! **The rule for a new command**, or a new meaning of an old one: it gets the next version, and its encoding begins with that. What
-//! was once encoded keeps its meaning, because logs hold it. While servers are upgraded one after another, the new ones are started
-//! with `--commands-version` of the old, and take no newer commands; once all are upgraded, they are restarted without it.
+//! **The rule for a new command**, or a new meaning of an old one: it gets the next version, and
+//! its encoding begins with that. What was once encoded keeps its meaning, because logs hold it.
+//! While servers are upgraded one after another, the new ones are started with `--commands-version`
+//! of the old, and take no newer commands; once all are upgraded, they are restarted without it.
 
 use std::fmt;
 
@@ -24,7 +27,8 @@ use super::resp::{Decoder, Frame, encode_request};
 
 /// The newest version of commands that this program knows.
 pub const COMMANDS_VERSION: u32 = 2;
-/// What comes before a write when it travels: its name follows, then, if it is not of the first version, that, then its words.
+/// What comes before a write when it travels: its name follows, then, if it is not of the first
+/// version, that, then its words.
 pub(super) const ONCE: &str = "ONCE";
 /// The first version, which had no number.
 const FIRST_VERSION: u32 = 1;
@@ -230,7 +234,8 @@ impl Write {
         }
     }
 
-    /// The write that this command is with these arguments; none if there is no write of this name. An error is what a client is told.
+    /// The write that this command is with these arguments; none if there is no write of this name.
+    /// An error is what a client is told.
     pub(super) fn of_command(command: &[u8], words: Vec<Bytes>) -> Option<Result<Self, String>> {
         let count = words.len();
         let mut words = words.into_iter();

@@ -1,6 +1,8 @@
-//! Faults of membership and of stores: servers that leave and come back, lose their disk, bring another cluster's, or move.
+//! Faults of membership and of stores: servers that leave and come back, lose their disk, bring
+//! another cluster's, or move.
 //!
-//! What such a server was is over: its way back is that of the manual, `REMOVE`, an empty folder, `--join`, `ADD` and `PROMOTE`.
+//! What such a server was is over: its way back is that of the manual, `REMOVE`, an empty folder,
+//! `--join`, `ADD` and `PROMOTE`.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -41,8 +43,8 @@ impl Run {
         self.servers.start_server(id)
     }
 
-    /// Ends a server, puts a store in its place that another cluster left, and starts it. The others take it out, and are asked to
-    /// let it join, which they must not do.
+    /// Ends a server, puts a store in its place that another cluster left, and starts it. The
+    /// others take it out, and are asked to let it join, which they must not do.
     pub(super) fn bring_foreign_store(&mut self, id: u8) -> Result<(), Failure> {
         self.end(&[id], Signal::KILL)?;
         self.order_until(&["REMOVE", &id.to_string()], |seat| seat.is_none(), id)?;
@@ -76,14 +78,16 @@ impl Run {
         self.order_until(&["PROMOTE", &number], |seat| seat == Some("voter"), id)
     }
 
-    /// A server restarts behind a snapshot of the others, is held while it restores that, and is sent a newer one meanwhile.
+    /// A server restarts behind a snapshot of the others, is held while it restores that, and is
+    /// sent a newer one meanwhile.
     pub(super) fn restore_slowly(&mut self, id: u8) -> Result<(), Failure> {
         self.end(&[id], Signal::KILL)?;
         self.compact()?;
         self.servers.hold(id)?;
         self.servers.start_server(id)?;
         self.watch_for(INSTALL_WAIT)?;
-        // It sleeps while the logs are compacted again, so that entries alone do not bring it up to date.
+        // It sleeps while the logs are compacted again, so that entries alone do not bring it up to
+        // date.
         self.servers.signal(id, Signal::STOP)?;
         let compacted = self.compact();
         self.servers.signal(id, Signal::CONT)?;

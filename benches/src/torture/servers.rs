@@ -70,7 +70,8 @@ struct Server {
     joins: bool,
     /// It may end by itself.
     may_end: bool,
-    /// Where it listens for clients while its store is of another cluster, which no client of this one may meet.
+    /// Where it listens for clients while its store is of another cluster, which no client of this
+    /// one may meet.
     apart: Option<SocketAddr>,
 }
 
@@ -210,7 +211,8 @@ impl Servers {
         (server.peer, server.client)
     }
 
-    /// From its next start on this server listens elsewhere for the others, whose flags say what they said.
+    /// From its next start on this server listens elsewhere for the others, whose flags say what
+    /// they said.
     pub fn move_server(&mut self, id: u8) -> Result<(), Failure> {
         let port = match self.place {
             Place::Loopback => free_ports(1)?.remove(0),
@@ -236,7 +238,8 @@ impl Servers {
         }
     }
 
-    /// Puts a store into this server's folder that a cluster of one has left, with entries of its own.
+    /// Puts a store into this server's folder that a cluster of one has left, with entries of its
+    /// own.
     pub fn plant_foreign_store(&mut self, id: u8, within: Duration) -> Result<(), Failure> {
         let cannot = |e: io::Error| Failure(format!("no foreign store for server {id}: {e}"));
         let server = &self.servers[&id];

@@ -141,8 +141,8 @@ pub(crate) fn a_wiped_node_is_refused(stage: Stage) {
     until("all commands", || (distinct(&cluster, wiped) == ["one", "two", "three"]).then_some(()));
 }
 
-/// A member comes back at another address. It says where it is, the leader reaches it there and corrects its label, and every
-/// member dials it there.
+/// A member comes back at another address. It says where it is, the leader reaches it there and
+/// corrects its label, and every member dials it there.
 pub(crate) fn a_member_that_moves_is_found(stage: Stage) {
     let mut cluster = stage.cluster_with(3, patient);
     let new = cluster.join();

@@ -19,8 +19,8 @@ const LONG_CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
 /// How often each node fails to connect while the name service hangs.
 const ATTEMPTS: u64 = 10;
 
-/// The first addresses of each name take no connection and refuse none; the last is where the node listens. It is reached in one
-/// attempt, and not after as many as there are silent addresses.
+/// The first addresses of each name take no connection and refuse none; the last is where the node
+/// listens. It is reached in one attempt, and not after as many as there are silent addresses.
 pub(crate) fn a_name_whose_first_addresses_are_silent_is_reached(stage: Stage) {
     let mut cluster = stage.idle(3, |_| ());
     let silent: Vec<_> = (0..SILENT).map(|_| Silent::new()).collect();
@@ -38,8 +38,8 @@ pub(crate) fn a_name_whose_first_addresses_are_silent_is_reached(stage: Stage) {
     drop(silent);
 }
 
-/// While the name service hangs, however often a node tries to connect, it has one lookup for each of its peers. When the service
-/// answers at last, the nodes find each other.
+/// While the name service hangs, however often a node tries to connect, it has one lookup for each
+/// of its peers. When the service answers at last, the nodes find each other.
 pub(crate) fn a_name_service_that_hangs_is_asked_once(stage: Stage) {
     let mut cluster = stage.idle(3, |_| ());
     let service = Arc::new(Service::default());
@@ -129,5 +129,6 @@ impl Drop for Service {
     }
 }
 
-/// What [`Cluster::name_peers`](crate::cluster::Cluster::name_peers) calls for the name of a node that listens there.
+/// What [`Cluster::name_peers`](crate::cluster::Cluster::name_peers) calls for the name of a node
+/// that listens there.
 pub(crate) type Look = dyn Fn(&str, SocketAddr) -> Found + Send + Sync;

@@ -1,4 +1,5 @@
-//! A client library under way: a process of its language that says line by line what it was told, or a thread.
+//! A client library under way: a process of its language that says line by line what it was told,
+//! or a thread.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -100,7 +101,8 @@ fn clients() -> PathBuf {
 }
 
 impl Driver {
-    /// Drives this client at the first of the addresses, and at the next ones when it loses its connection.
+    /// Drives this client at the first of the addresses, and at the next ones when it loses its
+    /// connection.
     pub(crate) fn start(kind: Kind, role: &str, addresses: &[SocketAddr]) -> Result<Self, Failed> {
         let key = format!("{}-{role}", kind.name());
         let told = Arc::new(Told::default());
@@ -140,7 +142,8 @@ impl Driver {
         }
     }
 
-    /// Has it stop; fails if it does not within this time, and with what it met if that was no lost connection.
+    /// Has it stop; fails if it does not within this time, and with what it met if that was no lost
+    /// connection.
     pub(crate) fn stop(mut self, within: Duration) -> Result<Driven, Failed> {
         self.told.is_to_stop.store(true, Ordering::Relaxed);
         if let Work::Process { stdin, .. } = &mut self.work {

@@ -1,12 +1,14 @@
-//! The example `kv` under the clients that people have: redis-py, node-redis, ioredis and the crate `redis`, with their defaults, while
-//! the leader is killed with SIGKILL.
+//! The example `kv` under the clients that people have: redis-py, node-redis, ioredis and the crate
+//! `redis`, with their defaults, while the leader is killed with SIGKILL.
 //!
-//! Each client does what its first page shows, and then increments a counter. One is connected to a server that lives on: it must
-//! notice nothing, because that server finds the next leader. Another is connected to the leader: it loses its connection, as with any
-//! server that dies, and goes on at the next address. At the end each counter must hold every increment that was acknowledged, and
-//! none twice; of one that was not acknowledged nobody can know.
+//! Each client does what its first page shows, and then increments a counter. One is connected to a
+//! server that lives on: it must notice nothing, because that server finds the next leader. Another
+//! is connected to the leader: it loses its connection, as with any server that dies, and goes on
+//! at the next address. At the end each counter must hold every increment that was acknowledged,
+//! and none twice; of one that was not acknowledged nobody can know.
 //!
-//! `benches/clients/install.sh` installs the clients that are no crates. Those that are missing are said to be skipped.
+//! `benches/clients/install.sh` installs the clients that are no crates. Those that are missing are
+//! said to be skipped.
 
 #![allow(clippy::unwrap_used)]
 

@@ -45,8 +45,8 @@ pub(crate) fn run(simulation: &mut Simulation<Registers>) -> Result<Tally, Broke
     Ok(Tally { runs: 1, counts: simulation.counts(), checked, micros })
 }
 
-/// Runs the seeds from `first` on, on all cores. Stops at the first that breaks something, unless it is to keep going; returns
-/// what was broken, by seed.
+/// Runs the seeds from `first` on, on all cores. Stops at the first that breaks something, unless
+/// it is to keep going; returns what was broken, by seed.
 pub(crate) fn search(
     first: u64,
     seeds: u64,

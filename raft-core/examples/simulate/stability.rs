@@ -1,7 +1,9 @@
-//! The stability guard: how often a cluster changes its leader though no server failed, in simulated hours.
+//! The stability guard: how often a cluster changes its leader though no server failed, in
+//! simulated hours.
 //!
-//! Five servers with the default timeouts of 150-300 ms, and a client that writes every 20 ms. Messages take 0.2-2 ms and one of
-//! a hundred is lost. Each row adds one thing that happens to healthy hosts.
+//! Five servers with the default timeouts of 150-300 ms, and a client that writes every 20 ms.
+//! Messages take 0.2-2 ms and one of a hundred is lost. Each row adds one thing that happens to
+//! healthy hosts.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,13 +1,13 @@
-//! Writes what simulated servers did as a TLA+ module, which `raft-core/spec/trace.sh` holds against the
-//! specification.
+//! Writes what simulated servers did as a TLA+ module, which `raft-core/spec/trace.sh` holds
+//! against the specification.
 //!
 //! ```text
 //! cargo run --release -p raft-core --features sim --example spec_trace -- --seeds 10 --first 0 > Worlds.tla
 //! ```
 //!
-//! Each seed is a small world of its own: three voters and a joiner, clients, crashes, cuts, pauses, slow disks,
-//! transfers, snapshots and changes of membership. After every event each server is looked at, and where
-//! its state has changed a record is written.
+//! Each seed is a small world of its own: three voters and a joiner, clients, crashes, cuts,
+//! pauses, slow disks, transfers, snapshots and changes of membership. After every event each
+//! server is looked at, and where its state has changed a record is written.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;

@@ -24,7 +24,8 @@ const PEERS: [NodeId; 2] = [NodeId::new(2), NodeId::new(3)];
 const SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7_000);
 /// How a handshake begins.
 const MAGIC: &[u8] = b"raftpeer";
-/// What reading a handshake may hold in memory, in bytes: an error's, an address's and a note's, not the input's.
+/// What reading a handshake may hold in memory, in bytes: an error's, an address's and a note's,
+/// not the input's.
 const DECODE_BYTES_MAX: u64 = 256 + ADDRESS_BYTES_MAX as u64 + SAID_NOTE_BYTES_MAX as u64;
 /// The longest payload that a dialer frames.
 const PAYLOAD_BYTES_MAX: usize = 1 << 12;

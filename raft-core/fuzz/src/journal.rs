@@ -28,7 +28,8 @@ const BATCHES_MAX: usize = 8;
 const WRITES_MAX: usize = 4;
 const ENTRIES_MAX: usize = 4;
 const COMMAND_BYTES_MAX: u16 = 1_500;
-/// Commands filled with at least this hold frames instead: the end of the journal itself, as a client may store it.
+/// Commands filled with at least this hold frames instead: the end of the journal itself, as a
+/// client may store it.
 const HOLDS_FRAMES: u8 = 0xE0;
 /// Where the first frame of a segment has the version of the segment.
 const VERSION_AT: usize = HEADER_BYTES + 8;
@@ -470,7 +471,8 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 impl AnyWrite {
-    /// The write that a server could ask for whose disk holds `state`. Some commands hold the end of `segment`.
+    /// The write that a server could ask for whose disk holds `state`. Some commands hold the end
+    /// of `segment`.
     fn to_write(&self, state: &Restored<Bytes>, segment: &[u8]) -> Write<Bytes> {
         let HardState { current_term, voted_for, .. } = state.hard_state;
         let term = Term::new(current_term.get() + u64::from(self.term_rise % 3));

@@ -49,7 +49,8 @@ struct Life {
     pieces: BTreeSet<(LogId, u64)>,
     /// Who stands in a term because the leader before asked for it.
     asked_to_stand: BTreeSet<(Term, NodeId)>,
-    /// Since the last tick it promised a leader to elect nobody else for so long, or was bound by that when it began.
+    /// Since the last tick it promised a leader to elect nobody else for so long, or was bound by
+    /// that when it began.
     promise_due: Duration,
     /// Until then it votes for nobody who was not asked to stand.
     loyal_until: Instant,
@@ -95,7 +96,8 @@ impl Oracle {
         self.disk.clone()
     }
 
-    /// For how long a server that starts is bound: by what it stored, or by what a version promised that stored nothing.
+    /// For how long a server that starts is bound: by what it stored, or by what a version promised
+    /// that stored nothing.
     fn promise_at_start(&self) -> Duration {
         match self.disk.hard_state.promise_micros {
             0 if has_run(&self.disk) => promise(&self.config),
@@ -565,7 +567,8 @@ impl Oracle {
     }
 }
 
-/// For how long a follower is bound to its leader: the smallest timeout, less the slot of the line of successors.
+/// For how long a follower is bound to its leader: the smallest timeout, less the slot of the line
+/// of successors.
 fn promise(config: &Config) -> Duration {
     let timeout = config.election_timeout_min;
     let slot = config.rank_slot.unwrap_or_default().min(timeout / 4);

@@ -111,7 +111,8 @@ enum AnyBody {
     ReadIndexReply { id: Near, index: Near },
 }
 
-/// What a follower promises when it echoes this round: nothing, less than the leader would, as much, or more.
+/// What a follower promises when it echoes this round: nothing, less than the leader would, as
+/// much, or more.
 fn promise(round: Round) -> u32 {
     const PROMISES: [u32; 4] = [150_000, u32::MAX, 0, 40_000];
     PROMISES[(round.get() % 4) as usize]

@@ -27,7 +27,8 @@ pub(super) fn snapshot_from(d: &mut Decoder<'_>) -> Result<SnapshotMeta, DecodeE
     Ok(SnapshotMeta { last, membership })
 }
 
-/// A configuration's identity follows it as the last field of what holds it, and is left out if there is none.
+/// A configuration's identity follows it as the last field of what holds it, and is left out if
+/// there is none.
 pub(super) fn identity_into(e: &mut Out<'_>, membership: &Membership) -> Encoded {
     if let Some(identity) = membership.identity() {
         e.bytes(&identity.get().to_be_bytes())?;
@@ -35,7 +36,8 @@ pub(super) fn identity_into(e: &mut Out<'_>, membership: &Membership) -> Encoded
     Ok(())
 }
 
-/// The configuration with the identity that follows it, if `fields` are left, and closes what holds both.
+/// The configuration with the identity that follows it, if `fields` are left, and closes what holds
+/// both.
 pub(super) fn identity_from(
     d: &mut Decoder<'_>,
     fields: u64,

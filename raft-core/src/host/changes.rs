@@ -118,7 +118,8 @@ fn begin(
     }
 }
 
-/// A server that was met and holds the history of another cluster is not added (the module doc of `known_peers.rs`).
+/// A server that was met and holds the history of another cluster is not added (the module doc of
+/// `known_peers.rs`).
 fn check_joining(
     raft: &Raft<Bytes, Pcg32>,
     peers: &KnownPeers,

@@ -36,13 +36,15 @@ pub struct NodeConfig {
     /// Makes the node draw the same election timeouts each time it starts; for tests. Nodes with one seed still draw
     /// different ones. `None` takes a seed from the operating system.
     pub seed: Option<u64>,
-    /// What the application says of this node to its peers, such as the address for clients; at most
-    /// [`SAID_NOTE_BYTES_MAX`](super::handshake::SAID_NOTE_BYTES_MAX) bytes. A leader with `records_addresses` keeps the
-    /// [note](super::Label::note) in the member's label equal to it. Empty says nothing.
+    /// What the application says of this node to its peers, such as the address for clients; at
+    /// most [`SAID_NOTE_BYTES_MAX`](super::handshake::SAID_NOTE_BYTES_MAX) bytes. A leader with
+    /// `records_addresses` keeps the [note](super::Label::note) in the member's label equal to it.
+    /// Empty says nothing.
     pub note: Bytes,
-    /// Whether this node, while it leads, corrects the address and the note in a member's [`Label`](super::Label) by what the
-    /// member says of itself. An address is corrected only if the label names one, the leader reaches the member at another one,
-    /// and the member itself says that it is there.
+    /// Whether this node, while it leads, corrects the address and the note in a member's
+    /// [`Label`](super::Label) by what the member says of itself. An address is corrected only if
+    /// the label names one, the leader reaches the member at another one, and the member itself
+    /// says that it is there.
     pub records_addresses: bool,
     /// How long the journal, the state machine or the snapshots may be at one unit of work (a sync,
     /// a command, a read, a block of a snapshot) before that counts as stuck. Then it is logged,
@@ -70,7 +72,8 @@ impl NodeConfig {
         }
     }
 
-    /// Whether a node can run with this over that transport; the error says what would work instead.
+    /// Whether a node can run with this over that transport; the error says what would work
+    /// instead.
     pub(super) fn validate(&self, transport: &dyn Transport) -> Result<(), ConfigError> {
         self.raft.validate()?;
         if self.inbox_max == 0 {

@@ -197,8 +197,8 @@ impl From<Stopped> for ProposeError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// Every node answers reads, but has the leader confirm them, and this one knows no leader at present: try again after the
-    /// next election, or ask another node.
+    /// Every node answers reads, but has the leader confirm them, and this one knows no leader at
+    /// present: try again after the next election, or ask another node.
     NoLeader,
     /// Too many requests wait already: try again a little later.
     Busy,
@@ -266,8 +266,9 @@ pub enum ChangeError {
     },
     /// The membership cannot be changed so. Nothing has changed.
     Invalid(MembershipError),
-    /// The server that is to be added or promoted has introduced itself, and this node does not talk to it: its store is not
-    /// the one that the cluster knows, or holds another cluster's history. Nothing has changed.
+    /// The server that is to be added or promoted has introduced itself, and this node does not
+    /// talk to it: its store is not the one that the cluster knows, or holds another cluster's
+    /// history. Nothing has changed.
     Refused {
         /// The server.
         id: NodeId,

@@ -12,9 +12,9 @@
 //! The header has a checksum of its own so that a damaged length is known for what it is before anybody believes it: it neither
 //! makes a reader wait for bytes that never come, nor makes it skip frames that are whole. A header of zeros is never valid.
 //!
-//! A journal's frames are salted: both checksums also cover the frame's place ([`Salt`]). So a frame
-//! is valid only where it was written, and a command that holds the bytes of a frame is never taken
-//! for one. Frames on a connection have no salt.
+//! A journal's frames are salted: both checksums also cover the frame's place ([`Salt`]). So a
+//! frame is valid only where it was written, and a command that holds the bytes of a frame is never
+//! taken for one. Frames on a connection have no salt.
 //!
 //! Nothing here does I/O. Writers frame in place, into a buffer of theirs; [`Decoder`] takes bytes as a stream delivers them.
 

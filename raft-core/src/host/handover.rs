@@ -93,8 +93,8 @@ impl<S: StateMachine> Handover<S> {
 
     /// Answers those who wait for a transfer that is over. The commands that were parked come back, to be proposed again.
     ///
-    /// A leader that steps down without a successor ends a transfer as well. Then the answer waits for
-    /// the name of a leader, for `election_timeout_max` at most.
+    /// A leader that steps down without a successor ends a transfer as well. Then the answer waits
+    /// for the name of a leader, for `election_timeout_max` at most.
     pub(super) fn settle(
         &mut self,
         raft: &Raft<Bytes, Pcg32>,

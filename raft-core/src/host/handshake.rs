@@ -31,7 +31,8 @@ use crate::codec::{self, DecodeError};
 use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
 
-/// The most bytes in the payload of a handshake frame. Most of it is the longest address and the longest note.
+/// The most bytes in the payload of a handshake frame. Most of it is the longest address and the
+/// longest note.
 pub const HANDSHAKE_BYTES_MAX: usize = 640;
 
 /// The oldest version of the protocol that this one still speaks; the newest is [`codec::VERSION`].
@@ -60,7 +61,8 @@ const UNNAMED: u64 = 2;
 const BEGUN: u64 = 3;
 const OF: u64 = 4;
 
-/// What a node says of its past: a kind and the two halves of an identity, and whether it knows the other node.
+/// What a node says of its past: a kind and the two halves of an identity, and whether it knows the
+/// other node.
 const SAID_FIELDS: usize = 4;
 
 /// What a dialer says first.
@@ -211,7 +213,8 @@ pub struct Welcome {
 }
 
 impl Welcome {
-    /// How the acceptor introduces itself, which is that node; none if it does not say which store it has.
+    /// How the acceptor introduces itself, which is that node; none if it does not say which store
+    /// it has.
     pub fn introduction(&self, node: NodeId) -> Option<Introduction> {
         let Self { version: _, incarnation, past, knows_you } = *self;
         let (address, note) = (None, Bytes::new());
@@ -555,7 +558,8 @@ impl<'b> Fields<'b> {
         Ok(ClusterIdentity::new(high << 64 | low))
     }
 
-    /// What older versions do not say. A kind of past that only newer versions know counts as unknown.
+    /// What older versions do not say. A kind of past that only newer versions know counts as
+    /// unknown.
     fn said(&mut self) -> Result<(Past, Option<bool>), DecodeError> {
         if self.left < SAID_FIELDS as u64 {
             return Ok((Past::Unknown, None));

@@ -224,7 +224,8 @@ impl Transport for Endpoint {
 }
 
 impl Endpoint {
-    /// Introduces this node to the members that it can reach, as a transport does that opens connections.
+    /// Introduces this node to the members that it can reach, as a transport does that opens
+    /// connections.
     fn introduce(&self, membership: &Membership) {
         let mut state = self.hub.lock();
         for member in membership.members() {
@@ -262,7 +263,8 @@ impl Shared {
 }
 
 impl State {
-    /// Where a message goes. It is lost if the receiver is not there, or one of the two refuses the other.
+    /// Where a message goes. It is lost if the receiver is not there, or one of the two refuses the
+    /// other.
     fn inbox_of(&mut self, message: &Message<Bytes>) -> Option<Arc<PeerInbox>> {
         let inbox = self.link(message.from, message.to);
         if inbox.is_none() {
@@ -271,7 +273,8 @@ impl State {
         inbox
     }
 
-    /// The sender's way into the receiver's inbox, after they have introduced themselves to each other.
+    /// The sender's way into the receiver's inbox, after they have introduced themselves to each
+    /// other.
     fn link(&mut self, from: NodeId, to: NodeId) -> Option<Arc<PeerInbox>> {
         let sender = self.endpoints.get(&from)?;
         let (number, identity, sender) = (sender.number, sender.identity, sender.inbox.clone());

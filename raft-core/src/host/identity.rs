@@ -84,7 +84,8 @@ pub enum Past {
     Of(ClusterIdentity),
 }
 
-/// What a node says of itself to a peer before its first message. Transports carry it; the host judges it.
+/// What a node says of itself to a peer before its first message. Transports carry it; the host
+/// judges it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Introduction {
     /// The node.

@@ -1,22 +1,26 @@
-//! The identity of the cluster, the stores of its members and their addresses: the leader's host writes them into the
-//! configuration, and each node compares its own.
+//! The identity of the cluster, the stores of its members and their addresses: the leader's host
+//! writes them into the configuration, and each node compares its own.
 //!
 //! - A leader whose cluster has no identity draws one.
-//! - It records the store of each member that it has met and whose store is not recorded. An older version kept the store in the
-//!   [`Label`], so a store that is named there and nowhere else counts as recorded, and is copied.
+//! - It records the store of each member that it has met and whose store is not recorded. An older
+//!   version kept the store in the [`Label`], so a store that is named there and nowhere else
+//!   counts as recorded, and is copied.
 //! - It corrects the address and the note in a label by what the member says
 //!   ([`NodeConfig::records_addresses`](super::NodeConfig::records_addresses)).
 //!
 //! Each is a change of the configuration like any other: when one is pending, it waits.
 //!
-//! What the stores are for, and how a node comes back that has lost its store, tells [`tcp::Peers`](super::tcp::Peers). Which
-//! peers are refused for their store or their cluster, the host decides on every transport: `known_peers.rs`.
+//! What the stores are for, and how a node comes back that has lost its store, tells
+//! [`tcp::Peers`](super::tcp::Peers). Which peers are refused for their store or their cluster, the
+//! host decides on every transport: `known_peers.rs`.
 //!
-//! A node whose own store is not the one that the configuration records is not the member that the configuration means. The
-//! nodes that know that configuration refuse it. But it may have been removed and added again under the same id, and be given the log from
-//! the beginning, with the configurations of its earlier life in it. So it goes on, takes entries, and neither votes nor
-//! stands for election until a configuration is in force that does not name the other store. The same holds for a node with an
-//! empty store as long as peers say that it is not the member that it takes itself for.
+//! A node whose own store is not the one that the configuration records is not the member that the
+//! configuration means. The nodes that know that configuration refuse it. But it may have been
+//! removed and added again under the same id, and be given the log from the beginning, with the
+//! configurations of its earlier life in it. So it goes on, takes entries, and neither votes nor
+//! stands for election until a configuration is in force that does not name the other store. The
+//! same holds for a node with an empty store as long as peers say that it is not the member that it
+//! takes itself for.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -106,7 +110,8 @@ impl Recorder {
         self.heed(raft);
     }
 
-    /// Takes note of what this node's store holds by now, and of what peers say of this node. To be called in each turn.
+    /// Takes note of what this node's store holds by now, and of what peers say of this node. To be
+    /// called in each turn.
     pub(super) fn look(&mut self, raft: &mut Raft<Bytes, Pcg32>) {
         if !matches!(self.past, Past::Of(_)) {
             let past = past(self.past, raft);
@@ -122,7 +127,8 @@ impl Recorder {
         }
     }
 
-    /// Keeps this node from voting and from standing for election where it is not the member that it takes itself for.
+    /// Keeps this node from voting and from standing for election where it is not the member that
+    /// it takes itself for.
     fn heed(&mut self, raft: &mut Raft<Bytes, Pcg32>) {
         let told = self.peers.told();
         if told != self.told {
@@ -325,7 +331,8 @@ mod tests {
         }
     }
 
-    /// A peer that is connected, says that it is at this address, and was reached there or not at all.
+    /// A peer that is connected, says that it is at this address, and was reached there or not at
+    /// all.
     fn met(recorder: &Recorder, number: u64, address: Option<&str>, is_reached: bool) {
         let (knows_you, address) = (None, address.map(String::from));
         let (node, store, note) = (id(number), Incarnation::new(number), Bytes::new());

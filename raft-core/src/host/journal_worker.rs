@@ -166,8 +166,8 @@ fn run<S: StateMachine>(
     }
 }
 
-/// Adds what is in the queue to `writes`, up to the write that reaches `bytes_max` bytes of entries,
-/// the end of the queue, or the end of the node.
+/// Adds what is in the queue to `writes`, up to the write that reaches `bytes_max` bytes of
+/// entries, the end of the queue, or the end of the node.
 fn gather(
     task: Task,
     next_now: impl Fn() -> Option<Task>,

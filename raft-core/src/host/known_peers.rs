@@ -1,8 +1,9 @@
 //! Which peers a node lets speak to it: the check of identities, the same on every transport.
 //!
-//! Before the first message each of two nodes introduces itself to the other. A message reaches the core only from a peer
-//! whose introduction this node accepts, because a [`PeerInbox`](super::PeerInbox) is the only way in. The rules, where
-//! "this cluster" is one whose identity this node knows for certain:
+//! Before the first message each of two nodes introduces itself to the other. A message reaches the
+//! core only from a peer whose introduction this node accepts, because a
+//! [`PeerInbox`](super::PeerInbox) is the only way in. The rules, where "this cluster" is one whose
+//! identity this node knows for certain:
 //!
 //! | the peer's store | what this node does |
 //! |---|---|
@@ -12,14 +13,15 @@
 //! | holds a history without an identity | refuses it as a member that was [added](MemberStore::New), else lets it in |
 //! | is empty, or of this cluster | lets it in |
 //!
-//! An identity that may not be committed proves little: a first leader that dies early may hold an identity that its
-//! cluster never took. Such a server must find its way back.
+//! An identity that may not be committed proves little: a first leader that dies early may hold an
+//! identity that its cluster never took. Such a server must find its way back.
 //!
 //! The rules are applied again whenever this node's identity or its configuration changes.
 //!
-//! A node with an empty store obeys what its peers say of it. If a peer refuses it because the cluster knows another store of
-//! that member, or says that the node is no member of the peer's cluster, it neither votes nor stands for election until its
-//! log brings a configuration. Otherwise two wiped voters of three would found a second cluster.
+//! A node with an empty store obeys what its peers say of it. If a peer refuses it because the
+//! cluster knows another store of that member, or says that the node is no member of the peer's
+//! cluster, it neither votes nor stands for election until its log brings a configuration.
+//! Otherwise two wiped voters of three would found a second cluster.
 
 use std::collections::BTreeMap;
 use std::string::String;
@@ -93,8 +95,8 @@ impl KnownPeers {
         Self { own, state: Mutex::default(), generation: AtomicU64::new(0) }
     }
 
-    /// What this node says to that one: its past, and whether it knows that node as a member. Nothing about members while it
-    /// knows of no identified cluster.
+    /// What this node says to that one: its past, and whether it knows that node as a member.
+    /// Nothing about members while it knows of no identified cluster.
     pub(super) fn introduce(&self, to: NodeId) -> (Past, Option<bool>) {
         let state = self.lock();
         let is_identified = matches!(state.past, Past::Begun(_) | Past::Of(_));
@@ -148,7 +150,8 @@ impl KnownPeers {
         if self.own.is_none() { Ok(()) } else { self.lock().judge(peer) }
     }
 
-    /// A peer that this node dialed has refused it. If the peer belongs to another cluster, this node refuses it as well.
+    /// A peer that this node dialed has refused it. If the peer belongs to another cluster, this
+    /// node refuses it as well.
     pub(super) fn refused_by(&self, by: NodeId, refusal: Refusal) {
         let Some(own) = self.own else { return };
         let mut state = self.lock();
@@ -166,7 +169,8 @@ impl KnownPeers {
         }
     }
 
-    /// Takes what this node holds and which configuration is in force now; `in_log` if the log has brought it.
+    /// Takes what this node holds and which configuration is in force now; `in_log` if the log has
+    /// brought it.
     pub(super) fn update(&self, past: Past, membership: &Membership, in_log: bool) {
         let store = |member| recorded_store(member).map_or(member.store, MemberStore::Recorded);
         let members = membership.members().iter().map(|member| (member.id, store(member)));
@@ -208,7 +212,8 @@ impl KnownPeers {
         fresh.map(|(id, (refusal, _))| (*id, *refusal)).collect()
     }
 
-    /// Why the server of that id cannot join, if it was met and holds something else than this cluster's history.
+    /// Why the server of that id cannot join, if it was met and holds something else than this
+    /// cluster's history.
     pub(super) fn cannot_join(&self, id: NodeId) -> Option<Refusal> {
         let state = self.lock();
         if let Some((refusal, at)) = state.refused.get(&id) {
@@ -266,7 +271,8 @@ impl State {
         let Past::Of(cluster) = self.past else { return Ok(()) };
         let verdict = match member {
             Some(store) => other_history(cluster, store, peer.node, peer.past),
-            // It may be a server whose addition this node has yet to learn of, or one that was removed.
+            // It may be a server whose addition this node has yet to learn of, or one that was
+            // removed.
             None if peer.past == Past::Unnamed => None,
             None => other_history(cluster, MemberStore::New, peer.node, peer.past),
         };
@@ -278,7 +284,8 @@ fn members_name(state: &State, node: NodeId) -> bool {
     state.members.contains_key(&node)
 }
 
-/// Whether a server with this past is refused by a node of that cluster. What counts as its store is known to be its own.
+/// Whether a server with this past is refused by a node of that cluster. What counts as its store
+/// is known to be its own.
 fn other_history(
     cluster: ClusterIdentity,
     store: MemberStore,
@@ -325,7 +332,8 @@ mod tests {
         Membership::of_members(members.iter().map(member)).unwrap()
     }
 
-    /// Node 1 of a cluster in which 2 is from the beginning, 3 was added and the store of 4 is recorded.
+    /// Node 1 of a cluster in which 2 is from the beginning, 3 was added and the store of 4 is
+    /// recorded.
     fn peers(past: Past) -> KnownPeers {
         let (cluster, incarnation) = (ClusterId::new(1), Incarnation::new(1));
         let peers = KnownPeers::new(Some(Identity { cluster, node: ME, incarnation }));
@@ -427,7 +435,8 @@ mod tests {
         assert_eq!(blank.told(), Some(Told::NotMember { by }));
     }
 
-    /// Also right after a restart, when what the log holds is not known to be committed: introductions are not repeated.
+    /// Also right after a restart, when what the log holds is not known to be committed:
+    /// introductions are not repeated.
     #[test]
     fn a_node_of_an_identified_cluster_says_who_is_a_member() {
         for (past, says) in [

@@ -26,8 +26,8 @@ pub struct NodeStatus {
     pub takes_snapshot: bool,
     /// The peers that this node refuses at present for what they say of themselves, and why.
     pub refused_peers: Vec<(NodeId, Refusal)>,
-    /// Whether this node neither votes nor stands for election because its store is empty and a peer says that it is not the
-    /// member that it takes itself for.
+    /// Whether this node neither votes nor stands for election because its store is empty and a
+    /// peer says that it is not the member that it takes itself for.
     pub told_not_to_vote: bool,
     /// Reads that wait to be confirmed.
     pub reads_waiting: usize,

@@ -17,8 +17,8 @@ use crate::types::NodeId;
 
 /// Carries messages between nodes. It may lose, repeat and overtake them; Raft copes.
 ///
-/// What it must not do is deliver from a peer that the host has not [let in](MessageInbox::admit). So it carries each node's
-/// [`Introduction`] to its peer before the first message.
+/// What it must not do is deliver from a peer that the host has not [let in](MessageInbox::admit).
+/// So it carries each node's [`Introduction`] to its peer before the first message.
 ///
 /// One that can tell the end of a peer's process from a broken network also [says so](MessageInbox::suspect).
 ///
@@ -40,8 +40,9 @@ pub trait Transport: Send + 'static {
     /// its writers once for all of them.
     fn flush(&mut self) {}
 
-    /// The longest [`Message::size`] that it carries, in bytes, whatever else the message holds. A longer message may be dropped each time it
-    /// is sent, so that nothing behind it ever commits: a node whose [`Config`](crate::Config) allows longer ones does not start.
+    /// The longest [`Message::size`] that it carries, in bytes, whatever else the message holds. A
+    /// longer message may be dropped each time it is sent, so that nothing behind it ever commits:
+    /// a node whose [`Config`](crate::Config) allows longer ones does not start.
     fn message_bytes_max(&self) -> usize {
         usize::MAX
     }
@@ -93,8 +94,8 @@ pub struct MessageInbox {
 }
 
 impl MessageInbox {
-    /// An inbox that hands each message to `deliver`, which must not block, lets every peer in, and ignores suspicions. For tests
-    /// of transports.
+    /// An inbox that hands each message to `deliver`, which must not block, lets every peer in, and
+    /// ignores suspicions. For tests of transports.
     pub fn new(deliver: impl Fn(Message<Bytes>) + Send + Sync + 'static) -> Self {
         Self {
             deliver: Arc::new(deliver),
@@ -111,7 +112,8 @@ impl MessageInbox {
         Self { suspect: Arc::new(suspect), ..self }
     }
 
-    /// The same inbox, which hands on only those messages for which `passes` is true. For transports that wrap another one.
+    /// The same inbox, which hands on only those messages for which `passes` is true. For
+    /// transports that wrap another one.
     #[must_use]
     pub fn filtered(
         self,
@@ -126,8 +128,8 @@ impl MessageInbox {
         Self { deliver: Arc::new(filtered), ..self }
     }
 
-    /// The same inbox, which judges peers by what `peers` knows, calls `news` when that has changed, and introduces its node with
-    /// that note.
+    /// The same inbox, which judges peers by what `peers` knows, calls `news` when that has
+    /// changed, and introduces its node with that note.
     pub(super) fn with_peers(
         self,
         peers: Arc<KnownPeers>,
@@ -145,11 +147,13 @@ impl MessageInbox {
         Introduction { node, store, past, knows_you, address, note }
     }
 
-    /// Lets in a peer that introduced itself, on a connection that it opened: what it sends goes to the [`PeerInbox`].
+    /// Lets in a peer that introduced itself, on a connection that it opened: what it sends goes to
+    /// the [`PeerInbox`].
     ///
     /// # Errors
     ///
-    /// Why this node does not talk to that peer, to be told to the peer. Nothing that it sends may be delivered.
+    /// Why this node does not talk to that peer, to be told to the peer. Nothing that it sends may
+    /// be delivered.
     pub fn admit(&self, peer: Introduction) -> Result<PeerInbox, Refusal> {
         let generation = AtomicU64::new(self.peers.generation());
         let verdict = self.peers.admit(&peer, None);
@@ -204,13 +208,13 @@ impl PeerInbox {
         self.peer.node
     }
 
-    /// Hands a message to the node and wakes it. Never blocks: when the inbox is full, the message is dropped and counted; after
-    /// the node has stopped, it is dropped.
+    /// Hands a message to the node and wakes it. Never blocks: when the inbox is full, the message
+    /// is dropped and counted; after the node has stopped, it is dropped.
     ///
     /// # Errors
     ///
-    /// The node does not talk to this peer any more, because it has learned more of its cluster. The message is dropped, and the
-    /// connection is to be closed.
+    /// The node does not talk to this peer any more, because it has learned more of its cluster.
+    /// The message is dropped, and the connection is to be closed.
     pub fn deliver(&self, message: Message<Bytes>) -> Result<(), Refusal> {
         let generation = self.inbox.generation();
         if self.generation.load(Ordering::Relaxed) != generation {

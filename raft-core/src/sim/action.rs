@@ -1,4 +1,5 @@
-//! What can be done to a cluster: each action of a plan. How each is done, and how it ends, is in `faults.rs`.
+//! What can be done to a cluster: each action of a plan. How each is done, and how it ends, is in
+//! `faults.rs`.
 
 use core::fmt;
 use core::time::Duration;
@@ -19,7 +20,8 @@ pub struct Step {
     pub action: Action,
 }
 
-/// Something that is done to a cluster. A fault that lasts says for how long, so a plan stays whole when steps are left out.
+/// Something that is done to a cluster. A fault that lasts says for how long, so a plan stays whole
+/// when steps are left out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Action {
@@ -92,8 +94,8 @@ pub enum Action {
         /// For how long.
         span: Duration,
     },
-    /// All servers stand still at once, and their clocks run on. On waking each looks at its clock before it hears what came
-    /// meanwhile.
+    /// All servers stand still at once, and their clocks run on. On waking each looks at its clock
+    /// before it hears what came meanwhile.
     PauseAll {
         /// For how long.
         span: Duration,

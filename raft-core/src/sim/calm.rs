@@ -1,7 +1,9 @@
 //! The calm phase of a run: all faults are over, and the cluster must live again within a bound.
 //!
-//! - A leader is elected, a new command is committed, and every member applies all that is committed and follows that leader.
-//! - No change of membership and no transfer is left under way, and every read that waits is answered or lost.
+//! - A leader is elected, a new command is committed, and every member applies all that is
+//!   committed and follows that leader.
+//! - No change of membership and no transfer is left under way, and every read that waits is
+//!   answered or lost.
 //! - If one server hears nobody, the others go on without it.
 //! - After that nobody stands for election: a leader that is lost is counted.
 
@@ -20,8 +22,9 @@ use crate::membership::Seat;
 use crate::role::RoleState;
 use crate::types::NodeId;
 
-/// How many election timeouts a cluster gets, once all faults are over, to elect a leader who stays. Each attempt fails only if
-/// two servers time out within a latency of each other, which is one in fifty or so.
+/// How many election timeouts a cluster gets, once all faults are over, to elect a leader who
+/// stays. Each attempt fails only if two servers time out within a latency of each other, which is
+/// one in fifty or so.
 pub const CALM_ELECTIONS_MAX: u32 = 10;
 
 /// How long it takes to send a snapshot in the smallest pieces, and to take one.
@@ -41,9 +44,10 @@ impl Plan {
         self.hosts.calm_sync.unwrap_or(CALM_SYNC)
     }
 
-    /// How long the cluster may take, once all faults are over, until it has a leader, commits a new command, and every server
-    /// has applied all that is committed: ten election timeouts, for each entry two round trips and two syncs, one client's
-    /// patience, and the time to send a snapshot.
+    /// How long the cluster may take, once all faults are over, until it has a leader, commits a
+    /// new command, and every server has applied all that is committed: ten election timeouts, for
+    /// each entry two round trips and two syncs, one client's patience, and the time to send a
+    /// snapshot.
     pub fn calm_max(&self, entries: u64) -> Duration {
         let entries = u32::try_from(entries).unwrap_or(u32::MAX);
         let sync = self.calm_sync();
@@ -132,7 +136,8 @@ impl<S: Workload> Simulation<S> {
         })
     }
 
-    /// Whether no change of membership is under way, and every member has applied all that is committed and follows one leader.
+    /// Whether no change of membership is under way, and every member has applied all that is
+    /// committed and follows one leader.
     fn is_settled(&self) -> bool {
         let cluster = &self.cluster;
         let (committed, membership) = (cluster.observer.committed(), cluster.observer.membership());

@@ -1,4 +1,5 @@
-//! What the hosts of a run are like: limits, configurations that differ, slow state machines, disks that stay slow.
+//! What the hosts of a run are like: limits, configurations that differ, slow state machines, disks
+//! that stay slow.
 
 use core::time::Duration;
 
@@ -13,15 +14,18 @@ use crate::types::NodeId;
 /// What is the same for all servers of a run, or differs by rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hosts {
-    /// How long a state machine takes for a batch of entries, and for a snapshot; none if everything is done at once.
+    /// How long a state machine takes for a batch of entries, and for a snapshot; none if
+    /// everything is done at once.
     pub machine: Option<MachinePace>,
     /// How configurations differ; none if all servers have the same.
     pub mixed: Option<Mixed>,
-    /// A server that joined and has a past is restarted with flags that name itself alone as a voter.
+    /// A server that joined and has a past is restarted with flags that name itself alone as a
+    /// voter.
     pub joiners_name_themselves: bool,
     /// How long a sync takes when all faults are over; none: as long as on a disk that is well.
     pub calm_sync: Option<Duration>,
-    /// This server hears nobody, and all hear it, when all other faults are over; the rest must go on all the same.
+    /// This server hears nobody, and all hear it, when all other faults are over; the rest must go
+    /// on all the same.
     pub deaf: Option<NodeId>,
 }
 
@@ -76,7 +80,8 @@ impl Hosts {
         }
         hosts.joiners_name_themselves = themed(Theme::EarlyJoiners).is_some();
         if let Some(draw) = &mut themed(Theme::SlowDisks) {
-            // Without pre-votes those who stand meanwhile make each election void: that is the paper's timing requirement (§5.6).
+            // Without pre-votes those who stand meanwhile make each election void: that is the
+            // paper's timing requirement (§5.6).
             let quarters = if config.pre_vote { [3, 6, 9] } else { [1, 1, 2] };
             hosts.calm_sync = Some(config.election_timeout_min * *draw.pick(&quarters) / 4);
         }
@@ -139,7 +144,8 @@ impl Mixed {
     }
 }
 
-/// Small limits, under which a cluster can live: the snapshots of a log begin long before it is full.
+/// Small limits, under which a cluster can live: the snapshots of a log begin long before it is
+/// full.
 pub(super) fn draw_limits(draw: &mut Draw, config: &Config) -> Config {
     let entry = Entry::<()>::OVERHEAD_BYTES;
     let log_bytes_max = entry * *draw.pick(&[64, 256, 4096]);

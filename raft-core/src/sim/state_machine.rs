@@ -68,8 +68,8 @@ pub trait StateMachine: Default {
     /// Replaces the state by that of a snapshot.
     fn restore(&mut self, snapshot: &[u8]);
 
-    /// A piece of a snapshot as it travels: as many bytes from the beginning of these as one command holds, at least one if there are
-    /// any.
+    /// A piece of a snapshot as it travels: as many bytes from the beginning of these as one
+    /// command holds, at least one if there are any.
     fn chunk(snapshot: &[u8]) -> Self::Command;
 }
 

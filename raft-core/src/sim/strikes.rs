@@ -13,7 +13,8 @@ use super::swarm::{Fault, FaultKind, LASTS, Swarm, draw_network};
 use crate::time::{Instant, micros};
 use crate::types::NodeId;
 
-/// How often all servers are asked for reads, and a client for something, after voters restarted within a lease.
+/// How often all servers are asked for reads, and a client for something, after voters restarted
+/// within a lease.
 const READS_IN_LEASE: u32 = 8;
 
 impl Swarm {
@@ -57,8 +58,8 @@ impl Swarm {
         draw.span(min, min * 3)
     }
 
-    /// The candidate is heard again, the leader is cut off, and the voters between them restart, within the leader's lease. Reads
-    /// and commands come meanwhile, to all.
+    /// The candidate is heard again, the leader is cut off, and the voters between them restart,
+    /// within the leader's lease. Reads and commands come meanwhile, to all.
     fn restart_in_lease(
         &self,
         draw: &mut Draw,

@@ -406,7 +406,8 @@ fn draw_themed_config(seed: u64, wanted: Option<Theme>, mut config: Config) -> C
         config = draw_limits(draw, &config);
     }
     if let Some(draw) = &mut Theme::Deaf.draws(seed, wanted) {
-        // A deaf server that asks before it stands disturbs nobody, and without check-quorum a deaf leader leads for ever.
+        // A deaf server that asks before it stands disturbs nobody, and without check-quorum a deaf
+        // leader leads for ever.
         config.check_quorum = true;
         if draw.one_in(2) {
             (config.pre_vote, config.adaptive) = (false, None);

@@ -1,5 +1,6 @@
-//! Themes: what a share of the worlds has beyond the usual faults. Each theme draws from a stream of its own, so a world without
-//! a theme is the same as before the theme existed, and a search can ask for one theme in every world.
+//! Themes: what a share of the worlds has beyond the usual faults. Each theme draws from a stream
+//! of its own, so a world without a theme is the same as before the theme existed, and a search can
+//! ask for one theme in every world.
 
 use core::fmt;
 
@@ -71,7 +72,8 @@ impl Theme {
         Self::ALL.into_iter().map(|(theme, _)| theme).find(|theme| theme.name() == name)
     }
 
-    /// The draws of this theme in the world of this seed, if the world has the theme: by its share, or because it is `wanted`.
+    /// The draws of this theme in the world of this seed, if the world has the theme: by its share,
+    /// or because it is `wanted`.
     pub(super) fn draws(self, seed: u64, wanted: Option<Self>) -> Option<Draw> {
         let mut draw = Draw::new(seed, purpose::SWARM, STREAMS_BEGIN + self as u64);
         let share = Self::ALL.into_iter().find(|(theme, _)| *theme == self);

@@ -201,8 +201,8 @@ impl<S: StateMachine> Cluster<S> {
         self.answer_late_work(at);
     }
 
-    /// Lets all paused servers go on, as on a host that is woken: each looks at its clock first, and what came meanwhile waits to be
-    /// read from its sockets.
+    /// Lets all paused servers go on, as on a host that is woken: each looks at its clock first,
+    /// and what came meanwhile waits to be read from its sockets.
     pub fn resume_all(&mut self) {
         for at in 0..self.ids.len() {
             let server = &mut self.servers[at];

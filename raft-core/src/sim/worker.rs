@@ -1,6 +1,8 @@
-//! The state machine's thread: it does one thing after another, in the order in which the core asked, and each takes its time.
+//! The state machine's thread: it does one thing after another, in the order in which the core
+//! asked, and each takes its time.
 //!
-//! A restore whose file is gone is skipped if a newer one waits, and all that waits between the two goes with it:
+//! A restore whose file is gone is skipped if a newer one waits, and all that waits between the two
+//! goes with it:
 //!
 //! ```text
 //! queue   restore 40   serve a read at 41   apply 41, 42   restore 90     the file of 40 is gone
@@ -81,8 +83,9 @@ impl<C> Worker<C> {
         self.waiting.pop_front()
     }
 
-    /// The file of a snapshot is gone because a newer one took its place. Goes on to the restore of that one: what was to be
-    /// applied between is part of it, and reads wait for it. Returns false if no newer one waits.
+    /// The file of a snapshot is gone because a newer one took its place. Goes on to the restore of
+    /// that one: what was to be applied between is part of it, and reads wait for it. Returns false
+    /// if no newer one waits.
     fn skip_to_next_restore(&mut self) -> bool {
         let next = self.waiting.iter().position(|work| matches!(work, Work::Restore(_)));
         let Some(next) = next else { return false };

@@ -48,7 +48,8 @@ pub fn segment(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:020}.journal"))
 }
 
-/// A journal of one segment whose syncs each hold one command; returns where each sync's frame begins, and the file's end.
+/// A journal of one segment whose syncs each hold one command; returns where each sync's frame
+/// begins, and the file's end.
 pub fn journal_of(commands: &[&[u8]]) -> (TempDir, Vec<usize>) {
     let directory = tempfile::tempdir().unwrap();
     let mut journal = open(directory.path()).unwrap();
@@ -79,7 +80,8 @@ pub fn frame_ends(mut content: &[u8]) -> Vec<usize> {
 
 /// Recovers a journal whose only segment has this content.
 pub fn recover_content(directory: &Path, content: &[u8]) -> Result<Restored<Bytes>, JournalError> {
-    // In place: file systems write a file that was emptied and filled again to disk when it is closed, which takes long.
+    // In place: file systems write a file that was emptied and filled again to disk when it is
+    // closed, which takes long.
     let mut file = OpenOptions::new().write(true).open(segment(directory, 1)).unwrap();
     file.write_all(content).unwrap();
     file.set_len(content.len() as u64).unwrap();

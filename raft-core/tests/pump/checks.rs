@@ -152,8 +152,8 @@ impl Checks {
 
     fn check_append(&mut self, peer: &Host, append: &AppendEntries<Command>) {
         self.match_entries(append.prev_log, &append.entries);
-        // The leader knows of it only because the follower has it on its disk; a server that is removed
-        // holds it once it has taken this message.
+        // The leader knows of it only because the follower has it on its disk; a server that is
+        // removed holds it once it has taken this message.
         let held = peer.stored.entries.len() as u64;
         let held = if self.members_change { u64::MAX } else { held };
         assert!(append.leader_commit.get() <= held, "a commit index beyond what the peer holds");

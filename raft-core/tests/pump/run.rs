@@ -33,7 +33,8 @@ impl Cluster {
         }
     }
 
-    /// All hosts stand still while the clock runs on; what was to arrive meanwhile arrives right after.
+    /// All hosts stand still while the clock runs on; what was to arrive meanwhile arrives right
+    /// after.
     pub fn stand_still(&mut self, span: Duration) {
         self.now = self.now + span;
         let asleep: Vec<_> = self.hosts.iter().map(|host| host.deadline).collect();

@@ -1,7 +1,7 @@
 //! Peers without a thread that dials them, because the system had none to give.
 //!
-//! A limit on threads may be reached for a moment only, and nobody else would ever dial the peer. So
-//! it is tried again with the next messages, after waits that double up to
+//! A limit on threads may be reached for a moment only, and nobody else would ever dial the peer.
+//! So it is tried again with the next messages, after waits that double up to
 //! [`Config::reconnect_backoff_max`].
 
 use std::io;
@@ -69,7 +69,8 @@ mod tests {
     use super::super::dialer::Peers;
     use super::*;
 
-    /// The system has no thread for a while: each peer is dialed in the end, once, and not as fast as messages come.
+    /// The system has no thread for a while: each peer is dialed in the end, once, and not as fast
+    /// as messages come.
     #[test]
     fn a_peer_for_which_there_was_no_thread_is_dialed_later() {
         let config = Config {

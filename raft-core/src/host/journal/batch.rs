@@ -82,8 +82,8 @@ impl Batch {
         }
     }
 
-    /// The frame, to be written at `offset` of a file that is salted like this. Nothing may be added until [`Batch::clear`]. If it is too long for a
-    /// frame, the error says how long it is.
+    /// The frame, to be written at `offset` of a file that is salted like this. Nothing may be
+    /// added until [`Batch::clear`]. If it is too long for a frame, the error says how long it is.
     pub(super) fn seal(&mut self, offset: u64, salting: Salting) -> Result<&[u8], usize> {
         let count = self.patch(offset);
         self.frame.extend_from_slice(&count.to_le_bytes());

@@ -107,7 +107,8 @@ impl SegmentFile for File {
     }
 }
 
-/// The operating system's. Where a directory cannot be opened, its names are as durable as its file system makes them.
+/// The operating system's. Where a directory cannot be opened, its names are as durable as its file
+/// system makes them.
 struct OsDirectory(#[cfg(unix)] File);
 
 impl OsDirectory {

@@ -16,8 +16,9 @@ use crate::types::NodeId;
 /// that others count on.
 ///
 /// The one rule for a server that lost its memory, wherever it is told: remove it, wait until it is
-/// removed, empty its directory, add it again as a learner, under its old id or a new one. The store
-/// that the cluster had recorded for the id is gone with the old member, so the id may be used again.
+/// removed, empty its directory, add it again as a learner, under its old id or a new one. The
+/// store that the cluster had recorded for the id is gone with the old member, so the id may be
+/// used again.
 const REMEDY: &str = "a byte-exact copy of the file repairs it, an older backup does not (it has forgotten promises that other \
                       servers rely on); without one, remove this server from the cluster, empty its journal directory, and add \
                       it again as a learner";
@@ -91,8 +92,9 @@ pub enum JournalError {
         /// Who asked for it.
         asked: (ClusterId, NodeId),
     },
-    /// The file was written by a version of this library that uses a format which this one does not read. Nothing is
-    /// damaged, and nothing is to be wiped: run the version that wrote it, or for a newer format any later one.
+    /// The file was written by a version of this library that uses a format which this one does not
+    /// read. Nothing is damaged, and nothing is to be wiped: run the version that wrote it, or for
+    /// a newer format any later one.
     UnknownVersion {
         /// The file.
         path: PathBuf,
@@ -103,8 +105,8 @@ pub enum JournalError {
         /// The versions that this library reads.
         known: RangeInclusive<u32>,
     },
-    /// The file holds something that only a newer version of this library knows. Nothing is damaged, and nothing is to be
-    /// wiped: run the version that wrote it, or a later one.
+    /// The file holds something that only a newer version of this library knows. Nothing is
+    /// damaged, and nothing is to be wiped: run the version that wrote it, or a later one.
     FromNewer {
         /// The file.
         path: PathBuf,
@@ -344,7 +346,8 @@ mod tests {
         }
     }
 
-    /// A server that lost its memory is removed, emptied and added again as a learner, wherever that is told; nothing is said of its id.
+    /// A server that lost its memory is removed, emptied and added again as a learner, wherever
+    /// that is told; nothing is said of its id.
     #[test]
     fn only_what_is_lost_is_to_be_wiped_and_the_way_back_is_one() {
         for error in all() {

@@ -30,9 +30,10 @@ use crate::types::{LogId, NodeId};
 /// - After a crash, what the last sync left half done is cut off, with a warning; nobody was promised any of it. Any other
 ///   damage refuses to start, with an error that names the file and the offset. What no journal can find out is that somebody
 ///   cut its last file short or removed it.
-/// - A segment whose successor cannot be made, because no file descriptor is left for one, grows on; from 16 times its usual
-///   length on that is a failure as any other.
-/// - Segments of older versions are read. What a newer version wrote is refused as that, and called by its name.
+/// - A segment whose successor cannot be made, because no file descriptor is left for one, grows
+///   on; from 16 times its usual length on that is a failure as any other.
+/// - Segments of older versions are read. What a newer version wrote is refused as that, and called
+///   by its name.
 /// - Segments are deleted as a whole, once the log that they hold is compacted.
 /// - Snapshots lie beside them, a file each; see [`SnapshotStore`].
 /// - A lock keeps two processes off one directory. Network file systems that do not lock are not for journals.
@@ -321,8 +322,8 @@ fn open_segment(place: &Place, number: u64) -> Result<SegmentReader, JournalErro
 
 /// Creates a directory and those that it lies in, so that all of them outlast a crash.
 ///
-/// Each gets its name durably before the next is made in it. So of what an interrupted start has made
-/// at most the last that is there is not durable, and its name is made durable first.
+/// Each gets its name durably before the next is made in it. So of what an interrupted start has
+/// made at most the last that is there is not durable, and its name is made durable first.
 fn create_directory(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
     let named = || directory.ancestors().filter(|path| !path.as_os_str().is_empty());
     let missing: Vec<_> = named().take_while(|path| !path.exists()).collect();

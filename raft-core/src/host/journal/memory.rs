@@ -32,7 +32,8 @@ const IN_MEMORY: &str = "in memory";
 /// use raft_core::{HardState, Term, Write, WriteId};
 ///
 /// let disk = MemoryJournal::new();
-/// let hard_state = HardState { current_term: Term::new(1), voted_for: None, ..Default::default() };
+/// let current_term = Term::new(1);
+/// let hard_state = HardState { current_term, voted_for: None, ..Default::default() };
 ///
 /// let mut before = disk.clone();
 /// before.recover()?;

@@ -48,9 +48,9 @@ use crate::types::NodeId;
 /// Group commit is the node's: it appends all writes that came meanwhile, then syncs once.
 ///
 /// The first failure is final: every later call repeats it. What the failed call left behind is unknown (after a failed fsync
-/// an operating system may drop what it could not write and report success the next time), so it is never tried again; a
-/// restart finds out what is there. A call may succeed although something failed on which no promise rests: see
-/// [`FileJournal`].
+/// an operating system may drop what it could not write and report success the next time), so it is
+/// never tried again; a restart finds out what is there. A call may succeed although something
+/// failed on which no promise rests: see [`FileJournal`].
 pub trait Journal: Send + 'static {
     /// All that is durable here. Called once, before anything is appended.
     ///

@@ -1,9 +1,9 @@
 //! The file journal when power fails: names and bytes that were not synced are gone, in any part.
 //!
-//! The invariant is that of field bug 58: "durable" is said after the disk said so. A disk of the test
-//! keeps what a page cache would: it knows of each file how much of it was synced, and of each name
-//! whether its directory was. Processes are killed at any operation, which loses nothing; then power
-//! fails, which loses any part of the rest.
+//! The invariant is that of field bug 58: "durable" is said after the disk said so. A disk of the
+//! test keeps what a page cache would: it knows of each file how much of it was synced, and of each
+//! name whether its directory was. Processes are killed at any operation, which loses nothing; then
+//! power fails, which loses any part of the rest.
 
 use std::boxed::Box;
 use std::fs;
@@ -250,7 +250,8 @@ fn open(disk: &PoweredDisk, directory: &Path) -> Result<FileJournal, JournalErro
         .map(|journal| journal.with_segment_bytes_max(SEGMENT_BYTES_MAX))
 }
 
-/// A command of the length that this index has, which holds whole frames: the end of the journal itself, as a client may store that.
+/// A command of the length that this index has, which holds whole frames: the end of the journal
+/// itself, as a client may store that.
 fn write(index: u64, directory: &Path) -> Write<Bytes> {
     let segments = fs::read_dir(directory).map_or(Vec::new(), |files| {
         let paths = files.map(|file| file.unwrap().path());
@@ -313,8 +314,8 @@ fn live(disk: &PoweredDisk, directory: &Path, known: &mut Known, story: &str) {
     }
 }
 
-/// A first start that is killed at each of its operations, a second that is not, and then power fails: what was acknowledged is
-/// there, and so is the directory that holds it.
+/// A first start that is killed at each of its operations, a second that is not, and then power
+/// fails: what was acknowledged is there, and so is the directory that holds it.
 #[test]
 fn a_first_start_that_was_interrupted_leaves_no_name_to_be_lost() {
     let start = |disk: &PoweredDisk, root: &Path, known: &mut Known, story: &str| {
@@ -338,8 +339,9 @@ fn a_first_start_that_was_interrupted_leaves_no_name_to_be_lost() {
     }
 }
 
-/// Processes are killed and power fails at random operations of random lives, and what was not synced is lost in random parts.
-/// Commands hold whole frames, of this journal among them: no part of one passes for a frame, and none refuses to start.
+/// Processes are killed and power fails at random operations of random lives, and what was not
+/// synced is lost in random parts. Commands hold whole frames, of this journal among them: no part
+/// of one passes for a frame, and none refuses to start.
 #[test]
 fn durable_is_said_after_the_disk_said_so() {
     for seed in 0..600 {

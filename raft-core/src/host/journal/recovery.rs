@@ -12,8 +12,8 @@
 //! All segments but the first begin with a checkpoint, and so the first ones may be gone: then the log that they held must turn out to
 //! be compacted.
 //!
-//! "No whole frame behind" is certain because frames are salted with their places: what a client put
-//! into a command is no frame, even if its bytes were one elsewhere.
+//! "No whole frame behind" is certain because frames are salted with their places: what a client
+//! put into a command is no frame, even if its bytes were one elsewhere.
 //!
 //! Everything else is damage. A flipped byte does not make a frame look torn, not even the last: no sector of a frame is near to
 //! all zeros ([`batch`](super::batch)), and a header that lies about the length fails its own checksum.
@@ -152,7 +152,8 @@ fn torn(reader: &mut SegmentReader, broken: Broken) -> Result<Torn, JournalError
     }
 }
 
-/// Whether a whole frame begins anywhere in these bytes, which lie at `offset` of a file that is salted like this.
+/// Whether a whole frame begins anywhere in these bytes, which lie at `offset` of a file that is
+/// salted like this.
 fn contains_frame(offset: u64, bytes: &[u8], salting: Salting) -> bool {
     bytes.windows(HEADER_BYTES).enumerate().any(|(at, window)| {
         let Some(header) = window.first_chunk().filter(|header| !is_unwritten(*header)) else {

@@ -10,15 +10,15 @@
 //!
 //! # Versions
 //!
-//! A version of this library reads the versions [`VERSION_MIN`] to [`VERSION`] of a segment, and writes
-//! to the last segment as that segment's own version has it; each new segment has the newest version.
-//! A segment of a newer version, of itself or of its writes, is not damaged, and no advice to wipe is
-//! given: [`JournalError::UnknownVersion`] names both versions.
+//! A version of this library reads the versions [`VERSION_MIN`] to [`VERSION`] of a segment, and
+//! writes to the last segment as that segment's own version has it; each new segment has the newest
+//! version. A segment of a newer version, of itself or of its writes, is not damaged, and no advice
+//! to wipe is given: [`JournalError::UnknownVersion`] names both versions.
 //!
 //! - Version 2: the frames behind the first have no salt.
-//! - Version 3: they are salted with incarnation, segment and offset. So a command that holds the bytes
-//!   of a frame, of this journal or another one, never passes for a frame when the write that holds
-//!   the command is torn. Further fields at the end of the first frame are ignored.
+//! - Version 3: they are salted with incarnation, segment and offset. So a command that holds the
+//!   bytes of a frame, of this journal or another one, never passes for a frame when the write that
+//!   holds the command is torn. Further fields at the end of the first frame are ignored.
 
 use std::format;
 use std::fs::File;

@@ -91,8 +91,8 @@ impl FileJournal {
     }
 }
 
-/// This node as the only voter, in the cluster and with the label that it had. Its store is the one at hand: the
-/// configuration may have named another, which would keep the node from ever leading.
+/// This node as the only voter, in the cluster and with the label that it had. Its store is the one
+/// at hand: the configuration may have named another, which would keep the node from ever leading.
 fn alone(node: NodeId, store: Incarnation, before: &Membership) -> Membership {
     let (priority, label) = before
         .member(node)

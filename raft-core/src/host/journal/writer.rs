@@ -2,12 +2,12 @@
 //!
 //! # What may be tried again
 //!
-//! A failed write or fsync of a file that holds promises is final: what reached the disk is unknown. A
-//! new segment holds no promise until it has its name. So whatever fails before its first fsync (no
-//! file descriptor, no inode, no room, no memory) has changed nothing: the writer goes on in the
-//! segment that it has, and tries again after every [`ATTEMPTS_PER_SEGMENT`]th part of a segment. From
-//! [`OVERRUN_MAX`] times its length on, the failure is final. A failed fsync, rename or fsync of the
-//! directory is final at once.
+//! A failed write or fsync of a file that holds promises is final: what reached the disk is
+//! unknown. A new segment holds no promise until it has its name. So whatever fails before its
+//! first fsync (no file descriptor, no inode, no room, no memory) has changed nothing: the writer
+//! goes on in the segment that it has, and tries again after every [`ATTEMPTS_PER_SEGMENT`]th part
+//! of a segment. From [`OVERRUN_MAX`] times its length on, the failure is final. A failed fsync,
+//! rename or fsync of the directory is final at once.
 
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -259,7 +259,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Goes on in the segment that there is, although its successor is due, for as long as it may grow.
+    /// Goes on in the segment that there is, although its successor is due, for as long as it may
+    /// grow.
     fn put_off(&mut self, error: JournalError) -> Result<(), JournalError> {
         let is_systems = matches!(error, JournalError::Io { .. } | JournalError::DiskFull { .. });
         if !is_systems || self.length >= self.segment_bytes_max.saturating_mul(OVERRUN_MAX) {

@@ -117,7 +117,8 @@ impl Counters {
         }
     }
 
-    /// Warns, now and then, that nothing dials a peer: the system gives no more threads. It is tried again.
+    /// Warns, now and then, that nothing dials a peer: the system gives no more threads. It is
+    /// tried again.
     pub fn warn_not_dialing(&self, peer: NodeId, error: &io::Error) {
         match self.may_warn(Cause::Spawn, Some(peer)) {
             Some(left_out) => {

@@ -10,7 +10,8 @@
 //!                                                └─► no answer, or words against us     who knows
 //! ```
 //!
-//! Where a peer has a name, [`names`](super::Resolver) looks it up and a [`Route`] tries its addresses. An adapter's attempt is:
+//! Where a peer has a name, [`names`](super::Resolver) looks it up and a [`Route`] tries its
+//! addresses. An adapter's attempt is:
 //!
 //! ```text
 //! look_up ─► wait for it, lookup_patience at most ─► route ─► each next_address ─► hello ─► answer ─► conclude
@@ -62,14 +63,16 @@ pub struct Dialing<'p, S> {
     names: Names,
     /// When the present attempt to connect is over.
     deadline: Instant,
-    /// With which of its addresses the present attempt speaks, and at which the peer was welcoming last.
+    /// With which of its addresses the present attempt speaks, and at which the peer was welcoming
+    /// last.
     speaking: Option<SocketAddr>,
     reached: Option<SocketAddr>,
     /// Since when the connection stands, if it does.
     connected: Option<Instant>,
     /// The last connection was closed, and the next attempt will show why.
     in_doubt: bool,
-    /// A peer that is down for long fails the same few ways each time: that is one line in the log for each.
+    /// A peer that is down for long fails the same few ways each time: that is one line in the log
+    /// for each.
     reasons: Vec<String>,
 }
 
@@ -110,13 +113,15 @@ impl<'p, S: Signals> Dialing<'p, S> {
         }
     }
 
-    /// How long to wait for the lookup: less, if the addresses that the name had last are there to be tried.
+    /// How long to wait for the lookup: less, if the addresses that the name had last are there to
+    /// be tried.
     pub fn lookup_patience(&self) -> Duration {
         let patience = self.peers.config.connect_timeout;
         if self.names.last(&self.address).is_empty() { patience } else { patience / 2 }
     }
 
-    /// The addresses to try: those found, or else those that the name had last. `None` is for a lookup that took too long.
+    /// The addresses to try: those found, or else those that the name had last. `None` is for a
+    /// lookup that took too long.
     ///
     /// # Errors
     ///
@@ -480,7 +485,8 @@ mod tests {
         of.iter().map(|address| address.parse().unwrap()).collect()
     }
 
-    /// The first address of a name is silent; the second is tried in the same attempt, and is the first one the next time.
+    /// The first address of a name is silent; the second is tried in the same attempt, and is the
+    /// first one the next time.
     #[test]
     fn all_addresses_of_a_name_are_tried_and_the_one_that_answered_comes_first() {
         let (mut peers, two) = two(None);
@@ -499,7 +505,8 @@ mod tests {
         assert_eq!(route(&mut dialing), addresses(&["10.0.0.2:1", "10.0.0.1:1"]), "in turn");
     }
 
-    /// Whether its process is gone is asked where it was connected, and no name service is asked before.
+    /// Whether its process is gone is asked where it was connected, and no name service is asked
+    /// before.
     #[test]
     fn in_doubt_only_the_address_where_it_was_connected_counts() {
         let (mut peers, two) = two(None);

@@ -17,8 +17,9 @@
 //! Who is dialed and who is let in changes with the configuration of the cluster, and is up to [`Peers`]; its page also tells what
 //! becomes of a node that has lost its memory.
 //!
-//! A name of a peer is looked up by a thread of its own, since the system's lookup blocks and may hang; all its addresses are
-//! tried. Warnings that repeat themselves are counted together: a few of each cause in a minute, the rest for debugging.
+//! A name of a peer is looked up by a thread of its own, since the system's lookup blocks and may
+//! hang; all its addresses are tried. Warnings that repeat themselves are counted together: a few
+//! of each cause in a minute, the rest for debugging.
 //!
 //! Nothing else here does I/O; an adapter adds sockets and waiting.
 
@@ -71,9 +72,11 @@ pub fn keepalive() -> Vec<u8> {
 /// The limits of a TCP transport. The defaults suit the defaults of [`crate::Config`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// The longest frame in bytes, sent or received. Above [`append_bytes_max`](crate::Config::append_bytes_max) and
-    /// [`snapshot_chunk_bytes`](crate::Config::snapshot_chunk_bytes) by 72 KiB at least, or the node does not start; and the same on all
-    /// nodes. To raise those, first raise this on all nodes.
+    /// The longest frame in bytes, sent or received. Above
+    /// [`append_bytes_max`](crate::Config::append_bytes_max) and
+    /// [`snapshot_chunk_bytes`](crate::Config::snapshot_chunk_bytes) by 72 KiB at least, or the
+    /// node does not start; and the same on all nodes. To raise those, first raise this on all
+    /// nodes.
     pub frame_bytes_max: usize,
     /// The most messages that wait for one peer; more are dropped.
     pub queue_messages_max: usize,
@@ -86,7 +89,8 @@ pub struct Config {
     /// Where others reach this node: a name or number with a port, which it says to those that it dials. `None` is where it listens,
     /// and if that is every address of the machine, the one from which it dials.
     pub advertise: Option<String>,
-    /// How long to wait for a connection, name resolution included. The addresses of a name share it.
+    /// How long to wait for a connection, name resolution included. The addresses of a name share
+    /// it.
     pub connect_timeout: Duration,
     /// How long to wait for the other side's part of the handshake.
     pub handshake_timeout: Duration,
@@ -123,8 +127,8 @@ impl Default for Config {
     }
 }
 
-/// What a message takes in a frame besides what [`Message::size`](crate::Message::size) counts, at most: the members, of whom a snapshot
-/// names all, and its other fields.
+/// What a message takes in a frame besides what [`Message::size`](crate::Message::size) counts, at
+/// most: the members, of whom a snapshot names all, and its other fields.
 const BESIDES_SIZE_BYTES_MAX: usize = 72 << 10;
 const _: () = assert!(BESIDES_SIZE_BYTES_MAX > MEMBERS_MAX * (LABEL_BYTES_MAX + 96) + 1024);
 

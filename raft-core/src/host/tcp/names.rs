@@ -1,10 +1,10 @@
 //! How the names of peers become addresses, the same way in all adapters.
 //!
-//! The system's lookup of a name blocks its thread, cannot be cancelled, and may hang for minutes. So
-//! each has a thread of its own, and a dialer that has waited long enough leaves it there. It does not
-//! begin another for the same name: the next attempt waits for the one that hangs, and takes its
-//! answer if that came in between. A peer therefore costs one thread for each of its names, and
-//! [`LOOKUPS_MAX`] at most, whatever the name service does.
+//! The system's lookup of a name blocks its thread, cannot be cancelled, and may hang for minutes.
+//! So each has a thread of its own, and a dialer that has waited long enough leaves it there. It
+//! does not begin another for the same name: the next attempt waits for the one that hangs, and
+//! takes its answer if that came in between. A peer therefore costs one thread for each of its
+//! names, and [`LOOKUPS_MAX`] at most, whatever the name service does.
 //!
 //! A lookup that hangs may outlive its transport. It holds nothing of that but the name.
 //!
@@ -24,7 +24,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-/// How many lookups a peer may have that have not ended: it has one name in its label, one in the list, and one that it says itself.
+/// How many lookups a peer may have that have not ended: it has one name in its label, one in the
+/// list, and one that it says itself.
 const LOOKUPS_MAX: usize = 3;
 
 /// Of how many names the last addresses are kept.
@@ -193,7 +194,8 @@ impl Name {
     }
 }
 
-/// A lookup that goes on. Await it, or [`wait`](Lookup::wait) for it; it may be dropped at any time.
+/// A lookup that goes on. Await it, or [`wait`](Lookup::wait) for it; it may be dropped at any
+/// time.
 #[derive(Debug)]
 pub struct Lookup(State);
 
@@ -287,7 +289,8 @@ mod tests {
         assert!(begins.try_recv().is_err());
     }
 
-    /// A hundred attempts while the name service hangs are one thread, and the answer is used when it comes at last.
+    /// A hundred attempts while the name service hangs are one thread, and the answer is used when
+    /// it comes at last.
     #[test]
     fn a_lookup_that_hangs_is_waited_for_and_never_begun_again() {
         let (names, begins, answers) = controlled();

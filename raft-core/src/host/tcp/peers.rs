@@ -13,13 +13,16 @@
 //!
 //! A node whose disk was wiped or replaced has forgotten its votes and what it acknowledged: to go on under its old id would let
 //! it vote twice in a term, and would let a majority be counted on entries that it does not hold. So the leader records in each
-//! member's entry the [`Incarnation`] of its store once it has heard it, and from then on every node refuses to talk to one of
-//! that id with another store: [`Refusal::OtherStore`] to one who dials, [`Closed::OtherStore`] for one who was dialed. Each
-//! is counted ([`Counts::refused_other_store`](super::Counts::refused_other_store)) and warned about now and then.
+//! member's entry the [`Incarnation`] of its store once it has heard it, and from then on every
+//! node refuses to talk to one of that id with another store: [`Refusal::OtherStore`] to one who
+//! dials, [`Closed::OtherStore`] for one who was dialed. Each is counted
+//! ([`Counts::refused_other_store`](super::Counts::refused_other_store)) and warned about now and
+//! then.
 //!
-//! The way back: [remove](crate::Change::Remove) the member, and [add](crate::Change::AddLearner) it again as a learner, in a second
-//! change. It then catches up as any new server does, before it counts. What was recorded before the wipe is gone
-//! with the old member. A wipe within the first moments of a cluster, before its stores are recorded, is not noticed.
+//! The way back: [remove](crate::Change::Remove) the member, and [add](crate::Change::AddLearner)
+//! it again as a learner, in a second change. It then catches up as any new server does, before it
+//! counts. What was recorded before the wipe is gone with the old member. A wipe within the first
+//! moments of a cluster, before its stores are recorded, is not noticed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -16,7 +16,8 @@ use std::vec::Vec;
 
 use super::closed::Closed;
 
-/// The most addresses of a name that are tried in one attempt, so that each has a share of some use.
+/// The most addresses of a name that are tried in one attempt, so that each has a share of some
+/// use.
 const ADDRESSES_MAX: usize = 8;
 
 /// The addresses that one attempt tries.
@@ -29,7 +30,8 @@ pub struct Route {
 }
 
 impl Route {
-    /// Of these addresses, to begin with `first` if it is one of them, or else with the one of this number.
+    /// Of these addresses, to begin with `first` if it is one of them, or else with the one of this
+    /// number.
     pub(super) fn new(
         addresses: Vec<SocketAddr>,
         first: Option<SocketAddr>,
@@ -49,7 +51,8 @@ impl Route {
         Self { addresses: addresses.into(), deadline, failed: None }
     }
 
-    /// The next address to connect to, and how long to wait for that. `None` if all were tried, or the time is over.
+    /// The next address to connect to, and how long to wait for that. `None` if all were tried, or
+    /// the time is over.
     pub fn next_address(&mut self) -> Option<(SocketAddr, Duration)> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).max(1);

@@ -1,9 +1,10 @@
 //! Which warnings are worth a line in the log, when the same happens again and again.
 //!
 //! A port scanner, a peer that was wiped, a host without file descriptors: each repeats itself many
-//! times a second, and a line for each hides what else is said. So of each cause, and each peer, the
-//! first few within [`WARNING_INTERVAL`] are logged as warnings, the others for debugging alone. The
-//! next warning says how many were left out. What is counted, [`Counts`](super::Counts) has in full.
+//! times a second, and a line for each hides what else is said. So of each cause, and each peer,
+//! the first few within [`WARNING_INTERVAL`] are logged as warnings, the others for debugging
+//! alone. The next warning says how many were left out. What is counted, [`Counts`](super::Counts)
+//! has in full.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

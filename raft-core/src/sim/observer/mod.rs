@@ -660,8 +660,9 @@ fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     Ok(())
 }
 
-/// The size of the entries in a log that need no room: those that Raft appends for itself, with which terms begin, and configurations; and
-/// one command, which may be longer than this server's own limits allow.
+/// The size of the entries in a log that need no room: those that Raft appends for itself, with
+/// which terms begin, and configurations; and one command, which may be longer than this server's
+/// own limits allow.
 #[cold]
 fn roomless_bytes<R: Rng, C: Command>(raft: &Raft<C, R>) -> usize {
     let (base, last) = (raft.log.base(), raft.log.last());

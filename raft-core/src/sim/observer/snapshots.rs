@@ -57,7 +57,8 @@ impl<C: Command + Eq> Observer<C> {
         state.map_or(Ok(()), |state| self.check_state(id, last, state))
     }
 
-    /// A server's state machine has applied the entries up to this one. States at one index are the same everywhere.
+    /// A server's state machine has applied the entries up to this one. States at one index are the
+    /// same everywhere.
     pub fn on_applied<S: StateMachine>(
         &mut self,
         id: NodeId,
