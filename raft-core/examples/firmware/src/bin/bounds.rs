@@ -189,7 +189,12 @@ impl Flood {
                 self.turn();
                 let session = Session::new(u64::from(self.rng.next_u32() % 4));
                 let result = AppendResult::Matched(self.server.raft().log_range().1.index);
-                let reply = AppendEntriesReply { session, round: Round::new(u64::MAX), result, promise_micros: 0 };
+                let reply = AppendEntriesReply {
+                    session,
+                    round: Round::new(u64::MAX),
+                    result,
+                    promise_micros: 0,
+                };
                 self.hear(term, Body::AppendEntriesReply(reply));
             }
         }

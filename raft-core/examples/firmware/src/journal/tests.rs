@@ -29,7 +29,8 @@ fn bytes_of(snapshot: LogId) -> Vec<u8> {
 
 fn vote(term: u64, node: u64) -> Write<Command> {
     let voted_for = Some(NodeId::new(node));
-    let hard_state = Some(HardState { current_term: Term::new(term), voted_for, ..Default::default() });
+    let hard_state =
+        Some(HardState { current_term: Term::new(term), voted_for, ..Default::default() });
     Write { hard_state, ..Write::default() }
 }
 
