@@ -1,7 +1,10 @@
 //! The identity of the cluster, the stores of its members and their addresses: the leader's host
 //! writes them into the configuration, and each node compares its own.
 //!
-//! - A leader whose cluster has no identity draws one.
+//! - A leader whose cluster has no identity takes the one that it or a member with its recorded
+//!   store knows, or draws one. It waits while a member that is connected runs an older version,
+//!   which drops identities from the configurations that it stores: it would lead, once upgraded,
+//!   without knowing that there is one.
 //! - It records the store of each member that it has met and whose store is not recorded. An older
 //!   version kept the store in the [`Label`], so a store that is named there and nowhere else
 //!   counts as recorded, and is copied.
@@ -164,10 +167,10 @@ impl Recorder {
         }
         self.next = now + RECORD_INTERVAL;
         let mut changes = Vec::new();
-        if raft.membership().identity().is_none() {
-            changes.extend(self.identify());
-        }
         let met = self.peers.met();
+        if raft.membership().identity().is_none() {
+            changes.extend(self.identify(raft.membership(), &met));
+        }
         let Identity { node, incarnation, .. } = self.identity;
         let stores: Vec<_> =
             met.iter().map(|(id, met)| (*id, met.store)).chain([(node, incarnation)]).collect();
@@ -196,9 +199,25 @@ impl Recorder {
     }
 
     /// The change that gives the cluster its identity.
-    fn identify(&self) -> Option<Change> {
+    fn identify(&self, membership: &Membership, met: &[(NodeId, Met)]) -> Option<Change> {
         if let Past::Of(known) = self.past {
             // A leader of an older version dropped it from the configuration.
+            return Some(Change::Identify(known));
+        }
+        let members = || {
+            met.iter().filter_map(|(id, met)| membership.member(*id).map(|member| (member, met)))
+        };
+        if members().any(|(_, met)| met.past == Past::Unknown) {
+            return None;
+        }
+        // This node ran an older version when the cluster got its identity, and has dropped it.
+        let recorded = members()
+            .filter(|(member, met)| recorded_store(member) == Some(met.store.get()))
+            .map(|(_, met)| met.past);
+        let of = |past| if let Past::Of(known) = past { Some(known) } else { None };
+        let begun = |past| if let Past::Begun(known) = past { Some(known) } else { None };
+        let known = recorded.clone().find_map(of).or_else(|| recorded.clone().find_map(begun));
+        if let Some(known) = known {
             return Some(Change::Identify(known));
         }
         let mut bytes = [0; 16];
@@ -368,7 +387,38 @@ mod tests {
         let last = raft.status().last_log;
         recorder.record(&mut raft, second(9));
         assert_eq!(raft.status().last_log, last, "nothing is left to record");
-        assert_eq!(recorder.identify(), Some(Change::Identify(cluster)), "never another one");
+        let identify = recorder.identify(raft.membership(), &[]);
+        assert_eq!(identify, Some(Change::Identify(cluster)), "never another one");
+    }
+
+    /// A rolling upgrade: an older version drops the identity from what it stores. Were another one
+    /// drawn, the servers of one cluster would refuse each other.
+    #[test]
+    fn an_identity_is_drawn_only_once_while_servers_are_upgraded() {
+        let (_, recorder) = alone(Vec::new());
+        let members = [member(1, Vec::new()), member(2, labelled(2)), member(3, Vec::new())];
+        let membership = Membership::of_members(members).unwrap();
+        let identify = |said: &[(u64, Past)]| {
+            let peers = KnownPeers::new(Some(recorder.identity));
+            for (number, past) in said {
+                let (node, store) = (id(*number), Incarnation::new(*number));
+                let (past, knows_you, address, note) = (*past, None, None, Bytes::new());
+                let peer = Introduction { node, store, past, knows_you, address, note };
+                assert_eq!(peers.admit(&peer, None), Ok(()));
+            }
+            recorder.identify(&membership, &peers.met())
+        };
+        let known = ClusterIdentity::new(7);
+        assert_eq!(identify(&[(2, Past::Unnamed), (3, Past::Unknown)]), None, "one would drop it");
+        for past in [Past::Of(known), Past::Begun(known)] {
+            assert_eq!(identify(&[(2, past), (3, Past::Unnamed)]), Some(Change::Identify(known)));
+        }
+        for others in
+            [[(4, Past::Of(known)), (5, Past::Unknown)], [(3, Past::Of(known)), (2, Past::Unnamed)]]
+        {
+            let drawn = identify(&others);
+            assert!(drawn.is_some() && drawn != Some(Change::Identify(known)), "{others:?}");
+        }
     }
 
     #[test]

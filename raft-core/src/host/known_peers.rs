@@ -72,7 +72,7 @@ pub(super) struct Met {
     pub(super) store: Incarnation,
     /// How many connections the peer has opened that still stand.
     connections: usize,
-    past: Past,
+    pub(super) past: Past,
     /// Where the peer says that it is reached.
     said: Option<String>,
     /// Where this node reached it last.
