@@ -194,15 +194,16 @@ impl Sending {
         self.acknowledged = self.said;
         self.next = self.said;
         self.in_vain = true;
-        if self.next == 0 {
-            // A snapshot of no bytes ends where it begins, and its only chunk is to be sent again.
+        if self.size == Some(self.next) {
+            // All that is missing is an empty last chunk, as is all of a snapshot of no bytes: it is to be sent again.
             self.size = None;
         }
     }
 
     /// Begins again if the follower has taken nothing for too long. Returns whether it did.
     fn retry_if_stuck(&mut self, now: Instant, config: &Config) -> bool {
-        let is_sent = self.size == Some(0);
+        // The follower has all bytes, and was to be told with an empty chunk that there are no more.
+        let is_sent = self.size == Some(self.acknowledged);
         let waits_for_nothing = self.next == self.acknowledged && !self.reading && !is_sent;
         if self.progress.1 != self.acknowledged || waits_for_nothing {
             self.progress = (now, self.acknowledged);

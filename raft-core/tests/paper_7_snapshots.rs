@@ -306,6 +306,36 @@ fn a_snapshot_of_no_bytes_is_one_chunk() {
     assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
 }
 
+/// Some hosts notice the end of a snapshot only behind its last byte: an empty chunk, without which
+/// the follower installs nothing.
+#[test]
+fn an_empty_last_chunk_that_is_lost_is_sent_again() {
+    let mut server = leader();
+    let last = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    assert_eq!(reads(&mut server).pop().map(|read| read.offset), Some(0));
+    server.snapshot_read(id(3), last, 0, b"abcd".to_vec(), false);
+    server.poll();
+    received(&mut server, last, 4);
+    for attempt in 1..=3 {
+        let asked: Vec<_> = reads(&mut server).iter().map(|read| read.offset).collect();
+        assert_eq!(asked, [4], "attempt {attempt}");
+        server.snapshot_read(id(3), last, 4, Vec::new(), true);
+        server.poll();
+        let sent = chunks(&mut server).pop().expect("the end of it");
+        assert_eq!((sent.offset, sent.chunk.len(), sent.done), (4, 0, true));
+        assert!(reads(&mut server).is_empty(), "nothing is left of it");
+        for _ in 0..4 {
+            server.matched(2, 4);
+            server.rejected(3, 4, at(0, 0));
+            server.pass(server.config().heartbeat_interval);
+        }
+    }
+    server.matched(3, 4);
+    assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
+}
+
 /// A follower that is down is sent its first window at most, and none while it is silent; it is
 /// sent the rest once it answers a heartbeat.
 #[test]
