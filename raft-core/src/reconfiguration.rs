@@ -21,8 +21,12 @@
 //!   the other server would vote for it, so nothing is lost. Since a server that goes holds nothing
 //!   behind the configuration without it, it gets votes only from servers that do not hold that
 //!   configuration. Once that is committed those are no majority: such a server never leads again.
+//!   A leader that goes is the exception, for it appends until the commit: if it crashes before its
+//!   disk holds that, its log may be the longest, and it may lead once more, until its no-op is
+//!   committed.
 //! - A server that asks for votes, because word of the commit was lost or it was away, is told by
-//!   the leader, if the leader's log still knows it as a member and goes on where its log ends.
+//!   the leader, if the leader's log still knows it as a member and goes on where its log ends, and
+//!   if its term is not newer than the leader's. With pre-vote it hardly ever is.
 //! - The commit is part of what its disk keeps ([`HardState::committed`](crate::HardState)), so
 //!   that a restart does not make it stand again.
 
