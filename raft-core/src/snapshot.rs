@@ -195,7 +195,8 @@ impl Sending {
         self.next = self.said;
         self.in_vain = true;
         if self.size == Some(self.next) {
-            // All that is missing is an empty last chunk, as is all of a snapshot of no bytes: it is to be sent again.
+            // All that is missing is an empty last chunk, as is all of a snapshot of no bytes: it is to
+            // be sent again.
             self.size = None;
         }
     }
@@ -254,6 +255,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The host has found this snapshot damaged, or lost it. If it is the newest, another one is
     /// taken in its place, be it of the same entry: the state machine is whole.
     /// [`Output::TakeSnapshot`] follows.
+    ///
+    /// A follower that was sent a part of the damaged one may get the rest from the new one, which
+    /// has the same name. A host whose state does not always take the same bytes ends a snapshot with
+    /// a checksum of all of it, as the module `host` does, and calls
+    /// [`snapshot_unwritable`](Self::snapshot_unwritable) where that does not fit.
     pub fn snapshot_damaged(&mut self, snapshot: LogId) {
         let Snapshots { last, taking, restoring, .. } = &self.snapshots;
         if last.last == snapshot && taking.is_none() && !restoring {
