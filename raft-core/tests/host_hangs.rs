@@ -326,3 +326,14 @@ fn code_of_a_client_that_panics_is_counted_and_harms_no_node() {
     std::mem::forget(bomb);
     node.shutdown().wait().unwrap();
 }
+
+/// As long as it takes is a bound, too.
+#[test]
+fn a_node_with_all_the_time_in_the_world_ends() {
+    let (hub, _late) = Hub::new(8, || ());
+    let patient = NodeConfig { shutdown_max: Duration::MAX, ..config(Config::new(id(1), [id(1)])) };
+    let node = start_as(patient, &hub, MemoryJournal::new(), Map::default()).unwrap();
+    let ended = thread::spawn(move || node.shutdown().wait().unwrap());
+    until("the end", || ended.is_finished());
+    assert_eq!(ended.join().unwrap().to_string(), StopReason::Shutdown.to_string());
+}

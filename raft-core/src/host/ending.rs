@@ -57,10 +57,11 @@ impl Ending {
     pub(super) fn wait(self) {
         let Self { threads, transport, watch, life, refuse_rest, patience } = self;
         let node = life.node();
-        let deadline = Instant::now() + patience;
+        // None is for a patience beyond what a clock can show.
+        let deadline = Instant::now().checked_add(patience);
         let mut left = Vec::new();
         for thread in threads {
-            if let Err(thread) = thread.wait(Some(deadline)) {
+            if let Err(thread) = thread.wait(deadline) {
                 left.push(watch.status_of(thread.kind(), thread.activity()));
             }
         }

@@ -42,6 +42,9 @@ use crate::host::transport::MessageInbox;
 /// How many reasons for one peer's being out of reach are told apart in the log.
 const REASONS_MAX: usize = 8;
 
+/// The longest attempt to connect, however patient the configuration is: what a clock can show.
+const ATTEMPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The attempts to reach one peer.
 ///
 /// ```text
@@ -104,7 +107,7 @@ impl<'p, S: Signals> Dialing<'p, S> {
     ///
     /// [`io::ErrorKind::NotFound`] while nobody knows.
     pub fn look_up(&mut self) -> Result<Lookup, Closed> {
-        self.deadline = Instant::now() + self.peers.config.connect_timeout;
+        self.deadline = Instant::now() + self.peers.config.connect_timeout.min(ATTEMPT_MAX);
         self.address()?;
         match self.reached.filter(|_| self.in_doubt) {
             // Who answers there is the question, and a name service must not delay it.
@@ -348,6 +351,16 @@ mod tests {
         assert!(waits[19] >= peers.config.reconnect_backoff_max / 2);
         let counts = peers.counters.read();
         assert_eq!((counts.connect_failed, counts.connected), (20, 0));
+    }
+
+    #[test]
+    fn a_timeout_beyond_what_a_clock_can_show_is_a_long_one() {
+        let (mut peers, two) = two(None);
+        peers.config.connect_timeout = Duration::MAX;
+        let (inbox, _) = inbox();
+        let mut dialing = Dialing::new(&peers, &two, &inbox);
+        drop(dialing.look_up().unwrap());
+        assert!(dialing.deadline > Instant::now() + ATTEMPT_MAX / 2);
     }
 
     #[test]
