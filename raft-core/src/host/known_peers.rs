@@ -127,6 +127,10 @@ impl KnownPeers {
             Err(refusal) => {
                 // What was noted of an admissible store with this id is out of date.
                 met.remove(&peer.node);
+                if refused.len() >= PEERS_KEPT_MAX {
+                    // Strangers have as many ids as they like.
+                    refused.retain(|_, (_, at)| at.elapsed() < REFUSAL_COUNTS_FOR);
+                }
                 let is_known = members.contains_key(&peer.node) || refused.contains_key(&peer.node);
                 if is_kept(refused.len(), is_known) {
                     refused.insert(peer.node, (refusal, Instant::now()));
@@ -378,6 +382,20 @@ mod tests {
                 assert_eq!(unsure.admit(&peer(number, number, past), None), Ok(()));
             }
         }
+    }
+
+    #[test]
+    fn strangers_that_were_refused_long_ago_hide_no_other() {
+        let ours = peers(Past::Of(OURS));
+        let stranger = |number: u64| peer(number, number, Past::Of(OTHER));
+        for number in 0..PEERS_KEPT_MAX as u64 {
+            ours.admit(&stranger(100 + number), None).unwrap_err();
+        }
+        for (_, at) in ours.lock().refused.values_mut() {
+            *at = at.checked_sub(REFUSAL_COUNTS_FOR).unwrap();
+        }
+        ours.admit(&stranger(99), None).unwrap_err();
+        assert!(ours.cannot_join(NodeId::new(99)).is_some());
     }
 
     #[test]
