@@ -9,6 +9,7 @@ use core::time::Duration;
 use rand_core::Rng;
 
 use crate::raft::Raft;
+use crate::reason::Reasons;
 use crate::role::{Follower, RoleState};
 use crate::status::Counters;
 use crate::time::Instant;
@@ -21,7 +22,7 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
     /// - Times count from the last tick. What was heard of longer ago than any timeout is merely
     ///   old.
     /// - Ids of writes count from the last that is durable, for none is compared but with those that follow.
-    /// - The counters are zero, for nothing depends on them.
+    /// - The counters are zero and the reasons are none, for nothing depends on them.
     pub fn canonical(&self) -> Self {
         let mut copy = self.clone();
         let clock = Clock { now: self.now, horizon: self.config.disk_patience() };
@@ -58,6 +59,7 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
         let acknowledged = copy.durable.renumber(|silent_since| clock.past(silent_since));
         copy.outbox.renumber(acknowledged);
         copy.counters = Counters::default();
+        copy.reasons = Reasons::default();
         copy
     }
 }

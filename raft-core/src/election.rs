@@ -35,6 +35,7 @@ use crate::message::{
 };
 use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
+use crate::reason::StepDown;
 use crate::role::{Ballot, Candidate, Follower, PreCandidate, RoleState, Suspicion};
 use crate::types::{Command, LogId, NodeId, Term};
 
@@ -73,7 +74,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let reads_wait = self.reads.on_leader_missed();
         if !self.may_stand() {
             // It is not its turn; but the leader that it knew is gone.
-            self.become_follower(self.current_term);
+            self.step_down(self.current_term, StepDown::NotAMember);
             self.timers.election.stop();
             if reads_wait {
                 // Not for ever.
@@ -215,6 +216,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let granted = could_win && self.now >= self.bound_until();
         let reply = RequestPreVoteReply { granted, campaign };
         self.reply(request.candidate, Body::RequestPreVoteReply(reply));
+        if !granted {
+            self.note_refusal(&request, true);
+        }
         if let Some(following) = self.following().filter(|_| could_win && !granted) {
             following.refused = Some(request);
         }
@@ -239,10 +243,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let bound_until = if is_sticky { self.bound_until() } else { self.promised_until() };
         if !transfer && self.now < bound_until {
             self.counters.loyal_refusals = self.counters.loyal_refusals.saturating_add(1);
+            self.note_refusal(&request, true);
             return;
         }
         if term > self.current_term {
-            self.become_follower(term);
+            self.step_down(term, StepDown::HigherTerm);
         }
         let granted = term == self.current_term
             && self.voted_for.unwrap_or(candidate) == candidate
@@ -251,9 +256,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
             && !self.has_no_vote(candidate, last_log)
             && !self.is_stranger();
         if granted && self.voted_for.is_none() {
-            self.become_follower(term);
+            self.step_down(term, StepDown::GaveVote);
             self.vote_for(candidate);
             self.timers.election.touch();
+        }
+        if !granted {
+            self.note_refusal(&request, self.leader().is_some());
         }
         let reply = RequestVoteReply { granted, last_log };
         self.reply(candidate, Body::RequestVoteReply(reply));
@@ -261,7 +269,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk, and with it votes and
     /// entries; so it votes for nobody until a leader has brought it into a cluster. Nor does one whose host knows that it did.
-    fn is_stranger(&self) -> bool {
+    pub(crate) fn is_stranger(&self) -> bool {
         self.membership().is_empty() || self.members.abstains
     }
 

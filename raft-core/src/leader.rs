@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use crate::quorum::MemberSet;
 use crate::raft::Raft;
 use crate::read::LeaseState;
+use crate::reason::StepDown;
 use crate::role::{Leader, RoleState};
 use crate::time::Instant;
 use crate::timers::Timer;
@@ -72,9 +73,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let RoleState::Leader(leader) = &self.role else { return };
         if self.quorum_lost_at(leader) <= self.now {
-            self.become_follower(self.current_term);
+            self.step_down(self.current_term, StepDown::NoQuorum);
         } else if self.disk_lost_at().is_some_and(|lost_at| lost_at <= self.now) {
-            self.hand_over_and_step_down();
+            self.hand_over_and_step_down(StepDown::DiskSilent);
         } else {
             self.timers.quorum.touch();
         }

@@ -128,6 +128,7 @@
 //! | thesis 3.10 leadership transfer | `transfer.rs` |
 //! | §8 client interaction, thesis 6.4 read-only queries, leases | `read.rs` |
 //! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |
+//! | §5.1, §5.2 why a role ended or a vote was refused, for operators | `reason.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `durable.rs`, `outbox.rs` |
 //!
 //! What each capability guarantees, and what can go wrong with it, is in the guide: [operation](guide::operation),
@@ -198,6 +199,7 @@ mod promise;
 mod quorum;
 mod raft;
 mod read;
+mod reason;
 mod reconfiguration;
 mod replication;
 mod role;
@@ -237,6 +239,7 @@ pub use output::{Output, ReadSnapshot, Restored, SnapshotMeta, Write, WriteSnaps
 pub use progress::ProgressState;
 pub use quorum::MEMBERS_MAX;
 pub use raft::Raft;
+pub use reason::{RefusedVote, StepDown, SteppedDown, VoteRefusal};
 pub use role::Role;
 pub use status::{Counters, PeerStatus, Status, Wake};
 pub use time::Instant;

@@ -19,6 +19,7 @@ use crate::peers::Peers;
 use crate::progress::Progress;
 use crate::promise::Promise;
 use crate::read::Reads;
+use crate::reason::{Reasons, StepDown};
 use crate::reconfiguration::Members;
 use crate::role::{Follower, Role, RoleState};
 use crate::snapshot::Snapshots;
@@ -113,6 +114,7 @@ pub struct Raft<C, R> {
     /// What the host was last told of role, term and leader.
     pub(crate) reported: (Role, Term, Option<NodeId>),
     pub(crate) counters: Counters,
+    pub(crate) reasons: Reasons,
     /// The table of a leader that is none any more, kept so that an election allocates nothing.
     pub(crate) idle_peers: Peers,
 }
@@ -175,6 +177,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             outbox: Outbox::new(),
             reported: (Role::Follower, hard_state.current_term, None),
             counters: Counters::default(),
+            reasons: Reasons::default(),
             idle_peers: members.ids.iter().map(|_| Progress::new()).collect(),
             memberships,
             members,
@@ -446,6 +449,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             reads_waiting: self.reads.waiting(),
             peers,
             counters: self.counters,
+            stepped_down: self.reasons.stepped_down,
+            refused_vote: self.reasons.refused_vote,
             wake: self.wake(),
         }
     }
@@ -464,7 +469,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// "If the term is higher than the current one: adopt it, become follower" (§5.1).
     fn adopt(&mut self, term: Term) {
         if term > self.current_term {
-            self.become_follower(term);
+            self.step_down(term, StepDown::HigherTerm);
         }
     }
 

@@ -44,6 +44,7 @@ use crate::peers::Peers;
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::{MEMBERS_MAX, MemberSet, Quorum};
 use crate::raft::Raft;
+use crate::reason::StepDown;
 use crate::role::RoleState;
 use crate::types::{Command, Index, LogId, NodeId, Round, Session, Term};
 
@@ -189,7 +190,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.members.abstains = abstains;
         match self.role {
             RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => {
-                self.become_follower(self.current_term);
+                self.step_down(self.current_term, StepDown::Abstains);
             }
             RoleState::Follower(_) => {}
         }
@@ -253,7 +254,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let next = self.memberships.in_force().after_joint();
             self.append_as_leader(Payload::Configuration(next.into()));
         } else if !self.members.is_voter() {
-            self.hand_over_and_step_down();
+            self.hand_over_and_step_down(StepDown::NotAMember);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::entries::{Entries, Entry, Payload};
 use crate::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Message};
 use crate::progress::ProgressState;
 use crate::raft::Raft;
+use crate::reason::StepDown;
 use crate::role::{Candidate, Following, PreCandidate, RoleState};
 use crate::types::{Command, Index, NodeId, Round, Session};
 
@@ -106,7 +107,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let pace = self.pace();
         let before_first = round.map_or(0, |round| round.get().saturating_sub(1));
-        self.become_follower(self.current_term);
+        self.step_down(self.current_term, StepDown::OtherLeader);
         self.reads.on_leader_followed();
         self.set_following(Following {
             leader,

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use crate::membership::Membership;
 use crate::progress::{Progress, ProgressState};
+use crate::reason::{RefusedVote, SteppedDown};
 use crate::role::Role;
 use crate::time::Instant;
 use crate::types::{Index, LogId, NodeId, Term};
@@ -52,6 +53,10 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// What came in that should not have.
     pub counters: Counters,
+    /// Why this server last stopped leading or standing for election, since it started.
+    pub stepped_down: Option<SteppedDown>,
+    /// The last vote or pre-vote that this server refused since it started, and why.
+    pub refused_vote: Option<RefusedVote>,
     /// When [`Raft::tick`](crate::Raft::tick) has something to do, and what.
     pub wake: Option<(Instant, Wake)>,
 }

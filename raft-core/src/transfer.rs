@@ -18,6 +18,7 @@ use crate::error::TransferRefused;
 use crate::message::{Body, Message, TimeoutNow};
 use crate::progress::{Progress, ProgressState};
 use crate::raft::Raft;
+use crate::reason::StepDown;
 use crate::role::RoleState;
 use crate::types::{Command, LogId, NodeId};
 
@@ -117,7 +118,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///
     /// The successor is sent what it lacks first, and TimeoutNow names no entry that it was not
     /// sent: a follower that waits for such an entry would wait for a leader that leads no more.
-    pub(crate) fn hand_over_and_step_down(&mut self) {
+    pub(crate) fn hand_over_and_step_down(&mut self, reason: StepDown) {
         let under_way = self.transferring().filter(|to| self.follows(*to));
         if let Some(successor) = under_way.or_else(|| self.best_successor()) {
             let append = self.members.position(successor).and_then(|at| self.append_to(at));
@@ -130,7 +131,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 self.outbox.send(message);
             }
         }
-        self.become_follower(self.current_term);
+        self.step_down(self.current_term, reason);
     }
 
     /// Whether this follower's log is known to be the leader's, as far as it goes.

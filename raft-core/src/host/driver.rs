@@ -29,6 +29,7 @@ use super::journal_worker::JournalWorker;
 use super::known_peers::KnownPeers;
 use super::leadership::{Board, Leadership};
 use super::life::Life;
+use super::reasons::Reasons;
 use super::snapshots_in_use::SnapshotsInUse;
 use super::state_machine::StateMachine;
 use super::state_machine_worker::StateMachineWorker;
@@ -70,6 +71,7 @@ pub struct Driver<S: StateMachine> {
     journal: JournalWorker,
     state_machine: StateMachineWorker<S>,
     watch: Watch,
+    reasons: Reasons,
     /// The unit of work at which the state machine was stuck when leadership was last handed over
     /// for it, and the term.
     evaded: Option<(u64, Term)>,
@@ -184,6 +186,7 @@ impl<S: StateMachine> Driver<S> {
             journal,
             state_machine,
             watch,
+            reasons: Reasons::default(),
             evaded: None,
             shutdown_max,
             board: Arc::clone(&board),
@@ -237,6 +240,7 @@ impl<S: StateMachine> Driver<S> {
             now = self.clock.now();
         }
         self.stores.record(&mut self.raft, now);
+        self.reasons.before_tick(&self.raft, now);
         self.raft.tick(now);
         self.settle_transfer(now);
         self.do_outputs();
@@ -245,6 +249,7 @@ impl<S: StateMachine> Driver<S> {
         }
         self.snapshots.settle(&self.raft);
         self.look_after_workers();
+        self.reasons.after_turn(&self.raft);
         self.was_transferring = self.raft.transferring().is_some();
         if more {
             return Next::Again;

@@ -93,6 +93,7 @@ mod leadership;
 mod life;
 mod panics;
 mod pending;
+mod reasons;
 mod snapshot;
 mod snapshots_in_use;
 mod state_machine;

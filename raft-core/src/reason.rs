@@ -1,0 +1,177 @@
+//! Why a server stopped leading or standing for election, and why it refused a vote.
+//!
+//! The core writes no log, so the reasons leave it as data: the last of each is in
+//! [`Status`](crate::Status). A host compares them with what it has reported, and so reports each
+//! of them once. Nothing in the core depends on them.
+
+#[cfg(feature = "std")]
+use alloc::vec::Vec;
+
+use rand_core::Rng;
+
+use crate::election::VoteRequest;
+#[cfg(feature = "std")]
+use crate::quorum::MemberSet;
+use crate::raft::Raft;
+use crate::role::Role;
+#[cfg(feature = "std")]
+use crate::role::{Candidate, PreCandidate, RoleState};
+#[cfg(feature = "std")]
+use crate::time::Instant;
+use crate::types::{Command, NodeId, Term};
+
+/// Why a server stopped leading or standing for election.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum StepDown {
+    /// A message of a higher term came (§5.1).
+    HigherTerm,
+    /// Another server leads this term (§5.2).
+    OtherLeader,
+    /// This server voted for another candidate before it stood itself (§5.2).
+    GaveVote,
+    /// This leader handed leadership over, and its successor stands (thesis 3.10).
+    HandedOver,
+    /// This leader heard from no quorum for an election timeout (thesis 6.2).
+    NoQuorum,
+    /// The disk of this leader did not answer within
+    /// [`Config::disk_timeout`](crate::Config::disk_timeout).
+    DiskSilent,
+    /// This server has no vote in the configuration in force (§6).
+    NotAMember,
+    /// The host told this server to abstain: see [`Raft::abstain`](crate::Raft::abstain).
+    Abstains,
+}
+
+/// The end of a leadership, a candidacy or a pre-vote.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct SteppedDown {
+    /// What the server was.
+    pub role: Role,
+    /// The term in which it was that.
+    pub term: Term,
+    /// Why it is that no longer.
+    pub reason: StepDown,
+}
+
+/// Why a server refused a vote or a pre-vote.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum VoteRefusal {
+    /// This server leads, or hears a leader, or has promised one not to vote (thesis 4.2.3, 6.4.1).
+    BoundToLeader,
+    /// The candidate's log is behind this server's (§5.4.1).
+    ShorterLog,
+    /// This server voted for another candidate in that term (§5.2).
+    AlreadyVoted,
+    /// This server votes for nobody: it knows no cluster yet, or its host told it to
+    /// [abstain](crate::Raft::abstain).
+    Abstains,
+    /// The candidate has no vote in the configuration in force (§6).
+    CandidateNotAMember,
+    /// The candidate's term is over (§5.1).
+    OldTerm,
+}
+
+/// A vote or a pre-vote that a server refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct RefusedVote {
+    /// The server that asked.
+    pub candidate: NodeId,
+    /// The term in which it asked.
+    pub term: Term,
+    /// Why it was refused.
+    pub reason: VoteRefusal,
+}
+
+/// The last of each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub(crate) struct Reasons {
+    pub(crate) stepped_down: Option<SteppedDown>,
+    pub(crate) refused_vote: Option<RefusedVote>,
+}
+
+/// How the voters answered an attempt to be elected, or a pre-vote, that no quorum granted in time.
+#[cfg(feature = "std")]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct InVain {
+    /// The other voters that granted.
+    pub(crate) granted: Vec<NodeId>,
+    /// The voters that refused.
+    pub(crate) refused: Vec<NodeId>,
+    /// The voters that did not answer.
+    pub(crate) silent: Vec<NodeId>,
+    /// Whether so many answered that they could have elected this server.
+    pub(crate) quorum_answered: bool,
+    /// The server's own vote is not on its disk yet.
+    pub(crate) waits_for_disk: bool,
+}
+
+#[cfg(feature = "std")]
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// How the voters answered, if this server asks for votes and its time for that is over now. To
+    /// be called before the tick, which begins the next attempt.
+    pub(crate) fn asked_in_vain(&self, now: Instant) -> Option<InVain> {
+        let ballot = match &self.role {
+            RoleState::PreCandidate(PreCandidate { ballot, .. })
+            | RoleState::Candidate(Candidate { ballot, .. }) => ballot,
+            RoleState::Follower(_) | RoleState::Leader(_) => return None,
+        };
+        if !self.timers.election.is_due(now) {
+            return None;
+        }
+        let ids = |set: MemberSet| set.iter().filter_map(|at| self.members.id(at)).collect();
+        let others = self.members.other_voters();
+        let own: MemberSet = self.members.own.into_iter().collect();
+        let (mut refused, mut answered) = (MemberSet::default(), own);
+        for position in others.iter().filter(|position| !ballot.silent.contains(*position)) {
+            answered.insert(position);
+            if !ballot.granted.contains(position) {
+                refused.insert(position);
+            }
+        }
+        Some(InVain {
+            granted: ids(ballot.granted.common(others)),
+            refused: ids(refused),
+            silent: ids(ballot.silent),
+            quorum_answered: self.members.quorum.is_reached_by(answered),
+            waits_for_disk: self.voted_for.is_some() && !self.durable.hard_state_is_durable(),
+        })
+    }
+}
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// Becomes a follower that follows nobody yet. Keeps the reason, unless it is a follower
+    /// already.
+    pub(crate) fn step_down(&mut self, term: Term, reason: StepDown) {
+        let role = self.role();
+        if role != Role::Follower {
+            let handed_over = reason == StepDown::HigherTerm && self.transferring().is_some();
+            let reason = if handed_over { StepDown::HandedOver } else { reason };
+            let ended = SteppedDown { role, term: self.current_term, reason };
+            self.reasons.stepped_down = Some(ended);
+        }
+        self.become_follower(term);
+    }
+
+    /// Keeps why a vote or a pre-vote was refused. `is_bound` says whether a leader was a reason.
+    pub(crate) fn note_refusal(&mut self, request: &VoteRequest, is_bound: bool) {
+        let VoteRequest { candidate, term, last_log, .. } = *request;
+        let reason = if term < self.current_term {
+            VoteRefusal::OldTerm
+        } else if self.is_stranger() {
+            VoteRefusal::Abstains
+        } else if self.has_no_vote(candidate, last_log) {
+            VoteRefusal::CandidateNotAMember
+        } else if last_log < self.log.last() {
+            VoteRefusal::ShorterLog
+        } else if is_bound {
+            VoteRefusal::BoundToLeader
+        } else {
+            VoteRefusal::AlreadyVoted
+        };
+        self.reasons.refused_vote = Some(RefusedVote { candidate, term, reason });
+    }
+}
