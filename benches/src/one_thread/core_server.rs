@@ -58,7 +58,8 @@ impl<C: Sample> Server for CoreServer<C> {
     }
 
     /// The first whose election timeout ends. Until then time passes for all, in which nothing is heard of the leader; that it
-    /// steps down meanwhile for want of a quorum is no part of the election.
+    /// steps down meanwhile for want of a quorum is no part of the election. It wakes for each of its deadlines, as on a host:
+    /// a leader that slept past them would listen before it gives up.
     fn next_candidate(servers: &mut [Self], leader: usize) -> usize {
         let leads = servers[leader].leader() == Some(leader);
         let deadlines = servers.iter().map(|server| server.raft.next_deadline());
@@ -67,8 +68,12 @@ impl<C: Sample> Server for CoreServer<C> {
         let (deadline, candidate) = next.expect("a follower has a deadline");
         servers.iter_mut().for_each(|server| server.now = deadline);
         if leads {
-            servers[leader].raft.tick(deadline);
-            servers[leader].turn(&mut Vec::new(), &mut |_, _| {});
+            let server = &mut servers[leader];
+            while let Some(at) = server.raft.next_deadline().filter(|at| *at <= deadline) {
+                server.now = at;
+                server.turn(&mut Vec::new(), &mut |_, _| {});
+            }
+            server.now = deadline;
         }
         candidate
     }
