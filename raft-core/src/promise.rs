@@ -53,10 +53,15 @@ pub(crate) struct Promise {
 }
 
 impl Promise {
-    /// A server that starts is bound by what its disk holds. Versions that stored no promise gave
-    /// the one of the configuration.
+    /// A server that starts is bound by what its disk holds. With versions that stored no promise,
+    /// a leader with a lease relied on a whole election timeout of each voter.
     pub(crate) fn after_restart(stored_micros: u32, config: &Config, has_run: bool) -> Self {
-        let unstored = if has_run { config.promise_micros() } else { 0 };
+        let unstored = match config.lease {
+            Some(_) if has_run => {
+                u32::try_from(micros(config.election_timeout_min)).unwrap_or(u32::MAX)
+            }
+            Some(_) | None => 0,
+        };
         let due_micros = if stored_micros == 0 { unstored } else { stored_micros };
         Self { stored_micros, due_micros, until: Instant::ZERO }
     }
