@@ -122,7 +122,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Whether this server listens before it gives its leader, or its quorum, up at this late
     /// moment. See the module docs.
     pub(crate) fn listens_first(&mut self, deadline: Timer) -> bool {
-        let Timer::Armed(deadline) = deadline else { return false };
+        let Timer::Armed(mut deadline) = deadline else { return false };
+        if let RoleState::Leader(leader) = &self.role {
+            // What was heard since the timer was armed puts off when this leader gives up.
+            deadline = deadline.max(self.gives_up_at(leader));
+        }
         let late = self.now.saturating_duration_since(deadline);
         if late < LATE_MIN {
             return false;
