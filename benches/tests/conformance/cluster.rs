@@ -1,6 +1,6 @@
 //! A cluster on any runtime, over channels or TCP, and waiting that has an end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -111,6 +111,8 @@ struct Sockets {
     ways: Vec<SocketAddr>,
     /// How they find that, if nodes have names.
     names: Option<Names>,
+    /// The longest frames of nodes that differ from the default, in bytes.
+    frames: BTreeMap<usize, usize>,
     links: Arc<Links>,
 }
 
@@ -138,8 +140,8 @@ impl Names {
 impl Sockets {
     fn new(size: usize) -> Self {
         let (listeners, addresses, ways) = (Vec::new(), Vec::new(), Vec::new());
-        let (names, links) = (None, Arc::default());
-        let mut sockets = Self { listeners, addresses, ways, names, links };
+        let (names, frames, links) = (None, BTreeMap::new(), Arc::default());
+        let mut sockets = Self { listeners, addresses, ways, names, frames, links };
         (0..size).for_each(|_| sockets.add());
         sockets
     }
@@ -291,7 +293,7 @@ impl Cluster {
         match &mut self.network {
             Network::Channel(hub) => (Box::new(hub.endpoint(id(position))), Counters::default()),
             Network::Tcp(sockets) => {
-                let Sockets { listeners, addresses, ways, names, links } = sockets;
+                let Sockets { listeners, addresses, ways, names, frames, links } = sockets;
                 let address = addresses[position];
                 // Whoever had the port before has given it back when its shutdown was over: no second attempt.
                 let bind = || TcpListener::bind(address).expect("the port is free again");
@@ -307,6 +309,9 @@ impl Cluster {
                     reconnect_backoff_max: Duration::from_millis(50),
                     ..tcp::Config::default()
                 };
+                if let Some(bytes_max) = frames.get(&position) {
+                    config.frame_bytes_max = *bytes_max;
+                }
                 if let Some(names) = names.as_ref() {
                     config.resolver = names.resolver(ways);
                     config.connect_timeout = names.connect_timeout;
@@ -347,6 +352,16 @@ impl Cluster {
             Network::Channel(_) => panic!("there are no names here"),
             Network::Tcp(sockets) => {
                 sockets.names = Some(Names { look: Arc::new(look), connect_timeout });
+            }
+        }
+    }
+
+    /// From its next start on, the node at this position sends and takes frames of so many bytes.
+    pub(crate) fn limit_frames(&mut self, position: usize, bytes_max: usize) {
+        match &mut self.network {
+            Network::Channel(_) => panic!("there are no frames here"),
+            Network::Tcp(sockets) => {
+                sockets.frames.insert(position, bytes_max);
             }
         }
     }

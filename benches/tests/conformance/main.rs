@@ -92,6 +92,7 @@ const TOGETHER: &[Scenario] = scenarios! {
     BOTH life::a_sick_state_machine,
     BOTH life::what_cannot_run_does_not_start,
     TCP strangers::are_refused,
+    TCP strangers::a_node_whose_messages_are_too_long_is_refused,
     TCP names::a_name_whose_first_addresses_are_silent_is_reached,
     TCP names::a_name_service_that_hangs_is_asked_once,
 };

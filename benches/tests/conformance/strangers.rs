@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use benches::runtime::DEADLINE;
 use bytes::Bytes;
 use raft_core::host::frame::{self, Decoder, HEADER_BYTES};
-use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello};
+use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal};
 use raft_core::host::tcp::{Config, Counts};
 use raft_core::host::{ClusterId, Identity, Incarnation};
 use raft_core::{Body, LogId, Message, NodeId, RequestPreVote, Term, codec};
@@ -49,6 +49,41 @@ pub(crate) fn are_refused(stage: Stage) {
 
     cluster.propose_among(&[0, 1], "after");
     cluster.await_applied(b"after", 2);
+}
+
+/// The third node's `frame_bytes_max` is smaller than what the other two may send, and larger than
+/// what it may send itself. It refuses them and shows why, until its limit is raised.
+pub(crate) fn a_node_whose_messages_are_too_long_is_refused(stage: Stage) {
+    const COMMAND_BYTES: usize = 512 << 10;
+    let mut cluster = stage.idle(3, |config| {
+        if config.raft.id == id(2) {
+            config.raft.command_bytes_max = 64 << 10;
+            config.raft.append_bytes_max = 64 << 10;
+            config.raft.snapshot_chunk_bytes = 64 << 10;
+        }
+    });
+    cluster.limit_frames(2, 256 << 10);
+    cluster.all().into_iter().for_each(|position| cluster.restart(position));
+    cluster.propose_among(&[0, 1], vec![7; COMMAND_BYTES]);
+    let refused = until("both are refused", || {
+        let refused = cluster.status(2).refused_peers;
+        (refused.len() == 2).then_some(refused)
+    });
+    for (node, refusal) in refused {
+        let Refusal::LongMessages { from, sends, to, takes } = refusal else {
+            panic!("refused for another reason: {refusal}");
+        };
+        assert_eq!((from, to), (node, id(2)));
+        assert!(sends > 1 << 20 && takes < 256 << 10, "{refusal}");
+        assert!(refusal.to_string().contains("frame_bytes_max on node 3"), "{refusal}");
+    }
+    assert!(cluster.counters[2].read().refused > 0);
+
+    cluster.limit_frames(2, Config::default().frame_bytes_max);
+    cluster.nodes[2].shutdown().wait("the end of the third");
+    cluster.await_port(2);
+    cluster.restart(2);
+    cluster.await_applied(&[7; COMMAND_BYTES], 3);
 }
 
 /// The identity that the test plays.

@@ -78,6 +78,7 @@ struct AnyHello {
     address: Vec<u8>,
     past: AnyPast,
     note: Vec<u8>,
+    sends_bytes_max: Option<u64>,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -251,6 +252,7 @@ impl AnyHello {
                 .chars()
                 .take(ADDRESS_BYTES_MAX / 4)
                 .collect(),
+            sends_bytes_max: self.sends_bytes_max,
         }
     }
 }
@@ -274,7 +276,7 @@ impl AnyAnswer {
             Self::Other { kind, number } => (kind, number),
             Self::Welcome(..) | Self::Ours(_) | Self::Payload(_) => return Refusal::NotAHello,
         };
-        match kind % 8 {
+        match kind % 9 {
             0 => Refusal::NotAHello,
             1 => Refusal::Cluster { cluster: ClusterId::new(number) },
             2 => Refusal::NotMe { node: NodeId::new(number) },
@@ -282,8 +284,14 @@ impl AnyAnswer {
             4 => Refusal::Itself { node: NodeId::new(number) },
             5 => Refusal::Duplicate { incarnation: Incarnation::new(number) },
             6 => Refusal::OtherStore { node: NodeId::new(number) },
+            7 => Refusal::LongMessages {
+                from: NodeId::new(number),
+                sends: number,
+                to: ME.node,
+                takes: number / 2,
+            },
             // Codes below are those of the others.
-            _ => Refusal::Other { code: number.max(9) },
+            _ => Refusal::Other { code: number.max(10) },
         }
     }
 }

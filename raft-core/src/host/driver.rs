@@ -125,7 +125,8 @@ impl<S: StateMachine> Driver<S> {
         } = config;
         check_note(&note)?;
         let (node, applies_max) = (config.id, config.inflight_applies_max);
-        let sync_bytes_max = config.write_bytes_max;
+        let (sync_bytes_max, sends_bytes_max) =
+            (config.write_bytes_max, config.message_bytes_max());
         check_owner(&*journal, cluster, node)?;
         let restored = journal.recover().map_err(StartError::Journal)?;
         let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
@@ -138,7 +139,8 @@ impl<S: StateMachine> Driver<S> {
         let raft = Raft::new(config, restored, Pcg32::new(seed, node.get()));
         let raft = raft.map_err(StartError::Config)?;
         warn_of_other_voters(node, &listed, raft.membership());
-        let peers = Arc::new(KnownPeers::new(Some(identity)));
+        let peers = KnownPeers::new(Some(identity));
+        let peers = Arc::new(peers.with_lengths(sends_bytes_max, transport.message_bytes_max()));
 
         let limits = Limits { inputs_max: inbox_max, bytes_max: inbox_bytes_max };
         let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));

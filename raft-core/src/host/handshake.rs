@@ -11,6 +11,10 @@
 //! Both sides also say what their stores hold, and whether they know each other as members: an
 //! [`Introduction`]. The host judges it, the same on every transport.
 //!
+//! The dialer also says how long its messages are at most, because a message that the acceptor
+//! does not take would be lost each time it is sent, and nothing behind it would ever commit. An
+//! acceptor that takes less refuses the dialer: [`Refusal::LongMessages`].
+//!
 //! The address is where the dialer itself is reached, so that one who does not know it yet can answer: a configuration reaches its
 //! members one by one, and §6 wants requests to be heard whoever sends them.
 //!
@@ -55,7 +59,10 @@ const ITSELF: u64 = 5;
 const DUPLICATE: u64 = 6;
 const OTHER_STORE: u64 = 7;
 const OTHER_HISTORY: u64 = 8;
+const LONG_MESSAGES: u64 = 9;
 
+/// A past that is not said, though something behind it is.
+const UNKNOWN: u64 = 0;
 const BLANK: u64 = 1;
 const UNNAMED: u64 = 2;
 const BEGUN: u64 = 3;
@@ -88,6 +95,8 @@ pub struct Hello {
     pub knows_you: Option<bool>,
     /// What its application says of it. At most [`SAID_NOTE_BYTES_MAX`].
     pub note: Bytes,
+    /// The longest [`Message::size`](crate::Message::size) that it sends, in bytes, if it says.
+    pub sends_bytes_max: Option<u64>,
 }
 
 impl Hello {
@@ -107,20 +116,23 @@ impl Hello {
             past,
             knows_you,
             note,
+            sends_bytes_max: None,
         }
     }
 
     /// How `me` introduces itself to `to`.
     pub fn of(me: &Identity, to: NodeId, introduction: Introduction) -> Self {
-        let Introduction { node: _, store: _, past, knows_you, address, note } = introduction;
-        Self { past, knows_you, note, ..Self::new(me, to, address.unwrap_or_default()) }
+        let Introduction { node: _, store: _, past, knows_you, address, note, sends_bytes_max } =
+            introduction;
+        let hello = Self::new(me, to, address.unwrap_or_default());
+        Self { past, knows_you, note, sends_bytes_max, ..hello }
     }
 
     /// How the dialer introduces itself; `address` is where it is reached.
     pub fn introduction(&self, address: Option<String>) -> Introduction {
-        let Self { from, incarnation, past, knows_you, ref note, .. } = *self;
+        let Self { from, incarnation, past, knows_you, ref note, sends_bytes_max, .. } = *self;
         let (node, store, note) = (from, incarnation, note.clone());
-        Introduction { node, store, past, knows_you, address, note }
+        Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }
 
     /// Appends the frame's payload to `out`.
@@ -129,9 +141,14 @@ impl Hello {
         let (cluster, incarnation) = (cluster.get(), incarnation.get());
         let (min, max) = ((*version_min).into(), (*version_max).into());
         let numbers = [min, max, cluster, from.get(), to.get(), incarnation];
-        let said = said(self.past, self.knows_you);
-        let note = Some(&self.note[..]).filter(|note| said.is_some() && !note.is_empty());
-        encode(out, &numbers, Some(address), said, note);
+        let mut said = said(self.past, self.knows_you);
+        // A field is found by its place: those before the last are there, if only as nothing.
+        if self.sends_bytes_max.is_some() {
+            said = said.or(Some([UNKNOWN, 0, 0, 0]));
+        }
+        let is_noted = !self.note.is_empty() || self.sends_bytes_max.is_some();
+        let note = Some(&self.note[..]).filter(|_| said.is_some() && is_noted);
+        encode(out, &numbers, Some(address), said, note, self.sends_bytes_max);
     }
 
     /// Reads the frame's payload.
@@ -156,12 +173,15 @@ impl Hello {
             past: Past::Unknown,
             knows_you: None,
             note: Bytes::new(),
+            sends_bytes_max: None,
         };
         let hello = if fields.left < SAID_FIELDS as u64 {
             hello
         } else {
             let (past, knows_you) = fields.said()?;
-            Self { past, knows_you, note: fields.note()?, ..hello }
+            let note = fields.note()?;
+            let sends_bytes_max = fields.if_more(Fields::number)?;
+            Self { past, knows_you, note, sends_bytes_max, ..hello }
         };
         fields.close()?;
         Ok(hello)
@@ -217,8 +237,9 @@ impl Welcome {
     /// it has.
     pub fn introduction(&self, node: NodeId) -> Option<Introduction> {
         let Self { version: _, incarnation, past, knows_you } = *self;
-        let (address, note) = (None, Bytes::new());
-        Some(Introduction { node, store: incarnation?, past, knows_you, address, note })
+        let (address, note, sends_bytes_max) = (None, Bytes::new(), None);
+        let store = incarnation?;
+        Some(Introduction { node, store, past, knows_you, address, note, sends_bytes_max })
     }
 }
 
@@ -240,7 +261,7 @@ impl Answer {
             }
             Self::Welcome(Welcome { version, incarnation: Some(incarnation), past, knows_you }) => {
                 let numbers = [WELCOME, version.into(), incarnation.get()];
-                encode(out, &numbers, None, said(past, knows_you), None);
+                encode(out, &numbers, None, said(past, knows_you), None, None);
             }
             Self::Refused(refusal) => match refusal {
                 Refusal::NotAHello => encode_numbers(out, &[REFUSED, NOT_A_HELLO]),
@@ -270,6 +291,10 @@ impl Answer {
                         Some(its) => encode_numbers(out, &[&numbers[..], &its].concat()),
                         None => encode_numbers(out, &numbers),
                     }
+                }
+                Refusal::LongMessages { from, sends, to, takes } => {
+                    let numbers = [REFUSED, LONG_MESSAGES, from.get(), sends, to.get(), takes];
+                    encode_numbers(out, &numbers);
                 }
                 Refusal::Other { code } => encode_numbers(out, &[REFUSED, code]),
             },
@@ -312,6 +337,12 @@ impl Answer {
                     node: NodeId::new(fields.number()?),
                     cluster: fields.identity()?,
                     its: fields.if_more(Fields::identity)?,
+                },
+                LONG_MESSAGES => Refusal::LongMessages {
+                    from: NodeId::new(fields.number()?),
+                    sends: fields.number()?,
+                    to: NodeId::new(fields.number()?),
+                    takes: fields.number()?,
                 },
                 code => Refusal::Other { code },
             }),
@@ -371,6 +402,18 @@ pub enum Refusal {
         /// The other cluster, if it has an identity.
         its: Option<ClusterIdentity>,
     },
+    /// The dialer may send a message that the acceptor does not take. Such a message would be lost
+    /// each time it is sent, and nothing behind it would ever commit.
+    LongMessages {
+        /// The dialer.
+        from: NodeId,
+        /// The longest [`Message::size`](crate::Message::size) that the dialer sends, in bytes.
+        sends: u64,
+        /// The acceptor.
+        to: NodeId,
+        /// The longest that the acceptor takes, in bytes.
+        takes: u64,
+    },
     /// A reason that only newer versions know.
     Other {
         /// Its number.
@@ -426,6 +469,13 @@ impl fmt::Display for Refusal {
                      store of the server that is in the wrong cluster before it is added as a learner"
                 )
             }
+            Self::LongMessages { from, sends, to, takes } => write!(
+                f,
+                "node {from} may send messages of {sends} bytes and node {to} takes {takes}: raise \
+                 frame_bytes_max on node {to} by {} at least, or lower append_bytes_max or \
+                 snapshot_chunk_bytes on node {from}, whichever is above {takes}",
+                sends.saturating_sub(*takes)
+            ),
             Self::Other { code } => {
                 write!(f, "the acceptor gives reason {code}, which only newer versions know: see its log")
             }
@@ -489,7 +539,7 @@ fn halves(cluster: ClusterIdentity) -> [u64; 2] {
 }
 
 fn encode_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
-    encode(out, numbers, None, None, None);
+    encode(out, numbers, None, None, None, None);
 }
 
 fn encode(
@@ -498,11 +548,12 @@ fn encode(
     address: Option<&str>,
     said: Option<Said>,
     note: Option<&[u8]>,
+    last: Option<u64>,
 ) {
     out.extend_from_slice(MAGIC);
     let said = said.as_ref().map_or(&[][..], |said| &said[..]);
-    let fields =
-        numbers.len() + usize::from(address.is_some()) + said.len() + usize::from(note.is_some());
+    let present = [address.is_some(), note.is_some(), last.is_some()].map(usize::from);
+    let fields = numbers.len() + said.len() + present.iter().sum::<usize>();
     let mut encoder = Encoder::new(out);
     let written = encoder.array(fields as u64).and_then(|encoder| {
         let encoder = numbers.iter().try_fold(encoder, |encoder, number| encoder.u64(*number))?;
@@ -511,7 +562,11 @@ fn encode(
             None => encoder,
         };
         let encoder = said.iter().try_fold(encoder, |encoder, number| encoder.u64(*number))?;
-        note.map_or(Ok(()), |note| encoder.bytes(note).map(drop))
+        let encoder = match note {
+            Some(note) => encoder.bytes(note)?,
+            None => encoder,
+        };
+        last.map_or(Ok(()), |last| encoder.u64(last).map(drop))
     });
     written.expect("a vector takes all bytes");
 }
@@ -679,6 +734,20 @@ mod tests {
     }
 
     #[test]
+    fn the_length_of_messages_is_said_behind_all_else() {
+        let sends_bytes_max = Some(300);
+        let said = Hello { sends_bytes_max, ..hello() };
+        let expected =
+            b"raftpeer\x8d\x01\x01\x18\x4d\x02\x01\x19\x0d\xef\x63b:1\0\0\0\0\x40\x19\x01\x2c";
+        assert_eq!(payload(|out| said.encode(out)), expected);
+        let note = Bytes::from_static(b"client:1");
+        let more = Hello { past: Past::Of(CLUSTER), knows_you: Some(true), note, ..said.clone() };
+        for said in [said, more] {
+            assert_eq!(Hello::decode(&payload(|out| said.encode(out))), Ok(said));
+        }
+    }
+
+    #[test]
     fn another_version_is_refused() {
         let versions = Refusal::Version { min: VERSION_OLDEST, max: codec::VERSION };
         let newer = codec::VERSION + 1;
@@ -746,6 +815,12 @@ mod tests {
             Refusal::OtherStore { node: ME.node },
             Refusal::OtherHistory { node: ME.node, cluster: CLUSTER, its: None },
             Refusal::OtherHistory { node: ME.node, cluster: CLUSTER, its: Some(OTHER) },
+            Refusal::LongMessages {
+                from: ME.node,
+                sends: u64::MAX,
+                to: NodeId::new(2),
+                takes: 1 << 20,
+            },
             Refusal::Other { code: 99 },
         ];
         for refusal in refusals {
@@ -784,6 +859,7 @@ mod tests {
             address: "b".repeat(bytes),
             past,
             note: note.clone(),
+            sends_bytes_max: Some(u64::MAX),
             ..hello()
         };
         let longest = at(ADDRESS_BYTES_MAX);

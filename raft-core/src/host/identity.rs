@@ -100,4 +100,7 @@ pub struct Introduction {
     pub address: Option<String>,
     /// What the application says of the node: [`NodeConfig::note`](super::NodeConfig::note).
     pub note: Bytes,
+    /// The longest [`Message::size`](crate::Message::size) that the node sends, in bytes, as its
+    /// [`Config`](crate::Config) says. `None` if it does not say.
+    pub sends_bytes_max: Option<u64>,
 }

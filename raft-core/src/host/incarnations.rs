@@ -355,7 +355,15 @@ mod tests {
     fn met(recorder: &Recorder, number: u64, address: Option<&str>, is_reached: bool) {
         let (knows_you, address) = (None, address.map(String::from));
         let (node, store, note) = (id(number), Incarnation::new(number), Bytes::new());
-        let peer = Introduction { node, store, past: Past::Blank, knows_you, address, note };
+        let peer = Introduction {
+            node,
+            store,
+            past: Past::Blank,
+            knows_you,
+            address,
+            note,
+            sends_bytes_max: None,
+        };
         assert_eq!(recorder.peers.admit(&peer, None), Ok(()));
         if let Some(address) = peer.address.as_ref().filter(|_| is_reached) {
             assert_eq!(recorder.peers.admit(&peer, Some(address)), Ok(()));
@@ -403,7 +411,9 @@ mod tests {
             for (number, past) in said {
                 let (node, store) = (id(*number), Incarnation::new(*number));
                 let (past, knows_you, address, note) = (*past, None, None, Bytes::new());
-                let peer = Introduction { node, store, past, knows_you, address, note };
+                let sends_bytes_max = None;
+                let peer =
+                    Introduction { node, store, past, knows_you, address, note, sends_bytes_max };
                 assert_eq!(peers.admit(&peer, None), Ok(()));
             }
             recorder.identify(&membership, &peers.met())

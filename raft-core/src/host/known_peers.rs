@@ -16,7 +16,13 @@
 //! An identity that may not be committed proves little: a first leader that dies early may hold an
 //! identity that its cluster never took. Such a server must find its way back.
 //!
-//! The rules are applied again whenever this node's identity or its configuration changes.
+//! A peer that dials is also refused if it may send longer messages than this node's transport
+//! takes ([`Refusal::LongMessages`]): such a message would be lost each time it is sent, and nothing
+//! behind it would ever commit. A peer of an older version does not say how long its messages are,
+//! and is let in. That a transport takes what its own node sends is checked when the node starts.
+//!
+//! The rules on stores are applied again whenever this node's identity or its configuration
+//! changes.
 //!
 //! A node with an empty store obeys what its peers say of it. If a peer refuses it because the
 //! cluster knows another store of that member, or says that the node is no member of the peer's
@@ -51,9 +57,19 @@ const REFUSAL_COUNTS_FOR: Duration = Duration::from_secs(10);
 pub(super) struct KnownPeers {
     /// None in an inbox that judges nobody, as in tests of transports.
     own: Option<Identity>,
+    lengths: Option<Lengths>,
     state: Mutex<State>,
     /// Grows whenever a verdict may have changed.
     generation: AtomicU64,
+}
+
+/// How long messages are at most, by [`Message::size`](crate::Message::size), in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Lengths {
+    /// Those that this node sends.
+    sends: u64,
+    /// Those that it takes.
+    takes: u64,
 }
 
 #[derive(Default, Debug)]
@@ -92,7 +108,18 @@ pub(super) enum Told {
 impl KnownPeers {
     /// Judges peers for this node, or nobody if there is none.
     pub(super) fn new(own: Option<Identity>) -> Self {
-        Self { own, state: Mutex::default(), generation: AtomicU64::new(0) }
+        Self { own, lengths: None, state: Mutex::default(), generation: AtomicU64::new(0) }
+    }
+
+    /// The same for a node that sends messages of so many bytes at most, and whose transport takes
+    /// so many.
+    pub(super) fn with_lengths(self, sends: usize, takes: usize) -> Self {
+        Self { lengths: Some(Lengths { sends: sends as u64, takes: takes as u64 }), ..self }
+    }
+
+    /// The longest message that this node sends, in bytes; none if it does not say.
+    pub(super) fn sends_bytes_max(&self) -> Option<u64> {
+        self.lengths.map(|lengths| lengths.sends)
     }
 
     /// What this node says to that one: its past, and whether it knows that node as a member.
@@ -108,7 +135,10 @@ impl KnownPeers {
     pub(super) fn admit(&self, peer: &Introduction, reached: Option<&str>) -> Result<(), Refusal> {
         let Some(own) = self.own else { return Ok(()) };
         let mut state = self.lock();
-        let verdict = state.judge(peer);
+        let mut verdict = state.judge(peer);
+        if verdict.is_ok() && reached.is_none() {
+            verdict = self.check_length(own.node, peer);
+        }
         let is_kept = |kept: usize, known| known || kept < PEERS_KEPT_MAX;
         let State { met, refused, members, .. } = &mut *state;
         match verdict {
@@ -138,6 +168,18 @@ impl KnownPeers {
             }
         }
         verdict
+    }
+
+    /// Refuses a dialer that may send longer messages than this node takes (the module doc).
+    fn check_length(&self, to: NodeId, peer: &Introduction) -> Result<(), Refusal> {
+        let (Some(Lengths { takes, .. }), Some(sends)) = (self.lengths, peer.sends_bytes_max)
+        else {
+            return Ok(());
+        };
+        if sends <= takes {
+            return Ok(());
+        }
+        Err(Refusal::LongMessages { from: peer.node, sends, to, takes })
     }
 
     /// A connection that the peer had opened has ended.
@@ -322,7 +364,8 @@ mod tests {
     fn peer(number: u64, store: u64, past: Past) -> Introduction {
         let (knows_you, address, note) = (None, None, Bytes::new());
         let (node, store) = (NodeId::new(number), Incarnation::new(store));
-        Introduction { node, store, past, knows_you, address, note }
+        let sends_bytes_max = None;
+        Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }
 
     fn membership(members: &[(u64, MemberStore)]) -> Membership {
@@ -413,6 +456,21 @@ mod tests {
         assert!(peers.refused().is_empty());
         peers.left(&four);
         assert!(peers.met().is_empty(), "only those that are connected");
+    }
+
+    #[test]
+    fn a_dialer_that_may_send_longer_messages_than_this_node_takes_is_refused() {
+        let peers = peers(Past::Unnamed).with_lengths(10, 20);
+        assert_eq!(peers.sends_bytes_max(), Some(10));
+        let (from, sends) = (NodeId::new(2), 21);
+        let says = |sends| Introduction { sends_bytes_max: sends, ..peer(2, 2, Past::Blank) };
+        for let_in in [None, Some(0), Some(20)] {
+            assert_eq!(peers.admit(&says(let_in), None), Ok(()));
+        }
+        let refusal = Refusal::LongMessages { from, sends, to: ME, takes: 20 };
+        assert_eq!(peers.admit(&says(Some(sends)), None), Err(refusal));
+        assert_eq!(peers.refused(), [(from, refusal)]);
+        assert_eq!(peers.admit(&says(Some(sends)), Some("b:1")), Ok(()), "it takes, and may");
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub trait Transport: Send + 'static {
 
     /// The longest [`Message::size`] that it carries, in bytes, whatever else the message holds. A
     /// longer message may be dropped each time it is sent, so that nothing behind it ever commits:
-    /// a node whose [`Config`](crate::Config) allows longer ones does not start.
+    /// a node whose [`Config`](crate::Config) allows longer ones does not start, and refuses a peer
+    /// whose configuration allows longer ones ([`Refusal::LongMessages`]).
     fn message_bytes_max(&self) -> usize {
         usize::MAX
     }
@@ -144,7 +145,8 @@ impl MessageInbox {
         let (past, knows_you) = self.peers.introduce(to);
         let address = address.map(Into::into);
         let (node, store, note) = (me.node, me.incarnation, self.note.clone());
-        Introduction { node, store, past, knows_you, address, note }
+        let sends_bytes_max = self.peers.sends_bytes_max();
+        Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }
 
     /// Lets in a peer that introduced itself, on a connection that it opened: what it sends goes to

@@ -100,7 +100,8 @@ mod tests {
         let inbox = MessageInbox::new(move |message| sink.lock().unwrap().push(message));
         let (past, knows_you, address) = (Past::Unknown, None, None);
         let (node, store, note) = (NodeId::new(2), Incarnation::new(2), Bytes::new());
-        let peer = Introduction { node, store, past, knows_you, address, note };
+        let peer =
+            Introduction { node, store, past, knows_you, address, note, sends_bytes_max: None };
         let inbox = inbox.admit(peer).unwrap();
         let result = Incoming::new(NodeId::new(1), inbox, counters.clone()).receive(payload);
         let delivered = std::mem::take(&mut *delivered.lock().unwrap());

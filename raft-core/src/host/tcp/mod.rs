@@ -75,8 +75,8 @@ pub struct Config {
     /// The longest frame in bytes, sent or received. Above
     /// [`append_bytes_max`](crate::Config::append_bytes_max) and
     /// [`snapshot_chunk_bytes`](crate::Config::snapshot_chunk_bytes) by 72 KiB at least, or the
-    /// node does not start; and the same on all nodes. To raise those, first raise this on all
-    /// nodes.
+    /// node does not start. A node refuses a peer that may send longer messages, so to raise those
+    /// on any node, first raise this on all nodes.
     pub frame_bytes_max: usize,
     /// The most messages that wait for one peer; more are dropped.
     pub queue_messages_max: usize,
