@@ -10,18 +10,23 @@
 
 use std::boxed::Box;
 use std::format;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
-use std::string::String;
+use std::io;
 use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::store::{SnapshotReader, SnapshotWriter};
+use super::store::SnapshotWriter;
 use crate::codec;
-use crate::host::frame::{self, HEADER_BYTES, Header};
+use crate::host::frame::{self, HEADER_BYTES};
 use crate::host::identity::ClusterId;
 use crate::host::journal::{JournalError, Refused};
 use crate::output::{SnapshotMeta, Write};
+
+mod pieces;
+mod reading;
+
+pub(super) use pieces::{PieceChecker, PieceReader};
+pub(in crate::host) use reading::{StateReader, check_whole};
 
 const MAGIC: [u8; 8] = *b"raftsnap";
 const VERSION: u32 = 1;
@@ -212,276 +217,16 @@ impl io::Write for StateWriter<'_> {
     }
 }
 
-/// Reads the state back, for a state machine to restore. It ends only if the whole snapshot was as it was written.
-pub(in crate::host) struct StateReader {
-    file: Box<dyn SnapshotReader>,
-    /// Where the next frame begins.
-    offset: u64,
-    checker: Checker,
-    /// The last frame's payload, and how much of it was read.
-    block: Vec<u8>,
-    read: usize,
-    failed: Option<JournalError>,
-}
-
-impl StateReader {
-    /// Begins to read a snapshot, which must be this one.
-    pub(in crate::host) fn open(
-        file: Box<dyn SnapshotReader>,
-        expected: &Head,
-    ) -> Result<Self, JournalError> {
-        let (block, checker) = (Vec::new(), Checker::default());
-        let mut reader = Self { file, offset: 0, checker, block, read: 0, failed: None };
-        reader.next_frame()?;
-        match &reader.checker.head {
-            Some(head) if head == expected => Ok(reader),
-            Some(head) => Err(reader.damaged(0, describe_other(head, expected))),
-            None => Err(reader.damaged(0, "it is empty".into())),
-        }
-    }
-
-    /// Reads what is left, which the state machine did not care for, up to the end. Whether all of it is as it was written.
-    pub(in crate::host) fn finish(mut self) -> Result<(), JournalError> {
-        while !self.checker.ended && self.failed.is_none() {
-            self.next_frame()?;
-        }
-        self.failed.map_or(Ok(()), Err)
-    }
-
-    /// Why the last read failed, if that was the snapshot's fault.
-    pub(in crate::host) fn take_failure(&mut self) -> Option<JournalError> {
-        self.failed.take()
-    }
-
-    fn next_frame(&mut self) -> Result<(), JournalError> {
-        let mut header = [0; HEADER_BYTES];
-        self.read_exact_at(&mut header)?;
-        let header = Header::decode(&header, PAYLOAD_BYTES_MAX)
-            .map_err(|error| self.damaged(self.offset, format!("{error}")))?;
-        let mut block = std::mem::take(&mut self.block);
-        block.resize(header.payload_bytes(), 0);
-        self.read_exact_at(&mut block)?;
-        header.check(&block).map_err(|error| self.damaged(self.offset, format!("{error}")))?;
-        let taken = self.checker.take(&block);
-        let (content, bytes) = match taken {
-            Ok(content) => (content.len(), block.len()),
-            Err(refused) => return Err(self.refused(self.offset, refused)),
-        };
-        self.read = bytes - content;
-        self.block = block;
-        self.offset += (HEADER_BYTES + bytes) as u64;
-        Ok(())
-    }
-
-    fn read_exact_at(&mut self, bytes: &mut [u8]) -> Result<(), JournalError> {
-        self.file.read_exact(bytes).map_err(|error| {
-            if error.kind() == ErrorKind::UnexpectedEof {
-                return self.damaged(self.offset, "it ends before its end".into());
-            }
-            JournalError::io("read", self.file.path(), error)
-        })
-    }
-
-    fn refused(&self, offset: u64, refused: Refused) -> JournalError {
-        match refused {
-            Refused::Damaged(what) => self.damaged(offset, what),
-            Refused::FromNewer(what) => {
-                let path = self.file.path().to_path_buf();
-                JournalError::FromNewer { path, offset, what }
-            }
-        }
-    }
-
-    fn damaged(&self, offset: u64, what: String) -> JournalError {
-        let path = self.file.path().to_path_buf();
-        JournalError::SnapshotDamaged { path, offset, what }
-    }
-}
-
-impl Read for StateReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.read == self.block.len() && !self.checker.ended {
-            if let Err(error) = self.next_frame() {
-                let text = format!("{error}");
-                self.failed = Some(error);
-                return Err(io::Error::new(ErrorKind::InvalidData, text));
-            }
-        }
-        let bytes = into.len().min(self.block.len() - self.read);
-        into[..bytes].copy_from_slice(&self.block[self.read..self.read + bytes]);
-        self.read += bytes;
-        Ok(bytes)
-    }
-}
-
-/// Reads pieces of a snapshot to be sent, each of which is checked.
-pub(super) struct PieceReader {
-    file: Box<dyn SnapshotReader>,
-    head_bytes: u64,
-    length: u64,
-}
-
-impl PieceReader {
-    pub(super) fn open(mut file: Box<dyn SnapshotReader>) -> Result<Self, JournalError> {
-        let length = file.seek(SeekFrom::End(0));
-        let mut open = || {
-            file.seek(SeekFrom::Start(0))?;
-            let mut header = [0; HEADER_BYTES];
-            file.read_exact(&mut header)?;
-            io::Result::Ok(header)
-        };
-        let header = open();
-        let (length, header) = length
-            .and_then(|length| Ok((length, header?)))
-            .map_err(|error| JournalError::io("read", file.path(), error))?;
-        match Header::decode(&header, PAYLOAD_BYTES_MAX) {
-            Ok(header) => {
-                let head_bytes = (HEADER_BYTES + header.payload_bytes()) as u64;
-                Ok(Self { file, head_bytes, length })
-            }
-            Err(error) => {
-                let (path, what) = (file.path().to_path_buf(), format!("{error}"));
-                Err(JournalError::SnapshotDamaged { path, offset: 0, what })
-            }
-        }
-    }
-
-    /// What begins at `offset`, at most `bytes_max` bytes of it, and whether the snapshot ends with it. Prefers to end where a block does.
-    pub(super) fn piece(
-        &mut self,
-        offset: u64,
-        bytes_max: usize,
-    ) -> Result<(Bytes, bool), JournalError> {
-        if offset > self.length {
-            // What a follower says it has is no more than it was sent; but this must not depend on
-            // it.
-            let error =
-                io::Error::new(ErrorKind::InvalidInput, "asked for what lies behind its end");
-            return Err(JournalError::io("read", self.file.path(), error));
-        }
-        let start = self.frame_before(offset);
-        let limit = offset.saturating_add(bytes_max as u64).min(self.length);
-        let aligned = self.frame_before(limit);
-        let ends_with_frame = limit == self.length || aligned > offset;
-        let end = if limit < self.length && ends_with_frame { aligned } else { limit };
-        // Where a piece ends inside of a frame, the rest of that is read as well, to be checked.
-        let rest = if ends_with_frame { 0 } else { self.head_bytes.max(BLOCK_FRAME_BYTES as u64) };
-        let span = (end - start).saturating_add(rest).min(self.length - start);
-        let mut bytes = Vec::with_capacity(usize::try_from(span).unwrap_or_default());
-        self.file
-            .seek(SeekFrom::Start(start))
-            .and_then(|_| (&mut self.file).take(span).read_to_end(&mut bytes))
-            .map_err(|error| JournalError::io("read", self.file.path(), error))?;
-        let mut at = 0;
-        while start + (at as u64) < end {
-            at += self.check_frame(&bytes[at..], start + at as u64)?;
-        }
-        let piece = Bytes::from(bytes).slice((offset - start) as usize..(end - start) as usize);
-        Ok((piece, end == self.length))
-    }
-
-    /// Where a frame begins at or before `offset`: the one that holds it, unless that is the end.
-    fn frame_before(&self, offset: u64) -> u64 {
-        let block = BLOCK_FRAME_BYTES as u64;
-        let blocks = self.length.saturating_sub(self.head_bytes + END_FRAME_BYTES) / block;
-        match offset.min(self.length).checked_sub(self.head_bytes) {
-            None => 0,
-            Some(behind) => self.head_bytes + (behind / block).min(blocks) * block,
-        }
-    }
-
-    /// How long the frame is with which `bytes` begin.
-    fn check_frame(&self, bytes: &[u8], offset: u64) -> Result<usize, JournalError> {
-        let damaged = |what| JournalError::SnapshotDamaged {
-            path: self.file.path().to_path_buf(),
-            offset,
-            what,
-        };
-        let (header, rest) =
-            bytes.split_first_chunk().ok_or_else(|| damaged("it ends in a frame".into()))?;
-        let header = Header::decode(header, PAYLOAD_BYTES_MAX)
-            .map_err(|error| damaged(format!("{error}")))?;
-        let payload = rest
-            .get(..header.payload_bytes())
-            .ok_or_else(|| damaged("it ends in a frame".into()))?;
-        header.check(payload).map_err(|error| damaged(format!("{error}")))?;
-        Ok(HEADER_BYTES + payload.len())
-    }
-}
-
-/// Checks a snapshot that comes in pieces, cut anywhere.
-pub(super) struct PieceChecker {
-    decoder: frame::Decoder,
-    checker: Checker,
-}
-
-impl PieceChecker {
-    pub(super) fn new() -> Self {
-        let decoder = frame::Decoder::new(PAYLOAD_BYTES_MAX);
-        Self { decoder, checker: Checker::default() }
-    }
-
-    /// Takes the next piece; the error says what is wrong with it.
-    pub(super) fn take(&mut self, piece: &[u8], expected: &Head) -> Result<(), String> {
-        self.decoder.space().extend_from_slice(piece);
-        while let Some(payload) = self.decoder.next_payload().map_err(|e| format!("{e}"))? {
-            self.checker.take(&payload).map_err(|refused| format!("{refused}"))?;
-            if self.checker.head.as_ref().is_some_and(|head| head != expected) {
-                return Err("it is another snapshot, or one of another cluster".into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether what came is whole.
-    pub(super) fn finish(&self) -> Result<(), String> {
-        if self.checker.ended && !self.decoder.is_mid_frame() {
-            Ok(())
-        } else {
-            Err("it ends before its end".into())
-        }
-    }
-}
-
-/// Whether the snapshot is this one, and there to its end. What lies between is checked when it is read.
-pub(in crate::host) fn check_whole(
-    file: Box<dyn SnapshotReader>,
-    expected: &Head,
-) -> Result<(), JournalError> {
-    let mut reader = StateReader::open(file, expected)?;
-    let length = reader.file.seek(SeekFrom::End(0));
-    let length = length.map_err(|error| JournalError::io("read", reader.file.path(), error))?;
-    let start = length.saturating_sub(END_FRAME_BYTES).max(reader.offset);
-    let sought = reader.file.seek(SeekFrom::Start(start));
-    sought.map_err(|error| JournalError::io("read", reader.file.path(), error))?;
-    reader.offset = start;
-    let mut frame = [0; HEADER_BYTES + 1 + END_BYTES];
-    reader.read_exact_at(&mut frame)?;
-    let (header, payload) = frame.split_first_chunk().expect("a frame begins with a header");
-    let is_end = Header::decode(header, PAYLOAD_BYTES_MAX)
-        .and_then(|header| header.check(payload))
-        .is_ok_and(|()| payload[0] == END);
-    if is_end { Ok(()) } else { Err(reader.damaged(start, "it ends before its end".into())) }
-}
-
-fn describe_other(head: &Head, expected: &Head) -> String {
-    let (its, ours) = (head.cluster.get(), expected.cluster.get());
-    if its != ours {
-        return format!("it is of cluster {its:#x}, not of {ours:#x}");
-    }
-    let (its, ours) = (head.snapshot.last, expected.snapshot.last);
-    format!("it is a snapshot of {its}, not the one of {ours} that was named, or has other members")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Cursor, Write as _};
+    use std::io::{Cursor, Read, Write as _};
     use std::path::Path;
-    use std::string::ToString;
+    use std::string::{String, ToString};
     use std::sync::{Arc, Mutex};
     use std::vec;
 
+    use crate::host::snapshot::store::SnapshotReader;
     use crate::membership::Membership;
     use crate::types::{Index, LogId, NodeId, Term};
 

@@ -1,0 +1,149 @@
+//! Pieces of a snapshot, as they travel: read from the store to be sent, and checked as they come.
+
+use std::boxed::Box;
+use std::format;
+use std::io::{self, ErrorKind, Read, SeekFrom};
+use std::string::String;
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{BLOCK_FRAME_BYTES, Checker, END_FRAME_BYTES, Head, PAYLOAD_BYTES_MAX};
+use crate::host::frame::{self, HEADER_BYTES, Header};
+use crate::host::journal::JournalError;
+use crate::host::snapshot::store::SnapshotReader;
+
+/// Reads pieces of a snapshot to be sent, each of which is checked.
+pub(in crate::host::snapshot) struct PieceReader {
+    file: Box<dyn SnapshotReader>,
+    head_bytes: u64,
+    length: u64,
+}
+
+impl PieceReader {
+    pub(in crate::host::snapshot) fn open(
+        mut file: Box<dyn SnapshotReader>,
+    ) -> Result<Self, JournalError> {
+        let length = file.seek(SeekFrom::End(0));
+        let mut open = || {
+            file.seek(SeekFrom::Start(0))?;
+            let mut header = [0; HEADER_BYTES];
+            file.read_exact(&mut header)?;
+            io::Result::Ok(header)
+        };
+        let header = open();
+        let (length, header) = length
+            .and_then(|length| Ok((length, header?)))
+            .map_err(|error| JournalError::io("read", file.path(), error))?;
+        match Header::decode(&header, PAYLOAD_BYTES_MAX) {
+            Ok(header) => {
+                let head_bytes = (HEADER_BYTES + header.payload_bytes()) as u64;
+                Ok(Self { file, head_bytes, length })
+            }
+            Err(error) => {
+                let (path, what) = (file.path().to_path_buf(), format!("{error}"));
+                Err(JournalError::SnapshotDamaged { path, offset: 0, what })
+            }
+        }
+    }
+
+    /// What begins at `offset`, at most `bytes_max` bytes of it, and whether the snapshot ends with it. Prefers to end where a block does.
+    pub(in crate::host::snapshot) fn piece(
+        &mut self,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<(Bytes, bool), JournalError> {
+        if offset > self.length {
+            // What a follower says it has is no more than it was sent; but this must not depend on
+            // it.
+            let error =
+                io::Error::new(ErrorKind::InvalidInput, "asked for what lies behind its end");
+            return Err(JournalError::io("read", self.file.path(), error));
+        }
+        let start = self.frame_before(offset);
+        let limit = offset.saturating_add(bytes_max as u64).min(self.length);
+        let aligned = self.frame_before(limit);
+        let ends_with_frame = limit == self.length || aligned > offset;
+        let end = if limit < self.length && ends_with_frame { aligned } else { limit };
+        // Where a piece ends inside of a frame, the rest of that is read as well, to be checked.
+        let rest = if ends_with_frame { 0 } else { self.head_bytes.max(BLOCK_FRAME_BYTES as u64) };
+        let span = (end - start).saturating_add(rest).min(self.length - start);
+        let mut bytes = Vec::with_capacity(usize::try_from(span).unwrap_or_default());
+        self.file
+            .seek(SeekFrom::Start(start))
+            .and_then(|_| (&mut self.file).take(span).read_to_end(&mut bytes))
+            .map_err(|error| JournalError::io("read", self.file.path(), error))?;
+        let mut at = 0;
+        while start + (at as u64) < end {
+            at += self.check_frame(&bytes[at..], start + at as u64)?;
+        }
+        let piece = Bytes::from(bytes).slice((offset - start) as usize..(end - start) as usize);
+        Ok((piece, end == self.length))
+    }
+
+    /// Where a frame begins at or before `offset`: the one that holds it, unless that is the end.
+    fn frame_before(&self, offset: u64) -> u64 {
+        let block = BLOCK_FRAME_BYTES as u64;
+        let blocks = self.length.saturating_sub(self.head_bytes + END_FRAME_BYTES) / block;
+        match offset.min(self.length).checked_sub(self.head_bytes) {
+            None => 0,
+            Some(behind) => self.head_bytes + (behind / block).min(blocks) * block,
+        }
+    }
+
+    /// How long the frame is with which `bytes` begin.
+    fn check_frame(&self, bytes: &[u8], offset: u64) -> Result<usize, JournalError> {
+        let damaged = |what| JournalError::SnapshotDamaged {
+            path: self.file.path().to_path_buf(),
+            offset,
+            what,
+        };
+        let (header, rest) =
+            bytes.split_first_chunk().ok_or_else(|| damaged("it ends in a frame".into()))?;
+        let header = Header::decode(header, PAYLOAD_BYTES_MAX)
+            .map_err(|error| damaged(format!("{error}")))?;
+        let payload = rest
+            .get(..header.payload_bytes())
+            .ok_or_else(|| damaged("it ends in a frame".into()))?;
+        header.check(payload).map_err(|error| damaged(format!("{error}")))?;
+        Ok(HEADER_BYTES + payload.len())
+    }
+}
+
+/// Checks a snapshot that comes in pieces, cut anywhere.
+pub(in crate::host::snapshot) struct PieceChecker {
+    decoder: frame::Decoder,
+    checker: Checker,
+}
+
+impl PieceChecker {
+    pub(in crate::host::snapshot) fn new() -> Self {
+        let decoder = frame::Decoder::new(PAYLOAD_BYTES_MAX);
+        Self { decoder, checker: Checker::default() }
+    }
+
+    /// Takes the next piece; the error says what is wrong with it.
+    pub(in crate::host::snapshot) fn take(
+        &mut self,
+        piece: &[u8],
+        expected: &Head,
+    ) -> Result<(), String> {
+        self.decoder.space().extend_from_slice(piece);
+        while let Some(payload) = self.decoder.next_payload().map_err(|e| format!("{e}"))? {
+            self.checker.take(&payload).map_err(|refused| format!("{refused}"))?;
+            if self.checker.head.as_ref().is_some_and(|head| head != expected) {
+                return Err("it is another snapshot, or one of another cluster".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what came is whole.
+    pub(in crate::host::snapshot) fn finish(&self) -> Result<(), String> {
+        if self.checker.ended && !self.decoder.is_mid_frame() {
+            Ok(())
+        } else {
+            Err("it ends before its end".into())
+        }
+    }
+}
