@@ -1,30 +1,20 @@
 //! The loop's body: everything a node does between two waits, the same under every runtime.
 
 use std::boxed::Box;
-use std::format;
-use std::io;
 use std::mem;
-use std::string::ToString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
-use std::vec::Vec;
 
 use bytes::Bytes;
 use rand_pcg::Pcg32;
 
 use super::changes::Changes;
 use super::clock::Clock;
-use super::config::NodeConfig;
-use super::ending::Ending;
-use super::error::{ChangeError, ProposeError, StartError, StopReason, Stopped};
-use super::handle::Handle;
+use super::error::StopReason;
 use super::handover::Handover;
-use super::handshake::SAID_NOTE_BYTES_MAX;
 use super::here;
-use super::identity::{ClusterId, Identity};
-use super::inbox::{Arrived, Inbox, Limits, Read, Reply, Request};
+use super::inbox::{Arrived, Inbox, Read, Reply, Request};
 use super::incarnations::Recorder;
-use super::journal::Journal;
 use super::journal_worker::JournalWorker;
 use super::known_peers::KnownPeers;
 use super::leadership::{Board, Leadership};
@@ -34,12 +24,12 @@ use super::snapshots_in_use::SnapshotsInUse;
 use super::state_machine::StateMachine;
 use super::state_machine_worker::StateMachineWorker;
 use super::status::NodeStatus;
-use super::transport::{MessageInbox, Running, Transport};
+use super::transport::Transport;
 use super::vigil;
 use super::waiters::{Waiters, answer};
 use super::watch::Watch;
-use super::worker::{Stopper, Thread, WorkerKind};
-use crate::error::{self, ConfigError};
+use super::worker::WorkerKind;
+use crate::error;
 use crate::membership::Membership;
 use crate::output::{Output, Write};
 use crate::raft::Raft;
@@ -48,9 +38,12 @@ use crate::status::Wake;
 use crate::time::Instant;
 use crate::types::{LogId, NodeId, Term, WriteId};
 
+mod end;
+mod start;
+
 /// A node without its loop: an adapter calls [`turn`](Driver::turn), waits as it says, and calls it again.
 ///
-/// Dropping it stops the node, without blocking; [`Handle::stopped`] says when nothing of it is left.
+/// Dropping it stops the node, without blocking; [`Handle::stopped`](super::Handle::stopped) says when nothing of it is left.
 pub struct Driver<S: StateMachine> {
     raft: Raft<Bytes, Pcg32>,
     clock: Clock,
@@ -97,123 +90,6 @@ pub enum Next {
 }
 
 impl<S: StateMachine> Driver<S> {
-    /// Starts a node: recovers the journal, starts the workers' threads and the transport. Blocks while it reads the journal.
-    ///
-    /// `wake` must make the adapter's loop turn; it is called from any thread, also while the loop turns, and must not block.
-    ///
-    /// # Errors
-    ///
-    /// As [`StartError`] says; nothing is left running then.
-    pub fn start(
-        config: NodeConfig,
-        mut state_machine: S,
-        mut journal: Box<dyn Journal>,
-        transport: Box<dyn Transport>,
-        wake: impl Fn() + Send + Sync + 'static,
-    ) -> Result<(Handle<S>, Self), StartError> {
-        config.validate(&*transport).map_err(StartError::Config)?;
-        let NodeConfig {
-            cluster,
-            raft: config,
-            inbox_max,
-            inbox_bytes_max,
-            seed,
-            note,
-            records_addresses,
-            stuck_after,
-            shutdown_max,
-        } = config;
-        check_note(&note)?;
-        let (node, applies_max) = (config.id, config.inflight_applies_max);
-        let (sync_bytes_max, sends_bytes_max) =
-            (config.write_bytes_max, config.message_bytes_max());
-        check_owner(&*journal, cluster, node)?;
-        let restored = journal.recover().map_err(StartError::Journal)?;
-        let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
-        let store = journal.snapshots();
-        let identity = Identity { cluster, node, incarnation: journal.incarnation() };
-        let seed = seed.map_or_else(getrandom::u64, Ok);
-        let seed = seed.map_err(|error| StartError::System(io::Error::other(error)))?;
-        // Each node draws from a stream of its own, so that equal seeds do not make elections tie.
-        let listed = config.voters.clone();
-        let raft = Raft::new(config, restored, Pcg32::new(seed, node.get()));
-        let raft = raft.map_err(StartError::Config)?;
-        warn_of_other_voters(node, &listed, raft.membership());
-        let peers = KnownPeers::new(Some(identity));
-        let peers = Arc::new(peers.with_lengths(sends_bytes_max, transport.message_bytes_max()));
-
-        let limits = Limits { inputs_max: inbox_max, bytes_max: inbox_bytes_max };
-        let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));
-        let life = Arc::new(Life::new(node));
-        let stops = Arc::clone(&inbox);
-        let stop: Stopper = Arc::new(move |reason| stops.stop(reason));
-        let board = Arc::new(Board::new(Arc::clone(&life)));
-        let members = Arc::new(Mutex::new(raft.membership().clone()));
-        let mut snapshots = SnapshotsInUse::start(store, cluster, &inbox, &life, &stop)?;
-        if let Some(snapshot) = snapshot {
-            snapshots.restore(&mut state_machine, &snapshot).map_err(StartError::Restore)?;
-        }
-        let state_machine = StateMachineWorker::start(
-            state_machine,
-            applies_max,
-            Arc::clone(&inbox),
-            &life,
-            Arc::clone(&stop),
-            snapshots.jobs(),
-        );
-        let state_machine = state_machine.map_err(StartError::System)?;
-        let journal =
-            JournalWorker::start(journal, sync_bytes_max, Arc::clone(&inbox), &life, stop);
-        let journal = journal.map_err(StartError::System)?;
-        let mut watch = Watch::new(node, stuck_after);
-        watch.add(WorkerKind::Journal, journal.activity());
-        if let Some(activity) = state_machine.activity() {
-            watch.add(WorkerKind::StateMachine, activity);
-        }
-        snapshots.activities().for_each(|(kind, activity)| watch.add(kind, activity));
-        let mut driver = Self {
-            raft,
-            clock: Clock::new(),
-            inbox: Arc::clone(&inbox),
-            arrived: Arrived::new(),
-            waiters: Waiters::new(),
-            changes: Changes::default(),
-            handover: Handover::new(limits),
-            was_transferring: false,
-            follows_entries_until: None,
-            snapshots,
-            transport,
-            stores: Recorder::new(identity, Arc::clone(&peers), note.clone(), records_addresses),
-            peers: Arc::clone(&peers),
-            journal,
-            state_machine,
-            watch,
-            reasons: Reasons::default(),
-            evaded: None,
-            shutdown_max,
-            board: Arc::clone(&board),
-            members: Arc::clone(&members),
-            life: Arc::clone(&life),
-        };
-        driver.board.post(driver.leadership());
-        // What this node says of itself is true from its first connection on.
-        let membership = driver.raft.membership().clone();
-        driver.stores.members(&mut driver.raft, &membership);
-        let (suspicions, news) = (Arc::clone(&inbox), Arc::clone(&inbox));
-        let messages = MessageInbox::new(move |message| inbox.deliver(message))
-            .with_suspicions(move |node| suspicions.suspect(node))
-            .with_peers(peers, move || news.wake_up(), note);
-        if let Err(error) = driver.transport.start(identity, messages) {
-            drop(driver);
-            // Never an error; and the reason is the one above.
-            let _ = life.wait_over().wait();
-            return Err(StartError::Transport(error));
-        }
-        driver.transport.members(&membership);
-        let handle = Handle::new(Arc::clone(&driver.inbox), board, life, members);
-        Ok((handle, driver))
-    }
-
     /// Takes what has come, tells Raft the time, and does what it asks. Never blocks; when the node is about to stand for election, it first
     /// watches the clock for up to 300 µs.
     pub fn turn(&mut self) -> Next {
@@ -511,80 +387,6 @@ impl<S: StateMachine> Driver<S> {
     }
 }
 
-impl<S: StateMachine> Driver<S> {
-    /// Lets others wait for what is left, because the loop must not block.
-    fn end(
-        &mut self,
-        state_machine: Option<Thread>,
-        snapshots: Option<Thread>,
-        transport: oneshot::Receiver<()>,
-        stopped: Stopped,
-    ) {
-        let (life, awaited) = (Arc::clone(&self.life), Arc::clone(self.state_machine.awaited()));
-        let refuse_rest = move || {
-            awaited.stop(&stopped, None);
-            life.refuse_running_read(|| stopped.into());
-        };
-        let ending = Ending {
-            threads: state_machine.into_iter().chain(self.journal.thread()).collect(),
-            transport,
-            watch: mem::replace(&mut self.watch, Watch::new(self.raft.id(), Duration::ZERO)),
-            life: Arc::clone(&self.life),
-            refuse_rest: Box::new(refuse_rest),
-            patience: self.shutdown_max,
-        };
-        let ending = ending.begin().map(|ending| Ending {
-            // The journal's thread will wait, and so not for itself.
-            threads: ending
-                .threads
-                .into_iter()
-                .filter(|t| t.kind() != WorkerKind::Journal)
-                .collect(),
-            ..ending
-        });
-        self.journal.close(snapshots.into_iter().collect(), ending);
-    }
-}
-
-impl<S: StateMachine> Drop for Driver<S> {
-    /// Ends the node's life: everyone who waits is told why, the workers finish what must be finished.
-    fn drop(&mut self) {
-        self.life.end(StopReason::Abandoned);
-        let stopped = self.life.stopped();
-        let node = self.raft.id();
-        match &stopped.reason {
-            StopReason::Shutdown => {
-                tracing::info!(node = node.get(), "the node stops: it was asked to");
-            }
-            reason @ (StopReason::JournalFailed(_)
-            | StopReason::JournalPanicked { .. }
-            | StopReason::StateMachinePanicked { .. }
-            | StopReason::CommandNotUnderstood { .. }
-            | StopReason::RestoreFailed(_)
-            | StopReason::WorkerPanicked { .. }
-            | StopReason::Abandoned) => {
-                tracing::error!(node = node.get(), %reason, "the node stops");
-            }
-        }
-        self.board.close();
-        let (running, transport) = Running::new();
-        self.transport.stop(running);
-        // Only now is it dropped, so that it may be asked to stop first.
-        self.transport = Box::new(Nowhere);
-        let left = self.inbox.close().requests;
-        for request in mem::take(&mut self.arrived.requests).into_iter().chain(left) {
-            refuse(request, &stopped);
-        }
-        self.waiters.stop(&stopped);
-        self.changes.stop(&stopped);
-        self.handover.stop(&stopped);
-        self.snapshots.stop(&stopped);
-        let state_machine = self.state_machine.finish(&stopped);
-        let snapshots = self.snapshots.finish();
-        self.end(state_machine, snapshots, transport, stopped);
-    }
-}
-
 /// Whether this gives a worker something to do.
 fn is_work(output: &Output<Bytes>) -> bool {
     match output {
@@ -599,79 +401,5 @@ fn is_work(output: &Output<Bytes>) -> bool {
         | Output::MembershipChanged(_)
         | Output::ReadLost { .. }
         | Output::RoleChanged { .. } => false,
-    }
-}
-
-/// What a node says of itself must fit into a handshake.
-fn check_note(note: &Bytes) -> Result<(), StartError> {
-    if note.len() <= SAID_NOTE_BYTES_MAX {
-        return Ok(());
-    }
-    Err(StartError::Config(ConfigError(format!(
-        "the note has {} bytes: use at most {SAID_NOTE_BYTES_MAX}",
-        note.len()
-    ))))
-}
-
-/// The disk decides who the members are, so other voters in the configuration of this start take no effect.
-fn warn_of_other_voters(node: NodeId, listed: &[NodeId], membership: &Membership) {
-    let mut listed = listed.to_vec();
-    listed.sort_unstable();
-    listed.dedup();
-    let voters: Vec<_> = membership.voters().collect();
-    if !listed.is_empty() && !voters.is_empty() && listed != voters {
-        let list =
-            |ids: &[NodeId]| ids.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
-        let (listed, voters) = (list(&listed), list(&voters));
-        tracing::warn!(
-            node = node.get(),
-            listed,
-            voters,
-            "the voters that this node was started with are not those of its log, which decide: change the membership through \
-             the leader, and correct what this node is started with"
-        );
-    }
-}
-
-/// A journal under another name would make one node speak for two.
-fn check_owner(journal: &dyn Journal, cluster: ClusterId, node: NodeId) -> Result<(), StartError> {
-    match journal.owner() {
-        Some((of_cluster, of_node)) if (of_cluster, of_node) != (cluster, node) => {
-            let (its, ours) = (of_cluster.get(), cluster.get());
-            Err(StartError::Config(ConfigError(format!(
-                "the journal belongs to node {of_node} of cluster {its:#x}, the configuration is for node {node} of \
-                 cluster {ours:#x}: open the journal under the same ids"
-            ))))
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// The transport of a node that has stopped.
-struct Nowhere;
-
-impl Transport for Nowhere {
-    fn start(&mut self, _identity: Identity, _inbox: MessageInbox) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn send(&mut self, _message: crate::message::Message<Bytes>) {}
-}
-
-/// Answers a request that the node did not come to; a command was not appended.
-fn refuse<S: StateMachine>(request: Request<S>, stopped: &Stopped) {
-    match request {
-        Request::Propose { command, reply } => {
-            let reason = stopped.reason.clone();
-            answer(reply, Err(ProposeError::Stopped { reason, command: Some(command) }));
-        }
-        Request::Read(read) => read(Err(stopped.clone().into())),
-        Request::Status(reply) => answer(reply, Err(stopped.clone().into())),
-        Request::Change { reply, .. } => {
-            let (reason, may_take_effect) = (stopped.reason.clone(), false);
-            answer(reply, Err(ChangeError::Stopped { reason, may_take_effect }));
-        }
-        Request::Transfer { reply, .. } => answer(reply, Err(stopped.clone().into())),
-        Request::TakeSnapshot(reply) => answer(reply, Err(stopped.clone().into())),
     }
 }
