@@ -300,7 +300,7 @@ impl State {
         }
         let refusal = met.err().or(admitted.as_ref().err().copied());
         if let Some(reason) = refusal.filter(|_| !was_refused) {
-            tracing::warn!(from = from.get(), to = to.get(), %reason, "not connected");
+            tracing::warn!(node = from.get(), peer = to.get(), %reason, "not connected");
         }
         let inbox = admitted.ok().filter(|_| refusal.is_none()).map(Arc::new);
         receiver
@@ -336,8 +336,9 @@ impl State {
 
 /// If the receiver has come to refuse the sender meanwhile, the message is lost.
 fn deliver(inbox: &PeerInbox, message: Message<Bytes>) {
+    let (from, to) = (message.from, message.to);
     if let Err(reason) = inbox.deliver(message) {
-        tracing::debug!(from = inbox.peer().get(), %reason, "message dropped");
+        tracing::debug!(node = to.get(), peer = from.get(), %reason, "message dropped");
     }
 }
 

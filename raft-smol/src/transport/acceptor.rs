@@ -66,7 +66,7 @@ async fn serve(
         let handshake_timeout = shared.config.handshake_timeout;
         let (inbox, ticket) = timeout(handshake_timeout, Closed::Idle, welcomed).await?;
         let id = inbox.peer();
-        tracing::info!(peer = id.get(), %address, "peer connected");
+        tracing::info!(node = shared.me.get(), peer = id.get(), %address, "peer connected");
         peer = Some(id);
         receive(&stream, inbox, ticket, &shared).await
     };

@@ -58,7 +58,7 @@ fn serve(socket: Socket, address: SocketAddr, shared: &Shared) {
     let mut peer = None;
     let served = welcome(&socket, address, shared).and_then(|(from, ticket)| {
         let id = from.peer();
-        tracing::info!(peer = id.get(), %address, "peer connected");
+        tracing::info!(node = shared.me.get(), peer = id.get(), %address, "peer connected");
         peer = Some(id);
         receive(&socket, from, &ticket, shared)
     });

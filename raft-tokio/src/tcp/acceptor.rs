@@ -65,7 +65,7 @@ async fn serve(
     let (peer, closed) = match welcomed.unwrap_or(Err(Closed::Idle)) {
         Ok((peer, ticket)) => {
             let id = peer.peer();
-            tracing::info!(peer = id.get(), %address, "peer connected");
+            tracing::info!(node = shared.me.get(), peer = id.get(), %address, "peer connected");
             (Some(id), receive(stream, peer, ticket, &shared).await)
         }
         Err(closed) => (None, closed),

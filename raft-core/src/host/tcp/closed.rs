@@ -135,20 +135,20 @@ impl Closed {
     pub fn report(&self, counters: &Counters, peer: Option<NodeId>, address: SocketAddr) {
         self.count(counters);
         let cause = self.cause();
-        let peers = peer.map(tracing::field::display);
+        let (node, peers) = (counters.node(), peer.map(NodeId::get));
         if cause == Cause::Expected && peer.is_some() {
-            tracing::info!(peer = peers, %address, reason = %self, "incoming connection closed");
+            tracing::info!(node, peer = peers, %address, reason = %self, "incoming connection closed");
             return;
         }
         match counters.may_warn(cause, peer) {
             None => {
-                tracing::debug!(peer = peers, %address, reason = %self, "incoming connection closed");
+                tracing::debug!(node, peer = peers, %address, reason = %self, "incoming connection closed");
             }
             Some(left_out) if cause == Cause::Expected => {
-                tracing::info!(%address, reason = %self, left_out, "incoming connection closed");
+                tracing::info!(node, %address, reason = %self, left_out, "incoming connection closed");
             }
             Some(left_out) => {
-                tracing::warn!(peer = peers, %address, reason = %self, left_out, "incoming connection closed");
+                tracing::warn!(node, peer = peers, %address, reason = %self, left_out, "incoming connection closed");
             }
         }
     }

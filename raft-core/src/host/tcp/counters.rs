@@ -1,8 +1,8 @@
 //! What a TCP transport counts.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::warnings::{Cause, Warnings};
@@ -78,6 +78,8 @@ pub struct Counters(Arc<Shared>);
 #[derive(Default, Debug)]
 struct Shared {
     cells: Cells,
+    /// The node of the transport, once that has started.
+    node: OnceLock<NodeId>,
     warnings: Warnings,
 }
 
@@ -109,23 +111,36 @@ impl Counters {
 
     /// Warns, now and then, that the system gives no more sockets for those who dial.
     pub fn warn_not_accepting(&self, error: &io::Error) {
+        let node = self.node();
         match self.may_warn(Cause::Accept, None) {
             Some(left_out) => {
-                tracing::warn!(%error, left_out, "cannot accept connections: look for a limit on open files");
+                tracing::warn!(node, %error, left_out, "cannot accept connections: look for a limit on open files");
             }
-            None => tracing::debug!(%error, "cannot accept connections"),
+            None => tracing::debug!(node, %error, "cannot accept connections"),
         }
     }
 
     /// Warns, now and then, that nothing dials a peer: the system gives no more threads. It is
     /// tried again.
     pub fn warn_not_dialing(&self, peer: NodeId, error: &io::Error) {
+        let (node, peer_id) = (self.node(), peer.get());
         match self.may_warn(Cause::Spawn, Some(peer)) {
             Some(left_out) => {
-                tracing::warn!(peer = peer.get(), %error, left_out, "no thread to dial a peer: look for a limit on threads");
+                tracing::warn!(node, peer = peer_id, %error, left_out, "no thread to dial a peer: look for a limit on threads");
             }
-            None => tracing::debug!(peer = peer.get(), %error, "no thread to dial a peer"),
+            None => tracing::debug!(node, peer = peer_id, %error, "no thread to dial a peer"),
         }
+    }
+
+    /// Says whose counters these are, for the log.
+    pub(super) fn belong_to(&self, node: NodeId) {
+        // A transport belongs to one node for its life.
+        let _ = self.0.node.set(node);
+    }
+
+    /// The node of the transport, as events of the log name it.
+    pub(super) fn node(&self) -> Option<u64> {
+        self.0.node.get().map(|node| node.get())
     }
 
     pub(super) fn cells(&self) -> &Cells {

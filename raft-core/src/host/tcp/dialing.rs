@@ -195,7 +195,8 @@ impl<'p, S: Signals> Dialing<'p, S> {
         let verdict = met.map_or(Ok(()), |met| self.inbox.meet(&met, &self.address));
         self.peer.check()?;
         verdict.map_err(Closed::Refused)?;
-        tracing::info!(peer = self.peer.id().get(), address = self.address, "connected");
+        let node = self.peers.identity.node.get();
+        tracing::info!(node, peer = self.peer.id().get(), address = self.address, "connected");
         self.peers.counters.count_connected();
         self.connected = Some(Instant::now());
         self.in_doubt = false;
@@ -254,18 +255,19 @@ impl<'p, S: Signals> Dialing<'p, S> {
     }
 
     fn warn_once(&mut self, closed: &Closed) {
+        let node = self.peers.identity.node.get();
         let (peer, address, reason) = (self.peer.id(), &self.address, closed.to_string());
         if matches!(closed, Closed::Stopped | Closed::Left) {
-            tracing::info!(peer = peer.get(), address, reason, "not connected");
+            tracing::info!(node, peer = peer.get(), address, reason, "not connected");
             return;
         }
         let was_told = self.reasons.contains(&reason) && !closed.is_other_store();
         let left_out =
             if was_told { None } else { self.peers.counters.may_warn(closed.cause(), Some(peer)) };
         match left_out {
-            None => tracing::debug!(peer = peer.get(), address, reason, "not connected"),
+            None => tracing::debug!(node, peer = peer.get(), address, reason, "not connected"),
             Some(left_out) => {
-                tracing::warn!(peer = peer.get(), address, reason, left_out, "not connected");
+                tracing::warn!(node, peer = peer.get(), address, reason, left_out, "not connected");
                 self.reasons.truncate(REASONS_MAX - 1);
                 self.reasons.insert(0, reason);
             }

@@ -45,7 +45,7 @@ impl Incoming {
         let message = match codec::decode_message(payload, command) {
             Ok(message) => message,
             Err(error) if error.is_from_newer() => {
-                tracing::debug!(peer = self.inbox.peer().get(), %error, "message dropped");
+                tracing::debug!(node = self.me.get(), peer = self.inbox.peer().get(), %error, "message dropped");
                 cells.dropped_from_newer.add(1);
                 return Ok(());
             }

@@ -83,6 +83,7 @@ impl<S: Signals> Peers<S> {
         counters: &Counters,
     ) -> (Self, ToDial<S>) {
         listed.remove(&identity.node);
+        counters.belong_to(identity.node);
         let address = config.advertise.clone().unwrap_or_else(|| listening.to_string());
         let peers = Self {
             identity,

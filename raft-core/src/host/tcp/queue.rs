@@ -86,7 +86,7 @@ impl SendQueue {
                     let too_long = &self.counters.cells().dropped_too_long;
                     // Raft tries again and again, so only the first is worth a line.
                     if too_long.is_zero() {
-                        tracing::warn!(peer = message.to.get(), %error, "message dropped: raise frame_bytes_max");
+                        tracing::warn!(node = self.counters.node(), peer = message.to.get(), %error, "message dropped: raise frame_bytes_max");
                     }
                     too_long.add(1);
                 }
