@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 
-use crate::membership::MembershipError;
+use crate::change::MembershipError;
 use crate::types::{Index, NodeId};
 
 /// Why a command was not accepted. It was not appended anywhere and comes back unchanged.

@@ -124,7 +124,7 @@
 //! | §5.2, §8 what a leader begins with, thesis 6.2 when it stops | `leader.rs` |
 //! | §5.3 log replication | `replication.rs`, `progress.rs`, `log.rs` |
 //! | §5.4.2 committing entries from previous terms | `commit.rs` |
-//! | §6 cluster membership changes | `membership.rs`, `reconfiguration.rs`, `quorum.rs` |
+//! | §6 cluster membership changes | `membership.rs`, `change.rs`, `memberships.rs`, `reconfiguration.rs`, `quorum.rs` |
 //! | §7 log compaction | `snapshot.rs` |
 //! | thesis 3.10 leadership transfer | `transfer.rs` |
 //! | §8 client interaction, thesis 6.4 read-only queries, leases | `read.rs` |
@@ -167,6 +167,7 @@ extern crate std;
 
 mod adaptive;
 mod canonical;
+mod change;
 #[cfg(feature = "codec")]
 pub mod codec;
 mod commit;
@@ -191,6 +192,7 @@ mod invariants;
 mod leader;
 mod log;
 mod membership;
+mod memberships;
 mod message;
 mod outbox;
 mod output;
@@ -224,13 +226,14 @@ mod types;
 mod window;
 
 pub use adaptive::Adaptive;
+pub use change::{Change, MembershipError};
 pub use config::{Config, Lease};
 pub use entries::{Entries, Entry, Payload};
 pub use error::{
     ChangeRefused, ConfigError, NothingToSnapshot, ProposeError, ReadRefused, TransferRefused,
 };
 pub use identity::{ClusterIdentity, MemberStore};
-pub use membership::{Change, LABEL_BYTES_MAX, Member, Membership, MembershipError, Seat};
+pub use membership::{LABEL_BYTES_MAX, Member, Membership, Seat};
 pub use message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, InstallSnapshotReply,
     Message, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote,

@@ -13,14 +13,13 @@
 //!
 //! Learners are not voters: they come, go and change their labels without a joint configuration.
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::fmt;
 
+use crate::change::{Change, MembershipError};
 use crate::few::sort_few_by_key;
 use crate::identity::{ClusterIdentity, MemberStore};
 use crate::quorum::MEMBERS_MAX;
-use crate::types::{Index, NodeId};
+use crate::types::NodeId;
 
 /// The longest [`Member::label`], in bytes.
 pub const LABEL_BYTES_MAX: usize = 1024;
@@ -103,120 +102,6 @@ pub struct Membership {
     members: Vec<Member>,
     identity: Option<ClusterIdentity>,
 }
-
-/// One step of a change of membership; several are taken together. See
-/// [`Raft::change_membership`](crate::Raft::change_membership).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum Change {
-    /// A new server receives the log, and counts for nothing yet.
-    AddLearner {
-        /// The server, by an id that no other server ever had.
-        id: NodeId,
-        /// Its [`Member::label`].
-        label: Vec<u8>,
-    },
-    /// A learner becomes a voter.
-    Promote(NodeId),
-    /// A voter becomes a learner.
-    Demote(NodeId),
-    /// A member leaves.
-    Remove(NodeId),
-    /// A member is known by another [`Member::label`].
-    Relabel {
-        /// The member.
-        id: NodeId,
-        /// Its new label.
-        label: Vec<u8>,
-    },
-    /// A member's [`Member::priority`].
-    Prioritise {
-        /// The member.
-        id: NodeId,
-        /// Its new priority; 0 to begin with.
-        priority: u8,
-    },
-    /// The cluster is given its identity. For hosts, which do so when a cluster begins.
-    Identify(ClusterIdentity),
-    /// A member's store is recorded. For hosts, which do so when they first hear the member.
-    RecordStore {
-        /// The member.
-        id: NodeId,
-        /// The number of its store.
-        store: u64,
-    },
-}
-
-impl Change {
-    /// A new learner of that id, known by that label.
-    pub fn add_learner(id: NodeId, label: impl AsRef<[u8]>) -> Self {
-        Self::AddLearner { id, label: label.as_ref().to_vec() }
-    }
-}
-
-/// Why a membership cannot be changed so.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum MembershipError {
-    /// The server to be added is a member already.
-    AlreadyMember(NodeId),
-    /// The server is no member: add it as a learner first.
-    NotMember(NodeId),
-    /// The server to be promoted is no learner.
-    NotLearner(NodeId),
-    /// The server to be demoted is no voter.
-    NotVoter(NodeId),
-    /// Nobody would be left to vote: promote another server first.
-    NoVoter,
-    /// More members than [`MEMBERS_MAX`], voters who are to leave included.
-    TooManyMembers,
-    /// The label is longer than [`LABEL_BYTES_MAX`].
-    LabelTooLong(NodeId),
-    /// The server is removed and added in one change: add it in a second change, once the first is
-    /// complete. Otherwise the leader would take what the old store holds for what the new store
-    /// holds.
-    RemovedAndAdded(NodeId),
-    /// The cluster has an identity already, which never changes.
-    AlreadyIdentified,
-    /// The member's store is recorded already: remove the member and add it again.
-    StoreRecorded(NodeId),
-    /// Nothing would change.
-    Nothing,
-}
-
-impl fmt::Display for MembershipError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AlreadyMember(id) => write!(f, "server {id} is a member already"),
-            Self::NotMember(id) => {
-                write!(f, "server {id} is no member: add it as a learner first")
-            }
-            Self::NotLearner(id) => {
-                write!(f, "server {id} is no learner, so it cannot be promoted")
-            }
-            Self::NotVoter(id) => write!(f, "server {id} is no voter, so it cannot be demoted"),
-            Self::NoVoter => {
-                f.write_str("no voter would be left: promote another server in the same change")
-            }
-            Self::TooManyMembers => write!(f, "a cluster has at most {MEMBERS_MAX} members"),
-            Self::LabelTooLong(id) => {
-                write!(f, "the label of server {id} is longer than {LABEL_BYTES_MAX} bytes")
-            }
-            Self::RemovedAndAdded(id) => write!(
-                f,
-                "server {id} cannot be removed and added in one change: remove it, and add it once that is complete"
-            ),
-            Self::AlreadyIdentified => f.write_str("the cluster has an identity already"),
-            Self::StoreRecorded(id) => write!(
-                f,
-                "the store of server {id} is recorded already: remove the server, and add it once that is complete"
-            ),
-            Self::Nothing => f.write_str("the membership is this already"),
-        }
-    }
-}
-
-impl core::error::Error for MembershipError {}
 
 impl Membership {
     /// Voters only, with empty labels. Ids that come twice are taken once.
@@ -415,84 +300,6 @@ impl Membership {
     }
 }
 
-/// The configurations that the log holds. The newest is in force from the moment it is appended, committed or not (§6).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Memberships {
-    /// Committed, and never taken away but by a newer one that is.
-    first: (Index, Membership),
-    /// Those that follow it, by rising index.
-    later: VecDeque<(Index, Membership)>,
-}
-
-impl Memberships {
-    pub(crate) fn new(index: Index, membership: Membership) -> Self {
-        Self { first: (index, membership), later: VecDeque::new() }
-    }
-
-    /// The configuration in force.
-    pub(crate) fn in_force(&self) -> &Membership {
-        &self.newest().1
-    }
-
-    /// Where it stands in the log.
-    pub(crate) fn index(&self) -> Index {
-        self.newest().0
-    }
-
-    /// The one before the configuration in force, if both are still in the log.
-    pub(crate) fn previous(&self) -> Option<&Membership> {
-        let before = self.later.len().checked_sub(1)?.checked_sub(1);
-        let before = before.and_then(|before| self.later.get(before)).unwrap_or(&self.first);
-        Some(&before.1)
-    }
-
-    /// The configuration that was in force at that index of the log.
-    pub(crate) fn at(&self, index: Index) -> &Membership {
-        let newest = self.later.iter().rev().find(|(at, _)| *at <= index);
-        &newest.unwrap_or(&self.first).1
-    }
-
-    /// Where the oldest configuration is without this server, if all that follow are without it and
-    /// one before had it; as far as the log knows.
-    pub(crate) fn left_at(&self, id: NodeId) -> Option<Index> {
-        let mut left_at = None;
-        for (index, membership) in self.later.iter().rev().chain([&self.first]) {
-            if membership.seat(id).is_some() {
-                return left_at;
-            }
-            left_at = Some(*index);
-        }
-        None
-    }
-
-    pub(crate) fn append(&mut self, index: Index, membership: Membership) {
-        debug_assert!(index > self.index());
-        self.later.push_back((index, membership));
-    }
-
-    /// The log was truncated. Returns whether another configuration is in force now.
-    pub(crate) fn truncate_from(&mut self, from: Index) -> bool {
-        let keep = self.later.partition_point(|(at, _)| *at < from);
-        let changed = keep < self.later.len();
-        self.later.truncate(keep);
-        changed
-    }
-
-    /// The log was compacted: what was in force at `index` is now the first.
-    pub(crate) fn compact_to(&mut self, index: Index) {
-        let compacted = self.later.partition_point(|(at, _)| *at <= index);
-        for _ in 0..compacted {
-            if let Some(next) = self.later.pop_front() {
-                self.first = next;
-            }
-        }
-    }
-
-    fn newest(&self) -> &(Index, Membership) {
-        self.later.back().unwrap_or(&self.first)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -586,29 +393,5 @@ mod tests {
         for (changes, error) in refused {
             assert_eq!(one.after(&changes), Err(error));
         }
-    }
-
-    #[test]
-    fn truncation_brings_an_older_configuration_back_into_force() {
-        let mut memberships = Memberships::new(Index::ZERO, voters(&[1]));
-        memberships.append(Index::new(4), voters(&[1, 2]));
-        memberships.append(Index::new(6), voters(&[1, 2, 3]));
-        assert_eq!(memberships.at(Index::new(5)), &voters(&[1, 2]));
-        assert_eq!(memberships.left_at(id(2)), None, "a member");
-        memberships.append(Index::new(8), voters(&[1, 2]));
-        memberships.append(Index::new(9), voters(&[1]));
-        assert_eq!(memberships.left_at(id(3)), Some(Index::new(8)));
-        assert_eq!(memberships.left_at(id(2)), Some(Index::new(9)));
-        assert_eq!(memberships.left_at(id(4)), None, "never a member");
-        memberships.truncate_from(Index::new(8));
-        assert!(!memberships.truncate_from(Index::new(7)));
-        assert!(memberships.truncate_from(Index::new(6)));
-        assert_eq!(
-            (memberships.in_force(), memberships.index()),
-            (&voters(&[1, 2]), Index::new(4))
-        );
-        memberships.compact_to(Index::new(5));
-        assert_eq!(memberships.previous(), None);
-        assert!(!memberships.truncate_from(Index::new(4)), "the first is committed");
     }
 }

@@ -34,11 +34,12 @@ use alloc::vec::Vec;
 
 use rand_core::Rng;
 
+use crate::change::Change;
 use crate::entries::Payload;
 use crate::error::ChangeRefused;
 use crate::few::sort_few_by_key;
 use crate::log::Log;
-use crate::membership::{Change, Membership, Seat};
+use crate::membership::{Membership, Seat};
 use crate::message::{AppendEntries, Body, Message};
 use crate::peers::Peers;
 use crate::progress::{Progress, ProgressState};

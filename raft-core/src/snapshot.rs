@@ -28,7 +28,7 @@ use rand_core::Rng;
 
 use crate::config::Config;
 use crate::error::NothingToSnapshot;
-use crate::membership::Memberships;
+use crate::memberships::Memberships;
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
 use crate::output::{Output, ReadSnapshot, SnapshotMeta, WriteSnapshot};
 use crate::raft::Raft;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::handshake::Refusal;
 use super::journal::JournalError;
+use crate::change::MembershipError;
 use crate::error::{self, ConfigError, ReadRefused, TransferRefused};
-use crate::membership::MembershipError;
 use crate::types::NodeId;
 
 pub use super::stop_reason::{NotUnderstood, RestoreError, StopReason, Stopped};

@@ -19,7 +19,8 @@ use super::state_machine::StateMachine;
 use super::status::NodeStatus;
 use super::waiters::answer;
 use super::watch::WorkerStatus;
-use crate::membership::{Change, Membership};
+use crate::change::Change;
+use crate::membership::Membership;
 use crate::types::{LogId, NodeId};
 
 /// A node's handle: cheap to clone. When the last one is dropped, the node shuts down.

@@ -20,7 +20,8 @@ use super::error::{
 use super::snapshot::Report;
 use super::state_machine::StateMachine;
 use super::status::NodeStatus;
-use crate::membership::{Change, Membership};
+use crate::change::Change;
+use crate::membership::Membership;
 use crate::message::Message;
 use crate::quorum::MEMBERS_MAX;
 use crate::types::{Index, LogId, NodeId, WriteId};

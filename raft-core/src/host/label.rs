@@ -16,8 +16,9 @@ use bytes::Bytes;
 use minicbor::{Decoder, Encoder};
 
 use super::identity::Incarnation;
+use crate::change::Change;
 use crate::codec::{self, DecodeError};
-use crate::membership::{Change, LABEL_BYTES_MAX};
+use crate::membership::LABEL_BYTES_MAX;
 use crate::types::NodeId;
 
 /// The longest address of a node, in bytes: a name of 253, a colon, and a port.

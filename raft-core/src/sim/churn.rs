@@ -6,7 +6,8 @@ use core::fmt;
 
 use super::cluster::Cluster;
 use super::state_machine::StateMachine;
-use crate::membership::{Change, Membership, Seat};
+use crate::change::Change;
+use crate::membership::{Membership, Seat};
 use crate::types::NodeId;
 
 /// The most servers of a run, all that were ever started together.

@@ -4,8 +4,8 @@ use super::cluster::Cluster;
 use super::disk::Crash;
 use super::state_machine::StateMachine;
 use super::trace::What;
+use crate::change::Change;
 use crate::error::{ChangeRefused, NothingToSnapshot, TransferRefused};
-use crate::membership::Change;
 use crate::quorum::MEMBERS_MAX;
 use crate::types::{Index, NodeId, Term};
 
