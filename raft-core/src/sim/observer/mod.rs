@@ -17,7 +17,9 @@
 //!
 //! It stands on its own: whoever runs [`Raft`] by hand tells it what happens and gets a [`Verdict`].
 
+mod bounds;
 mod disk;
+mod logs;
 mod members;
 mod snapshots;
 
@@ -27,14 +29,14 @@ use alloc::vec::Vec;
 
 use rand_core::Rng;
 
+use self::bounds::check_bounds;
 use self::disk::Disk;
 use self::members::InForce;
 use super::violation::{Verdict, Violation, hold};
 use crate::entries::{Entry, Payload};
 use crate::membership::Membership;
-use crate::message::{AppendEntries, AppendResult, Body, Message};
+use crate::message::{AppendResult, Body, Message};
 use crate::output::{Restored, SnapshotMeta, Write};
-use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::time::Instant;
@@ -444,87 +446,6 @@ impl<C: Command + Eq> Observer<C> {
         Ok(())
     }
 
-    /// Each entry follows the one that it followed everywhere else, and says the same.
-    fn match_entries(&mut self, mut previous: LogId, entries: &[Entry<C>]) -> Verdict {
-        for entry in entries {
-            let at = entry.id();
-            hold!(
-                at.index == previous.index.next(),
-                LogMatching,
-                "{at} comes right after {previous}"
-            );
-            let known = self.entries.entry(at);
-            let known = known.or_insert_with(|| (previous.term, entry.payload.clone()));
-            hold!(known.1 == entry.payload, LogMatching, "two different entries are {at}");
-            hold!(
-                known.0 == previous.term,
-                LogMatching,
-                "{at} follows an entry of term {} here, and of term {} elsewhere",
-                previous.term,
-                known.0
-            );
-            previous = at;
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn check_append(
-        &mut self,
-        from: NodeId,
-        to: NodeId,
-        term: Term,
-        append: &AppendEntries<C>,
-    ) -> Verdict {
-        // A leader seen after its last turn is in the books; one that was elected in this turn is yet to be.
-        if !self.led(from, term) {
-            self.note_leader(from, term)?;
-        }
-        if !append.entries.is_empty() {
-            self.match_entries(append.prev_log, &append.entries)?;
-        }
-        // The leader knows of it only because the follower has it on its disk.
-        let (commit, mut held) = (append.leader_commit, self.server(to).disk.last().index);
-        if self.server(from).members.membership.seat(to).is_none() {
-            // The last word to a server that was removed waits for none of its answers.
-            let end = append.entries.last().map_or(append.prev_log.index, |last| last.index);
-            held = held.max(end);
-        }
-        hold!(
-            commit <= held,
-            Durability,
-            "leader {from} tells {to} of commit index {commit}, which holds {held}"
-        );
-        Ok(())
-    }
-
-    /// What a follower says that it shares with its leader is on its disk, and is what the leader has there.
-    #[inline]
-    fn check_match(&self, from: NodeId, to: NodeId, term: Term, index: Index) -> Verdict {
-        if index == Index::ZERO {
-            return Ok(());
-        }
-        let disk = &self.server(from).disk;
-        if index < disk.base().index {
-            return Ok(());
-        }
-        let held = disk.term_at(index);
-        hold!(
-            held.is_some(),
-            Durability,
-            "server {from} acknowledges {index}, which is not on its disk"
-        );
-        if self.led(to, term) {
-            let own = self.server(to).disk.written_term_at(index);
-            hold!(
-                own.is_none() || own == held,
-                LogMatching,
-                "server {from} acknowledges {index} of term {held:?}, and its leader has {own:?}"
-            );
-        }
-        Ok(())
-    }
-
     /// The committed entry at this index.
     fn committed_at(&self, index: Index) -> Option<LogId> {
         let term = self.committed.get(committed_of(index))?.term?;
@@ -630,45 +551,4 @@ fn leads_for_certain(from: NodeId, term: Term, stored: HardState) -> Verdict {
     let leads = HardState { current_term: term, voted_for: Some(from), ..stored };
     hold!(stored == leads, Durability, "server {from} leads term {term}, and could forget it");
     Ok(())
-}
-
-/// Every queue keeps within its limit.
-#[inline]
-fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
-    let (id, config) = (raft.id(), raft.config());
-    let log = raft.log.bytes();
-    // What earlier leaders had room for is taken beyond the limit.
-    let limit = config.log_bytes_max.saturating_add(config.log_room());
-    hold!(
-        log <= config.log_bytes_max || log.saturating_sub(roomless_bytes(raft)) <= limit,
-        BoundedMemory,
-        "the log of server {id} has {log} bytes"
-    );
-    let writes = raft.durable.writes_in_flight();
-    hold!(writes <= config.inflight_writes_max, BoundedMemory, "server {id}: {writes} writes");
-    let reads = raft.reads.waiting();
-    hold!(reads <= config.reads_waiting_max, BoundedMemory, "server {id}: {reads} reads wait");
-    let applies = raft.applying.len();
-    // Restores are not counted against the limit, and only the newest one matters.
-    hold!(
-        applies <= config.inflight_applies_max + 1,
-        BoundedMemory,
-        "server {id}: {applies} applies"
-    );
-    let asked = raft.vote_requests.len();
-    hold!(asked <= 2 * MEMBERS_MAX, BoundedMemory, "server {id}: {asked} vote requests");
-    Ok(())
-}
-
-/// The size of the entries in a log that need no room: those that Raft appends for itself, with
-/// which terms begin, and configurations; and one command, which may be longer than this server's
-/// own limits allow.
-#[cold]
-fn roomless_bytes<R: Rng, C: Command>(raft: &Raft<C, R>) -> usize {
-    let (base, last) = (raft.log.base(), raft.log.last());
-    let (entries, _) = raft.log.slice(base.index.next(), last.index, usize::MAX);
-    let is_command = |entry: &&Entry<C>| matches!(entry.payload, Payload::Command(_));
-    let own: usize = entries.iter().filter(|entry| !is_command(entry)).map(Entry::size).sum();
-    let longest = entries.iter().filter(is_command).map(Entry::size).max();
-    own.saturating_add(longest.unwrap_or_default())
 }

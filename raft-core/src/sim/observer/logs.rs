@@ -1,0 +1,96 @@
+//! Log Matching (§5.3): what leaders send, and what followers say that they share with them.
+
+use super::Observer;
+use crate::entries::Entry;
+use crate::message::AppendEntries;
+use crate::sim::violation::{Verdict, hold};
+use crate::types::{Command, Index, LogId, NodeId, Term};
+
+impl<C: Command + Eq> Observer<C> {
+    /// Each entry follows the one that it followed everywhere else, and says the same.
+    pub(super) fn match_entries(&mut self, mut previous: LogId, entries: &[Entry<C>]) -> Verdict {
+        for entry in entries {
+            let at = entry.id();
+            hold!(
+                at.index == previous.index.next(),
+                LogMatching,
+                "{at} comes right after {previous}"
+            );
+            let known = self.entries.entry(at);
+            let known = known.or_insert_with(|| (previous.term, entry.payload.clone()));
+            hold!(known.1 == entry.payload, LogMatching, "two different entries are {at}");
+            hold!(
+                known.0 == previous.term,
+                LogMatching,
+                "{at} follows an entry of term {} here, and of term {} elsewhere",
+                previous.term,
+                known.0
+            );
+            previous = at;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn check_append(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        term: Term,
+        append: &AppendEntries<C>,
+    ) -> Verdict {
+        // A leader seen after its last turn is in the books; one that was elected in this turn is yet to be.
+        if !self.led(from, term) {
+            self.note_leader(from, term)?;
+        }
+        if !append.entries.is_empty() {
+            self.match_entries(append.prev_log, &append.entries)?;
+        }
+        // The leader knows of it only because the follower has it on its disk.
+        let (commit, mut held) = (append.leader_commit, self.server(to).disk.last().index);
+        if self.server(from).members.membership.seat(to).is_none() {
+            // The last word to a server that was removed waits for none of its answers.
+            let end = append.entries.last().map_or(append.prev_log.index, |last| last.index);
+            held = held.max(end);
+        }
+        hold!(
+            commit <= held,
+            Durability,
+            "leader {from} tells {to} of commit index {commit}, which holds {held}"
+        );
+        Ok(())
+    }
+
+    /// What a follower says that it shares with its leader is on its disk, and is what the leader has there.
+    #[inline]
+    pub(super) fn check_match(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        term: Term,
+        index: Index,
+    ) -> Verdict {
+        if index == Index::ZERO {
+            return Ok(());
+        }
+        let disk = &self.server(from).disk;
+        if index < disk.base().index {
+            return Ok(());
+        }
+        let held = disk.term_at(index);
+        hold!(
+            held.is_some(),
+            Durability,
+            "server {from} acknowledges {index}, which is not on its disk"
+        );
+        if self.led(to, term) {
+            let own = self.server(to).disk.written_term_at(index);
+            hold!(
+                own.is_none() || own == held,
+                LogMatching,
+                "server {from} acknowledges {index} of term {held:?}, and its leader has {own:?}"
+            );
+        }
+        Ok(())
+    }
+}
