@@ -46,6 +46,15 @@ fn journal(directory: &Path, own: u64) -> FileJournal {
     journal.with_segment_bytes_max(SEGMENT_BYTES_MAX)
 }
 
+/// Three nodes of one cluster, with journals in memory.
+fn three(hub: &Hub) -> BTreeMap<u64, Handle<Map>> {
+    let node = |own| {
+        let raft = Config::new(id(own), [1, 2, 3].map(NodeId::new));
+        (own, start(raft, hub, MemoryJournal::new(), Map::default()).unwrap())
+    };
+    (1..=3).map(node).collect()
+}
+
 fn directory_bytes(directory: &Path) -> u64 {
     let files = fs::read_dir(directory).unwrap();
     files.map(|file| file.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
@@ -121,11 +130,7 @@ fn a_cluster_compacts_grows_by_snapshot_and_replaces_its_leader() {
 #[test]
 fn leadership_goes_where_it_is_sent_and_nobody_is_refused_meanwhile() {
     let (hub, _late) = Hub::new(1, || {});
-    let mut nodes = BTreeMap::new();
-    for own in 1..=3 {
-        let raft = Config::new(id(own), [1, 2, 3].map(NodeId::new));
-        nodes.insert(own, start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap());
-    }
+    let nodes = three(&hub);
     for _ in 0..5 {
         let from = leader(&nodes);
         let to = from % 3 + 1;
@@ -152,11 +157,7 @@ fn leadership_goes_where_it_is_sent_and_nobody_is_refused_meanwhile() {
 #[test]
 fn a_transfer_that_fails_is_given_up_and_those_who_waited_are_served() {
     let (hub, _late) = Hub::new(1, || {});
-    let mut nodes = BTreeMap::new();
-    for own in 1..=3 {
-        let raft = Config::new(id(own), [1, 2, 3].map(NodeId::new));
-        nodes.insert(own, start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap());
-    }
+    let mut nodes = three(&hub);
     replicate(&nodes, 1);
     let from = leader(&nodes);
     let dead = from % 3 + 1;
@@ -184,11 +185,7 @@ fn a_transfer_that_fails_is_given_up_and_those_who_waited_are_served() {
 #[test]
 fn a_transfer_is_answered_if_the_leader_steps_down_without_a_successor() {
     let (hub, _late) = Hub::new(1, || {});
-    let mut nodes = BTreeMap::new();
-    for own in 1..=3 {
-        let raft = Config::new(id(own), [1, 2, 3].map(NodeId::new));
-        nodes.insert(own, start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap());
-    }
+    let nodes = three(&hub);
     replicate(&nodes, 1);
     let from = leader(&nodes);
     hub.isolate(id(from));

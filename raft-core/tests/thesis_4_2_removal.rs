@@ -5,7 +5,7 @@ mod server;
 
 use pump::{Cluster, seeds, us};
 use raft_core::{
-    Body, Change, Entry, Membership, Payload, RequestPreVote, Role, Seat, TimeoutNow, Wake,
+    Body, Change, Entry, Membership, NodeId, Payload, RequestPreVote, Role, Seat, TimeoutNow, Wake,
 };
 use server::{TestServer, append, at, entry_of, id, index, ms};
 
@@ -15,6 +15,16 @@ fn leader() -> TestServer {
     server.matched(2, 1);
     assert_eq!(server.commit_index(), 1);
     server.take_sent();
+    server
+}
+
+/// A leader of three whose new configuration, without server 3, is appended and not yet committed.
+fn leader_that_removes_3() -> TestServer {
+    let mut server = leader();
+    server.matched(3, 1);
+    server.change_membership(&[Change::Remove(id(3))]).unwrap();
+    server.poll();
+    server.matched(2, 2);
     server
 }
 
@@ -94,11 +104,7 @@ fn a_leader_that_goes_names_only_what_its_successor_was_sent() {
 /// A server that goes is told that it does, so that it disturbs nobody: it gets the configuration without it.
 #[test]
 fn a_server_that_goes_is_told_so() {
-    let mut server = leader();
-    server.matched(3, 1);
-    server.change_membership(&[Change::Remove(id(3))]).unwrap();
-    server.poll();
-    server.matched(2, 2);
+    let mut server = leader_that_removes_3();
     assert_eq!(seats(server.membership()), [(1, Seat::Voter), (2, Seat::Voter)]);
     let last = server.appends_to(3).pop().expect("it is still replicated to");
     assert!(
@@ -123,11 +129,7 @@ fn a_server_that_goes_is_told_so() {
 /// The commit waits for no acknowledgement of a server that goes, and neither does word of it.
 #[test]
 fn a_server_that_goes_is_told_though_it_has_acknowledged_nothing() {
-    let mut server = leader();
-    server.matched(3, 1);
-    server.change_membership(&[Change::Remove(id(3))]).unwrap();
-    server.poll();
-    server.matched(2, 2);
+    let mut server = leader_that_removes_3();
     server.take_sent();
     server.matched(2, 3);
     let notice = server.appends_to(3).pop().expect("it hears that this is committed");
@@ -149,11 +151,7 @@ fn a_server_that_goes_is_told_though_it_has_acknowledged_nothing() {
 /// than those of the servers that are to refuse it.
 #[test]
 fn a_server_that_goes_gets_nothing_behind_its_end() {
-    let mut server = leader();
-    server.matched(3, 1);
-    server.change_membership(&[Change::Remove(id(3))]).unwrap();
-    server.poll();
-    server.matched(2, 2);
+    let mut server = leader_that_removes_3();
     server.take_sent();
     server.propose_command();
     server.matched(3, 3);
@@ -226,11 +224,7 @@ fn a_voter_refuses_a_server_without_a_vote() {
 /// Word of the commit was lost: the leader repeats it when it is asked for a vote.
 #[test]
 fn a_removed_server_that_asks_is_told() {
-    let mut server = leader();
-    server.matched(3, 1);
-    server.change_membership(&[Change::Remove(id(3))]).unwrap();
-    server.poll();
-    server.matched(2, 2);
+    let mut server = leader_that_removes_3();
     server.matched(2, 3);
     server.take_sent();
     let mut asked = |last| {
@@ -248,22 +242,31 @@ fn a_removed_server_that_asks_is_told() {
     assert!(server.appends_to(9).is_empty());
 }
 
+/// A cluster whose members may change, with its leader, in which all servers hold one command.
+fn cluster_that_agreed(servers: u64, seed: u64) -> (Cluster, NodeId) {
+    let mut cluster = Cluster::with(servers, seed, |_| {});
+    cluster.network.latency = (us(200), us(2000));
+    cluster.let_members_change();
+    let leader = cluster.elect();
+    cluster.agree(b"command", servers as usize);
+    (cluster, leader)
+}
+
+fn remove(cluster: &mut Cluster, leader: NodeId, gone: NodeId) {
+    let removal = [Change::Remove(gone)];
+    cluster.with_raft(leader, |raft| raft.change_membership(&removal)).unwrap();
+}
+
 /// In virtual time, connected throughout: every server that is removed learns it, also after a
 /// restart, and when the leader dies no such server leads next.
 #[test]
 fn every_removed_server_is_told_and_none_leads_again() {
     for servers in [2, 3, 4, 5, 7] {
         for seed in seeds(30) {
-            let mut cluster = Cluster::with(servers, seed, |_| {});
-            cluster.network.latency = (us(200), us(2000));
-            cluster.let_members_change();
-            let leader = cluster.elect();
-            cluster.agree(b"command", servers as usize);
+            let (mut cluster, leader) = cluster_that_agreed(servers, seed);
             let others = cluster.others(&[leader]);
             let gone = others[cluster.random(others.len() as u64) as usize];
-            cluster
-                .with_raft(leader, |raft| raft.change_membership(&[Change::Remove(gone)]))
-                .unwrap();
+            remove(&mut cluster, leader, gone);
             let commands = cluster.random(5);
             (0..commands).for_each(|_| drop(cluster.propose(leader, b"more")));
             let is_told = |cluster: &Cluster| {
@@ -295,15 +298,9 @@ fn every_removed_server_is_told_and_none_leads_again() {
 fn a_removed_server_that_is_not_told_never_leads_again() {
     for servers in [3, 4, 5] {
         for seed in seeds(30) {
-            let mut cluster = Cluster::with(servers, seed, |_| {});
-            cluster.network.latency = (us(200), us(2000));
-            cluster.let_members_change();
-            let leader = cluster.elect();
-            cluster.agree(b"command", servers as usize);
+            let (mut cluster, leader) = cluster_that_agreed(servers, seed);
             let gone = cluster.others(&[leader])[0];
-            cluster
-                .with_raft(leader, |raft| raft.change_membership(&[Change::Remove(gone)]))
-                .unwrap();
+            remove(&mut cluster, leader, gone);
             let is_done = |cluster: &Cluster| {
                 let raft = cluster.raft(leader);
                 raft.membership().seat(gone).is_none() && raft.is_membership_committed()

@@ -326,12 +326,17 @@ fn a_promise_outlives_the_configuration() {
             configure(config);
             config.lease = config.lease.filter(|_| config.check_quorum);
         });
-        server.pass(ms(149));
-        assert_eq!(server.asked_to_vote(3, 5, at(1, 1)), None);
-        assert_eq!(server.asked_to_pre_vote(3, 5, at(1, 1)), Some(false));
-        server.pass(ms(1));
-        assert_eq!(server.asked_to_vote(3, 5, at(1, 1)), Some(true));
+        votes_after_150_ms(&mut server);
     }
+}
+
+/// A server that restarted keeps a promise of 150 ms: it votes only after that.
+fn votes_after_150_ms(server: &mut TestServer) {
+    server.pass(ms(149));
+    assert_eq!(server.asked_to_vote(3, 5, at(1, 1)), None);
+    assert_eq!(server.asked_to_pre_vote(3, 5, at(1, 1)), Some(false));
+    server.pass(ms(1));
+    assert_eq!(server.asked_to_vote(3, 5, at(1, 1)), Some(true));
 }
 
 /// A longer promise than the configuration gives is forgotten with the first term after it has
@@ -361,11 +366,7 @@ fn a_joiner_that_restarts_keeps_its_promise() {
     server.hear(2, 1, Body::AppendEntries(append(at(0, 0), vec![entry], 0)));
     server.pass(ms(1000));
     server.crash();
-    server.pass(ms(149));
-    assert_eq!(server.asked_to_vote(3, 5, at(1, 1)), None);
-    assert_eq!(server.asked_to_pre_vote(3, 5, at(1, 1)), Some(false));
-    server.pass(ms(1));
-    assert_eq!(server.asked_to_vote(3, 5, at(1, 1)), Some(true));
+    votes_after_150_ms(&mut server);
 }
 
 /// A disk that was written by a version which stored no promise: the server keeps still for what
