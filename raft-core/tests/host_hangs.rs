@@ -7,7 +7,6 @@ mod node;
 
 use std::collections::BTreeMap;
 use std::future::{Future, IntoFuture};
-use std::io::{self, Read};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -15,50 +14,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use node::{CLUSTER, Gate, Map, config, leader, set, start, start_as, until};
+use node::{CLUSTER, GATED, Gate, Gated, Map, config, leader, set, start, start_as, until};
 use raft_core::host::{
-    Capture, FileJournal, Handle, Hub, MemoryJournal, NodeConfig, ProposeError, ReadError,
-    SnapshotError, StateMachine, StopReason, WorkerKind, WorkerTask,
+    FileJournal, Handle, Hub, MemoryJournal, NodeConfig, ProposeError, ReadError, SnapshotError,
+    StateMachine, StopReason, WorkerKind, WorkerTask,
 };
 use raft_core::{Config, Index, NodeId};
 
-/// The keys of commands at which a [`Gated`] passes its gate.
-const GATED: u64 = 7;
-
 fn id(number: u64) -> NodeId {
     NodeId::new(number)
-}
-
-/// A map that passes a gate when it applies a certain command, and another one when its capture is
-/// written.
-#[derive(Default)]
-struct Gated {
-    map: Map,
-    apply: Gate,
-    capture: Gate,
-}
-
-impl StateMachine for Gated {
-    type Reply = u64;
-
-    fn apply(&mut self, index: Index, command: Bytes) -> u64 {
-        if command.starts_with(&GATED.to_be_bytes()) {
-            self.apply.pass();
-        }
-        self.map.apply(index, command)
-    }
-
-    fn snapshot(&self) -> Option<Capture> {
-        let (gate, capture) = (self.capture.clone(), self.map.snapshot()?);
-        Some(Box::new(move |out| {
-            gate.pass();
-            capture(out)
-        }))
-    }
-
-    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
-        self.map.restore(snapshot)
-    }
 }
 
 /// Notices soon what hangs, and does not wait for it long.

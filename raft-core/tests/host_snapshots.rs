@@ -7,17 +7,16 @@ mod node;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use node::{CLUSTER, Gate, Map, set, start, until};
+use node::{CLUSTER, Gated, Map, set, start, until};
 use raft_core::host::{
-    Capture, FileJournal, Handle, Hub, Incarnation, Journal, JournalError, MemoryJournal,
-    SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StateMachine,
+    FileJournal, Handle, Hub, Incarnation, Journal, JournalError, MemoryJournal, SnapshotError,
+    SnapshotReader, SnapshotStore, SnapshotWriter,
 };
 use raft_core::{Change, Config, Index, LogId, NodeId, Restored, Status, Write};
 
@@ -48,58 +47,29 @@ fn snapshot_files(directory: &Path, own: u64) -> Vec<PathBuf> {
     paths.filter(|path| path.to_str().unwrap().contains(".snapshot")).collect()
 }
 
-/// A map whose restore and whose captures pass gates.
-#[derive(Clone, Default)]
-struct Slow {
-    map: Map,
-    restore: Gate,
-    capture: Gate,
-}
-
-impl StateMachine for Slow {
-    type Reply = u64;
-
-    fn apply(&mut self, index: Index, command: Bytes) -> u64 {
-        self.map.apply(index, command)
-    }
-
-    fn snapshot(&self) -> Option<Capture> {
-        let (gate, capture) = (self.capture.clone(), self.map.snapshot()?);
-        Some(Box::new(move |out| {
-            gate.pass();
-            capture(out)
-        }))
-    }
-
-    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
-        self.restore.pass();
-        self.map.restore(snapshot)
-    }
-}
-
-fn fill(node: &Handle<Slow>) {
+fn fill(node: &Handle<Gated>) {
     let answers: Vec<_> =
         (0..100).map(|key| node.propose(set(key, &[key as u8; 1000])).unwrap()).collect();
     answers.into_iter().for_each(|answer| assert!(answer.wait().unwrap() > 0));
 }
 
-fn status(node: &Handle<Slow>) -> Status {
+fn status(node: &Handle<Gated>) -> Status {
     let status = node.status().unwrap().wait_timeout(Duration::from_secs(30));
     status.unwrap().raft
 }
 
-fn state(node: &Handle<Slow>) -> Option<Map> {
+fn state(node: &Handle<Gated>) -> Option<Map> {
     let state = node.read(|state| state.map.clone()).ok()?;
     state.wait_timeout(Duration::from_secs(2)).ok()
 }
 
 /// A leader, and a learner that has yet to hear of it.
-fn leader_and_learner(hub: &Hub, directory: &Path) -> (Handle<Slow>, Handle<Slow>, Slow) {
-    let leads = start(small(1, &[1]), hub, journal(directory, 1), Slow::default()).unwrap();
+fn leader_and_learner(hub: &Hub, directory: &Path) -> (Handle<Gated>, Handle<Gated>, Gated) {
+    let leads = start(small(1, &[1]), hub, journal(directory, 1), Gated::default()).unwrap();
     leads.lead().wait().unwrap();
     fill(&leads);
     leads.take_snapshot().unwrap().wait().unwrap();
-    let gates = Slow::default();
+    let gates = Gated::default();
     hub.isolate(id(2));
     let learns = start(small(2, &[]), hub, journal(directory, 2), gates.clone()).unwrap();
     leads.change_membership(vec![Change::add_learner(id(2), "")]).unwrap().wait().unwrap();
@@ -107,7 +77,7 @@ fn leader_and_learner(hub: &Hub, directory: &Path) -> (Handle<Slow>, Handle<Slow
 }
 
 /// The learner is cut off until its leader has compacted what it lacks, and installs that snapshot.
-fn install_another(hub: &Hub, leads: &Handle<Slow>, learns: &Handle<Slow>) -> LogId {
+fn install_another(hub: &Hub, leads: &Handle<Gated>, learns: &Handle<Gated>) -> LogId {
     hub.isolate(id(2));
     fill(leads);
     let taken = leads.take_snapshot().unwrap().wait().unwrap();
@@ -193,7 +163,7 @@ fn a_leader_with_a_damaged_snapshot_takes_another_one() {
         drop(learns);
         leads.shutdown().wait().unwrap();
         let again =
-            start(small(1, &[1]), &hub, journal(directory.path(), 1), Slow::default()).unwrap();
+            start(small(1, &[1]), &hub, journal(directory.path(), 1), Gated::default()).unwrap();
         assert_eq!(again.lead().wait().map(|_| ()).ok(), Some(()));
         assert_eq!(state(&again), Some(expected));
     }
@@ -270,7 +240,7 @@ fn a_store_that_panics_ends_no_node_and_is_asked_again() {
         let voters: &[u64] = if own == 1 { &[1] } else { &[] };
         let panics = Arc::clone(&flags[own as usize - 1]);
         let journal = Sick { journal: MemoryJournal::new(), panics };
-        nodes.insert(own, start(small(own, voters), &hub, journal, Slow::default()).unwrap());
+        nodes.insert(own, start(small(own, voters), &hub, journal, Gated::default()).unwrap());
     }
     nodes[&1].lead().wait().unwrap();
     flags.iter().for_each(|panics| panics.store(true, Ordering::Relaxed));

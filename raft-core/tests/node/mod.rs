@@ -176,3 +176,40 @@ impl Gate {
         state.shut && state.waiting > 0
     }
 }
+
+/// The keys of commands at which a [`Gated`] passes its gate.
+pub(crate) const GATED: u64 = 7;
+
+/// A map that passes a gate when it applies a certain command, another one when its capture is
+/// written, and a third one when it is restored.
+#[derive(Clone, Default)]
+pub(crate) struct Gated {
+    pub(crate) map: Map,
+    pub(crate) apply: Gate,
+    pub(crate) capture: Gate,
+    pub(crate) restore: Gate,
+}
+
+impl StateMachine for Gated {
+    type Reply = u64;
+
+    fn apply(&mut self, index: Index, command: Bytes) -> u64 {
+        if command.starts_with(&GATED.to_be_bytes()) {
+            self.apply.pass();
+        }
+        self.map.apply(index, command)
+    }
+
+    fn snapshot(&self) -> Option<Capture> {
+        let (gate, capture) = (self.capture.clone(), self.map.snapshot()?);
+        Some(Box::new(move |out| {
+            gate.pass();
+            capture(out)
+        }))
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+        self.restore.pass();
+        self.map.restore(snapshot)
+    }
+}
