@@ -139,7 +139,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             *suspicion = Some(Suspicion { rank, pace });
         }
         if let Some(request) = refused {
-            // What the same server has asked since is newer, and its answer the only one that
+            // If the same server has asked again since, only the answer to its newer request
             // counts.
             if !self.vote_requests.iter().any(|newer| newer.is_like(&request)) {
                 self.keep_vote_request(request);

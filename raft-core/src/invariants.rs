@@ -74,7 +74,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let beats = self.config.heartbeat_interval_at(leader.pacing.beat());
             assert!(
                 beats.saturating_mul(2) <= pace.election_timeout(),
-                "a heartbeat that is only late elects somebody"
+                "a late heartbeat alone would start an election"
             );
         }
     }

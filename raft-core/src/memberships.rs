@@ -8,9 +8,9 @@ use crate::types::{Index, NodeId};
 /// The configurations that the log holds. The newest is in force from the moment it is appended, committed or not (§6).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Memberships {
-    /// Committed, and never taken away but by a newer one that is.
+    /// The oldest. It is committed, so only compaction up to a newer one removes it.
     first: (Index, Membership),
-    /// Those that follow it, by rising index.
+    /// The configurations that follow the oldest, by rising index.
     later: VecDeque<(Index, Membership)>,
 }
 

@@ -17,8 +17,8 @@
 //! - It stands for election until it knows of the commit (thesis 4.2.2): it may be the only server
 //!   that holds the change. Its vote counts for nothing then.
 //! - A voter grants nothing to a server whose log is the same as its own and has no vote by that
-//!   log's newest configuration. The voter could stand as well, and everyone that would vote for
-//!   the other server would vote for it, so nothing is lost. Since a server that goes holds nothing
+//!   log's newest configuration. The voter can stand itself, and every server that would vote for
+//!   the other would vote for the voter, so nothing is lost. Since a server that goes holds nothing
 //!   behind the configuration without it, it gets votes only from servers that do not hold that
 //!   configuration. Once that is committed those are no majority: such a server never leads again.
 //!   A leader that goes is the exception, for it appends until the commit: if it crashes before its
@@ -283,7 +283,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         for (old, id) in before.ids.iter().enumerate() {
             let goes = self.members.position(*id).is_none() && before.own != Some(old);
             let peer = peers.get(old).filter(|_| goes && is_committed);
-            // One that is sent a snapshot has yet to get anywhere near.
+            // A server that is sent a snapshot is still far from this entry.
             let peer = peer.filter(|peer| peer.state() != ProgressState::Snapshot);
             let notice = peer.and_then(|peer| {
                 let (prev, bytes_max) =

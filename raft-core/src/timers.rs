@@ -94,8 +94,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.note_who_was_heard();
         self.durable.on_tick(self.now);
         if self.timers.election == Timer::Touched {
-            // What would keep this server from voting for others keeps it from standing: a lease
-            // may rest on its own vote, too.
+            // A promise that keeps this server from voting for others keeps it from standing as
+            // well, because a lease may rest on its own vote, too.
             let deadline = self.now + self.draw_election_timeout();
             self.timers.election = Timer::Armed(deadline.max(self.bound_until()));
         }

@@ -133,8 +133,8 @@ fn a_connected_quorum_commits_under_all_one_way_cuts() {
     }
 }
 
-/// A candidate that all hear and that hears nobody holds nobody back: it asks again and again, and
-/// only granting restarts a timer (Figure 2).
+/// A candidate that all servers hear and that hears none does not keep the others from standing: it
+/// asks again and again, and only a granted vote restarts a timer (Figure 2).
 #[test]
 fn a_candidate_that_hears_nobody_holds_nobody_back() {
     for check_quorum in [true, false] {
@@ -187,7 +187,7 @@ fn disks_slower_than_the_timeout_elect() {
     }
 }
 
-/// Nor does a fast server depose the one that a slow voter is about to elect.
+/// And a fast server does not depose the candidate that a slow voter is about to elect.
 #[test]
 fn one_slow_disk_does_not_keep_the_others_from_electing() {
     for slow in 1..=3 {

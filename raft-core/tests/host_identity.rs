@@ -82,8 +82,8 @@ fn journals() -> BTreeMap<u64, MemoryJournal> {
 }
 
 /// FIELD-BUGS 49: a server that holds the history of another cluster of the same number leads
-/// alone. It is added, and neither its messages nor those of the cluster pass; whoever waits is
-/// told what was met.
+/// alone. It is added, and neither its messages nor those of the cluster pass; the caller
+/// that waits for the addition is told why.
 #[test]
 fn a_foreign_history_is_not_taken_in() {
     let hub = hub(1);

@@ -181,7 +181,7 @@ fn a_transfer_that_fails_is_given_up_and_those_who_waited_are_served() {
 }
 
 /// The leader is cut off before it hands over, and steps down before it gives the attempt up. There
-/// is no leader to name, but those who asked are answered.
+/// is no leader to name, but the callers are answered.
 #[test]
 fn a_transfer_is_answered_if_the_leader_steps_down_without_a_successor() {
     let (hub, _late) = Hub::new(1, || {});

@@ -1,5 +1,5 @@
-//! The life of snapshot files on the host (§7): they are kept as long as they are for something,
-//! and whatever goes wrong with one, the node goes on and everyone who asked is answered.
+//! The life of snapshot files on the host (§7): each is kept while anything needs it, and
+//! if one fails, the node goes on and every caller is answered.
 #![cfg(feature = "std")]
 #![allow(clippy::unwrap_used)]
 

@@ -188,7 +188,7 @@ fn a_snapshot_that_failed_is_tried_again_when_the_log_is_full() {
     assert!(server.propose(b"command".to_vec()).is_ok());
 }
 
-/// One that was not due, but asked for, is not tried again.
+/// A snapshot that was asked for and was not due is not tried again if it fails.
 #[test]
 fn a_snapshot_that_was_asked_for_is_tried_once() {
     let mut server = leader();

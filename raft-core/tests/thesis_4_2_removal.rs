@@ -305,7 +305,7 @@ fn a_removed_server_that_is_not_told_never_leads_again() {
                 let raft = cluster.raft(leader);
                 raft.membership().seat(gone).is_none() && raft.is_membership_committed()
             };
-            // Of what comes back to it, it hears all but that its end is committed.
+            // The removed server hears everything except that its removal is committed.
             let end = cluster.raft(leader).log_range().1.index.next();
             cluster.lose_if(move |message| {
                 let Body::AppendEntries(append) = &message.body else { return false };

@@ -261,8 +261,8 @@ fn a_promise_counts_from_the_round_that_the_answer_echoes() {
     assert!(!reads_at_once(&mut server));
 }
 
-/// The quorum is that of the configuration in force when the read is served: who was promised by
-/// voters that leave has no lease.
+/// The quorum is that of the configuration in force when the read is served: promises of voters
+/// that have left give no lease.
 #[test]
 fn a_lease_needs_the_voters_in_force() {
     let mut server = leader();

@@ -120,7 +120,7 @@ impl Run {
             left.is_empty()
         })?;
         for id in self.servers.ids() {
-            // One that has nothing new to say refuses.
+            // A server that has applied nothing new refuses.
             let _ = self.servers.ask(id, &["SNAPSHOT".to_owned()]);
         }
         Ok(())

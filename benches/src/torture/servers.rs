@@ -293,7 +293,7 @@ impl Servers {
 
     /// It goes on.
     pub fn release(&self, id: u8) {
-        // It may not have been held.
+        // If the server was not held, there is no such file.
         let _ = fs::remove_file(self.hold_path(id));
     }
 

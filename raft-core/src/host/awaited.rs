@@ -1,5 +1,5 @@
-//! Those who wait for the state machine: for a committed command to be applied, for a read that was
-//! confirmed.
+//! Requests that wait for the state machine: for a committed command to be applied, or for a
+//! confirmed read to be served.
 //!
 //! The list is shared by the loop, which adds to it, and the state machine's thread, which takes
 //! from it what it is about to answer. So if that thread hangs, the loop answers the others.
@@ -14,7 +14,7 @@ use super::state_machine::StateMachine;
 use super::waiters::answer;
 use crate::types::Index;
 
-/// Those who wait for a state machine.
+/// The requests that wait for a state machine.
 pub(super) struct Awaited<S: StateMachine> {
     waiting: Mutex<Waiting<S>>,
 }

@@ -5,8 +5,8 @@
 //! threads of the snapshots have ended, because these write to the same directory: an old capture
 //! would otherwise rename what the next owner has half written.
 //!
-//! A thread that hangs is left behind, and named. If it is one that writes to the directory, the
-//! lock stays with it until it ends.
+//! A thread that hangs is left running, and the error names it. If the thread writes to the
+//! directory, it keeps the lock until it ends.
 
 use std::boxed::Box;
 use std::format;
@@ -23,7 +23,7 @@ use super::worker::Thread;
 /// How long a node that stops waits for its transport to close its sockets, in any case.
 const TRANSPORT_STOP_MAX: Duration = Duration::from_secs(10);
 
-/// What a node leaves behind, to be waited for.
+/// The threads that a node leaves running at its end, to be waited for.
 pub(super) struct Ending {
     /// Each but the snapshots' threads, for which the journal's waits.
     pub(super) threads: Vec<Thread>,

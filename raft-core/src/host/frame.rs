@@ -129,10 +129,10 @@ impl Decoder {
 pub struct Salt(u32);
 
 impl Salt {
-    /// Of a frame that is valid anywhere.
+    /// The salt of a frame that is valid anywhere.
     pub const NONE: Self = Self(0);
 
-    /// Of a frame that is valid at this place only, which some numbers name.
+    /// The salt of a frame that is valid only at the place that these numbers name.
     pub fn of_place(numbers: &[u64]) -> Self {
         let mut hasher = crc32fast::Hasher::new();
         numbers.iter().for_each(|number| hasher.update(&number.to_le_bytes()));

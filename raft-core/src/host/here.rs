@@ -13,7 +13,7 @@ std::thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What the thread did before, to be restored.
+/// What the thread was inside of before, to be restored.
 pub(super) struct Entered {
     node: Option<Arc<Life>>,
     inside: bool,

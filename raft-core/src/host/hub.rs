@@ -77,7 +77,7 @@ struct Registered {
     links: BTreeMap<NodeId, Link>,
 }
 
-/// What one node thinks of another that sends to it.
+/// Whether a node and a peer that sends to it let each other in, as judged last.
 struct Link {
     /// The sender's registration, and how often what either says may have changed by then.
     made_at: (u64, u64, u64),

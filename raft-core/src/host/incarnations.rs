@@ -270,7 +270,7 @@ impl Recorder {
     }
 }
 
-/// What the node's store holds, by what it held before.
+/// The past of the node's store now, from its past before.
 fn past(before: Past, raft: &Raft<Bytes, Pcg32>) -> Past {
     if let Past::Of(_) = before {
         return before;

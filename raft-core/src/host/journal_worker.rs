@@ -30,7 +30,8 @@ use crate::types::{Index, WriteId};
 
 /// The loop's end of the journal.
 pub(super) struct JournalWorker {
-    /// Its queue is bounded by [`Config::inflight_writes_max`](crate::Config::inflight_writes_max).
+    /// The worker's queue is bounded by
+    /// [`Config::inflight_writes_max`](crate::Config::inflight_writes_max).
     worker: Worker<Task>,
     place: Place,
 }
@@ -49,7 +50,7 @@ enum Task {
     Close(Closing),
 }
 
-/// What is left to do when all writes are durable.
+/// The work that is left when all writes are durable.
 struct Closing {
     /// The journal, if the loop had it.
     journal: Option<Box<dyn Journal>>,
@@ -79,7 +80,7 @@ impl JournalWorker {
         Ok(Self { worker, place })
     }
 
-    /// What the thread is at.
+    /// What the thread is doing.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         self.worker.activity()
     }
@@ -88,7 +89,7 @@ impl JournalWorker {
     ///
     /// # Errors
     ///
-    /// It cannot be made durable, and the node must stop.
+    /// The write cannot be made durable, and the node must stop.
     pub(super) fn write(&mut self, write: Write<Bytes>) -> Result<Option<WriteId>, StopReason> {
         match &mut self.place {
             Place::Thread => {

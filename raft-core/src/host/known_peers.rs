@@ -82,7 +82,7 @@ struct State {
     told: Option<Told>,
 }
 
-/// What a peer that was let in said of itself last.
+/// The last introduction of a peer that was let in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Met {
     pub(super) store: Incarnation,
@@ -155,7 +155,7 @@ impl KnownPeers {
                 }
             }
             Err(refusal) => {
-                // What was noted of an admissible store with this id is out of date.
+                // The note of an admissible store with this id is out of date.
                 met.remove(&peer.node);
                 if refused.len() >= PEERS_KEPT_MAX {
                     // Strangers have as many ids as they like.
@@ -317,8 +317,8 @@ impl State {
         let Past::Of(cluster) = self.past else { return Ok(()) };
         let verdict = match member {
             Some(store) => other_history(cluster, store, peer.node, peer.past),
-            // It may be a server whose addition this node has yet to learn of, or one that was
-            // removed.
+            // The peer may be a server whose addition this node has not yet heard of, or a
+            // server that was removed.
             None if peer.past == Past::Unnamed => None,
             None => other_history(cluster, MemberStore::New, peer.node, peer.past),
         };

@@ -21,7 +21,7 @@ use super::here;
 
 /// Runs code of the application; the error is the message of its panic.
 ///
-/// What the code may leave half done is the caller's to judge.
+/// The caller must know that the code may have left its work half done.
 pub(super) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, Arc<str>> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let message = message(&*panic);

@@ -78,7 +78,8 @@ impl<T, E: Unanswered> Pending<T, E> {
     /// # Errors
     ///
     /// As the request says. A state machine that waits for its own node from inside of a call would
-    /// wait for itself: that is refused at once, as `WaitsForItself`, here and for those who await.
+    /// wait for itself: that is refused at once, as `WaitsForItself`, by this method and by
+    /// `.await` alike.
     ///
     /// # Panics
     ///

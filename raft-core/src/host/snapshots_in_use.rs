@@ -142,7 +142,7 @@ impl SnapshotsInUse {
         self.worker.as_ref().map(|(_, jobs)| jobs.clone())
     }
 
-    /// What the threads are at.
+    /// What the threads are doing.
     pub(super) fn activities(&self) -> impl Iterator<Item = (WorkerKind, &Arc<Activity>)> {
         self.worker.iter().flat_map(|(worker, _)| worker.activities())
     }
@@ -263,7 +263,7 @@ impl SnapshotsInUse {
         };
         if let Some((id, last)) = self.files.taking {
             if raft.snapshot_being_taken() != Some(last) {
-                // One that was installed meanwhile holds more.
+                // A snapshot that was installed meanwhile holds more.
                 jobs.cancel(id);
                 self.files.end_capture(id);
             }
@@ -331,7 +331,7 @@ impl SnapshotsInUse {
                 tracing::warn!(
                     node = node.get(),
                     why,
-                    "no snapshot was taken; it is tried again when the log has grown"
+                    "no snapshot was taken; the node tries again later"
                 );
                 SnapshotError::Failed { message: why.into() }
             }

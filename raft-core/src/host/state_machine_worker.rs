@@ -124,7 +124,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         Ok(Self { place, awaited, restores, life })
     }
 
-    /// What the thread is at, if there is one.
+    /// What the thread is doing, if there is one.
     pub(super) fn activity(&self) -> Option<&Arc<Activity>> {
         match &self.place {
             Place::Thread(worker) => Some(worker.activity()),
@@ -132,7 +132,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         }
     }
 
-    /// Those who wait for it.
+    /// The requests that wait for the state machine.
     pub(super) fn awaited(&self) -> &Arc<Awaited<S>> {
         &self.awaited
     }
@@ -171,8 +171,8 @@ impl<S: StateMachine> StateMachineWorker<S> {
         }
     }
 
-    /// Ends it, and the thread after the command that it is at. Whoever waits for another command
-    /// is told that the node has stopped.
+    /// Ends it, and the thread after the command that it is at. A client that waits for another
+    /// command is told that the node has stopped.
     pub(super) fn finish(&mut self, stopped: &Stopped) -> Option<Thread> {
         match &mut self.place {
             Place::Thread(worker) => {

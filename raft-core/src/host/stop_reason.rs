@@ -114,7 +114,7 @@ impl fmt::Display for StopReason {
             Self::RestoreFailed(error) => error.fmt(f),
             Self::WorkerPanicked { worker, message } => write!(
                 f,
-                "its thread for the {worker} panicked: {message}; please report this bug, and start it again: its data is whole"
+                "its thread for the {worker} panicked: {message}; please report this bug, and start the node again: its data is whole"
             ),
             Self::Abandoned => f.write_str("the runtime that drove it ended"),
         }

@@ -48,8 +48,8 @@ impl<S: StateMachine> Waiters<S> {
         self.reads.insert(id, read);
     }
 
-    /// Those who wait for one of these committed entries, by rising index. Who waits for another entry at the same place waits in
-    /// vain, and is told.
+    /// The replies to the proposers of these committed entries, by rising index. A proposer of
+    /// another entry at one of these places is told that leadership was lost.
     pub(super) fn committed(&mut self, entries: &[Entry<Bytes>]) -> Vec<(Index, Reply<S>)> {
         let Some(last) = entries.last() else { return Vec::new() };
         let waiting = self.proposals.partition_point(|proposal| proposal.entry.index <= last.index);
@@ -115,8 +115,8 @@ impl<S: StateMachine> Waiters<S> {
 
 /// Answers a client, which may no longer listen.
 ///
-/// That runs code of the client: its waker or, if it went away, the `Drop` of the answer. What that
-/// code does is no concern of the node's.
+/// Sending the answer runs code of the client: its waker or, if the client went away, the `Drop` of
+/// the answer. A panic in that code does not reach the node.
 pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     panics::contained(|| drop(reply.send(value)));
 }

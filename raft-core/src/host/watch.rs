@@ -22,7 +22,7 @@ use crate::types::{Index, NodeId};
 /// patience.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a worker of a node is at.
+/// What a worker of a node is doing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct WorkerStatus {
@@ -125,7 +125,7 @@ impl Watch {
         others.map(|worker| self.status_of(worker.kind, &worker.activity)).collect()
     }
 
-    /// What is known of the worker that does this, at the end of the node's life.
+    /// The status of the worker with this activity, at the end of the node's life.
     pub(super) fn status_of(&self, kind: WorkerKind, activity: &Activity) -> WorkerStatus {
         let now = Instant::now();
         let seen = self.workers.iter().find(|worker| worker.kind == kind).and_then(|w| w.seen);

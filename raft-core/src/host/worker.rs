@@ -56,7 +56,7 @@ pub enum WorkerTask {
     Close,
 }
 
-/// What a worker is at, for others to see.
+/// What a worker is doing, for the node's loop to see.
 #[derive(Default, Debug)]
 pub(super) struct Activity {
     /// 0 if it waits for a job.
@@ -74,7 +74,7 @@ pub(super) struct Unit {
     pub(super) number: u64,
 }
 
-/// The end of a worker's thread for those who have jobs for it.
+/// A handle to a worker's thread, for the code that has jobs for it.
 pub(super) struct Worker<J> {
     jobs: Jobs<J>,
     thread: Option<Thread>,
@@ -130,7 +130,7 @@ impl<J: Send + 'static> Worker<J> {
         &self.jobs
     }
 
-    /// What it is at.
+    /// What the worker is doing.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.jobs.activity
     }
@@ -289,8 +289,8 @@ impl Activity {
         self.advance();
     }
 
-    /// What the worker is at; `None` if it waits. A unit that changes meanwhile may be seen half:
-    /// the next look finds another number then.
+    /// The unit that the worker is working on; `None` if it waits. If the unit changes during the
+    /// look, the result may mix two units; the next look then finds another number.
     pub(super) fn look(&self) -> Option<Unit> {
         let number = self.begun.load(Ordering::Acquire);
         let task = WorkerTask::of(self.task.load(Ordering::Relaxed))?;

@@ -16,7 +16,7 @@ use crate::types::NodeId;
 pub struct Step {
     /// When, in virtual time.
     pub at: Instant,
-    /// What is done.
+    /// The action.
     pub action: Action,
 }
 
@@ -29,21 +29,21 @@ pub enum Action {
     Ask {
         /// Which client.
         client: u64,
-        /// What it asks for, and whom first.
+        /// Chooses what the client asks for, and which server it asks first.
         draw: u64,
     },
     /// The network gets worse.
     Weather {
-        /// What it is like meanwhile.
+        /// The network meanwhile.
         network: Network,
         /// For how long.
         span: Duration,
     },
     /// Messages from one server to another no longer pass.
     CutOneWay {
-        /// Who is not heard.
+        /// The sender, which is not heard.
         from: NodeId,
-        /// Who does not hear.
+        /// The receiver, which does not hear the sender.
         to: NodeId,
         /// For how long.
         span: Duration,
@@ -132,9 +132,9 @@ pub enum Action {
         /// By how much, in microseconds.
         by_micros: i64,
     },
-    /// What a server does with snapshot files fails.
+    /// All work of a server on snapshot files fails.
     FailFiles {
-        /// Whose files.
+        /// The server.
         target: Target,
         /// For how long.
         span: Duration,
@@ -143,7 +143,7 @@ pub enum Action {
     Change {
         /// In which way.
         churn: Churn,
-        /// Who takes part.
+        /// Chooses the servers that take part.
         draw: u64,
     },
     /// The leader is asked to hand over.
@@ -183,7 +183,7 @@ pub enum Action {
 pub enum Target {
     /// This server.
     Server(NodeId),
-    /// Whoever leads the newest term then; nobody if nobody does.
+    /// The leader of the newest term at that moment; no server if there is no leader.
     Leader,
     /// The server that was started last of all.
     Newest,

@@ -33,9 +33,9 @@ pub const CALM_SNAPSHOT: Duration = Duration::from_secs(1);
 /// How often the run asks, once all faults are over, whether the cluster is there again.
 const CALM_STEP: Duration = Duration::from_millis(10);
 
-/// Of so many runs one goes on when the cluster is well, to see whether it stays well.
+/// One run of so many continues after the cluster has recovered, to check that it stays healthy.
 const CALM_WATCH_ONE_IN: u64 = 4;
-/// How long it goes on.
+/// For how long that run continues.
 const CALM_WATCH: Duration = Duration::from_secs(3);
 
 impl Plan {

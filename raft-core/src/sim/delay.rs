@@ -26,20 +26,20 @@ pub enum Delay {
     },
     /// Mostly `usual`, and now and then up to `spike`.
     Spikes {
-        /// What it takes most of the time.
+        /// The usual delay.
         usual: Duration,
         /// The longest that a spike takes.
         spike: Duration,
-        /// Of 1000 times, how often it is a spike.
+        /// How many of 1000 delays are spikes.
         spikes_per_mille: u32,
     },
     /// Mostly `usual`, and now and then `long`.
     Hiccups {
-        /// What it takes most of the time.
+        /// The usual delay.
         usual: Duration,
-        /// What it takes now and then.
+        /// The long delay.
         long: Duration,
-        /// Of 1000 times, how often it is long.
+        /// How many of 1000 delays are long.
         per_mille: u32,
     },
 }

@@ -91,7 +91,7 @@ impl<S: Workload> Cluster<S> {
             Action::ReadEverywhere => {
                 for at in 0..self.ids.len() {
                     if !self.servers[at].is_paused {
-                        // One that knows no leader refuses.
+                        // A server that knows no leader refuses the read.
                         let _ = self.read(self.ids[at]);
                     }
                 }

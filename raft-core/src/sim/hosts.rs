@@ -41,7 +41,7 @@ pub struct MachinePace {
 /// Configurations that differ from server to server, and from one life of a server to the next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mixed {
-    /// What all differences are drawn from.
+    /// The seed of all differences.
     pub seed: u64,
     /// Some have a lease, and some do not.
     pub leases: bool,
@@ -80,8 +80,8 @@ impl Hosts {
         }
         hosts.joiners_name_themselves = themed(Theme::EarlyJoiners).is_some();
         if let Some(draw) = &mut themed(Theme::SlowDisks) {
-            // Without pre-votes those who stand meanwhile make each election void: that is the
-            // paper's timing requirement (§5.6).
+            // Without pre-votes, servers that stand while the disks write make each election
+            // fail: that is the paper's timing requirement (§5.6).
             let quarters = if config.pre_vote { [3, 6, 9] } else { [1, 1, 2] };
             hosts.calm_sync = Some(config.election_timeout_min * *draw.pick(&quarters) / 4);
         }

@@ -157,7 +157,7 @@ impl StateMachine for Registers {
         self.0[register % REGISTERS]
     }
 
-    /// Of no bytes if nothing was ever written.
+    /// Has no bytes if nothing was ever written.
     fn snapshot(&self) -> Vec<u8> {
         if *self == Self::default() {
             return Vec::new();

@@ -18,7 +18,7 @@ use crate::types::NodeId;
 const READS_IN_LEASE: u32 = 8;
 
 impl Swarm {
-    /// The steps that belong to one that struck at this time.
+    /// The steps that follow a fault that struck at this time.
     pub(super) fn follow_up(
         &self,
         draw: &mut Draw,

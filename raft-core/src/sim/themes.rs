@@ -10,7 +10,7 @@ use super::draw::Draw;
 /// The first stream of a theme; see [`purpose::SWARM`].
 const STREAMS_BEGIN: u64 = 3000;
 
-/// What makes a world special.
+/// The kind of fault or host that a world is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum Theme {

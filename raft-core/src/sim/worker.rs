@@ -77,7 +77,7 @@ impl<C> Worker<C> {
         })
     }
 
-    /// What ended, unless nothing did.
+    /// Ends the current work and returns it; `None` if there was none.
     fn end(&mut self) -> Option<Work<C>> {
         (self.is_busy, self.is_late) = (false, false);
         self.waiting.pop_front()
@@ -113,7 +113,7 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
-    /// What the state machine was at has come to its end.
+    /// The state machine has finished its current work.
     pub(super) fn on_work_done(&mut self, at: usize) {
         let server = &mut self.servers[at];
         if server.is_paused {

@@ -39,7 +39,7 @@ impl Cluster {
         self.now = self.now + span;
         let asleep: Vec<_> = self.hosts.iter().map(|host| host.deadline).collect();
         for (id, deadline) in self.ids().zip(asleep) {
-            // Whoever is late wakes before anybody hears anything.
+            // A host that is late wakes before any message arrives.
             if deadline.is_some_and(|at| at <= self.now) {
                 self.turn(id);
             }

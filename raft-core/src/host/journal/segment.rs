@@ -86,7 +86,7 @@ pub(super) enum Salting {
 }
 
 impl Salting {
-    /// Of a segment that this version makes.
+    /// The salting of a segment that this version writes.
     pub(super) fn new(owner: Identity, segment: u64) -> Self {
         Self::OfPlace { incarnation: owner.incarnation, segment }
     }
@@ -112,7 +112,7 @@ pub(super) struct SegmentReader {
     offset: u64,
     /// Where the last frame began.
     frame_start: u64,
-    /// Of all frames but the first.
+    /// The salting of all frames but the first.
     salting: Salting,
     /// Begins with the last frame's payload; never shrinks, so that nothing is allocated or zeroed once warm.
     buffer: Vec<u8>,

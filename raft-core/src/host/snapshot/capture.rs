@@ -33,10 +33,10 @@ pub(super) struct Captured {
 /// The captures of a node.
 pub(super) struct Captures {
     shared: Arc<Shared>,
-    /// What the thread is at, whichever capture it runs.
+    /// What the thread is doing, whichever capture it runs.
     activity: Arc<Activity>,
     running: Option<Running>,
-    /// Waits until the one that runs has ended; that was cancelled.
+    /// The capture to run once the running one, which was cancelled, has ended.
     next: Option<Captured>,
 }
 
@@ -54,7 +54,7 @@ impl Captures {
     /// Writes this out, once no other is written any more. `ended` is called when that is so.
     pub(super) fn begin(&mut self, captured: Captured, ended: impl FnOnce() + Send + 'static) {
         if let Some(running) = &self.running {
-            // The node asks for one at a time, so the other's is not wanted any more.
+            // The node asks for one capture at a time, so it no longer wants the other one.
             running.cancelled.store(true, Ordering::Relaxed);
             self.next = Some(captured);
             return;
@@ -76,7 +76,7 @@ impl Captures {
         }
     }
 
-    /// This one is not wanted any more.
+    /// Cancels the capture of this id, which the node no longer wants.
     pub(super) fn cancel(&mut self, id: CaptureId) {
         if self.next.as_ref().is_some_and(|next| next.id == id) {
             self.next = None;
@@ -86,7 +86,7 @@ impl Captures {
         }
     }
 
-    /// The one that ran has ended: the one that is to run now.
+    /// Call this when the running capture has ended. Returns the capture to run next, if any.
     pub(super) fn ended(&mut self) -> Option<Captured> {
         if let Some(running) = self.running.take() {
             let _ = running.thread.wait(None);
@@ -145,7 +145,7 @@ fn take(
         return Err(text(error));
     }
     if is_cancelled() {
-        return Err("it is not wanted any more".into());
+        return Err("the snapshot is no longer wanted".into());
     }
     writer.finish().map_err(text)
 }

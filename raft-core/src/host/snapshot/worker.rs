@@ -3,7 +3,7 @@
 //! thread](super::capture).
 //!
 //! Nothing that goes wrong here ends the node, be it an error or a panic of the store: a snapshot
-//! that cannot be taken is taken later, one that cannot be written comes again.
+//! that cannot be taken is taken later, and the leader sends again what cannot be written.
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ use crate::host::worker::{Activity, Jobs, Queue, Stopper, Thread, Worker, Worker
 use crate::output::{ReadSnapshot, SnapshotMeta, WriteSnapshot};
 use crate::types::{Index, InstallId, LogId, NodeId};
 
-/// How long a snapshot that could not be written waits before it is asked for again.
+/// How long the node waits before it asks again for a snapshot that it could not write.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the loop is told.
@@ -55,7 +55,7 @@ enum Job {
     CaptureEnded,
     Read(ReadSnapshot),
     Write(WriteSnapshot<Bytes>),
-    /// What comes by this attempt is not wanted any more.
+    /// The node no longer wants the snapshot that comes by this attempt.
     Abandon(InstallId),
     /// Only these are needed, the one in use among them.
     Keep {
@@ -119,7 +119,7 @@ impl SnapshotWorker {
         Ok((Self { worker, capture }, snapshots))
     }
 
-    /// What the thread is at, and the one that writes out captures.
+    /// What the two threads are doing: that of the snapshots, and that of the captures.
     pub(in crate::host) fn activities(&self) -> [(WorkerKind, &Arc<Activity>); 2] {
         [(WorkerKind::Snapshots, self.worker.activity()), (WorkerKind::Capture, &self.capture)]
     }
@@ -157,7 +157,7 @@ impl Snapshots {
         self.jobs.push(Job::Write(write));
     }
 
-    /// What comes by this attempt is not wanted any more.
+    /// The node no longer wants the snapshot that comes by this attempt.
     pub(in crate::host) fn abandon(&self, install: InstallId) {
         self.jobs.push(Job::Abandon(install));
     }
@@ -308,7 +308,7 @@ impl Keeper {
             Ok(Some(written)) => self.shared.report(Report::Written { install, written }),
             Err(why) => {
                 let node = self.shared.life.node();
-                tracing::warn!(node = node.get(), %snapshot, why, "the leader's snapshot cannot be written; it is asked for again");
+                tracing::warn!(node = node.get(), %snapshot, why, "the leader's snapshot cannot be written; the node asks for it again");
                 self.give_up();
                 self.failed = Some((install, Instant::now() + RETRY_AFTER));
             }
@@ -377,7 +377,7 @@ impl Keeper {
             tracing::warn!(
                 node = node.get(),
                 why,
-                "old snapshots cannot be removed; it is tried again with the next"
+                "old snapshots cannot be removed; the node tries again after the next snapshot"
             );
         }
     }

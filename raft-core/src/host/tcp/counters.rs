@@ -109,7 +109,7 @@ impl Counters {
         self.0.cells.dropped_unknown_peer.add(1);
     }
 
-    /// Warns, now and then, that the system gives no more sockets for those who dial.
+    /// Warns, now and then, that the system gives no more sockets for incoming connections.
     pub fn warn_not_accepting(&self, error: &io::Error) {
         let node = self.node();
         match self.may_warn(Cause::Accept, None) {

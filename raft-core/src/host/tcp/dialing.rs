@@ -110,7 +110,7 @@ impl<'p, S: Signals> Dialing<'p, S> {
         self.deadline = Instant::now() + self.peers.config.connect_timeout.min(ATTEMPT_MAX);
         self.address()?;
         match self.reached.filter(|_| self.in_doubt) {
-            // Who answers there is the question, and a name service must not delay it.
+            // The question is which process answers there; a name service must not delay that.
             Some(reached) => Ok(Lookup::found(Ok([reached].into()))),
             None => Ok(self.names.look_up(&self.address)),
         }

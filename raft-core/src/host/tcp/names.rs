@@ -137,7 +137,7 @@ impl Names {
         }
         let at = at.unwrap_or_else(|| {
             if names.len() >= NAMES_MAX {
-                // Those that were in use the longest time ago make room.
+                // The name whose last use is the longest ago makes room.
                 let oldest = names.iter().position(|known| !known.is_looked_up);
                 oldest.map(|oldest| names.remove(oldest));
             }

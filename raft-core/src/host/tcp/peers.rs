@@ -14,8 +14,8 @@
 //! A node whose disk was wiped or replaced has forgotten its votes and what it acknowledged: to go on under its old id would let
 //! it vote twice in a term, and would let a majority be counted on entries that it does not hold. So the leader records in each
 //! member's entry the [`Incarnation`] of its store once it has heard it, and from then on every
-//! node refuses to talk to one of that id with another store: [`Refusal::OtherStore`] to one who
-//! dials, [`Closed::OtherStore`] for one who was dialed. Each is counted
+//! node refuses to talk to one of that id with another store: [`Refusal::OtherStore`] if
+//! that node dials, [`Closed::OtherStore`] if it was dialed. Each is counted
 //! ([`Counts::refused_other_store`](super::Counts::refused_other_store)) and warned about now and
 //! then.
 //!
@@ -50,7 +50,7 @@ use {super::closed::Closed, crate::host::handshake::Refusal};
 #[derive(Debug)]
 pub struct Peers<S> {
     pub(super) identity: Identity,
-    /// What judges the peers.
+    /// Decides which peers are let in.
     pub(super) inbox: MessageInbox,
     pub(super) registry: Registry,
     pub(super) config: Config,

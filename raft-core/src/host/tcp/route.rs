@@ -30,8 +30,8 @@ pub struct Route {
 }
 
 impl Route {
-    /// Of these addresses, to begin with `first` if it is one of them, or else with the one of this
-    /// number.
+    /// A route through these addresses. It begins with `first` if that is one of them, or else with
+    /// the address of this number.
     pub(super) fn new(
         addresses: Vec<SocketAddr>,
         first: Option<SocketAddr>,

@@ -39,7 +39,7 @@ pub(super) enum Cause {
     OtherStore,
     Refused,
     Handshake,
-    /// What is in the nature of things.
+    /// An end that is expected in normal operation.
     Expected,
 }
 

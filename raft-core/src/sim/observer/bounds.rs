@@ -13,7 +13,7 @@ use crate::types::Command;
 pub(super) fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     let (id, config) = (raft.id(), raft.config());
     let log = raft.log.bytes();
-    // What earlier leaders had room for is taken beyond the limit.
+    // Entries that earlier leaders had room for are taken beyond the limit.
     let limit = config.log_bytes_max.saturating_add(config.log_room());
     hold!(
         log <= config.log_bytes_max || log.saturating_sub(roomless_bytes(raft)) <= limit,
