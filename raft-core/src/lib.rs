@@ -125,7 +125,7 @@
 //! | §5.3 log replication | `replication.rs`, `progress.rs`, `log.rs` |
 //! | §5.4.2 committing entries from previous terms | `commit.rs` |
 //! | §6 cluster membership changes | `membership.rs`, `change.rs`, `memberships.rs`, `reconfiguration.rs`, `quorum.rs` |
-//! | §7 log compaction | `snapshot.rs` |
+//! | §7 log compaction | `snapshot.rs`, `snapshot/` |
 //! | thesis 3.10 leadership transfer | `transfer.rs` |
 //! | §8 client interaction, thesis 6.4 read-only queries, leases | `read.rs` |
 //! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |

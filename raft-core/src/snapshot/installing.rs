@@ -1,0 +1,210 @@
+//! The follower's side of a snapshot (§7, Figure 13): chunks that come from the leader, and the log
+//! that the whole of them replaces.
+
+use alloc::collections::VecDeque;
+
+use rand_core::Rng;
+
+use crate::memberships::Memberships;
+use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
+use crate::output::{Output, SnapshotMeta, WriteSnapshot};
+use crate::raft::Raft;
+use crate::snapshot::Snapshots;
+use crate::types::{Command, Index, InstallId, LogId, NodeId, Session, Term};
+
+/// A snapshot that comes from the leader.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Receiving<C> {
+    pub(super) id: InstallId,
+    term: Term,
+    session: Session,
+    snapshot: SnapshotMeta,
+    /// Chunks that the host has yet to be given.
+    chunks: VecDeque<WriteSnapshot<C>>,
+    /// Up to where chunks have come, and been written.
+    received: u64,
+    written: u64,
+    /// Where those chunks end that have come and are not written; no more of them than the leader has on its way.
+    unwritten: VecDeque<u64>,
+    /// Where the snapshot ends, once that is known.
+    size: Option<u64>,
+}
+
+impl<C: Command, R: Rng> Raft<C, R> {
+    /// InstallSnapshot of the current term, receiver implementation (Figure 13).
+    pub(crate) fn on_install_snapshot(&mut self, from: NodeId, install: InstallSnapshot<C>) {
+        let InstallSnapshot { session, snapshot, offset, chunk, done } = install;
+        let length = chunk.as_ref().len() as u64;
+        let end = offset.checked_add(length);
+        let well_formed = snapshot.membership.validate().is_ok()
+            && snapshot.last.term <= self.current_term
+            && (length > 0 || done);
+        let Some(end) = end.filter(|_| well_formed) else {
+            self.counters.malformed = self.counters.malformed.saturating_add(1);
+            return;
+        };
+        if !self.follow(from, session, None) {
+            return;
+        }
+        self.timers.election.touch();
+
+        let last = snapshot.last;
+        let is_old = last.index <= self.commit_index;
+        if is_old && last.index >= self.log.base().index && !self.log.contains(last) {
+            // Only a leader without a committed entry could hold it, and none is ever elected.
+            self.counters.impossible = self.counters.impossible.saturating_add(1);
+            return;
+        }
+        if is_old || self.log.contains(last) {
+            self.snapshots.receiving = None;
+            self.verify(last.index);
+            if let Some(following) = self.following() {
+                following.reply_due = true;
+            }
+            return;
+        }
+        let fits = |receiving: &Receiving<C>| {
+            let of = (receiving.term, receiving.session, receiving.snapshot.last);
+            of == (self.current_term, session, last)
+        };
+        if offset == 0 && !self.snapshots.receiving.as_ref().is_some_and(fits) {
+            self.snapshots.installs = self.snapshots.installs.next();
+            self.snapshots.receiving = Some(Receiving {
+                id: self.snapshots.installs,
+                term: self.current_term,
+                session,
+                snapshot: snapshot.clone(),
+                chunks: VecDeque::new(),
+                received: 0,
+                written: 0,
+                unwritten: VecDeque::new(),
+                size: None,
+            });
+        }
+        let receiving = self.snapshots.receiving.as_mut().filter(|receiving| fits(receiving));
+        let Some(receiving) = receiving else {
+            return self.reply_received(from, session, last, 0);
+        };
+        let has_room = receiving.unwritten.len() < self.config.inflight_chunks_max;
+        if offset == receiving.received && has_room && receiving.size.is_none() {
+            receiving.received = end;
+            receiving.unwritten.push_back(end);
+            if done {
+                receiving.size = Some(end);
+            }
+            let install = receiving.id;
+            receiving.chunks.push_back(WriteSnapshot { install, snapshot, offset, chunk, done });
+        } else if receiving.size != Some(0) {
+            // Of a snapshot of no bytes, 0 would say that it is lost; the answer follows once it is
+            // written.
+            let written = receiving.written;
+            self.reply_received(from, session, last, written);
+        }
+    }
+
+    /// The host has written the snapshot that comes by this attempt up to `written` bytes, as [`Output::WriteSnapshot`] asked; if that
+    /// is the whole, it is durable, and is installed. What is said of an earlier attempt counts for nothing.
+    ///
+    /// If the host could not write it, call [`snapshot_unwritable`](Self::snapshot_unwritable). A
+    /// host that passes 0 instead is taken at that word, unless 0 bytes are the whole snapshot.
+    pub fn snapshot_written(&mut self, install: InstallId, written: u64) {
+        let Some(receiving) = self.receiving(install) else { return };
+        if written > receiving.received {
+            return;
+        }
+        let is_whole = receiving.size == Some(written);
+        if written == 0 && !is_whole {
+            return self.snapshot_unwritable(install);
+        }
+        receiving.written = written;
+        let done = receiving.unwritten.partition_point(|end| *end <= written);
+        receiving.unwritten.drain(..done);
+        let last = receiving.snapshot.last;
+        if is_whole {
+            self.install_received();
+        } else if let Some((leader, session)) = self.leader_and_session() {
+            self.reply_received(leader, session, last, written);
+        }
+        self.check_invariants();
+    }
+
+    /// The host could not write what comes by this attempt, and has thrown away what it had of it:
+    /// the leader sends the snapshot again from the beginning. What is said of an earlier attempt
+    /// counts for nothing.
+    pub fn snapshot_unwritable(&mut self, install: InstallId) {
+        let Some(receiving) = self.receiving(install) else { return };
+        let last = receiving.snapshot.last;
+        self.snapshots.receiving = None;
+        if let Some((leader, session)) = self.leader_and_session() {
+            self.reply_received(leader, session, last, 0);
+        }
+        self.check_invariants();
+    }
+
+    /// What comes by this attempt, if the leader that sends it is followed still; else it is
+    /// forgotten.
+    fn receiving(&mut self, install: InstallId) -> Option<&mut Receiving<C>> {
+        let session = self.leader_and_session().map(|(_, session)| session);
+        let term = self.current_term;
+        let receiving = self.snapshots.receiving.as_ref();
+        let receiving = receiving.filter(|r| r.id == install && r.term == term)?;
+        if Some(receiving.session) != session {
+            self.snapshots.receiving = None;
+        }
+        self.snapshots.receiving.as_mut()
+    }
+
+    fn leader_and_session(&mut self) -> Option<(NodeId, Session)> {
+        self.following().map(|following| (following.leader, following.session))
+    }
+
+    /// The next chunk for the host to write.
+    pub(crate) fn next_snapshot_to_write(&mut self) -> Option<Output<C>> {
+        self.snapshots.receiving.as_mut()?.chunks.pop_front().map(Output::WriteSnapshot)
+    }
+
+    /// The installed snapshot, once the write that put it in place of the log is durable.
+    pub(crate) fn next_restore(&mut self) -> Option<Output<C>> {
+        let last = self.snapshots.last.last.index;
+        if !self.snapshots.restoring || self.durable.index() < last {
+            return None;
+        }
+        self.snapshots.restoring = false;
+        self.handed_out = last;
+        self.applying.push(last, 0);
+        Some(Output::Restore(self.snapshots.last.clone()))
+    }
+
+    fn install_received(&mut self) {
+        let Some(Receiving { snapshot, .. }) = self.snapshots.receiving.take() else { return };
+        let last = snapshot.last;
+        if last.index <= self.commit_index || self.log.contains(last) {
+            // The log has come meanwhile, and is as good.
+            return self.verify(last.index);
+        }
+        self.durable.on_log_replaced(self.commit_index, last.index);
+        self.log.replace(last);
+        self.commit_index = last.index;
+        self.membership_changed |= *self.memberships.in_force() != snapshot.membership;
+        self.memberships = Memberships::new(last.index, snapshot.membership.clone());
+        let installs = self.snapshots.installs;
+        self.snapshots = Snapshots { restoring: true, installs, ..Snapshots::new(snapshot) };
+        self.on_log_truncated(self.durable.index().next());
+        self.verify(last.index);
+        self.update_members();
+    }
+
+    /// The log is the leader's up to this committed index, as far as it goes.
+    fn verify(&mut self, index: Index) {
+        let verified = index.min(self.log.last().index);
+        self.advance_commit_to(verified);
+        if let Some(following) = self.following() {
+            following.verified = following.verified.max(verified);
+        }
+    }
+
+    fn reply_received(&mut self, to: NodeId, session: Session, snapshot: LogId, received: u64) {
+        let reply = InstallSnapshotReply { session, snapshot, received };
+        self.reply(to, Body::InstallSnapshotReply(reply));
+    }
+}
