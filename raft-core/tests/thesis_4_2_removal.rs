@@ -1,4 +1,5 @@
-//! The removal of servers (§6; thesis 4.2.2, 4.2.3): what a server that goes is told, and that it disturbs nobody.
+//! The removal of servers (§6; thesis 4.2.2, 4.2.3): what a removed server is told, and that it
+//! disturbs nobody.
 
 mod pump;
 mod server;
