@@ -23,7 +23,7 @@ fn leader() -> TestServer {
 fn leader_that_removes_3() -> TestServer {
     let mut server = leader();
     server.matched(3, 1);
-    server.change_membership(&[Change::Remove(id(3))]).unwrap();
+    server.change_membership(&[Change::Remove(id(3))]).expect("it leads");
     server.poll();
     server.matched(2, 2);
     server
@@ -255,7 +255,7 @@ fn cluster_that_agreed(servers: u64, seed: u64) -> (Cluster, NodeId) {
 
 fn remove(cluster: &mut Cluster, leader: NodeId, gone: NodeId) {
     let removal = [Change::Remove(gone)];
-    cluster.with_raft(leader, |raft| raft.change_membership(&removal)).unwrap();
+    cluster.with_raft(leader, |raft| raft.change_membership(&removal)).expect("it leads");
 }
 
 /// In virtual time, connected throughout: every server that is removed learns it, also after a
