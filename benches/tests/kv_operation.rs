@@ -133,7 +133,7 @@ fn a_server_that_lost_its_disk_is_refused_and_comes_back_as_a_learner() -> Resul
     assert_eq!(set(&cluster, leader, "k".into(), "v".into()), ok());
     cluster.wait(PATIENCE, "the stores to be recorded", |cluster| {
         let log = cluster.log(leader);
-        log.contains("the stores of members are recorded").then_some(())
+        log.contains("identities or addresses of members are recorded").then_some(())
     })?;
     cluster.kill(wiped)?;
     cluster.wipe(wiped)?;
