@@ -56,6 +56,9 @@ pub struct NodeConfig {
     pub shutdown_max: Duration,
 }
 
+/// The least [`NodeConfig::stuck_after`].
+const STUCK_AFTER_MIN: Duration = Duration::from_millis(1);
+
 impl NodeConfig {
     /// The defaults.
     pub fn new(cluster: ClusterId, raft: Config) -> Self {
@@ -80,6 +83,12 @@ impl NodeConfig {
             return Err(ConfigError(
                 "inbox_max must not be zero: nothing would ever come in".into(),
             ));
+        }
+        if self.stuck_after < STUCK_AFTER_MIN {
+            return Err(ConfigError(format!(
+                "stuck_after {:?} must be at least {STUCK_AFTER_MIN:?}: or every call of the state machine counts as stuck",
+                self.stuck_after
+            )));
         }
         let (longest, carried) = (self.raft.message_bytes_max(), transport.message_bytes_max());
         if longest > carried {
