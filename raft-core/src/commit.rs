@@ -55,7 +55,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The next batch for the state machine.
     pub(crate) fn next_apply(&mut self) -> Option<Entries<C>> {
         let through = self.commit_index.min(self.durable.index());
-        if self.handed_out >= through || self.applying.len() >= self.config.inflight_applies_max {
+        let is_full = self.applying.len() >= self.config.inflight_applies_max;
+        if self.handed_out >= through || is_full || self.snapshots.is_restore_due() {
             return None;
         }
         let (from, bytes_max) = (self.handed_out.next(), self.config.apply_bytes_max);

@@ -7,7 +7,8 @@
 //!
 //! A server whose vote is still on its way to the disk does not stand: what it has promised, to
 //! itself or to another candidate, counts once it is durable, and a new term would take it back. On
-//! a disk that is slower than the election timeout no vote would ever count.
+//! a disk that is slower than the election timeout no vote would ever count. For the same reason it
+//! grants no pre-vote meanwhile: it would be said in the same moment as the vote, and undo it.
 //!
 //! A candidate's request leaves beside the write of its own term and vote, which takes one fsync out of every election. It
 //! promises nothing, for a candidate wins only once its own vote is durable. But a crash can take the term back, and the
@@ -80,13 +81,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 // Not for ever.
                 self.timers.election.touch();
             }
-        } else if self.voted_for.is_some() && !self.durable.hard_state_is_durable() {
+        } else if self.is_voting() {
             self.timers.election.touch();
         } else if self.config.pre_vote {
             self.become_pre_candidate();
         } else {
             self.become_candidate(false);
         }
+    }
+
+    /// Whether this server's vote is on its way to the disk.
+    pub(crate) fn is_voting(&self) -> bool {
+        self.voted_for.is_some() && !self.durable.hard_state_is_durable()
     }
 
     fn become_pre_candidate(&mut self) {
@@ -213,7 +219,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             && request.last_log >= self.log.last()
             && !self.has_no_vote(request.candidate, request.last_log)
             && !self.is_stranger();
-        let granted = could_win && self.now >= self.bound_until();
+        let granted = could_win && self.now >= self.bound_until() && !self.is_voting();
         let reply = RequestPreVoteReply { granted, campaign };
         self.reply(request.candidate, Body::RequestPreVoteReply(reply));
         if !granted {

@@ -36,7 +36,9 @@ pub enum Output<C> {
     /// no bytes is one empty piece.
     WriteSnapshot(WriteSnapshot<C>),
     /// Replace the state of the state machine by this snapshot, which is durable here, before anything else is applied; then call
-    /// [`Raft::applied`](crate::Raft::applied) with its last index.
+    /// [`Raft::applied`](crate::Raft::applied) with its last index. No other restore is asked for
+    /// before that; a host that takes its time keeps this snapshot until then, also when a newer
+    /// one is in use.
     Restore(SnapshotMeta),
     /// These are the members now (§6): connections may be opened and closed.
     MembershipChanged(Membership),

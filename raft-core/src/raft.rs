@@ -107,7 +107,7 @@ pub struct Raft<C, R> {
     pub(crate) uncommitted_bytes: usize,
     /// The last entry given to the state machine, and the one it has answered for.
     pub(crate) handed_out: Index,
-    applied_index: Index,
+    pub(crate) applied_index: Index,
     pub(crate) applying: Window,
 
     pub(crate) reads: Reads,

@@ -20,6 +20,11 @@
 //! A follower installs a snapshot only if its log does not hold the snapshot's last entry: else that entry is committed, and the log
 //! is as good as the snapshot. So no entry that was acknowledged is ever taken back. And the log is replaced in memory first, on the
 //! disk next, in the state machine last: a crash in between begins with the old snapshot and the old log.
+//!
+//! The state machine has one restore at a time. A snapshot that is installed meanwhile waits until
+//! that is answered for, and entries wait for the snapshot; a newer one takes its place. So what a
+//! slow state machine owes is bounded by `inflight_applies_max` batches and one snapshot, and a
+//! host keeps no other snapshots than those being restored, in use and on their way.
 
 mod installing;
 mod sending;
@@ -49,8 +54,8 @@ pub(crate) struct Snapshots<C> {
     tried: Index,
     /// One was due, and none has been taken since.
     owed: bool,
-    /// How many have failed in a row since it was due, and when the next is tried though nothing
-    /// more has come.
+    /// How many have failed in a row that were tried though nothing more had come, and when the next
+    /// is.
     failures: u32,
     retry_at: Option<Instant>,
     /// The application asked for one.
@@ -62,6 +67,8 @@ pub(crate) struct Snapshots<C> {
     taking: Option<SnapshotMeta>,
     /// `last` was installed, and the state machine has yet to be told.
     restoring: bool,
+    /// The state machine was told last to restore up to here.
+    restored: Index,
     /// What the leader sends, and how many times anything came since the start.
     receiving: Option<Receiving<C>>,
     installs: InstallId,
@@ -80,6 +87,7 @@ impl<C> Snapshots<C> {
             damaged: false,
             taking: None,
             restoring: false,
+            restored: Index::ZERO,
             receiving: None,
             installs: InstallId::default(),
         }
@@ -90,6 +98,17 @@ impl<C> Snapshots<C> {
         self.owed || self.taking.is_some() || self.bytes_since >= config.snapshot_log_bytes
     }
 
+    /// How long it is until one that failed is tried again.
+    #[cfg(feature = "sim")]
+    pub(crate) fn tried_again_after(&self, now: Instant) -> Duration {
+        self.retry_at.map_or(Duration::ZERO, |retry_at| retry_at.saturating_duration_since(now))
+    }
+
+    /// An installed snapshot waits to be restored; what follows it waits for that.
+    pub(crate) fn is_restore_due(&self) -> bool {
+        self.restoring
+    }
+
     /// Puts its moment elsewhere, for [`Raft::canonical`].
     pub(crate) fn move_in_time(&mut self, future: impl Fn(Instant) -> Instant) {
         self.retry_at = self.retry_at.map(future);
@@ -97,8 +116,9 @@ impl<C> Snapshots<C> {
 }
 
 /// A snapshot that was due and failed is tried again when as much again has come, or after so long:
-/// at first, and, twice as long after each failure, at most. So a log that has grown full meanwhile
-/// is compacted when the disk is well again.
+/// at first, and, twice as long after each failure of such a try, at most. So a log that has grown
+/// full meanwhile is compacted when the disk is well again, no later than twice as late as the disk
+/// was; however many tries failed before, because more came.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
@@ -185,6 +205,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.snapshots.wanted = false;
         self.snapshots.owed |= is_due;
         self.snapshots.retry_at = None;
+        if !is_retry {
+            self.snapshots.failures = 0;
+        }
         (self.snapshots.bytes_since, self.snapshots.tried) = (0, self.handed_out);
         Some(Output::TakeSnapshot(taking))
     }

@@ -206,8 +206,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let is_last_term = self.current_term.next() == self.current_term;
         // While a vote is on its way to the disk nobody stands, and to try again at once would
         // never end.
-        let is_voting = self.voted_for.is_some() && !self.durable.hard_state_is_durable();
-        let stands_at_once = self.members.is_sole_voter() && !is_last_term && !is_voting;
+        let stands_at_once = self.members.is_sole_voter() && !is_last_term && !self.is_voting();
         let (min, rank) = match &mut self.role {
             RoleState::Follower(_) if stands_at_once => {
                 return Duration::ZERO;

@@ -36,6 +36,32 @@ fn install(server: &mut TestServer, last: LogId, offset: u64, chunk: &[u8], done
     server.hear(2, 2, body);
 }
 
+/// A state machine that is slow to restore owes an answer for one snapshot at a time, whatever is
+/// installed meanwhile; the newest follows, and entries follow that.
+#[test]
+fn a_second_restore_waits_for_the_first_and_entries_wait_for_both() {
+    let mut server = TestServer::holding(3, 1, &[1, 1, 1]);
+    for (attempt, last) in (1..).zip([at(2, 9), at(2, 19), at(2, 29)]) {
+        install(&mut server, last, 0, b"state", true);
+        server.snapshot_written(InstallId::new(attempt), 5);
+        server.poll();
+    }
+    let restores = |server: &mut TestServer| {
+        let others = core::mem::take(&mut server.others).into_iter();
+        let restores = others.filter(|output| matches!(output, Output::Restore(_)));
+        restores.collect::<Vec<_>>()
+    };
+    assert_eq!(server.status().log_base, at(2, 29), "all of them are in place of the log");
+    assert_eq!(restores(&mut server), [Output::Restore(snapshot(at(2, 9)))]);
+    let answer = server.appended(2, 2, at(2, 29), &[2], 30);
+    assert_eq!(answer, Some(AppendResult::Matched(index(30))));
+    assert_eq!((restores(&mut server).len(), server.applied_ids().len()), (0, 0));
+    server.applied(index(9));
+    server.poll();
+    assert_eq!(restores(&mut server), [Output::Restore(snapshot(at(2, 29)))]);
+    assert_eq!(server.applied_ids(), [at(2, 30)]);
+}
+
 /// "Usually the snapshot will contain new information not already in the recipient's log. In this case, the follower discards its
 /// entire log."
 #[test]

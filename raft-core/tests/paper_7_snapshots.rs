@@ -160,8 +160,8 @@ fn a_snapshot_that_failed_is_tried_again_when_the_log_is_full() {
         waits.push(server.now.saturating_duration_since(failed_at).as_secs());
         server.snapshot_failed();
     }
-    assert_eq!(waits[waits.len() - 2..], [60, 60], "{waits:?}");
-    assert!(waits.is_sorted() && waits[0] <= 8, "{waits:?}");
+    // How many failed before the log was full makes no wait longer.
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     server.pass(ms(60_000));
     let Some(Output::TakeSnapshot(taking)) = server.others.pop() else { panic!("tried again") };
     server.snapshot_taken(taking.last.index);

@@ -73,6 +73,24 @@ fn a_pre_vote_is_no_vote() {
     assert_eq!(server.asked_to_vote(4, 1, at(0, 0)), Some(true));
 }
 
+/// Who has just voted, and whose disk has yet to say so, lets nobody else stand: on disks slower
+/// than the election timeout both would be said in the same moment, and no vote would ever count.
+#[test]
+fn a_vote_on_its_way_to_the_disk_is_not_undone_by_a_pre_vote() {
+    let mut server = TestServer::new(3);
+    server.hold_disk();
+    assert_eq!(server.asked_to_vote(2, 2, at(0, 0)), None);
+    assert_eq!(server.asked_to_pre_vote(3, 2, at(0, 0)), None);
+    server.sync();
+    let said = server.take_sent().into_iter().filter_map(|message| match message.body {
+        Body::RequestVoteReply(reply) => Some((message.to, reply.granted)),
+        Body::RequestPreVoteReply(reply) => Some((message.to, reply.granted)),
+        _ => None,
+    });
+    assert_eq!(said.collect::<Vec<_>>(), [(id(2), true), (id(3), false)]);
+    assert_eq!(server.asked_to_pre_vote(3, 2, at(0, 0)), Some(true));
+}
+
 /// A refusal is no pre-vote.
 #[test]
 fn a_refused_pre_vote_does_not_count() {

@@ -47,7 +47,8 @@ impl Plan {
     /// How long the cluster may take, once all faults are over, until it has a leader, commits a
     /// new command, and every server has applied all that is committed: ten election timeouts, for
     /// each entry two round trips and two syncs, one client's patience, and the time to send a
-    /// snapshot.
+    /// snapshot. A run adds the time until a snapshot that failed is tried again, because a full log
+    /// waits for that.
     pub fn calm_max(&self, entries: u64) -> Duration {
         let entries = u32::try_from(entries).unwrap_or(u32::MAX);
         let sync = self.calm_sync();
@@ -112,7 +113,9 @@ impl<S: Workload> Simulation<S> {
         let healed_at = self.cluster.now();
         let entries = self.cluster.servers.iter().filter_map(|server| server.raft.as_ref());
         let entries = entries.map(|raft| raft.log.last().index.get()).max().unwrap_or_default();
-        let bound = self.plan.calm_max(entries);
+        let servers = self.cluster.servers.iter().filter_map(|server| server.raft.as_ref());
+        let retries = servers.map(|raft| raft.snapshots.tried_again_after(raft.now));
+        let bound = self.plan.calm_max(entries) + retries.max().unwrap_or_default();
         let first_new = self.cluster.history().len();
         let mut draw = self.plan.seed;
         while self.cluster.now() < healed_at + bound {

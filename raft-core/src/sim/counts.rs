@@ -60,8 +60,6 @@ counts! {
     snapshots: "snapshots taken",
     /// Snapshots of a leader that a follower's state machine was replaced by.
     restores: "snapshots installed",
-    /// Installed snapshots that a newer one replaced before the state machine came to them.
-    superseded: "... of them replaced before they were restored",
     /// Servers that joined, with an empty disk and an id of their own.
     joiners: "new servers started",
     /// Changes of membership that a leader accepted, of one member.

@@ -1,7 +1,8 @@
 //! The files in which a server keeps snapshots (§7): taking, reading and writing them takes time, and may fail.
 //!
-//! A file is there for certain once it is whole. It is deleted as soon as the disk names a newer snapshot; what is newer than
-//! that, and half-written ones, a crash takes away. One thing is done at a time, in the order in which it was asked for.
+//! A file is there for certain once it is whole. It is deleted once the disk names a newer snapshot
+//! and the state machine has no need of it; what is newer than that, and half-written ones, a crash
+//! takes away. One thing is done at a time, in the order in which it was asked for.
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -82,10 +83,11 @@ impl<C> Files<C> {
         Some(bytes.len() as u64)
     }
 
-    /// Deletes what is older than the snapshot in use.
-    pub(super) fn tidy(&mut self, stored: &Restored<C>) {
+    /// Deletes what is older than the snapshot in use, but for one that is being restored.
+    pub(super) fn tidy(&mut self, stored: &Restored<C>, restoring: Option<LogId>) {
         if let Some(in_use) = &stored.snapshot {
-            self.whole.retain(|(of, _)| of.index >= in_use.last.index);
+            let is_newer = |of: &LogId| of.index >= in_use.last.index;
+            self.whole.retain(|(of, _)| is_newer(of) || restoring == Some(*of));
         }
     }
 

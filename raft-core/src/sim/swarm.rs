@@ -177,6 +177,10 @@ impl Swarm {
         config = draw_themed_config(seed, wanted, config);
         faults.extend(draw_themed_faults(seed, wanted, &config));
         let hosts = Hosts::draw(seed, wanted, servers, &config);
+        if let Some(sync) = hosts.calm_sync {
+            // As its documentation asks for: a leader gives up a disk that is slower than that.
+            config.disk_timeout = config.disk_timeout.max(sync * 10);
+        }
         if config.lease.is_some() || hosts.mixed.is_some_and(|mixed| mixed.leases) {
             // A lease trusts that clocks do not jump.
             faults.retain(|fault| fault.kind != FaultKind::ClockJump);

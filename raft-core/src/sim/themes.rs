@@ -39,16 +39,16 @@ pub enum Theme {
 impl Theme {
     /// All themes, each with its share: of 1000 worlds, how many have it.
     pub const ALL: [(Self, u32); 10] = [
-        (Self::Limits, 0),
+        (Self::Limits, 80),
         (Self::LeaseRestarts, 60),
         (Self::EarlyJoiners, 80),
         (Self::Deaf, 80),
         (Self::HostPauses, 120),
         (Self::Hiccups, 80),
-        (Self::SlowDisks, 0),
+        (Self::SlowDisks, 60),
         (Self::Mixed, 80),
         (Self::MixedLeases, 60),
-        (Self::SlowMachines, 0),
+        (Self::SlowMachines, 60),
     ];
 
     /// The name by which a search asks for the theme.

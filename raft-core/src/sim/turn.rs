@@ -168,7 +168,7 @@ impl<S: StateMachine> Cluster<S> {
                 self.counts.syncs += 1;
                 self.trace.note(self.now, id, What::Synced(write));
                 let verdict = self.observer.on_synced(id, write);
-                server.files.tidy(&server.disk.stored);
+                server.files.tidy(&server.disk.stored, server.worker.restoring());
                 if server.is_paused {
                     server.synced_in_pause = Some(write);
                 } else if let Some(raft) = &mut server.raft {

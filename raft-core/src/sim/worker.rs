@@ -1,20 +1,13 @@
 //! The state machine's thread: it does one thing after another, in the order in which the core
 //! asked, and each takes its time.
 //!
-//! A restore whose file is gone is skipped if a newer one waits, and all that waits between the two
-//! goes with it:
-//!
-//! ```text
-//! queue   restore 40   serve a read at 41   apply 41, 42   restore 90     the file of 40 is gone
-//! wrong                serve (state at 12)  apply to 12    restore 90     a stale read, and a state that never was
-//! right                                                    restore 90   serve
-//! ```
+//! The core asks for one restore at a time, and its file stays until it is done, also when the disk
+//! names a newer snapshot by then.
 //!
 //! Without a pace everything is done at once, within the turn that asks for it.
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 
 use super::cluster::{Cluster, ReadEnd};
 use super::draw::Draw;
@@ -27,7 +20,7 @@ use super::violation::{Verdict, hold};
 use crate::entries::Entries;
 use crate::output::SnapshotMeta;
 use crate::time::Instant;
-use crate::types::{Index, ReadId};
+use crate::types::{Index, LogId, ReadId};
 
 /// Something for a state machine to do.
 pub(super) enum Work<C> {
@@ -83,18 +76,12 @@ impl<C> Worker<C> {
         self.waiting.pop_front()
     }
 
-    /// The file of a snapshot is gone because a newer one took its place. Goes on to the restore of
-    /// that one: what was to be applied between is part of it, and reads wait for it. Returns false
-    /// if no newer one waits.
-    fn skip_to_next_restore(&mut self) -> bool {
-        let next = self.waiting.iter().position(|work| matches!(work, Work::Restore(_)));
-        let Some(next) = next else { return false };
-        let skipped: Vec<_> = self.waiting.drain(..next).collect();
-        let reads = skipped.into_iter().filter(|work| matches!(work, Work::Serve(..)));
-        for (read, place) in reads.zip(1..) {
-            self.waiting.insert(place, read);
-        }
-        true
+    /// The snapshot that is to be restored.
+    pub(super) fn restoring(&self) -> Option<LogId> {
+        self.waiting.iter().find_map(|work| match work {
+            Work::Restore(meta) => Some(meta.last),
+            Work::Apply(_) | Work::Take(_) | Work::Serve(..) => None,
+        })
     }
 
     /// The server crashed: nothing is left to do.
@@ -149,23 +136,15 @@ impl<S: StateMachine> Cluster<S> {
             }
             Work::Restore(meta) => {
                 let last = meta.last.index;
-                match server.files.get(meta.last) {
-                    Some(bytes) => {
-                        application.restore(last, &bytes);
-                        self.counts.restores += 1;
-                        self.trace.note(now, id, What::Restored(last));
-                    }
-                    // A newer snapshot took its place on the disk, and is restored next.
-                    None => {
-                        let superseded = server.worker.skip_to_next_restore();
-                        hold!(
-                            superseded,
-                            SnapshotContent,
-                            "server {id} cannot restore {last}: its file is gone, and no newer one waits"
-                        );
-                        self.counts.superseded += 1;
-                    }
-                }
+                let file = server.files.get(meta.last);
+                hold!(
+                    file.is_some(),
+                    SnapshotContent,
+                    "server {id} cannot restore {last}: its file is gone"
+                );
+                application.restore(last, &file.unwrap_or_default());
+                self.counts.restores += 1;
+                self.trace.note(now, id, What::Restored(last));
                 raft.applied(last);
             }
             Work::Take(meta) => {

@@ -163,13 +163,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.snapshots.receiving.as_mut()?.chunks.pop_front().map(Output::WriteSnapshot)
     }
 
-    /// The installed snapshot, once the write that put it in place of the log is durable.
+    /// The installed snapshot, once the write that put it in place of the log is durable, and the
+    /// state machine has answered for the one before.
     pub(crate) fn next_restore(&mut self) -> Option<Output<C>> {
         let last = self.snapshots.last.last.index;
-        if !self.snapshots.restoring || self.durable.index() < last {
+        let is_busy = self.applied_index < self.snapshots.restored;
+        if !self.snapshots.restoring || self.durable.index() < last || is_busy {
             return None;
         }
-        self.snapshots.restoring = false;
+        (self.snapshots.restoring, self.snapshots.restored) = (false, last);
         self.handed_out = last;
         self.applying.push(last, 0);
         Some(Output::Restore(self.snapshots.last.clone()))
@@ -187,8 +189,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.commit_index = last.index;
         self.membership_changed |= *self.memberships.in_force() != snapshot.membership;
         self.memberships = Memberships::new(last.index, snapshot.membership.clone());
-        let installs = self.snapshots.installs;
-        self.snapshots = Snapshots { restoring: true, installs, ..Snapshots::new(snapshot) };
+        let Snapshots { installs, restored, .. } = self.snapshots;
+        self.snapshots =
+            Snapshots { restoring: true, restored, installs, ..Snapshots::new(snapshot) };
         self.on_log_truncated(self.durable.index().next());
         self.verify(last.index);
         self.update_members();

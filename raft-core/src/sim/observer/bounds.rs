@@ -25,7 +25,7 @@ pub(super) fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     let reads = raft.reads.waiting();
     hold!(reads <= config.reads_waiting_max, BoundedMemory, "server {id}: {reads} reads wait");
     let applies = raft.applying.len();
-    // Restores are not counted against the limit, and only the newest one matters.
+    // One restore at a time is not counted against the limit.
     hold!(
         applies <= config.inflight_applies_max + 1,
         BoundedMemory,
