@@ -16,8 +16,8 @@
 //!   kind 3   RequestVoteReply    [granted, last_log]
 //!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries, rank / null, ? election_timeout_micros]
 //!              the last is left out if there is none
-//!   kind 5   AppendEntriesReply  [session, round, result, ? promise_micros]
-//!              the last is left out if it is 0
+//!   kind 5   AppendEntriesReply  [session, round, result, ? promise_micros, ? state]
+//!              the last is left out if there is none, both if the former is 0, too
 //!   kind 6   InstallSnapshot     [session, snapshot, offset, chunk, done]
 //!   kind 7   InstallSnapshotReply [session, snapshot's log id, received]
 //!   kind 8   TimeoutNow          [last_log]
@@ -28,6 +28,7 @@
 //!            | [1, prev_log_index, hint]       Rejected; hint is a log id
 //! write      = [hard_state / null, truncate_from / null, first_index / null, entries, snapshot / null, compact_to / null]
 //!              compact_to is a log id
+//! state      = [index, digest]
 //! hard_state = [current_term, voted_for / null, ? promise_micros, ? committed]
 //!              the last two are left out if they are 0, the last alone or both
 //! entries    = [ (term / payload)* ]           a term holds for all payloads up to the next term
@@ -67,7 +68,7 @@ use minicbor::{Decoder, Encoder, encode};
 use crate::message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, InstallSnapshotReply,
     Message, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote,
-    RequestVoteReply, TimeoutNow,
+    RequestVoteReply, StateDigest, TimeoutNow,
 };
 use crate::output::Write;
 use crate::types::{HardState, Index, LogId, NodeId, ReadId, Round, Session, Term, WriteId};
@@ -200,12 +201,19 @@ fn message_into<C: AsRef<[u8]>>(e: &mut Out<'_>, message: &Message<C>) -> Encode
             }
         }
         Body::AppendEntriesReply(reply) => {
-            let AppendEntriesReply { session, round, result, promise_micros } = reply;
-            let fields = if *promise_micros > 0 { 4 } else { 3 };
+            let AppendEntriesReply { session, round, result, promise_micros, state } = reply;
+            let fields = match (state, *promise_micros > 0) {
+                (Some(_), _) => 5,
+                (None, true) => 4,
+                (None, false) => 3,
+            };
             e.u64(APPEND_ENTRIES_REPLY)?.array(fields)?.u64(session.get())?.u64(round.get())?;
             result_into(e, result)?;
-            if *promise_micros > 0 {
+            if fields > 3 {
                 e.u32(*promise_micros)?;
+            }
+            if let Some(StateDigest { index, digest }) = state {
+                e.array(2)?.u64(index.get())?.u64(*digest)?;
             }
         }
         Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done }) => {
@@ -288,8 +296,15 @@ fn message_from<'b, C>(
             let (session, round) = (Session::new(d.u64()?), Round::new(d.u64()?));
             let result = result_from(d)?;
             let promise_micros = trailing_micros_from(d, unknown)?;
-            close(d, unknown.saturating_sub(1))?;
-            Body::AppendEntriesReply(AppendEntriesReply { session, round, result, promise_micros })
+            let state = if unknown > 1 { state_from(d)? } else { None };
+            close(d, unknown.saturating_sub(2))?;
+            Body::AppendEntriesReply(AppendEntriesReply {
+                session,
+                round,
+                result,
+                promise_micros,
+                state,
+            })
         }
         INSTALL_SNAPSHOT => {
             let unknown = open(d, 5)?;
@@ -371,6 +386,17 @@ fn result_from(d: &mut Decoder<'_>) -> Result<AppendResult, DecodeError> {
     };
     close(d, unknown)?;
     Ok(result)
+}
+
+fn state_from(d: &mut Decoder<'_>) -> Result<Option<StateDigest>, DecodeError> {
+    if is_null(d)? {
+        d.null()?;
+        return Ok(None);
+    }
+    let unknown = open(d, 2)?;
+    let state = StateDigest { index: Index::new(d.u64()?), digest: d.u64()? };
+    close(d, unknown)?;
+    Ok(Some(state))
 }
 
 fn write_into<C: AsRef<[u8]>>(e: &mut Out<'_>, write: &Write<C>) -> Encoded {

@@ -237,7 +237,7 @@ pub use membership::{LABEL_BYTES_MAX, Member, Membership, Seat};
 pub use message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, InstallSnapshotReply,
     Message, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote,
-    RequestVoteReply, TimeoutNow,
+    RequestVoteReply, StateDigest, TimeoutNow,
 };
 pub use output::{Output, ReadSnapshot, Restored, SnapshotMeta, Write, WriteSnapshot};
 pub use progress::ProgressState;

@@ -140,6 +140,21 @@ pub struct AppendEntriesReply {
     /// heard `round`; 0 if it has no [`Lease`](crate::Lease), or runs a version without promises.
     /// The leader's lease is the least that a quorum promises.
     pub promise_micros: u32,
+    /// What the follower's state was after some entry, for the leader's host to compare; now and
+    /// then, and none if the host has no digests. Raft itself neither sets nor reads it.
+    pub state: Option<StateDigest>,
+}
+
+/// A digest of the state machine's state right after it applied the entry at `index`.
+///
+/// Two servers that have applied the same entries have the same state (State Machine Safety,
+/// Figure 3), and so the same digest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StateDigest {
+    /// The last entry that the state includes.
+    pub index: Index,
+    /// The digest, by a function on which all servers agree.
+    pub digest: u64,
 }
 
 /// How a follower's log compares with what [`AppendEntries`] asked of it.

@@ -526,7 +526,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn refuse_stale_append(&mut self, to: NodeId) {
         let (session, round) = (Session::new(0), Round::new(0));
         let result = AppendResult::Matched(Index::ZERO);
-        let reply = AppendEntriesReply { session, round, result, promise_micros: 0 };
+        let reply = AppendEntriesReply { session, round, result, promise_micros: 0, state: None };
         self.reply(to, Body::AppendEntriesReply(reply));
     }
 

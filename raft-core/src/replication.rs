@@ -218,7 +218,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             None => return None,
         };
         let Following { leader, session, round, .. } = *following;
-        let reply = AppendEntriesReply { session, round, result, promise_micros };
+        let reply = AppendEntriesReply { session, round, result, promise_micros, state: None };
         Some(self.message(leader, Body::AppendEntriesReply(reply)))
     }
 

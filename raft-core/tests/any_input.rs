@@ -141,6 +141,7 @@ impl Any {
                     round,
                     result,
                     promise_micros: 0,
+                    state: None,
                 })
             }
             _ => {

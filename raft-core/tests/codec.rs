@@ -9,8 +9,8 @@ use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, ClusterIdentity, Entry, HardState,
     Index, InstallSnapshot, InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message,
     NodeId, Payload, ReadId, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply,
-    RequestVote, RequestVoteReply, Round, Seat, Session, SnapshotMeta, Term, TimeoutNow, Write,
-    WriteId,
+    RequestVote, RequestVoteReply, Round, Seat, Session, SnapshotMeta, StateDigest, Term,
+    TimeoutNow, Write, WriteId,
 };
 
 /// Every kind of message with its bytes. These never change: a change of theirs is a new `codec::VERSION`.
@@ -58,6 +58,10 @@ fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
             append_reply(300, AppendResult::Matched(Index::new(1 << 32))),
         ),
         ("85 01 02 07 05 83 04 05 83 01 09 82 03 08", append_reply(5, rejected)),
+        (
+            "85 01 02 07 05 85 04 05 83 01 09 82 03 08 00 82 18 40 1b 01 02 03 04 05 06 07 08",
+            with_state(append_reply(5, rejected), 64, 0x0102_0304_0506_0708),
+        ),
         (
             "85 01 02 07 04 86 04 05 82 06 18 18 07 82 07 82 02 82 84 01 00 00 40 84 02 02 05 41 64 f6",
             append(5, last_log, 7, vec![entry(7, 25, Payload::Configuration(members().into()))]),
@@ -219,7 +223,7 @@ fn fields_of_a_newer_node_are_skipped() {
     let vote = message(Body::RequestVote(RequestVote { last_log: id(6, 24), transfer: false }));
     assert_eq!(decode(&unhex(newer)), Ok(vote));
 
-    let newer = "85 01 02 07 05 89 04 03 83 00 01 09 f6 f9 3c 00 fa 3f 80 00 00 \
+    let newer = "85 01 02 07 05 8a 04 03 83 00 01 09 f6 f6 f9 3c 00 fa 3f 80 00 00 \
                  fb 3f f0 00 00 00 00 00 00 f8 ff 3b 00 00 00 01 00 00 00 00";
     let matched = append_reply(3, AppendResult::Matched(Index::new(1)));
     assert_eq!(decode(&unhex(newer)), Ok(matched));
@@ -416,6 +420,10 @@ fn any_body() -> impl Strategy<Value = Body<Vec<u8>>> {
             with_timeout(append(round, LogId::ZERO, 0, Vec::new()), micros).body
         }),
         (any_number(), any_result()).prop_map(|(round, result)| append_reply(round, result).body),
+        (any_number(), any_number()).prop_map(|(index, digest)| {
+            let reply = append_reply(1, AppendResult::Matched(Index::new(1)));
+            with_state(reply, index, digest).body
+        }),
     ]
 }
 
@@ -560,7 +568,15 @@ fn append_reply(round: u64, result: AppendResult) -> Message<Vec<u8>> {
         round,
         result,
         promise_micros: 0,
+        state: None,
     }))
+}
+
+/// The same from a follower that tells of its state.
+fn with_state(reply: Message<Vec<u8>>, index: u64, digest: u64) -> Message<Vec<u8>> {
+    let Body::AppendEntriesReply(reply) = reply.body else { return reply };
+    let state = Some(StateDigest { index: Index::new(index), digest });
+    message(Body::AppendEntriesReply(AppendEntriesReply { state, ..reply }))
 }
 
 fn encoded(message: &Message<Vec<u8>>) -> Vec<u8> {

@@ -255,7 +255,8 @@ fn an_answer_in_the_inbox_keeps_a_leader_in_office() {
     server.now = server.now + ms(10_000);
     let result = raft_core::AppendResult::Matched(server::index(1));
     let (session, round) = (raft_core::Session::new(1), raft_core::Round::new(1));
-    let reply = raft_core::AppendEntriesReply { session, round, result, promise_micros: 0 };
+    let reply =
+        raft_core::AppendEntriesReply { session, round, result, promise_micros: 0, state: None };
     server.step_from(2, 1, Body::AppendEntriesReply(reply));
     server.turn();
     assert_eq!(server.role(), Role::Leader);

@@ -438,8 +438,13 @@ fn answers_without_end_do_not_pile_up() {
     for round in 0..1_000 {
         let result = AppendResult::Matched(index(1));
         let round = Round::new(u64::MAX - round);
-        let reply =
-            AppendEntriesReply { session: Session::new(1), round, result, promise_micros: 0 };
+        let reply = AppendEntriesReply {
+            session: Session::new(1),
+            round,
+            result,
+            promise_micros: 0,
+            state: None,
+        };
         server.step_from(2, 1, Body::AppendEntriesReply(reply));
     }
     server.poll();

@@ -175,6 +175,7 @@ fn a_reply_of_an_earlier_term_is_ignored() {
         round: Round::new(1),
         result,
         promise_micros: 0,
+        state: None,
     };
     server.hear(2, 1, Body::AppendEntriesReply(reply));
     assert_eq!(server.status().counters.stale_term, before.counters.stale_term + 1);
@@ -230,6 +231,7 @@ fn messages_that_tell_of_a_term() -> Vec<Body<Vec<u8>>> {
             round: Round::new(1),
             result,
             promise_micros: 0,
+            state: None,
         }),
         Body::RequestVoteReply(RequestVoteReply { granted: false, last_log }),
         Body::RequestPreVoteReply(RequestPreVoteReply { granted: false, campaign: 0 }),

@@ -415,6 +415,7 @@ fn an_answer_of_another_session_does_not_confirm() {
         round,
         result,
         promise_micros: 0,
+        state: None,
     };
     server.hear(2, 1, Body::AppendEntriesReply(reply));
     assert!(server.reads_ready.is_empty());

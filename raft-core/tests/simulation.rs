@@ -323,7 +323,13 @@ fn vote() -> Body<Command> {
 fn matched(index: u64) -> Body<Command> {
     let result = AppendResult::Matched(Index::new(index));
     let (session, round) = (Session::new(1), Round::new(1));
-    Body::AppendEntriesReply(AppendEntriesReply { session, round, result, promise_micros: 0 })
+    Body::AppendEntriesReply(AppendEntriesReply {
+        session,
+        round,
+        result,
+        promise_micros: 0,
+        state: None,
+    })
 }
 
 fn write(id: u64, hard_state: Option<HardState>) -> Write<Command> {

@@ -128,6 +128,7 @@ impl AnyBody {
                 round,
                 result,
                 promise_micros: promise(round),
+                state: None,
             })
         };
         match self {
@@ -357,6 +358,7 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
                 round,
                 result,
                 promise_micros: promise(round),
+                state: None,
             })
         }
         Body::RequestPreVoteReply(_) => {
@@ -392,6 +394,7 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
                     round,
                     result,
                     promise_micros: promise(round),
+                    state: None,
                 })
             } else {
                 let received = if yes { received } else { 0 };

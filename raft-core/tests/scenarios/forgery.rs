@@ -55,6 +55,7 @@ pub fn forge(stage: &mut Stage, values: &mut Values) -> Told {
                 round: Round::new(1),
                 result,
                 promise_micros: 0,
+                state: None,
             })
         }
         "InstallSnapshot" => Body::InstallSnapshot(InstallSnapshot {

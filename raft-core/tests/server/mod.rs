@@ -504,7 +504,13 @@ impl TestServer {
     /// A follower answers the newest round that it could have seen.
     pub fn answered(&mut self, from: u64, round: Round, result: AppendResult) {
         let promise_micros = self.peers_promise_micros;
-        let reply = AppendEntriesReply { session: Session::new(1), round, result, promise_micros };
+        let reply = AppendEntriesReply {
+            session: Session::new(1),
+            round,
+            result,
+            promise_micros,
+            state: None,
+        };
         let term = self.term().get();
         self.hear(from, term, Body::AppendEntriesReply(reply));
     }
@@ -518,7 +524,7 @@ impl TestServer {
     pub fn matched_in(&mut self, from: u64, session: u64, matched: u64) {
         let (session, round) = (Session::new(session), Round::new(0));
         let result = AppendResult::Matched(index(matched));
-        let reply = AppendEntriesReply { session, round, result, promise_micros: 0 };
+        let reply = AppendEntriesReply { session, round, result, promise_micros: 0, state: None };
         let term = self.term().get();
         self.hear(from, term, Body::AppendEntriesReply(reply));
     }

@@ -194,6 +194,7 @@ impl Flood {
                     round: Round::new(u64::MAX),
                     result,
                     promise_micros: 0,
+                    state: None,
                 };
                 self.hear(term, Body::AppendEntriesReply(reply));
             }
