@@ -10,6 +10,7 @@ use rand_pcg::Pcg32;
 
 use super::changes::Changes;
 use super::clock::Clock;
+use super::digests::Comparison;
 use super::error::StopReason;
 use super::handover::Handover;
 use super::here;
@@ -63,6 +64,7 @@ pub struct Driver<S: StateMachine> {
     peers: Arc<KnownPeers>,
     journal: JournalWorker,
     state_machine: StateMachineWorker<S>,
+    states: Comparison,
     watch: Watch,
     reasons: Reasons,
     /// The unit of work at which the state machine was stuck when leadership was last handed over
@@ -215,8 +217,20 @@ impl<S: StateMachine> Driver<S> {
     }
 
     fn take_messages(&mut self) {
+        let mut sent = false;
         for message in self.arrived.messages.drain(..) {
+            if let Some(answer) = self.states.hear(&message, self.raft.membership()) {
+                self.transport.send(answer);
+                sent = true;
+            }
             self.raft.step(message);
+        }
+        for answer in self.states.look() {
+            self.transport.send(answer);
+            sent = true;
+        }
+        if sent {
+            self.transport.flush();
         }
         for suspect in self.arrived.suspects.drain(..) {
             self.raft.suspect_leader(suspect);
@@ -282,7 +296,8 @@ impl<S: StateMachine> Driver<S> {
             gave_work |= is_work(&output);
             match output {
                 Output::Persist(write) => self.persist(write),
-                Output::Send(message) => {
+                Output::Send(mut message) => {
+                    self.states.tell(&mut message);
                     self.transport.send(message);
                     sent = true;
                 }
@@ -331,6 +346,7 @@ impl<S: StateMachine> Driver<S> {
     fn members_changed(&mut self, membership: Membership) {
         self.transport.members(&membership);
         self.stores.members(&mut self.raft, &membership);
+        self.states.members(&membership);
         *self.members.lock().unwrap_or_else(PoisonError::into_inner) = membership;
     }
 
@@ -380,6 +396,8 @@ impl<S: StateMachine> Driver<S> {
             reads_waiting,
             reads_queued: self.state_machine.awaited().reads(),
             stuck: self.watch.stuck(),
+            state_differences: self.states.differences(),
+            states_compared: self.states.compared(),
             client_panics: self.life.panics(),
             messages_dropped: self.inbox.messages_dropped(),
             requests_refused: self.inbox.requests_refused(),

@@ -72,6 +72,7 @@ mod awaited;
 mod changes;
 mod clock;
 mod config;
+mod digests;
 mod driver;
 mod ending;
 mod error;
@@ -109,6 +110,7 @@ mod worker;
 
 pub use clock::Clock;
 pub use config::NodeConfig;
+pub use digests::{DIGEST_INTERVAL, StateDifference};
 pub use driver::{Driver, Next};
 pub use error::{
     ChangeError, NotUnderstood, ProposeError, ReadError, RestoreError, SnapshotError, StartError,

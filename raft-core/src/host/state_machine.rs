@@ -157,6 +157,26 @@ pub trait StateMachine: Send + 'static {
         Err(io::Error::new(io::ErrorKind::Unsupported, "this state machine restores no snapshots"))
     }
 
+    /// A digest of the state, to notice servers whose states differ; none, as by default, if states
+    /// are not compared.
+    ///
+    /// Called after every entry whose index is a multiple of
+    /// [`DIGEST_INTERVAL`](super::DIGEST_INTERVAL) and after the last entry of each batch, between
+    /// two commands, so it must be quick: keep it up to date with each command (a sum of hashes of
+    /// what is stored, say), and return it here. A panic stops the node, as one of `apply` does.
+    /// It must follow from the commands alone, as the state does, and be equal whether the state was
+    /// made by commands or [restored](StateMachine::restore), also between versions of the program
+    /// that run in one cluster: no hash that changes with the platform or the standard library.
+    /// A version that computes it in another way is reported as one whose state differs.
+    ///
+    /// A difference is logged on both servers and shown in
+    /// [`NodeStatus::state_differences`](super::NodeStatus::state_differences). It stops nobody,
+    /// because nobody knows which state is right. See the
+    /// [guide](crate::guide::operation#states-that-differ).
+    fn digest(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether applying a command, or a read, may take its time. Asked once.
     ///
     /// A state machine that never blocks, and takes a few microseconds at most, is called by the node's loop itself. That saves two

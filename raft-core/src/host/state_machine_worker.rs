@@ -18,6 +18,7 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::awaited::Awaited;
+use super::digests::OwnDigests;
 use super::error::{NotUnderstood, ProposeError, ReadError, RestoreError, StopReason, Stopped};
 use super::here;
 use super::inbox::{Inbox, Read, Reply};
@@ -28,6 +29,7 @@ use super::state_machine::StateMachine;
 use super::waiters::answer;
 use super::worker::{Activity, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask};
 use crate::entries::{Entries, Payload};
+use crate::message::StateDigest;
 use crate::output::SnapshotMeta;
 use crate::types::Index;
 
@@ -37,6 +39,7 @@ pub(super) struct StateMachineWorker<S: StateMachine> {
     awaited: Arc<Awaited<S>>,
     /// The number of the last restore that was asked for.
     restores: Arc<AtomicU64>,
+    digests: Arc<OwnDigests>,
     life: Arc<Life>,
 }
 
@@ -76,6 +79,7 @@ struct Machine<S: StateMachine> {
     activity: Arc<Activity>,
     stopping: Arc<AtomicBool>,
     restores: Arc<AtomicU64>,
+    digests: Arc<OwnDigests>,
     /// A restore was left out, because a newer one follows.
     skipping: bool,
     /// After how many batches the loop is woken to hear of them.
@@ -98,6 +102,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
     ) -> io::Result<Self> {
         let blocks = state_machine.blocks();
         let (awaited, restores) = (Arc::new(Awaited::new()), Arc::<AtomicU64>::default());
+        let digests = Arc::<OwnDigests>::default();
         let mut machine = Machine {
             state_machine,
             inbox,
@@ -107,6 +112,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
             activity: Arc::default(),
             stopping: Arc::default(),
             restores: Arc::clone(&restores),
+            digests: Arc::clone(&digests),
             skipping: false,
             batches_per_wake: (inflight_applies_max / 2).max(1),
             batches: 0,
@@ -121,7 +127,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         } else {
             Place::Here(Some(Box::new(machine)))
         };
-        Ok(Self { place, awaited, restores, life })
+        Ok(Self { place, awaited, restores, digests, life })
     }
 
     /// What the thread is doing, if there is one.
@@ -135,6 +141,11 @@ impl<S: StateMachine> StateMachineWorker<S> {
     /// The requests that wait for the state machine.
     pub(super) fn awaited(&self) -> &Arc<Awaited<S>> {
         &self.awaited
+    }
+
+    /// The digests of the states that it had.
+    pub(super) fn digests(&self) -> &Arc<OwnDigests> {
+        &self.digests
     }
 
     /// Takes committed entries and those who wait for them.
@@ -240,11 +251,16 @@ impl<S: StateMachine> Machine<S> {
             return self.awaited.lose_replies_to(last);
         }
         for entry in entries {
-            let Payload::Command(command) = entry.payload else { continue };
+            let index = entry.index;
+            let Payload::Command(command) = entry.payload else {
+                if let Err(message) = self.keep_digest(index, last) {
+                    return self.end(StopReason::StateMachinePanicked { index, message });
+                }
+                continue;
+            };
             if self.is_stopping() {
                 return self.refuse();
             }
-            let index = entry.index;
             self.activity.begin(WorkerTask::Apply, index);
             let state_machine = &mut self.state_machine;
             let applied = panics::caught(|| {
@@ -252,7 +268,12 @@ impl<S: StateMachine> Machine<S> {
                 Ok::<_, NotUnderstood>(state_machine.apply(index, command))
             });
             match applied {
-                Ok(Ok(reply)) => self.answer(awaited, index, reply),
+                Ok(Ok(reply)) => {
+                    self.answer(awaited, index, reply);
+                    if let Err(message) = self.keep_digest(index, last) {
+                        return self.end(StopReason::StateMachinePanicked { index, message });
+                    }
+                }
                 Ok(Err(unknown)) => {
                     let message = Arc::clone(unknown.message());
                     return self.end(StopReason::CommandNotUnderstood { index, message });
@@ -264,6 +285,17 @@ impl<S: StateMachine> Machine<S> {
         }
         self.batches += 1;
         self.inbox.applied(last, self.batches % self.batches_per_wake == 0);
+    }
+
+    /// Keeps the digest of the state after this entry if one is due, in a batch that ends with
+    /// `last`; fails if the state machine panics.
+    fn keep_digest(&self, index: Index, last: Index) -> Result<(), Arc<str>> {
+        if index == last || OwnDigests::is_common(index) {
+            if let Some(digest) = panics::caught(|| self.state_machine.digest())? {
+                self.digests.add(StateDigest { index, digest });
+            }
+        }
+        Ok(())
     }
 
     fn answer(&self, awaited: bool, index: Index, reply: S::Reply) {
@@ -299,6 +331,7 @@ impl<S: StateMachine> Machine<S> {
             return tracing::info!(node = node.get(), %last, "a snapshot is not restored: a newer one follows");
         }
         self.activity.begin(WorkerTask::Restore, last.index);
+        self.digests.clear();
         match restore(&mut self.state_machine, snapshots, snapshot, &self.activity) {
             Ok(()) => {
                 tracing::info!(node = node.get(), %last, "restored a snapshot");

@@ -3,6 +3,7 @@
 use std::time::Instant;
 use std::vec::Vec;
 
+use super::digests::StateDifference;
 use super::handshake::Refusal;
 use super::watch::WorkerStatus;
 use crate::status::Status;
@@ -36,6 +37,11 @@ pub struct NodeStatus {
     /// Threads that have been at one unit of work for longer than
     /// [`NodeConfig::stuck_after`](super::NodeConfig::stuck_after).
     pub stuck: Vec<WorkerStatus>,
+    /// Servers whose states differ from this one's after the same entry, as far as this node knows:
+    /// see [`StateMachine::digest`](super::StateMachine::digest).
+    pub state_differences: Vec<StateDifference>,
+    /// How many digests of other servers' states were compared with this one's; a leader compares.
+    pub states_compared: u64,
     /// Panics of code that waited for an answer: a waker, or the drop of a reply.
     pub client_panics: u64,
     /// Messages dropped because the inbox was full.

@@ -15,6 +15,7 @@ use crate::error::ConfigError;
 use crate::host::changes::Changes;
 use crate::host::clock::Clock;
 use crate::host::config::NodeConfig;
+use crate::host::digests::Comparison;
 use crate::host::error::StartError;
 use crate::host::handle::Handle;
 use crate::host::handover::Handover;
@@ -129,6 +130,7 @@ impl<S: StateMachine> Driver<S> {
             stores: Recorder::new(identity, Arc::clone(&peers), note.clone(), records_addresses),
             peers: Arc::clone(&peers),
             journal,
+            states: Comparison::new(node, Arc::clone(state_machine.digests())),
             state_machine,
             watch,
             reasons: Reasons::default(),
