@@ -24,6 +24,10 @@ impl StateMachine for Store {
         Self::apply(self, index, command)
     }
 
+    fn digest(&self) -> Option<u64> {
+        Some(Self::digest(self).into())
+    }
+
     fn snapshot(&self) -> Option<Capture> {
         let contents = self.capture();
         Some(Box::new(move |out| contents.write(out)))

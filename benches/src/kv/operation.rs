@@ -251,6 +251,12 @@ fn status(view: &View<'_>) -> Frame {
                 .to_owned(),
         );
     }
+    for difference in &status.state_differences {
+        text.push(format!(
+            "states: server {} holds another state than this one after entry {}; see the log",
+            difference.peer, difference.index
+        ));
+    }
     for (id, refusal) in &status.refused_peers {
         text.push(format!("server {id} is refused: {refusal}"));
     }

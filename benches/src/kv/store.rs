@@ -90,6 +90,11 @@ impl Store {
         reply
     }
 
+    /// The digest of all keys and values.
+    pub fn digest(&self) -> Digest {
+        self.contents.digest
+    }
+
     /// What is needed to restore this store as it is now. At once, whatever it holds.
     pub fn capture(&self) -> Contents {
         self.contents.clone()
