@@ -82,12 +82,12 @@ fn a_vote_on_its_way_to_the_disk_is_not_undone_by_a_pre_vote() {
     assert_eq!(server.asked_to_vote(2, 2, at(0, 0)), None);
     assert_eq!(server.asked_to_pre_vote(3, 2, at(0, 0)), None);
     server.sync();
-    let said = server.take_sent().into_iter().filter_map(|message| match message.body {
-        Body::RequestVoteReply(reply) => Some((message.to, reply.granted)),
-        Body::RequestPreVoteReply(reply) => Some((message.to, reply.granted)),
-        _ => None,
+    let said = server.take_sent().into_iter().map(|message| {
+        let vote = matches!(message.body, Body::RequestVoteReply(reply) if reply.granted);
+        let pre_vote = matches!(message.body, Body::RequestPreVoteReply(reply) if reply.granted);
+        (message.to, vote, pre_vote)
     });
-    assert_eq!(said.collect::<Vec<_>>(), [(id(2), true), (id(3), false)]);
+    assert_eq!(said.collect::<Vec<_>>(), [(id(2), true, false), (id(3), false, false)]);
     assert_eq!(server.asked_to_pre_vote(3, 2, at(0, 0)), Some(true));
 }
 
