@@ -105,11 +105,14 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
-    /// Whether a server was a member, and is none any more, by what is known to be committed. Nobody adds it again: each id is used
-    /// once.
+    /// Whether a server was a member, and is none any more, by what is known to be committed. An id is
+    /// used once; but a server that was removed before it had written anything may be added again.
     fn is_removed(&self, id: NodeId) -> bool {
         let is_member = self.observer.membership().seat(id).is_some();
-        !is_member && self.observer.was_member(id)
+        let comes_again = self.servers.iter().any(|server| {
+            server.raft.as_ref().is_some_and(|raft| raft.membership().seat(id).is_some())
+        });
+        !is_member && !comes_again && self.observer.was_member(id)
     }
 
     fn changes(&mut self, membership: &Membership, churn: Churn, draw: u64) -> Vec<Change> {
