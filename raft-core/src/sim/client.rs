@@ -51,6 +51,8 @@ impl Clients {
                 }
             }
         }
+        // No two operations may write the same value, and a plan may draw a number twice.
+        let draw = super::draw::mix(draw ^ cluster.history.operations.len() as u64);
         let request = S::request(number, draw);
         let servers = cluster.ids.len();
         // Half of the time it asks somebody at random first: a leader that does not know yet that it is none, perhaps.

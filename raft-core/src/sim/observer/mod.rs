@@ -197,8 +197,11 @@ impl<C: Command + Eq> Observer<C> {
             let leads = leads && server.term == raft.term();
             hold!(!leads, LeaderAppendOnly, "leader {id} removes {from} and on from its log");
             let committed = server.commit_index;
+            // A disk that was stuck since before the conflict is told of the truncation and of what
+            // is committed there by one write.
+            let replaces = write.entries.first().is_some_and(|entry| entry.index == from);
             hold!(
-                from > committed,
+                from > committed || replaces,
                 StateMachineSafety,
                 "server {id} removes {from}, and knows {committed} to be committed"
             );
