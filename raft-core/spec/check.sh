@@ -54,7 +54,7 @@ case ${1:-} in
 --break)
     broken 'a leader counts its own entries before its disk holds them' elections \
         'IF p = s THEN DurableIndex(s) ELSE' 'IF p = s THEN Len(log[s]) ELSE'
-    broken 'a leader commits by counting entries of earlier terms (Figure 8)' commit \
+    broken 'a leader commits by counting entries of earlier terms (Figure 8)' figure_8 \
         '/\ log[s][n].term = term[s]' '/\ TRUE'
     broken 'a vote for a log that lacks entries (§5.4.1)' elections \
         '/\ AtLeast(m.last, LastLog(log[v]))' '/\ TRUE'

@@ -24,6 +24,6 @@ prepare() {
 
 # tlc FOLDER MODULE CONFIG: runs TLC on a module in a folder, with all cores. Its files stay in the folder.
 tlc() {
-    (cd "$1" && java -XX:+UseParallelGC -cp "$work/tla2tools.jar" tlc2.TLC -deadlock -workers auto \
+    (cd "$1" && java -XX:+UseParallelGC -cp "$work/tla2tools.jar" tlc2.TLC -deadlock -workers "$(nproc)" \
         -metadir "$1/states" -config "$3" "$2")
 }
