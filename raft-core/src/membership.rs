@@ -13,6 +13,7 @@
 //!
 //! Learners are not voters: they come, go and change their labels without a joint configuration.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::change::{Change, MembershipError};
@@ -100,7 +101,8 @@ pub struct Member {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Membership {
     members: Vec<Member>,
-    identity: Option<ClusterIdentity>,
+    /// Boxed, for a message holds a configuration, and larger messages cost speed.
+    identity: Option<Box<ClusterIdentity>>,
 }
 
 impl Membership {
@@ -134,12 +136,12 @@ impl Membership {
     /// The same members in the cluster of that identity.
     #[must_use]
     pub fn identified(self, identity: Option<ClusterIdentity>) -> Self {
-        Self { identity, ..self }
+        Self { identity: identity.map(Box::new), ..self }
     }
 
     /// The identity of the cluster; `None` until its first leader has written it.
     pub fn identity(&self) -> Option<ClusterIdentity> {
-        self.identity
+        self.identity.as_deref().copied()
     }
 
     /// The members, by rising id.
@@ -214,7 +216,7 @@ impl Membership {
         let gone = gone.filter(|member| member.seat == Seat::Outgoing);
         let mut members: Vec<_> = kept.chain(gone).collect();
         sort_few_by_key(&mut members, |member| member.id);
-        Self { members, identity: target.identity }
+        Self { members, identity: target.identity.clone() }
     }
 
     /// The configuration after a joint one: that of the new voters alone.
@@ -222,7 +224,7 @@ impl Membership {
         let members = self.members.iter().filter_map(|member| {
             member.seat.after_joint().map(|seat| Member { seat, ..member.clone() })
         });
-        Self { members: members.collect(), identity: self.identity }
+        Self { members: members.collect(), identity: self.identity.clone() }
     }
 
     /// What it counts towards limits in bytes.
@@ -265,7 +267,7 @@ impl Membership {
                 if self.identity.is_some() {
                     return Err(MembershipError::AlreadyIdentified);
                 }
-                self.identity = Some(*identity);
+                self.identity = Some(Box::new(*identity));
             }
             Change::RecordStore { id, store } => {
                 let member = self.member_mut(*id)?;
