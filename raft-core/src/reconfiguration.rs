@@ -4,7 +4,7 @@
 //! waits until the last is committed and its joint configuration left. And a leader changes nothing before it has committed an entry
 //! of its own term: else two leaders of different terms could each put a configuration in force that the other does not know of.
 //!
-//! Whoever leads when a joint configuration is committed leaves it. A leader that goes leads until
+//! The leader that finds a joint configuration committed leaves it. A leader that goes leads until
 //! the configuration without it is committed, without counting itself.
 //!
 //! # A server that goes

@@ -63,7 +63,7 @@ fn state(node: &Handle<Gated>) -> Option<Map> {
     state.wait_timeout(Duration::from_secs(2)).ok()
 }
 
-/// A leader, and a learner that has yet to hear of it.
+/// A leader, and a learner that does not know of it.
 fn leader_and_learner(hub: &Hub, directory: &Path) -> (Handle<Gated>, Handle<Gated>, Gated) {
     let leads = start(small(1, &[1]), hub, journal(directory, 1), Gated::default()).unwrap();
     leads.lead().wait().unwrap();

@@ -62,7 +62,7 @@ impl StateMachine for Versioned {
     }
 }
 
-/// Proposes at whoever leads until it is committed.
+/// Proposes at the current leader until the command is committed.
 fn replicate(nodes: &BTreeMap<u64, Handle<Versioned>>, command: &Bytes) {
     until("a commit", || {
         let answer = nodes[&leader(nodes)].propose(command.clone());

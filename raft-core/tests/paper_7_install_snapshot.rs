@@ -176,7 +176,7 @@ fn a_chunk_out_of_order_is_not_written() {
     assert_eq!(writes(&mut server).len(), 1);
 }
 
-/// Whoever does not follow any more does not install what its earlier leader sent.
+/// A server that follows no more does not install what its earlier leader sent.
 #[test]
 fn a_snapshot_is_installed_only_as_follower_of_the_one_that_sent_it() {
     let mut server = TestServer::holding(3, 1, &[1]);

@@ -73,7 +73,7 @@ fn a_pre_vote_is_no_vote() {
     assert_eq!(server.asked_to_vote(4, 1, at(0, 0)), Some(true));
 }
 
-/// Who has just voted, and whose disk has yet to say so, lets nobody else stand: on disks slower
+/// A server whose vote is on its way to the disk lets nobody else stand: on disks slower
 /// than the election timeout both would be said in the same moment, and no vote would ever count.
 #[test]
 fn a_vote_on_its_way_to_the_disk_is_not_undone_by_a_pre_vote() {

@@ -71,7 +71,7 @@ struct Files {
     captures: CaptureId,
     /// One comes from the leader.
     receiving: Option<(InstallId, LogId)>,
-    /// The state machine was told to restore these, in order, and has yet to.
+    /// The state machine was told to restore these, in order, and has not begun them.
     restoring: VecDeque<LogId>,
     /// A file may be for nothing since they were last removed.
     changed: bool,

@@ -19,7 +19,7 @@ pub(super) struct Receiving<C> {
     term: Term,
     session: Session,
     snapshot: SnapshotMeta,
-    /// Chunks that the host has yet to be given.
+    /// Chunks that the host was not given yet.
     chunks: VecDeque<WriteSnapshot<C>>,
     /// Up to where chunks have come, and been written.
     received: u64,
