@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::handshake::Refusal;
 use super::journal::JournalError;
 use crate::change::MembershipError;
 use crate::error::{self, ConfigError, ReadRefused, TransferRefused};
+use crate::host::wire::handshake::Refusal;
 use crate::types::NodeId;
 
 pub use super::stop_reason::{NotUnderstood, RestoreError, StopReason, Stopped};

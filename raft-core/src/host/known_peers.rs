@@ -38,9 +38,9 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::handshake::Refusal;
 use super::identity::{Identity, Incarnation, Introduction, Past};
-use super::incarnations::recorded_store;
+use crate::host::node::store_recorder::recorded_store;
+use crate::host::wire::handshake::Refusal;
 use crate::identity::{ClusterIdentity, MemberStore};
 use crate::membership::Membership;
 use crate::quorum::MEMBERS_MAX;

@@ -68,65 +68,35 @@
 //!   the transport has closed its sockets; a thread that hangs is waited for
 //!   [`NodeConfig::shutdown_max`] long.
 
-mod awaited;
-mod changes;
+mod channel;
 mod clock;
-mod config;
-mod digests;
-mod driver;
-mod ending;
 mod error;
-mod faults;
-pub mod frame;
-mod handle;
-mod handover;
-pub mod handshake;
-mod here;
-mod hub;
 mod identity;
-mod inbox;
-mod incarnations;
 pub mod journal;
-mod journal_worker;
 mod known_peers;
-mod label;
-mod leadership;
-mod life;
-mod panics;
-mod pending;
-mod reasons;
+mod node;
 mod snapshot;
-mod snapshots_in_use;
 mod state_machine;
-mod state_machine_worker;
-mod status;
 mod stop_reason;
 pub mod tcp;
+mod threads;
 mod transport;
-mod vigil;
-mod waiters;
-mod watch;
-mod worker;
+mod wire;
 
+pub use channel::{Endpoint, Faults, Hub, LateDelivery, Traffic};
 pub use clock::Clock;
-pub use config::NodeConfig;
-pub use digests::{DIGEST_INTERVAL, StateDifference};
-pub use driver::{Driver, Next};
 pub use error::{
     ChangeError, NotUnderstood, ProposeError, ReadError, RestoreError, SnapshotError, StartError,
     StopReason, Stopped, TransferError,
 };
-pub use faults::{Faults, Traffic};
-pub use handle::Handle;
-pub use hub::{Endpoint, Hub, LateDelivery};
 pub use identity::{ClusterId, Identity, Incarnation, Introduction, Past};
 pub use journal::{FileJournal, Journal, JournalError, MemoryJournal, Survivor};
-pub use label::{ADDRESS_BYTES_MAX, Label, LabelError, NOTE_BYTES_MAX};
-pub use leadership::{Lead, Leadership, LeadershipWatch};
-pub use pending::{Pending, Unanswered, WaitError};
+pub use node::{
+    DIGEST_INTERVAL, Driver, Handle, Lead, Leadership, LeadershipWatch, Next, NodeConfig,
+    NodeStatus, Pending, StateDifference, Unanswered, WaitError,
+};
 pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use state_machine::{Capture, StateMachine};
-pub use status::NodeStatus;
+pub use threads::{WorkerKind, WorkerStatus, WorkerTask};
 pub use transport::{MessageInbox, PeerInbox, Running, Transport};
-pub use watch::WorkerStatus;
-pub use worker::{WorkerKind, WorkerTask};
+pub use wire::{ADDRESS_BYTES_MAX, Label, LabelError, NOTE_BYTES_MAX, frame, handshake};

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::handshake::Refusal;
 use super::identity::{Identity, Introduction};
 use super::known_peers::KnownPeers;
+use crate::host::wire::handshake::Refusal;
 use crate::membership::Membership;
 use crate::message::Message;
 use crate::types::NodeId;

@@ -24,7 +24,7 @@ use super::error::Refused;
 use super::sector::{SECTOR_BYTES, in_sector, is_faint, sectors};
 use super::segment::Salting;
 use crate::codec;
-use crate::host::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_LIMIT};
+use crate::host::wire::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_LIMIT};
 use crate::output::Write;
 
 /// What replaces two bytes of a sector that is (nearly) all zeros.

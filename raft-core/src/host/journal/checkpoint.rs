@@ -80,7 +80,7 @@ pub(super) fn open(payload: &mut [u8]) -> Result<Position, Refused> {
 mod tests {
     use super::super::segment::Salting;
     use super::*;
-    use crate::host::frame::HEADER_BYTES;
+    use crate::host::wire::frame::HEADER_BYTES;
     use crate::membership::Membership;
     use crate::output::SnapshotMeta;
     use crate::types::{HardState, NodeId};

@@ -29,7 +29,7 @@ use super::error::Refused;
 use super::replay::{Position, Replay};
 use super::sector::{is_unwritten, sectors};
 use super::segment::{Broken, Salting, SegmentReader};
-use crate::host::frame::{HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
+use crate::host::wire::frame::{HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
 use crate::types::Index;
 
 /// The end of the last segment as it was found.

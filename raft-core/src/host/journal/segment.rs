@@ -31,8 +31,8 @@ use std::vec::Vec;
 use super::JournalError;
 use super::error::Refused;
 use crate::codec;
-use crate::host::frame::{self, FrameError, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT, Salt};
 use crate::host::identity::{ClusterId, Identity, Incarnation};
+use crate::host::wire::frame::{self, FrameError, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT, Salt};
 use crate::types::NodeId;
 
 /// The first segment of a journal.

@@ -7,7 +7,7 @@ use std::vec;
 use super::{FileJournal, Journal, JournalError};
 use crate::entries::{Entry, Payload};
 use crate::host::identity::{ClusterId, Incarnation};
-use crate::host::label::Label;
+use crate::host::wire::label::Label;
 use crate::identity::MemberStore;
 use crate::membership::{Member, Membership, Seat};
 use crate::output::Write;

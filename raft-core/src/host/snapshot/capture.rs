@@ -14,9 +14,9 @@ use super::format::{Head, StateWriter};
 use super::store::SnapshotStore;
 use super::worker::{Report, Shared};
 use crate::host::journal::JournalError;
-use crate::host::panics;
 use crate::host::state_machine::Capture;
-use crate::host::worker::{Activity, Thread, WorkerKind, WorkerTask};
+use crate::host::threads::panics;
+use crate::host::threads::worker::{Activity, Thread, WorkerKind, WorkerTask};
 
 /// Numbers the captures of one node, so that a report of one that was given up is not taken for the
 /// next one's.

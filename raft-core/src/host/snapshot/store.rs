@@ -8,7 +8,7 @@ use std::vec::Vec;
 use crate::host::journal::JournalError;
 use crate::types::LogId;
 
-/// Keeps snapshots as bytes, each under the last entry that it includes. A [`Journal`](super::super::Journal) provides it.
+/// Keeps snapshots as bytes, each under the last entry that it includes. A [`Journal`](crate::host::Journal) provides it.
 ///
 /// Its methods may take their time, and are called from several threads. A panic counts as an
 /// error: that snapshot fails, and is tried again.

@@ -20,10 +20,12 @@ use super::format::{Head, PieceChecker, PieceReader};
 use super::store::{SnapshotStore, SnapshotWriter};
 use crate::host::identity::ClusterId;
 use crate::host::journal::JournalError;
-use crate::host::life::Life;
-use crate::host::panics;
 use crate::host::state_machine::Capture;
-use crate::host::worker::{Activity, Jobs, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask};
+use crate::host::threads::lifecycle::Life;
+use crate::host::threads::panics;
+use crate::host::threads::worker::{
+    Activity, Jobs, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask,
+};
 use crate::output::{ReadSnapshot, SnapshotMeta, WriteSnapshot};
 use crate::types::{Index, InstallId, LogId, NodeId};
 

@@ -11,10 +11,10 @@ use super::peer::Signals;
 use super::peers::Peers;
 use super::reading::Reading;
 use super::registry::Ticket;
-use crate::host::frame;
-use crate::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal, Welcome};
 use crate::host::identity::Introduction;
 use crate::host::transport::PeerInbox;
+use crate::host::wire::frame;
+use crate::host::wire::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal, Welcome};
 use crate::types::NodeId;
 
 impl<S: Signals> Peers<S> {
@@ -97,8 +97,8 @@ fn address(said: String, source: SocketAddr) -> Option<String> {
 mod tests {
     use super::super::peers::tests::{Woken, at, identity, label, membership, peers};
     use super::*;
-    use crate::host::handshake::HandshakeError;
     use crate::host::identity::Incarnation;
+    use crate::host::wire::handshake::HandshakeError;
 
     fn hello(from: u64, address: &str) -> Bytes {
         let mut payload = Vec::new();

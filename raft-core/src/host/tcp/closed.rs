@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use super::counters::Counters;
 use super::warnings::Cause;
 use crate::codec::DecodeError;
-use crate::host::frame::FrameError;
-use crate::host::handshake::{self, HandshakeError, Refusal};
+use crate::host::wire::frame::FrameError;
+use crate::host::wire::handshake::{self, HandshakeError, Refusal};
 use crate::types::NodeId;
 
 /// Why a connection was closed, or never came about. The text is for the log.

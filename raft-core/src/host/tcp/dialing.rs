@@ -35,9 +35,9 @@ use super::names::{Found, Lookup, Names};
 use super::peer::{Peer, Signals};
 use super::peers::Peers;
 use super::route::Route;
-use crate::host::frame;
-use crate::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello};
 use crate::host::transport::MessageInbox;
+use crate::host::wire::frame;
+use crate::host::wire::handshake::{Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello};
 
 /// How many reasons for one peer's being out of reach are told apart in the log.
 const REASONS_MAX: usize = 8;
@@ -284,8 +284,8 @@ mod tests {
     use super::super::names::Resolver;
     use super::super::peers::tests::{Woken, label, membership, peers};
     use super::*;
-    use crate::host::handshake::Welcome;
     use crate::host::identity::{Incarnation, Past};
+    use crate::host::wire::handshake::Welcome;
     use crate::membership::Membership;
     use crate::types::NodeId;
 

@@ -1,7 +1,7 @@
 //! What every TCP transport needs beside its sockets: limits, queues, counters, and who may be connected.
 //!
 //! Two connections join a pair of nodes, one for each direction. Whoever has messages dials; the acceptor only reads. After the
-//! [handshake](super::handshake), both sides send an empty frame now and then, so that each notices within
+//! [handshake](crate::host::wire::handshake), both sides send an empty frame now and then, so that each notices within
 //! [`Config::idle_timeout`] when the other is gone without a word; a connection that TCP would nurse for minutes after a network
 //! failure is then dialed anew. The dialer's frames hold one message each.
 //!
@@ -29,8 +29,8 @@ use std::string::String;
 use std::time::Duration;
 use std::vec::Vec;
 
-use super::frame;
-use super::label::ADDRESS_BYTES_MAX;
+use crate::host::wire::frame;
+use crate::host::wire::label::ADDRESS_BYTES_MAX;
 use crate::membership::LABEL_BYTES_MAX;
 use crate::quorum::MEMBERS_MAX;
 

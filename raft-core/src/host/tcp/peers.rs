@@ -37,14 +37,14 @@ use super::counters::Counters;
 use super::peer::{Peer, Signals};
 use super::registry::Registry;
 use crate::host::identity::{Identity, Incarnation};
-use crate::host::incarnations::recorded_store;
-use crate::host::label::Label;
+use crate::host::node::store_recorder::recorded_store;
 use crate::host::transport::MessageInbox;
+use crate::host::wire::label::Label;
 use crate::membership::{Member, Membership};
 use crate::message::Message;
 use crate::types::NodeId;
 #[cfg(doc)]
-use {super::closed::Closed, crate::host::handshake::Refusal};
+use {super::closed::Closed, crate::host::wire::handshake::Refusal};
 
 /// The other nodes. An adapter starts a dialer for each [`Peer`] that it is handed, and does nothing else about them.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::Config;
 use super::counters::Counters;
 use crate::codec;
-use crate::host::frame;
+use crate::host::wire::frame;
 use crate::message::Message;
 
 /// What is gathered for one write to a socket, in bytes, unless a single message is longer.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::closed::Closed;
-use crate::host::frame::Decoder;
+use crate::host::wire::frame::Decoder;
 
 /// Takes payloads out of what was read, and knows when the other side was heard last.
 ///

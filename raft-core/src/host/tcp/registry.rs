@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::vec::Vec;
 
 use super::closed::Closed;
-use crate::host::handshake::Refusal;
 use crate::host::identity::Incarnation;
 use crate::host::transport::MessageInbox;
+use crate::host::wire::handshake::Refusal;
 use crate::types::NodeId;
 
 /// The peers that are connected to this node. Cheap to clone.

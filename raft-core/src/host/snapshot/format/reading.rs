@@ -7,9 +7,9 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::{Checker, END, END_BYTES, END_FRAME_BYTES, Head, PAYLOAD_BYTES_MAX};
-use crate::host::frame::{HEADER_BYTES, Header};
 use crate::host::journal::{JournalError, Refused};
 use crate::host::snapshot::store::SnapshotReader;
+use crate::host::wire::frame::{HEADER_BYTES, Header};
 
 /// Reads the state back, for a state machine to restore. It ends only if the whole snapshot was as it was written.
 pub(in crate::host) struct StateReader {

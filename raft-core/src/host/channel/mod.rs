@@ -1,0 +1,7 @@
+//! An in-process network, with faults as a test wants them.
+
+mod faults;
+mod network;
+
+pub use faults::{Faults, Traffic};
+pub use network::{Endpoint, Hub, LateDelivery};

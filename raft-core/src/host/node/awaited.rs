@@ -1,0 +1,122 @@
+//! Requests that wait for the state machine: for a committed command to be applied, or for a
+//! confirmed read to be served.
+//!
+//! The list is shared by the loop, which adds to it, and the state machine's thread, which takes
+//! from it what it is about to answer. So if that thread hangs, the loop answers the others.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+use super::inbox::{Read, Reply};
+use super::waiters::answer;
+use crate::host::error::{ProposeError, ReadError, Stopped};
+use crate::host::state_machine::StateMachine;
+use crate::types::Index;
+
+/// The requests that wait for a state machine.
+pub(super) struct Awaited<S: StateMachine> {
+    waiting: Mutex<Waiting<S>>,
+}
+
+struct Waiting<S: StateMachine> {
+    /// By rising index.
+    replies: VecDeque<(Index, Reply<S>)>,
+    /// By rising number.
+    reads: VecDeque<(u64, Read<S>)>,
+    /// The number of the last read.
+    last_read: u64,
+}
+
+impl<S: StateMachine> Awaited<S> {
+    /// Nobody.
+    pub(super) fn new() -> Self {
+        let (replies, reads) = (VecDeque::new(), VecDeque::new());
+        Self { waiting: Mutex::new(Waiting { replies, reads, last_read: 0 }) }
+    }
+
+    /// These wait for entries that are about to be applied.
+    pub(super) fn add_replies(&self, replies: Vec<(Index, Reply<S>)>) {
+        if !replies.is_empty() {
+            self.lock().replies.extend(replies);
+        }
+    }
+
+    /// This read is about to be served; the number under which it is.
+    pub(super) fn add_read(&self, read: Read<S>) -> u64 {
+        let mut waiting = self.lock();
+        waiting.last_read += 1;
+        let number = waiting.last_read;
+        waiting.reads.push_back((number, read));
+        number
+    }
+
+    /// The client that waits for this entry, if there still is one.
+    pub(super) fn take_reply(&self, index: Index) -> Option<Reply<S>> {
+        let mut waiting = self.lock();
+        if waiting.replies.front()?.0 != index {
+            return None;
+        }
+        waiting.replies.pop_front().map(|(_, reply)| reply)
+    }
+
+    /// The read of this number, if nobody has answered it.
+    pub(super) fn take_read(&self, number: u64) -> Option<Read<S>> {
+        let mut waiting = self.lock();
+        if waiting.reads.front()?.0 != number {
+            return None;
+        }
+        waiting.reads.pop_front().map(|(_, read)| read)
+    }
+
+    /// How many reads wait.
+    pub(super) fn reads(&self) -> usize {
+        self.lock().reads.len()
+    }
+
+    /// Leadership is lost, and the state machine hangs: answers all. What is committed will be
+    /// applied, here or elsewhere.
+    pub(super) fn lose_replies(&self) {
+        let replies = std::mem::take(&mut self.lock().replies);
+        for (_, reply) in replies {
+            answer(reply, Err(ProposeError::LeadershipLost { may_commit: true }));
+        }
+    }
+
+    /// Those who wait for an entry up to this one wait in vain: a snapshot takes its place, so that
+    /// it is not applied here.
+    pub(super) fn lose_replies_to(&self, last: Index) {
+        let mut waiting = self.lock();
+        let lost = waiting.replies.partition_point(|(index, _)| *index <= last);
+        let lost: Vec<_> = waiting.replies.drain(..lost).collect();
+        drop(waiting);
+        for (_, reply) in lost {
+            answer(reply, Err(ProposeError::LeadershipLost { may_commit: true }));
+        }
+    }
+
+    /// The state machine hangs: the reads that wait for it are answered.
+    pub(super) fn lose_reads(&self) {
+        let reads = std::mem::take(&mut self.lock().reads);
+        reads.into_iter().for_each(|(_, read)| read(Err(ReadError::Stuck)));
+    }
+
+    /// The node has stopped: answers all, but for the command that is being applied, if any.
+    pub(super) fn stop(&self, stopped: &Stopped, applying: Option<Index>) {
+        let mut waiting = self.lock();
+        let (reads, replies) =
+            (std::mem::take(&mut waiting.reads), std::mem::take(&mut waiting.replies));
+        let (kept, refused): (VecDeque<_>, VecDeque<_>) =
+            replies.into_iter().partition(|(index, _)| Some(*index) == applying);
+        waiting.replies = kept;
+        drop(waiting);
+        for (_, reply) in refused {
+            answer(reply, Err(stopped.clone().into()));
+        }
+        reads.into_iter().for_each(|(_, read)| read(Err(stopped.clone().into())));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting<S>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

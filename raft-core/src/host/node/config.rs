@@ -1,0 +1,151 @@
+//! What a node is told before it starts.
+
+use std::format;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::error::ConfigError;
+use crate::host::identity::ClusterId;
+use crate::host::transport::Transport;
+
+/// Everything that can be chosen about a node besides its state machine, journal and transport.
+///
+/// # Example
+///
+/// ```
+/// use raft_core::host::{ClusterId, NodeConfig};
+/// use raft_core::{Config, NodeId};
+///
+/// let raft = Config::new(NodeId::new(1), [1, 2, 3].map(NodeId::new));
+/// let config = NodeConfig { inbox_max: 1024, ..NodeConfig::new(ClusterId::new(7), raft) };
+/// # assert_eq!(config.inbox_max, 1024);
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeConfig {
+    /// The cluster, so that a message or a journal of another one is never taken for its own.
+    pub cluster: ClusterId,
+    /// What Raft is told.
+    pub raft: Config,
+    /// The most requests that wait for the node to look at them, beyond which they are refused as busy; and the most messages,
+    /// beyond which they are dropped.
+    pub inbox_max: usize,
+    /// The same in bytes. A request or a message larger than this passes when nothing else waits.
+    pub inbox_bytes_max: usize,
+    /// Makes the node draw the same election timeouts each time it starts; for tests. Nodes with one seed still draw
+    /// different ones. `None` takes a seed from the operating system.
+    pub seed: Option<u64>,
+    /// What the application says of this node to its peers, such as the address for clients; at
+    /// most [`SAID_NOTE_BYTES_MAX`](crate::host::handshake::SAID_NOTE_BYTES_MAX) bytes. A leader with
+    /// `records_addresses` keeps the [note](crate::host::Label::note) in the member's label equal to it.
+    /// Empty says nothing.
+    pub note: Bytes,
+    /// Whether this node, while it leads, corrects the address and the note in a member's
+    /// [`Label`](crate::host::Label) by what the member says of itself. An address is corrected only if
+    /// the label names one, the leader reaches the member at another one, and the member itself
+    /// says that it is there.
+    pub records_addresses: bool,
+    /// How long the journal, the state machine or the snapshots may be at one unit of work (a sync,
+    /// a command, a read, a block of a snapshot) before that counts as stuck. Then it is logged,
+    /// once, and shown in [`NodeStatus::stuck`](crate::host::NodeStatus::stuck); reads that wait for the
+    /// state machine are refused, and a leader whose state machine is stuck hands over.
+    pub stuck_after: Duration,
+    /// How long a node that stops waits for threads that hang. See
+    /// [`Handle::left_behind`](crate::host::Handle::left_behind).
+    pub shutdown_max: Duration,
+}
+
+/// The least [`NodeConfig::stuck_after`].
+const STUCK_AFTER_MIN: Duration = Duration::from_millis(1);
+
+impl NodeConfig {
+    /// The defaults.
+    pub fn new(cluster: ClusterId, raft: Config) -> Self {
+        Self {
+            cluster,
+            raft,
+            inbox_max: 16_384,
+            inbox_bytes_max: 64 << 20,
+            seed: None,
+            note: Bytes::new(),
+            records_addresses: true,
+            stuck_after: Duration::from_secs(10),
+            shutdown_max: Duration::from_secs(30),
+        }
+    }
+
+    /// Whether a node can run with this over that transport; the error says what would work
+    /// instead.
+    pub(super) fn validate(&self, transport: &dyn Transport) -> Result<(), ConfigError> {
+        self.raft.validate()?;
+        if self.inbox_max == 0 {
+            return Err(ConfigError(
+                "inbox_max must not be zero: nothing would ever come in".into(),
+            ));
+        }
+        if self.stuck_after < STUCK_AFTER_MIN {
+            return Err(ConfigError(format!(
+                "stuck_after {:?} must be at least {STUCK_AFTER_MIN:?}: or every call of the state machine counts as stuck",
+                self.stuck_after
+            )));
+        }
+        let (longest, carried) = (self.raft.message_bytes_max(), transport.message_bytes_max());
+        if longest > carried {
+            let Config { append_bytes_max: append, snapshot_chunk_bytes: chunk, .. } = self.raft;
+            return Err(ConfigError(format!(
+                "append_bytes_max {append} and snapshot_chunk_bytes {chunk} bring messages of {longest} bytes, and the transport carries \
+                 {carried}: lower them, or raise what the transport carries, which is frame_bytes_max over TCP, on all nodes"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+    use crate::host::identity::Identity;
+    use crate::host::transport::MessageInbox;
+    use crate::message::Message;
+    use crate::types::NodeId;
+
+    struct Narrow(usize);
+
+    impl Transport for Narrow {
+        fn start(&mut self, _: Identity, _: MessageInbox) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn send(&mut self, _: Message<Bytes>) {}
+
+        fn message_bytes_max(&self) -> usize {
+            self.0
+        }
+    }
+
+    fn error(
+        transport: usize,
+        change: impl FnOnce(&mut NodeConfig),
+    ) -> Option<std::string::String> {
+        let raft = Config::new(NodeId::new(1), [NodeId::new(1)]);
+        let mut config = NodeConfig::new(ClusterId::new(1), raft);
+        change(&mut config);
+        config.validate(&Narrow(transport)).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn messages_that_the_transport_does_not_carry_are_refused_at_the_start() {
+        let longest = (1 << 20) + 32;
+        assert_eq!(error(longest, |_| ()), None);
+        let appends = error(longest - 1, |_| ()).expect("too long");
+        assert!(appends.contains("append_bytes_max") && appends.contains("frame_bytes_max"));
+        let chunks = error(longest, |config| config.raft.snapshot_chunk_bytes = longest + 1);
+        assert!(chunks.expect("too long").contains("snapshot_chunk_bytes"));
+        assert!(
+            error(longest, |config| config.inbox_max = 0).expect("no inbox").contains("inbox_max")
+        );
+    }
+}

@@ -1,0 +1,423 @@
+//! The loop's body: everything a node does between two waits, the same under every runtime.
+
+use std::boxed::Box;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant as StdInstant};
+
+use bytes::Bytes;
+use rand_pcg::Pcg32;
+
+use super::digests::Comparison;
+use super::inbox::{Arrived, Inbox, Read, Reply, Request};
+use super::journal_thread::JournalWorker;
+use super::leadership::{Board, Leadership};
+use super::membership_changes::Changes;
+use super::reasons::Reasons;
+use super::snapshots::SnapshotsInUse;
+use super::spin_wait;
+use super::state_machine_thread::StateMachineWorker;
+use super::status::NodeStatus;
+use super::store_recorder::Recorder;
+use super::transfer::Handover;
+use super::waiters::{Waiters, answer};
+use crate::error;
+use crate::host::clock::Clock;
+use crate::host::error::StopReason;
+use crate::host::known_peers::KnownPeers;
+use crate::host::state_machine::StateMachine;
+use crate::host::threads::here;
+use crate::host::threads::lifecycle::Life;
+use crate::host::threads::watch::Watch;
+use crate::host::threads::worker::WorkerKind;
+use crate::host::transport::Transport;
+use crate::membership::Membership;
+use crate::output::{Output, Write};
+use crate::raft::Raft;
+use crate::role::Role;
+use crate::status::Wake;
+use crate::time::Instant;
+use crate::types::{LogId, NodeId, Term, WriteId};
+
+mod end;
+mod start;
+
+/// A node without its loop: an adapter calls [`turn`](Driver::turn), waits as it says, and calls it again.
+///
+/// Dropping it stops the node, without blocking; [`Handle::stopped`](crate::host::Handle::stopped) says when nothing of it is left.
+pub struct Driver<S: StateMachine> {
+    raft: Raft<Bytes, Pcg32>,
+    clock: Clock,
+    inbox: Arc<Inbox<S>>,
+    /// What this turn works on; kept for its buffers.
+    arrived: Arrived<S>,
+    waiters: Waiters<S>,
+    changes: Changes,
+    handover: Handover<S>,
+    /// Leadership was being handed over when the last turn ended.
+    was_transferring: bool,
+    /// Until when those whose entries a transfer left behind wait for them to come back committed.
+    follows_entries_until: Option<Instant>,
+    snapshots: SnapshotsInUse,
+    transport: Box<dyn Transport>,
+    stores: Recorder,
+    peers: Arc<KnownPeers>,
+    journal: JournalWorker,
+    state_machine: StateMachineWorker<S>,
+    states: Comparison,
+    watch: Watch,
+    reasons: Reasons,
+    /// The unit of work at which the state machine was stuck when leadership was last handed over
+    /// for it, and the term.
+    evaded: Option<(u64, Term)>,
+    shutdown_max: Duration,
+    board: Arc<Board>,
+    members: Arc<Mutex<Membership>>,
+    life: Arc<Life>,
+}
+
+/// How often a turn looks into the inbox again before its node gives somebody up.
+const LISTENS_MAX: u32 = 3;
+
+/// What to do after a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Inputs are left: let others run, then turn again.
+    Again,
+    /// Turn again when woken, or at this moment at the latest; never sooner without being woken, and as little later as the
+    /// runtime can. `None` is never.
+    Wait(Option<StdInstant>),
+    /// The node has stopped: drop the driver.
+    Stop,
+}
+
+impl<S: StateMachine> Driver<S> {
+    /// Takes what has come, tells Raft the time, and does what it asks. Never blocks; when the node is about to stand for election, it first
+    /// watches the clock for up to 300 µs.
+    pub fn turn(&mut self) -> Next {
+        let _here = here::enter(&self.life, false);
+        if let Some((deadline, Wake::Election)) = self.raft.wake() {
+            spin_wait::keep(&self.clock, deadline, || self.inbox.has_arrivals());
+        }
+        let more = self.inbox.take(&mut self.arrived);
+        if let Some(reason) = self.arrived.stop.take() {
+            if !self.delays_stop(&reason) {
+                self.life.end(reason);
+                return Next::Stop;
+            }
+        }
+        self.stores.look(&mut self.raft);
+        self.take_arrivals();
+        let mut more = more;
+        let mut now = self.clock.now();
+        // What came before this moment is heard before anybody is given up at it: the process may have stood still since it looked.
+        for _ in 0..LISTENS_MAX {
+            if !self.raft.gives_somebody_up(now) || !self.inbox.has_arrivals() {
+                break;
+            }
+            more = self.inbox.take(&mut self.arrived);
+            self.take_arrivals();
+            now = self.clock.now();
+        }
+        self.stores.record(&mut self.raft, now);
+        self.reasons.before_tick(&self.raft, now);
+        self.raft.tick(now);
+        self.settle_transfer(now);
+        self.do_outputs();
+        while self.changes.advance(&mut self.raft, &self.peers) {
+            self.do_outputs();
+        }
+        self.snapshots.settle(&self.raft);
+        self.look_after_workers();
+        self.reasons.after_turn(&self.raft);
+        self.was_transferring = self.raft.transferring().is_some();
+        if more {
+            return Next::Again;
+        }
+        let own = self.handover.deadline().into_iter().chain(self.follows_entries_until);
+        let deadline = self.raft.wake().map(spin_wait::begin).into_iter().chain(own).min();
+        let deadline = deadline.and_then(|moment| self.clock.system_time(moment));
+        Next::Wait(deadline.into_iter().chain(self.watch.deadline()).min())
+    }
+
+    /// Notices what hangs. A state machine that does answers nobody: clients are answered for it,
+    /// and a leader hands over.
+    fn look_after_workers(&mut self) {
+        if !self.watch.is_due() {
+            return;
+        }
+        self.watch.look(StdInstant::now());
+        let Some(unit) = self.watch.stuck_at(WorkerKind::StateMachine) else { return };
+        let leads = self.raft.role() == Role::Leader;
+        self.state_machine.answer_for_it(leads);
+        let now = (unit, self.raft.term());
+        if leads && self.evaded != Some(now) {
+            self.evaded = Some(now);
+            let node = self.raft.id();
+            match self.raft.transfer_leadership(None) {
+                Ok(to) => {
+                    let peer = to.get();
+                    tracing::warn!(
+                        node = node.get(),
+                        peer,
+                        "hands over: its state machine is stuck"
+                    );
+                }
+                Err(why) => {
+                    tracing::warn!(node = node.get(), %why, "leads with a stuck state machine");
+                }
+            }
+            self.do_outputs();
+        }
+    }
+
+    /// A leader hands over before it stops, if it can still keep a promise: its successor may need its vote. One that cannot write any
+    /// more promises nothing by asking another to stand, and does not wait for what comes of it.
+    fn delays_stop(&mut self, reason: &StopReason) -> bool {
+        match reason {
+            StopReason::Shutdown
+            | StopReason::StateMachinePanicked { .. }
+            | StopReason::CommandNotUnderstood { .. } => {
+                self.handover.delays_stop(&mut self.raft, self.clock.now())
+            }
+            StopReason::JournalFailed(_) | StopReason::JournalPanicked { .. } => {
+                if self.raft.transfer_leadership(None).is_ok() {
+                    self.do_outputs();
+                }
+                false
+            }
+            StopReason::RestoreFailed(_)
+            | StopReason::WorkerPanicked { .. }
+            | StopReason::Abandoned => false,
+        }
+    }
+
+    fn take_arrivals(&mut self) {
+        self.take_reports();
+        self.take_messages();
+        self.take_requests();
+    }
+
+    fn take_reports(&mut self) {
+        if let Some(id) = self.arrived.persisted.take() {
+            self.persisted(id);
+        }
+        if let Some(index) = self.arrived.applied.take() {
+            self.raft.applied(index);
+            self.snapshots.applied(index);
+        }
+        for report in self.arrived.snapshots.drain(..) {
+            self.snapshots.take_report(&mut self.raft, report);
+        }
+    }
+
+    fn persisted(&mut self, id: WriteId) {
+        self.raft.persisted(id);
+        self.snapshots.persisted(id);
+    }
+
+    fn take_messages(&mut self) {
+        let mut sent = false;
+        for message in self.arrived.messages.drain(..) {
+            if let Some(answer) = self.states.hear(&message, self.raft.membership()) {
+                self.transport.send(answer);
+                sent = true;
+            }
+            self.raft.step(message);
+        }
+        for answer in self.states.look() {
+            self.transport.send(answer);
+            sent = true;
+        }
+        if sent {
+            self.transport.flush();
+        }
+        for suspect in self.arrived.suspects.drain(..) {
+            self.raft.suspect_leader(suspect);
+        }
+    }
+
+    fn take_requests(&mut self) {
+        let mut requests = mem::take(&mut self.arrived.requests);
+        for request in requests.drain(..) {
+            match request {
+                Request::Propose { command, reply } => self.propose(command, reply),
+                Request::Read(read) => self.read(read),
+                Request::Status(reply) => answer(reply, Ok(self.status())),
+                Request::Change { changes, reply } => self.changes.push(changes, reply),
+                Request::Transfer { to, reply } => self.handover.begin(&mut self.raft, to, reply),
+                Request::TakeSnapshot(reply) => self.snapshots.ask(&mut self.raft, reply),
+            }
+        }
+        self.arrived.requests = requests;
+    }
+
+    fn propose(&mut self, command: Bytes, reply: Reply<S>) {
+        if self.handover.parked() > 0 {
+            // Behind those who came before.
+            return self.handover.park(command, reply);
+        }
+        match self.raft.propose(command) {
+            Ok((term, index)) => self.waiters.proposed(LogId::new(term, index), reply),
+            Err(error::ProposeError::Transferring { command, .. }) => {
+                self.handover.park(command, reply);
+            }
+            Err(error) => answer(reply, Err(error.into())),
+        }
+    }
+
+    /// A read counts towards [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) until the state machine has served it: the
+    /// core knows of it until it is confirmed, the worker from then on.
+    fn read(&mut self, read: Read<S>) {
+        let waiting_max = self.raft.config().reads_waiting_max;
+        if self.reads_waiting() >= waiting_max {
+            return read(Err(error::ReadRefused::TooManyReads { waiting_max }.into()));
+        }
+        match self.raft.read() {
+            Ok(id) => self.waiters.reading(id, read),
+            Err(refused) => read(Err(refused.into())),
+        }
+    }
+
+    /// Answers those who waited for the end of a transfer, if it is over.
+    fn settle_transfer(&mut self, now: Instant) {
+        for (command, reply) in self.handover.settle(&self.raft, now) {
+            self.propose(command, reply);
+        }
+        if self.follows_entries_until.is_some_and(|until| until <= now) {
+            self.follows_entries_until = None;
+            self.waiters.lose_all();
+        }
+    }
+
+    fn do_outputs(&mut self) {
+        let (mut sent, mut gave_work) = (false, false);
+        while let Some(output) = self.raft.poll_outbox() {
+            gave_work |= is_work(&output);
+            match output {
+                Output::Persist(write) => self.persist(write),
+                Output::Send(mut message) => {
+                    self.states.tell(&mut message);
+                    self.transport.send(message);
+                    sent = true;
+                }
+                Output::Apply(entries) => {
+                    let replies = self.waiters.committed(&entries);
+                    self.state_machine.apply(entries, replies);
+                }
+                Output::ReadReady { id, index: _ } => {
+                    // What the read must see was handed to the state machine before.
+                    if let Some(read) = self.waiters.read_ready(id) {
+                        self.state_machine.read(read);
+                    }
+                }
+                Output::TakeSnapshot(snapshot) => {
+                    if let Some(capture) = self.snapshots.begin(&mut self.raft, &snapshot) {
+                        self.state_machine.snapshot(capture, snapshot);
+                    }
+                }
+                Output::ReadSnapshot(read) => self.snapshots.read(&mut self.raft, read),
+                Output::WriteSnapshot(write) => self.snapshots.write(write),
+                Output::Restore(snapshot) => {
+                    // Entries that it skips answer nobody.
+                    self.waiters.lose_all();
+                    self.snapshots.restoring(snapshot.last);
+                    self.state_machine.restore(snapshot);
+                }
+                Output::MembershipChanged(membership) => self.members_changed(membership),
+                Output::ReadLost { id } => self.waiters.read_lost(id),
+                Output::RoleChanged { role, term, leader } => {
+                    let node = self.raft.id();
+                    let leads = leader.map(NodeId::get);
+                    tracing::info!(node = node.get(), ?role, %term, leader = leads, "role or leader changed");
+                    self.role_changed(role, term);
+                    self.board.post(Leadership { role, term, leader });
+                }
+            }
+        }
+        if gave_work {
+            self.watch.expect_work();
+        }
+        if sent {
+            self.transport.flush();
+        }
+    }
+
+    fn members_changed(&mut self, membership: Membership) {
+        self.transport.members(&membership);
+        self.stores.members(&mut self.raft, &membership);
+        self.states.members(&membership);
+        *self.members.lock().unwrap_or_else(PoisonError::into_inner) = membership;
+    }
+
+    /// The log that was handed over with leadership holds all that was proposed here, so its proposers keep waiting for a while.
+    fn role_changed(&mut self, role: Role, term: Term) {
+        if role == Role::Leader {
+            self.follows_entries_until = None;
+        } else if mem::take(&mut self.was_transferring) {
+            let patience = self.raft.config().election_timeout_max;
+            self.follows_entries_until = Some(self.clock.now() + patience);
+        }
+        if self.follows_entries_until.is_none() {
+            self.waiters.role_changed(role, term);
+        }
+    }
+
+    fn persist(&mut self, write: Write<Bytes>) {
+        self.snapshots.written(&write);
+        match self.journal.write(write) {
+            Ok(Some(durable)) => self.persisted(durable),
+            Ok(None) => {}
+            Err(reason) => self.inbox.stop(reason),
+        }
+    }
+
+    fn leadership(&self) -> Leadership {
+        Leadership { role: self.raft.role(), term: self.raft.term(), leader: self.raft.leader() }
+    }
+
+    fn reads_waiting(&self) -> usize {
+        let (_, unconfirmed) = self.waiters.len();
+        unconfirmed + self.state_machine.awaited().reads()
+    }
+
+    fn status(&self) -> NodeStatus {
+        let (proposals_waiting, reads_waiting) = self.waiters.len();
+        let raft = self.raft.status();
+        NodeStatus {
+            wakes_at: raft.wake.and_then(|(moment, _)| self.clock.system_time(moment)),
+            raft,
+            proposals_waiting,
+            proposals_parked: self.handover.parked(),
+            changes_waiting: self.changes.len(),
+            takes_snapshot: self.snapshots.takes(),
+            refused_peers: self.peers.refused(),
+            told_not_to_vote: self.stores.is_told(),
+            reads_waiting,
+            reads_queued: self.state_machine.awaited().reads(),
+            stuck: self.watch.stuck(),
+            state_differences: self.states.differences(),
+            states_compared: self.states.compared(),
+            client_panics: self.life.panics(),
+            messages_dropped: self.inbox.messages_dropped(),
+            requests_refused: self.inbox.requests_refused(),
+        }
+    }
+}
+
+/// Whether this gives a worker something to do.
+fn is_work(output: &Output<Bytes>) -> bool {
+    match output {
+        Output::Persist(_)
+        | Output::Apply(_)
+        | Output::ReadReady { .. }
+        | Output::TakeSnapshot(_)
+        | Output::ReadSnapshot(_)
+        | Output::WriteSnapshot(_)
+        | Output::Restore(_) => true,
+        Output::Send(_)
+        | Output::MembershipChanged(_)
+        | Output::ReadLost { .. }
+        | Output::RoleChanged { .. } => false,
+    }
+}

@@ -1,0 +1,123 @@
+//! How a node ends: everyone who waits is told why, and others wait for its threads.
+
+use std::boxed::Box;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Driver;
+use crate::host::error::{ChangeError, ProposeError, StopReason, Stopped};
+use crate::host::identity::Identity;
+use crate::host::node::inbox::Request;
+use crate::host::node::waiters::answer;
+use crate::host::state_machine::StateMachine;
+use crate::host::threads::ending::Ending;
+use crate::host::threads::watch::Watch;
+use crate::host::threads::worker::{Thread, WorkerKind};
+use crate::host::transport::{MessageInbox, Running, Transport};
+
+impl<S: StateMachine> Driver<S> {
+    /// Lets others wait for what is left, because the loop must not block.
+    fn end(
+        &mut self,
+        state_machine: Option<Thread>,
+        snapshots: Option<Thread>,
+        transport: oneshot::Receiver<()>,
+        stopped: Stopped,
+    ) {
+        let (life, awaited) = (Arc::clone(&self.life), Arc::clone(self.state_machine.awaited()));
+        let refuse_rest = move || {
+            awaited.stop(&stopped, None);
+            life.refuse_running_read(|| stopped.into());
+        };
+        let ending = Ending {
+            threads: state_machine.into_iter().chain(self.journal.thread()).collect(),
+            transport,
+            watch: mem::replace(&mut self.watch, Watch::new(self.raft.id(), Duration::ZERO)),
+            life: Arc::clone(&self.life),
+            refuse_rest: Box::new(refuse_rest),
+            patience: self.shutdown_max,
+        };
+        let ending = ending.begin().map(|ending| Ending {
+            // The journal's thread will wait, and so not for itself.
+            threads: ending
+                .threads
+                .into_iter()
+                .filter(|t| t.kind() != WorkerKind::Journal)
+                .collect(),
+            ..ending
+        });
+        self.journal.close(snapshots.into_iter().collect(), ending);
+    }
+}
+
+impl<S: StateMachine> Drop for Driver<S> {
+    /// Ends the node's life: everyone who waits is told why, the workers finish what must be finished.
+    fn drop(&mut self) {
+        self.life.end(StopReason::Abandoned);
+        let stopped = self.life.stopped();
+        let node = self.raft.id();
+        match &stopped.reason {
+            StopReason::Shutdown => {
+                tracing::info!(node = node.get(), "the node stops: it was asked to");
+            }
+            reason @ (StopReason::JournalFailed(_)
+            | StopReason::JournalPanicked { .. }
+            | StopReason::StateMachinePanicked { .. }
+            | StopReason::CommandNotUnderstood { .. }
+            | StopReason::RestoreFailed(_)
+            | StopReason::WorkerPanicked { .. }
+            | StopReason::Abandoned) => {
+                tracing::error!(node = node.get(), %reason, "the node stops");
+            }
+        }
+        self.board.close();
+        let (running, transport) = Running::new();
+        self.transport.stop(running);
+        // Only now is it dropped, so that it may be asked to stop first.
+        self.transport = Box::new(Nowhere);
+        let left = self.inbox.close().requests;
+        for request in mem::take(&mut self.arrived.requests).into_iter().chain(left) {
+            refuse(request, &stopped);
+        }
+        self.waiters.stop(&stopped);
+        self.changes.stop(&stopped);
+        self.handover.stop(&stopped);
+        self.snapshots.stop(&stopped);
+        let state_machine = self.state_machine.finish(&stopped);
+        let snapshots = self.snapshots.finish();
+        self.end(state_machine, snapshots, transport, stopped);
+    }
+}
+
+/// The transport of a node that has stopped.
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn start(&mut self, _identity: Identity, _inbox: MessageInbox) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, _message: crate::message::Message<Bytes>) {}
+}
+
+/// Answers a request that the node did not come to; a command was not appended.
+fn refuse<S: StateMachine>(request: Request<S>, stopped: &Stopped) {
+    match request {
+        Request::Propose { command, reply } => {
+            let reason = stopped.reason.clone();
+            answer(reply, Err(ProposeError::Stopped { reason, command: Some(command) }));
+        }
+        Request::Read(read) => read(Err(stopped.clone().into())),
+        Request::Status(reply) => answer(reply, Err(stopped.clone().into())),
+        Request::Change { reply, .. } => {
+            let (reason, may_take_effect) = (stopped.reason.clone(), false);
+            answer(reply, Err(ChangeError::Stopped { reason, may_take_effect }));
+        }
+        Request::Transfer { reply, .. } => answer(reply, Err(stopped.clone().into())),
+        Request::TakeSnapshot(reply) => answer(reply, Err(stopped.clone().into())),
+    }
+}

@@ -1,0 +1,236 @@
+//! What an application holds of a node: its requests, the same for every adapter.
+
+use std::boxed::Box;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::inbox::{Inbox, Refusal, Request};
+use super::leadership::{Board, Lead, LeadershipWatch};
+use super::pending::{Pending, Unanswered};
+use super::status::NodeStatus;
+use super::waiters::answer;
+use crate::change::Change;
+use crate::host::error::{
+    ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped, TransferError,
+};
+use crate::host::state_machine::StateMachine;
+use crate::host::threads::lifecycle::Life;
+use crate::host::threads::panics;
+use crate::host::threads::watch::WorkerStatus;
+use crate::membership::Membership;
+use crate::types::{LogId, NodeId};
+
+/// A node's handle: cheap to clone. When the last one is dropped, the node shuts down.
+///
+/// No method blocks: each queues a request and returns its [`Pending`] answer.
+pub struct Handle<S: StateMachine> {
+    shared: Arc<Shared<S>>,
+}
+
+struct Shared<S: StateMachine> {
+    inbox: Arc<Inbox<S>>,
+    board: Arc<Board>,
+    life: Arc<Life>,
+    members: Arc<Mutex<Membership>>,
+}
+
+impl<S: StateMachine> Handle<S> {
+    pub(super) fn new(
+        inbox: Arc<Inbox<S>>,
+        board: Arc<Board>,
+        life: Arc<Life>,
+        members: Arc<Mutex<Membership>>,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { inbox, board, life, members }) }
+    }
+
+    /// Asks for a command to be replicated; the answer is the state machine's, once the command is committed and applied here.
+    ///
+    /// # Errors
+    ///
+    /// At once [`ProposeError::Busy`] or [`ProposeError::Stopped`], with the command; the others come as the answer.
+    pub fn propose(&self, command: Bytes) -> Result<Pending<S::Reply, ProposeError>, ProposeError> {
+        let (reply, receiver) = oneshot::channel();
+        match self.shared.inbox.propose(command, reply) {
+            Ok(()) => Ok(self.pending(receiver)),
+            Err((Refusal::Full, command)) => Err(ProposeError::Busy { command }),
+            Err((Refusal::Closed, command)) => {
+                let reason = self.shared.life.stopped().reason;
+                Err(ProposeError::Stopped { reason, command: Some(command) })
+            }
+        }
+    }
+
+    /// Asks for a linearizable read (§8): `read` sees a state that holds every command that was answered before the call, on any
+    /// node. It runs on the state machine's thread, so it should be quick. A follower asks its leader how far its own state must be.
+    ///
+    /// # Errors
+    ///
+    /// At once [`ReadError::Busy`] or [`ReadError::Stopped`]; the others come as the answer.
+    pub fn read<T, F>(&self, read: F) -> Result<Pending<T, ReadError>, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&S) -> T + Send + 'static,
+    {
+        let (reply, receiver) = oneshot::channel();
+        let life = Arc::clone(&self.shared.life);
+        let read = Box::new(move |state: Result<&S, ReadError>| match state {
+            Ok(state_machine) => life.serve(reply, || read_caught(read, state_machine)),
+            Err(error) => {
+                panics::contained(|| drop(read));
+                answer(reply, Err(error));
+            }
+        });
+        self.ask(Request::Read(read), ReadError::Busy)?;
+        Ok(self.pending(receiver))
+    }
+
+    /// Asks the node what it knows about itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Busy`] or [`ReadError::Stopped`].
+    pub fn status(&self) -> Result<Pending<NodeStatus, ReadError>, ReadError> {
+        let (reply, receiver) = oneshot::channel();
+        self.ask(Request::Status(reply), ReadError::Busy)?;
+        Ok(self.pending(receiver))
+    }
+
+    /// Asks the leader to change who takes part (§6): all of these changes at once, or none. The answer comes when the change is complete,
+    /// with the members by then.
+    ///
+    /// A change waits for those before it, and the promotion of a learner until that has caught up. An answer that is dropped takes a change
+    /// back that has not begun.
+    ///
+    /// # Errors
+    ///
+    /// At once [`ChangeError::Busy`] or [`ChangeError::Stopped`]; the others come as the answer, and
+    /// [`ChangeError::may_take_effect`] says whether the change may be in force nevertheless.
+    pub fn change_membership(
+        &self,
+        changes: Vec<Change>,
+    ) -> Result<Pending<Membership, ChangeError>, ChangeError> {
+        let (reply, receiver) = oneshot::channel();
+        match self.shared.inbox.ask(Request::Change { changes, reply }) {
+            Ok(()) => Ok(self.pending(receiver)),
+            Err(Refusal::Full) => Err(ChangeError::Busy),
+            Err(Refusal::Closed) => {
+                let reason = self.shared.life.stopped().reason;
+                Err(ChangeError::Stopped { reason, may_take_effect: false })
+            }
+        }
+    }
+
+    /// The members as this node knows them (§6): those of the newest configuration in its log, committed or not.
+    pub fn membership(&self) -> Membership {
+        self.shared.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the leader to hand leadership over, to this voter or, if none is named, to the one that is furthest (thesis 3.10). The
+    /// answer is the new leader. Commands that come meanwhile wait, and are answered when it is over.
+    ///
+    /// # Errors
+    ///
+    /// At once [`TransferError::Busy`] or [`TransferError::Stopped`]; the others come as the answer.
+    pub fn transfer_leadership(
+        &self,
+        to: Option<NodeId>,
+    ) -> Result<Pending<NodeId, TransferError>, TransferError> {
+        let (reply, receiver) = oneshot::channel();
+        self.ask(Request::Transfer { to, reply }, TransferError::Busy)?;
+        Ok(self.pending(receiver))
+    }
+
+    /// Asks for a snapshot of this node's state now (§7), whatever the log's size. The answer comes when it is durable, with the last
+    /// entry that it includes. If nothing was applied since the last one, that is the answer.
+    ///
+    /// # Errors
+    ///
+    /// At once [`SnapshotError::Busy`] or [`SnapshotError::Stopped`]; the others come as the answer.
+    pub fn take_snapshot(&self) -> Result<Pending<LogId, SnapshotError>, SnapshotError> {
+        let (reply, receiver) = oneshot::channel();
+        self.ask(Request::TakeSnapshot(reply), SnapshotError::Busy)?;
+        Ok(self.pending(receiver))
+    }
+
+    /// Watches who leads.
+    pub fn leadership(&self) -> LeadershipWatch {
+        LeadershipWatch::new(Arc::clone(&self.shared.board))
+    }
+
+    /// Waits until this node leads.
+    pub fn lead(&self) -> Pending<Lead, Stopped> {
+        self.shared.board.wait_to_lead()
+    }
+
+    /// Stops the node; a leader first hands over to another voter, for an election timeout at most.
+    /// The answer comes when nothing of it is left: all requests are answered, the journal is
+    /// synced and closed, the threads have ended, the transport's addresses are free. To wait for a
+    /// node that stops by itself, see [`Handle::stopped`].
+    ///
+    /// A thread that hangs is waited for
+    /// [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) long. Then the answer comes
+    /// nevertheless, and [`Handle::left_behind`] names the thread. The journal's directory stays
+    /// locked as long as a thread that writes there hangs.
+    pub fn shutdown(&self) -> Pending<StopReason, Stopped> {
+        self.shared.inbox.stop(StopReason::Shutdown);
+        self.stopped()
+    }
+
+    /// Resolves when nothing is left of the node, with why it stopped. Never an error.
+    pub fn stopped(&self) -> Pending<StopReason, Stopped> {
+        self.shared.life.wait_over()
+    }
+
+    /// Why the node has stopped, if it has.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.shared.life.reason()
+    }
+
+    /// The threads that were at something for longer than
+    /// [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) when the node stopped, and go
+    /// on; none as long as it runs.
+    pub fn left_behind(&self) -> Vec<WorkerStatus> {
+        self.shared.life.left_behind()
+    }
+
+    fn ask<E: From<Stopped>>(&self, request: Request<S>, busy: E) -> Result<(), E> {
+        self.shared.inbox.ask(request).map_err(|refusal| match refusal {
+            Refusal::Full => busy,
+            Refusal::Closed => self.shared.life.stopped().into(),
+        })
+    }
+
+    fn pending<T, E: Unanswered>(
+        &self,
+        receiver: oneshot::Receiver<Result<T, E>>,
+    ) -> Pending<T, E> {
+        Pending::new(receiver, Arc::clone(&self.shared.life))
+    }
+}
+
+impl<S: StateMachine> Clone for Handle<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: StateMachine> fmt::Debug for Handle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("leadership", &self.shared.board).finish_non_exhaustive()
+    }
+}
+
+impl<S: StateMachine> Drop for Shared<S> {
+    fn drop(&mut self) {
+        self.inbox.stop(StopReason::Shutdown);
+    }
+}
+
+/// Runs an application's read; its panic is its own affair.
+fn read_caught<S, T>(read: impl FnOnce(&S) -> T, state_machine: &S) -> Result<T, ReadError> {
+    panics::caught(|| read(state_machine)).map_err(|message| ReadError::Panicked { message })
+}

@@ -1,0 +1,467 @@
+//! What comes to a node between two turns of its loop.
+//!
+//! Requests and messages are bounded in number and in bytes: a request too many is refused, a message too many dropped. What the
+//! node's own workers report is never refused. Of writes and applied entries one number each is kept, the newest, because a report covers
+//! all before it; of snapshots there are only as many reports as the node asked for.
+//!
+//! The loop is woken once for all that comes before it looks: the first arrival calls the wake hook, later ones find it called.
+
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::status::NodeStatus;
+use crate::change::Change;
+use crate::host::error::{
+    ChangeError, ProposeError, ReadError, SnapshotError, StopReason, TransferError,
+};
+use crate::host::snapshot::Report;
+use crate::host::state_machine::StateMachine;
+use crate::membership::Membership;
+use crate::message::Message;
+use crate::quorum::MEMBERS_MAX;
+use crate::types::{Index, LogId, NodeId, WriteId};
+
+/// The most nodes that are kept as suspects: one is no member then, so it cannot lead.
+const SUSPECTS_MAX: usize = MEMBERS_MAX;
+
+/// The most requests, and the most messages, that one turn of the loop takes.
+pub(super) const INPUTS_PER_TURN_MAX: usize = 4096;
+
+/// Resolves the proposer of a command.
+pub(super) type Reply<S> = oneshot::Sender<Result<<S as StateMachine>::Reply, ProposeError>>;
+
+/// Reads the state machine, or learns why it may not. Answers its asker itself.
+pub(super) type Read<S> = Box<dyn FnOnce(Result<&S, ReadError>) + Send>;
+
+/// Resolves who asked for a change of membership, a transfer, a snapshot.
+pub(super) type ChangeReply = oneshot::Sender<Result<Membership, ChangeError>>;
+pub(super) type TransferReply = oneshot::Sender<Result<NodeId, TransferError>>;
+pub(super) type SnapshotReply = oneshot::Sender<Result<LogId, SnapshotError>>;
+
+/// What an application asks of its node.
+pub(super) enum Request<S: StateMachine> {
+    Propose { command: Bytes, reply: Reply<S> },
+    Read(Read<S>),
+    Status(oneshot::Sender<Result<NodeStatus, ReadError>>),
+    Change { changes: Vec<Change>, reply: ChangeReply },
+    Transfer { to: Option<NodeId>, reply: TransferReply },
+    TakeSnapshot(SnapshotReply),
+}
+
+/// What has come since the last turn.
+pub(super) struct Arrived<S: StateMachine> {
+    pub(super) requests: VecDeque<Request<S>>,
+    pub(super) messages: VecDeque<Message<Bytes>>,
+    /// Whose process seems to be gone, each once. They come behind all messages: what a leader said before its end counts first.
+    pub(super) suspects: Vec<NodeId>,
+    /// The newest write that is durable.
+    pub(super) persisted: Option<WriteId>,
+    /// The last entry that has been applied.
+    pub(super) applied: Option<Index>,
+    /// What became of pieces of snapshots.
+    pub(super) snapshots: VecDeque<Report>,
+    /// The node is to stop.
+    pub(super) stop: Option<StopReason>,
+}
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The most requests, and the most messages.
+    pub(super) inputs_max: usize,
+    /// The most bytes of requests, and the most bytes of messages; one that is larger by itself passes when nothing else waits.
+    pub(super) bytes_max: usize,
+}
+
+/// The queues between a node's loop and everyone else.
+pub(super) struct Inbox<S: StateMachine> {
+    limits: Limits,
+    wake: Box<dyn Fn() + Send + Sync>,
+    queues: Mutex<Queues<S>>,
+    messages_dropped: AtomicU64,
+    requests_refused: AtomicU64,
+}
+
+struct Queues<S: StateMachine> {
+    arrived: Arrived<S>,
+    request_bytes: usize,
+    message_bytes: usize,
+    /// The loop has been woken and has not looked since.
+    woken: bool,
+    open: bool,
+}
+
+/// Why the inbox does not take a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    Full,
+    Closed,
+}
+
+impl<S: StateMachine> Inbox<S> {
+    /// An empty inbox whose loop is woken by `wake`. The hook is called from any thread and must not block.
+    pub(super) fn new(limits: Limits, wake: Box<dyn Fn() + Send + Sync>) -> Self {
+        let queues = Queues {
+            arrived: Arrived::new(),
+            request_bytes: 0,
+            message_bytes: 0,
+            woken: false,
+            open: true,
+        };
+        Self {
+            limits,
+            wake,
+            queues: Mutex::new(queues),
+            messages_dropped: AtomicU64::new(0),
+            requests_refused: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a command and who waits for it, or gives the command back.
+    pub(super) fn propose(&self, command: Bytes, reply: Reply<S>) -> Result<(), (Refusal, Bytes)> {
+        match self.admit(command.len()) {
+            Ok(queues) => self.push(queues, Request::Propose { command, reply }),
+            Err(refusal) => return Err((refusal, command)),
+        }
+        Ok(())
+    }
+
+    /// Takes a request that carries no command.
+    pub(super) fn ask(&self, request: Request<S>) -> Result<(), Refusal> {
+        let queues = self.admit(request.size())?;
+        self.push(queues, request);
+        Ok(())
+    }
+
+    /// Takes a message from another node, or drops it.
+    pub(super) fn deliver(&self, message: Message<Bytes>) {
+        let bytes = message.size();
+        let mut queues = self.lock();
+        let waiting = queues.arrived.messages.len();
+        if !queues.open || !self.limits.admit(waiting, queues.message_bytes, bytes) {
+            drop(queues);
+            self.messages_dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        queues.message_bytes += bytes;
+        queues.arrived.messages.push_back(message);
+        self.unlock_and_wake(queues);
+    }
+
+    /// Takes a hint that this node's process is gone.
+    pub(super) fn suspect(&self, node: NodeId) {
+        let mut queues = self.lock();
+        let suspects = &mut queues.arrived.suspects;
+        if suspects.len() < SUSPECTS_MAX && !suspects.contains(&node) {
+            suspects.push(node);
+        }
+        self.unlock_and_wake(queues);
+    }
+
+    /// Makes the loop turn, though nothing is queued.
+    pub(super) fn wake_up(&self) {
+        self.unlock_and_wake(self.lock());
+    }
+
+    /// The journal has made this write, and all before it, durable.
+    pub(super) fn persisted(&self, id: WriteId) {
+        let mut queues = self.lock();
+        queues.arrived.persisted = queues.arrived.persisted.max(Some(id));
+        self.unlock_and_wake(queues);
+    }
+
+    /// The state machine has applied everything up to here. Whether the loop must hear of it at once is for the caller to say:
+    /// otherwise it learns it when it next turns for another reason.
+    pub(super) fn applied(&self, index: Index, urgent: bool) {
+        let mut queues = self.lock();
+        queues.arrived.applied = queues.arrived.applied.max(Some(index));
+        if urgent {
+            self.unlock_and_wake(queues);
+        }
+    }
+
+    /// A report on a snapshot. The node asks for a few at a time only, so they are few.
+    pub(super) fn snapshot(&self, report: Report) {
+        let mut queues = self.lock();
+        queues.arrived.snapshots.push_back(report);
+        self.unlock_and_wake(queues);
+    }
+
+    /// The node is to stop. The first reason stays.
+    pub(super) fn stop(&self, reason: StopReason) {
+        let mut queues = self.lock();
+        queues.arrived.stop.get_or_insert(reason);
+        self.unlock_and_wake(queues);
+    }
+
+    /// Moves what has come into `arrived`, whose queues must be empty, within [`INPUTS_PER_TURN_MAX`]. Whether more is left.
+    pub(super) fn take(&self, arrived: &mut Arrived<S>) -> bool {
+        debug_assert!(arrived.requests.is_empty() && arrived.messages.is_empty());
+        let mut queues = self.lock();
+        let queues = &mut *queues;
+        queues.woken = false;
+        take_some(&mut queues.arrived.requests, &mut arrived.requests);
+        take_some(&mut queues.arrived.messages, &mut arrived.messages);
+        queues.request_bytes = queues.arrived.requests.iter().map(Request::size).sum();
+        queues.message_bytes = queues.arrived.messages.iter().map(Message::size).sum();
+        arrived.persisted = queues.arrived.persisted.take();
+        arrived.applied = queues.arrived.applied.take();
+        arrived.snapshots.append(&mut queues.arrived.snapshots);
+        arrived.stop = queues.arrived.stop.clone();
+        if queues.arrived.messages.is_empty() {
+            arrived.suspects.append(&mut queues.arrived.suspects);
+        }
+        !queues.arrived.requests.is_empty() || !queues.arrived.messages.is_empty()
+    }
+
+    /// Whether anything has come since the last [`take`](Self::take) of which the loop must hear.
+    pub(super) fn has_arrivals(&self) -> bool {
+        self.lock().woken
+    }
+
+    /// Refuses everything from now on. What was waiting comes back.
+    pub(super) fn close(&self) -> Arrived<S> {
+        let mut queues = self.lock();
+        queues.open = false;
+        std::mem::replace(&mut queues.arrived, Arrived::new())
+    }
+
+    /// How many messages found the inbox full, or closed.
+    pub(super) fn messages_dropped(&self) -> u64 {
+        self.messages_dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many requests found the inbox full.
+    pub(super) fn requests_refused(&self) -> u64 {
+        self.requests_refused.load(Ordering::Relaxed)
+    }
+
+    /// The queues, if they have room for a request of this size.
+    fn admit(&self, bytes: usize) -> Result<MutexGuard<'_, Queues<S>>, Refusal> {
+        let queues = self.lock();
+        if !queues.open {
+            return Err(Refusal::Closed);
+        }
+        if !self.limits.admit(queues.arrived.requests.len(), queues.request_bytes, bytes) {
+            self.requests_refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Refusal::Full);
+        }
+        Ok(queues)
+    }
+
+    fn push(&self, mut queues: MutexGuard<'_, Queues<S>>, request: Request<S>) {
+        queues.request_bytes += request.size();
+        queues.arrived.requests.push_back(request);
+        self.unlock_and_wake(queues);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues<S>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the loop, unless that was done since it last looked. The hook runs without the lock.
+    fn unlock_and_wake(&self, mut queues: MutexGuard<'_, Queues<S>>) {
+        let wake = queues.open && !queues.woken;
+        queues.woken = true;
+        drop(queues);
+        if wake {
+            (self.wake)();
+        }
+    }
+}
+
+impl<S: StateMachine> Arrived<S> {
+    /// Nothing.
+    pub(super) fn new() -> Self {
+        Self {
+            requests: VecDeque::new(),
+            messages: VecDeque::new(),
+            suspects: Vec::new(),
+            persisted: None,
+            applied: None,
+            snapshots: VecDeque::new(),
+            stop: None,
+        }
+    }
+}
+
+impl<S: StateMachine> Request<S> {
+    fn size(&self) -> usize {
+        match self {
+            Self::Propose { command, .. } => command.len(),
+            Self::Read(_)
+            | Self::Status(_)
+            | Self::Change { .. }
+            | Self::Transfer { .. }
+            | Self::TakeSnapshot(_) => 0,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn admit(self, waiting: usize, waiting_bytes: usize, bytes: usize) -> bool {
+        let fits = waiting_bytes.saturating_add(bytes) <= self.bytes_max;
+        waiting < self.inputs_max && (fits || waiting == 0)
+    }
+}
+
+/// Moves all of `from`, or its first [`INPUTS_PER_TURN_MAX`], into the empty `into`. The buffers change places, so that neither is
+/// ever allocated anew.
+fn take_some<T>(from: &mut VecDeque<T>, into: &mut VecDeque<T>) {
+    if from.len() <= INPUTS_PER_TURN_MAX {
+        std::mem::swap(from, into);
+    } else {
+        into.extend(from.drain(..INPUTS_PER_TURN_MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::message::{Body, RequestVoteReply};
+    use crate::types::{LogId, NodeId, Term};
+
+    struct Nothing;
+
+    impl StateMachine for Nothing {
+        type Reply = ();
+
+        fn apply(&mut self, _index: Index, _command: Bytes) {}
+    }
+
+    fn inbox(limits: Limits) -> (Inbox<Nothing>, Arc<AtomicUsize>) {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&wakes);
+        let wake = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        (Inbox::new(limits, Box::new(wake)), wakes)
+    }
+
+    fn propose(inbox: &Inbox<Nothing>, bytes: usize) -> Result<(), (Refusal, Bytes)> {
+        inbox.propose(Bytes::from(vec![7; bytes]), oneshot::channel().0)
+    }
+
+    fn message() -> Message<Bytes> {
+        let last_log = LogId::ZERO;
+        Message {
+            from: NodeId::new(2),
+            to: NodeId::new(1),
+            term: Term::new(1),
+            body: Body::RequestVoteReply(RequestVoteReply { granted: true, last_log }),
+        }
+    }
+
+    const LIMITS: Limits = Limits { inputs_max: 3, bytes_max: 10 };
+
+    #[test]
+    fn the_loop_is_woken_once_for_all_that_came_before_it_looked() {
+        let (inbox, wakes) = inbox(LIMITS);
+        propose(&inbox, 1).unwrap();
+        inbox.deliver(message());
+        inbox.persisted(WriteId::new(1));
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        assert!(!inbox.take(&mut Arrived::new()));
+        inbox.applied(Index::new(1), false);
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        inbox.applied(Index::new(2), true);
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_request_too_many_comes_back_with_its_command() {
+        let (inbox, _) = inbox(LIMITS);
+        for _ in 0..3 {
+            propose(&inbox, 1).unwrap();
+        }
+        assert_eq!(propose(&inbox, 2), Err((Refusal::Full, Bytes::from_static(&[7, 7]))));
+        assert_eq!(inbox.requests_refused(), 1);
+        let mut arrived = Arrived::new();
+        inbox.take(&mut arrived);
+        assert_eq!(arrived.requests.len(), 3);
+        propose(&inbox, 1).unwrap();
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_what_is_large_passes_alone() {
+        let (inbox, _) = inbox(LIMITS);
+        propose(&inbox, 11).unwrap();
+        assert_eq!(propose(&inbox, 1).unwrap_err().0, Refusal::Full);
+        inbox.take(&mut Arrived::new());
+        propose(&inbox, 5).unwrap();
+        propose(&inbox, 5).unwrap();
+        assert_eq!(propose(&inbox, 1).unwrap_err().0, Refusal::Full);
+    }
+
+    #[test]
+    fn messages_too_many_are_dropped_and_reports_never() {
+        let (inbox, _) = inbox(LIMITS);
+        for number in 1..=9 {
+            inbox.deliver(message());
+            inbox.persisted(WriteId::new(number));
+            inbox.applied(Index::new(number), true);
+        }
+        assert_eq!(inbox.messages_dropped(), 6);
+        let mut arrived = Arrived::new();
+        inbox.take(&mut arrived);
+        assert_eq!(arrived.messages.len(), 3);
+        assert_eq!(arrived.persisted, Some(WriteId::new(9)));
+        assert_eq!(arrived.applied, Some(Index::new(9)));
+    }
+
+    #[test]
+    fn suspects_are_few_and_come_behind_all_messages() {
+        let limits = Limits { inputs_max: INPUTS_PER_TURN_MAX + 1, bytes_max: usize::MAX };
+        let (inbox, wakes) = inbox(limits);
+        (0..1000).for_each(|node| inbox.suspect(NodeId::new(node / 2 + 1)));
+        (0..=INPUTS_PER_TURN_MAX).for_each(|_| inbox.deliver(message()));
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        let mut arrived = Arrived::new();
+        assert!(inbox.take(&mut arrived));
+        assert_eq!(arrived.suspects, [], "a message is left");
+        arrived.messages.clear();
+        assert!(!inbox.take(&mut arrived));
+        assert_eq!((arrived.messages.len(), arrived.suspects.len()), (1, SUSPECTS_MAX));
+        assert_eq!(arrived.suspects[1], NodeId::new(2), "each once");
+        arrived = Arrived::new();
+        inbox.take(&mut arrived);
+        assert_eq!(arrived.suspects, [], "and never again");
+    }
+
+    #[test]
+    fn a_turn_takes_no_more_than_its_share() {
+        let limits = Limits { inputs_max: INPUTS_PER_TURN_MAX + 5, bytes_max: usize::MAX };
+        let (inbox, _) = inbox(limits);
+        for _ in 0..INPUTS_PER_TURN_MAX + 5 {
+            propose(&inbox, 0).unwrap();
+        }
+        let mut arrived = Arrived::new();
+        assert!(inbox.take(&mut arrived));
+        assert_eq!(arrived.requests.drain(..).count(), INPUTS_PER_TURN_MAX);
+        assert!(!inbox.take(&mut arrived));
+        assert_eq!(arrived.requests.len(), 5);
+    }
+
+    #[test]
+    fn a_closed_inbox_takes_nothing_and_wakes_nobody() {
+        let (inbox, wakes) = inbox(LIMITS);
+        propose(&inbox, 1).unwrap();
+        let left = inbox.close();
+        assert_eq!(left.requests.iter().map(Request::size).collect::<Vec<_>>(), [1]);
+        inbox.take(&mut Arrived::new());
+        assert_eq!(propose(&inbox, 1).unwrap_err().0, Refusal::Closed);
+        inbox.deliver(message());
+        inbox.stop(StopReason::Shutdown);
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+    }
+}

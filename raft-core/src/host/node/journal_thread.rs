@@ -1,0 +1,254 @@
+//! Makes writes durable: on a thread of its own, with group commit, or in place if the journal never blocks.
+//!
+//! The thread appends what came while it was busy, syncs once, and reports the newest. The first
+//! failure is the end of the node, and nothing is written after it. The journal is closed, and its
+//! directory given up, when the threads of the snapshots have ended: see [`ending`](crate::host::threads::ending).
+//!
+//! One sync holds less than twice [`Config::write_bytes_max`](crate::Config::write_bytes_max): the
+//! write that reaches that number ends the batch. A leader steps down if its disk does not answer
+//! for [`Config::disk_timeout`](crate::Config::disk_timeout), and silence means a stuck disk only
+//! if the work between two answers is bounded.
+
+use std::boxed::Box;
+use std::io;
+use std::sync::Arc;
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::inbox::Inbox;
+use crate::entries::Entry;
+use crate::host::error::StopReason;
+use crate::host::journal::{Journal, JournalError};
+use crate::host::state_machine::StateMachine;
+use crate::host::threads::ending::Ending;
+use crate::host::threads::lifecycle::Life;
+use crate::host::threads::panics;
+use crate::host::threads::worker::{
+    Activity, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask,
+};
+use crate::output::Write;
+use crate::types::{Index, WriteId};
+
+/// The loop's end of the journal.
+pub(super) struct JournalWorker {
+    /// The worker's queue is bounded by
+    /// [`Config::inflight_writes_max`](crate::Config::inflight_writes_max).
+    worker: Worker<Task>,
+    place: Place,
+}
+
+/// Where the journal is.
+enum Place {
+    /// With the thread.
+    Thread,
+    /// Here. After its first failure it is written no more, and stays open until the end.
+    Here { journal: Option<Box<dyn Journal>>, failed: bool },
+}
+
+enum Task {
+    Write(Write<Bytes>),
+    /// Nothing more will be written.
+    Close(Closing),
+}
+
+/// The work that is left when all writes are durable.
+struct Closing {
+    /// The journal, if the loop had it.
+    journal: Option<Box<dyn Journal>>,
+    /// Threads that write to the journal's directory.
+    snapshots: Vec<Thread>,
+    /// If there is no other thread to wait for the rest of the node.
+    ending: Option<Ending>,
+}
+
+impl JournalWorker {
+    /// Starts the thread. It reports to `inbox`.
+    pub(super) fn start<S: StateMachine>(
+        journal: Box<dyn Journal>,
+        sync_bytes_max: usize,
+        inbox: Arc<Inbox<S>>,
+        life: &Arc<Life>,
+        stop: Stopper,
+    ) -> io::Result<Self> {
+        let (place, journal) = if journal.blocks() {
+            (Place::Thread, Some(journal))
+        } else {
+            (Place::Here { journal: Some(journal), failed: false }, None)
+        };
+        let worker = Worker::start(WorkerKind::Journal, life, stop, move |queue| {
+            run(journal, queue, sync_bytes_max, &inbox);
+        })?;
+        Ok(Self { worker, place })
+    }
+
+    /// What the thread is doing.
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        self.worker.activity()
+    }
+
+    /// Queues a write, which the thread will report; or makes it durable now, and returns its id.
+    ///
+    /// # Errors
+    ///
+    /// The write cannot be made durable, and the node must stop.
+    pub(super) fn write(&mut self, write: Write<Bytes>) -> Result<Option<WriteId>, StopReason> {
+        match &mut self.place {
+            Place::Thread => {
+                self.worker.push(Task::Write(write));
+                Ok(None)
+            }
+            Place::Here { journal: Some(journal), failed } if !*failed => {
+                let id = write.id;
+                let written = write_together(&mut **journal, &[write]);
+                *failed = written.is_err();
+                written.map(|()| Some(id))
+            }
+            Place::Here { .. } => Ok(None),
+        }
+    }
+
+    /// Closes the journal once all writes are durable and these threads have ended; then does the
+    /// waiting that nobody else can do.
+    pub(super) fn close(&mut self, snapshots: Vec<Thread>, ending: Option<Ending>) {
+        let journal = match &mut self.place {
+            Place::Thread => None,
+            Place::Here { journal, .. } => journal.take(),
+        };
+        self.worker.push(Task::Close(Closing { journal, snapshots, ending }));
+    }
+
+    /// The thread, to be waited for.
+    pub(super) fn thread(&mut self) -> Option<Thread> {
+        self.worker.take_thread()
+    }
+}
+
+/// Writes until told to close, or until nobody is left who could tell. The journal is closed on
+/// return.
+fn run<S: StateMachine>(
+    mut journal: Option<Box<dyn Journal>>,
+    queue: &Queue<Task>,
+    sync_bytes_max: usize,
+    inbox: &Inbox<S>,
+) {
+    let (mut writes, mut failed) = (Vec::new(), false);
+    let mut closing = None;
+    while closing.is_none() {
+        let Some(task) = queue.next() else { break };
+        closing = gather(task, || queue.next_now().ok().flatten(), sync_bytes_max, &mut writes);
+        // After a failure writes are thrown away: nothing that depends on them leaves, for they are never reported.
+        let newest = writes.last().map(|write| write.id);
+        if let (Some(newest), Some(open), false) = (newest, &mut journal, failed) {
+            let last = writes.iter().rev().find_map(|write| write.entries.last());
+            let index = last.map_or(Index::ZERO, |entry| entry.index);
+            queue.activity.begin(WorkerTask::Write, index);
+            match write_together(&mut **open, &writes) {
+                Ok(()) => inbox.persisted(newest),
+                Err(reason) => {
+                    failed = true;
+                    inbox.stop(reason);
+                }
+            }
+            queue.activity.end();
+        }
+        writes.clear();
+    }
+    let Some(Closing { journal: theirs, snapshots, ending }) = closing else {
+        return close(journal);
+    };
+    queue.activity.begin(WorkerTask::Close, Index::ZERO);
+    for thread in snapshots {
+        let _ = thread.wait(None);
+    }
+    close(journal);
+    close(theirs);
+    queue.activity.end();
+    if let Some(ending) = ending {
+        ending.wait();
+    }
+}
+
+/// Adds what is in the queue to `writes`, up to the write that reaches `bytes_max` bytes of
+/// entries, the end of the queue, or the end of the node.
+fn gather(
+    task: Task,
+    next_now: impl Fn() -> Option<Task>,
+    bytes_max: usize,
+    writes: &mut Vec<Write<Bytes>>,
+) -> Option<Closing> {
+    let mut bytes = 0;
+    let mut next = Some(task);
+    while let Some(task) = next {
+        match task {
+            Task::Write(write) => {
+                bytes += write.entries.iter().map(Entry::size).sum::<usize>();
+                writes.push(write);
+            }
+            Task::Close(closing) => return Some(closing),
+        }
+        next = if bytes < bytes_max { next_now() } else { None };
+    }
+    None
+}
+
+/// Makes the writes durable.
+fn write_together(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), StopReason> {
+    match panics::caught(|| commit(journal, writes)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(StopReason::JournalFailed(error)),
+        Err(message) => Err(StopReason::JournalPanicked { message }),
+    }
+}
+
+fn commit(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), JournalError> {
+    for write in writes {
+        journal.append(write)?;
+    }
+    journal.sync()
+}
+
+/// A journal that has panicked may do so again when it is dropped; nothing is lost by that.
+fn close(journal: Option<Box<dyn Journal>>) {
+    let _ = panics::caught(|| drop(journal));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::vec;
+
+    use super::*;
+    use crate::entries::Payload;
+    use crate::types::Term;
+
+    fn write(number: u64, bytes: usize) -> Task {
+        let payload = Payload::Command(Bytes::from(vec![7; bytes]));
+        let entry = Entry { term: Term::new(1), index: Index::new(number), payload };
+        let entries = vec![entry].into();
+        Task::Write(Write { id: WriteId::new(number), entries, ..Write::default() })
+    }
+
+    /// The sizes of the batches that the thread would make of these writes.
+    fn batches(sizes: &[usize], bytes_max: usize) -> Vec<usize> {
+        let (tasks, queue) = mpsc::channel();
+        for (number, bytes) in (1..).zip(sizes) {
+            tasks.send(write(number, *bytes)).unwrap();
+        }
+        let mut batches = Vec::new();
+        while let Ok(task) = queue.try_recv() {
+            let mut writes = Vec::new();
+            assert!(gather(task, || queue.try_recv().ok(), bytes_max, &mut writes).is_none());
+            batches.push(writes.len());
+        }
+        batches
+    }
+
+    #[test]
+    fn one_sync_ends_with_the_write_that_reaches_the_bound() {
+        assert_eq!(batches(&[1, 1, 1], 1 << 20), [3], "small writes travel together");
+        assert_eq!(batches(&[1000, 1000, 1000, 1, 1], 1000), [1, 1, 1, 2]);
+        assert_eq!(batches(&[600, 600, 600, 600], 1000), [2, 2]);
+        assert_eq!(batches(&[5000, 1], 1000), [1, 1], "a large write passes alone");
+    }
+}

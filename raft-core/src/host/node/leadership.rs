@@ -1,0 +1,273 @@
+//! Who leads: a watch over (role, term, leader), and the guard of a node that leads.
+
+use std::boxed::Box;
+use std::fmt;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+use super::pending::Pending;
+use crate::host::error::Stopped;
+use crate::host::threads::lifecycle::Life;
+use crate::role::Role;
+use crate::types::{NodeId, Term};
+
+/// What a node knows of its cluster's leader.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Leadership {
+    /// What this node is.
+    pub role: Role,
+    /// Its current term.
+    pub term: Term,
+    /// The leader of that term, if known.
+    pub leader: Option<NodeId>,
+}
+
+/// Watches a node's [`Leadership`]. Cheap to clone; keeps no node alive.
+///
+/// # Example
+///
+/// ```
+/// # use raft_core::host::{LeadershipWatch, Stopped};
+/// fn follow(watch: &LeadershipWatch) -> Result<(), Stopped> {
+///     let mut now = watch.current();
+///     loop {
+///         println!("term {}: led by {:?}", now.term, now.leader);
+///         now = watch.changed_from(now).wait()?; // or `.await?`
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct LeadershipWatch {
+    board: Arc<Board>,
+}
+
+/// Says that a node leads, until it no longer does.
+///
+/// The knowledge is the node's own: a leader that was cut off learns only after an election timeout that it was replaced. Where
+/// two that both believe to lead would do harm, hand [`term`](Lead::term) on as a fencing token and let the resource refuse
+/// lower ones.
+#[derive(Clone, Debug)]
+pub struct Lead {
+    term: Term,
+    board: Arc<Board>,
+}
+
+/// Where the node's loop posts what it knows.
+pub(super) struct Board {
+    posted: Mutex<Posted>,
+    life: Arc<Life>,
+}
+
+#[derive(Default)]
+struct Posted {
+    leadership: Leadership,
+    waiting: Vec<Waiting>,
+    closed: bool,
+}
+
+struct Waiting {
+    until: Until,
+    answer: Answer,
+}
+
+/// How someone is told.
+enum Answer {
+    Leadership(oneshot::Sender<Result<Leadership, Stopped>>),
+    Lead(oneshot::Sender<Result<Lead, Stopped>>),
+}
+
+/// What someone waits for.
+type Until = Box<dyn Fn(&Leadership) -> bool + Send>;
+
+impl LeadershipWatch {
+    pub(super) fn new(board: Arc<Board>) -> Self {
+        Self { board }
+    }
+
+    /// What the node knows now; of a node that has stopped, that it follows nobody.
+    pub fn current(&self) -> Leadership {
+        self.board.lock().leadership
+    }
+
+    /// Resolves, maybe at once, when what the node knows is not `known`.
+    ///
+    /// # Errors
+    ///
+    /// The node has stopped.
+    pub fn changed_from(&self, known: Leadership) -> Pending<Leadership, Stopped> {
+        let (answer, receiver) = oneshot::channel();
+        self.board.wait_until(Box::new(move |now| *now != known), Answer::Leadership(answer));
+        Pending::new(receiver, Arc::clone(&self.board.life))
+    }
+}
+
+impl Lead {
+    /// The term in which this node leads: a fencing token, for no other node leads in it, and all later leaders have higher ones.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Whether the node still leads in that term, as far as it knows.
+    pub fn is_leading(&self) -> bool {
+        leads_in(self.term, &self.board.lock().leadership)
+    }
+
+    /// Resolves once the node no longer leads in that term, with what it knew first thereafter.
+    ///
+    /// # Errors
+    ///
+    /// The node has stopped; so this too means that it no longer leads.
+    pub fn lost(&self) -> Pending<Leadership, Stopped> {
+        let term = self.term;
+        let (answer, receiver) = oneshot::channel();
+        self.board
+            .wait_until(Box::new(move |now| !leads_in(term, now)), Answer::Leadership(answer));
+        Pending::new(receiver, Arc::clone(&self.board.life))
+    }
+}
+
+impl Board {
+    pub(super) fn new(life: Arc<Life>) -> Self {
+        Self { posted: Mutex::default(), life }
+    }
+
+    /// Tells everyone who waits for this.
+    pub(super) fn post(self: &Arc<Self>, leadership: Leadership) {
+        let mut posted = self.lock();
+        posted.leadership = leadership;
+        let waiting = mem::take(&mut posted.waiting);
+        let (told, waiting): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|waiting| (waiting.until)(&leadership));
+        posted.waiting = waiting;
+        drop(posted);
+        for Waiting { answer, .. } in told {
+            answer.send(leadership, self);
+        }
+    }
+
+    /// The node has stopped: it leads no more, and everyone who waits learns it.
+    pub(super) fn close(&self) {
+        let mut posted = self.lock();
+        posted.closed = true;
+        posted.leadership = Leadership { term: posted.leadership.term, ..Leadership::default() };
+        // A dropped sender tells its receiver that the node has stopped.
+        let waiting = mem::take(&mut posted.waiting);
+        drop(posted);
+        drop(waiting);
+    }
+
+    /// Resolves when the node leads.
+    pub(super) fn wait_to_lead(self: &Arc<Self>) -> Pending<Lead, Stopped> {
+        let (answer, receiver) = oneshot::channel();
+        self.wait_until(Box::new(|now| now.role == Role::Leader), Answer::Lead(answer));
+        Pending::new(receiver, Arc::clone(&self.life))
+    }
+
+    fn wait_until(self: &Arc<Self>, until: Until, answer: Answer) {
+        let mut posted = self.lock();
+        let now = posted.leadership;
+        if posted.closed {
+            // A dropped answer says that the node has stopped.
+        } else if until(&now) {
+            drop(posted);
+            answer.send(now, self);
+        } else {
+            posted.waiting.retain(|waiting| !waiting.answer.is_closed());
+            posted.waiting.push(Waiting { until, answer });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Posted> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answer {
+    /// Whoever no longer waits needs no answer.
+    fn send(self, leadership: Leadership, board: &Arc<Board>) {
+        match self {
+            Self::Leadership(sender) => drop(sender.send(Ok(leadership))),
+            Self::Lead(sender) => {
+                let lead = Lead { term: leadership.term, board: Arc::clone(board) };
+                drop(sender.send(Ok(lead)));
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Leadership(sender) => sender.is_closed(),
+            Self::Lead(sender) => sender.is_closed(),
+        }
+    }
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lock().leadership.fmt(f)
+    }
+}
+
+fn leads_in(term: Term, now: &Leadership) -> bool {
+    now.role == Role::Leader && now.term == term
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::error::StopReason;
+
+    fn board() -> Arc<Board> {
+        Arc::new(Board::new(Arc::default()))
+    }
+
+    fn leader(term: u64) -> Leadership {
+        Leadership { role: Role::Leader, term: Term::new(term), leader: Some(NodeId::new(1)) }
+    }
+
+    #[test]
+    fn a_change_that_came_before_the_question_answers_it() {
+        let board = board();
+        let watch = LeadershipWatch::new(Arc::clone(&board));
+        let before = watch.current();
+        board.post(leader(1));
+        assert_eq!(watch.changed_from(before).wait().unwrap(), leader(1));
+    }
+
+    #[test]
+    fn a_lead_is_lost_with_its_term_even_if_the_node_leads_again() {
+        let board = board();
+        let waits = board.wait_to_lead();
+        board.post(leader(1));
+        let lead = waits.wait().unwrap();
+        assert!(lead.is_leading());
+        let lost = lead.lost();
+        board.post(leader(3));
+        assert!(!lead.is_leading());
+        assert_eq!(lost.wait().unwrap(), leader(3));
+    }
+
+    #[test]
+    fn a_stopped_node_leads_no_more_and_nobody_waits_for_it() {
+        let life = Arc::<Life>::default();
+        let board = Arc::new(Board::new(Arc::clone(&life)));
+        board.post(leader(1));
+        let lead = board.wait_to_lead().wait().unwrap();
+        let lost = lead.lost();
+        life.end(StopReason::Shutdown);
+        board.close();
+        assert!(!lead.is_leading());
+        assert!(matches!(lost.wait(), Err(Stopped { reason: StopReason::Shutdown })));
+        assert!(board.wait_to_lead().wait().is_err());
+    }
+
+    #[test]
+    fn those_who_gave_up_waiting_are_forgotten() {
+        let board = board();
+        for _ in 0..100 {
+            drop(board.wait_to_lead());
+        }
+        assert!(board.lock().waiting.len() <= 1);
+    }
+}

@@ -1,0 +1,28 @@
+//! The node: a loop around [`Raft`](crate::Raft), its requests and its threads.
+
+mod awaited;
+mod config;
+mod digests;
+pub(super) mod driver;
+mod handle;
+mod inbox;
+mod journal_thread;
+mod leadership;
+mod membership_changes;
+pub(super) mod pending;
+mod reasons;
+mod snapshots;
+mod spin_wait;
+mod state_machine_thread;
+mod status;
+pub(super) mod store_recorder;
+mod transfer;
+pub(super) mod waiters;
+
+pub use config::NodeConfig;
+pub use digests::{DIGEST_INTERVAL, StateDifference};
+pub use driver::{Driver, Next};
+pub use handle::Handle;
+pub use leadership::{Lead, Leadership, LeadershipWatch};
+pub use pending::{Pending, Unanswered, WaitError};
+pub use status::NodeStatus;

@@ -1,0 +1,201 @@
+//! Answers that have yet to come, for those who await and for those who block.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::host::error::{
+    ChangeError, ProposeError, ReadError, SnapshotError, Stopped, TransferError,
+};
+use crate::host::threads::here;
+use crate::host::threads::lifecycle::Life;
+
+/// The answer to a request. Await it, or [`wait`](Pending::wait) for it on a thread; no runtime is needed for either.
+///
+/// Dropping it does not take the request back.
+#[must_use = "the answer comes to whoever waits for it"]
+pub struct Pending<T, E> {
+    receiver: Receiver<T, E>,
+    life: Arc<Life>,
+}
+
+/// Why an answer is not there when [`Pending::wait_timeout`] returns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WaitError<E> {
+    /// It did not come in time. The request is not taken back: a command may yet be committed.
+    TimedOut,
+    /// It came, and is this error.
+    Answered(E),
+}
+
+enum Receiver<T, E> {
+    /// Neither awaited nor blocked for yet.
+    Unasked(oneshot::Receiver<Result<T, E>>),
+    Awaited(oneshot::AsyncReceiver<Result<T, E>>),
+    Done,
+}
+
+/// The errors that may be the answer to any request. It cannot be implemented elsewhere.
+pub trait Unanswered: From<Stopped> + sealed::Sealed {
+    /// The request was taken, but its answer is waited for where it cannot come.
+    #[doc(hidden)]
+    fn waits_for_itself() -> Self;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! unanswered {
+    ($($error:ident,)+) => {$(
+        impl sealed::Sealed for $error {}
+        impl Unanswered for $error {
+            fn waits_for_itself() -> Self {
+                Self::WaitsForItself
+            }
+        }
+    )+};
+}
+
+unanswered! { ProposeError, ReadError, ChangeError, TransferError, SnapshotError, }
+
+impl sealed::Sealed for Stopped {}
+
+impl Unanswered for Stopped {
+    fn waits_for_itself() -> Self {
+        panic!("a state machine waits for its own node to lead or to end, and so for itself")
+    }
+}
+
+impl<T, E: Unanswered> Pending<T, E> {
+    pub(in crate::host) fn new(receiver: oneshot::Receiver<Result<T, E>>, life: Arc<Life>) -> Self {
+        Self { receiver: Receiver::Unasked(receiver), life }
+    }
+
+    /// Blocks this thread until the answer is there.
+    ///
+    /// # Errors
+    ///
+    /// As the request says. A state machine that waits for its own node from inside of a call would
+    /// wait for itself: that is refused at once, as `WaitsForItself`, by this method and by
+    /// `.await` alike.
+    ///
+    /// # Panics
+    ///
+    /// If it was polled as a future before. If a state machine waits for its own node to lead or to
+    /// end.
+    pub fn wait(self) -> Result<T, E> {
+        let (receiver, life) = self.into_receiver();
+        if here::is_inside(&life) {
+            return receiver.try_recv().unwrap_or_else(|_| Err(E::waits_for_itself()));
+        }
+        receiver.recv().unwrap_or_else(|_| Err(life.stopped().into()))
+    }
+
+    /// Blocks this thread until the answer is there, or for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or as the request says.
+    ///
+    /// # Panics
+    ///
+    /// If it was polled as a future before.
+    pub fn wait_timeout(self, timeout: Duration) -> Result<T, WaitError<E>> {
+        let (receiver, life) = self.into_receiver();
+        if here::is_inside(&life) {
+            let answer = receiver.try_recv().unwrap_or_else(|_| Err(E::waits_for_itself()));
+            return answer.map_err(WaitError::Answered);
+        }
+        match receiver.recv_timeout(timeout) {
+            Ok(answer) => answer.map_err(WaitError::Answered),
+            Err(oneshot::RecvTimeoutError::Timeout) => Err(WaitError::TimedOut),
+            Err(oneshot::RecvTimeoutError::Disconnected) => {
+                Err(WaitError::Answered(life.stopped().into()))
+            }
+        }
+    }
+
+    fn into_receiver(self) -> (oneshot::Receiver<Result<T, E>>, Arc<Life>) {
+        let Receiver::Unasked(receiver) = self.receiver else {
+            panic!("an answer is either awaited or blocked for, not both")
+        };
+        (receiver, self.life)
+    }
+}
+
+impl<T, E: Unanswered> Future for Pending<T, E> {
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        let this = self.get_mut();
+        let mut receiver = match std::mem::replace(&mut this.receiver, Receiver::Done) {
+            Receiver::Unasked(receiver) => receiver.into_future(),
+            Receiver::Awaited(receiver) => receiver,
+            Receiver::Done => panic!("polled after it was ready"),
+        };
+        match Pin::new(&mut receiver).poll(cx) {
+            Poll::Ready(Ok(answer)) => Poll::Ready(answer),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(this.life.stopped().into())),
+            Poll::Pending if here::is_inside(&this.life) => Poll::Ready(Err(E::waits_for_itself())),
+            Poll::Pending => {
+                this.receiver = Receiver::Awaited(receiver);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// For requests that were refused at once.
+impl<E> From<E> for WaitError<E> {
+    fn from(error: E) -> Self {
+        Self::Answered(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for WaitError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("no answer came in time"),
+            Self::Answered(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for WaitError<E> {}
+
+impl<T, E> fmt::Debug for Pending<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pending")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::StopReason;
+
+    #[test]
+    fn an_answer_comes_in_time_or_too_late() {
+        let life = Arc::new(Life::default());
+        let second = Duration::from_secs(1);
+        let (sender, receiver) = oneshot::channel();
+        sender.send(Ok::<u8, Stopped>(7)).unwrap();
+        assert_eq!(Pending::new(receiver, Arc::clone(&life)).wait_timeout(second).unwrap(), 7);
+
+        let (sender, receiver) = oneshot::channel::<Result<u8, Stopped>>();
+        let late = Pending::new(receiver, Arc::clone(&life)).wait_timeout(Duration::ZERO);
+        assert!(matches!(late, Err(WaitError::TimedOut)));
+        drop(sender);
+
+        life.end(StopReason::Shutdown);
+        let (_, receiver) = oneshot::channel::<Result<u8, Stopped>>();
+        let stopped = Pending::new(receiver, life).wait_timeout(second);
+        let Err(WaitError::Answered(Stopped { reason: StopReason::Shutdown })) = stopped else {
+            panic!("{stopped:?}")
+        };
+    }
+}

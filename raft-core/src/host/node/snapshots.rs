@@ -1,0 +1,383 @@
+//! The life of a node's snapshot files (§7), all of it in one place.
+//!
+//! ```text
+//!   being taken ──► taken ────┐
+//!                             ├──► named by a write ──► in use ──► needed no more: removed
+//!   being received ─► whole ──┘            └──► being restored ──────┘
+//! ```
+//!
+//! The loop asks the [threads](crate::host::snapshot) for everything and hears of all that they did, so
+//! what each file is for is known here, and a file is removed exactly when it is for nothing
+//! ([`Files::needed`]). A file that is being sent is held open by its reader and needs no name.
+//!
+//! - Captures are numbered, as installs are by [`InstallId`]: the report of a capture that a
+//!   snapshot from the leader has overtaken counts for nothing.
+//! - A snapshot that waits to be restored stays, also when a newer one is in use by then.
+//! - What the core has given up (a capture, an install) is given up here at the end of the same
+//!   turn.
+//! - Each client that asked for a snapshot is answered: with the one that is taken for it, or with
+//!   the one in use if nothing newer will be taken.
+
+use std::collections::VecDeque;
+use std::string::String;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use bytes::Bytes;
+use rand_pcg::Pcg32;
+
+use super::inbox::{Inbox, SnapshotReply};
+use super::state_machine_thread::restore;
+use super::waiters::answer;
+use crate::host::error::{RestoreError, SnapshotError, StartError, Stopped};
+use crate::host::identity::ClusterId;
+use crate::host::snapshot::{CaptureId, Report, SnapshotStore, SnapshotWorker, Snapshots};
+use crate::host::state_machine::StateMachine;
+use crate::host::threads::lifecycle::Life;
+use crate::host::threads::worker::{Activity, Stopper, Thread, WorkerKind};
+use crate::output::{ReadSnapshot, SnapshotMeta, Write, WriteSnapshot};
+use crate::raft::Raft;
+use crate::types::{Index, InstallId, LogId, WriteId};
+
+/// The most who wait for a snapshot; more are refused as busy.
+const ASKED_MAX: usize = 1024;
+
+/// How soon after a snapshot was found damaged another one is taken because the next is found so,
+/// too.
+const RETAKE_AFTER: Duration = Duration::from_secs(10);
+
+/// A node's snapshots.
+pub(super) struct SnapshotsInUse {
+    /// None if the journal keeps no snapshots.
+    worker: Option<(SnapshotWorker, Snapshots)>,
+    files: Files,
+    /// Clients that wait for the snapshot that is being taken, or is to be.
+    asked: Vec<SnapshotReply>,
+    /// When one was last taken because another was damaged.
+    retaken: Option<Instant>,
+}
+
+/// What each snapshot file is for.
+#[derive(Default, Debug)]
+struct Files {
+    /// A restart would begin with this one.
+    in_use: LogId,
+    /// Writes on their way put these in use.
+    named: VecDeque<(WriteId, LogId)>,
+    /// One is being taken, by the capture of this number.
+    taking: Option<(CaptureId, LogId)>,
+    /// The last capture that was begun.
+    captures: CaptureId,
+    /// One comes from the leader.
+    receiving: Option<(InstallId, LogId)>,
+    /// The state machine was told to restore these, in order, and has not begun them.
+    restoring: VecDeque<LogId>,
+    /// A file may be for nothing since they were last removed.
+    changed: bool,
+}
+
+impl Files {
+    /// The snapshots that are for something, `newest` of the core's among them.
+    fn needed(&self, newest: LogId) -> Vec<LogId> {
+        let mut needed = Vec::from([self.in_use, newest]);
+        needed.extend(self.named.iter().map(|(_, last)| *last));
+        needed.extend(self.taking.map(|(_, last)| last));
+        needed.extend(self.receiving.map(|(_, last)| last));
+        needed.extend(&self.restoring);
+        needed
+    }
+
+    fn begin_capture(&mut self, last: LogId) -> CaptureId {
+        self.captures = CaptureId(self.captures.0 + 1);
+        self.taking = Some((self.captures, last));
+        self.captures
+    }
+
+    /// The capture of this number has ended. Whether it was still wanted.
+    fn end_capture(&mut self, id: CaptureId) -> bool {
+        self.changed = true;
+        self.taking.take_if(|(taking, _)| *taking == id).is_some()
+    }
+
+    /// Everything up to this write is durable.
+    fn persisted(&mut self, id: WriteId) {
+        let durable = self.named.partition_point(|(write, _)| *write <= id);
+        if let Some((_, last)) = self.named.drain(..durable).next_back() {
+            self.in_use = last;
+            self.changed = true;
+        }
+    }
+
+    /// The state machine has restored, or left out, every snapshot up to here.
+    fn applied(&mut self, index: Index) {
+        while self.restoring.front().is_some_and(|last| last.index <= index) {
+            self.restoring.pop_front();
+            self.changed = true;
+        }
+    }
+}
+
+impl SnapshotsInUse {
+    /// Starts the thread, if there is a store. It reports to the inbox.
+    pub(super) fn start<S: StateMachine>(
+        store: Option<Arc<dyn SnapshotStore>>,
+        cluster: ClusterId,
+        inbox: &Arc<Inbox<S>>,
+        life: &Arc<Life>,
+        stop: &Stopper,
+    ) -> Result<Self, StartError> {
+        let start = |store| {
+            let inbox = Arc::clone(inbox);
+            let report = move |report| inbox.snapshot(report);
+            SnapshotWorker::start(store, cluster, life, Arc::clone(stop), report)
+        };
+        let worker = store.map(start).transpose().map_err(StartError::System)?;
+        let files = Files { changed: true, ..Files::default() };
+        Ok(Self { worker, files, asked: Vec::new(), retaken: None })
+    }
+
+    /// What the state machine needs of it.
+    pub(super) fn jobs(&self) -> Option<Snapshots> {
+        self.worker.as_ref().map(|(_, jobs)| jobs.clone())
+    }
+
+    /// What the threads are doing.
+    pub(super) fn activities(&self) -> impl Iterator<Item = (WorkerKind, &Arc<Activity>)> {
+        self.worker.iter().flat_map(|(worker, _)| worker.activities())
+    }
+
+    /// Restores the state with which the node starts.
+    pub(super) fn restore<S: StateMachine>(
+        &mut self,
+        state_machine: &mut S,
+        snapshot: &SnapshotMeta,
+    ) -> Result<(), RestoreError> {
+        let Some((_, jobs)) = &self.worker else {
+            return Err(RestoreError::Refused {
+                last: snapshot.last,
+                message: "the journal names a snapshot and keeps none".into(),
+            });
+        };
+        restore(state_machine, jobs, snapshot, &Activity::default())?;
+        self.files.in_use = snapshot.last;
+        Ok(())
+    }
+
+    /// Whether one is being taken.
+    pub(super) fn takes(&self) -> bool {
+        self.files.taking.is_some()
+    }
+
+    /// A client wants a snapshot now. It is answered by [`settle`](Self::settle) if none is to be
+    /// taken.
+    pub(super) fn ask(&mut self, raft: &mut Raft<Bytes, Pcg32>, reply: SnapshotReply) {
+        let _ = raft.take_snapshot();
+        if self.asked.len() >= ASKED_MAX {
+            return answer(reply, Err(SnapshotError::Busy));
+        }
+        self.asked.push(reply);
+    }
+
+    /// One is to be taken. The number of its capture, if it can be.
+    pub(super) fn begin(
+        &mut self,
+        raft: &mut Raft<Bytes, Pcg32>,
+        snapshot: &SnapshotMeta,
+    ) -> Option<CaptureId> {
+        if self.worker.is_none() {
+            self.not_taken(raft, None);
+            return None;
+        }
+        Some(self.files.begin_capture(snapshot.last))
+    }
+
+    pub(super) fn read(&self, raft: &mut Raft<Bytes, Pcg32>, read: ReadSnapshot) {
+        match &self.worker {
+            Some((_, jobs)) => jobs.read(read),
+            None => raft.snapshot_unreadable(read.to, read.snapshot),
+        }
+    }
+
+    /// Without a store it is ignored; the leader sends it again.
+    pub(super) fn write(&mut self, write: WriteSnapshot<Bytes>) {
+        if let Some((_, jobs)) = &self.worker {
+            self.files.receiving = Some((write.install, write.snapshot.last));
+            jobs.write(write);
+        }
+    }
+
+    /// The state machine is told to restore this one.
+    pub(super) fn restoring(&mut self, snapshot: LogId) {
+        self.files.restoring.push_back(snapshot);
+    }
+
+    /// The state machine has applied everything up to here.
+    pub(super) fn applied(&mut self, index: Index) {
+        self.files.applied(index);
+    }
+
+    /// This is being written: it may put another snapshot in use.
+    pub(super) fn written(&mut self, write: &Write<Bytes>) {
+        if let Some(snapshot) = write.snapshot.as_ref().filter(|s| s.last > LogId::ZERO) {
+            self.files.named.push_back((write.id, snapshot.last));
+        }
+    }
+
+    /// What was written is durable.
+    pub(super) fn persisted(&mut self, id: WriteId) {
+        self.files.persisted(id);
+    }
+
+    pub(super) fn take_report(&mut self, raft: &mut Raft<Bytes, Pcg32>, report: Report) {
+        match report {
+            Report::Taken(id, last) => {
+                if self.files.end_capture(id) {
+                    raft.snapshot_taken(last.index);
+                    self.answer_all(&Ok(last));
+                }
+            }
+            Report::NotTaken(id, why) => {
+                if self.files.end_capture(id) {
+                    self.not_taken(raft, why);
+                }
+            }
+            Report::Read { to, snapshot, offset, piece, done } => {
+                raft.snapshot_read(to, snapshot, offset, piece, done);
+            }
+            Report::Unreadable { to, snapshot, damaged } => {
+                raft.snapshot_unreadable(to, snapshot);
+                if damaged {
+                    self.retake(raft, snapshot);
+                }
+            }
+            Report::Written { install, written } => raft.snapshot_written(install, written),
+        }
+    }
+
+    /// At the end of a turn: gives up what the core has given up, answers clients for which nothing
+    /// will be taken, and removes what is for nothing.
+    pub(super) fn settle(&mut self, raft: &Raft<Bytes, Pcg32>) {
+        let Some((_, jobs)) = &self.worker else {
+            return self.answer_from_use(raft);
+        };
+        if let Some((id, last)) = self.files.taking {
+            if raft.snapshot_being_taken() != Some(last) {
+                // A snapshot that was installed meanwhile holds more.
+                jobs.cancel(id);
+                self.files.end_capture(id);
+            }
+        }
+        if let Some((install, _)) = self.files.receiving {
+            if raft.installing() != Some(install) {
+                jobs.abandon(install);
+                self.files.receiving = None;
+                self.files.changed = true;
+            }
+        }
+        if std::mem::take(&mut self.files.changed) {
+            jobs.keep(self.files.in_use, self.files.needed(raft.newest_snapshot()));
+        }
+        self.answer_from_use(raft);
+    }
+
+    /// Tells everyone that the node has stopped.
+    pub(super) fn stop(&mut self, stopped: &Stopped) {
+        self.asked.drain(..).for_each(|reply| answer(reply, Err(stopped.clone().into())));
+    }
+
+    /// Ends the thread.
+    pub(super) fn finish(&mut self) -> Option<Thread> {
+        self.worker.as_mut().and_then(|(worker, _)| worker.finish())
+    }
+
+    /// A follower needs a snapshot that is damaged here. The state machine is whole, so another one
+    /// is taken.
+    fn retake(&mut self, raft: &mut Raft<Bytes, Pcg32>, snapshot: LogId) {
+        let now = Instant::now();
+        let is_soon = self.retaken.is_some_and(|at| now.duration_since(at) < RETAKE_AFTER);
+        if snapshot == raft.newest_snapshot() && self.files.taking.is_none() && !is_soon {
+            let node = raft.id();
+            tracing::warn!(node = node.get(), %snapshot, "a snapshot is damaged or missing; another one is taken in its place");
+            self.retaken = Some(now);
+            raft.snapshot_damaged(snapshot);
+        }
+    }
+
+    /// If no snapshot is taken and none is to be, the one in use is the answer.
+    fn answer_from_use(&mut self, raft: &Raft<Bytes, Pcg32>) {
+        if self.asked.is_empty() || self.files.taking.is_some() || raft.wants_snapshot() {
+            return;
+        }
+        let newest = raft.newest_snapshot();
+        if newest == LogId::ZERO {
+            self.answer_all(&Err(SnapshotError::Nothing));
+        } else if newest == self.files.in_use {
+            self.answer_all(&Ok(newest));
+        }
+    }
+
+    fn answer_all(&mut self, result: &Result<LogId, SnapshotError>) {
+        self.asked.drain(..).for_each(|reply| answer(reply, result.clone()));
+    }
+
+    /// `why` is none if there never is one.
+    fn not_taken(&mut self, raft: &mut Raft<Bytes, Pcg32>, why: Option<String>) {
+        raft.snapshot_failed();
+        let error = match why {
+            None => SnapshotError::Unsupported,
+            Some(why) => {
+                let node = raft.id();
+                tracing::warn!(
+                    node = node.get(),
+                    why,
+                    "no snapshot was taken; the node tries again later"
+                );
+                SnapshotError::Failed { message: why.into() }
+            }
+        };
+        self.answer_all(&Err(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Term;
+
+    fn id(index: u64) -> LogId {
+        LogId::new(Term::new(1), Index::new(index))
+    }
+
+    #[test]
+    fn a_file_is_kept_as_long_as_it_is_for_something() {
+        let mut files = Files { in_use: id(10), ..Files::default() };
+        let first = files.begin_capture(id(20));
+        assert_eq!(files.needed(id(10)), [id(10), id(10), id(20)]);
+        // A snapshot from the leader overtakes the capture, is named, and the state machine is
+        // told.
+        files.receiving = Some((InstallId::new(1), id(30)));
+        files.named.push_back((WriteId::new(5), id(30)));
+        assert!(files.end_capture(first));
+        files.receiving = None;
+        assert_eq!(files.needed(id(30)), [id(10), id(30), id(30)]);
+        files.restoring.push_back(id(30));
+        // Another one comes while that is being restored.
+        files.named.push_back((WriteId::new(7), id(40)));
+        files.restoring.push_back(id(40));
+        files.persisted(WriteId::new(7));
+        assert_eq!(files.needed(id(40)), [id(40), id(40), id(30), id(40)]);
+        files.applied(id(30).index);
+        assert_eq!(files.needed(id(40)), [id(40), id(40), id(40)]);
+    }
+
+    #[test]
+    fn the_report_of_a_capture_that_was_given_up_counts_for_nothing() {
+        let mut files = Files::default();
+        let first = files.begin_capture(id(20));
+        assert!(files.end_capture(first));
+        let second = files.begin_capture(id(20));
+        assert!(!files.end_capture(first));
+        assert!(files.taking.is_some() && files.end_capture(second));
+    }
+}

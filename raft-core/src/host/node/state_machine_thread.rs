@@ -1,0 +1,415 @@
+//! Where the state machine lives: it applies what is committed, answers proposers, serves reads, is captured for snapshots and
+//! restored from them, in order.
+//!
+//! That is a thread of its own, or the loop if the state machine never blocks. A read that was
+//! confirmed comes behind every entry that it must see, so serving it needs no index. Those who
+//! wait are in a list that the loop shares ([`Awaited`]), because the state machine may hang.
+//!
+//! A restore that a newer one follows is left out, with all that lies between the two: the newer
+//! snapshot holds it.
+
+use std::boxed::Box;
+use std::io;
+use std::string::ToString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::awaited::Awaited;
+use super::digests::OwnDigests;
+use super::inbox::{Inbox, Read, Reply};
+use super::waiters::answer;
+use crate::entries::{Entries, Payload};
+use crate::host::error::{
+    NotUnderstood, ProposeError, ReadError, RestoreError, StopReason, Stopped,
+};
+use crate::host::snapshot::{CaptureId, Snapshots};
+use crate::host::state_machine::StateMachine;
+use crate::host::threads::here;
+use crate::host::threads::lifecycle::Life;
+use crate::host::threads::panics;
+use crate::host::threads::worker::{
+    Activity, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask,
+};
+use crate::message::StateDigest;
+use crate::output::SnapshotMeta;
+use crate::types::Index;
+
+/// The loop's end of the state machine.
+pub(super) struct StateMachineWorker<S: StateMachine> {
+    place: Place<S>,
+    awaited: Arc<Awaited<S>>,
+    /// The number of the last restore that was asked for.
+    restores: Arc<AtomicU64>,
+    digests: Arc<OwnDigests>,
+    life: Arc<Life>,
+}
+
+/// Where the state machine is.
+enum Place<S: StateMachine> {
+    /// Entries are bounded by
+    /// [`Config::inflight_applies_max`](crate::Config::inflight_applies_max), reads by what the
+    /// inbox and the core admit.
+    Thread(Worker<Job>),
+    /// `None` once it was told to end.
+    Here(Option<Box<Machine<S>>>),
+}
+
+enum Job {
+    Apply {
+        entries: Entries<Bytes>,
+        /// Whether any of them is waited for.
+        awaited: bool,
+    },
+    /// By its number among those awaited.
+    Read(u64),
+    /// Behind the entries that it is to include.
+    Snapshot(CaptureId, SnapshotMeta),
+    Restore {
+        number: u64,
+        snapshot: SnapshotMeta,
+    },
+}
+
+/// What the work is done with.
+struct Machine<S: StateMachine> {
+    state_machine: S,
+    inbox: Arc<Inbox<S>>,
+    life: Arc<Life>,
+    snapshots: Option<Snapshots>,
+    awaited: Arc<Awaited<S>>,
+    activity: Arc<Activity>,
+    stopping: Arc<AtomicBool>,
+    restores: Arc<AtomicU64>,
+    digests: Arc<OwnDigests>,
+    /// A restore was left out, because a newer one follows.
+    skipping: bool,
+    /// After how many batches the loop is woken to hear of them.
+    batches_per_wake: usize,
+    batches: usize,
+}
+
+impl<S: StateMachine> StateMachineWorker<S> {
+    /// Starts the thread, if there is to be one. Whatever does the work reports to `inbox`.
+    ///
+    /// A loop that hears of a batch too late has no room for the next one, so it is woken well before
+    /// `inflight_applies_max` batches are done; not for each, for that would cost a turn each.
+    pub(super) fn start(
+        state_machine: S,
+        inflight_applies_max: usize,
+        inbox: Arc<Inbox<S>>,
+        life: &Arc<Life>,
+        stop: Stopper,
+        snapshots: Option<Snapshots>,
+    ) -> io::Result<Self> {
+        let blocks = state_machine.blocks();
+        let (awaited, restores) = (Arc::new(Awaited::new()), Arc::<AtomicU64>::default());
+        let digests = Arc::<OwnDigests>::default();
+        let mut machine = Machine {
+            state_machine,
+            inbox,
+            life: Arc::clone(life),
+            snapshots,
+            awaited: Arc::clone(&awaited),
+            activity: Arc::default(),
+            stopping: Arc::default(),
+            restores: Arc::clone(&restores),
+            digests: Arc::clone(&digests),
+            skipping: false,
+            batches_per_wake: (inflight_applies_max / 2).max(1),
+            batches: 0,
+        };
+        let life = Arc::clone(life);
+        let place = if blocks {
+            Place::Thread(Worker::start(WorkerKind::StateMachine, &life, stop, move |queue| {
+                machine.activity = Arc::clone(&queue.activity);
+                machine.stopping = Arc::clone(queue.stopping());
+                machine.run(queue);
+            })?)
+        } else {
+            Place::Here(Some(Box::new(machine)))
+        };
+        Ok(Self { place, awaited, restores, digests, life })
+    }
+
+    /// What the thread is doing, if there is one.
+    pub(super) fn activity(&self) -> Option<&Arc<Activity>> {
+        match &self.place {
+            Place::Thread(worker) => Some(worker.activity()),
+            Place::Here(_) => None,
+        }
+    }
+
+    /// The requests that wait for the state machine.
+    pub(super) fn awaited(&self) -> &Arc<Awaited<S>> {
+        &self.awaited
+    }
+
+    /// The digests of the states that it had.
+    pub(super) fn digests(&self) -> &Arc<OwnDigests> {
+        &self.digests
+    }
+
+    /// Takes committed entries and those who wait for them.
+    pub(super) fn apply(&mut self, entries: Entries<Bytes>, replies: Vec<(Index, Reply<S>)>) {
+        let awaited = !replies.is_empty();
+        self.awaited.add_replies(replies);
+        self.push(Job::Apply { entries, awaited });
+    }
+
+    /// Takes a confirmed read.
+    pub(super) fn read(&mut self, read: Read<S>) {
+        let number = self.awaited.add_read(read);
+        self.push(Job::Read(number));
+    }
+
+    /// Takes the task to capture the state that the entries so far have made.
+    pub(super) fn snapshot(&mut self, capture: CaptureId, snapshot: SnapshotMeta) {
+        self.push(Job::Snapshot(capture, snapshot));
+    }
+
+    /// Takes the task to replace the state by a snapshot's.
+    pub(super) fn restore(&mut self, snapshot: SnapshotMeta) {
+        let number = self.restores.fetch_add(1, Ordering::Relaxed) + 1;
+        self.push(Job::Restore { number, snapshot });
+    }
+
+    /// It hangs: reads that wait for it are answered, and if the node does not lead, proposers,
+    /// too.
+    pub(super) fn answer_for_it(&self, leads: bool) {
+        self.awaited.lose_reads();
+        self.life.refuse_running_read(|| ReadError::Stuck);
+        if !leads {
+            self.awaited.lose_replies();
+        }
+    }
+
+    /// Ends it, and the thread after the command that it is at. A client that waits for another
+    /// command is told that the node has stopped.
+    pub(super) fn finish(&mut self, stopped: &Stopped) -> Option<Thread> {
+        match &mut self.place {
+            Place::Thread(worker) => {
+                let thread = worker.finish();
+                let unit = worker.activity().look();
+                let applying = unit.filter(|unit| unit.task == WorkerTask::Apply);
+                self.awaited.stop(stopped, applying.and_then(|unit| unit.index));
+                thread
+            }
+            Place::Here(machine) => {
+                if let Some(machine) = machine.take() {
+                    machine.close();
+                }
+                self.awaited.stop(stopped, None);
+                None
+            }
+        }
+    }
+
+    fn push(&mut self, job: Job) {
+        match &mut self.place {
+            Place::Thread(worker) => worker.push(job),
+            Place::Here(Some(machine)) => {
+                let _inside = here::enter(&self.life, true);
+                machine.take(job);
+            }
+            Place::Here(None) => {}
+        }
+    }
+}
+
+impl<S: StateMachine> Machine<S> {
+    fn run(mut self, queue: &Queue<Job>) {
+        while let Some(job) = queue.next() {
+            self.take(job);
+        }
+        self.close();
+    }
+
+    fn take(&mut self, job: Job) {
+        if self.is_stopping() {
+            return self.refuse();
+        }
+        match job {
+            Job::Apply { entries, awaited } => self.apply(entries, awaited),
+            Job::Read(number) => self.read(number),
+            Job::Snapshot(capture, snapshot) => self.snapshot(capture, snapshot),
+            Job::Restore { number, snapshot } => self.restore(number, &snapshot),
+        }
+        self.activity.end();
+    }
+
+    fn read(&self, number: u64) {
+        let Some(read) = self.awaited.take_read(number) else { return };
+        if self.skipping {
+            return read(Err(ReadError::LeadershipLost));
+        }
+        self.activity.begin(WorkerTask::Read, Index::ZERO);
+        read(Ok(&self.state_machine));
+    }
+
+    fn apply(&mut self, entries: Entries<Bytes>, awaited: bool) {
+        let Some(last) = entries.last().map(|entry| entry.index) else { return };
+        if self.skipping {
+            return self.awaited.lose_replies_to(last);
+        }
+        for entry in entries {
+            let index = entry.index;
+            let Payload::Command(command) = entry.payload else {
+                if let Err(message) = self.keep_digest(index, last) {
+                    return self.end(StopReason::StateMachinePanicked { index, message });
+                }
+                continue;
+            };
+            if self.is_stopping() {
+                return self.refuse();
+            }
+            self.activity.begin(WorkerTask::Apply, index);
+            let state_machine = &mut self.state_machine;
+            let applied = panics::caught(|| {
+                state_machine.understands(&command)?;
+                Ok::<_, NotUnderstood>(state_machine.apply(index, command))
+            });
+            match applied {
+                Ok(Ok(reply)) => {
+                    self.answer(awaited, index, reply);
+                    if let Err(message) = self.keep_digest(index, last) {
+                        return self.end(StopReason::StateMachinePanicked { index, message });
+                    }
+                }
+                Ok(Err(unknown)) => {
+                    let message = Arc::clone(unknown.message());
+                    return self.end(StopReason::CommandNotUnderstood { index, message });
+                }
+                Err(message) => {
+                    return self.end(StopReason::StateMachinePanicked { index, message });
+                }
+            }
+        }
+        self.batches += 1;
+        self.inbox.applied(last, self.batches % self.batches_per_wake == 0);
+    }
+
+    /// Keeps the digest of the state after this entry if one is due, in a batch that ends with
+    /// `last`; fails if the state machine panics.
+    fn keep_digest(&self, index: Index, last: Index) -> Result<(), Arc<str>> {
+        if index == last || OwnDigests::is_common(index) {
+            if let Some(digest) = panics::caught(|| self.state_machine.digest())? {
+                self.digests.add(StateDigest { index, digest });
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, awaited: bool, index: Index, reply: S::Reply) {
+        let waiting = if awaited { self.awaited.take_reply(index) } else { None };
+        match waiting {
+            Some(waiting) => answer::<Result<_, ProposeError>>(waiting, Ok(reply)),
+            None if std::mem::needs_drop::<S::Reply>() => panics::contained(|| drop(reply)),
+            None => {}
+        }
+    }
+
+    fn snapshot(&mut self, capture: CaptureId, snapshot: SnapshotMeta) {
+        let Some(snapshots) = &self.snapshots else { return };
+        if self.skipping {
+            return snapshots.take_none(capture, Some("a newer snapshot follows".into()));
+        }
+        let index = snapshot.last.index;
+        self.activity.begin(WorkerTask::TakeSnapshot, index);
+        let state_machine = &self.state_machine;
+        match panics::caught(|| state_machine.snapshot()) {
+            Ok(Some(captured)) => snapshots.take(capture, snapshot, captured),
+            Ok(None) => snapshots.take_none(capture, None),
+            Err(message) => self.end(StopReason::StateMachinePanicked { index, message }),
+        }
+    }
+
+    fn restore(&mut self, number: u64, snapshot: &SnapshotMeta) {
+        let Some(snapshots) = &self.snapshots else { return };
+        let (node, last) = (self.life.node(), snapshot.last);
+        self.skipping = self.restores.load(Ordering::Relaxed) > number;
+        self.awaited.lose_replies_to(last.index);
+        if self.skipping {
+            return tracing::info!(node = node.get(), %last, "a snapshot is not restored: a newer one follows");
+        }
+        self.activity.begin(WorkerTask::Restore, last.index);
+        self.digests.clear();
+        match restore(&mut self.state_machine, snapshots, snapshot, &self.activity) {
+            Ok(()) => {
+                tracing::info!(node = node.get(), %last, "restored a snapshot");
+                self.inbox.applied(last.index, true);
+            }
+            Err(reason) => self.end(StopReason::RestoreFailed(reason)),
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// From here on nothing is applied, and those who wait learn why.
+    fn end(&self, reason: StopReason) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.life.end(reason.clone());
+        self.inbox.stop(reason);
+        self.refuse();
+    }
+
+    /// A state machine that has panicked may do so again when it is dropped; nobody is left to care.
+    fn close(self) {
+        self.refuse();
+        let state_machine = self.state_machine;
+        let _ = panics::caught(|| drop(state_machine));
+    }
+
+    fn refuse(&self) {
+        self.awaited.stop(&self.life.stopped(), None);
+    }
+}
+
+/// Replaces the state by a snapshot's. After an error nobody knows what it is.
+pub(super) fn restore<S: StateMachine>(
+    state_machine: &mut S,
+    snapshots: &Snapshots,
+    snapshot: &SnapshotMeta,
+    activity: &Activity,
+) -> Result<(), RestoreError> {
+    let last = snapshot.last;
+    let refused = |message| RestoreError::Refused { last, message };
+    let opened = panics::caught(|| snapshots.open(snapshot)).map_err(refused)?;
+    let mut reader = opened.map_err(RestoreError::Unreadable)?;
+    let mut progress = Progress { reader: &mut reader, activity };
+    let restored = panics::caught(|| state_machine.restore(&mut progress));
+    if let Some(error) = reader.take_failure() {
+        return Err(RestoreError::Unreadable(error));
+    }
+    match restored {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            return Err(match NotUnderstood::of(&error) {
+                Some(unknown) => {
+                    RestoreError::NotUnderstood { last, message: Arc::clone(unknown.message()) }
+                }
+                None => refused(Arc::from(error.to_string())),
+            });
+        }
+        Err(message) => return Err(refused(message)),
+    }
+    let finished = panics::caught(|| reader.finish()).map_err(refused)?;
+    finished.map_err(RestoreError::Unreadable)
+}
+
+/// A state machine that reads on is not stuck.
+struct Progress<'r, R> {
+    reader: &'r mut R,
+    activity: &'r Activity,
+}
+
+impl<R: io::Read> io::Read for Progress<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.activity.advance();
+        self.reader.read(into)
+    }
+}

@@ -1,0 +1,51 @@
+//! What a node knows about itself.
+
+use std::time::Instant;
+use std::vec::Vec;
+
+use super::digests::StateDifference;
+use crate::host::threads::watch::WorkerStatus;
+use crate::host::wire::handshake::Refusal;
+use crate::status::Status;
+use crate::types::NodeId;
+
+/// A node's state at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// What Raft knows.
+    pub raft: Status,
+    /// When the node's loop turns by itself at the latest, on the system's clock: what `raft.wake` says on the node's own.
+    pub wakes_at: Option<Instant>,
+    /// Proposals that wait to be committed.
+    pub proposals_waiting: usize,
+    /// Proposals that wait for the end of a transfer of leadership.
+    pub proposals_parked: usize,
+    /// Changes of membership that wait to be begun or completed.
+    pub changes_waiting: usize,
+    /// Whether a snapshot is being taken.
+    pub takes_snapshot: bool,
+    /// The peers that this node refuses at present for what they say of themselves, and why.
+    pub refused_peers: Vec<(NodeId, Refusal)>,
+    /// Whether this node neither votes nor stands for election because its store is empty and a
+    /// peer says that it is not the member that it takes itself for.
+    pub told_not_to_vote: bool,
+    /// Reads that wait to be confirmed.
+    pub reads_waiting: usize,
+    /// Reads that were confirmed and wait for the state machine.
+    pub reads_queued: usize,
+    /// Threads that have been at one unit of work for longer than
+    /// [`NodeConfig::stuck_after`](crate::host::NodeConfig::stuck_after).
+    pub stuck: Vec<WorkerStatus>,
+    /// Servers whose states differ from this one's after the same entry, as far as this node knows:
+    /// see [`StateMachine::digest`](crate::host::StateMachine::digest).
+    pub state_differences: Vec<StateDifference>,
+    /// How many digests of other servers' states were compared with this one's; a leader compares.
+    pub states_compared: u64,
+    /// Panics of code that waited for an answer: a waker, or the drop of a reply.
+    pub client_panics: u64,
+    /// Messages dropped because the inbox was full.
+    pub messages_dropped: u64,
+    /// Requests refused because the inbox was full.
+    pub requests_refused: u64,
+}

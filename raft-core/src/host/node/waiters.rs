@@ -1,0 +1,237 @@
+//! Request bookkeeping: who waits for which entry and which read.
+//!
+//! The invariant: every waiter is answered once. An entry that reaches the state machine answers its proposer there; a lost
+//! leadership answers everyone at once, for the node can no longer know what becomes of their entries.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::vec::Vec;
+
+use bytes::Bytes;
+
+use super::inbox::{Read, Reply};
+use crate::entries::Entry;
+use crate::host::error::{ProposeError, ReadError, Stopped};
+use crate::host::state_machine::StateMachine;
+use crate::host::threads::panics;
+use crate::role::Role;
+use crate::types::{Index, LogId, ReadId, Term};
+
+/// Everyone who waits for Raft.
+pub(super) struct Waiters<S: StateMachine> {
+    /// By rising index: a leader appends in order, and nobody waits across two terms.
+    proposals: VecDeque<Proposal<S>>,
+    reads: BTreeMap<ReadId, Read<S>>,
+}
+
+struct Proposal<S: StateMachine> {
+    entry: LogId,
+    reply: Reply<S>,
+}
+
+impl<S: StateMachine> Waiters<S> {
+    /// Nobody.
+    pub(super) fn new() -> Self {
+        Self { proposals: VecDeque::new(), reads: BTreeMap::new() }
+    }
+
+    /// `reply` waits for this entry, which was just appended.
+    pub(super) fn proposed(&mut self, entry: LogId, reply: Reply<S>) {
+        // Indexes rise within a term only, so nobody of an earlier leadership may still be in the queue.
+        if self.proposals.back().is_some_and(|last| last.entry.term != entry.term) {
+            self.lose(self.proposals.len());
+        }
+        self.proposals.push_back(Proposal { entry, reply });
+    }
+
+    /// `read` waits to be confirmed.
+    pub(super) fn reading(&mut self, id: ReadId, read: Read<S>) {
+        self.reads.insert(id, read);
+    }
+
+    /// The replies to the proposers of these committed entries, by rising index. A proposer of
+    /// another entry at one of these places is told that leadership was lost.
+    pub(super) fn committed(&mut self, entries: &[Entry<Bytes>]) -> Vec<(Index, Reply<S>)> {
+        let Some(last) = entries.last() else { return Vec::new() };
+        let waiting = self.proposals.partition_point(|proposal| proposal.entry.index <= last.index);
+        let mut replies = Vec::with_capacity(waiting);
+        let mut entries = entries.iter();
+        for Proposal { entry, reply } in self.proposals.drain(..waiting) {
+            let committed = entries.find(|committed| committed.index == entry.index);
+            if committed.is_some_and(|committed| committed.term == entry.term) {
+                replies.push((entry.index, reply));
+            } else {
+                answer(reply, Err(ProposeError::LeadershipLost { may_commit: false }));
+            }
+        }
+        replies
+    }
+
+    /// The read that was confirmed.
+    pub(super) fn read_ready(&mut self, id: ReadId) -> Option<Read<S>> {
+        self.reads.remove(&id)
+    }
+
+    /// The read will not be confirmed.
+    pub(super) fn read_lost(&mut self, id: ReadId) {
+        if let Some(read) = self.reads.remove(&id) {
+            read(Err(ReadError::LeadershipLost));
+        }
+    }
+
+    /// The node is this now: whoever waits for an entry of another leadership is told that it was lost.
+    pub(super) fn role_changed(&mut self, role: Role, term: Term) {
+        let kept = |proposal: &Proposal<S>| role == Role::Leader && proposal.entry.term == term;
+        let lost = self.proposals.partition_point(|proposal| !kept(proposal));
+        self.lose(lost);
+    }
+
+    /// Whoever waits for an entry is told that leadership was lost.
+    pub(super) fn lose_all(&mut self) {
+        self.lose(self.proposals.len());
+    }
+
+    /// Tells everyone that the node has stopped.
+    pub(super) fn stop(&mut self, stopped: &Stopped) {
+        for Proposal { reply, .. } in self.proposals.drain(..) {
+            answer(reply, Err(stopped.clone().into()));
+        }
+        for (_, read) in std::mem::take(&mut self.reads) {
+            read(Err(stopped.clone().into()));
+        }
+    }
+
+    /// How many wait for an entry, and how many for a read.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.proposals.len(), self.reads.len())
+    }
+
+    /// Tells the first `count` proposers that leadership was lost.
+    fn lose(&mut self, count: usize) {
+        for Proposal { reply, .. } in self.proposals.drain(..count) {
+            answer(reply, Err(ProposeError::LeadershipLost { may_commit: true }));
+        }
+    }
+}
+
+/// Answers a client, which may no longer listen.
+///
+/// Sending the answer runs code of the client: its waker or, if the client went away, the `Drop` of
+/// the answer. A panic in that code does not reach the node.
+pub(in crate::host) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    panics::contained(|| drop(reply.send(value)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::boxed::Box;
+    use std::sync::mpsc;
+    use std::vec;
+
+    use super::*;
+    use crate::entries::Payload;
+    use crate::host::error::StopReason;
+
+    struct Nothing;
+
+    impl StateMachine for Nothing {
+        type Reply = ();
+
+        fn apply(&mut self, _index: Index, _command: Bytes) {}
+    }
+
+    type Answer = oneshot::Receiver<Result<(), ProposeError>>;
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId::new(Term::new(term), Index::new(index))
+    }
+
+    fn entries(ids: &[LogId]) -> Vec<Entry<Bytes>> {
+        let entry = |id: &LogId| Entry { term: id.term, index: id.index, payload: Payload::Noop };
+        ids.iter().map(entry).collect()
+    }
+
+    fn propose(waiters: &mut Waiters<Nothing>, entry: LogId) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        waiters.proposed(entry, reply);
+        answer
+    }
+
+    fn may_commit(answer: Answer) -> bool {
+        match answer.try_recv().unwrap() {
+            Err(ProposeError::LeadershipLost { may_commit }) => may_commit,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_entry_answers_its_own_proposer() {
+        let mut waiters = Waiters::new();
+        let first = propose(&mut waiters, id(2, 4));
+        let second = propose(&mut waiters, id(2, 6));
+        let third = propose(&mut waiters, id(2, 7));
+        let replies = waiters.committed(&entries(&[id(1, 3), id(2, 4), id(2, 5), id(2, 6)]));
+        let indexes: Vec<_> = replies.iter().map(|(index, _)| index.get()).collect();
+        assert_eq!(indexes, vec![4, 6]);
+        for (_, reply) in replies {
+            answer(reply, Ok(()));
+        }
+        assert!(first.try_recv().unwrap().is_ok());
+        assert!(second.try_recv().unwrap().is_ok());
+        assert!(third.try_recv().is_err());
+        assert_eq!(waiters.len(), (1, 0));
+    }
+
+    #[test]
+    fn another_entry_at_the_same_index_says_that_the_command_is_lost() {
+        let mut waiters = Waiters::new();
+        let answer = propose(&mut waiters, id(2, 4));
+        assert!(waiters.committed(&entries(&[id(3, 4)])).is_empty());
+        assert!(!may_commit(answer));
+    }
+
+    #[test]
+    fn a_lost_leadership_answers_everyone_but_those_of_the_new_one() {
+        let mut waiters = Waiters::new();
+        let old = propose(&mut waiters, id(2, 4));
+        waiters.role_changed(Role::Leader, Term::new(2));
+        assert_eq!(waiters.len(), (1, 0));
+        // The node lost term 2 and won term 5 within one turn: the new proposal comes before word of either.
+        let new = propose(&mut waiters, id(5, 9));
+        assert!(may_commit(old));
+        waiters.role_changed(Role::Leader, Term::new(5));
+        assert_eq!(waiters.len(), (1, 0));
+        waiters.role_changed(Role::Follower, Term::new(5));
+        assert!(may_commit(new));
+    }
+
+    #[test]
+    fn reads_are_answered_in_any_order() {
+        let mut waiters = Waiters::<Nothing>::new();
+        let (sender, answers) = mpsc::channel();
+        for number in 1..=3 {
+            let sender = sender.clone();
+            let read = Box::new(move |state: Result<&Nothing, ReadError>| {
+                sender.send((number, state.map(|_| ()).is_ok())).unwrap();
+            });
+            waiters.reading(ReadId::new(number), read);
+        }
+        let read = waiters.read_ready(ReadId::new(2)).unwrap();
+        read(Ok(&Nothing));
+        assert!(waiters.read_ready(ReadId::new(2)).is_none());
+        waiters.read_lost(ReadId::new(3));
+        waiters.stop(&Stopped { reason: StopReason::Shutdown });
+        drop(sender);
+        assert_eq!(answers.iter().collect::<Vec<_>>(), vec![(2, true), (3, false), (1, false)]);
+        assert_eq!(waiters.len(), (0, 0));
+    }
+
+    #[test]
+    fn a_stop_answers_everyone_with_its_reason() {
+        let mut waiters = Waiters::new();
+        let answer = propose(&mut waiters, id(1, 1));
+        waiters.stop(&Stopped { reason: StopReason::Abandoned });
+        let error = answer.try_recv().unwrap().unwrap_err();
+        assert!(error.may_commit());
+        assert!(matches!(error, ProposeError::Stopped { reason: StopReason::Abandoned, .. }));
+    }
+}

@@ -1,0 +1,84 @@
+//! The end of a node's life: waits for what it has left running, for a bounded time.
+//!
+//! By then everyone who waits has been answered, but for the command that is being applied. The
+//! journal's thread closes the journal, and with it gives up the directory's lock, only after the
+//! threads of the snapshots have ended, because these write to the same directory: an old capture
+//! would otherwise rename what the next owner has half written.
+//!
+//! A thread that hangs is left running, and the error names it. If the thread writes to the
+//! directory, it keeps the lock until it ends.
+
+use std::boxed::Box;
+use std::format;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use super::lifecycle::Life;
+use super::watch::Watch;
+use super::worker::Thread;
+
+/// How long a node that stops waits for its transport to close its sockets, in any case.
+const TRANSPORT_STOP_MAX: Duration = Duration::from_secs(10);
+
+/// The threads that a node leaves running at its end, to be waited for.
+pub(in crate::host) struct Ending {
+    /// Each but the snapshots' threads, for which the journal's waits.
+    pub(in crate::host) threads: Vec<Thread>,
+    /// Returns once the transport's sockets are closed.
+    pub(in crate::host) transport: oneshot::Receiver<()>,
+    /// Knows what the threads are at.
+    pub(in crate::host) watch: Watch,
+    pub(in crate::host) life: Arc<Life>,
+    /// Answers who still waits when the time is over.
+    pub(in crate::host) refuse_rest: Box<dyn FnOnce() + Send>,
+    /// How long to wait.
+    pub(in crate::host) patience: Duration,
+}
+
+impl Ending {
+    /// Waits on a thread of its own. If there is none to be had, gives itself back.
+    pub(in crate::host) fn begin(self) -> Option<Self> {
+        let (give, take) = mpsc::channel::<Self>();
+        let thread = thread::Builder::new().name("raft-end".into()).spawn(move || {
+            if let Ok(ending) = take.recv() {
+                ending.wait();
+            }
+        });
+        match thread {
+            Ok(_) => give.send(self).err().map(|unsent| unsent.0),
+            Err(_) => Some(self),
+        }
+    }
+
+    /// Waits until nothing of the node is left, or its patience ends; then its life is over.
+    pub(in crate::host) fn wait(self) {
+        let Self { threads, transport, watch, life, refuse_rest, patience } = self;
+        let node = life.node();
+        // None is for a patience beyond what a clock can show.
+        let deadline = Instant::now().checked_add(patience);
+        let mut left = Vec::new();
+        for thread in threads {
+            if let Err(thread) = thread.wait(deadline) {
+                left.push(watch.status_of(thread.kind(), thread.activity()));
+            }
+        }
+        if !left.is_empty() {
+            left.extend(watch.busy_besides(&left));
+        }
+        refuse_rest();
+        if let Err(oneshot::RecvTimeoutError::Timeout) = transport.recv_timeout(TRANSPORT_STOP_MAX)
+        {
+            tracing::warn!(node = node.get(), span = ?TRANSPORT_STOP_MAX, "the transport has not stopped in time");
+        }
+        for worker in &left {
+            let index = worker.index.map(crate::types::Index::get);
+            let (task, span) = (format!("{}", worker.task), worker.since.elapsed());
+            let worker = worker.worker;
+            tracing::error!(node = node.get(), %worker, task, index, ?span, "the node has stopped, and leaves a thread behind");
+        }
+        life.over(left);
+    }
+}

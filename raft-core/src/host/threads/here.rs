@@ -1,0 +1,68 @@
+//! Which node the present thread works for, and whether it is inside of the application's code.
+//!
+//! A state machine that waits for its own node, inside of `apply` say, would wait for ever: the
+//! answer comes from the thread that waits. So [`Pending`](crate::host::Pending) asks here, and refuses.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use super::lifecycle::Life;
+
+std::thread_local! {
+    static NODE: RefCell<Option<Arc<Life>>> = const { RefCell::new(None) };
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What the thread was inside of before, to be restored.
+pub(in crate::host) struct Entered {
+    node: Option<Arc<Life>>,
+    inside: bool,
+}
+
+/// The thread works for this node until the guard is dropped; `inside` of code that the node must
+/// not be waited for in.
+pub(in crate::host) fn enter(life: &Arc<Life>, inside: bool) -> Entered {
+    Entered { node: NODE.replace(Some(Arc::clone(life))), inside: INSIDE.replace(inside) }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // Dropped outside of the thread-local: the last owner of a life runs code of its own.
+        let ours = NODE.replace(self.node.take());
+        INSIDE.set(self.inside);
+        drop(ours);
+    }
+}
+
+/// Runs code that may wait for the node, such as the waker of a client.
+pub(in crate::host) fn outside(code: impl FnOnce()) {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            INSIDE.set(self.0);
+        }
+    }
+    let _restore = Restore(INSIDE.replace(false));
+    code();
+}
+
+/// Whether waiting for this node would wait for the present thread.
+pub(in crate::host) fn is_inside(life: &Arc<Life>) -> bool {
+    INSIDE.get()
+        && NODE.with_borrow(|node| node.as_ref().is_some_and(|node| Arc::ptr_eq(node, life)))
+}
+
+/// Counts a panic of a client's code, if the thread works for a node, and logs it.
+pub(in crate::host) fn count_panic(message: &str) {
+    let node = NODE.with_borrow(|node| {
+        node.as_ref().map(|life| {
+            life.count_panic();
+            life.node().get()
+        })
+    });
+    tracing::error!(
+        node,
+        message,
+        "code that waits for an answer panicked: a waker, or the drop of a reply"
+    );
+}

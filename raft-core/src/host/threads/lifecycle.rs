@@ -1,0 +1,172 @@
+//! From a node's start to the moment when nothing of it is left.
+//!
+//! ```text
+//!   runs ──── ends: the reason is known, ───── is over: threads have ended, the journal is closed,
+//!             everyone who waits is told       the transport's addresses are free
+//! ```
+//!
+//! A thread that hangs delays the end by
+//! [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) at most: then the node's life is
+//! over, and what it left behind is named.
+
+use std::fmt;
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+use super::panics;
+use super::watch::WorkerStatus;
+use crate::host::error::{ReadError, StopReason, Stopped};
+use crate::host::node::pending::Pending;
+use crate::host::node::waiters::answer;
+use crate::types::NodeId;
+
+/// Whether a node still lives, shared by all who ask.
+#[derive(Debug, Default)]
+pub(in crate::host) struct Life {
+    /// Whose life it is.
+    node: NodeId,
+    state: Mutex<State>,
+    /// Panics of code that waits for an answer.
+    panics: AtomicU64,
+    /// The read that the state machine serves, whose closure may hang.
+    running_read: Mutex<Option<Arc<dyn Refusable>>>,
+}
+
+/// The client that waits for a read, whatever it reads.
+type RunningRead<T> = Mutex<Option<oneshot::Sender<Result<T, ReadError>>>>;
+
+trait Refusable: Send + Sync {
+    fn refuse(&self, error: ReadError);
+}
+
+impl<T: Send> Refusable for RunningRead<T> {
+    fn refuse(&self, error: ReadError) {
+        let reply = self.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reply) = reply {
+            answer(reply, Err(error));
+        }
+    }
+}
+
+impl fmt::Debug for dyn Refusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a read")
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    reason: Option<StopReason>,
+    over: bool,
+    left_behind: Vec<WorkerStatus>,
+    waiting: Vec<oneshot::Sender<Result<StopReason, Stopped>>>,
+}
+
+impl Life {
+    /// A node begins to live.
+    pub(in crate::host) fn new(node: NodeId) -> Self {
+        Self { node, ..Self::default() }
+    }
+
+    /// Whose life it is.
+    pub(in crate::host) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The code of a client that waits for an answer panicked.
+    pub(in crate::host) fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that happened.
+    pub(in crate::host) fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    /// Runs a read and answers its client, unless
+    /// [`refuse_running_read`](Self::refuse_running_read) does before.
+    pub(in crate::host) fn serve<T: Send + 'static>(
+        &self,
+        reply: oneshot::Sender<Result<T, ReadError>>,
+        read: impl FnOnce() -> Result<T, ReadError>,
+    ) {
+        let waiting = Arc::new(RunningRead::new(Some(reply)));
+        let refusable = Arc::clone(&waiting);
+        *self.lock_running_read() = Some(refusable);
+        let result = read();
+        *self.lock_running_read() = None;
+        let reply = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match reply {
+            Some(reply) => answer(reply, result),
+            None => panics::contained(|| drop(result)),
+        }
+    }
+
+    /// Answers the client whose read is running, if any.
+    pub(in crate::host) fn refuse_running_read(&self, error: impl FnOnce() -> ReadError) {
+        let running = self.lock_running_read().take();
+        if let Some(running) = running {
+            running.refuse(error());
+        }
+    }
+
+    fn lock_running_read(&self) -> MutexGuard<'_, Option<Arc<dyn Refusable>>> {
+        self.running_read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The threads that had not ended when the node's life was over.
+    pub(in crate::host) fn left_behind(&self) -> Vec<WorkerStatus> {
+        self.lock().left_behind.clone()
+    }
+
+    /// The node stops now, for this reason unless it had one before.
+    pub(in crate::host) fn end(&self, reason: StopReason) {
+        self.lock().reason.get_or_insert(reason);
+    }
+
+    /// Why the node has stopped, if it has.
+    pub(in crate::host) fn reason(&self) -> Option<StopReason> {
+        self.lock().reason.clone()
+    }
+
+    /// For those who find that the node has stopped.
+    pub(in crate::host) fn stopped(&self) -> Stopped {
+        Stopped { reason: self.reason().unwrap_or(StopReason::Abandoned) }
+    }
+
+    /// Nothing of the node is left, but for these threads.
+    pub(in crate::host) fn over(&self, left_behind: Vec<WorkerStatus>) {
+        let mut state = self.lock();
+        state.over = true;
+        state.left_behind = left_behind;
+        let reason = state.reason.get_or_insert(StopReason::Abandoned).clone();
+        let waiting = mem::take(&mut state.waiting);
+        drop(state);
+        for sender in waiting {
+            answer(sender, Ok(reason.clone()));
+        }
+    }
+
+    /// Resolves once nothing of the node is left.
+    pub(in crate::host) fn wait_over(self: &Arc<Self>) -> Pending<StopReason, Stopped> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        match &state.reason {
+            Some(reason) if state.over => {
+                answer(sender, Ok(reason.clone()));
+            }
+            Some(_) | None => {
+                state.waiting.retain(|sender| !sender.is_closed());
+                state.waiting.push(sender);
+            }
+        }
+        drop(state);
+        Pending::new(receiver, Arc::clone(self))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

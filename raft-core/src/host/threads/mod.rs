@@ -1,0 +1,11 @@
+//! What all threads of a node have in common: their jobs, their panics, their watch and their end.
+
+pub(super) mod ending;
+pub(super) mod here;
+pub(super) mod lifecycle;
+pub(super) mod panics;
+pub(super) mod watch;
+pub(super) mod worker;
+
+pub use watch::WorkerStatus;
+pub use worker::{WorkerKind, WorkerTask};

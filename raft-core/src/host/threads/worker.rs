@@ -1,0 +1,408 @@
+//! A thread of a node. Journal, state machine and snapshots each have one, and all three are the
+//! same: jobs come in order, the thread is [watched](super::watch), its panics have
+//! [one policy](super::panics), and it ends when it is told to.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use super::here;
+use super::lifecycle::Life;
+use super::panics;
+use crate::host::stop_reason::StopReason;
+use crate::types::Index;
+
+/// One of a node's threads, beside the one that runs its loop.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum WorkerKind {
+    /// Makes writes durable.
+    Journal,
+    /// Applies commands, serves reads, restores snapshots.
+    StateMachine,
+    /// Reads and writes pieces of snapshots, and removes old ones.
+    Snapshots,
+    /// Writes out a captured state.
+    Capture,
+}
+
+/// What a worker is doing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum WorkerTask {
+    /// The journal appends writes and syncs.
+    Write,
+    /// The state machine applies the command with this index.
+    Apply,
+    /// The state machine serves a read.
+    Read,
+    /// The state machine is captured for the snapshot that ends at this index, or the captured
+    /// state is written out.
+    TakeSnapshot,
+    /// The state machine is restored from the snapshot that ends at this index.
+    Restore,
+    /// A piece of a snapshot is read, to be sent.
+    ReadSnapshot,
+    /// A piece of a snapshot that comes is written.
+    WriteSnapshot,
+    /// Snapshots that are needed no more are removed.
+    RemoveSnapshots,
+    /// The journal waits for the threads of the snapshots, which write to the same directory,
+    /// before it gives that up.
+    Close,
+}
+
+/// What a worker is doing, for the node's loop to see.
+#[derive(Default, Debug)]
+pub(in crate::host) struct Activity {
+    /// 0 if it waits for a job.
+    task: AtomicU8,
+    index: AtomicU64,
+    /// Counts units of work, so that two looks can tell one from the next.
+    begun: AtomicU64,
+}
+
+/// A unit of work that a worker is at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::host) struct Unit {
+    pub(in crate::host) task: WorkerTask,
+    pub(in crate::host) index: Option<Index>,
+    pub(in crate::host) number: u64,
+}
+
+/// A handle to a worker's thread, for the code that has jobs for it.
+pub(in crate::host) struct Worker<J> {
+    jobs: Jobs<J>,
+    thread: Option<Thread>,
+}
+
+/// Takes jobs for a worker. Cheap to clone.
+pub(in crate::host) struct Jobs<J> {
+    sender: Sender<Option<J>>,
+    stopping: Arc<AtomicBool>,
+    activity: Arc<Activity>,
+}
+
+/// A worker's thread, to be waited for.
+pub(in crate::host) struct Thread {
+    kind: WorkerKind,
+    handle: JoinHandle<()>,
+    ended: Receiver<()>,
+    activity: Arc<Activity>,
+}
+
+/// The thread's own end.
+pub(in crate::host) struct Queue<J> {
+    receiver: Receiver<Option<J>>,
+    /// For jobs that the thread gives itself.
+    jobs: Jobs<J>,
+    pub(in crate::host) activity: Arc<Activity>,
+}
+
+/// How a worker whose code panics stops its node.
+pub(in crate::host) type Stopper = Arc<dyn Fn(StopReason) + Send + Sync>;
+
+impl<J: Send + 'static> Worker<J> {
+    /// Starts the thread, which runs `work` until its queue ends.
+    ///
+    /// A panic that `work` does not handle itself stops the node.
+    pub(in crate::host) fn start(
+        kind: WorkerKind,
+        life: &Arc<Life>,
+        stop: Stopper,
+        work: impl FnOnce(&Queue<J>) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel();
+        let stopping = Arc::<AtomicBool>::default();
+        let activity = Arc::<Activity>::default();
+        let jobs = Jobs { sender, stopping, activity: Arc::clone(&activity) };
+        let queue = Queue { receiver, jobs: jobs.clone(), activity: Arc::clone(&activity) };
+        let thread = Thread::start(kind, activity, life, stop, move || work(&queue))?;
+        Ok(Self { jobs, thread: Some(thread) })
+    }
+
+    /// For others who have jobs for it.
+    pub(in crate::host) fn jobs(&self) -> &Jobs<J> {
+        &self.jobs
+    }
+
+    /// What the worker is doing.
+    pub(in crate::host) fn activity(&self) -> &Arc<Activity> {
+        &self.jobs.activity
+    }
+
+    /// Adds a job.
+    pub(in crate::host) fn push(&self, job: J) {
+        self.jobs.push(job);
+    }
+
+    /// The thread, to be waited for, when it is told to end in another way.
+    pub(in crate::host) fn take_thread(&mut self) -> Option<Thread> {
+        self.thread.take()
+    }
+
+    /// Lets the thread end behind the jobs that it has; those that look at
+    /// [`stopping`](Queue::is_stopping) may be left undone. `None` if it was told before.
+    pub(in crate::host) fn finish(&mut self) -> Option<Thread> {
+        self.jobs.stopping.store(true, Ordering::Relaxed);
+        let _ = self.jobs.sender.send(None);
+        self.thread.take()
+    }
+}
+
+impl<J> Drop for Worker<J> {
+    /// A thread whose node did not start ends as well.
+    fn drop(&mut self) {
+        let _ = self.jobs.sender.send(None);
+    }
+}
+
+impl<J> Jobs<J> {
+    pub(in crate::host) fn push(&self, job: J) {
+        // After its end nobody asks for anything any more.
+        let _ = self.sender.send(Some(job));
+    }
+}
+
+impl<J> Clone for Jobs<J> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            stopping: Arc::clone(&self.stopping),
+            activity: Arc::clone(&self.activity),
+        }
+    }
+}
+
+impl<J> Queue<J> {
+    /// The next job, once there is one; `None` at the end.
+    pub(in crate::host) fn next(&self) -> Option<J> {
+        self.receiver.recv().ok().flatten()
+    }
+
+    /// The next job, if there is one by then: `Err` if not, `Ok(None)` at the end.
+    pub(in crate::host) fn next_until(&self, deadline: Instant) -> Result<Option<J>, ()> {
+        match self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(job) => Ok(job),
+            Err(RecvTimeoutError::Timeout) => Err(()),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+        }
+    }
+
+    /// A job that is there already: `Err` if none is, `Ok(None)` at the end.
+    pub(in crate::host) fn next_now(&self) -> Result<Option<J>, ()> {
+        match self.receiver.try_recv() {
+            Ok(job) => Ok(job),
+            Err(TryRecvError::Empty) => Err(()),
+            Err(TryRecvError::Disconnected) => Ok(None),
+        }
+    }
+
+    /// Whether the worker was told to end, be it behind other jobs.
+    pub(in crate::host) fn is_stopping(&self) -> bool {
+        self.jobs.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The same, for others to look at and to say.
+    pub(in crate::host) fn stopping(&self) -> &Arc<AtomicBool> {
+        &self.jobs.stopping
+    }
+
+    /// For jobs that the thread gives itself.
+    pub(in crate::host) fn jobs(&self) -> Jobs<J> {
+        self.jobs.clone()
+    }
+}
+
+impl Thread {
+    /// Starts a thread of a node by itself.
+    pub(in crate::host) fn start(
+        kind: WorkerKind,
+        activity: Arc<Activity>,
+        life: &Arc<Life>,
+        stop: Stopper,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
+        let (ends, ended) = mpsc::channel::<()>();
+        let (life, seen) = (Arc::clone(life), Arc::clone(&activity));
+        let handle = thread::Builder::new().name(kind.thread_name().into()).spawn(move || {
+            let entered = here::enter(&life, kind != WorkerKind::Capture);
+            if let Err(message) = panics::caught(work) {
+                let reason = StopReason::WorkerPanicked { worker: kind, message };
+                life.end(reason.clone());
+                stop(reason);
+            }
+            seen.end();
+            drop((entered, life, stop));
+            drop(ends);
+        })?;
+        Ok(Self { kind, handle, ended, activity })
+    }
+
+    /// Waits until nothing is left of the thread; gives it back if that is not so by then.
+    pub(in crate::host) fn wait(self, deadline: Option<Instant>) -> Result<(), Self> {
+        let ended = match deadline {
+            None => self.ended.recv().is_err(),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.ended.recv_timeout(left) == Err(RecvTimeoutError::Disconnected)
+            }
+        };
+        if !ended {
+            return Err(self);
+        }
+        // Its last panic was caught, and it ends within microseconds.
+        let _ = self.handle.join();
+        Ok(())
+    }
+
+    pub(in crate::host) fn kind(&self) -> WorkerKind {
+        self.kind
+    }
+
+    pub(in crate::host) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+}
+
+impl Activity {
+    /// A unit of work begins. Only the worker itself calls this.
+    pub(in crate::host) fn begin(&self, task: WorkerTask, index: Index) {
+        self.index.store(index.get(), Ordering::Relaxed);
+        self.task.store(task as u8 + 1, Ordering::Relaxed);
+        self.advance();
+    }
+
+    /// The unit goes on: something of it was done.
+    pub(in crate::host) fn advance(&self) {
+        let number = self.begun.load(Ordering::Relaxed);
+        self.begun.store(number.wrapping_add(1), Ordering::Release);
+    }
+
+    /// The worker waits.
+    pub(in crate::host) fn end(&self) {
+        self.task.store(0, Ordering::Relaxed);
+        self.advance();
+    }
+
+    /// The unit that the worker is working on; `None` if it waits. If the unit changes during the
+    /// look, the result may mix two units; the next look then finds another number.
+    pub(in crate::host) fn look(&self) -> Option<Unit> {
+        let number = self.begun.load(Ordering::Acquire);
+        let task = WorkerTask::of(self.task.load(Ordering::Relaxed))?;
+        let index = Index::new(self.index.load(Ordering::Relaxed));
+        Some(Unit { task, index: Some(index).filter(|index| *index > Index::ZERO), number })
+    }
+}
+
+impl WorkerKind {
+    fn thread_name(self) -> &'static str {
+        match self {
+            Self::Journal => "raft-journal",
+            Self::StateMachine => "raft-state-machine",
+            Self::Snapshots => "raft-snapshots",
+            Self::Capture => "raft-take-snapshot",
+        }
+    }
+}
+
+impl WorkerTask {
+    const ALL: [Self; 9] = [
+        Self::Write,
+        Self::Apply,
+        Self::Read,
+        Self::TakeSnapshot,
+        Self::Restore,
+        Self::ReadSnapshot,
+        Self::WriteSnapshot,
+        Self::RemoveSnapshots,
+        Self::Close,
+    ];
+
+    fn of(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+}
+
+impl fmt::Display for WorkerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Journal => "journal",
+            Self::StateMachine => "state machine",
+            Self::Snapshots => "snapshots",
+            Self::Capture => "capture",
+        })
+    }
+}
+
+impl fmt::Display for WorkerTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Write => "writing",
+            Self::Apply => "applying",
+            Self::Read => "reading",
+            Self::TakeSnapshot => "taking the snapshot",
+            Self::Restore => "restoring the snapshot",
+            Self::ReadSnapshot => "reading the snapshot",
+            Self::WriteSnapshot => "writing the snapshot",
+            Self::RemoveSnapshots => "removing old snapshots",
+            Self::Close => "waiting for the snapshots' threads",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_task_is_seen_as_what_it_is() {
+        let activity = Activity::default();
+        for task in WorkerTask::ALL {
+            activity.begin(task, Index::new(7));
+            let seen = activity.look().unwrap();
+            assert_eq!((seen.task, seen.index), (task, Some(Index::new(7))));
+            activity.end();
+            assert!(activity.look().is_none());
+        }
+    }
+
+    #[test]
+    fn a_panic_of_ours_stops_the_node_and_a_thread_that_hangs_is_given_back() {
+        let life = Arc::<Life>::default();
+        let stopped = Arc::<AtomicBool>::default();
+        let flag = Arc::clone(&stopped);
+        let stop: Stopper = Arc::new(move |_| flag.store(true, Ordering::Relaxed));
+        let mut worker =
+            Worker::start(WorkerKind::Journal, &life, Arc::clone(&stop), |queue: &Queue<bool>| {
+                while let Some(job) = queue.next() {
+                    assert!(job, "poisoned");
+                }
+            })
+            .unwrap();
+        worker.push(false);
+        assert!(worker.finish().unwrap().wait(None).is_ok());
+        let reason = life.reason();
+        assert!(stopped.load(Ordering::Relaxed));
+        assert!(
+            matches!(reason, Some(StopReason::WorkerPanicked { worker: WorkerKind::Journal, .. })),
+            "{reason:?}"
+        );
+
+        let (release, hangs) = mpsc::channel::<()>();
+        let mut worker = Worker::<()>::start(WorkerKind::Snapshots, &life, stop, move |_| {
+            let _ = hangs.recv();
+        })
+        .unwrap();
+        let soon = Instant::now() + Duration::from_millis(1);
+        let Err(thread) = worker.finish().unwrap().wait(Some(soon)) else { panic!("it ended") };
+        drop(release);
+        assert!(thread.wait(None).is_ok());
+    }
+}
