@@ -1,0 +1,344 @@
+//! How the handshake's messages are written as bytes, and read again.
+
+use std::string::String;
+use std::vec::Vec;
+
+use bytes::Bytes;
+use minicbor::{Decoder, Encoder};
+
+use super::messages::{Answer, Hello, Welcome};
+use super::refusals::{HandshakeError, Refusal};
+use super::{SAID_NOTE_BYTES_MAX, VERSION_OLDEST};
+use crate::codec::{self, DecodeError};
+use crate::host::identity::{ClusterId, Incarnation, Past};
+use crate::host::wire::label::ADDRESS_BYTES_MAX;
+use crate::identity::ClusterIdentity;
+use crate::types::NodeId;
+
+const MAGIC: &[u8; 8] = b"raftpeer";
+
+const WELCOME: u64 = 0;
+const REFUSED: u64 = 1;
+
+const NOT_A_HELLO: u64 = 0;
+const VERSION: u64 = 1;
+const CLUSTER: u64 = 2;
+const NOT_ME: u64 = 3;
+const UNKNOWN_PEER: u64 = 4;
+const ITSELF: u64 = 5;
+const DUPLICATE: u64 = 6;
+const OTHER_STORE: u64 = 7;
+const OTHER_HISTORY: u64 = 8;
+const LONG_MESSAGES: u64 = 9;
+
+/// A past that is not said, though something behind it is.
+const UNKNOWN: u64 = 0;
+const BLANK: u64 = 1;
+const UNNAMED: u64 = 2;
+const BEGUN: u64 = 3;
+const OF: u64 = 4;
+
+/// What a node says of its past: a kind and the two halves of an identity, and whether it knows the
+/// other node.
+const SAID_FIELDS: usize = 4;
+
+impl Hello {
+    /// Appends the frame's payload to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let Self { version_min, version_max, cluster, from, to, incarnation, address, .. } = self;
+        let (cluster, incarnation) = (cluster.get(), incarnation.get());
+        let (min, max) = ((*version_min).into(), (*version_max).into());
+        let numbers = [min, max, cluster, from.get(), to.get(), incarnation];
+        let mut said = said(self.past, self.knows_you);
+        // A field is found by its place: those before the last are there, if only as nothing.
+        if self.sends_bytes_max.is_some() {
+            said = said.or(Some([UNKNOWN, 0, 0, 0]));
+        }
+        let is_noted = !self.note.is_empty() || self.sends_bytes_max.is_some();
+        let note = Some(&self.note[..]).filter(|_| said.is_some() && is_noted);
+        encode(out, &numbers, Some(address), said, note, self.sends_bytes_max);
+    }
+
+    /// Reads the frame's payload.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotAHello`], to be answered.
+    pub fn decode(payload: &[u8]) -> Result<Self, Refusal> {
+        Self::read(payload).map_err(|_| Refusal::NotAHello)
+    }
+
+    fn read(payload: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(payload)?;
+        let hello = Self {
+            version_min: fields.version()?,
+            version_max: fields.version()?,
+            cluster: ClusterId::new(fields.number()?),
+            from: NodeId::new(fields.number()?),
+            to: NodeId::new(fields.number()?),
+            incarnation: Incarnation::new(fields.number()?),
+            address: fields.address()?,
+            past: Past::Unknown,
+            knows_you: None,
+            note: Bytes::new(),
+            sends_bytes_max: None,
+        };
+        let hello = if fields.left < SAID_FIELDS as u64 {
+            hello
+        } else {
+            let (past, knows_you) = fields.said()?;
+            let note = fields.note()?;
+            let sends_bytes_max = fields.if_more(Fields::number)?;
+            Self { past, knows_you, note, sends_bytes_max, ..hello }
+        };
+        fields.close()?;
+        Ok(hello)
+    }
+}
+
+impl Answer {
+    /// Appends the frame's payload to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match *self {
+            Self::Welcome(Welcome { version, incarnation: None, .. }) => {
+                encode_numbers(out, &[WELCOME, version.into()]);
+            }
+            Self::Welcome(Welcome { version, incarnation: Some(incarnation), past, knows_you }) => {
+                let numbers = [WELCOME, version.into(), incarnation.get()];
+                encode(out, &numbers, None, said(past, knows_you), None, None);
+            }
+            Self::Refused(refusal) => match refusal {
+                Refusal::NotAHello => encode_numbers(out, &[REFUSED, NOT_A_HELLO]),
+                Refusal::Version { min, max } => {
+                    encode_numbers(out, &[REFUSED, VERSION, min.into(), max.into()]);
+                }
+                Refusal::Cluster { cluster } => {
+                    encode_numbers(out, &[REFUSED, CLUSTER, cluster.get()]);
+                }
+                Refusal::NotMe { node } => {
+                    encode_numbers(out, &[REFUSED, NOT_ME, node.get()]);
+                }
+                Refusal::UnknownPeer => encode_numbers(out, &[REFUSED, UNKNOWN_PEER]),
+                Refusal::Itself { node } => {
+                    encode_numbers(out, &[REFUSED, ITSELF, node.get()]);
+                }
+                Refusal::Duplicate { incarnation } => {
+                    encode_numbers(out, &[REFUSED, DUPLICATE, incarnation.get()]);
+                }
+                Refusal::OtherStore { node } => {
+                    encode_numbers(out, &[REFUSED, OTHER_STORE, node.get()]);
+                }
+                Refusal::OtherHistory { node, cluster, its } => {
+                    let [high, low] = halves(cluster);
+                    let numbers = [REFUSED, OTHER_HISTORY, node.get(), high, low];
+                    match its.map(halves) {
+                        Some(its) => encode_numbers(out, &[&numbers[..], &its].concat()),
+                        None => encode_numbers(out, &numbers),
+                    }
+                }
+                Refusal::LongMessages { from, sends, to, takes } => {
+                    let numbers = [REFUSED, LONG_MESSAGES, from.get(), sends, to.get(), takes];
+                    encode_numbers(out, &numbers);
+                }
+                Refusal::Other { code } => encode_numbers(out, &[REFUSED, code]),
+            },
+        }
+    }
+
+    /// What the frame's payload means to the dialer.
+    ///
+    /// # Errors
+    ///
+    /// It was refused, or no node answered.
+    pub fn conclude(payload: &[u8]) -> Result<Welcome, HandshakeError> {
+        let is_known = |version| (VERSION_OLDEST..=codec::VERSION).contains(&version);
+        match Self::read(payload).map_err(|_| HandshakeError::NotAnAnswer)? {
+            Self::Welcome(welcome) if is_known(welcome.version) => Ok(welcome),
+            Self::Welcome(_) => Err(HandshakeError::NotAnAnswer),
+            Self::Refused(refusal) => Err(HandshakeError::Refused(refusal)),
+        }
+    }
+
+    fn read(payload: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(payload)?;
+        let answer = match fields.number()? {
+            WELCOME => {
+                let version = fields.version()?;
+                let incarnation = fields.if_more(Fields::number)?.map(Incarnation::new);
+                let (past, knows_you) = fields.said()?;
+                Self::Welcome(Welcome { version, incarnation, past, knows_you })
+            }
+            REFUSED => Self::Refused(match fields.number()? {
+                NOT_A_HELLO => Refusal::NotAHello,
+                VERSION => Refusal::Version { min: fields.version()?, max: fields.version()? },
+                CLUSTER => Refusal::Cluster { cluster: ClusterId::new(fields.number()?) },
+                NOT_ME => Refusal::NotMe { node: NodeId::new(fields.number()?) },
+                UNKNOWN_PEER => Refusal::UnknownPeer,
+                ITSELF => Refusal::Itself { node: NodeId::new(fields.number()?) },
+                DUPLICATE => Refusal::Duplicate { incarnation: Incarnation::new(fields.number()?) },
+                OTHER_STORE => Refusal::OtherStore { node: NodeId::new(fields.number()?) },
+                OTHER_HISTORY => Refusal::OtherHistory {
+                    node: NodeId::new(fields.number()?),
+                    cluster: fields.identity()?,
+                    its: fields.if_more(Fields::identity)?,
+                },
+                LONG_MESSAGES => Refusal::LongMessages {
+                    from: NodeId::new(fields.number()?),
+                    sends: fields.number()?,
+                    to: NodeId::new(fields.number()?),
+                    takes: fields.number()?,
+                },
+                code => Refusal::Other { code },
+            }),
+            kind => return Err(DecodeError::UnknownMessage { kind }),
+        };
+        fields.close()?;
+        Ok(answer)
+    }
+}
+
+type Said = [u64; SAID_FIELDS];
+
+/// What a node says of its past; nothing, if it says none.
+fn said(past: Past, knows_you: Option<bool>) -> Option<Said> {
+    let (kind, [high, low]) = match past {
+        Past::Unknown => return None,
+        Past::Blank => (BLANK, [0, 0]),
+        Past::Unnamed => (UNNAMED, [0, 0]),
+        Past::Begun(cluster) => (BEGUN, halves(cluster)),
+        Past::Of(cluster) => (OF, halves(cluster)),
+    };
+    let knows_you = match knows_you {
+        None => 0,
+        Some(false) => 1,
+        Some(true) => 2,
+    };
+    Some([kind, high, low, knows_you])
+}
+
+fn halves(cluster: ClusterIdentity) -> [u64; 2] {
+    [(cluster.get() >> 64) as u64, cluster.get() as u64]
+}
+
+fn encode_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
+    encode(out, numbers, None, None, None, None);
+}
+
+fn encode(
+    out: &mut Vec<u8>,
+    numbers: &[u64],
+    address: Option<&str>,
+    said: Option<Said>,
+    note: Option<&[u8]>,
+    last: Option<u64>,
+) {
+    out.extend_from_slice(MAGIC);
+    let said = said.as_ref().map_or(&[][..], |said| &said[..]);
+    let present = [address.is_some(), note.is_some(), last.is_some()].map(usize::from);
+    let fields = numbers.len() + said.len() + present.iter().sum::<usize>();
+    let mut encoder = Encoder::new(out);
+    let written = encoder.array(fields as u64).and_then(|encoder| {
+        let encoder = numbers.iter().try_fold(encoder, |encoder, number| encoder.u64(*number))?;
+        let encoder = match address {
+            Some(address) => encoder.str(address)?,
+            None => encoder,
+        };
+        let encoder = said.iter().try_fold(encoder, |encoder, number| encoder.u64(*number))?;
+        let encoder = match note {
+            Some(note) => encoder.bytes(note)?,
+            None => encoder,
+        };
+        last.map_or(Ok(()), |last| encoder.u64(last).map(drop))
+    });
+    written.expect("a vector takes all bytes");
+}
+
+/// Reads the numbers of a handshake one by one.
+struct Fields<'b> {
+    decoder: Decoder<'b>,
+    left: u64,
+}
+
+impl<'b> Fields<'b> {
+    fn open(payload: &'b [u8]) -> Result<Self, DecodeError> {
+        let not_ours = DecodeError::Malformed { offset: 0 };
+        let mut decoder = Decoder::new(payload.strip_prefix(MAGIC).ok_or(not_ours)?);
+        let left = codec::open(&mut decoder, 0)?;
+        Ok(Self { decoder, left })
+    }
+
+    fn number(&mut self) -> Result<u64, DecodeError> {
+        self.left = self.left.checked_sub(1).ok_or(DecodeError::Truncated)?;
+        Ok(self.decoder.u64()?)
+    }
+
+    fn version(&mut self) -> Result<u16, DecodeError> {
+        let offset = self.decoder.position();
+        u16::try_from(self.number()?).map_err(|_| DecodeError::Malformed { offset })
+    }
+
+    /// None and an empty one are the same.
+    fn address(&mut self) -> Result<String, DecodeError> {
+        let offset = self.decoder.position();
+        let address = self.if_more(|fields| {
+            fields.left = fields.left.saturating_sub(1);
+            Ok(fields.decoder.str()?)
+        })?;
+        match address.unwrap_or_default() {
+            long if long.len() > ADDRESS_BYTES_MAX => Err(DecodeError::Malformed { offset }),
+            address => Ok(address.into()),
+        }
+    }
+
+    fn identity(&mut self) -> Result<ClusterIdentity, DecodeError> {
+        let [high, low] = [self.number()?, self.number()?].map(u128::from);
+        Ok(ClusterIdentity::new(high << 64 | low))
+    }
+
+    /// What older versions do not say. A kind of past that only newer versions know counts as
+    /// unknown.
+    fn said(&mut self) -> Result<(Past, Option<bool>), DecodeError> {
+        if self.left < SAID_FIELDS as u64 {
+            return Ok((Past::Unknown, None));
+        }
+        let (kind, cluster) = (self.number()?, self.identity()?);
+        let past = match kind {
+            BLANK => Past::Blank,
+            UNNAMED => Past::Unnamed,
+            BEGUN => Past::Begun(cluster),
+            OF => Past::Of(cluster),
+            _ => Past::Unknown,
+        };
+        let knows_you = match self.number()? {
+            1 => Some(false),
+            2 => Some(true),
+            _ => None,
+        };
+        Ok((past, knows_you))
+    }
+
+    fn note(&mut self) -> Result<Bytes, DecodeError> {
+        let offset = self.decoder.position();
+        let note = self.if_more(|fields| {
+            fields.left = fields.left.saturating_sub(1);
+            Ok(fields.decoder.bytes()?)
+        })?;
+        match note.unwrap_or_default() {
+            long if long.len() > SAID_NOTE_BYTES_MAX => Err(DecodeError::Malformed { offset }),
+            note => Ok(Bytes::copy_from_slice(note)),
+        }
+    }
+
+    /// A field that older versions do not send.
+    fn if_more<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.left == 0 { Ok(None) } else { read(self).map(Some) }
+    }
+
+    fn close(mut self) -> Result<(), DecodeError> {
+        codec::close(&mut self.decoder, self.left)?;
+        codec::expect_end(&self.decoder)
+    }
+}

@@ -1,0 +1,138 @@
+//! What a dialer and an acceptor say, and whether an acceptor lets a dialer in.
+
+use std::string::String;
+
+use bytes::Bytes;
+
+use super::VERSION_OLDEST;
+use super::refusals::Refusal;
+use crate::codec;
+use crate::host::identity::{ClusterId, Identity, Incarnation, Introduction, Past};
+use crate::types::NodeId;
+
+/// What a dialer says first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// The oldest version that it speaks.
+    pub version_min: u16,
+    /// The newest.
+    pub version_max: u16,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Who it is.
+    pub from: NodeId,
+    /// Whom it believes to have reached.
+    pub to: NodeId,
+    /// Its journal.
+    pub incarnation: Incarnation,
+    /// Where it is reached; empty if it does not say. At most [`ADDRESS_BYTES_MAX`].
+    pub address: String,
+    /// What its store holds.
+    pub past: Past,
+    /// Whether it knows the acceptor as a member, if it says.
+    pub knows_you: Option<bool>,
+    /// What its application says of it. At most [`SAID_NOTE_BYTES_MAX`].
+    pub note: Bytes,
+    /// The longest [`Message::size`](crate::Message::size) that it sends, in bytes, if it says.
+    pub sends_bytes_max: Option<u64>,
+}
+
+impl Hello {
+    /// What `me` says to `to`; others reach it at `address`. It says nothing of its past.
+    pub fn new(me: &Identity, to: NodeId, address: impl Into<String>) -> Self {
+        let Identity { cluster, node, incarnation } = *me;
+        let (version_min, version_max) = (VERSION_OLDEST, codec::VERSION);
+        let (address, past, knows_you, note) = (address.into(), Past::Unknown, None, Bytes::new());
+        Self {
+            version_min,
+            version_max,
+            cluster,
+            from: node,
+            to,
+            incarnation,
+            address,
+            past,
+            knows_you,
+            note,
+            sends_bytes_max: None,
+        }
+    }
+
+    /// How `me` introduces itself to `to`.
+    pub fn of(me: &Identity, to: NodeId, introduction: Introduction) -> Self {
+        let Introduction { node: _, store: _, past, knows_you, address, note, sends_bytes_max } =
+            introduction;
+        let hello = Self::new(me, to, address.unwrap_or_default());
+        Self { past, knows_you, note, sends_bytes_max, ..hello }
+    }
+
+    /// How the dialer introduces itself; `address` is where it is reached.
+    pub fn introduction(&self, address: Option<String>) -> Introduction {
+        let Self { from, incarnation, past, knows_you, ref note, sends_bytes_max, .. } = *self;
+        let (node, store, note) = (from, incarnation, note.clone());
+        Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
+    }
+
+    /// them. What only shows when it is compared with the connections that exist, [`Refusal::Duplicate`] and
+    /// [`Refusal::UnknownPeer`], is left to the caller.
+    ///
+    /// # Errors
+    ///
+    /// The reason against it, to be answered and logged.
+    pub fn check(
+        &self,
+        me: &Identity,
+        stores: impl Fn(NodeId) -> Option<Incarnation>,
+    ) -> Result<u16, Refusal> {
+        let version = self.version_max.min(codec::VERSION);
+        if version < self.version_min || version < VERSION_OLDEST {
+            return Err(Refusal::Version { min: VERSION_OLDEST, max: codec::VERSION });
+        }
+        if self.cluster != me.cluster {
+            return Err(Refusal::Cluster { cluster: me.cluster });
+        }
+        if self.from == me.node {
+            return Err(Refusal::Itself { node: me.node });
+        }
+        if self.to != me.node {
+            return Err(Refusal::NotMe { node: me.node });
+        }
+        if stores(self.from).is_some_and(|known| known != self.incarnation) {
+            return Err(Refusal::OtherStore { node: self.from });
+        }
+        Ok(version)
+    }
+}
+
+/// Messages may follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Welcome {
+    /// The version to speak.
+    pub version: u16,
+    /// The acceptor's journal, if it says.
+    pub incarnation: Option<Incarnation>,
+    /// What the acceptor's store holds.
+    pub past: Past,
+    /// Whether the acceptor knows the dialer as a member, if it says.
+    pub knows_you: Option<bool>,
+}
+
+impl Welcome {
+    /// How the acceptor introduces itself, which is that node; none if it does not say which store
+    /// it has.
+    pub fn introduction(&self, node: NodeId) -> Option<Introduction> {
+        let Self { version: _, incarnation, past, knows_you } = *self;
+        let (address, note, sends_bytes_max) = (None, Bytes::new(), None);
+        let store = incarnation?;
+        Some(Introduction { node, store, past, knows_you, address, note, sends_bytes_max })
+    }
+}
+
+/// What an acceptor answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// Messages may follow.
+    Welcome(Welcome),
+    /// The connection is about to be closed.
+    Refused(Refusal),
+}

@@ -1,0 +1,42 @@
+//! The handshake: what two nodes say before the first message, so that only the right ones talk.
+//!
+//! ```text
+//! dialer                                     acceptor
+//!   │ ── Hello: versions, cluster, from, to, ──► │  is it for me, from my cluster, with the store that the
+//!   │           incarnation, address             │  cluster knows, in a version that I know?
+//!   │ ◄── Welcome: version, incarnation ──────── │  yes: messages follow, from dialer to acceptor
+//!   │ ◄── Refused: reason ────────────────────── │  no: both close
+//! ```
+//!
+//! Both sides also say what their stores hold, and whether they know each other as members: an
+//! [`Introduction`](crate::host::Introduction). The host judges it, the same on every transport.
+//!
+//! The dialer also says how long its messages are at most, because a message that the acceptor
+//! does not take would be lost each time it is sent, and nothing behind it would ever commit. An
+//! acceptor that takes less refuses the dialer: [`Refusal::LongMessages`].
+//!
+//! The address is where the dialer itself is reached, so that one who does not know it yet can answer: a configuration reaches its
+//! members one by one, and §6 wants requests to be heard whoever sends them.
+//!
+//! Each is the payload of one frame of at most [`HANDSHAKE_BYTES_MAX`]: eight bytes that name the protocol, then a CBOR array by the
+//! rules of [`codec`](crate::codec), so that later versions can add to it. Nothing here does I/O.
+
+mod codec;
+mod messages;
+mod refusals;
+#[cfg(test)]
+mod tests;
+
+pub use messages::{Answer, Hello, Welcome};
+pub(in crate::host) use refusals::other_store;
+pub use refusals::{HandshakeError, Refusal};
+
+/// The most bytes in the payload of a handshake frame. Most of it is the longest address and the
+/// longest note.
+pub const HANDSHAKE_BYTES_MAX: usize = 640;
+
+/// The oldest version of the protocol that this one still speaks; the newest is [`codec::VERSION`](crate::codec::VERSION).
+pub const VERSION_OLDEST: u16 = 1;
+
+/// The longest note of a node that a [`Hello`] carries, in bytes.
+pub const SAID_NOTE_BYTES_MAX: usize = 260;
