@@ -1,4 +1,4 @@
-//! The host's clock: microseconds since the node started.
+//! The host's clock, microseconds since the node started, and how long a loop waits.
 
 use std::time::{Duration, Instant as StdInstant};
 
@@ -8,6 +8,18 @@ use crate::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: StdInstant,
+}
+
+/// What to do after a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Inputs are left: let others run, then turn again.
+    Again,
+    /// Turn again when woken, or at this moment at the latest; never sooner without being woken, and as little later as the
+    /// runtime can. `None` is never.
+    Wait(Option<StdInstant>),
+    /// The node has stopped: drop the driver.
+    Stop,
 }
 
 impl Clock {

@@ -84,7 +84,7 @@ mod transport;
 mod wire;
 
 pub use channel::{Endpoint, Faults, Hub, LateDelivery, Traffic};
-pub use clock::Clock;
+pub use clock::{Clock, Next};
 pub use error::{
     ChangeError, NotUnderstood, ProposeError, ReadError, RestoreError, SnapshotError, StartError,
     StopReason, Stopped, TransferError,
@@ -92,8 +92,8 @@ pub use error::{
 pub use identity::{ClusterId, Identity, Incarnation, Introduction, Past};
 pub use journal::{FileJournal, Journal, JournalError, MemoryJournal, Survivor};
 pub use node::{
-    DIGEST_INTERVAL, Driver, Handle, Lead, Leadership, LeadershipWatch, Next, NodeConfig,
-    NodeStatus, Pending, StateDifference, Unanswered, WaitError,
+    DIGEST_INTERVAL, Driver, Handle, Lead, Leadership, LeadershipWatch, NodeConfig, NodeStatus,
+    Pending, StateDifference, Unanswered, WaitError,
 };
 pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use state_machine::{Capture, StateMachine};

@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 use super::faults::{Fate, Faults, Traffic, Weather};
 use crate::codec;
+use crate::host::clock::Next;
 use crate::host::identity::Identity;
-use crate::host::node::driver::Next;
 use crate::host::transport::{MessageInbox, PeerInbox, Transport};
 use crate::membership::Membership;
 use crate::message::Message;

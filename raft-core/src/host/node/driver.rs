@@ -22,7 +22,7 @@ use super::store_recorder::Recorder;
 use super::transfer::Handover;
 use super::waiters::{Waiters, answer};
 use crate::error;
-use crate::host::clock::Clock;
+use crate::host::clock::{Clock, Next};
 use crate::host::error::StopReason;
 use crate::host::known_peers::KnownPeers;
 use crate::host::state_machine::StateMachine;
@@ -78,18 +78,6 @@ pub struct Driver<S: StateMachine> {
 
 /// How often a turn looks into the inbox again before its node gives somebody up.
 const LISTENS_MAX: u32 = 3;
-
-/// What to do after a turn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Next {
-    /// Inputs are left: let others run, then turn again.
-    Again,
-    /// Turn again when woken, or at this moment at the latest; never sooner without being woken, and as little later as the
-    /// runtime can. `None` is never.
-    Wait(Option<StdInstant>),
-    /// The node has stopped: drop the driver.
-    Stop,
-}
 
 impl<S: StateMachine> Driver<S> {
     /// Takes what has come, tells Raft the time, and does what it asks. Never blocks; when the node is about to stand for election, it first

@@ -3,7 +3,7 @@
 mod awaited;
 mod config;
 mod digests;
-pub(super) mod driver;
+mod driver;
 mod handle;
 mod inbox;
 mod journal_thread;
@@ -21,7 +21,7 @@ pub(super) mod waiters;
 
 pub use config::NodeConfig;
 pub use digests::{DIGEST_INTERVAL, StateDifference};
-pub use driver::{Driver, Next};
+pub use driver::Driver;
 pub use handle::Handle;
 pub use leadership::{Lead, Leadership, LeadershipWatch};
 pub use pending::{Pending, Unanswered, WaitError};
