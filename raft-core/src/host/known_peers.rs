@@ -39,8 +39,8 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::identity::{Identity, Incarnation, Introduction, Past};
-use crate::host::node::store_recorder::recorded_store;
 use crate::host::wire::handshake::Refusal;
+use crate::host::wire::label::recorded_store;
 use crate::identity::{ClusterIdentity, MemberStore};
 use crate::membership::Membership;
 use crate::quorum::MEMBERS_MAX;

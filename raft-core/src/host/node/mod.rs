@@ -15,7 +15,7 @@ mod snapshots;
 mod spin_wait;
 mod state_machine_thread;
 mod status;
-pub(super) mod store_recorder;
+mod store_recorder;
 mod transfer;
 pub(super) mod waiters;
 

@@ -37,8 +37,8 @@ use rand_pcg::Pcg32;
 use crate::change::Change;
 use crate::host::identity::{Identity, Incarnation, Past};
 use crate::host::known_peers::{KnownPeers, Met, Told};
-use crate::host::wire::label::Label;
-use crate::identity::{ClusterIdentity, MemberStore};
+use crate::host::wire::label::{Label, recorded_store};
+use crate::identity::ClusterIdentity;
 use crate::membership::{Member, Membership};
 use crate::raft::Raft;
 use crate::role::Role;
@@ -65,16 +65,6 @@ pub(super) struct Recorder {
     warned: BTreeMap<NodeId, String>,
     /// When to look next.
     next: Instant,
-}
-
-/// The store of a member, where the configuration names one. Older versions kept it in the label.
-pub(in crate::host) fn recorded_store(member: &Member) -> Option<u64> {
-    let labelled = || Label::decode(&member.label).ok()?.incarnation.map(Incarnation::get);
-    match member.store {
-        MemberStore::Recorded(store) => Some(store),
-        MemberStore::Unrecorded => labelled(),
-        MemberStore::New => None,
-    }
 }
 
 impl Recorder {

@@ -18,7 +18,9 @@ use minicbor::{Decoder, Encoder};
 use crate::change::Change;
 use crate::codec::{self, DecodeError};
 use crate::host::identity::Incarnation;
+use crate::identity::MemberStore;
 use crate::membership::LABEL_BYTES_MAX;
+use crate::membership::Member;
 use crate::types::NodeId;
 
 /// The longest address of a node, in bytes: a name of 253, a colon, and a port.
@@ -162,6 +164,16 @@ impl fmt::Display for LabelError {
 }
 
 impl Error for LabelError {}
+
+/// The store of a member, where the configuration names one. Older versions kept it in the label.
+pub(in crate::host) fn recorded_store(member: &Member) -> Option<u64> {
+    let labelled = || Label::decode(&member.label).ok()?.incarnation.map(Incarnation::get);
+    match member.store {
+        MemberStore::Recorded(store) => Some(store),
+        MemberStore::Unrecorded => labelled(),
+        MemberStore::New => None,
+    }
+}
 
 #[cfg(test)]
 mod tests {
