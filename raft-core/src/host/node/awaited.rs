@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 use super::inbox::{Read, Reply};
-use super::waiters::answer;
 use crate::host::error::{ProposeError, ReadError, Stopped};
 use crate::host::state_machine::StateMachine;
+use crate::host::threads::panics::answer;
 use crate::types::Index;
 
 /// The requests that wait for a state machine.

@@ -11,7 +11,6 @@ use super::inbox::{Inbox, Refusal, Request};
 use super::leadership::{Board, Lead, LeadershipWatch};
 use super::pending::{Pending, Unanswered};
 use super::status::NodeStatus;
-use super::waiters::answer;
 use crate::change::Change;
 use crate::host::error::{
     ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped, TransferError,
@@ -19,6 +18,7 @@ use crate::host::error::{
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::lifecycle::Life;
 use crate::host::threads::panics;
+use crate::host::threads::panics::answer;
 use crate::host::threads::watch::WorkerStatus;
 use crate::membership::Membership;
 use crate::types::{LogId, NodeId};

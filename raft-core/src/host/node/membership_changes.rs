@@ -16,11 +16,11 @@ use bytes::Bytes;
 use rand_pcg::Pcg32;
 
 use super::inbox::ChangeReply;
-use super::waiters::answer;
 use crate::change::Change;
 use crate::error::ChangeRefused;
 use crate::host::error::{ChangeError, Stopped};
 use crate::host::known_peers::KnownPeers;
+use crate::host::threads::panics::answer;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::types::{Index, Term};

@@ -17,7 +17,7 @@ mod state_machine_thread;
 mod status;
 mod store_recorder;
 mod transfer;
-pub(super) mod waiters;
+mod waiters;
 
 pub use config::NodeConfig;
 pub use digests::{DIGEST_INTERVAL, StateDifference};

@@ -29,12 +29,12 @@ use rand_pcg::Pcg32;
 
 use super::inbox::{Inbox, SnapshotReply};
 use super::state_machine_thread::restore;
-use super::waiters::answer;
 use crate::host::error::{RestoreError, SnapshotError, StartError, Stopped};
 use crate::host::identity::ClusterId;
 use crate::host::snapshot::{CaptureId, Report, SnapshotStore, SnapshotWorker, Snapshots};
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::lifecycle::Life;
+use crate::host::threads::panics::answer;
 use crate::host::threads::worker::{Activity, Stopper, Thread, WorkerKind};
 use crate::output::{ReadSnapshot, SnapshotMeta, Write, WriteSnapshot};
 use crate::raft::Raft;

@@ -20,7 +20,6 @@ use bytes::Bytes;
 use super::awaited::Awaited;
 use super::digests::OwnDigests;
 use super::inbox::{Inbox, Read, Reply};
-use super::waiters::answer;
 use crate::entries::{Entries, Payload};
 use crate::host::error::{
     NotUnderstood, ProposeError, ReadError, RestoreError, StopReason, Stopped,
@@ -30,6 +29,7 @@ use crate::host::state_machine::StateMachine;
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Life;
 use crate::host::threads::panics;
+use crate::host::threads::panics::answer;
 use crate::host::threads::worker::{
     Activity, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask,
 };

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use rand_pcg::Pcg32;
 
 use super::inbox::{Limits, Reply, TransferReply};
-use super::waiters::answer;
 use crate::error::TransferRefused;
 use crate::host::error::{ProposeError, Stopped, TransferError};
 use crate::host::state_machine::StateMachine;
+use crate::host::threads::panics::answer;
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::time::Instant;

@@ -12,7 +12,7 @@ use super::inbox::{Read, Reply};
 use crate::entries::Entry;
 use crate::host::error::{ProposeError, ReadError, Stopped};
 use crate::host::state_machine::StateMachine;
-use crate::host::threads::panics;
+use crate::host::threads::panics::answer;
 use crate::role::Role;
 use crate::types::{Index, LogId, ReadId, Term};
 
@@ -111,14 +111,6 @@ impl<S: StateMachine> Waiters<S> {
             answer(reply, Err(ProposeError::LeadershipLost { may_commit: true }));
         }
     }
-}
-
-/// Answers a client, which may no longer listen.
-///
-/// Sending the answer runs code of the client: its waker or, if the client went away, the `Drop` of
-/// the answer. A panic in that code does not reach the node.
-pub(in crate::host) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
-    panics::contained(|| drop(reply.send(value)));
 }
 
 #[cfg(test)]

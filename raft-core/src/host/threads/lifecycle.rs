@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 use super::panics;
+use super::panics::answer;
 use super::watch::WorkerStatus;
 use crate::host::error::{ReadError, StopReason, Stopped};
 use crate::host::node::pending::Pending;
-use crate::host::node::waiters::answer;
 use crate::types::NodeId;
 
 /// Whether a node still lives, shared by all who ask.

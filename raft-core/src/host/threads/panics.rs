@@ -40,6 +40,14 @@ pub(in crate::host) fn contained(code: impl FnOnce()) {
     }
 }
 
+/// Answers a client, which may no longer listen.
+///
+/// Sending the answer runs code of the client: its waker or, if the client went away, the `Drop` of
+/// the answer. A panic in that code does not reach the node.
+pub(in crate::host) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    contained(|| drop(reply.send(value)));
+}
+
 /// The message of a caught panic.
 fn message(panic: &(dyn Any + Send)) -> Arc<str> {
     if let Some(message) = panic.downcast_ref::<&str>() {
