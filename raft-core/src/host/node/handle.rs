@@ -182,7 +182,7 @@ impl<S: StateMachine> Handle<S> {
 
     /// Resolves when nothing is left of the node, with why it stopped. Never an error.
     pub fn stopped(&self) -> Pending<StopReason, Stopped> {
-        self.shared.life.wait_over()
+        wait_over(&self.shared.life)
     }
 
     /// Why the node has stopped, if it has.
@@ -228,6 +228,13 @@ impl<S: StateMachine> Drop for Shared<S> {
     fn drop(&mut self) {
         self.inbox.stop(StopReason::Shutdown);
     }
+}
+
+/// Resolves once nothing is left of the node.
+pub(super) fn wait_over(life: &Arc<Life>) -> Pending<StopReason, Stopped> {
+    let (sender, receiver) = oneshot::channel();
+    life.tell_when_over(sender);
+    Pending::new(receiver, Arc::clone(life))
 }
 
 /// Runs an application's read; its panic is its own affair.

@@ -9,7 +9,7 @@ mod inbox;
 mod journal_thread;
 mod leadership;
 mod membership_changes;
-pub(super) mod pending;
+mod pending;
 mod reasons;
 mod snapshots;
 mod spin_wait;

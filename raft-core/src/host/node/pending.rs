@@ -71,7 +71,7 @@ impl Unanswered for Stopped {
 }
 
 impl<T, E: Unanswered> Pending<T, E> {
-    pub(in crate::host) fn new(receiver: oneshot::Receiver<Result<T, E>>, life: Arc<Life>) -> Self {
+    pub(super) fn new(receiver: oneshot::Receiver<Result<T, E>>, life: Arc<Life>) -> Self {
         Self { receiver: Receiver::Unasked(receiver), life }
     }
 

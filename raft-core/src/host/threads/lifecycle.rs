@@ -19,7 +19,6 @@ use super::panics;
 use super::panics::answer;
 use super::watch::WorkerStatus;
 use crate::host::error::{ReadError, StopReason, Stopped};
-use crate::host::node::pending::Pending;
 use crate::types::NodeId;
 
 /// Whether a node still lives, shared by all who ask.
@@ -149,21 +148,23 @@ impl Life {
         }
     }
 
-    /// Resolves once nothing of the node is left.
-    pub(in crate::host) fn wait_over(self: &Arc<Self>) -> Pending<StopReason, Stopped> {
-        let (sender, receiver) = oneshot::channel();
+    /// Tells the reason why the node stopped, once nothing of it is left.
+    pub(in crate::host) fn tell_when_over(
+        &self,
+        sender: oneshot::Sender<Result<StopReason, Stopped>>,
+    ) {
         let mut state = self.lock();
         match &state.reason {
             Some(reason) if state.over => {
-                answer(sender, Ok(reason.clone()));
+                let reason = reason.clone();
+                drop(state);
+                answer(sender, Ok(reason));
             }
             Some(_) | None => {
                 state.waiting.retain(|sender| !sender.is_closed());
                 state.waiting.push(sender);
             }
         }
-        drop(state);
-        Pending::new(receiver, Arc::clone(self))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -19,7 +19,7 @@ use crate::host::journal::Journal;
 use crate::host::known_peers::KnownPeers;
 use crate::host::node::config::NodeConfig;
 use crate::host::node::digests::Comparison;
-use crate::host::node::handle::Handle;
+use crate::host::node::handle::{Handle, wait_over};
 use crate::host::node::inbox::{Arrived, Inbox, Limits};
 use crate::host::node::journal_thread::JournalWorker;
 use crate::host::node::leadership::Board;
@@ -151,7 +151,7 @@ impl<S: StateMachine> Driver<S> {
         if let Err(error) = driver.transport.start(identity, messages) {
             drop(driver);
             // Never an error; and the reason is the one above.
-            let _ = life.wait_over().wait();
+            let _ = wait_over(&life).wait();
             return Err(StartError::Transport(error));
         }
         driver.transport.members(&membership);
