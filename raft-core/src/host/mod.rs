@@ -82,6 +82,7 @@ pub mod tcp;
 mod threads;
 mod transport;
 mod wire;
+mod worker_kind;
 
 pub use channel::{Endpoint, Faults, Hub, LateDelivery, Traffic};
 pub use clock::{Clock, Next};
@@ -97,6 +98,7 @@ pub use node::{
 };
 pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use state_machine::{Capture, StateMachine};
-pub use threads::{WorkerKind, WorkerStatus, WorkerTask};
+pub use threads::WorkerStatus;
 pub use transport::{MessageInbox, PeerInbox, Running, Transport};
 pub use wire::{ADDRESS_BYTES_MAX, Label, LabelError, NOTE_BYTES_MAX, frame, handshake};
+pub use worker_kind::{WorkerKind, WorkerTask};

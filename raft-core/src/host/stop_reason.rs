@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::journal::JournalError;
-use crate::host::threads::worker::WorkerKind;
+use super::worker_kind::WorkerKind;
 use crate::types::{Index, LogId};
 
 /// Why a node stopped.

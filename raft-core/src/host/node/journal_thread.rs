@@ -24,9 +24,8 @@ use crate::host::state_machine::StateMachine;
 use crate::host::threads::ending::Ending;
 use crate::host::threads::lifecycle::Life;
 use crate::host::threads::panics;
-use crate::host::threads::worker::{
-    Activity, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask,
-};
+use crate::host::threads::worker::{Activity, Queue, Stopper, Thread, Worker};
+use crate::host::worker_kind::{WorkerKind, WorkerTask};
 use crate::output::Write;
 use crate::types::{Index, WriteId};
 

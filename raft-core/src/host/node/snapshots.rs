@@ -35,7 +35,8 @@ use crate::host::snapshot::{CaptureId, Report, SnapshotStore, SnapshotWorker, Sn
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::lifecycle::Life;
 use crate::host::threads::panics::answer;
-use crate::host::threads::worker::{Activity, Stopper, Thread, WorkerKind};
+use crate::host::threads::worker::{Activity, Stopper, Thread};
+use crate::host::worker_kind::WorkerKind;
 use crate::output::{ReadSnapshot, SnapshotMeta, Write, WriteSnapshot};
 use crate::raft::Raft;
 use crate::types::{Index, InstallId, LogId, WriteId};

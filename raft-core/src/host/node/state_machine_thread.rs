@@ -30,9 +30,8 @@ use crate::host::threads::here;
 use crate::host::threads::lifecycle::Life;
 use crate::host::threads::panics;
 use crate::host::threads::panics::answer;
-use crate::host::threads::worker::{
-    Activity, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask,
-};
+use crate::host::threads::worker::{Activity, Queue, Stopper, Thread, Worker};
+use crate::host::worker_kind::{WorkerKind, WorkerTask};
 use crate::message::StateDigest;
 use crate::output::SnapshotMeta;
 use crate::types::Index;

@@ -16,7 +16,8 @@ use super::worker::{Report, Shared};
 use crate::host::journal::JournalError;
 use crate::host::state_machine::Capture;
 use crate::host::threads::panics;
-use crate::host::threads::worker::{Activity, Thread, WorkerKind, WorkerTask};
+use crate::host::threads::worker::{Activity, Thread};
+use crate::host::worker_kind::{WorkerKind, WorkerTask};
 
 /// Numbers the captures of one node, so that a report of one that was given up is not taken for the
 /// next one's.

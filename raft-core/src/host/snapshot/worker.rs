@@ -23,9 +23,8 @@ use crate::host::journal::JournalError;
 use crate::host::state_machine::Capture;
 use crate::host::threads::lifecycle::Life;
 use crate::host::threads::panics;
-use crate::host::threads::worker::{
-    Activity, Jobs, Queue, Stopper, Thread, Worker, WorkerKind, WorkerTask,
-};
+use crate::host::threads::worker::{Activity, Jobs, Queue, Stopper, Thread, Worker};
+use crate::host::worker_kind::{WorkerKind, WorkerTask};
 use crate::output::{ReadSnapshot, SnapshotMeta, WriteSnapshot};
 use crate::types::{Index, InstallId, LogId, NodeId};
 

@@ -8,4 +8,3 @@ pub(super) mod watch;
 pub(super) mod worker;
 
 pub use watch::WorkerStatus;
-pub use worker::{WorkerKind, WorkerTask};

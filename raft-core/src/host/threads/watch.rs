@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use super::worker::{Activity, Unit, WorkerKind, WorkerTask};
+use super::worker::{Activity, Unit};
+use crate::host::worker_kind::{WorkerKind, WorkerTask};
 use crate::types::{Index, NodeId};
 
 /// How often the loop looks, while a worker is busy; oftener if less than four times that is

@@ -2,7 +2,6 @@
 //! same: jobs come in order, the thread is [watched](super::watch), its panics have
 //! [one policy](super::panics), and it ends when it is told to.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -14,47 +13,8 @@ use super::here;
 use super::lifecycle::Life;
 use super::panics;
 use crate::host::stop_reason::StopReason;
+use crate::host::worker_kind::{WorkerKind, WorkerTask};
 use crate::types::Index;
-
-/// One of a node's threads, beside the one that runs its loop.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[non_exhaustive]
-pub enum WorkerKind {
-    /// Makes writes durable.
-    Journal,
-    /// Applies commands, serves reads, restores snapshots.
-    StateMachine,
-    /// Reads and writes pieces of snapshots, and removes old ones.
-    Snapshots,
-    /// Writes out a captured state.
-    Capture,
-}
-
-/// What a worker is doing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[non_exhaustive]
-pub enum WorkerTask {
-    /// The journal appends writes and syncs.
-    Write,
-    /// The state machine applies the command with this index.
-    Apply,
-    /// The state machine serves a read.
-    Read,
-    /// The state machine is captured for the snapshot that ends at this index, or the captured
-    /// state is written out.
-    TakeSnapshot,
-    /// The state machine is restored from the snapshot that ends at this index.
-    Restore,
-    /// A piece of a snapshot is read, to be sent.
-    ReadSnapshot,
-    /// A piece of a snapshot that comes is written.
-    WriteSnapshot,
-    /// Snapshots that are needed no more are removed.
-    RemoveSnapshots,
-    /// The journal waits for the threads of the snapshots, which write to the same directory,
-    /// before it gives that up.
-    Close,
-}
 
 /// What a worker is doing, for the node's loop to see.
 #[derive(Default, Debug)]
@@ -296,62 +256,6 @@ impl Activity {
         let task = WorkerTask::of(self.task.load(Ordering::Relaxed))?;
         let index = Index::new(self.index.load(Ordering::Relaxed));
         Some(Unit { task, index: Some(index).filter(|index| *index > Index::ZERO), number })
-    }
-}
-
-impl WorkerKind {
-    fn thread_name(self) -> &'static str {
-        match self {
-            Self::Journal => "raft-journal",
-            Self::StateMachine => "raft-state-machine",
-            Self::Snapshots => "raft-snapshots",
-            Self::Capture => "raft-take-snapshot",
-        }
-    }
-}
-
-impl WorkerTask {
-    const ALL: [Self; 9] = [
-        Self::Write,
-        Self::Apply,
-        Self::Read,
-        Self::TakeSnapshot,
-        Self::Restore,
-        Self::ReadSnapshot,
-        Self::WriteSnapshot,
-        Self::RemoveSnapshots,
-        Self::Close,
-    ];
-
-    fn of(number: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
-    }
-}
-
-impl fmt::Display for WorkerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Journal => "journal",
-            Self::StateMachine => "state machine",
-            Self::Snapshots => "snapshots",
-            Self::Capture => "capture",
-        })
-    }
-}
-
-impl fmt::Display for WorkerTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Write => "writing",
-            Self::Apply => "applying",
-            Self::Read => "reading",
-            Self::TakeSnapshot => "taking the snapshot",
-            Self::Restore => "restoring the snapshot",
-            Self::ReadSnapshot => "reading the snapshot",
-            Self::WriteSnapshot => "writing the snapshot",
-            Self::RemoveSnapshots => "removing old snapshots",
-            Self::Close => "waiting for the snapshots' threads",
-        })
     }
 }
 

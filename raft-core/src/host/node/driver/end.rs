@@ -16,8 +16,9 @@ use crate::host::state_machine::StateMachine;
 use crate::host::threads::ending::Ending;
 use crate::host::threads::panics::answer;
 use crate::host::threads::watch::Watch;
-use crate::host::threads::worker::{Thread, WorkerKind};
+use crate::host::threads::worker::Thread;
 use crate::host::transport::{MessageInbox, Running, Transport};
+use crate::host::worker_kind::WorkerKind;
 
 impl<S: StateMachine> Driver<S> {
     /// Lets others wait for what is left, because the loop must not block.

@@ -1,0 +1,99 @@
+//! The threads of a node, by name, and what each may be doing.
+
+use std::fmt;
+
+/// One of a node's threads, beside the one that runs its loop.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum WorkerKind {
+    /// Makes writes durable.
+    Journal,
+    /// Applies commands, serves reads, restores snapshots.
+    StateMachine,
+    /// Reads and writes pieces of snapshots, and removes old ones.
+    Snapshots,
+    /// Writes out a captured state.
+    Capture,
+}
+
+/// What a worker is doing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum WorkerTask {
+    /// The journal appends writes and syncs.
+    Write,
+    /// The state machine applies the command with this index.
+    Apply,
+    /// The state machine serves a read.
+    Read,
+    /// The state machine is captured for the snapshot that ends at this index, or the captured
+    /// state is written out.
+    TakeSnapshot,
+    /// The state machine is restored from the snapshot that ends at this index.
+    Restore,
+    /// A piece of a snapshot is read, to be sent.
+    ReadSnapshot,
+    /// A piece of a snapshot that comes is written.
+    WriteSnapshot,
+    /// Snapshots that are needed no more are removed.
+    RemoveSnapshots,
+    /// The journal waits for the threads of the snapshots, which write to the same directory,
+    /// before it gives that up.
+    Close,
+}
+
+impl WorkerKind {
+    pub(super) fn thread_name(self) -> &'static str {
+        match self {
+            Self::Journal => "raft-journal",
+            Self::StateMachine => "raft-state-machine",
+            Self::Snapshots => "raft-snapshots",
+            Self::Capture => "raft-take-snapshot",
+        }
+    }
+}
+
+impl WorkerTask {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Write,
+        Self::Apply,
+        Self::Read,
+        Self::TakeSnapshot,
+        Self::Restore,
+        Self::ReadSnapshot,
+        Self::WriteSnapshot,
+        Self::RemoveSnapshots,
+        Self::Close,
+    ];
+
+    pub(super) fn of(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+}
+
+impl fmt::Display for WorkerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Journal => "journal",
+            Self::StateMachine => "state machine",
+            Self::Snapshots => "snapshots",
+            Self::Capture => "capture",
+        })
+    }
+}
+
+impl fmt::Display for WorkerTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Write => "writing",
+            Self::Apply => "applying",
+            Self::Read => "reading",
+            Self::TakeSnapshot => "taking the snapshot",
+            Self::Restore => "restoring the snapshot",
+            Self::ReadSnapshot => "reading the snapshot",
+            Self::WriteSnapshot => "writing the snapshot",
+            Self::RemoveSnapshots => "removing old snapshots",
+            Self::Close => "waiting for the snapshots' threads",
+        })
+    }
+}
