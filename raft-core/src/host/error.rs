@@ -13,7 +13,7 @@ use crate::error::{self, ConfigError, ReadRefused, TransferRefused};
 use crate::host::wire::handshake::Refusal;
 use crate::types::NodeId;
 
-pub use super::stop_reason::{NotUnderstood, RestoreError, StopReason, Stopped};
+pub use super::stop_reason::{RestoreError, StopReason, Stopped};
 
 const WAITS_FOR_ITSELF: &str = "the state machine waits for its own node, and so for itself: return from apply, read, snapshot or \
      restore first, and ask from another thread";

@@ -87,8 +87,8 @@ mod worker_kind;
 pub use channel::{Endpoint, Faults, Hub, LateDelivery, Traffic};
 pub use clock::{Clock, Next};
 pub use error::{
-    ChangeError, NotUnderstood, ProposeError, ReadError, RestoreError, SnapshotError, StartError,
-    StopReason, Stopped, TransferError,
+    ChangeError, ProposeError, ReadError, RestoreError, SnapshotError, StartError, StopReason,
+    Stopped, TransferError,
 };
 pub use identity::{ClusterId, Identity, Incarnation, Introduction, Past};
 pub use journal::{FileJournal, Journal, JournalError, MemoryJournal, Survivor};
@@ -97,7 +97,7 @@ pub use node::{
     Pending, StateDifference, Unanswered, WaitError,
 };
 pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
-pub use state_machine::{Capture, StateMachine};
+pub use state_machine::{Capture, NotUnderstood, StateMachine};
 pub use threads::WorkerStatus;
 pub use transport::{MessageInbox, PeerInbox, Running, Transport};
 pub use wire::{ADDRESS_BYTES_MAX, Label, LabelError, NOTE_BYTES_MAX, frame, handshake};

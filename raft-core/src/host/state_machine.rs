@@ -1,11 +1,12 @@
 //! What is replicated: the application's state machine (§2, Figure 1).
 
 use std::boxed::Box;
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::stop_reason::NotUnderstood;
 use crate::types::Index;
 
 /// A state as it was at one moment, yet to be written out. See [`StateMachine::snapshot`].
@@ -185,5 +186,45 @@ pub trait StateMachine: Send + 'static {
     /// [restore](StateMachine::restore) needs one, too: the loop would stand still.
     fn blocks(&self) -> bool {
         true
+    }
+}
+
+/// A command, or a snapshot, that this version of a state machine does not understand. See
+/// [`StateMachine::understands`](super::StateMachine::understands) and
+/// [`StateMachine::restore`](super::StateMachine::restore).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotUnderstood {
+    message: Arc<str>,
+}
+
+impl NotUnderstood {
+    /// With a text for operators: what was met, and which version of the program this is.
+    pub fn new(message: impl Into<Arc<str>>) -> Self {
+        Self { message: message.into() }
+    }
+
+    /// The text.
+    pub fn message(&self) -> &Arc<str> {
+        &self.message
+    }
+
+    /// What [`StateMachine::restore`](super::StateMachine::restore) returned, if it was this.
+    pub(super) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl fmt::Display for NotUnderstood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for NotUnderstood {}
+
+/// So that `restore` returns it with `?`.
+impl From<NotUnderstood> for io::Error {
+    fn from(error: NotUnderstood) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
     }
 }

@@ -1,7 +1,6 @@
-//! Why a node stopped, and what a state machine says of what it cannot take.
+//! Why a node stopped.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use super::journal::JournalError;
@@ -59,7 +58,7 @@ pub enum StopReason {
 pub enum RestoreError {
     /// The snapshot is damaged or cannot be read.
     Unreadable(JournalError),
-    /// The state machine does not understand the snapshot: it returned [`NotUnderstood`]. Start a
+    /// The state machine does not understand the snapshot: it returned [`NotUnderstood`](super::NotUnderstood). Start a
     /// version of the program that does, on the same data.
     NotUnderstood {
         /// The last entry that the snapshot includes.
@@ -135,43 +134,3 @@ impl fmt::Display for Stopped {
 }
 
 impl std::error::Error for Stopped {}
-
-/// A command, or a snapshot, that this version of a state machine does not understand. See
-/// [`StateMachine::understands`](super::StateMachine::understands) and
-/// [`StateMachine::restore`](super::StateMachine::restore).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NotUnderstood {
-    message: Arc<str>,
-}
-
-impl NotUnderstood {
-    /// With a text for operators: what was met, and which version of the program this is.
-    pub fn new(message: impl Into<Arc<str>>) -> Self {
-        Self { message: message.into() }
-    }
-
-    /// The text.
-    pub fn message(&self) -> &Arc<str> {
-        &self.message
-    }
-
-    /// What [`StateMachine::restore`](super::StateMachine::restore) returned, if it was this.
-    pub(super) fn of(error: &io::Error) -> Option<&Self> {
-        error.get_ref()?.downcast_ref()
-    }
-}
-
-impl fmt::Display for NotUnderstood {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for NotUnderstood {}
-
-/// So that `restore` returns it with `?`.
-impl From<NotUnderstood> for io::Error {
-    fn from(error: NotUnderstood) -> Self {
-        Self::new(io::ErrorKind::InvalidData, error)
-    }
-}

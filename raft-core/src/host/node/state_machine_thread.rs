@@ -21,11 +21,9 @@ use super::awaited::Awaited;
 use super::digests::OwnDigests;
 use super::inbox::{Inbox, Read, Reply};
 use crate::entries::{Entries, Payload};
-use crate::host::error::{
-    NotUnderstood, ProposeError, ReadError, RestoreError, StopReason, Stopped,
-};
+use crate::host::error::{ProposeError, ReadError, RestoreError, StopReason, Stopped};
 use crate::host::snapshot::{CaptureId, Snapshots};
-use crate::host::state_machine::StateMachine;
+use crate::host::state_machine::{NotUnderstood, StateMachine};
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Life;
 use crate::host::threads::panics;
