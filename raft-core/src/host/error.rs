@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::journal::JournalError;
+use super::storage_error::JournalError;
 use crate::change::MembershipError;
 use crate::error::{self, ConfigError, ReadRefused, TransferRefused};
 use crate::host::wire::handshake::Refusal;

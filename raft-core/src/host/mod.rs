@@ -78,6 +78,7 @@ mod node;
 mod snapshot;
 mod state_machine;
 mod stop_reason;
+mod storage_error;
 pub mod tcp;
 mod threads;
 mod transport;
@@ -91,13 +92,14 @@ pub use error::{
     Stopped, TransferError,
 };
 pub use identity::{ClusterId, Identity, Incarnation, Introduction, Past};
-pub use journal::{FileJournal, Journal, JournalError, MemoryJournal, Survivor};
+pub use journal::{FileJournal, Journal, MemoryJournal, Survivor};
 pub use node::{
     DIGEST_INTERVAL, Driver, Handle, Lead, Leadership, LeadershipWatch, NodeConfig, NodeStatus,
     Pending, StateDifference, Unanswered, WaitError,
 };
 pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use state_machine::{Capture, NotUnderstood, StateMachine};
+pub use storage_error::JournalError;
 pub use threads::WorkerStatus;
 pub use transport::{MessageInbox, PeerInbox, Running, Transport};
 pub use wire::{ADDRESS_BYTES_MAX, Label, LabelError, NOTE_BYTES_MAX, frame, handshake};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::journal::JournalError;
+use super::storage_error::JournalError;
 use super::worker_kind::WorkerKind;
 use crate::types::{Index, LogId};
 

@@ -20,10 +20,10 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::error::Refused;
 use super::sector::{SECTOR_BYTES, in_sector, is_faint, sectors};
 use super::segment::Salting;
 use crate::codec;
+use crate::host::storage_error::Refused;
 use crate::host::wire::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_LIMIT};
 use crate::output::Write;
 

@@ -11,9 +11,9 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::batch::{self, Batch};
-use super::error::Refused;
 use super::replay::Position;
 use crate::codec;
+use crate::host::storage_error::Refused;
 use crate::output::Write;
 use crate::types::{Index, LogId, Term};
 

@@ -10,10 +10,11 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::disk::{Directory, Disk, OsDisk, SegmentFile};
-use super::{FileJournal, Journal, JournalError};
+use super::{FileJournal, Journal};
 use crate::entries::{Entry, Payload};
 use crate::host::identity::ClusterId;
 use crate::host::snapshot::{Head, SnapshotStore, StateReader, StateWriter};
+use crate::host::storage_error::JournalError;
 use crate::membership::Membership;
 use crate::output::{Restored, SnapshotMeta, Write};
 use crate::types::{HardState, Index, LogId, NodeId, Term, WriteId};

@@ -11,6 +11,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
+use super::Journal;
 use super::disk::{Disk, OsDisk, SegmentFile};
 use super::lock::Lock;
 use super::recovery::{self, Tail};
@@ -18,9 +19,9 @@ use super::replay::Replay;
 use super::segment::{self, SegmentReader};
 use super::snapshots::FileSnapshots;
 use super::writer::{End, Place, Segment, Writer};
-use super::{Journal, JournalError};
 use crate::host::identity::{ClusterId, Identity, Incarnation};
 use crate::host::snapshot::{Head, SnapshotStore, check_whole};
+use crate::host::storage_error::JournalError;
 use crate::output::{Restored, Write};
 use crate::types::{LogId, NodeId};
 

@@ -7,7 +7,7 @@ use std::string::ToString;
 
 use fs4::{FileExt, TryLockError};
 
-use super::JournalError;
+use crate::host::storage_error::JournalError;
 
 /// The file whose lock says that the directory is in use. It holds the process id of its user, and stays when unused.
 const LOCK_FILE: &str = "lock";

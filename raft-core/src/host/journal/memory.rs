@@ -9,10 +9,11 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
+use super::Journal;
 use super::replay::Replay;
-use super::{Journal, JournalError};
 use crate::host::identity::Incarnation;
 use crate::host::snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
+use crate::host::storage_error::JournalError;
 use crate::output::{Restored, Write};
 use crate::types::LogId;
 

@@ -9,7 +9,6 @@
 mod batch;
 mod checkpoint;
 mod disk;
-mod error;
 #[cfg(test)]
 mod faults;
 mod file;
@@ -32,14 +31,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use error::JournalError;
-pub(in crate::host) use error::Refused;
 pub use file::FileJournal;
 pub use memory::MemoryJournal;
 pub use survivor::Survivor;
 
 use super::identity::{ClusterId, Incarnation};
 use super::snapshot::SnapshotStore;
+pub use super::storage_error::JournalError;
 use crate::output::{Restored, Write};
 use crate::types::NodeId;
 

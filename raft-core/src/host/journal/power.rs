@@ -16,9 +16,10 @@ use bytes::Bytes;
 
 use super::disk::{Directory, Disk, OsDisk, SegmentFile};
 use super::sector::{SECTOR_BYTES, sectors};
-use super::{FileJournal, Journal, JournalError};
+use super::{FileJournal, Journal};
 use crate::entries::{Entry, Payload};
 use crate::host::identity::ClusterId;
+use crate::host::storage_error::JournalError;
 use crate::output::{Restored, Write};
 use crate::types::{HardState, Index, NodeId, Term, WriteId};
 

@@ -22,13 +22,12 @@ use std::format;
 use std::path::PathBuf;
 use std::vec::Vec;
 
-use super::JournalError;
 use super::batch;
 use super::checkpoint;
-use super::error::Refused;
 use super::replay::{Position, Replay};
 use super::sector::{is_unwritten, sectors};
 use super::segment::{Broken, Salting, SegmentReader};
+use crate::host::storage_error::{JournalError, Refused};
 use crate::host::wire::frame::{HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
 use crate::types::Index;
 

@@ -28,10 +28,9 @@ use std::path::{Path, PathBuf};
 use std::string::String;
 use std::vec::Vec;
 
-use super::JournalError;
-use super::error::Refused;
 use crate::codec;
 use crate::host::identity::{ClusterId, Identity, Incarnation};
+use crate::host::storage_error::{JournalError, Refused};
 use crate::host::wire::frame::{self, FrameError, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT, Salt};
 use crate::types::NodeId;
 

@@ -15,9 +15,9 @@ use std::string::String;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-use super::JournalError;
 use super::disk::{Disk, SegmentFile};
 use crate::host::snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
+use crate::host::storage_error::JournalError;
 use crate::types::{Index, LogId, Term};
 
 const EXTENSION: &str = "snapshot";

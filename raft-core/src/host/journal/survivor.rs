@@ -4,9 +4,10 @@ use std::boxed::Box;
 use std::path::{Path, PathBuf};
 use std::vec;
 
-use super::{FileJournal, Journal, JournalError};
+use super::{FileJournal, Journal};
 use crate::entries::{Entry, Payload};
 use crate::host::identity::{ClusterId, Incarnation};
+use crate::host::storage_error::JournalError;
 use crate::host::wire::label::Label;
 use crate::identity::MemberStore;
 use crate::membership::{Member, Membership, Seat};

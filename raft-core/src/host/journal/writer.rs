@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::JournalError;
 use super::batch::Batch;
 use super::checkpoint;
 use super::disk::{Directory, Disk, SegmentFile};
 use super::replay::Position;
 use super::segment::{self, Salting};
 use crate::host::identity::Identity;
+use crate::host::storage_error::JournalError;
 use crate::output::Write;
 use crate::types::Index;
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::store::SnapshotWriter;
 use crate::codec;
 use crate::host::identity::ClusterId;
-use crate::host::journal::{JournalError, Refused};
+use crate::host::storage_error::{JournalError, Refused};
 use crate::host::wire::frame::{self, HEADER_BYTES};
 use crate::output::{SnapshotMeta, Write};
 

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use std::path::Path;
 use std::vec::Vec;
 
-use crate::host::journal::JournalError;
+use crate::host::storage_error::JournalError;
 use crate::types::LogId;
 
 /// Keeps snapshots as bytes, each under the last entry that it includes. A [`Journal`](crate::host::Journal) provides it.

@@ -9,8 +9,8 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::{BLOCK_FRAME_BYTES, Checker, END_FRAME_BYTES, Head, PAYLOAD_BYTES_MAX};
-use crate::host::journal::JournalError;
 use crate::host::snapshot::store::SnapshotReader;
+use crate::host::storage_error::JournalError;
 use crate::host::wire::frame::{self, HEADER_BYTES, Header};
 
 /// Reads pieces of a snapshot to be sent, each of which is checked.

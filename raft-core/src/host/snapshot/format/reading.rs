@@ -7,8 +7,8 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::{Checker, END, END_BYTES, END_FRAME_BYTES, Head, PAYLOAD_BYTES_MAX};
-use crate::host::journal::{JournalError, Refused};
 use crate::host::snapshot::store::SnapshotReader;
+use crate::host::storage_error::{JournalError, Refused};
 use crate::host::wire::frame::{HEADER_BYTES, Header};
 
 /// Reads the state back, for a state machine to restore. It ends only if the whole snapshot was as it was written.
