@@ -15,9 +15,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use node::{CLUSTER, Map, leader, set, start, until};
 use raft_core::host::{
-    ChangeError, FileJournal, Handle, Hub, Incarnation, Journal, JournalError, MemoryJournal,
-    Pending, ProposeError, SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter,
-    StartError, StopReason, TransferError, WaitError,
+    ChangeError, FileJournal, Handle, Hub, Incarnation, Journal, MemoryJournal, Pending,
+    ProposeError, SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StartError,
+    StopReason, StorageError, TransferError, WaitError,
 };
 use raft_core::{Change, Config, LogId, MembershipError, NodeId, Restored, Role, Seat, Write};
 
@@ -277,7 +277,7 @@ struct FullStore {
 }
 
 impl<J: Journal> Journal for Full<J> {
-    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+    fn recover(&mut self) -> Result<Restored<Bytes>, StorageError> {
         self.journal.recover()
     }
 
@@ -290,33 +290,33 @@ impl<J: Journal> Journal for Full<J> {
         Some(Arc::new(FullStore { store, is_full }))
     }
 
-    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), StorageError> {
         self.journal.append(write)
     }
 
-    fn sync(&mut self) -> Result<(), JournalError> {
+    fn sync(&mut self) -> Result<(), StorageError> {
         self.journal.sync()
     }
 }
 
 impl SnapshotStore for FullStore {
-    fn create(&self, last: LogId, received: bool) -> Result<Box<dyn SnapshotWriter>, JournalError> {
+    fn create(&self, last: LogId, received: bool) -> Result<Box<dyn SnapshotWriter>, StorageError> {
         if self.is_full.load(Ordering::Relaxed) {
             let (path, source) = ("there".into(), io::Error::from(io::ErrorKind::StorageFull));
-            return Err(JournalError::DiskFull { path, source: Arc::new(source) });
+            return Err(StorageError::DiskFull { path, source: Arc::new(source) });
         }
         self.store.create(last, received)
     }
 
-    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, JournalError> {
+    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, StorageError> {
         self.store.open(last)
     }
 
-    fn list(&self) -> Result<Vec<LogId>, JournalError> {
+    fn list(&self) -> Result<Vec<LogId>, StorageError> {
         self.store.list()
     }
 
-    fn remove(&self, last: LogId) -> Result<(), JournalError> {
+    fn remove(&self, last: LogId) -> Result<(), StorageError> {
         self.store.remove(last)
     }
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use node::{CLUSTER, Gated, Map, set, start, until};
 use raft_core::host::{
-    FileJournal, Handle, Hub, Incarnation, Journal, JournalError, MemoryJournal, SnapshotError,
-    SnapshotReader, SnapshotStore, SnapshotWriter,
+    FileJournal, Handle, Hub, Incarnation, Journal, MemoryJournal, SnapshotError, SnapshotReader,
+    SnapshotStore, SnapshotWriter, StorageError,
 };
 use raft_core::{Change, Config, Index, LogId, NodeId, Restored, Status, Write};
 
@@ -181,7 +181,7 @@ struct SickStore {
 }
 
 impl Journal for Sick {
-    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+    fn recover(&mut self) -> Result<Restored<Bytes>, StorageError> {
         self.journal.recover()
     }
 
@@ -194,11 +194,11 @@ impl Journal for Sick {
         Some(Arc::new(SickStore { store, panics }))
     }
 
-    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), StorageError> {
         self.journal.append(write)
     }
 
-    fn sync(&mut self) -> Result<(), JournalError> {
+    fn sync(&mut self) -> Result<(), StorageError> {
         self.journal.sync()
     }
 }
@@ -210,22 +210,22 @@ impl SickStore {
 }
 
 impl SnapshotStore for SickStore {
-    fn create(&self, last: LogId, received: bool) -> Result<Box<dyn SnapshotWriter>, JournalError> {
+    fn create(&self, last: LogId, received: bool) -> Result<Box<dyn SnapshotWriter>, StorageError> {
         self.check();
         self.store.create(last, received)
     }
 
-    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, JournalError> {
+    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, StorageError> {
         self.check();
         self.store.open(last)
     }
 
-    fn list(&self) -> Result<Vec<LogId>, JournalError> {
+    fn list(&self) -> Result<Vec<LogId>, StorageError> {
         self.check();
         self.store.list()
     }
 
-    fn remove(&self, last: LogId) -> Result<(), JournalError> {
+    fn remove(&self, last: LogId) -> Result<(), StorageError> {
         self.check();
         self.store.remove(last)
     }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use raft_core::host::{ClusterId, FileJournal, Journal, JournalError, MemoryJournal};
+use raft_core::host::{ClusterId, FileJournal, Journal, MemoryJournal, StorageError};
 use raft_core::{HardState, Index, NodeId, Restored, Term, Write};
 
 mod journal_files;
@@ -96,11 +96,11 @@ mod restart {
     fn it_is_recovered_once_and_before_it_is_written() {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = open(directory.path()).unwrap();
-        assert!(matches!(journal.append(&write(1, &[])), Err(JournalError::NotRecovered)));
-        assert!(matches!(journal.sync(), Err(JournalError::NotRecovered)));
+        assert!(matches!(journal.append(&write(1, &[])), Err(StorageError::NotRecovered)));
+        assert!(matches!(journal.sync(), Err(StorageError::NotRecovered)));
         journal.recover().unwrap();
         journal.append(&write(1, &[])).unwrap();
-        assert!(matches!(journal.recover(), Err(JournalError::NotRecovered)));
+        assert!(matches!(journal.recover(), Err(StorageError::NotRecovered)));
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod restart {
         journal.recover().unwrap();
         for _ in 0..2 {
             let result = journal.append(&write(2, &[b"gap"]));
-            assert!(matches!(result, Err(JournalError::Inconsistent { .. })));
+            assert!(matches!(result, Err(StorageError::Inconsistent { .. })));
         }
         drop(journal);
         assert_eq!(recover(directory.path()).unwrap().entries, []);
@@ -226,7 +226,7 @@ mod owner {
         for (cluster, node) in [(8, 1), (7, 2)] {
             let (cluster, node) = (ClusterId::new(cluster), NodeId::new(node));
             let error = FileJournal::open(directory.path(), cluster, node).unwrap_err();
-            assert!(matches!(error, JournalError::Foreign { .. }), "{error}");
+            assert!(matches!(error, StorageError::Foreign { .. }), "{error}");
             let message = error.to_string();
             assert!(
                 message.contains("node 1 of cluster 0x7") && message.contains("check"),
@@ -260,7 +260,7 @@ mod owner {
         let journal = open(directory.path()).unwrap();
         let error = open(directory.path()).unwrap_err();
         assert!(
-            matches!(&error, JournalError::InUse { process: Some(process), .. } if *process == std::process::id())
+            matches!(&error, StorageError::InUse { process: Some(process), .. } if *process == std::process::id())
         );
         let message = error.to_string();
         assert!(
@@ -306,7 +306,7 @@ fn fill(directory: &Path) {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, JournalError::DiskFull { .. }), "{error}");
+    assert!(matches!(error, StorageError::DiskFull { .. }), "{error}");
     assert!(acknowledged > 20, "{acknowledged} writes fit");
     assert_eq!(journal.sync().unwrap_err().to_string(), error.to_string());
     drop(journal);
@@ -344,8 +344,8 @@ mod memory {
         journal.recover().unwrap();
         disk.fail();
         for _ in 0..2 {
-            assert!(matches!(journal.append(&write(1, &[b"a"])), Err(JournalError::Injected)));
-            assert!(matches!(journal.sync(), Err(JournalError::Injected)));
+            assert!(matches!(journal.append(&write(1, &[b"a"])), Err(StorageError::Injected)));
+            assert!(matches!(journal.sync(), Err(StorageError::Injected)));
         }
         assert_eq!(disk.clone().recover().unwrap().entries, []);
     }
@@ -353,11 +353,11 @@ mod memory {
     #[test]
     fn only_the_newest_life_may_write() {
         let mut journal = MemoryJournal::new();
-        assert!(matches!(journal.append(&write(1, &[b"a"])), Err(JournalError::NotRecovered)));
+        assert!(matches!(journal.append(&write(1, &[b"a"])), Err(StorageError::NotRecovered)));
         journal.recover().unwrap();
         let mut next = journal.clone();
         next.recover().unwrap();
-        assert!(matches!(journal.sync(), Err(JournalError::NotRecovered)));
+        assert!(matches!(journal.sync(), Err(StorageError::NotRecovered)));
         assert_eq!(next.incarnation(), journal.incarnation());
         assert_ne!(MemoryJournal::new().incarnation(), journal.incarnation());
     }
@@ -368,7 +368,7 @@ mod memory {
         journal.recover().unwrap();
         journal.append(&write(2, &[b"gap"])).unwrap();
         for _ in 0..2 {
-            assert!(matches!(journal.sync(), Err(JournalError::Inconsistent { .. })));
+            assert!(matches!(journal.sync(), Err(StorageError::Inconsistent { .. })));
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use raft_core::host::{Journal, JournalError, frame};
+use raft_core::host::{Journal, StorageError, frame};
 
 mod journal_files;
 
@@ -91,7 +91,7 @@ fn a_segment_that_is_not_the_last_must_be_whole() {
     assert_damaged(recover(directory.path()), &third, ends[0], "emptied");
     fs::remove_file(&file).unwrap();
     let error = recover(directory.path()).unwrap_err();
-    assert!(matches!(&error, JournalError::SegmentMissing { path } if *path == file), "{error}");
+    assert!(matches!(&error, StorageError::SegmentMissing { path } if *path == file), "{error}");
 }
 
 /// A checksum proves that somebody meant it, not that it makes sense.

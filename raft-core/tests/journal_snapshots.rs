@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::host::{FileJournal, Journal, JournalError, SnapshotStore, frame};
+use raft_core::host::{FileJournal, Journal, SnapshotStore, StorageError, frame};
 use raft_core::{
     Change, Entry, Index, LogId, Membership, NodeId, Payload, SnapshotMeta, Term, Write,
 };
@@ -112,7 +112,7 @@ fn a_segment_that_is_gone_too_early_is_missed() {
         fs::remove_file(segment(directory.path(), gone)).unwrap();
         let error = recover(directory.path()).unwrap_err();
         let expected = segment(directory.path(), gone);
-        let JournalError::SegmentMissing { path } = &error else { panic!("{error}") };
+        let StorageError::SegmentMissing { path } = &error else { panic!("{error}") };
         assert_eq!(*path, expected);
     }
 }
@@ -129,7 +129,7 @@ fn a_snapshot_that_is_gone_or_damaged_is_missed_at_the_start() {
         damaged[at] ^= 0x10;
         fs::write(&file, damaged).unwrap();
         let error = recover(directory.path()).unwrap_err();
-        let JournalError::SnapshotDamaged { path, .. } = &error else { panic!("{error}") };
+        let StorageError::SnapshotDamaged { path, .. } = &error else { panic!("{error}") };
         assert_eq!(*path, file);
         assert!(error.to_string().contains("again as a learner"), "{error}");
     }
@@ -138,11 +138,11 @@ fn a_snapshot_that_is_gone_or_damaged_is_missed_at_the_start() {
     head[1 + 8] = 2;
     fs::write(&file, [&plain_frame(&head)[..], &content[end..]].concat()).unwrap();
     let error = recover(directory.path()).unwrap_err();
-    assert!(matches!(&error, JournalError::FromNewer { path, .. } if *path == file), "{error}");
+    assert!(matches!(&error, StorageError::FromNewer { path, .. } if *path == file), "{error}");
     assert!(error.to_string().contains("a newer version"), "{error}");
     fs::remove_file(&file).unwrap();
     let error = recover(directory.path()).unwrap_err();
-    assert!(matches!(error, JournalError::SnapshotMissing { path } if path == file));
+    assert!(matches!(error, StorageError::SnapshotMissing { path } if path == file));
 }
 
 #[test]
@@ -174,7 +174,7 @@ mod survivor {
         journal.append(&Write { entries: vec![entry].into(), ..Write::default() }).unwrap();
         journal.sync().unwrap();
         let in_use = FileJournal::restore_from_survivor(directory.path(), CLUSTER, NODE);
-        assert!(matches!(in_use, Err(JournalError::InUse { .. })));
+        assert!(matches!(in_use, Err(StorageError::InUse { .. })));
         drop(journal);
 
         let survivor = FileJournal::restore_from_survivor(directory.path(), CLUSTER, NODE).unwrap();
@@ -197,13 +197,13 @@ mod survivor {
         let nowhere = directory.path().join("nowhere");
         for path in [directory.path(), &nowhere] {
             let error = FileJournal::restore_from_survivor(path, CLUSTER, NODE).unwrap_err();
-            assert!(matches!(error, JournalError::NothingThere { .. }), "{error}");
+            assert!(matches!(error, StorageError::NothingThere { .. }), "{error}");
         }
         assert!(!nowhere.exists() && fs::read_dir(directory.path()).unwrap().next().is_none());
         let (strange, _) = journal_of(&[b"without members"]);
         let error = FileJournal::restore_from_survivor(strange.path(), CLUSTER, NODE);
-        assert!(matches!(error, Err(JournalError::NothingThere { .. })));
+        assert!(matches!(error, Err(StorageError::NothingThere { .. })));
         let other = FileJournal::restore_from_survivor(strange.path(), CLUSTER, NodeId::new(2));
-        assert!(matches!(other, Err(JournalError::Foreign { .. })));
+        assert!(matches!(other, Err(StorageError::Foreign { .. })));
     }
 }

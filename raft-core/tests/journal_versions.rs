@@ -6,7 +6,7 @@
 use std::fs;
 
 use raft_core::codec;
-use raft_core::host::{Journal, JournalError, frame};
+use raft_core::host::{Journal, StorageError, frame};
 
 mod journal_files;
 
@@ -43,7 +43,7 @@ fn newer_batch() -> Vec<u8> {
     [&length[..], &item, &0u32.to_le_bytes(), &[0xA2, 0xA2]].concat()
 }
 
-fn assert_keeps_the_file(error: &JournalError, parts: &[&str]) {
+fn assert_keeps_the_file(error: &StorageError, parts: &[&str]) {
     let text = error.to_string();
     for part in parts.iter().chain(&["nothing is damaged", "keep the file", "run "]) {
         assert!(text.contains(part), "{text} names {part}");
@@ -59,13 +59,13 @@ fn a_newer_version_is_called_newer_and_both_versions_are_named() {
     let content = fs::read(segment(directory.path(), 1)).unwrap();
     let newer = with_preamble(&content, |payload| put(payload, VERSION_AT, VERSION + 1));
     let error = recover_content(directory.path(), &newer).unwrap_err();
-    assert!(matches!(&error, JournalError::UnknownVersion { version: 4, .. }), "{error}");
+    assert!(matches!(&error, StorageError::UnknownVersion { version: 4, .. }), "{error}");
     assert_keeps_the_file(&error, &["a newer version", "version 4", "reads 2 to 3", "later one"]);
 
     let codec = u32::from(codec::VERSION) + 1;
     let newer = with_preamble(&content, |payload| put(payload, CODEC_AT, codec));
     let error = recover_content(directory.path(), &newer).unwrap_err();
-    assert!(matches!(&error, JournalError::UnknownVersion { version, .. } if *version == codec));
+    assert!(matches!(&error, StorageError::UnknownVersion { version, .. } if *version == codec));
     assert_keeps_the_file(&error, &["a newer version", "journal entry format"]);
 
     let older = with_preamble(&content, |payload| put(payload, VERSION_AT, 1));
@@ -80,7 +80,7 @@ fn a_field_that_only_a_newer_version_knows_is_called_that() {
     let mut content = fs::read(segment(directory.path(), 1)).unwrap();
     content.extend(salted_frame(directory.path(), frames[1], &newer_batch()));
     let error = recover_content(directory.path(), &content).unwrap_err();
-    let JournalError::FromNewer { offset, .. } = &error else { panic!("{error}") };
+    let StorageError::FromNewer { offset, .. } = &error else { panic!("{error}") };
     assert_eq!(*offset, frames[1] as u64);
     assert_keeps_the_file(&error, &["a newer version", "field 6"]);
 }

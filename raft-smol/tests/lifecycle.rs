@@ -14,8 +14,8 @@ use raft_core::host::Incarnation;
 use raft_core::{Restored, Write};
 use raft_smol::on::{Network, Node};
 use raft_smol::{
-    Journal, JournalError, MemoryJournal, NodeId, ProposeError, ReadError, StartError, StopReason,
-    Stopped,
+    Journal, MemoryJournal, NodeId, ProposeError, ReadError, StartError, StopReason, Stopped,
+    StorageError,
 };
 
 on_each_executor! {
@@ -131,7 +131,7 @@ async fn a_panic_at_the_start_is_an_error<E: Runtime>() {
 struct Clumsy;
 
 impl Journal for Clumsy {
-    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+    fn recover(&mut self) -> Result<Restored<Bytes>, StorageError> {
         panic!("clumsy")
     }
 
@@ -139,11 +139,11 @@ impl Journal for Clumsy {
         Incarnation::new(1)
     }
 
-    fn append(&mut self, _write: &Write<Bytes>) -> Result<(), JournalError> {
+    fn append(&mut self, _write: &Write<Bytes>) -> Result<(), StorageError> {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), JournalError> {
+    fn sync(&mut self) -> Result<(), StorageError> {
         Ok(())
     }
 }

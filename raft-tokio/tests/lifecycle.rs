@@ -10,8 +10,8 @@ use common::{Cluster, Log, POISON, TestJournal, alone, came_back, config, in_tim
 use raft_core::host::Incarnation;
 use raft_core::{Restored, Write};
 use raft_tokio::{
-    Journal, JournalError, MemoryJournal, Node, NodeId, ProposeError, ReadError, StartError,
-    StopReason, Stopped, channel,
+    Journal, MemoryJournal, Node, NodeId, ProposeError, ReadError, StartError, StopReason, Stopped,
+    StorageError, channel,
 };
 
 #[tokio::test]
@@ -124,7 +124,7 @@ struct Clumsy {
 }
 
 impl Journal for Clumsy {
-    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+    fn recover(&mut self) -> Result<Restored<Bytes>, StorageError> {
         Ok(Restored::default())
     }
 
@@ -136,11 +136,11 @@ impl Journal for Clumsy {
         self.blocks
     }
 
-    fn append(&mut self, _write: &Write<Bytes>) -> Result<(), JournalError> {
+    fn append(&mut self, _write: &Write<Bytes>) -> Result<(), StorageError> {
         panic!("clumsy")
     }
 
-    fn sync(&mut self) -> Result<(), JournalError> {
+    fn sync(&mut self) -> Result<(), StorageError> {
         Ok(())
     }
 }

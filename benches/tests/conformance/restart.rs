@@ -1,6 +1,6 @@
 //! What is left after a restart: everything that was acknowledged.
 
-use raft_core::host::{FileJournal, JournalError};
+use raft_core::host::{FileJournal, StorageError};
 
 use crate::cluster::{Stage, id};
 
@@ -37,7 +37,7 @@ pub(crate) fn from_files(stage: Stage) {
         let now = cluster.leadership(0).term;
         assert!(term.is_none_or(|before| now > before), "terms rise from life to life");
         term = Some(now);
-        let error: JournalError = open(&cluster, 0).expect_err("a node uses it");
+        let error: StorageError = open(&cluster, 0).expect_err("a node uses it");
         assert!(error.to_string().contains("in use"), "{error}");
         cluster.shutdown();
     }

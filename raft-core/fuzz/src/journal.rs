@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use raft_core::host::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_LIMIT};
-use raft_core::host::{ClusterId, FileJournal, Journal, JournalError};
+use raft_core::host::{ClusterId, FileJournal, Journal, StorageError};
 use raft_core::{
     Entry, HardState, LogId, Membership, NodeId, Payload, Restored, SnapshotMeta, Term, Write,
     WriteId, codec,
@@ -178,7 +178,7 @@ fn temporary_directory() -> TempDir {
     directory.expect("a temporary directory can be created")
 }
 
-fn recover(directory: &Path) -> Result<Restored<Bytes>, JournalError> {
+fn recover(directory: &Path) -> Result<Restored<Bytes>, StorageError> {
     FileJournal::open(directory, CLUSTER, NODE)?.recover()
 }
 
@@ -348,20 +348,20 @@ fn check_error(
     written: &Written,
     damages: &[Damage],
     damaged: &[Option<Vec<u8>>],
-    error: &JournalError,
+    error: &StorageError,
 ) {
     match error {
-        JournalError::Damaged { .. }
-        | JournalError::SegmentMissing { .. }
-        | JournalError::SnapshotMissing { .. }
-        | JournalError::SnapshotDamaged { .. }
-        | JournalError::Foreign { .. }
-        | JournalError::UnknownVersion { .. }
-        | JournalError::FromNewer { .. } => {}
+        StorageError::Damaged { .. }
+        | StorageError::SegmentMissing { .. }
+        | StorageError::SnapshotMissing { .. }
+        | StorageError::SnapshotDamaged { .. }
+        | StorageError::Foreign { .. }
+        | StorageError::UnknownVersion { .. }
+        | StorageError::FromNewer { .. } => {}
         error => panic!("the wrong error: {error}"),
     }
     if let [Damage::Newer { .. }] = damages {
-        let is_newer = matches!(error, JournalError::UnknownVersion { .. });
+        let is_newer = matches!(error, StorageError::UnknownVersion { .. });
         assert!(is_newer, "a newer version is called something else: {error}");
         assert!(error.to_string().contains("nothing is damaged"), "{error}");
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::storage_error::JournalError;
+use super::storage_error::StorageError;
 use crate::change::MembershipError;
 use crate::error::{self, ConfigError, ReadRefused, TransferRefused};
 use crate::host::wire::handshake::Refusal;
@@ -25,7 +25,7 @@ pub enum StartError {
     /// The configuration, or what the journal holds, is one with which no node can run.
     Config(ConfigError),
     /// The journal could not be read.
-    Journal(JournalError),
+    Journal(StorageError),
     /// The state machine could not be restored from the snapshot that the journal begins with.
     Restore(RestoreError),
     /// The transport could not begin to receive.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::storage_error::JournalError;
+use super::storage_error::StorageError;
 use super::worker_kind::WorkerKind;
 use crate::types::{Index, LogId};
 
@@ -15,7 +15,7 @@ pub enum StopReason {
     Shutdown,
     /// A write to the journal failed. What it was to hold was never acknowledged; free the disk or
     /// replace it, then start again.
-    JournalFailed(JournalError),
+    JournalFailed(StorageError),
     /// The journal panicked.
     JournalPanicked {
         /// What the panic said.
@@ -57,7 +57,7 @@ pub enum StopReason {
 #[non_exhaustive]
 pub enum RestoreError {
     /// The snapshot is damaged or cannot be read.
-    Unreadable(JournalError),
+    Unreadable(StorageError),
     /// The state machine does not understand the snapshot: it returned [`NotUnderstood`](super::NotUnderstood). Start a
     /// version of the program that does, on the same data.
     NotUnderstood {

@@ -26,7 +26,7 @@ const REMEDY: &str = "a byte-exact copy of the file repairs it, an older backup 
 /// Why a journal cannot be opened, read or written. Final: see [`Journal`](super::Journal).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum JournalError {
+pub enum StorageError {
     /// The operating system refused.
     Io {
         /// What was tried.
@@ -131,7 +131,7 @@ pub enum JournalError {
     Injected,
 }
 
-impl JournalError {
+impl StorageError {
     /// Sorts an operating system's refusal.
     pub(in crate::host) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
@@ -182,7 +182,7 @@ impl From<&str> for Refused {
     }
 }
 
-impl fmt::Display for JournalError {
+impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { action, path, source } => {
@@ -268,7 +268,7 @@ impl fmt::Display for JournalError {
     }
 }
 
-impl Error for JournalError {
+impl Error for StorageError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } | Self::DiskFull { source, .. } => Some(&**source),
@@ -296,11 +296,11 @@ mod tests {
     use super::*;
 
     /// An error of each kind.
-    fn all() -> Vec<JournalError> {
+    fn all() -> Vec<StorageError> {
         let path = || PathBuf::from("directory/file");
         let what = || String::from("something");
-        let io = |kind| JournalError::io("write", &path(), io::Error::from(kind));
-        let unknown = |version| JournalError::UnknownVersion {
+        let io = |kind| StorageError::io("write", &path(), io::Error::from(kind));
+        let unknown = |version| StorageError::UnknownVersion {
             path: path(),
             format: "journal",
             version,
@@ -310,19 +310,19 @@ mod tests {
         [
             io(ErrorKind::Other),
             io(ErrorKind::StorageFull),
-            JournalError::InUse { directory: path(), process: Some(7) },
-            JournalError::Damaged { path: path(), offset: 7, what: what() },
-            JournalError::SegmentMissing { path: path() },
-            JournalError::SnapshotMissing { path: path() },
-            JournalError::SnapshotDamaged { path: path(), offset: 7, what: what() },
-            JournalError::NothingThere { directory: path() },
-            JournalError::Foreign { path: path(), owner: id, asked: id },
+            StorageError::InUse { directory: path(), process: Some(7) },
+            StorageError::Damaged { path: path(), offset: 7, what: what() },
+            StorageError::SegmentMissing { path: path() },
+            StorageError::SnapshotMissing { path: path() },
+            StorageError::SnapshotDamaged { path: path(), offset: 7, what: what() },
+            StorageError::NothingThere { directory: path() },
+            StorageError::Foreign { path: path(), owner: id, asked: id },
             unknown(1),
             unknown(4),
-            JournalError::FromNewer { path: path(), offset: 7, what: what() },
-            JournalError::WriteTooLong { bytes: 7 },
-            JournalError::Inconsistent { what: what() },
-            JournalError::NotRecovered,
+            StorageError::FromNewer { path: path(), offset: 7, what: what() },
+            StorageError::WriteTooLong { bytes: 7 },
+            StorageError::Inconsistent { what: what() },
+            StorageError::NotRecovered,
         ]
         .into()
     }
@@ -354,10 +354,10 @@ mod tests {
             let text = error.to_string();
             let is_lost = matches!(
                 error,
-                JournalError::Damaged { .. }
-                    | JournalError::SegmentMissing { .. }
-                    | JournalError::SnapshotMissing { .. }
-                    | JournalError::SnapshotDamaged { .. }
+                StorageError::Damaged { .. }
+                    | StorageError::SegmentMissing { .. }
+                    | StorageError::SnapshotMissing { .. }
+                    | StorageError::SnapshotDamaged { .. }
             );
             assert_eq!(text.contains("empty its journal directory"), is_lost, "{text}");
             assert_eq!(text.contains("add it again as a learner"), is_lost, "{text}");

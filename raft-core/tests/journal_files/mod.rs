@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use raft_core::host::frame;
-use raft_core::host::{ClusterId, FileJournal, Journal, JournalError};
+use raft_core::host::{ClusterId, FileJournal, Journal, StorageError};
 use raft_core::{Entry, HardState, Index, NodeId, Payload, Restored, Term, Write, WriteId};
 use tempfile::TempDir;
 
@@ -36,11 +36,11 @@ pub fn write(index: u64, commands: &[&[u8]]) -> Write<Bytes> {
     }
 }
 
-pub fn open(directory: &Path) -> Result<FileJournal, JournalError> {
+pub fn open(directory: &Path) -> Result<FileJournal, StorageError> {
     FileJournal::open(directory, CLUSTER, NODE)
 }
 
-pub fn recover(directory: &Path) -> Result<Restored<Bytes>, JournalError> {
+pub fn recover(directory: &Path) -> Result<Restored<Bytes>, StorageError> {
     open(directory)?.recover()
 }
 
@@ -79,7 +79,7 @@ pub fn frame_ends(mut content: &[u8]) -> Vec<usize> {
 }
 
 /// Recovers a journal whose only segment has this content.
-pub fn recover_content(directory: &Path, content: &[u8]) -> Result<Restored<Bytes>, JournalError> {
+pub fn recover_content(directory: &Path, content: &[u8]) -> Result<Restored<Bytes>, StorageError> {
     // In place: file systems write a file that was emptied and filled again to disk when it is
     // closed, which takes long.
     let mut file = OpenOptions::new().write(true).open(segment(directory, 1)).unwrap();
@@ -90,13 +90,13 @@ pub fn recover_content(directory: &Path, content: &[u8]) -> Result<Restored<Byte
 }
 
 pub fn assert_damaged(
-    result: Result<Restored<Bytes>, JournalError>,
+    result: Result<Restored<Bytes>, StorageError>,
     file: &Path,
     at: usize,
     why: &str,
 ) {
     match result {
-        Err(error @ JournalError::Damaged { .. }) => {
+        Err(error @ StorageError::Damaged { .. }) => {
             let message = error.to_string();
             let named =
                 [file.display().to_string(), format!("byte {at}:"), "again as a learner".into()];

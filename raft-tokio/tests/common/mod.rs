@@ -13,8 +13,8 @@ use bytes::Bytes;
 use raft_core::host::Incarnation;
 use raft_core::{Restored, Write};
 use raft_tokio::{
-    ClusterId, Config, Index, Journal, JournalError, MemoryJournal, Node, NodeConfig, NodeId,
-    ProposeError, Role, StateMachine, channel,
+    ClusterId, Config, Index, Journal, MemoryJournal, Node, NodeConfig, NodeId, ProposeError, Role,
+    StateMachine, StorageError, channel,
 };
 
 /// Longer than anything takes on the slowest machine; what is not done by then never will be.
@@ -55,7 +55,7 @@ pub struct TestJournal {
 }
 
 impl Journal for TestJournal {
-    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+    fn recover(&mut self) -> Result<Restored<Bytes>, StorageError> {
         self.memory.recover()
     }
 
@@ -67,11 +67,11 @@ impl Journal for TestJournal {
         self.blocks
     }
 
-    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), StorageError> {
         self.memory.append(write)
     }
 
-    fn sync(&mut self) -> Result<(), JournalError> {
+    fn sync(&mut self) -> Result<(), StorageError> {
         self.memory.sync()
     }
 }

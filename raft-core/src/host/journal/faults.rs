@@ -14,7 +14,7 @@ use super::{FileJournal, Journal};
 use crate::entries::{Entry, Payload};
 use crate::host::identity::ClusterId;
 use crate::host::snapshot::{Head, SnapshotStore, StateReader, StateWriter};
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::membership::Membership;
 use crate::output::{Restored, SnapshotMeta, Write};
 use crate::types::{HardState, Index, LogId, NodeId, Term, WriteId};
@@ -148,7 +148,7 @@ impl SegmentFile for FaultyFile {
 /// Small enough that a few writes need several segments.
 const SEGMENT_BYTES_MAX: u64 = 400;
 
-fn open(disk: FaultyDisk, directory: &Path) -> Result<FileJournal, JournalError> {
+fn open(disk: FaultyDisk, directory: &Path) -> Result<FileJournal, StorageError> {
     let directory = directory.to_path_buf();
     FileJournal::open_on(Box::new(disk), directory, ClusterId::new(1), NodeId::new(1))
         .map(|journal| journal.with_segment_bytes_max(SEGMENT_BYTES_MAX))
@@ -170,7 +170,7 @@ fn write(index: u64) -> Write<Bytes> {
 }
 
 /// Runs a node's disk traffic, two writes to a sync, until it ends or the first error; how many writes were acknowledged.
-fn run(disk: &FaultyDisk, directory: &Path) -> (u64, Option<JournalError>) {
+fn run(disk: &FaultyDisk, directory: &Path) -> (u64, Option<StorageError>) {
     let mut acknowledged = 0;
     let mut run = || {
         let mut journal = open(disk.clone(), directory)?;
@@ -193,7 +193,7 @@ fn run(disk: &FaultyDisk, directory: &Path) -> (u64, Option<JournalError>) {
 }
 
 /// Later calls repeat the error and leave the disk alone, although it would work again.
-fn assert_final(journal: &mut FileJournal, disk: &FaultyDisk, error: &JournalError) {
+fn assert_final(journal: &mut FileJournal, disk: &FaultyDisk, error: &StorageError) {
     let operations = disk.operations();
     for _ in 0..2 {
         for result in [journal.sync(), journal.append(&write(1)), journal.recover().map(|_| ())] {
@@ -298,7 +298,7 @@ fn fail_once(life: usize, operation: usize, bytes_written: usize, is_put_off: bo
     let (acknowledged, error) = run(&disk, directory.path());
     match error {
         None => assert!(is_put_off, "operation {operation}"),
-        Some(JournalError::Io { .. }) => assert!(!is_put_off, "operation {operation}"),
+        Some(StorageError::Io { .. }) => assert!(!is_put_off, "operation {operation}"),
         Some(error) => panic!("operation {operation}: {error}"),
     }
     let restored = open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
@@ -349,7 +349,7 @@ fn a_segment_does_not_grow_on_for_ever() {
         }
         assert!(acknowledged < 1000);
     };
-    assert!(matches!(error, JournalError::Io { action: "create", .. }), "{error}");
+    assert!(matches!(error, StorageError::Io { action: "create", .. }), "{error}");
     disk.refuse(None);
     assert_final(&mut journal, &disk, &error);
     drop(journal);
@@ -371,7 +371,7 @@ fn a_full_disk_says_so_and_loses_nothing() {
         let disk = FaultyDisk::failing(last_write, kind, 50);
         let (acknowledged, error) = run(&disk, directory.path());
         let error = error.unwrap();
-        assert!(matches!(error, JournalError::DiskFull { .. }), "{error}");
+        assert!(matches!(error, StorageError::DiskFull { .. }), "{error}");
         let message = error.to_string();
         assert!(message.contains(".journal") && message.contains("free some space"), "{message}");
         let restored = open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
@@ -388,7 +388,7 @@ fn snapshot_of(index: u64) -> SnapshotMeta {
     SnapshotMeta { last: LogId::new(Term::new(1), Index::new(index)), membership }
 }
 
-fn take_snapshot(store: &dyn SnapshotStore, index: u64) -> Result<(), JournalError> {
+fn take_snapshot(store: &dyn SnapshotStore, index: u64) -> Result<(), StorageError> {
     let snapshot = snapshot_of(index);
     let head = Head { cluster: ClusterId::new(1), snapshot: snapshot.clone() };
     let mut writer = StateWriter::begin(store.create(snapshot.last, false)?, head, &|| false)?;
@@ -400,7 +400,7 @@ fn take_snapshot(store: &dyn SnapshotStore, index: u64) -> Result<(), JournalErr
 
 /// A node's disk traffic with a snapshot now and then, behind which the log is compacted and the snapshot before is removed. How many
 /// entries were acknowledged, the last snapshot that was, and the first error.
-fn run_with_snapshots(disk: &FaultyDisk, directory: &Path) -> (u64, u64, Option<JournalError>) {
+fn run_with_snapshots(disk: &FaultyDisk, directory: &Path) -> (u64, u64, Option<StorageError>) {
     let (mut acknowledged, mut snapshot) = (0, 0);
     let mut run = || {
         let mut journal = open(disk.clone(), directory)?;

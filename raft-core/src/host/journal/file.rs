@@ -21,7 +21,7 @@ use super::snapshots::FileSnapshots;
 use super::writer::{End, Place, Segment, Writer};
 use crate::host::identity::{ClusterId, Identity, Incarnation};
 use crate::host::snapshot::{Head, SnapshotStore, check_whole};
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::output::{Restored, Write};
 use crate::types::{LogId, NodeId};
 
@@ -52,7 +52,7 @@ use crate::types::{LogId, NodeId};
 /// let mut journal = FileJournal::open(directory, ClusterId::new(7), NodeId::new(1))?;
 /// let restored = journal.recover()?;
 /// assert!(restored.entries.is_empty());
-/// # Ok::<(), raft_core::host::JournalError>(())
+/// # Ok::<(), raft_core::host::StorageError>(())
 /// ```
 pub struct FileJournal {
     state: State,
@@ -68,7 +68,7 @@ enum State {
     Opened(Place, Vec<u64>),
     Ready(Box<Writer>),
     /// Nothing is ever tried again.
-    Failed(JournalError),
+    Failed(StorageError),
 }
 
 impl FileJournal {
@@ -79,12 +79,12 @@ impl FileJournal {
     ///
     /// # Errors
     ///
-    /// [`JournalError::InUse`], [`JournalError::Foreign`], or what else forbids to use what is there.
+    /// [`StorageError::InUse`], [`StorageError::Foreign`], or what else forbids to use what is there.
     pub fn open(
         directory: impl Into<PathBuf>,
         cluster: ClusterId,
         node: NodeId,
-    ) -> Result<Self, JournalError> {
+    ) -> Result<Self, StorageError> {
         Self::open_on(Box::new(OsDisk), directory.into(), cluster, node)
     }
 
@@ -100,10 +100,10 @@ impl FileJournal {
         directory: PathBuf,
         cluster: ClusterId,
         node: NodeId,
-    ) -> Result<Self, JournalError> {
+    ) -> Result<Self, StorageError> {
         if !Self::exists(&directory)? {
             create_directory(&mut *disk, &directory)
-                .map_err(|error| JournalError::io("create directory", &directory, error))?;
+                .map_err(|error| StorageError::io("create directory", &directory, error))?;
         }
         let lock = Lock::take(&directory)?;
         let numbers = list_segments(&directory)?;
@@ -135,12 +135,12 @@ impl FileJournal {
     }
 
     /// Whether there is a journal in the directory.
-    pub(super) fn exists(directory: &Path) -> Result<bool, JournalError> {
+    pub(super) fn exists(directory: &Path) -> Result<bool, StorageError> {
         Ok(directory.exists() && !list_segments(directory)?.is_empty())
     }
 
     /// The snapshot with which the log begins must be there. What is in it is checked when it is read.
-    fn check_snapshot(&self, restored: Restored<Bytes>) -> Result<Restored<Bytes>, JournalError> {
+    fn check_snapshot(&self, restored: Restored<Bytes>) -> Result<Restored<Bytes>, StorageError> {
         if let Some(snapshot) = restored.snapshot.clone().filter(|s| s.last > LogId::ZERO) {
             let file = self.snapshots.open(snapshot.last)?;
             check_whole(file, &Head { cluster: self.owner.cluster, snapshot })?;
@@ -150,10 +150,10 @@ impl FileJournal {
 
     fn write(
         &mut self,
-        action: impl FnOnce(&mut Writer) -> Result<(), JournalError>,
-    ) -> Result<(), JournalError> {
+        action: impl FnOnce(&mut Writer) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
         match &mut self.state {
-            State::Opened(..) => Err(JournalError::NotRecovered),
+            State::Opened(..) => Err(StorageError::NotRecovered),
             State::Failed(error) => Err(error.clone()),
             State::Ready(writer) => {
                 action(writer).inspect_err(|error| self.state = State::Failed(error.clone()))
@@ -163,11 +163,11 @@ impl FileJournal {
 }
 
 impl Journal for FileJournal {
-    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
-        let misuse = State::Failed(JournalError::NotRecovered);
+    fn recover(&mut self) -> Result<Restored<Bytes>, StorageError> {
+        let misuse = State::Failed(StorageError::NotRecovered);
         let (place, numbers) = match std::mem::replace(&mut self.state, misuse) {
             State::Opened(place, numbers) => (place, numbers),
-            State::Ready(_) => return Err(JournalError::NotRecovered),
+            State::Ready(_) => return Err(StorageError::NotRecovered),
             State::Failed(error) => {
                 self.state = State::Failed(error.clone());
                 return Err(error);
@@ -200,11 +200,11 @@ impl Journal for FileJournal {
         Some(snapshots)
     }
 
-    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), StorageError> {
         self.write(|writer| writer.append(write))
     }
 
-    fn sync(&mut self) -> Result<(), JournalError> {
+    fn sync(&mut self) -> Result<(), StorageError> {
         self.write(Writer::sync)
     }
 }
@@ -227,7 +227,7 @@ fn recover(
     mut place: Place,
     numbers: &[u64],
     segment_bytes_max: u64,
-) -> Result<(Writer, Restored<Bytes>), JournalError> {
+) -> Result<(Writer, Restored<Bytes>), StorageError> {
     let gap = numbers.windows(2).rposition(|pair| pair[1] != pair[0] + 1);
     let (leftover, numbers) = numbers.split_at(gap.map_or(0, |at| at + 1));
     let (last, whole) = numbers.split_last().expect("a journal has at least one segment");
@@ -243,7 +243,7 @@ fn recover(
     segments.push_back(Segment { number: *last, index_max: tail.index_max });
     let position = replayed.position().clone();
     let Some(restored) = replay.and_then(Replay::into_restored) else {
-        return Err(JournalError::SegmentMissing { path: place.path_of(numbers[0] - 1) });
+        return Err(StorageError::SegmentMissing { path: place.path_of(numbers[0] - 1) });
     };
     place.delete_segments(leftover.iter().copied());
     let end = End {
@@ -262,7 +262,7 @@ fn begin_segment<'r>(
     place: &Place,
     number: u64,
     replay: &'r mut Option<Replay>,
-) -> Result<(SegmentReader, &'r mut Replay), JournalError> {
+) -> Result<(SegmentReader, &'r mut Replay), StorageError> {
     let mut reader = open_segment(place, number)?;
     if number == segment::FIRST {
         return Ok((reader, replay.insert(Replay::default())));
@@ -281,7 +281,7 @@ fn begin_segment<'r>(
 /// It may not be: a process that was killed left it to the operating system's cache; one whose fsync failed left it in a cache
 /// that believes it to be on disk, so that another fsync would do nothing. Only the last frame can be concerned. Written once
 /// more, it is new to the cache.
-fn settle(place: &mut Place, tail: &Tail) -> Result<Box<dyn SegmentFile>, JournalError> {
+fn settle(place: &mut Place, tail: &Tail) -> Result<Box<dyn SegmentFile>, StorageError> {
     if let Some(torn) = tail.torn {
         tracing::warn!(
             file = %tail.path.display(),
@@ -292,7 +292,7 @@ fn settle(place: &mut Place, tail: &Tail) -> Result<Box<dyn SegmentFile>, Journa
         place
             .disk
             .cut(&tail.path, torn.offset)
-            .map_err(|error| JournalError::io("cut off the torn end of", &tail.path, error))?;
+            .map_err(|error| StorageError::io("cut off the torn end of", &tail.path, error))?;
     }
     let write = |disk: &mut dyn Disk| {
         let mut file = disk.open(&tail.path, tail.frame_start)?;
@@ -301,15 +301,15 @@ fn settle(place: &mut Place, tail: &Tail) -> Result<Box<dyn SegmentFile>, Journa
         disk.sync_directory(&place.directory)?;
         Ok(file)
     };
-    write(&mut *place.disk).map_err(|error| JournalError::io("write", &tail.path, error))
+    write(&mut *place.disk).map_err(|error| StorageError::io("write", &tail.path, error))
 }
 
 /// Opens a segment if it is this node's.
-fn open_segment(place: &Place, number: u64) -> Result<SegmentReader, JournalError> {
+fn open_segment(place: &Place, number: u64) -> Result<SegmentReader, StorageError> {
     let (reader, owner) = SegmentReader::open(place.path_of(number), number)?;
     let asked = place.owner;
     if (owner.cluster, owner.node) != (asked.cluster, asked.node) {
-        return Err(JournalError::Foreign {
+        return Err(StorageError::Foreign {
             path: reader.path().to_path_buf(),
             owner: (owner.cluster, owner.node),
             asked: (asked.cluster, asked.node),
@@ -358,7 +358,7 @@ fn is_not_ours(error: &io::Error) -> bool {
     )
 }
 
-fn list_segments(directory: &Path) -> Result<Vec<u64>, JournalError> {
+fn list_segments(directory: &Path) -> Result<Vec<u64>, StorageError> {
     let list = || {
         let names = fs::read_dir(directory)?.map(|file| Ok(file?.file_name()));
         let numbers = names.filter_map(|name: io::Result<_>| {
@@ -366,7 +366,7 @@ fn list_segments(directory: &Path) -> Result<Vec<u64>, JournalError> {
         });
         numbers.collect::<io::Result<Vec<_>>>()
     };
-    let mut numbers = list().map_err(|error| JournalError::io("list", directory, error))?;
+    let mut numbers = list().map_err(|error| StorageError::io("list", directory, error))?;
     numbers.sort_unstable();
     Ok(numbers)
 }

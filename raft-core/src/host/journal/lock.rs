@@ -7,7 +7,7 @@ use std::string::ToString;
 
 use fs4::{FileExt, TryLockError};
 
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 
 /// The file whose lock says that the directory is in use. It holds the process id of its user, and stays when unused.
 const LOCK_FILE: &str = "lock";
@@ -17,9 +17,9 @@ const LOCK_FILE: &str = "lock";
 pub(super) struct Lock(File);
 
 impl Lock {
-    pub(super) fn take(directory: &Path) -> Result<Self, JournalError> {
+    pub(super) fn take(directory: &Path) -> Result<Self, StorageError> {
         let path = directory.join(LOCK_FILE);
-        let io = |error| JournalError::io("lock", &path, error);
+        let io = |error| StorageError::io("lock", &path, error);
         // Another process's id must stay readable until the lock is ours.
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(io)?;
@@ -28,7 +28,7 @@ impl Lock {
             Err(TryLockError::Error(error)) => return Err(io(error)),
             Err(TryLockError::WouldBlock) => {
                 let process = fs::read_to_string(&path).ok().and_then(|id| id.parse().ok());
-                return Err(JournalError::InUse { directory: directory.to_path_buf(), process });
+                return Err(StorageError::InUse { directory: directory.to_path_buf(), process });
             }
         }
         // The id is for people: without it the lock is as good.

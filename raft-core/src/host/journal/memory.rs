@@ -13,7 +13,7 @@ use super::Journal;
 use super::replay::Replay;
 use crate::host::identity::Incarnation;
 use crate::host::snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::output::{Restored, Write};
 use crate::types::LogId;
 
@@ -48,7 +48,7 @@ const IN_MEMORY: &str = "in memory";
 /// let mut after = disk.clone();
 /// assert_eq!(after.recover()?.hard_state, hard_state);
 /// assert!(before.sync().is_err());
-/// # Ok::<(), raft_core::host::JournalError>(())
+/// # Ok::<(), raft_core::host::StorageError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct MemoryJournal {
@@ -65,7 +65,7 @@ struct Shared {
     /// How often the journal was recovered.
     lives: u64,
     syncs: u64,
-    failed: Option<JournalError>,
+    failed: Option<StorageError>,
     snapshots: BTreeMap<LogId, Bytes>,
 }
 
@@ -93,17 +93,17 @@ impl MemoryJournal {
 
     /// Makes the journal fail from now on, on every handle, until it is recovered again: a broken disk, and its replacement.
     pub fn fail(&self) {
-        self.lock().failed = Some(JournalError::Injected);
+        self.lock().failed = Some(StorageError::Injected);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         lock(&self.shared)
     }
 
-    fn lock_to_write(&self) -> Result<MutexGuard<'_, Shared>, JournalError> {
+    fn lock_to_write(&self) -> Result<MutexGuard<'_, Shared>, StorageError> {
         let shared = self.lock();
         if self.life == 0 || self.life != shared.lives {
-            return Err(JournalError::NotRecovered);
+            return Err(StorageError::NotRecovered);
         }
         match &shared.failed {
             Some(error) => Err(error.clone()),
@@ -119,7 +119,7 @@ impl Default for MemoryJournal {
 }
 
 impl Journal for MemoryJournal {
-    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+    fn recover(&mut self) -> Result<Restored<Bytes>, StorageError> {
         let (life, durable) = {
             let mut shared = self.lock();
             shared.lives += 1;
@@ -143,17 +143,17 @@ impl Journal for MemoryJournal {
         Some(Arc::new(MemorySnapshots(Arc::clone(&self.shared))))
     }
 
-    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), StorageError> {
         self.lock_to_write()?.pending.push(write.clone());
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), JournalError> {
+    fn sync(&mut self) -> Result<(), StorageError> {
         let mut shared = self.lock_to_write()?;
         let Shared { durable, pending, failed, .. } = &mut *shared;
         for write in pending.drain(..) {
             if let Err(what) = durable.follow(write) {
-                return Err(failed.insert(JournalError::Inconsistent { what }).clone());
+                return Err(failed.insert(StorageError::Inconsistent { what }).clone());
             }
         }
         shared.syncs += 1;
@@ -166,35 +166,35 @@ impl SnapshotStore for MemorySnapshots {
         &self,
         last: LogId,
         _received: bool,
-    ) -> Result<Box<dyn SnapshotWriter>, JournalError> {
+    ) -> Result<Box<dyn SnapshotWriter>, StorageError> {
         let (bytes, shared) = (Vec::new(), Arc::clone(&self.0));
         Ok(Box::new(MemoryWriter { last, bytes, shared }))
     }
 
-    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, JournalError> {
+    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, StorageError> {
         match lock(&self.0).snapshots.get(&last) {
             Some(bytes) => Ok(Box::new(MemoryReader(Cursor::new(bytes.clone())))),
-            None => Err(JournalError::SnapshotMissing { path: IN_MEMORY.into() }),
+            None => Err(StorageError::SnapshotMissing { path: IN_MEMORY.into() }),
         }
     }
 
-    fn list(&self) -> Result<Vec<LogId>, JournalError> {
+    fn list(&self) -> Result<Vec<LogId>, StorageError> {
         Ok(lock(&self.0).snapshots.keys().copied().collect())
     }
 
-    fn remove(&self, last: LogId) -> Result<(), JournalError> {
+    fn remove(&self, last: LogId) -> Result<(), StorageError> {
         lock(&self.0).snapshots.remove(&last);
         Ok(())
     }
 }
 
 impl SnapshotWriter for MemoryWriter {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<(), JournalError> {
+    fn finish(self: Box<Self>) -> Result<(), StorageError> {
         let mut shared = lock(&self.shared);
         if let Some(error) = &shared.failed {
             return Err(error.clone());

@@ -37,7 +37,7 @@ pub use survivor::Survivor;
 
 use super::identity::{ClusterId, Incarnation};
 use super::snapshot::SnapshotStore;
-pub use super::storage_error::JournalError;
+pub use super::storage_error::StorageError;
 use crate::output::{Restored, Write};
 use crate::types::NodeId;
 
@@ -55,7 +55,7 @@ pub trait Journal: Send + 'static {
     /// # Errors
     ///
     /// What is there cannot be read or trusted: the node must not start.
-    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError>;
+    fn recover(&mut self) -> Result<Restored<Bytes>, StorageError>;
 
     /// Names the life of this journal: drawn when it was created, and gone with it. A node that comes back under the same id
     /// but with another journal has forgotten what it promised, and can be told by this.
@@ -85,18 +85,18 @@ pub trait Journal: Send + 'static {
     /// # Errors
     ///
     /// As of [`Journal::sync`].
-    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError>;
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), StorageError>;
 
     /// Makes all appended writes durable.
     ///
     /// # Errors
     ///
     /// Not all of them are, and none ever will be by trying again: stop the node.
-    fn sync(&mut self) -> Result<(), JournalError>;
+    fn sync(&mut self) -> Result<(), StorageError>;
 }
 
 impl<J: Journal + ?Sized> Journal for Box<J> {
-    fn recover(&mut self) -> Result<Restored<Bytes>, JournalError> {
+    fn recover(&mut self) -> Result<Restored<Bytes>, StorageError> {
         (**self).recover()
     }
 
@@ -116,11 +116,11 @@ impl<J: Journal + ?Sized> Journal for Box<J> {
         (**self).snapshots()
     }
 
-    fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
+    fn append(&mut self, write: &Write<Bytes>) -> Result<(), StorageError> {
         (**self).append(write)
     }
 
-    fn sync(&mut self) -> Result<(), JournalError> {
+    fn sync(&mut self) -> Result<(), StorageError> {
         (**self).sync()
     }
 }

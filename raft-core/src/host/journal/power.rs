@@ -19,7 +19,7 @@ use super::sector::{SECTOR_BYTES, sectors};
 use super::{FileJournal, Journal};
 use crate::entries::{Entry, Payload};
 use crate::host::identity::ClusterId;
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::output::{Restored, Write};
 use crate::types::{HardState, Index, NodeId, Term, WriteId};
 
@@ -245,7 +245,7 @@ impl Draw {
     }
 }
 
-fn open(disk: &PoweredDisk, directory: &Path) -> Result<FileJournal, JournalError> {
+fn open(disk: &PoweredDisk, directory: &Path) -> Result<FileJournal, StorageError> {
     let (cluster, node) = (ClusterId::new(1), NodeId::new(1));
     FileJournal::open_on(Box::new(disk.clone()), directory.to_path_buf(), cluster, node)
         .map(|journal| journal.with_segment_bytes_max(SEGMENT_BYTES_MAX))
@@ -297,7 +297,7 @@ impl Known {
 
 /// One life of a node, until its process is killed or has written all.
 fn live(disk: &PoweredDisk, directory: &Path, known: &mut Known, story: &str) {
-    let mut live = || -> Result<(), JournalError> {
+    let mut live = || -> Result<(), StorageError> {
         let mut journal = open(disk, directory)?;
         known.check(journal.recover()?, story);
         for _ in 0..WRITES {
@@ -310,7 +310,7 @@ fn live(disk: &PoweredDisk, directory: &Path, known: &mut Known, story: &str) {
         Ok(())
     };
     match live() {
-        Ok(()) | Err(JournalError::Io { .. }) => {}
+        Ok(()) | Err(StorageError::Io { .. }) => {}
         Err(error) => panic!("{story}: {error}"),
     }
 }

@@ -27,7 +27,7 @@ use super::checkpoint;
 use super::replay::{Position, Replay};
 use super::sector::{is_unwritten, sectors};
 use super::segment::{Broken, Salting, SegmentReader};
-use crate::host::storage_error::{JournalError, Refused};
+use crate::host::storage_error::{Refused, StorageError};
 use crate::host::wire::frame::{HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT};
 use crate::types::Index;
 
@@ -60,7 +60,7 @@ pub(super) struct Torn {
 }
 
 /// Reads the checkpoint with which a segment begins, unless it is the first.
-pub(super) fn read_checkpoint(reader: &mut SegmentReader) -> Result<Position, JournalError> {
+pub(super) fn read_checkpoint(reader: &mut SegmentReader) -> Result<Position, StorageError> {
     let offset = reader.offset();
     let opened = match reader.next_payload()? {
         None => Err("the file ends before its checkpoint".into()),
@@ -74,7 +74,7 @@ pub(super) fn read_checkpoint(reader: &mut SegmentReader) -> Result<Position, Jo
 pub(super) fn replay_segment(
     mut reader: SegmentReader,
     replay: &mut Replay,
-) -> Result<Index, JournalError> {
+) -> Result<Index, StorageError> {
     match replay_whole_frames(&mut reader, replay)? {
         (index_max, None) => Ok(index_max),
         (_, Some(broken)) => Err(reader.damaged(reader.offset(), broken.describe())),
@@ -85,7 +85,7 @@ pub(super) fn replay_segment(
 pub(super) fn replay_last_segment(
     mut reader: SegmentReader,
     replay: &mut Replay,
-) -> Result<Tail, JournalError> {
+) -> Result<Tail, StorageError> {
     let head_bytes = reader.offset();
     let (index_max, broken) = replay_whole_frames(&mut reader, replay)?;
     let torn = match broken {
@@ -102,7 +102,7 @@ pub(super) fn replay_last_segment(
 fn replay_whole_frames(
     reader: &mut SegmentReader,
     replay: &mut Replay,
-) -> Result<(Index, Option<Broken>), JournalError> {
+) -> Result<(Index, Option<Broken>), StorageError> {
     let mut index_max = Index::ZERO;
     loop {
         let offset = reader.offset();
@@ -129,7 +129,7 @@ fn replay_batch(payload: &mut [u8], replay: &mut Replay) -> Result<Index, Refuse
 }
 
 /// Whether a crash explains the broken frame at the reader's offset; if not, the error.
-fn torn(reader: &mut SegmentReader, broken: Broken) -> Result<Torn, JournalError> {
+fn torn(reader: &mut SegmentReader, broken: Broken) -> Result<Torn, StorageError> {
     let offset = reader.offset();
     let torn = match broken {
         Broken::CutShort => true,

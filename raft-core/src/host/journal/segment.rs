@@ -13,7 +13,7 @@
 //! A version of this library reads the versions [`VERSION_MIN`] to [`VERSION`] of a segment, and
 //! writes to the last segment as that segment's own version has it; each new segment has the newest
 //! version. A segment of a newer version, of itself or of its writes, is not damaged, and no advice
-//! to wipe is given: [`JournalError::UnknownVersion`] names both versions.
+//! to wipe is given: [`StorageError::UnknownVersion`] names both versions.
 //!
 //! - Version 2: the frames behind the first have no salt.
 //! - Version 3: they are salted with incarnation, segment and offset. So a command that holds the
@@ -30,7 +30,7 @@ use std::vec::Vec;
 
 use crate::codec;
 use crate::host::identity::{ClusterId, Identity, Incarnation};
-use crate::host::storage_error::{JournalError, Refused};
+use crate::host::storage_error::{Refused, StorageError};
 use crate::host::wire::frame::{self, FrameError, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT, Salt};
 use crate::types::NodeId;
 
@@ -130,13 +130,13 @@ pub(super) enum Broken {
 
 impl SegmentReader {
     /// Opens a segment and reads whose it is.
-    pub(super) fn open(path: PathBuf, number: u64) -> Result<(Self, Identity), JournalError> {
+    pub(super) fn open(path: PathBuf, number: u64) -> Result<(Self, Identity), StorageError> {
         let open = || {
             let file = File::open(&path)?;
             let length = file.metadata()?.len();
             io::Result::Ok((BufReader::with_capacity(READ_BYTES, file), length))
         };
-        let (file, length) = open().map_err(|error| JournalError::io("open", &path, error))?;
+        let (file, length) = open().map_err(|error| StorageError::io("open", &path, error))?;
         let (salting, buffer) = (Salting::Absent, Vec::new());
         let mut reader = Self { path, file, length, offset: 0, frame_start: 0, salting, buffer };
         let owner = reader.read_preamble(number)?;
@@ -169,7 +169,7 @@ impl SegmentReader {
     /// The next frame's payload; `None` at the end of the file. A broken frame is where [`SegmentReader::offset`] stays.
     pub(super) fn next_payload(
         &mut self,
-    ) -> Result<Option<Result<&mut [u8], Broken>>, JournalError> {
+    ) -> Result<Option<Result<&mut [u8], Broken>>, StorageError> {
         let left = self.length - self.offset;
         if left == 0 {
             return Ok(None);
@@ -206,7 +206,7 @@ impl SegmentReader {
     }
 
     /// All bytes from `offset` to the end of the file. Only for what is rare.
-    pub(super) fn read_from(&mut self, offset: u64) -> Result<Vec<u8>, JournalError> {
+    pub(super) fn read_from(&mut self, offset: u64) -> Result<Vec<u8>, StorageError> {
         let mut bytes = Vec::new();
         self.file
             .seek(SeekFrom::Start(offset))
@@ -216,21 +216,21 @@ impl SegmentReader {
     }
 
     /// The error that refuses this file for what is wrong at `offset`.
-    pub(super) fn damaged(&self, offset: u64, what: impl Into<String>) -> JournalError {
-        JournalError::Damaged { path: self.path.clone(), offset, what: what.into() }
+    pub(super) fn damaged(&self, offset: u64, what: impl Into<String>) -> StorageError {
+        StorageError::Damaged { path: self.path.clone(), offset, what: what.into() }
     }
 
     /// The error that refuses this file for what stands at `offset`.
-    pub(super) fn refused(&self, offset: u64, refused: Refused) -> JournalError {
+    pub(super) fn refused(&self, offset: u64, refused: Refused) -> StorageError {
         match refused {
             Refused::Damaged(what) => self.damaged(offset, what),
             Refused::FromNewer(what) => {
-                JournalError::FromNewer { path: self.path.clone(), offset, what }
+                StorageError::FromNewer { path: self.path.clone(), offset, what }
             }
         }
     }
 
-    fn read_preamble(&mut self, number: u64) -> Result<Identity, JournalError> {
+    fn read_preamble(&mut self, number: u64) -> Result<Identity, StorageError> {
         let payload = match self.next_payload()? {
             Some(Ok(payload)) => payload,
             Some(Err(broken)) => return Err(self.damaged(0, broken.describe())),
@@ -280,15 +280,15 @@ impl SegmentReader {
         format: &'static str,
         version: u32,
         known: RangeInclusive<u32>,
-    ) -> JournalError {
-        JournalError::UnknownVersion { path: self.path.clone(), format, version, known }
+    ) -> StorageError {
+        StorageError::UnknownVersion { path: self.path.clone(), format, version, known }
     }
 
-    fn unreadable(&self, error: io::Error) -> JournalError {
+    fn unreadable(&self, error: io::Error) -> StorageError {
         if error.kind() == ErrorKind::UnexpectedEof {
             return self.damaged(self.offset, "the file became shorter while it was read");
         }
-        JournalError::io("read", &self.path, error)
+        StorageError::io("read", &self.path, error)
     }
 }
 

@@ -17,7 +17,7 @@ use std::vec::Vec;
 
 use super::disk::{Disk, SegmentFile};
 use crate::host::snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::types::{Index, LogId, Term};
 
 const EXTENSION: &str = "snapshot";
@@ -73,12 +73,12 @@ impl FileSnapshots {
 }
 
 impl SnapshotStore for FileSnapshots {
-    fn create(&self, last: LogId, received: bool) -> Result<Box<dyn SnapshotWriter>, JournalError> {
+    fn create(&self, last: LogId, received: bool) -> Result<Box<dyn SnapshotWriter>, StorageError> {
         let path = self.path_of(last);
         let kind = if received { RECEIVING } else { TAKING };
         let unfinished = self.directory.join(format!("{}.{kind}", file_name(last)));
         let file = lock(&self.disk).create(&unfinished);
-        let file = file.map_err(|error| JournalError::io("create", &unfinished, error))?;
+        let file = file.map_err(|error| StorageError::io("create", &unfinished, error))?;
         Ok(Box::new(FileWriter {
             directory: self.directory.clone(),
             unfinished,
@@ -89,18 +89,18 @@ impl SnapshotStore for FileSnapshots {
         }))
     }
 
-    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, JournalError> {
+    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, StorageError> {
         let path = self.path_of(last);
         match File::open(&path) {
             Ok(file) => Ok(Box::new(FileReader { path, file })),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(JournalError::SnapshotMissing { path })
+                Err(StorageError::SnapshotMissing { path })
             }
-            Err(error) => Err(JournalError::io("open", &path, error)),
+            Err(error) => Err(StorageError::io("open", &path, error)),
         }
     }
 
-    fn list(&self) -> Result<Vec<LogId>, JournalError> {
+    fn list(&self) -> Result<Vec<LogId>, StorageError> {
         let list = || {
             let names = fs::read_dir(&self.directory)?.map(|file| Ok(file?.file_name()));
             let ids = names.filter_map(|name: io::Result<_>| {
@@ -108,38 +108,38 @@ impl SnapshotStore for FileSnapshots {
             });
             ids.collect::<io::Result<Vec<_>>>()
         };
-        list().map_err(|error| JournalError::io("list", &self.directory, error))
+        list().map_err(|error| StorageError::io("list", &self.directory, error))
     }
 
-    fn remove(&self, last: LogId) -> Result<(), JournalError> {
+    fn remove(&self, last: LogId) -> Result<(), StorageError> {
         let path = self.path_of(last);
         let removed = lock(&self.disk).remove(&path);
-        removed.map_err(|error| JournalError::io("remove", &path, error))
+        removed.map_err(|error| StorageError::io("remove", &path, error))
     }
 }
 
 impl FileWriter {
-    fn sync(&mut self) -> Result<(), JournalError> {
+    fn sync(&mut self) -> Result<(), StorageError> {
         self.unsynced = 0;
         let synced = self.file.as_mut().map_or(Ok(()), |file| file.sync());
-        synced.map_err(|error| JournalError::io("sync", &self.unfinished, error))
+        synced.map_err(|error| StorageError::io("sync", &self.unfinished, error))
     }
 }
 
 impl SnapshotWriter for FileWriter {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         let written = self.file.as_mut().map_or(Ok(()), |file| file.write(bytes));
-        written.map_err(|error| JournalError::io("write", &self.unfinished, error))?;
+        written.map_err(|error| StorageError::io("write", &self.unfinished, error))?;
         self.unsynced += bytes.len();
         if self.unsynced >= SYNC_BYTES { self.sync() } else { Ok(()) }
     }
 
-    fn finish(mut self: Box<Self>) -> Result<(), JournalError> {
+    fn finish(mut self: Box<Self>) -> Result<(), StorageError> {
         self.sync()?;
         let mut disk = lock(&self.disk);
         disk.rename(&self.unfinished, &self.path)
             .and_then(|()| disk.sync_directory(&self.directory))
-            .map_err(|error| JournalError::io("create", &self.path, error))?;
+            .map_err(|error| StorageError::io("create", &self.path, error))?;
         drop(disk);
         self.file = None;
         Ok(())

@@ -7,7 +7,7 @@ use std::vec;
 use super::{FileJournal, Journal};
 use crate::entries::{Entry, Payload};
 use crate::host::identity::{ClusterId, Incarnation};
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::host::wire::label::Label;
 use crate::identity::MemberStore;
 use crate::membership::{Member, Membership, Seat};
@@ -43,15 +43,15 @@ impl FileJournal {
     ///
     /// # Errors
     ///
-    /// [`JournalError::NothingThere`] if there is no journal, or one that never knew of a cluster; or what else forbids to use it.
+    /// [`StorageError::NothingThere`] if there is no journal, or one that never knew of a cluster; or what else forbids to use it.
     pub fn restore_from_survivor(
         directory: impl Into<PathBuf>,
         cluster: ClusterId,
         node: NodeId,
-    ) -> Result<Survivor, JournalError> {
+    ) -> Result<Survivor, StorageError> {
         let directory = directory.into();
         if !Self::exists(&directory)? {
-            return Err(JournalError::NothingThere { directory });
+            return Err(StorageError::NothingThere { directory });
         }
         let mut journal = Self::open(&directory, cluster, node)?;
         let restored = journal.recover()?;
@@ -62,7 +62,7 @@ impl FileJournal {
             });
         let snapshot = restored.snapshot.as_ref().map(|snapshot| &snapshot.membership);
         let Some(before) = configurations.chain(snapshot).next().cloned() else {
-            return Err(JournalError::NothingThere { directory });
+            return Err(StorageError::NothingThere { directory });
         };
         let last_log = restored.entries.last().map_or(restored.base, Entry::id);
         let term = Term::new(restored.hard_state.current_term.get().saturating_add(TERMS_SKIPPED));

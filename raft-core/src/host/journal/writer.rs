@@ -22,7 +22,7 @@ use super::disk::{Directory, Disk, SegmentFile};
 use super::replay::Position;
 use super::segment::{self, Salting};
 use crate::host::identity::Identity;
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::output::Write;
 use crate::types::Index;
 
@@ -56,7 +56,7 @@ impl Place {
         &mut self,
         number: u64,
         checkpoint: Option<&Position>,
-    ) -> Result<(Box<dyn SegmentFile>, u64), JournalError> {
+    ) -> Result<(Box<dyn SegmentFile>, u64), StorageError> {
         let prepared = self.prepare_segment(number, checkpoint)?;
         self.finish_segment(prepared)
     }
@@ -66,7 +66,7 @@ impl Place {
         &mut self,
         number: u64,
         checkpoint: Option<&Position>,
-    ) -> Result<Prepared, JournalError> {
+    ) -> Result<Prepared, StorageError> {
         let path = self.path_of(number);
         let mut head = segment::encode_preamble(self.owner, number);
         if let Some(position) = checkpoint {
@@ -74,7 +74,7 @@ impl Place {
             let salting = Salting::new(self.owner, number);
             let sealed = checkpoint::push(position, &mut batch)
                 .and_then(|()| batch.seal(head.len() as u64, salting));
-            head.extend_from_slice(sealed.map_err(|bytes| JournalError::WriteTooLong { bytes })?);
+            head.extend_from_slice(sealed.map_err(|bytes| StorageError::WriteTooLong { bytes })?);
         }
         let prepare = |disk: &mut dyn Disk| {
             let directory = disk.open_directory(&self.directory)?;
@@ -83,21 +83,21 @@ impl Place {
             Ok((directory, file))
         };
         let (directory, file) =
-            prepare(&mut *self.disk).map_err(|error| JournalError::io("create", &path, error))?;
+            prepare(&mut *self.disk).map_err(|error| StorageError::io("create", &path, error))?;
         Ok(Prepared { path, directory, file, length: head.len() as u64 })
     }
 
     fn finish_segment(
         &mut self,
         prepared: Prepared,
-    ) -> Result<(Box<dyn SegmentFile>, u64), JournalError> {
+    ) -> Result<(Box<dyn SegmentFile>, u64), StorageError> {
         let Prepared { path, mut directory, mut file, length } = prepared;
         let mut finish = || {
             file.sync()?;
             self.disk.rename(&unfinished(&path), &path)?;
             directory.sync()
         };
-        finish().map_err(|error| JournalError::io("create", &path, error))?;
+        finish().map_err(|error| StorageError::io("create", &path, error))?;
         Ok((file, length))
     }
 
@@ -202,16 +202,16 @@ impl Writer {
         writer
     }
 
-    pub(super) fn append(&mut self, write: &Write<Bytes>) -> Result<(), JournalError> {
+    pub(super) fn append(&mut self, write: &Write<Bytes>) -> Result<(), StorageError> {
         if self.batch.is_empty() {
             self.synced = self.position.clone();
         }
-        self.position.follow(write).map_err(|what| JournalError::Inconsistent { what })?;
-        self.batch.push(write).map_err(|bytes| JournalError::WriteTooLong { bytes })?;
+        self.position.follow(write).map_err(|what| StorageError::Inconsistent { what })?;
+        self.batch.push(write).map_err(|bytes| StorageError::WriteTooLong { bytes })?;
         if self.batch.bytes() >= BATCH_BYTES_MAX { self.sync() } else { Ok(()) }
     }
 
-    pub(super) fn sync(&mut self) -> Result<(), JournalError> {
+    pub(super) fn sync(&mut self) -> Result<(), StorageError> {
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -219,10 +219,10 @@ impl Writer {
             self.begin_next_segment()?;
         }
         let sealed = self.batch.seal(self.length, self.salting);
-        let frame = sealed.map_err(|bytes| JournalError::WriteTooLong { bytes })?;
+        let frame = sealed.map_err(|bytes| StorageError::WriteTooLong { bytes })?;
         let bytes = frame.len() as u64;
-        self.file.write(frame).map_err(|error| JournalError::io("write", &self.path, error))?;
-        self.file.sync().map_err(|error| JournalError::io("sync", &self.path, error))?;
+        self.file.write(frame).map_err(|error| StorageError::io("write", &self.path, error))?;
+        self.file.sync().map_err(|error| StorageError::io("sync", &self.path, error))?;
         self.length += bytes;
         self.batch.clear();
         let (last, compacted) =
@@ -245,7 +245,7 @@ impl Writer {
     }
 
     /// All before is durable: this is called before the first write since the last sync.
-    fn begin_next_segment(&mut self) -> Result<(), JournalError> {
+    fn begin_next_segment(&mut self) -> Result<(), StorageError> {
         let number = self.segments[self.segments.len() - 1].number + 1;
         let prepared = match self.place.prepare_segment(number, Some(&self.synced)) {
             Ok(prepared) => prepared,
@@ -261,8 +261,8 @@ impl Writer {
 
     /// Goes on in the segment that there is, although its successor is due, for as long as it may
     /// grow.
-    fn put_off(&mut self, error: JournalError) -> Result<(), JournalError> {
-        let is_systems = matches!(error, JournalError::Io { .. } | JournalError::DiskFull { .. });
+    fn put_off(&mut self, error: StorageError) -> Result<(), StorageError> {
+        let is_systems = matches!(error, StorageError::Io { .. } | StorageError::DiskFull { .. });
         if !is_systems || self.length >= self.segment_bytes_max.saturating_mul(OVERRUN_MAX) {
             return Err(error);
         }

@@ -21,7 +21,7 @@ use crate::entries::Entry;
 use crate::host::error::StopReason;
 use crate::host::journal::Journal;
 use crate::host::state_machine::StateMachine;
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::host::threads::ending::Ending;
 use crate::host::threads::lifecycle::Life;
 use crate::host::threads::panics;
@@ -201,7 +201,7 @@ fn write_together(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<
     }
 }
 
-fn commit(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), JournalError> {
+fn commit(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), StorageError> {
     for write in writes {
         journal.append(write)?;
     }

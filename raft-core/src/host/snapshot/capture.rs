@@ -14,7 +14,7 @@ use super::format::{Head, StateWriter};
 use super::store::SnapshotStore;
 use super::worker::{Report, Shared};
 use crate::host::state_machine::Capture;
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::host::threads::panics;
 use crate::host::threads::worker::{Activity, Thread};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
@@ -134,7 +134,7 @@ fn take(
     capture: Capture,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<u64, String> {
-    let text = |error: JournalError| error.to_string();
+    let text = |error: StorageError| error.to_string();
     let file = store.create(head.snapshot.last, false).map_err(text)?;
     let mut writer = StateWriter::begin(file, head, is_cancelled).map_err(text)?;
     if let Err(error) = capture(&mut writer) {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::store::SnapshotWriter;
 use crate::codec;
 use crate::host::identity::ClusterId;
-use crate::host::storage_error::{JournalError, Refused};
+use crate::host::storage_error::{Refused, StorageError};
 use crate::host::wire::frame::{self, HEADER_BYTES};
 use crate::output::{SnapshotMeta, Write};
 
@@ -139,7 +139,7 @@ pub(in crate::host) struct StateWriter<'s> {
     /// The block so far, with room for its header.
     frame: Vec<u8>,
     /// Why it failed, for [`io::Error`] cannot hold it.
-    failed: Option<JournalError>,
+    failed: Option<StorageError>,
     /// Whether the snapshot is not wanted any more. Asked at each block.
     is_cancelled: &'s dyn Fn() -> bool,
 }
@@ -149,7 +149,7 @@ impl<'s> StateWriter<'s> {
         mut file: Box<dyn SnapshotWriter>,
         head: Head,
         is_cancelled: &'s dyn Fn() -> bool,
-    ) -> Result<Self, JournalError> {
+    ) -> Result<Self, StorageError> {
         file.write(&head.encode())?;
         let checker = Checker { head: Some(head), ..Checker::default() };
         let mut writer = Self { file, checker, frame: Vec::new(), failed: None, is_cancelled };
@@ -158,12 +158,12 @@ impl<'s> StateWriter<'s> {
     }
 
     /// Why the last write failed, if that was the store's fault.
-    pub(in crate::host) fn take_failure(&mut self) -> Option<JournalError> {
+    pub(in crate::host) fn take_failure(&mut self) -> Option<StorageError> {
         self.failed.take()
     }
 
     /// Completes the snapshot, durably. Returns how long the state is, in bytes.
-    pub(in crate::host) fn finish(mut self) -> Result<u64, JournalError> {
+    pub(in crate::host) fn finish(mut self) -> Result<u64, StorageError> {
         if self.frame.len() > HEADER_BYTES + 1 {
             self.write_block()?;
         }
@@ -185,7 +185,7 @@ impl<'s> StateWriter<'s> {
         self.frame.push(BLOCK);
     }
 
-    fn write_block(&mut self) -> Result<(), JournalError> {
+    fn write_block(&mut self) -> Result<(), StorageError> {
         frame::finish(&mut self.frame, 0, PAYLOAD_BYTES_MAX).expect("a block is short");
         self.checker.take(&self.frame[HEADER_BYTES..]).expect("a block follows the head");
         self.file.write(&self.frame)?;
@@ -233,12 +233,12 @@ mod tests {
     struct Target(Arc<Mutex<Vec<u8>>>);
 
     impl SnapshotWriter for Target {
-        fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(())
         }
 
-        fn finish(self: Box<Self>) -> Result<(), JournalError> {
+        fn finish(self: Box<Self>) -> Result<(), StorageError> {
             Ok(())
         }
     }
@@ -270,7 +270,7 @@ mod tests {
         bytes.clone()
     }
 
-    fn read(bytes: Vec<u8>) -> Result<Vec<u8>, JournalError> {
+    fn read(bytes: Vec<u8>) -> Result<Vec<u8>, StorageError> {
         let mut reader = StateReader::open(Box::new(Cursor::new(bytes)), &head(1))?;
         let mut state = Vec::new();
         match reader.read_to_end(&mut state) {
@@ -322,7 +322,7 @@ mod tests {
                 let mut damaged = good.clone();
                 damaged[at] ^= flip;
                 let error = read(damaged.clone()).unwrap_err();
-                assert!(matches!(error, JournalError::SnapshotDamaged { .. }), "{error}");
+                assert!(matches!(error, StorageError::SnapshotDamaged { .. }), "{error}");
                 assert!(send(&damaged, 100).is_err(), "byte {at}");
                 let mut checker = PieceChecker::new();
                 let taken = checker.take(&damaged, &head(1)).and_then(|()| checker.finish());
@@ -349,7 +349,7 @@ mod tests {
         assert!(read(parts(&[0, 1, 2])).is_ok());
         for wrong in [&[1, 0, 2][..], &[0, 1], &[0, 1, 2, 2]] {
             let error = read(parts(wrong)).unwrap_err();
-            assert!(matches!(error, JournalError::SnapshotDamaged { .. }), "{error}");
+            assert!(matches!(error, StorageError::SnapshotDamaged { .. }), "{error}");
         }
         for other in [head(2), Head { snapshot: SnapshotMeta::default(), ..head(1) }] {
             assert!(StateReader::open(Box::new(Cursor::new(good.clone())), &other).is_err());

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use std::path::Path;
 use std::vec::Vec;
 
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::types::LogId;
 
 /// Keeps snapshots as bytes, each under the last entry that it includes. A [`Journal`](crate::host::Journal) provides it.
@@ -19,28 +19,28 @@ pub trait SnapshotStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// There is no room, or the store does not work.
-    fn create(&self, last: LogId, received: bool) -> Result<Box<dyn SnapshotWriter>, JournalError>;
+    fn create(&self, last: LogId, received: bool) -> Result<Box<dyn SnapshotWriter>, StorageError>;
 
     /// Opens a snapshot. It stays readable while it is open, even if it is removed.
     ///
     /// # Errors
     ///
-    /// [`JournalError::SnapshotMissing`], or the store does not work.
-    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, JournalError>;
+    /// [`StorageError::SnapshotMissing`], or the store does not work.
+    fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, StorageError>;
 
     /// All that are there.
     ///
     /// # Errors
     ///
     /// The store does not work.
-    fn list(&self) -> Result<Vec<LogId>, JournalError>;
+    fn list(&self) -> Result<Vec<LogId>, StorageError>;
 
     /// Removes a snapshot that is needed no more.
     ///
     /// # Errors
     ///
     /// The store does not work; it may be tried again.
-    fn remove(&self, last: LogId) -> Result<(), JournalError>;
+    fn remove(&self, last: LogId) -> Result<(), StorageError>;
 }
 
 /// Writes a snapshot from front to back. Dropped before it is finished, it leaves nothing.
@@ -50,14 +50,14 @@ pub trait SnapshotWriter: Send {
     /// # Errors
     ///
     /// There is no room, or the store does not work: the snapshot cannot be finished any more.
-    fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError>;
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
 
     /// Makes it durable under its name, whole or not at all, in place of one that had the same.
     ///
     /// # Errors
     ///
     /// There is no room, or the store does not work.
-    fn finish(self: Box<Self>) -> Result<(), JournalError>;
+    fn finish(self: Box<Self>) -> Result<(), StorageError>;
 }
 
 /// Reads a snapshot.

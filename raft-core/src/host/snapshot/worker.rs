@@ -20,7 +20,7 @@ use super::format::{Head, PieceChecker, PieceReader};
 use super::store::{SnapshotStore, SnapshotWriter};
 use crate::host::identity::ClusterId;
 use crate::host::state_machine::Capture;
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::host::threads::lifecycle::Life;
 use crate::host::threads::panics;
 use crate::host::threads::worker::{Activity, Jobs, Queue, Stopper, Thread, Worker};
@@ -172,7 +172,7 @@ impl Snapshots {
     pub(in crate::host) fn open(
         &self,
         snapshot: &SnapshotMeta,
-    ) -> Result<super::StateReader, JournalError> {
+    ) -> Result<super::StateReader, StorageError> {
         let head = Head { cluster: self.shared.cluster, snapshot: snapshot.clone() };
         super::StateReader::open(self.shared.store.open(snapshot.last)?, &head)
     }
@@ -291,7 +291,7 @@ impl Keeper {
         snapshot: LogId,
         offset: u64,
         bytes_max: usize,
-    ) -> Result<(Bytes, bool), JournalError> {
+    ) -> Result<(Bytes, bool), StorageError> {
         if self.sending.get(&to).is_none_or(|sending| sending.snapshot != snapshot) {
             let reader = PieceReader::open(self.shared.store.open(snapshot)?)?;
             self.sending.insert(to, Sending { snapshot, reader, used: true });
@@ -385,6 +385,6 @@ impl Keeper {
 }
 
 /// Whether no later attempt can succeed.
-fn is_damage(error: &JournalError) -> bool {
-    matches!(error, JournalError::SnapshotDamaged { .. } | JournalError::SnapshotMissing { .. })
+fn is_damage(error: &StorageError) -> bool {
+    matches!(error, StorageError::SnapshotDamaged { .. } | StorageError::SnapshotMissing { .. })
 }

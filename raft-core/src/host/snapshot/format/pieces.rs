@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{BLOCK_FRAME_BYTES, Checker, END_FRAME_BYTES, Head, PAYLOAD_BYTES_MAX};
 use crate::host::snapshot::store::SnapshotReader;
-use crate::host::storage_error::JournalError;
+use crate::host::storage_error::StorageError;
 use crate::host::wire::frame::{self, HEADER_BYTES, Header};
 
 /// Reads pieces of a snapshot to be sent, each of which is checked.
@@ -23,7 +23,7 @@ pub(in crate::host::snapshot) struct PieceReader {
 impl PieceReader {
     pub(in crate::host::snapshot) fn open(
         mut file: Box<dyn SnapshotReader>,
-    ) -> Result<Self, JournalError> {
+    ) -> Result<Self, StorageError> {
         let length = file.seek(SeekFrom::End(0));
         let mut open = || {
             file.seek(SeekFrom::Start(0))?;
@@ -34,7 +34,7 @@ impl PieceReader {
         let header = open();
         let (length, header) = length
             .and_then(|length| Ok((length, header?)))
-            .map_err(|error| JournalError::io("read", file.path(), error))?;
+            .map_err(|error| StorageError::io("read", file.path(), error))?;
         match Header::decode(&header, PAYLOAD_BYTES_MAX) {
             Ok(header) => {
                 let head_bytes = (HEADER_BYTES + header.payload_bytes()) as u64;
@@ -42,7 +42,7 @@ impl PieceReader {
             }
             Err(error) => {
                 let (path, what) = (file.path().to_path_buf(), format!("{error}"));
-                Err(JournalError::SnapshotDamaged { path, offset: 0, what })
+                Err(StorageError::SnapshotDamaged { path, offset: 0, what })
             }
         }
     }
@@ -52,13 +52,13 @@ impl PieceReader {
         &mut self,
         offset: u64,
         bytes_max: usize,
-    ) -> Result<(Bytes, bool), JournalError> {
+    ) -> Result<(Bytes, bool), StorageError> {
         if offset > self.length {
             // What a follower says it has is no more than it was sent; but this must not depend on
             // it.
             let error =
                 io::Error::new(ErrorKind::InvalidInput, "asked for what lies behind its end");
-            return Err(JournalError::io("read", self.file.path(), error));
+            return Err(StorageError::io("read", self.file.path(), error));
         }
         let start = self.frame_before(offset);
         let limit = offset.saturating_add(bytes_max as u64).min(self.length);
@@ -72,7 +72,7 @@ impl PieceReader {
         self.file
             .seek(SeekFrom::Start(start))
             .and_then(|_| (&mut self.file).take(span).read_to_end(&mut bytes))
-            .map_err(|error| JournalError::io("read", self.file.path(), error))?;
+            .map_err(|error| StorageError::io("read", self.file.path(), error))?;
         let mut at = 0;
         while start + (at as u64) < end {
             at += self.check_frame(&bytes[at..], start + at as u64)?;
@@ -92,8 +92,8 @@ impl PieceReader {
     }
 
     /// How long the frame is with which `bytes` begin.
-    fn check_frame(&self, bytes: &[u8], offset: u64) -> Result<usize, JournalError> {
-        let damaged = |what| JournalError::SnapshotDamaged {
+    fn check_frame(&self, bytes: &[u8], offset: u64) -> Result<usize, StorageError> {
+        let damaged = |what| StorageError::SnapshotDamaged {
             path: self.file.path().to_path_buf(),
             offset,
             what,

@@ -8,7 +8,7 @@ use std::vec::Vec;
 
 use super::{Checker, END, END_BYTES, END_FRAME_BYTES, Head, PAYLOAD_BYTES_MAX};
 use crate::host::snapshot::store::SnapshotReader;
-use crate::host::storage_error::{JournalError, Refused};
+use crate::host::storage_error::{Refused, StorageError};
 use crate::host::wire::frame::{HEADER_BYTES, Header};
 
 /// Reads the state back, for a state machine to restore. It ends only if the whole snapshot was as it was written.
@@ -20,7 +20,7 @@ pub(in crate::host) struct StateReader {
     /// The last frame's payload, and how much of it was read.
     block: Vec<u8>,
     read: usize,
-    failed: Option<JournalError>,
+    failed: Option<StorageError>,
 }
 
 impl StateReader {
@@ -28,7 +28,7 @@ impl StateReader {
     pub(in crate::host) fn open(
         file: Box<dyn SnapshotReader>,
         expected: &Head,
-    ) -> Result<Self, JournalError> {
+    ) -> Result<Self, StorageError> {
         let (block, checker) = (Vec::new(), Checker::default());
         let mut reader = Self { file, offset: 0, checker, block, read: 0, failed: None };
         reader.next_frame()?;
@@ -40,7 +40,7 @@ impl StateReader {
     }
 
     /// Reads what is left, which the state machine did not care for, up to the end. Whether all of it is as it was written.
-    pub(in crate::host) fn finish(mut self) -> Result<(), JournalError> {
+    pub(in crate::host) fn finish(mut self) -> Result<(), StorageError> {
         while !self.checker.ended && self.failed.is_none() {
             self.next_frame()?;
         }
@@ -48,11 +48,11 @@ impl StateReader {
     }
 
     /// Why the last read failed, if that was the snapshot's fault.
-    pub(in crate::host) fn take_failure(&mut self) -> Option<JournalError> {
+    pub(in crate::host) fn take_failure(&mut self) -> Option<StorageError> {
         self.failed.take()
     }
 
-    fn next_frame(&mut self) -> Result<(), JournalError> {
+    fn next_frame(&mut self) -> Result<(), StorageError> {
         let mut header = [0; HEADER_BYTES];
         self.read_exact_at(&mut header)?;
         let header = Header::decode(&header, PAYLOAD_BYTES_MAX)
@@ -72,28 +72,28 @@ impl StateReader {
         Ok(())
     }
 
-    fn read_exact_at(&mut self, bytes: &mut [u8]) -> Result<(), JournalError> {
+    fn read_exact_at(&mut self, bytes: &mut [u8]) -> Result<(), StorageError> {
         self.file.read_exact(bytes).map_err(|error| {
             if error.kind() == ErrorKind::UnexpectedEof {
                 return self.damaged(self.offset, "it ends before its end".into());
             }
-            JournalError::io("read", self.file.path(), error)
+            StorageError::io("read", self.file.path(), error)
         })
     }
 
-    fn refused(&self, offset: u64, refused: Refused) -> JournalError {
+    fn refused(&self, offset: u64, refused: Refused) -> StorageError {
         match refused {
             Refused::Damaged(what) => self.damaged(offset, what),
             Refused::FromNewer(what) => {
                 let path = self.file.path().to_path_buf();
-                JournalError::FromNewer { path, offset, what }
+                StorageError::FromNewer { path, offset, what }
             }
         }
     }
 
-    fn damaged(&self, offset: u64, what: String) -> JournalError {
+    fn damaged(&self, offset: u64, what: String) -> StorageError {
         let path = self.file.path().to_path_buf();
-        JournalError::SnapshotDamaged { path, offset, what }
+        StorageError::SnapshotDamaged { path, offset, what }
     }
 }
 
@@ -117,13 +117,13 @@ impl Read for StateReader {
 pub(in crate::host) fn check_whole(
     file: Box<dyn SnapshotReader>,
     expected: &Head,
-) -> Result<(), JournalError> {
+) -> Result<(), StorageError> {
     let mut reader = StateReader::open(file, expected)?;
     let length = reader.file.seek(SeekFrom::End(0));
-    let length = length.map_err(|error| JournalError::io("read", reader.file.path(), error))?;
+    let length = length.map_err(|error| StorageError::io("read", reader.file.path(), error))?;
     let start = length.saturating_sub(END_FRAME_BYTES).max(reader.offset);
     let sought = reader.file.seek(SeekFrom::Start(start));
-    sought.map_err(|error| JournalError::io("read", reader.file.path(), error))?;
+    sought.map_err(|error| StorageError::io("read", reader.file.path(), error))?;
     reader.offset = start;
     let mut frame = [0; HEADER_BYTES + 1 + END_BYTES];
     reader.read_exact_at(&mut frame)?;
