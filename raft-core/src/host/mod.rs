@@ -54,6 +54,22 @@
 //!
 //! An adapter knows no Raft: one that looks at a term to decide something is wrong.
 //!
+//! # The rooms
+//!
+//! Each uses only those above it, and nothing that is below it:
+//!
+//! | room | what stands in it |
+//! |---|---|
+//! | `identity` `clock` `worker_kind` | who a node is, what time it is, what its threads are called |
+//! | `wire` | what two nodes say before the first message, members' labels, frames of bytes |
+//! | `state_machine` `storage_error` `stop_reason` `error` | the application's half, and what is said when something fails |
+//! | `known_peers` `transport` | which peers are let in, and what carries messages |
+//! | `channel` `tcp` | an in-process network, and what transports over TCP share |
+//! | `threads` | what all threads of a node have in common: jobs, panics, watch, end |
+//! | `snapshot` | snapshots in pieces, and the threads that read and write them |
+//! | `journal` | where a node's writes and snapshots are kept |
+//! | `node` | the loop, its requests, and the threads of journal and state machine |
+//!
 //! # What holds
 //!
 //! - Nothing blocks the loop: requests and messages that find the [inbox](NodeConfig::inbox_max) full are refused or dropped, a
