@@ -72,8 +72,8 @@ struct Files {
     captures: CaptureId,
     /// One comes from the leader.
     receiving: Option<(InstallId, LogId)>,
-    /// The state machine was told to restore these, in order, and has not begun them.
-    restoring: VecDeque<LogId>,
+    /// The state machine was told to restore this one, and has not answered yet.
+    restoring: Option<LogId>,
     /// A file may be for nothing since they were last removed.
     changed: bool,
 }
@@ -85,7 +85,7 @@ impl Files {
         needed.extend(self.named.iter().map(|(_, last)| *last));
         needed.extend(self.taking.map(|(_, last)| last));
         needed.extend(self.receiving.map(|(_, last)| last));
-        needed.extend(&self.restoring);
+        needed.extend(self.restoring);
         needed
     }
 
@@ -110,10 +110,10 @@ impl Files {
         }
     }
 
-    /// The state machine has restored, or left out, every snapshot up to here.
+    /// The state machine has applied everything up to here, or restored a snapshot of it.
     fn applied(&mut self, index: Index) {
-        while self.restoring.front().is_some_and(|last| last.index <= index) {
-            self.restoring.pop_front();
+        if self.restoring.is_some_and(|last| last.index <= index) {
+            self.restoring = None;
             self.changed = true;
         }
     }
@@ -210,7 +210,7 @@ impl SnapshotsInUse {
 
     /// The state machine is told to restore this one.
     pub(super) fn restoring(&mut self, snapshot: LogId) {
-        self.files.restoring.push_back(snapshot);
+        self.files.restoring = Some(snapshot);
     }
 
     /// The state machine has applied everything up to here.
@@ -362,14 +362,13 @@ mod tests {
         assert!(files.end_capture(first));
         files.receiving = None;
         assert_eq!(files.needed(id(30)), [id(10), id(30), id(30)]);
-        files.restoring.push_back(id(30));
+        files.restoring = Some(id(30));
         // Another one comes while that is being restored.
         files.named.push_back((WriteId::new(7), id(40)));
-        files.restoring.push_back(id(40));
         files.persisted(WriteId::new(7));
-        assert_eq!(files.needed(id(40)), [id(40), id(40), id(30), id(40)]);
+        assert_eq!(files.needed(id(40)), [id(40), id(40), id(30)]);
         files.applied(id(30).index);
-        assert_eq!(files.needed(id(40)), [id(40), id(40), id(40)]);
+        assert_eq!(files.needed(id(40)), [id(40), id(40)]);
     }
 
     #[test]

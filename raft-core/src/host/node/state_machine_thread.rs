@@ -5,14 +5,14 @@
 //! confirmed comes behind every entry that it must see, so serving it needs no index. Those who
 //! wait are in a list that the loop shares ([`Awaited`]), because the state machine may hang.
 //!
-//! A restore that a newer one follows is left out, with all that lies between the two: the newer
-//! snapshot holds it.
+//! At most one restore waits here, because the core hands out the next one only when the last was
+//! answered.
 
 use std::boxed::Box;
 use std::io;
 use std::string::ToString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -38,8 +38,6 @@ use crate::types::Index;
 pub(super) struct StateMachineWorker<S: StateMachine> {
     place: Place<S>,
     awaited: Arc<Awaited<S>>,
-    /// The number of the last restore that was asked for.
-    restores: Arc<AtomicU64>,
     digests: Arc<OwnDigests>,
     life: Arc<Life>,
 }
@@ -64,10 +62,7 @@ enum Job {
     Read(u64),
     /// Behind the entries that it is to include.
     Snapshot(CaptureId, SnapshotMeta),
-    Restore {
-        number: u64,
-        snapshot: SnapshotMeta,
-    },
+    Restore(SnapshotMeta),
 }
 
 /// What the work is done with.
@@ -79,10 +74,7 @@ struct Machine<S: StateMachine> {
     awaited: Arc<Awaited<S>>,
     activity: Arc<Activity>,
     stopping: Arc<AtomicBool>,
-    restores: Arc<AtomicU64>,
     digests: Arc<OwnDigests>,
-    /// A restore was left out, because a newer one follows.
-    skipping: bool,
     /// After how many batches the loop is woken to hear of them.
     batches_per_wake: usize,
     batches: usize,
@@ -102,7 +94,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         snapshots: Option<Snapshots>,
     ) -> io::Result<Self> {
         let blocks = state_machine.blocks();
-        let (awaited, restores) = (Arc::new(Awaited::new()), Arc::<AtomicU64>::default());
+        let awaited = Arc::new(Awaited::new());
         let digests = Arc::<OwnDigests>::default();
         let mut machine = Machine {
             state_machine,
@@ -112,9 +104,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
             awaited: Arc::clone(&awaited),
             activity: Arc::default(),
             stopping: Arc::default(),
-            restores: Arc::clone(&restores),
             digests: Arc::clone(&digests),
-            skipping: false,
             batches_per_wake: (inflight_applies_max / 2).max(1),
             batches: 0,
         };
@@ -128,7 +118,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         } else {
             Place::Here(Some(Box::new(machine)))
         };
-        Ok(Self { place, awaited, restores, digests, life })
+        Ok(Self { place, awaited, digests, life })
     }
 
     /// What the thread is doing, if there is one.
@@ -169,8 +159,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
 
     /// Takes the task to replace the state by a snapshot's.
     pub(super) fn restore(&mut self, snapshot: SnapshotMeta) {
-        let number = self.restores.fetch_add(1, Ordering::Relaxed) + 1;
-        self.push(Job::Restore { number, snapshot });
+        self.push(Job::Restore(snapshot));
     }
 
     /// It hangs: reads that wait for it are answered, and if the node does not lead, proposers,
@@ -232,25 +221,19 @@ impl<S: StateMachine> Machine<S> {
             Job::Apply { entries, awaited } => self.apply(entries, awaited),
             Job::Read(number) => self.read(number),
             Job::Snapshot(capture, snapshot) => self.snapshot(capture, snapshot),
-            Job::Restore { number, snapshot } => self.restore(number, &snapshot),
+            Job::Restore(snapshot) => self.restore(&snapshot),
         }
         self.activity.end();
     }
 
     fn read(&self, number: u64) {
         let Some(read) = self.awaited.take_read(number) else { return };
-        if self.skipping {
-            return read(Err(ReadError::LeadershipLost));
-        }
         self.activity.begin(WorkerTask::Read, Index::ZERO);
         read(Ok(&self.state_machine));
     }
 
     fn apply(&mut self, entries: Entries<Bytes>, awaited: bool) {
         let Some(last) = entries.last().map(|entry| entry.index) else { return };
-        if self.skipping {
-            return self.awaited.lose_replies_to(last);
-        }
         for entry in entries {
             let index = entry.index;
             let Payload::Command(command) = entry.payload else {
@@ -310,9 +293,6 @@ impl<S: StateMachine> Machine<S> {
 
     fn snapshot(&mut self, capture: CaptureId, snapshot: SnapshotMeta) {
         let Some(snapshots) = &self.snapshots else { return };
-        if self.skipping {
-            return snapshots.take_none(capture, Some("a newer snapshot follows".into()));
-        }
         let index = snapshot.last.index;
         self.activity.begin(WorkerTask::TakeSnapshot, index);
         let state_machine = &self.state_machine;
@@ -323,14 +303,10 @@ impl<S: StateMachine> Machine<S> {
         }
     }
 
-    fn restore(&mut self, number: u64, snapshot: &SnapshotMeta) {
+    fn restore(&mut self, snapshot: &SnapshotMeta) {
         let Some(snapshots) = &self.snapshots else { return };
         let (node, last) = (self.life.node(), snapshot.last);
-        self.skipping = self.restores.load(Ordering::Relaxed) > number;
         self.awaited.lose_replies_to(last.index);
-        if self.skipping {
-            return tracing::info!(node = node.get(), %last, "a snapshot is not restored: a newer one follows");
-        }
         self.activity.begin(WorkerTask::Restore, last.index);
         self.digests.clear();
         match restore(&mut self.state_machine, snapshots, snapshot, &self.activity) {
