@@ -201,15 +201,20 @@ fn a_transfer_is_answered_if_the_leader_steps_down_without_a_successor() {
     assert!(is_told, "{answer:?}");
 }
 
+/// How long a hand-over may take on a busy machine. Without one, the other servers would wait for
+/// an election timeout, which is longer.
+const HAND_OVER_MAX: Duration = Duration::from_secs(15);
+
 #[test]
 fn a_leader_that_shuts_down_hands_over_first() {
     let (hub, _late) = Hub::new(1, || {});
     let mut nodes = BTreeMap::new();
     for own in 1..=3 {
-        // Nobody stands for election by itself within this test, but once.
+        // Only the first server stands for election by itself within this test.
+        let timeout = if own == 1 { Duration::from_millis(500) } else { 4 * HAND_OVER_MAX };
         let raft = Config {
-            election_timeout_min: Duration::from_secs(3),
-            election_timeout_max: Duration::from_secs(6),
+            election_timeout_min: timeout,
+            election_timeout_max: 2 * timeout,
             ..Config::new(id(own), [1, 2, 3].map(NodeId::new))
         };
         nodes.insert(own, start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap());
@@ -220,14 +225,14 @@ fn a_leader_that_shuts_down_hands_over_first() {
     let begun = std::time::Instant::now();
     leads.shutdown().wait().unwrap();
     leader(&nodes);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < HAND_OVER_MAX, "{:?}", begun.elapsed());
     // So does one whose last handle is dropped.
     replicate(&nodes, 2);
     let second = leader(&nodes);
     let begun = std::time::Instant::now();
     drop(nodes.remove(&second));
     leader(&nodes);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < HAND_OVER_MAX, "{:?}", begun.elapsed());
 }
 
 #[test]
