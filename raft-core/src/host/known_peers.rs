@@ -155,8 +155,11 @@ impl KnownPeers {
                 }
             }
             Err(refusal) => {
-                // The note of an admissible store with this id is out of date.
-                met.remove(&peer.node);
+                // Another store with this id belongs to another server, and says nothing about the
+                // one that was let in.
+                if met.get(&peer.node).is_some_and(|met| met.store == peer.store) {
+                    met.remove(&peer.node);
+                }
                 if refused.len() >= PEERS_KEPT_MAX {
                     // Strangers have as many ids as they like.
                     refused.retain(|_, (_, at)| at.elapsed() < REFUSAL_COUNTS_FOR);
@@ -262,9 +265,10 @@ impl KnownPeers {
     /// cluster's history.
     pub(super) fn cannot_join(&self, id: NodeId) -> Option<Refusal> {
         let state = self.lock();
+        let is_connected = state.met.get(&id).is_some_and(|met| met.connections > 0);
         if let Some((refusal, at)) = state.refused.get(&id) {
             let is_history = matches!(refusal, Refusal::OtherHistory { .. });
-            if is_history && at.elapsed() < REFUSAL_COUNTS_FOR {
+            if is_history && !is_connected && at.elapsed() < REFUSAL_COUNTS_FOR {
                 return Some(*refusal);
             }
         }
@@ -442,20 +446,44 @@ mod tests {
     }
 
     #[test]
-    fn another_store_than_the_recorded_one_is_refused_and_what_is_known_of_it_forgotten() {
+    fn a_refused_store_changes_nothing_about_the_one_that_was_let_in() {
         let peers = peers(Past::Unnamed);
         let four = peer(4, 4, Past::Blank);
         assert_eq!(peers.admit(&four, None), Ok(()));
-        assert_eq!(peers.met().len(), 1);
-        let wiped = peer(4, 5, Past::Blank);
+        let known = peers.met();
+        assert_eq!(known.len(), 1);
+        let impostor = peer(4, 5, Past::Blank);
         let refusal = Refusal::OtherStore { node: NodeId::new(4) };
-        assert_eq!(peers.admit(&wiped, None), Err(refusal));
+        assert_eq!(peers.admit(&impostor, None), Err(refusal));
         assert_eq!(peers.refused(), [(NodeId::new(4), refusal)]);
-        assert!(peers.met().is_empty());
+        assert_eq!(peers.met(), known, "the genuine member is still connected");
+        peers.left(&impostor);
+        assert_eq!(peers.met(), known);
         assert_eq!(peers.admit(&four, None), Ok(()));
         assert!(peers.refused().is_empty());
-        peers.left(&four);
+        for _ in 0..2 {
+            peers.left(&four);
+        }
         assert!(peers.met().is_empty(), "only those that are connected");
+    }
+
+    #[test]
+    fn a_store_that_is_refused_is_no_longer_known() {
+        let peers = peers(Past::Of(OURS));
+        assert_eq!(peers.admit(&peer(9, 9, Past::Blank), None), Ok(()));
+        assert!(peers.admit(&peer(9, 9, Past::Of(OTHER)), None).is_err());
+        assert!(peers.met().is_empty());
+    }
+
+    #[test]
+    fn a_server_that_is_connected_can_join_whatever_an_impostor_says() {
+        let ours = peers(Past::Of(OURS));
+        let nine = NodeId::new(9);
+        assert_eq!(ours.admit(&peer(9, 9, Past::Blank), None), Ok(()));
+        assert!(ours.admit(&peer(9, 8, Past::Of(OTHER)), None).is_err());
+        assert_eq!(ours.cannot_join(nine), None);
+        ours.left(&peer(9, 9, Past::Blank));
+        assert!(ours.cannot_join(nine).is_some());
     }
 
     #[test]
