@@ -88,9 +88,13 @@ fn verify_unbroken(workshop: &Workshop, chosen: &[&Mutation]) -> Result<(), Box<
     Ok(())
 }
 
+/// Whether the mutation fits the source, and its checks exist.
 fn fits(workshop: &Workshop, mutation: &Mutation) -> Fate {
     let broken = workshop.read(&path_of(mutation)).and_then(|text| mutation.apply(&text));
-    Fate { caught_by: Vec::new(), complaints: broken.err().into_iter().collect() }
+    let mut complaints: Vec<_> = broken.err().into_iter().collect();
+    let unknown = mutation.checks.iter().filter(|check| !workshop.has(check));
+    complaints.extend(unknown.map(|check| format!("there is no check {check}")));
+    Fate { caught_by: Vec::new(), complaints }
 }
 
 /// Breaks one rule, runs its checks, and mends it.

@@ -61,16 +61,26 @@ impl Workshop {
         written.map_err(|error| format!("{}: {error}", path.display()))
     }
 
+    /// Whether raft-core has this check.
+    pub(crate) fn has(&self, check: &str) -> bool {
+        let tests = self.root.join("raft-core/tests");
+        match check.split_once("::") {
+            Some((target, module)) => tests.join(target).join(format!("{module}.rs")).is_file(),
+            None => check.starts_with("unit") || tests.join(check).join("main.rs").is_file(),
+        }
+    }
+
     /// Builds and runs a check of raft-core.
     pub(crate) fn check(&self, check: &str) -> Result<Verdict, String> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         cargo.args(["test", "--package", "raft-core", "--no-run", "--color", "never"]);
-        match check {
+        let (target, module) = check.split_once("::").unwrap_or((check, ""));
+        match target {
             "unit" => cargo.arg("--lib"),
-            "host" => cargo.args(["--lib", "--features", "std"]),
-            name if name.starts_with("host_") => cargo.args(["--features", "std", "--test", name]),
-            "limits_in_time" => cargo.args(["--features", "sim", "--test", "limits_in_time"]),
-            name => cargo.args(["--test", name]),
+            "unit+std" => cargo.args(["--lib", "--features", "std"]),
+            "host" => cargo.args(["--features", "std", "--test", target]),
+            "laws" => cargo.args(["--features", "sim", "--test", target]),
+            _ => cargo.args(["--test", target]),
         };
         // What a mutation leaves unused is of no account, even where warnings are errors.
         cargo.env("CARGO_TARGET_DIR", &self.target).env("RUSTFLAGS", "--cap-lints=warn");
@@ -85,13 +95,17 @@ impl Workshop {
             line.rsplit_once('(')?.1.strip_suffix(')')
         });
         let program = program.ok_or(format!("cargo named no executable for {check}"))?;
-        self.run(&self.root.join(program))
+        self.run(&self.root.join(program), module)
     }
 
-    fn run(&self, program: &Path) -> Result<Verdict, String> {
+    /// Runs the tests of one module, or all tests if `module` is empty.
+    fn run(&self, program: &Path, module: &str) -> Result<Verdict, String> {
         let log_path = self.target.join("check.log");
         let log = fs::File::create(&log_path).map_err(|error| format!("check.log: {error}"))?;
         let mut test = Command::new(program);
+        if !module.is_empty() {
+            test.arg(format!("{module}::"));
+        }
         test.current_dir(self.root.join("raft-core")).stdout(log).stderr(Stdio::null());
         let mut test = test.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let deadline = Instant::now() + CHECK_TIME_MAX;
@@ -106,11 +120,14 @@ impl Workshop {
             test.kill().and_then(|()| test.wait()).map_err(|error| error.to_string())?;
             return Ok(Verdict::Caught(format!("runs on after {} s", CHECK_TIME_MAX.as_secs())));
         };
+        let log = fs::read(&log_path).map_err(|error| format!("check.log: {error}"))?;
+        let log = String::from_utf8_lossy(&log);
+        if log.lines().any(|line| line == "running 0 tests") {
+            return Err(format!("{} has no tests in {module}", program.display()));
+        }
         if status.success() {
             return Ok(Verdict::Passed);
         }
-        let log = fs::read(&log_path).map_err(|error| format!("check.log: {error}"))?;
-        let log = String::from_utf8_lossy(&log);
         let mut failed: Vec<_> = log
             .lines()
             .filter_map(|line| Some(line.strip_prefix("test ")?.split_once(" ... FAILED")?.0))

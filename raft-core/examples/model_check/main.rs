@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
-#[path = "../../tests/model/mod.rs"]
+#[path = "../../tests/model/world/mod.rs"]
 mod model;
 
 use model::{Bounds, Cluster};

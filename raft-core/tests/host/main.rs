@@ -1,0 +1,19 @@
+//! The host: drivers on plain threads, journals, snapshot files, and what operators read.
+//!
+//! `cargo test -p raft-core --features std --test host journal` runs one part.
+#![cfg(feature = "std")]
+// Outside of `#[test]` functions clippy does not know that these are tests.
+#![allow(clippy::unwrap_used)]
+
+mod by_hand;
+mod hangs;
+mod identity;
+mod journal;
+mod node;
+mod operation;
+mod pauses;
+mod reads;
+mod snapshots;
+mod states;
+mod texts;
+mod unknown;
