@@ -86,7 +86,7 @@ impl<S: StateMachine> Driver<S> {
     pub fn turn(&mut self) -> Next {
         let _here = here::enter(&self.life, false);
         if let Some((deadline, Wake::Election)) = self.raft.wake() {
-            spin_wait::keep(&self.clock, deadline, || self.inbox.has_arrivals());
+            spin_wait::wait(&self.clock, deadline, || self.inbox.has_arrivals());
         }
         let more = self.inbox.take(&mut self.arrived);
         if let Some(reason) = self.arrived.stop.take() {
@@ -124,7 +124,7 @@ impl<S: StateMachine> Driver<S> {
             return Next::Again;
         }
         let own = self.handover.deadline().into_iter().chain(self.follows_entries_until);
-        let deadline = self.raft.wake().map(spin_wait::begin).into_iter().chain(own).min();
+        let deadline = self.raft.wake().map(spin_wait::wake_at).into_iter().chain(own).min();
         let deadline = deadline.and_then(|moment| self.clock.system_time(moment));
         Next::Wait(deadline.into_iter().chain(self.watch.deadline()).min())
     }

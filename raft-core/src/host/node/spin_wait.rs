@@ -13,10 +13,10 @@ use crate::time::Instant;
 
 /// How long before it may stand a node is woken, and the longest that it then keeps a processor busy: more than timers are late on an
 /// ordinary machine that is not overloaded.
-const VIGIL: Duration = Duration::from_micros(300);
+const SPIN_WAIT_MAX: Duration = Duration::from_micros(300);
 
 /// When the host should wake the node.
-pub(super) fn begin((deadline, wake): (Instant, Wake)) -> Instant {
+pub(super) fn wake_at((deadline, wake): (Instant, Wake)) -> Instant {
     match wake {
         Wake::Election => Instant::from_micros(micros_before(deadline)),
         Wake::Step | Wake::Heartbeat | Wake::AskAgain | Wake::Quorum | Wake::Transfer => deadline,
@@ -24,7 +24,7 @@ pub(super) fn begin((deadline, wake): (Instant, Wake)) -> Instant {
 }
 
 /// Waits for the deadline, if it has begun to; until something `arrives` at the latest.
-pub(super) fn keep(clock: &Clock, deadline: Instant, arrives: impl Fn() -> bool) {
+pub(super) fn wait(clock: &Clock, deadline: Instant, arrives: impl Fn() -> bool) {
     let is_near = |now: Instant| now < deadline && now.as_micros() >= micros_before(deadline);
     while is_near(clock.now()) && !arrives() {
         hint::spin_loop();
@@ -32,7 +32,7 @@ pub(super) fn keep(clock: &Clock, deadline: Instant, arrives: impl Fn() -> bool)
 }
 
 fn micros_before(deadline: Instant) -> u64 {
-    deadline.as_micros().saturating_sub(VIGIL.as_micros() as u64)
+    deadline.as_micros().saturating_sub(SPIN_WAIT_MAX.as_micros() as u64)
 }
 
 #[cfg(test)]
@@ -44,21 +44,21 @@ mod tests {
     #[test]
     fn only_elections_are_waited_for_awake() {
         let deadline = Instant::from_micros(10_000);
-        assert_eq!(begin((deadline, Wake::Election)), Instant::from_micros(9_700));
-        assert_eq!(begin((deadline, Wake::Heartbeat)), deadline);
-        assert_eq!(begin((Instant::from_micros(1), Wake::Election)), Instant::ZERO);
+        assert_eq!(wake_at((deadline, Wake::Election)), Instant::from_micros(9_700));
+        assert_eq!(wake_at((deadline, Wake::Heartbeat)), deadline);
+        assert_eq!(wake_at((Instant::from_micros(1), Wake::Election)), Instant::ZERO);
     }
 
     #[test]
-    fn a_vigil_ends_with_its_deadline_or_with_an_arrival() {
+    fn a_spin_wait_ends_with_its_deadline_or_with_an_arrival() {
         let clock = Clock::new();
-        let deadline = clock.now() + VIGIL;
-        keep(&clock, deadline, || false);
+        let deadline = clock.now() + SPIN_WAIT_MAX;
+        wait(&clock, deadline, || false);
         assert!(clock.now() >= deadline);
 
         // Whether it asks at all depends on how fast this test is run; it never asks again once something has come.
         let asked = Cell::new(0);
-        keep(&clock, clock.now() + VIGIL, || {
+        wait(&clock, clock.now() + SPIN_WAIT_MAX, || {
             asked.set(asked.get() + 1);
             true
         });
@@ -69,6 +69,6 @@ mod tests {
     fn it_does_not_begin_too_soon() {
         let clock = Clock::new();
         let hour = clock.now() + Duration::from_secs(3600);
-        keep(&clock, hour, || panic!("it sleeps instead"));
+        wait(&clock, hour, || panic!("it sleeps instead"));
     }
 }
