@@ -49,7 +49,7 @@ pub struct Traffic {
 
 /// Decides what happens to each message.
 #[derive(Debug)]
-pub(super) struct Weather {
+pub(super) struct FaultModel {
     rng: Pcg32,
     faults: Faults,
     /// Links cut one by one.
@@ -63,7 +63,7 @@ pub(super) struct Weather {
 
 /// When the copies of a message arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
+pub(super) enum Delivery {
     /// Never.
     Lost,
     /// Now, without a detour.
@@ -72,7 +72,7 @@ pub(super) enum Fate {
     Later(Instant, Option<Instant>),
 }
 
-impl Weather {
+impl FaultModel {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             rng: Pcg32::new(seed, 0),
@@ -132,20 +132,26 @@ impl Weather {
     }
 
     /// A message of this many bytes is sent.
-    pub(super) fn decide(&mut self, from: NodeId, to: NodeId, bytes: u64, now: Instant) -> Fate {
+    pub(super) fn decide(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        bytes: u64,
+        now: Instant,
+    ) -> Delivery {
         self.traffic.sent = self.traffic.sent.saturating_add(1);
         self.traffic.bytes_sent = self.traffic.bytes_sent.saturating_add(bytes);
         if !self.is_open(from, to) || self.happens(self.faults.drop) {
             self.lost();
-            return Fate::Lost;
+            return Delivery::Lost;
         }
         let duplicated = self.happens(self.faults.duplicate);
         let arrival = self.arrival((from, to), now);
         match arrival {
-            None if !duplicated => Fate::Now,
+            None if !duplicated => Delivery::Now,
             arrival => {
                 let first = arrival.unwrap_or(now);
-                Fate::Later(first, duplicated.then(|| self.duplicate((from, to), now, first)))
+                Delivery::Later(first, duplicated.then(|| self.duplicate((from, to), now, first)))
             }
         }
     }
@@ -195,25 +201,29 @@ mod tests {
     const A: NodeId = NodeId::new(1);
     const B: NodeId = NodeId::new(2);
 
-    fn fates(weather: &mut Weather, count: usize, now: Instant) -> Vec<Fate> {
-        (0..count).map(|_| weather.decide(A, B, 10, now)).collect()
+    fn deliveries(fault_model: &mut FaultModel, count: usize, now: Instant) -> Vec<Delivery> {
+        (0..count).map(|_| fault_model.decide(A, B, 10, now)).collect()
     }
 
-    fn arrivals(fates: &[Fate], now: Instant) -> Vec<Instant> {
-        let first = |fate: &Fate| match fate {
-            Fate::Lost => None,
-            Fate::Now => Some(now),
-            Fate::Later(first, _) => Some(*first),
+    fn arrivals(deliveries: &[Delivery], now: Instant) -> Vec<Instant> {
+        let first = |delivery: &Delivery| match delivery {
+            Delivery::Lost => None,
+            Delivery::Now => Some(now),
+            Delivery::Later(first, _) => Some(*first),
         };
-        fates.iter().filter_map(first).collect()
+        deliveries.iter().filter_map(first).collect()
     }
 
     #[test]
     fn a_perfect_network_carries_everything_at_once_and_counts_it() {
-        let mut weather = Weather::new(1);
-        assert!(fates(&mut weather, 100, Instant::now()).iter().all(|fate| *fate == Fate::Now));
+        let mut fault_model = FaultModel::new(1);
+        assert!(
+            deliveries(&mut fault_model, 100, Instant::now())
+                .iter()
+                .all(|delivery| *delivery == Delivery::Now)
+        );
         let expected = Traffic { sent: 100, bytes_sent: 1000, ..Traffic::default() };
-        assert_eq!(weather.traffic(), expected);
+        assert_eq!(fault_model.traffic(), expected);
     }
 
     #[test]
@@ -228,9 +238,9 @@ mod tests {
             delay_max: Duration::from_millis(5),
         };
         let run = |seed| {
-            let mut weather = Weather::new(seed);
-            weather.set_faults(faults);
-            fates(&mut weather, 200, now)
+            let mut fault_model = FaultModel::new(seed);
+            fault_model.set_faults(faults);
+            deliveries(&mut fault_model, 200, now)
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
@@ -238,64 +248,72 @@ mod tests {
 
     #[test]
     fn losses_are_as_frequent_as_asked_for() {
-        let mut weather = Weather::new(3);
-        weather.set_faults(Faults { drop: 0.1, ..Faults::default() });
-        fates(&mut weather, 10_000, Instant::now());
-        assert!((800..1200).contains(&weather.traffic().dropped), "{:?}", weather.traffic());
-        weather.set_faults(Faults { drop: 1.0, ..Faults::default() });
-        assert!(fates(&mut weather, 100, Instant::now()).iter().all(|fate| *fate == Fate::Lost));
+        let mut fault_model = FaultModel::new(3);
+        fault_model.set_faults(Faults { drop: 0.1, ..Faults::default() });
+        deliveries(&mut fault_model, 10_000, Instant::now());
+        assert!(
+            (800..1200).contains(&fault_model.traffic().dropped),
+            "{:?}",
+            fault_model.traffic()
+        );
+        fault_model.set_faults(Faults { drop: 1.0, ..Faults::default() });
+        assert!(
+            deliveries(&mut fault_model, 100, Instant::now())
+                .iter()
+                .all(|delivery| *delivery == Delivery::Lost)
+        );
     }
 
     #[test]
     fn delayed_messages_stay_in_order_unless_reordered() {
         let now = Instant::now();
-        let mut weather = Weather::new(4);
+        let mut fault_model = FaultModel::new(4);
         let delay_max = Duration::from_millis(50);
-        weather.set_faults(Faults { delay_max, ..Faults::default() });
-        assert!(arrivals(&fates(&mut weather, 100, now), now).is_sorted());
+        fault_model.set_faults(Faults { delay_max, ..Faults::default() });
+        assert!(arrivals(&deliveries(&mut fault_model, 100, now), now).is_sorted());
 
         // What is sent when the delay has been taken away still queues behind what is late.
-        weather.set_faults(Faults::default());
-        assert!(matches!(weather.decide(A, B, 1, now), Fate::Later(..)));
-        assert_eq!(weather.decide(A, B, 1, now + delay_max), Fate::Now);
+        fault_model.set_faults(Faults::default());
+        assert!(matches!(fault_model.decide(A, B, 1, now), Delivery::Later(..)));
+        assert_eq!(fault_model.decide(A, B, 1, now + delay_max), Delivery::Now);
 
         let reorder_by = Duration::from_millis(50);
-        weather.set_faults(Faults { reorder: 0.5, reorder_by, ..Faults::default() });
+        fault_model.set_faults(Faults { reorder: 0.5, reorder_by, ..Faults::default() });
         let later = now + delay_max;
-        assert!(!arrivals(&fates(&mut weather, 100, later), later).is_sorted());
+        assert!(!arrivals(&deliveries(&mut fault_model, 100, later), later).is_sorted());
     }
 
     #[test]
     fn a_second_copy_never_comes_first() {
         let now = Instant::now();
-        let mut weather = Weather::new(5);
+        let mut fault_model = FaultModel::new(5);
         let reorder_by = Duration::from_millis(50);
-        weather.set_faults(Faults {
+        fault_model.set_faults(Faults {
             duplicate: 1.0,
             reorder: 0.5,
             reorder_by,
             ..Faults::default()
         });
-        for fate in fates(&mut weather, 100, now) {
-            assert!(matches!(fate, Fate::Later(first, Some(second)) if first <= second));
+        for delivery in deliveries(&mut fault_model, 100, now) {
+            assert!(matches!(delivery, Delivery::Later(first, Some(second)) if first <= second));
         }
-        assert_eq!(weather.traffic().duplicated, 100);
+        assert_eq!(fault_model.traffic().duplicated, 100);
     }
 
     #[test]
     fn a_cut_is_one_way_and_an_isolated_node_hears_and_says_nothing() {
-        let mut weather = Weather::new(6);
-        weather.cut(A, B);
-        assert!(!weather.is_open(A, B) && weather.is_open(B, A));
-        assert_eq!(weather.decide(A, B, 1, Instant::now()), Fate::Lost);
-        weather.mend(A, B);
-        weather.isolate(B);
-        assert!(!weather.is_open(A, B) && !weather.is_open(B, A));
-        weather.rejoin(B);
-        assert!(weather.is_open(A, B));
-        weather.cut(A, B);
-        weather.isolate(A);
-        weather.heal();
-        assert!(weather.is_open(A, B) && weather.is_open(B, A));
+        let mut fault_model = FaultModel::new(6);
+        fault_model.cut(A, B);
+        assert!(!fault_model.is_open(A, B) && fault_model.is_open(B, A));
+        assert_eq!(fault_model.decide(A, B, 1, Instant::now()), Delivery::Lost);
+        fault_model.mend(A, B);
+        fault_model.isolate(B);
+        assert!(!fault_model.is_open(A, B) && !fault_model.is_open(B, A));
+        fault_model.rejoin(B);
+        assert!(fault_model.is_open(A, B));
+        fault_model.cut(A, B);
+        fault_model.isolate(A);
+        fault_model.heal();
+        assert!(fault_model.is_open(A, B) && fault_model.is_open(B, A));
     }
 }

@@ -13,7 +13,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::faults::{Fate, Faults, Traffic, Weather};
+use super::faults::{Delivery, FaultModel, Faults, Traffic};
 use crate::codec;
 use crate::host::clock::Next;
 use crate::host::identity::Identity;
@@ -60,7 +60,7 @@ struct Shared {
 }
 
 struct State {
-    weather: Weather,
+    fault_model: FaultModel,
     endpoints: BTreeMap<NodeId, Registered>,
     registrations: u64,
     late: BinaryHeap<Late>,
@@ -97,7 +97,7 @@ impl Hub {
     /// [`LateDelivery::turn`]; it is called from any thread and must not block.
     pub fn new(seed: u64, wake: impl Fn() + Send + Sync + 'static) -> (Self, LateDelivery) {
         let state = State {
-            weather: Weather::new(seed),
+            fault_model: FaultModel::new(seed),
             endpoints: BTreeMap::new(),
             registrations: 0,
             late: BinaryHeap::new(),
@@ -116,37 +116,37 @@ impl Hub {
 
     /// Changes how bad the network is, for messages sent from now on.
     pub fn set_faults(&self, faults: Faults) {
-        self.lock().weather.set_faults(faults);
+        self.lock().fault_model.set_faults(faults);
     }
 
     /// Lets nothing pass from one node to the other any more, in this direction; what is on its way is lost.
     pub fn cut(&self, from: NodeId, to: NodeId) {
-        self.lock().weather.cut(from, to);
+        self.lock().fault_model.cut(from, to);
     }
 
     /// Undoes [`Hub::cut`].
     pub fn mend(&self, from: NodeId, to: NodeId) {
-        self.lock().weather.mend(from, to);
+        self.lock().fault_model.mend(from, to);
     }
 
     /// Lets nothing pass to or from this node any more.
     pub fn isolate(&self, node: NodeId) {
-        self.lock().weather.isolate(node);
+        self.lock().fault_model.isolate(node);
     }
 
     /// Undoes [`Hub::isolate`].
     pub fn rejoin(&self, node: NodeId) {
-        self.lock().weather.rejoin(node);
+        self.lock().fault_model.rejoin(node);
     }
 
     /// Undoes every cut and every isolation; [`Faults`] stay.
     pub fn heal(&self) {
-        self.lock().weather.heal();
+        self.lock().fault_model.heal();
     }
 
     /// What the network has carried so far.
     pub fn traffic(&self) -> Traffic {
-        self.lock().weather.traffic()
+        self.lock().fault_model.traffic()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -200,10 +200,10 @@ impl Transport for Endpoint {
         let bytes = self.encoded.len() as u64;
         let shared = &self.hub.owner.shared;
         let mut state = shared.lock();
-        let fate = state.weather.decide(message.from, message.to, bytes, Instant::now());
-        match fate {
-            Fate::Lost => {}
-            Fate::Now => {
+        let delivery = state.fault_model.decide(message.from, message.to, bytes, Instant::now());
+        match delivery {
+            Delivery::Lost => {}
+            Delivery::Now => {
                 let inbox = state.inbox_of(&message);
                 // The receiver's lock is not taken under this one, or all nodes would wait for each other.
                 drop(state);
@@ -211,7 +211,7 @@ impl Transport for Endpoint {
                     deliver(&inbox, message);
                 }
             }
-            Fate::Later(first, second) => {
+            Delivery::Later(first, second) => {
                 if let Some(second) = second {
                     state.delay(second, message.clone());
                 }
@@ -230,7 +230,7 @@ impl Endpoint {
         let mut state = self.hub.lock();
         for member in membership.members() {
             let (own, other) = (self.node, member.id);
-            let open = |from, to| state.weather.is_open(from, to);
+            let open = |from, to| state.fault_model.is_open(from, to);
             if own != other && open(own, other) && open(other, own) {
                 state.link(own, other);
             }
@@ -268,7 +268,7 @@ impl State {
     fn inbox_of(&mut self, message: &Message<Bytes>) -> Option<Arc<PeerInbox>> {
         let inbox = self.link(message.from, message.to);
         if inbox.is_none() {
-            self.weather.lost();
+            self.fault_model.lost();
         }
         inbox
     }
@@ -318,15 +318,15 @@ impl State {
 
     fn delay(&mut self, at: Instant, message: Message<Bytes>) {
         if self.late.len() == LATE_MAX {
-            return self.weather.lost();
+            return self.fault_model.lost();
         }
         self.lates += 1;
         self.late.push(Late { at, number: self.lates, message });
     }
 
     fn deliver(&mut self, message: Message<Bytes>) {
-        if !self.weather.is_open(message.from, message.to) {
-            return self.weather.lost();
+        if !self.fault_model.is_open(message.from, message.to) {
+            return self.fault_model.lost();
         }
         if let Some(inbox) = self.inbox_of(&message) {
             deliver(&inbox, message);
@@ -344,7 +344,7 @@ fn deliver(inbox: &PeerInbox, message: Message<Bytes>) {
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub").field("weather", &self.lock().weather).finish_non_exhaustive()
+        f.debug_struct("Hub").field("fault_model", &self.lock().fault_model).finish_non_exhaustive()
     }
 }
 
