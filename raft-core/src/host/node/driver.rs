@@ -11,7 +11,7 @@ use rand_pcg::Pcg32;
 use super::digests::Comparison;
 use super::inbox::{Arrived, Inbox, Read, Reply, Request};
 use super::journal_thread::JournalWorker;
-use super::leadership::{Board, Leadership};
+use super::leadership::{Leadership, LeadershipState};
 use super::membership_changes::Changes;
 use super::reasons::Reasons;
 use super::snapshots::SnapshotsInUse;
@@ -72,7 +72,7 @@ pub struct Driver<S: StateMachine> {
     /// for it, and the term.
     evaded: Option<(u64, Term)>,
     shutdown_max: Duration,
-    board: Arc<Board>,
+    leadership_state: Arc<LeadershipState>,
     members: Arc<Mutex<Membership>>,
     life: Arc<Life>,
 }
@@ -320,7 +320,7 @@ impl<S: StateMachine> Driver<S> {
                     let leads = leader.map(NodeId::get);
                     tracing::info!(node = node.get(), ?role, %term, leader = leads, "role or leader changed");
                     self.role_changed(role, term);
-                    self.board.post(Leadership { role, term, leader });
+                    self.leadership_state.publish(Leadership { role, term, leader });
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::inbox::{Inbox, Refusal, Request};
-use super::leadership::{Board, Lead, LeadershipWatch};
+use super::leadership::{Lead, LeadershipState, LeadershipWatch};
 use super::pending::{Pending, Unanswered};
 use super::status::NodeStatus;
 use crate::change::Change;
@@ -32,7 +32,7 @@ pub struct Handle<S: StateMachine> {
 
 struct Shared<S: StateMachine> {
     inbox: Arc<Inbox<S>>,
-    board: Arc<Board>,
+    leadership_state: Arc<LeadershipState>,
     life: Arc<Life>,
     members: Arc<Mutex<Membership>>,
 }
@@ -40,11 +40,11 @@ struct Shared<S: StateMachine> {
 impl<S: StateMachine> Handle<S> {
     pub(super) fn new(
         inbox: Arc<Inbox<S>>,
-        board: Arc<Board>,
+        leadership_state: Arc<LeadershipState>,
         life: Arc<Life>,
         members: Arc<Mutex<Membership>>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { inbox, board, life, members }) }
+        Self { shared: Arc::new(Shared { inbox, leadership_state, life, members }) }
     }
 
     /// Asks for a command to be replicated; the answer is the state machine's, once the command is committed and applied here.
@@ -158,12 +158,12 @@ impl<S: StateMachine> Handle<S> {
 
     /// Watches who leads.
     pub fn leadership(&self) -> LeadershipWatch {
-        LeadershipWatch::new(Arc::clone(&self.shared.board))
+        LeadershipWatch::new(Arc::clone(&self.shared.leadership_state))
     }
 
     /// Waits until this node leads.
     pub fn lead(&self) -> Pending<Lead, Stopped> {
-        self.shared.board.wait_to_lead()
+        self.shared.leadership_state.wait_to_lead()
     }
 
     /// Stops the node; a leader first hands over to another voter, for an election timeout at most.
@@ -220,7 +220,9 @@ impl<S: StateMachine> Clone for Handle<S> {
 
 impl<S: StateMachine> fmt::Debug for Handle<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("leadership", &self.shared.board).finish_non_exhaustive()
+        f.debug_struct("Handle")
+            .field("leadership", &self.shared.leadership_state)
+            .finish_non_exhaustive()
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Leadership {
 /// ```
 #[derive(Clone, Debug)]
 pub struct LeadershipWatch {
-    board: Arc<Board>,
+    state: Arc<LeadershipState>,
 }
 
 /// Says that a node leads, until it no longer does.
@@ -50,29 +50,29 @@ pub struct LeadershipWatch {
 #[derive(Clone, Debug)]
 pub struct Lead {
     term: Term,
-    board: Arc<Board>,
+    state: Arc<LeadershipState>,
 }
 
-/// Where the node's loop posts what it knows.
-pub(super) struct Board {
-    posted: Mutex<Posted>,
+/// What the node's loop knows of the leader, for all who watch it.
+pub(super) struct LeadershipState {
+    published: Mutex<Published>,
     life: Arc<Life>,
 }
 
 #[derive(Default)]
-struct Posted {
+struct Published {
     leadership: Leadership,
-    waiting: Vec<Waiting>,
+    waiting: Vec<Waiter>,
     closed: bool,
 }
 
-struct Waiting {
+struct Waiter {
     until: Until,
-    answer: Answer,
+    answer: WaiterAnswer,
 }
 
 /// How someone is told.
-enum Answer {
+enum WaiterAnswer {
     Leadership(oneshot::Sender<Result<Leadership, Stopped>>),
     Lead(oneshot::Sender<Result<Lead, Stopped>>),
 }
@@ -81,13 +81,13 @@ enum Answer {
 type Until = Box<dyn Fn(&Leadership) -> bool + Send>;
 
 impl LeadershipWatch {
-    pub(super) fn new(board: Arc<Board>) -> Self {
-        Self { board }
+    pub(super) fn new(state: Arc<LeadershipState>) -> Self {
+        Self { state }
     }
 
     /// What the node knows now; of a node that has stopped, that it follows nobody.
     pub fn current(&self) -> Leadership {
-        self.board.lock().leadership
+        self.state.lock().leadership
     }
 
     /// Resolves, maybe at once, when what the node knows is not `known`.
@@ -97,8 +97,8 @@ impl LeadershipWatch {
     /// The node has stopped.
     pub fn changed_from(&self, known: Leadership) -> Pending<Leadership, Stopped> {
         let (answer, receiver) = oneshot::channel();
-        self.board.wait_until(Box::new(move |now| *now != known), Answer::Leadership(answer));
-        Pending::new(receiver, Arc::clone(&self.board.life))
+        self.state.wait_until(Box::new(move |now| *now != known), WaiterAnswer::Leadership(answer));
+        Pending::new(receiver, Arc::clone(&self.state.life))
     }
 }
 
@@ -110,7 +110,7 @@ impl Lead {
 
     /// Whether the node still leads in that term, as far as it knows.
     pub fn is_leading(&self) -> bool {
-        leads_in(self.term, &self.board.lock().leadership)
+        leads_in(self.term, &self.state.lock().leadership)
     }
 
     /// Resolves once the node no longer leads in that term, with what it knew first thereafter.
@@ -121,75 +121,78 @@ impl Lead {
     pub fn lost(&self) -> Pending<Leadership, Stopped> {
         let term = self.term;
         let (answer, receiver) = oneshot::channel();
-        self.board
-            .wait_until(Box::new(move |now| !leads_in(term, now)), Answer::Leadership(answer));
-        Pending::new(receiver, Arc::clone(&self.board.life))
+        self.state.wait_until(
+            Box::new(move |now| !leads_in(term, now)),
+            WaiterAnswer::Leadership(answer),
+        );
+        Pending::new(receiver, Arc::clone(&self.state.life))
     }
 }
 
-impl Board {
+impl LeadershipState {
     pub(super) fn new(life: Arc<Life>) -> Self {
-        Self { posted: Mutex::default(), life }
+        Self { published: Mutex::default(), life }
     }
 
     /// Tells everyone who waits for this.
-    pub(super) fn post(self: &Arc<Self>, leadership: Leadership) {
-        let mut posted = self.lock();
-        posted.leadership = leadership;
-        let waiting = mem::take(&mut posted.waiting);
+    pub(super) fn publish(self: &Arc<Self>, leadership: Leadership) {
+        let mut published = self.lock();
+        published.leadership = leadership;
+        let waiting = mem::take(&mut published.waiting);
         let (told, waiting): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|waiting| (waiting.until)(&leadership));
-        posted.waiting = waiting;
-        drop(posted);
-        for Waiting { answer, .. } in told {
+        published.waiting = waiting;
+        drop(published);
+        for Waiter { answer, .. } in told {
             answer.send(leadership, self);
         }
     }
 
     /// The node has stopped: it leads no more, and everyone who waits learns it.
     pub(super) fn close(&self) {
-        let mut posted = self.lock();
-        posted.closed = true;
-        posted.leadership = Leadership { term: posted.leadership.term, ..Leadership::default() };
+        let mut published = self.lock();
+        published.closed = true;
+        published.leadership =
+            Leadership { term: published.leadership.term, ..Leadership::default() };
         // A dropped sender tells its receiver that the node has stopped.
-        let waiting = mem::take(&mut posted.waiting);
-        drop(posted);
+        let waiting = mem::take(&mut published.waiting);
+        drop(published);
         drop(waiting);
     }
 
     /// Resolves when the node leads.
     pub(super) fn wait_to_lead(self: &Arc<Self>) -> Pending<Lead, Stopped> {
         let (answer, receiver) = oneshot::channel();
-        self.wait_until(Box::new(|now| now.role == Role::Leader), Answer::Lead(answer));
+        self.wait_until(Box::new(|now| now.role == Role::Leader), WaiterAnswer::Lead(answer));
         Pending::new(receiver, Arc::clone(&self.life))
     }
 
-    fn wait_until(self: &Arc<Self>, until: Until, answer: Answer) {
-        let mut posted = self.lock();
-        let now = posted.leadership;
-        if posted.closed {
+    fn wait_until(self: &Arc<Self>, until: Until, answer: WaiterAnswer) {
+        let mut published = self.lock();
+        let now = published.leadership;
+        if published.closed {
             // A dropped answer says that the node has stopped.
         } else if until(&now) {
-            drop(posted);
+            drop(published);
             answer.send(now, self);
         } else {
-            posted.waiting.retain(|waiting| !waiting.answer.is_closed());
-            posted.waiting.push(Waiting { until, answer });
+            published.waiting.retain(|waiting| !waiting.answer.is_closed());
+            published.waiting.push(Waiter { until, answer });
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Posted> {
-        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Answer {
+impl WaiterAnswer {
     /// Whoever no longer waits needs no answer.
-    fn send(self, leadership: Leadership, board: &Arc<Board>) {
+    fn send(self, leadership: Leadership, state: &Arc<LeadershipState>) {
         match self {
             Self::Leadership(sender) => drop(sender.send(Ok(leadership))),
             Self::Lead(sender) => {
-                let lead = Lead { term: leadership.term, board: Arc::clone(board) };
+                let lead = Lead { term: leadership.term, state: Arc::clone(state) };
                 drop(sender.send(Ok(lead)));
             }
         }
@@ -203,7 +206,7 @@ impl Answer {
     }
 }
 
-impl fmt::Debug for Board {
+impl fmt::Debug for LeadershipState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.lock().leadership.fmt(f)
     }
@@ -218,8 +221,8 @@ mod tests {
     use super::*;
     use crate::host::error::StopReason;
 
-    fn board() -> Arc<Board> {
-        Arc::new(Board::new(Arc::default()))
+    fn state() -> Arc<LeadershipState> {
+        Arc::new(LeadershipState::new(Arc::default()))
     }
 
     fn leader(term: u64) -> Leadership {
@@ -228,22 +231,22 @@ mod tests {
 
     #[test]
     fn a_change_that_came_before_the_question_answers_it() {
-        let board = board();
-        let watch = LeadershipWatch::new(Arc::clone(&board));
+        let state = state();
+        let watch = LeadershipWatch::new(Arc::clone(&state));
         let before = watch.current();
-        board.post(leader(1));
+        state.publish(leader(1));
         assert_eq!(watch.changed_from(before).wait().unwrap(), leader(1));
     }
 
     #[test]
     fn a_lead_is_lost_with_its_term_even_if_the_node_leads_again() {
-        let board = board();
-        let waits = board.wait_to_lead();
-        board.post(leader(1));
+        let state = state();
+        let waits = state.wait_to_lead();
+        state.publish(leader(1));
         let lead = waits.wait().unwrap();
         assert!(lead.is_leading());
         let lost = lead.lost();
-        board.post(leader(3));
+        state.publish(leader(3));
         assert!(!lead.is_leading());
         assert_eq!(lost.wait().unwrap(), leader(3));
     }
@@ -251,23 +254,23 @@ mod tests {
     #[test]
     fn a_stopped_node_leads_no_more_and_nobody_waits_for_it() {
         let life = Arc::<Life>::default();
-        let board = Arc::new(Board::new(Arc::clone(&life)));
-        board.post(leader(1));
-        let lead = board.wait_to_lead().wait().unwrap();
+        let state = Arc::new(LeadershipState::new(Arc::clone(&life)));
+        state.publish(leader(1));
+        let lead = state.wait_to_lead().wait().unwrap();
         let lost = lead.lost();
         life.end(StopReason::Shutdown);
-        board.close();
+        state.close();
         assert!(!lead.is_leading());
         assert!(matches!(lost.wait(), Err(Stopped { reason: StopReason::Shutdown })));
-        assert!(board.wait_to_lead().wait().is_err());
+        assert!(state.wait_to_lead().wait().is_err());
     }
 
     #[test]
     fn those_who_gave_up_waiting_are_forgotten() {
-        let board = board();
+        let state = state();
         for _ in 0..100 {
-            drop(board.wait_to_lead());
+            drop(state.wait_to_lead());
         }
-        assert!(board.lock().waiting.len() <= 1);
+        assert!(state.lock().waiting.len() <= 1);
     }
 }

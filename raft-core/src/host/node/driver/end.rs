@@ -75,7 +75,7 @@ impl<S: StateMachine> Drop for Driver<S> {
                 tracing::error!(node = node.get(), %reason, "the node stops");
             }
         }
-        self.board.close();
+        self.leadership_state.close();
         let (running, transport) = Running::new();
         self.transport.stop(running);
         // Only now is it dropped, so that it may be asked to stop first.

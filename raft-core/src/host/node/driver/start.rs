@@ -22,7 +22,7 @@ use crate::host::node::digests::Comparison;
 use crate::host::node::handle::{Handle, wait_over};
 use crate::host::node::inbox::{Arrived, Inbox, Limits};
 use crate::host::node::journal_thread::JournalWorker;
-use crate::host::node::leadership::Board;
+use crate::host::node::leadership::LeadershipState;
 use crate::host::node::membership_changes::Changes;
 use crate::host::node::reasons::Reasons;
 use crate::host::node::snapshots::SnapshotsInUse;
@@ -92,7 +92,7 @@ impl<S: StateMachine> Driver<S> {
         let life = Arc::new(Life::new(node));
         let stops = Arc::clone(&inbox);
         let stop: Stopper = Arc::new(move |reason| stops.stop(reason));
-        let board = Arc::new(Board::new(Arc::clone(&life)));
+        let leadership_state = Arc::new(LeadershipState::new(Arc::clone(&life)));
         let members = Arc::new(Mutex::new(raft.membership().clone()));
         let mut snapshots = SnapshotsInUse::start(store, cluster, &inbox, &life, &stop)?;
         if let Some(snapshot) = snapshot {
@@ -137,11 +137,11 @@ impl<S: StateMachine> Driver<S> {
             reasons: Reasons::default(),
             evaded: None,
             shutdown_max,
-            board: Arc::clone(&board),
+            leadership_state: Arc::clone(&leadership_state),
             members: Arc::clone(&members),
             life: Arc::clone(&life),
         };
-        driver.board.post(driver.leadership());
+        driver.leadership_state.publish(driver.leadership());
         // What this node says of itself is true from its first connection on.
         let membership = driver.raft.membership().clone();
         driver.stores.members(&mut driver.raft, &membership);
@@ -156,7 +156,7 @@ impl<S: StateMachine> Driver<S> {
             return Err(StartError::Transport(error));
         }
         driver.transport.members(&membership);
-        let handle = Handle::new(Arc::clone(&driver.inbox), board, life, members);
+        let handle = Handle::new(Arc::clone(&driver.inbox), leadership_state, life, members);
         Ok((handle, driver))
     }
 }
