@@ -27,7 +27,7 @@ use crate::host::error::StopReason;
 use crate::host::known_peers::KnownPeers;
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::here;
-use crate::host::threads::lifecycle::Life;
+use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics::answer;
 use crate::host::threads::watch::Watch;
 use crate::host::transport::Transport;
@@ -74,7 +74,7 @@ pub struct Driver<S: StateMachine> {
     shutdown_max: Duration,
     leadership_state: Arc<LeadershipState>,
     members: Arc<Mutex<Membership>>,
-    life: Arc<Life>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 /// How often a turn looks into the inbox again before its node gives somebody up.
@@ -84,14 +84,14 @@ impl<S: StateMachine> Driver<S> {
     /// Takes what has come, tells Raft the time, and does what it asks. Never blocks; when the node is about to stand for election, it first
     /// watches the clock for up to 300 µs.
     pub fn turn(&mut self) -> Next {
-        let _here = here::enter(&self.life, false);
+        let _here = here::enter(&self.lifecycle, false);
         if let Some((deadline, Wake::Election)) = self.raft.wake() {
             spin_wait::wait(&self.clock, deadline, || self.inbox.has_arrivals());
         }
         let more = self.inbox.take(&mut self.arrived);
         if let Some(reason) = self.arrived.stop.take() {
             if !self.delays_stop(&reason) {
-                self.life.end(reason);
+                self.lifecycle.end(reason);
                 return Next::Stop;
             }
         }
@@ -387,7 +387,7 @@ impl<S: StateMachine> Driver<S> {
             stuck: self.watch.stuck(),
             state_differences: self.states.differences(),
             states_compared: self.states.compared(),
-            client_panics: self.life.panics(),
+            client_panics: self.lifecycle.panics(),
             messages_dropped: self.inbox.messages_dropped(),
             requests_refused: self.inbox.requests_refused(),
         }

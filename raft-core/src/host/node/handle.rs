@@ -16,7 +16,7 @@ use crate::host::error::{
     ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped, TransferError,
 };
 use crate::host::state_machine::StateMachine;
-use crate::host::threads::lifecycle::Life;
+use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;
 use crate::host::threads::panics::answer;
 use crate::host::threads::watch::WorkerStatus;
@@ -33,7 +33,7 @@ pub struct Handle<S: StateMachine> {
 struct Shared<S: StateMachine> {
     inbox: Arc<Inbox<S>>,
     leadership_state: Arc<LeadershipState>,
-    life: Arc<Life>,
+    lifecycle: Arc<Lifecycle>,
     members: Arc<Mutex<Membership>>,
 }
 
@@ -41,10 +41,10 @@ impl<S: StateMachine> Handle<S> {
     pub(super) fn new(
         inbox: Arc<Inbox<S>>,
         leadership_state: Arc<LeadershipState>,
-        life: Arc<Life>,
+        lifecycle: Arc<Lifecycle>,
         members: Arc<Mutex<Membership>>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { inbox, leadership_state, life, members }) }
+        Self { shared: Arc::new(Shared { inbox, leadership_state, lifecycle, members }) }
     }
 
     /// Asks for a command to be replicated; the answer is the state machine's, once the command is committed and applied here.
@@ -58,7 +58,7 @@ impl<S: StateMachine> Handle<S> {
             Ok(()) => Ok(self.pending(receiver)),
             Err((Refusal::Full, command)) => Err(ProposeError::Busy { command }),
             Err((Refusal::Closed, command)) => {
-                let reason = self.shared.life.stopped().reason;
+                let reason = self.shared.lifecycle.stopped().reason;
                 Err(ProposeError::Stopped { reason, command: Some(command) })
             }
         }
@@ -76,9 +76,9 @@ impl<S: StateMachine> Handle<S> {
         F: FnOnce(&S) -> T + Send + 'static,
     {
         let (reply, receiver) = oneshot::channel();
-        let life = Arc::clone(&self.shared.life);
+        let lifecycle = Arc::clone(&self.shared.lifecycle);
         let read = Box::new(move |state: Result<&S, ReadError>| match state {
-            Ok(state_machine) => life.serve(reply, || read_caught(read, state_machine)),
+            Ok(state_machine) => lifecycle.serve(reply, || read_caught(read, state_machine)),
             Err(error) => {
                 panics::contained(|| drop(read));
                 answer(reply, Err(error));
@@ -118,7 +118,7 @@ impl<S: StateMachine> Handle<S> {
             Ok(()) => Ok(self.pending(receiver)),
             Err(Refusal::Full) => Err(ChangeError::Busy),
             Err(Refusal::Closed) => {
-                let reason = self.shared.life.stopped().reason;
+                let reason = self.shared.lifecycle.stopped().reason;
                 Err(ChangeError::Stopped { reason, may_take_effect: false })
             }
         }
@@ -182,25 +182,25 @@ impl<S: StateMachine> Handle<S> {
 
     /// Resolves when nothing is left of the node, with why it stopped. Never an error.
     pub fn stopped(&self) -> Pending<StopReason, Stopped> {
-        wait_over(&self.shared.life)
+        wait_over(&self.shared.lifecycle)
     }
 
     /// Why the node has stopped, if it has.
     pub fn stop_reason(&self) -> Option<StopReason> {
-        self.shared.life.reason()
+        self.shared.lifecycle.reason()
     }
 
     /// The threads that were at something for longer than
     /// [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) when the node stopped, and go
     /// on; none as long as it runs.
     pub fn left_behind(&self) -> Vec<WorkerStatus> {
-        self.shared.life.left_behind()
+        self.shared.lifecycle.left_behind()
     }
 
     fn ask<E: From<Stopped>>(&self, request: Request<S>, busy: E) -> Result<(), E> {
         self.shared.inbox.ask(request).map_err(|refusal| match refusal {
             Refusal::Full => busy,
-            Refusal::Closed => self.shared.life.stopped().into(),
+            Refusal::Closed => self.shared.lifecycle.stopped().into(),
         })
     }
 
@@ -208,7 +208,7 @@ impl<S: StateMachine> Handle<S> {
         &self,
         receiver: oneshot::Receiver<Result<T, E>>,
     ) -> Pending<T, E> {
-        Pending::new(receiver, Arc::clone(&self.shared.life))
+        Pending::new(receiver, Arc::clone(&self.shared.lifecycle))
     }
 }
 
@@ -233,10 +233,10 @@ impl<S: StateMachine> Drop for Shared<S> {
 }
 
 /// Resolves once nothing is left of the node.
-pub(super) fn wait_over(life: &Arc<Life>) -> Pending<StopReason, Stopped> {
+pub(super) fn wait_over(lifecycle: &Arc<Lifecycle>) -> Pending<StopReason, Stopped> {
     let (sender, receiver) = oneshot::channel();
-    life.tell_when_over(sender);
-    Pending::new(receiver, Arc::clone(life))
+    lifecycle.tell_when_over(sender);
+    Pending::new(receiver, Arc::clone(lifecycle))
 }
 
 /// Runs an application's read; its panic is its own affair.

@@ -23,7 +23,7 @@ use crate::host::journal::Journal;
 use crate::host::state_machine::StateMachine;
 use crate::host::storage_error::StorageError;
 use crate::host::threads::ending::Ending;
-use crate::host::threads::lifecycle::Life;
+use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;
 use crate::host::threads::worker::{Activity, Queue, Stopper, Thread, Worker};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
@@ -68,7 +68,7 @@ impl JournalWorker {
         journal: Box<dyn Journal>,
         sync_bytes_max: usize,
         inbox: Arc<Inbox<S>>,
-        life: &Arc<Life>,
+        lifecycle: &Arc<Lifecycle>,
         stop: Stopper,
     ) -> io::Result<Self> {
         let (place, journal) = if journal.blocks() {
@@ -76,7 +76,7 @@ impl JournalWorker {
         } else {
             (Place::Here { journal: Some(journal), failed: false }, None)
         };
-        let worker = Worker::start(WorkerKind::Journal, life, stop, move |queue| {
+        let worker = Worker::start(WorkerKind::Journal, lifecycle, stop, move |queue| {
             run(journal, queue, sync_bytes_max, &inbox);
         })?;
         Ok(Self { worker, place })

@@ -8,7 +8,7 @@ use std::vec::Vec;
 
 use super::pending::Pending;
 use crate::host::error::Stopped;
-use crate::host::threads::lifecycle::Life;
+use crate::host::threads::lifecycle::Lifecycle;
 use crate::role::Role;
 use crate::types::{NodeId, Term};
 
@@ -56,7 +56,7 @@ pub struct Lead {
 /// What the node's loop knows of the leader, for all who watch it.
 pub(super) struct LeadershipState {
     published: Mutex<Published>,
-    life: Arc<Life>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 #[derive(Default)]
@@ -98,7 +98,7 @@ impl LeadershipWatch {
     pub fn changed_from(&self, known: Leadership) -> Pending<Leadership, Stopped> {
         let (answer, receiver) = oneshot::channel();
         self.state.wait_until(Box::new(move |now| *now != known), WaiterAnswer::Leadership(answer));
-        Pending::new(receiver, Arc::clone(&self.state.life))
+        Pending::new(receiver, Arc::clone(&self.state.lifecycle))
     }
 }
 
@@ -125,13 +125,13 @@ impl Lead {
             Box::new(move |now| !leads_in(term, now)),
             WaiterAnswer::Leadership(answer),
         );
-        Pending::new(receiver, Arc::clone(&self.state.life))
+        Pending::new(receiver, Arc::clone(&self.state.lifecycle))
     }
 }
 
 impl LeadershipState {
-    pub(super) fn new(life: Arc<Life>) -> Self {
-        Self { published: Mutex::default(), life }
+    pub(super) fn new(lifecycle: Arc<Lifecycle>) -> Self {
+        Self { published: Mutex::default(), lifecycle }
     }
 
     /// Tells everyone who waits for this.
@@ -164,7 +164,7 @@ impl LeadershipState {
     pub(super) fn wait_to_lead(self: &Arc<Self>) -> Pending<Lead, Stopped> {
         let (answer, receiver) = oneshot::channel();
         self.wait_until(Box::new(|now| now.role == Role::Leader), WaiterAnswer::Lead(answer));
-        Pending::new(receiver, Arc::clone(&self.life))
+        Pending::new(receiver, Arc::clone(&self.lifecycle))
     }
 
     fn wait_until(self: &Arc<Self>, until: Until, answer: WaiterAnswer) {
@@ -253,12 +253,12 @@ mod tests {
 
     #[test]
     fn a_stopped_node_leads_no_more_and_nobody_waits_for_it() {
-        let life = Arc::<Life>::default();
-        let state = Arc::new(LeadershipState::new(Arc::clone(&life)));
+        let lifecycle = Arc::<Lifecycle>::default();
+        let state = Arc::new(LeadershipState::new(Arc::clone(&lifecycle)));
         state.publish(leader(1));
         let lead = state.wait_to_lead().wait().unwrap();
         let lost = lead.lost();
-        life.end(StopReason::Shutdown);
+        lifecycle.end(StopReason::Shutdown);
         state.close();
         assert!(!lead.is_leading());
         assert!(matches!(lost.wait(), Err(Stopped { reason: StopReason::Shutdown })));

@@ -11,7 +11,7 @@ use crate::host::error::{
     ChangeError, ProposeError, ReadError, SnapshotError, Stopped, TransferError,
 };
 use crate::host::threads::here;
-use crate::host::threads::lifecycle::Life;
+use crate::host::threads::lifecycle::Lifecycle;
 
 /// The answer to a request. Await it, or [`wait`](Pending::wait) for it on a thread; no runtime is needed for either.
 ///
@@ -19,7 +19,7 @@ use crate::host::threads::lifecycle::Life;
 #[must_use = "the answer comes to whoever waits for it"]
 pub struct Pending<T, E> {
     receiver: Receiver<T, E>,
-    life: Arc<Life>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 /// Why an answer is not there when [`Pending::wait_timeout`] returns.
@@ -71,8 +71,11 @@ impl Unanswered for Stopped {
 }
 
 impl<T, E: Unanswered> Pending<T, E> {
-    pub(super) fn new(receiver: oneshot::Receiver<Result<T, E>>, life: Arc<Life>) -> Self {
-        Self { receiver: Receiver::Unasked(receiver), life }
+    pub(super) fn new(
+        receiver: oneshot::Receiver<Result<T, E>>,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Self {
+        Self { receiver: Receiver::Unasked(receiver), lifecycle }
     }
 
     /// Blocks this thread until the answer is there.
@@ -88,11 +91,11 @@ impl<T, E: Unanswered> Pending<T, E> {
     /// If it was polled as a future before. If a state machine waits for its own node to lead or to
     /// end.
     pub fn wait(self) -> Result<T, E> {
-        let (receiver, life) = self.into_receiver();
-        if here::is_inside(&life) {
+        let (receiver, lifecycle) = self.into_receiver();
+        if here::is_inside(&lifecycle) {
             return receiver.try_recv().unwrap_or_else(|_| Err(E::waits_for_itself()));
         }
-        receiver.recv().unwrap_or_else(|_| Err(life.stopped().into()))
+        receiver.recv().unwrap_or_else(|_| Err(lifecycle.stopped().into()))
     }
 
     /// Blocks this thread until the answer is there, or for `timeout` at most.
@@ -105,8 +108,8 @@ impl<T, E: Unanswered> Pending<T, E> {
     ///
     /// If it was polled as a future before.
     pub fn wait_timeout(self, timeout: Duration) -> Result<T, WaitError<E>> {
-        let (receiver, life) = self.into_receiver();
-        if here::is_inside(&life) {
+        let (receiver, lifecycle) = self.into_receiver();
+        if here::is_inside(&lifecycle) {
             let answer = receiver.try_recv().unwrap_or_else(|_| Err(E::waits_for_itself()));
             return answer.map_err(WaitError::Answered);
         }
@@ -114,16 +117,16 @@ impl<T, E: Unanswered> Pending<T, E> {
             Ok(answer) => answer.map_err(WaitError::Answered),
             Err(oneshot::RecvTimeoutError::Timeout) => Err(WaitError::TimedOut),
             Err(oneshot::RecvTimeoutError::Disconnected) => {
-                Err(WaitError::Answered(life.stopped().into()))
+                Err(WaitError::Answered(lifecycle.stopped().into()))
             }
         }
     }
 
-    fn into_receiver(self) -> (oneshot::Receiver<Result<T, E>>, Arc<Life>) {
+    fn into_receiver(self) -> (oneshot::Receiver<Result<T, E>>, Arc<Lifecycle>) {
         let Receiver::Unasked(receiver) = self.receiver else {
             panic!("an answer is either awaited or blocked for, not both")
         };
-        (receiver, self.life)
+        (receiver, self.lifecycle)
     }
 }
 
@@ -139,8 +142,10 @@ impl<T, E: Unanswered> Future for Pending<T, E> {
         };
         match Pin::new(&mut receiver).poll(cx) {
             Poll::Ready(Ok(answer)) => Poll::Ready(answer),
-            Poll::Ready(Err(_)) => Poll::Ready(Err(this.life.stopped().into())),
-            Poll::Pending if here::is_inside(&this.life) => Poll::Ready(Err(E::waits_for_itself())),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(this.lifecycle.stopped().into())),
+            Poll::Pending if here::is_inside(&this.lifecycle) => {
+                Poll::Ready(Err(E::waits_for_itself()))
+            }
             Poll::Pending => {
                 this.receiver = Receiver::Awaited(receiver);
                 Poll::Pending
@@ -180,20 +185,20 @@ mod tests {
 
     #[test]
     fn an_answer_comes_in_time_or_too_late() {
-        let life = Arc::new(Life::default());
+        let lifecycle = Arc::new(Lifecycle::default());
         let second = Duration::from_secs(1);
         let (sender, receiver) = oneshot::channel();
         sender.send(Ok::<u8, Stopped>(7)).unwrap();
-        assert_eq!(Pending::new(receiver, Arc::clone(&life)).wait_timeout(second).unwrap(), 7);
+        assert_eq!(Pending::new(receiver, Arc::clone(&lifecycle)).wait_timeout(second).unwrap(), 7);
 
         let (sender, receiver) = oneshot::channel::<Result<u8, Stopped>>();
-        let late = Pending::new(receiver, Arc::clone(&life)).wait_timeout(Duration::ZERO);
+        let late = Pending::new(receiver, Arc::clone(&lifecycle)).wait_timeout(Duration::ZERO);
         assert!(matches!(late, Err(WaitError::TimedOut)));
         drop(sender);
 
-        life.end(StopReason::Shutdown);
+        lifecycle.end(StopReason::Shutdown);
         let (_, receiver) = oneshot::channel::<Result<u8, Stopped>>();
-        let stopped = Pending::new(receiver, life).wait_timeout(second);
+        let stopped = Pending::new(receiver, lifecycle).wait_timeout(second);
         let Err(WaitError::Answered(Stopped { reason: StopReason::Shutdown })) = stopped else {
             panic!("{stopped:?}")
         };

@@ -33,7 +33,7 @@ use crate::host::error::{RestoreError, SnapshotError, StartError, Stopped};
 use crate::host::identity::ClusterId;
 use crate::host::snapshot::{CaptureId, Report, SnapshotStore, SnapshotWorker, Snapshots};
 use crate::host::state_machine::StateMachine;
-use crate::host::threads::lifecycle::Life;
+use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics::answer;
 use crate::host::threads::worker::{Activity, Stopper, Thread};
 use crate::host::worker_kind::WorkerKind;
@@ -125,13 +125,13 @@ impl SnapshotsInUse {
         store: Option<Arc<dyn SnapshotStore>>,
         cluster: ClusterId,
         inbox: &Arc<Inbox<S>>,
-        life: &Arc<Life>,
+        lifecycle: &Arc<Lifecycle>,
         stop: &Stopper,
     ) -> Result<Self, StartError> {
         let start = |store| {
             let inbox = Arc::clone(inbox);
             let report = move |report| inbox.snapshot(report);
-            SnapshotWorker::start(store, cluster, life, Arc::clone(stop), report)
+            SnapshotWorker::start(store, cluster, lifecycle, Arc::clone(stop), report)
         };
         let worker = store.map(start).transpose().map_err(StartError::System)?;
         let files = Files { changed: true, ..Files::default() };

@@ -25,7 +25,7 @@ use crate::host::error::{ProposeError, ReadError, RestoreError, StopReason, Stop
 use crate::host::snapshot::{CaptureId, Snapshots};
 use crate::host::state_machine::{NotUnderstood, StateMachine};
 use crate::host::threads::here;
-use crate::host::threads::lifecycle::Life;
+use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;
 use crate::host::threads::panics::answer;
 use crate::host::threads::worker::{Activity, Queue, Stopper, Thread, Worker};
@@ -39,7 +39,7 @@ pub(super) struct StateMachineWorker<S: StateMachine> {
     place: Place<S>,
     awaited: Arc<Awaited<S>>,
     digests: Arc<OwnDigests>,
-    life: Arc<Life>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 /// Where the state machine is.
@@ -69,7 +69,7 @@ enum Job {
 struct Machine<S: StateMachine> {
     state_machine: S,
     inbox: Arc<Inbox<S>>,
-    life: Arc<Life>,
+    lifecycle: Arc<Lifecycle>,
     snapshots: Option<Snapshots>,
     awaited: Arc<Awaited<S>>,
     activity: Arc<Activity>,
@@ -89,7 +89,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         state_machine: S,
         inflight_applies_max: usize,
         inbox: Arc<Inbox<S>>,
-        life: &Arc<Life>,
+        lifecycle: &Arc<Lifecycle>,
         stop: Stopper,
         snapshots: Option<Snapshots>,
     ) -> io::Result<Self> {
@@ -99,7 +99,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         let mut machine = Machine {
             state_machine,
             inbox,
-            life: Arc::clone(life),
+            lifecycle: Arc::clone(lifecycle),
             snapshots,
             awaited: Arc::clone(&awaited),
             activity: Arc::default(),
@@ -108,17 +108,22 @@ impl<S: StateMachine> StateMachineWorker<S> {
             batches_per_wake: (inflight_applies_max / 2).max(1),
             batches: 0,
         };
-        let life = Arc::clone(life);
+        let lifecycle = Arc::clone(lifecycle);
         let place = if blocks {
-            Place::Thread(Worker::start(WorkerKind::StateMachine, &life, stop, move |queue| {
-                machine.activity = Arc::clone(&queue.activity);
-                machine.stopping = Arc::clone(queue.stopping());
-                machine.run(queue);
-            })?)
+            Place::Thread(Worker::start(
+                WorkerKind::StateMachine,
+                &lifecycle,
+                stop,
+                move |queue| {
+                    machine.activity = Arc::clone(&queue.activity);
+                    machine.stopping = Arc::clone(queue.stopping());
+                    machine.run(queue);
+                },
+            )?)
         } else {
             Place::Here(Some(Box::new(machine)))
         };
-        Ok(Self { place, awaited, digests, life })
+        Ok(Self { place, awaited, digests, lifecycle })
     }
 
     /// What the thread is doing, if there is one.
@@ -166,7 +171,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
     /// too.
     pub(super) fn answer_for_it(&self, leads: bool) {
         self.awaited.lose_reads();
-        self.life.refuse_running_read(|| ReadError::Stuck);
+        self.lifecycle.refuse_running_read(|| ReadError::Stuck);
         if !leads {
             self.awaited.lose_replies();
         }
@@ -197,7 +202,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         match &mut self.place {
             Place::Thread(worker) => worker.push(job),
             Place::Here(Some(machine)) => {
-                let _inside = here::enter(&self.life, true);
+                let _inside = here::enter(&self.lifecycle, true);
                 machine.take(job);
             }
             Place::Here(None) => {}
@@ -305,7 +310,7 @@ impl<S: StateMachine> Machine<S> {
 
     fn restore(&mut self, snapshot: &SnapshotMeta) {
         let Some(snapshots) = &self.snapshots else { return };
-        let (node, last) = (self.life.node(), snapshot.last);
+        let (node, last) = (self.lifecycle.node(), snapshot.last);
         self.awaited.lose_replies_to(last.index);
         self.activity.begin(WorkerTask::Restore, last.index);
         self.digests.clear();
@@ -325,7 +330,7 @@ impl<S: StateMachine> Machine<S> {
     /// From here on nothing is applied, and those who wait learn why.
     fn end(&self, reason: StopReason) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.life.end(reason.clone());
+        self.lifecycle.end(reason.clone());
         self.inbox.stop(reason);
         self.refuse();
     }
@@ -338,7 +343,7 @@ impl<S: StateMachine> Machine<S> {
     }
 
     fn refuse(&self) {
-        self.awaited.stop(&self.life.stopped(), None);
+        self.awaited.stop(&self.lifecycle.stopped(), None);
     }
 }
 

@@ -67,9 +67,9 @@ impl Captures {
             write_out(&shared, captured, &flag, &activity);
             ended();
         };
-        let Shared { life, stop, .. } = &*self.shared;
+        let Shared { lifecycle, stop, .. } = &*self.shared;
         let (activity, stop) = (Arc::clone(&self.activity), Arc::clone(stop));
-        match Thread::start(WorkerKind::Capture, activity, life, stop, work) {
+        match Thread::start(WorkerKind::Capture, activity, lifecycle, stop, work) {
             Ok(thread) => self.running = Some(Running { id, thread, cancelled }),
             Err(error) => {
                 self.shared.report(Report::NotTaken(id, Some(error.to_string())));
@@ -117,7 +117,7 @@ fn write_out(shared: &Shared, captured: Captured, cancelled: &AtomicBool, activi
     let written = panics::caught(|| take(&*shared.store, head, capture, &is_cancelled));
     let report = match written.unwrap_or_else(|message| Err(message.to_string())) {
         Ok(bytes) => {
-            let node = shared.life.node();
+            let node = shared.lifecycle.node();
             tracing::info!(node = node.get(), %last, bytes, span = ?begun.elapsed(), "took a snapshot");
             Report::Taken(id, last)
         }

@@ -21,7 +21,7 @@ use super::store::{SnapshotStore, SnapshotWriter};
 use crate::host::identity::ClusterId;
 use crate::host::state_machine::Capture;
 use crate::host::storage_error::StorageError;
-use crate::host::threads::lifecycle::Life;
+use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;
 use crate::host::threads::worker::{Activity, Jobs, Queue, Stopper, Thread, Worker};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
@@ -69,7 +69,7 @@ enum Job {
 pub(super) struct Shared {
     pub(super) store: Arc<dyn SnapshotStore>,
     cluster: ClusterId,
-    pub(super) life: Arc<Life>,
+    pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) stop: Stopper,
     report: Box<dyn Fn(Report) + Send + Sync>,
 }
@@ -93,7 +93,7 @@ impl SnapshotWorker {
     pub(in crate::host) fn start(
         store: Arc<dyn SnapshotStore>,
         cluster: ClusterId,
-        life: &Arc<Life>,
+        lifecycle: &Arc<Lifecycle>,
         stop: Stopper,
         report: impl Fn(Report) + Send + Sync + 'static,
     ) -> io::Result<(Self, Snapshots)> {
@@ -101,7 +101,7 @@ impl SnapshotWorker {
         let shared = Arc::new(Shared {
             store,
             cluster,
-            life: Arc::clone(life),
+            lifecycle: Arc::clone(lifecycle),
             stop: Arc::clone(&stop),
             report: Box::new(report),
         });
@@ -113,7 +113,7 @@ impl SnapshotWorker {
             failed: None,
             in_use: LogId::ZERO,
         };
-        let worker = Worker::start(WorkerKind::Snapshots, life, stop, move |queue| {
+        let worker = Worker::start(WorkerKind::Snapshots, lifecycle, stop, move |queue| {
             keeper.run(queue);
         })?;
         let snapshots = Snapshots { jobs: worker.jobs().clone(), shared };
@@ -270,7 +270,7 @@ impl Keeper {
 
     fn read(&mut self, read: ReadSnapshot) {
         let ReadSnapshot { to, snapshot, offset, bytes_max } = read;
-        let node = self.shared.life.node();
+        let node = self.shared.lifecycle.node();
         let piece = panics::caught(|| self.piece(to, snapshot, offset, bytes_max));
         let (why, damaged) = match piece {
             Ok(Ok((piece, done))) => {
@@ -308,7 +308,7 @@ impl Keeper {
             Ok(None) => {}
             Ok(Some(written)) => self.shared.report(Report::Written { install, written }),
             Err(why) => {
-                let node = self.shared.life.node();
+                let node = self.shared.lifecycle.node();
                 tracing::warn!(node = node.get(), %snapshot, why, "the leader's snapshot cannot be written; the node asks for it again");
                 self.give_up();
                 self.failed = Some((install, Instant::now() + RETRY_AFTER));
@@ -374,7 +374,7 @@ impl Keeper {
             old.try_for_each(|old| store.remove(old)).map_err(|error| error.to_string())
         });
         if let Err(why) = removed.unwrap_or_else(|message| Err(message.to_string())) {
-            let node = self.shared.life.node();
+            let node = self.shared.lifecycle.node();
             tracing::warn!(
                 node = node.get(),
                 why,

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use super::lifecycle::Life;
+use super::lifecycle::Lifecycle;
 use super::watch::Watch;
 use super::worker::Thread;
 
@@ -31,7 +31,7 @@ pub(in crate::host) struct Ending {
     pub(in crate::host) transport: oneshot::Receiver<()>,
     /// Knows what the threads are at.
     pub(in crate::host) watch: Watch,
-    pub(in crate::host) life: Arc<Life>,
+    pub(in crate::host) lifecycle: Arc<Lifecycle>,
     /// Answers who still waits when the time is over.
     pub(in crate::host) refuse_rest: Box<dyn FnOnce() + Send>,
     /// How long to wait.
@@ -55,8 +55,8 @@ impl Ending {
 
     /// Waits until nothing of the node is left, or its patience ends; then its life is over.
     pub(in crate::host) fn wait(self) {
-        let Self { threads, transport, watch, life, refuse_rest, patience } = self;
-        let node = life.node();
+        let Self { threads, transport, watch, lifecycle, refuse_rest, patience } = self;
+        let node = lifecycle.node();
         // None is for a patience beyond what a clock can show.
         let deadline = Instant::now().checked_add(patience);
         let mut left = Vec::new();
@@ -79,6 +79,6 @@ impl Ending {
             let worker = worker.worker;
             tracing::error!(node = node.get(), %worker, task, index, ?span, "the node has stopped, and leaves a thread behind");
         }
-        life.over(left);
+        lifecycle.over(left);
     }
 }

@@ -6,23 +6,23 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use super::lifecycle::Life;
+use super::lifecycle::Lifecycle;
 
 std::thread_local! {
-    static NODE: RefCell<Option<Arc<Life>>> = const { RefCell::new(None) };
+    static NODE: RefCell<Option<Arc<Lifecycle>>> = const { RefCell::new(None) };
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What the thread was inside of before, to be restored.
 pub(in crate::host) struct Entered {
-    node: Option<Arc<Life>>,
+    node: Option<Arc<Lifecycle>>,
     inside: bool,
 }
 
 /// The thread works for this node until the guard is dropped; `inside` of code that the node must
 /// not be waited for in.
-pub(in crate::host) fn enter(life: &Arc<Life>, inside: bool) -> Entered {
-    Entered { node: NODE.replace(Some(Arc::clone(life))), inside: INSIDE.replace(inside) }
+pub(in crate::host) fn enter(lifecycle: &Arc<Lifecycle>, inside: bool) -> Entered {
+    Entered { node: NODE.replace(Some(Arc::clone(lifecycle))), inside: INSIDE.replace(inside) }
 }
 
 impl Drop for Entered {
@@ -47,17 +47,17 @@ pub(in crate::host) fn outside(code: impl FnOnce()) {
 }
 
 /// Whether waiting for this node would wait for the present thread.
-pub(in crate::host) fn is_inside(life: &Arc<Life>) -> bool {
+pub(in crate::host) fn is_inside(lifecycle: &Arc<Lifecycle>) -> bool {
     INSIDE.get()
-        && NODE.with_borrow(|node| node.as_ref().is_some_and(|node| Arc::ptr_eq(node, life)))
+        && NODE.with_borrow(|node| node.as_ref().is_some_and(|node| Arc::ptr_eq(node, lifecycle)))
 }
 
 /// Counts a panic of a client's code, if the thread works for a node, and logs it.
 pub(in crate::host) fn count_panic(message: &str) {
     let node = NODE.with_borrow(|node| {
-        node.as_ref().map(|life| {
-            life.count_panic();
-            life.node().get()
+        node.as_ref().map(|lifecycle| {
+            lifecycle.count_panic();
+            lifecycle.node().get()
         })
     });
     tracing::error!(

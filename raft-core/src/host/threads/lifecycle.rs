@@ -23,7 +23,7 @@ use crate::types::NodeId;
 
 /// Whether a node still lives, shared by all who ask.
 #[derive(Debug, Default)]
-pub(in crate::host) struct Life {
+pub(in crate::host) struct Lifecycle {
     /// Whose life it is.
     node: NodeId,
     state: Mutex<State>,
@@ -63,7 +63,7 @@ struct State {
     waiting: Vec<oneshot::Sender<Result<StopReason, Stopped>>>,
 }
 
-impl Life {
+impl Lifecycle {
     /// A node begins to live.
     pub(in crate::host) fn new(node: NodeId) -> Self {
         Self { node, ..Self::default() }

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::here;
-use super::lifecycle::Life;
+use super::lifecycle::Lifecycle;
 use super::panics;
 use crate::host::stop_reason::StopReason;
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
@@ -72,7 +72,7 @@ impl<J: Send + 'static> Worker<J> {
     /// A panic that `work` does not handle itself stops the node.
     pub(in crate::host) fn start(
         kind: WorkerKind,
-        life: &Arc<Life>,
+        lifecycle: &Arc<Lifecycle>,
         stop: Stopper,
         work: impl FnOnce(&Queue<J>) + Send + 'static,
     ) -> io::Result<Self> {
@@ -81,7 +81,7 @@ impl<J: Send + 'static> Worker<J> {
         let activity = Arc::<Activity>::default();
         let jobs = Jobs { sender, stopping, activity: Arc::clone(&activity) };
         let queue = Queue { receiver, jobs: jobs.clone(), activity: Arc::clone(&activity) };
-        let thread = Thread::start(kind, activity, life, stop, move || work(&queue))?;
+        let thread = Thread::start(kind, activity, lifecycle, stop, move || work(&queue))?;
         Ok(Self { jobs, thread: Some(thread) })
     }
 
@@ -183,21 +183,21 @@ impl Thread {
     pub(in crate::host) fn start(
         kind: WorkerKind,
         activity: Arc<Activity>,
-        life: &Arc<Life>,
+        lifecycle: &Arc<Lifecycle>,
         stop: Stopper,
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let (ends, ended) = mpsc::channel::<()>();
-        let (life, seen) = (Arc::clone(life), Arc::clone(&activity));
+        let (lifecycle, seen) = (Arc::clone(lifecycle), Arc::clone(&activity));
         let handle = thread::Builder::new().name(kind.thread_name().into()).spawn(move || {
-            let entered = here::enter(&life, kind != WorkerKind::Capture);
+            let entered = here::enter(&lifecycle, kind != WorkerKind::Capture);
             if let Err(message) = panics::caught(work) {
                 let reason = StopReason::WorkerPanicked { worker: kind, message };
-                life.end(reason.clone());
+                lifecycle.end(reason.clone());
                 stop(reason);
             }
             seen.end();
-            drop((entered, life, stop));
+            drop((entered, lifecycle, stop));
             drop(ends);
         })?;
         Ok(Self { kind, handle, ended, activity })
@@ -279,20 +279,24 @@ mod tests {
 
     #[test]
     fn a_panic_of_ours_stops_the_node_and_a_thread_that_hangs_is_given_back() {
-        let life = Arc::<Life>::default();
+        let lifecycle = Arc::<Lifecycle>::default();
         let stopped = Arc::<AtomicBool>::default();
         let flag = Arc::clone(&stopped);
         let stop: Stopper = Arc::new(move |_| flag.store(true, Ordering::Relaxed));
-        let mut worker =
-            Worker::start(WorkerKind::Journal, &life, Arc::clone(&stop), |queue: &Queue<bool>| {
+        let mut worker = Worker::start(
+            WorkerKind::Journal,
+            &lifecycle,
+            Arc::clone(&stop),
+            |queue: &Queue<bool>| {
                 while let Some(job) = queue.next() {
                     assert!(job, "poisoned");
                 }
-            })
-            .unwrap();
+            },
+        )
+        .unwrap();
         worker.push(false);
         assert!(worker.finish().unwrap().wait(None).is_ok());
-        let reason = life.reason();
+        let reason = lifecycle.reason();
         assert!(stopped.load(Ordering::Relaxed));
         assert!(
             matches!(reason, Some(StopReason::WorkerPanicked { worker: WorkerKind::Journal, .. })),
@@ -300,7 +304,7 @@ mod tests {
         );
 
         let (release, hangs) = mpsc::channel::<()>();
-        let mut worker = Worker::<()>::start(WorkerKind::Snapshots, &life, stop, move |_| {
+        let mut worker = Worker::<()>::start(WorkerKind::Snapshots, &lifecycle, stop, move |_| {
             let _ = hangs.recv();
         })
         .unwrap();

@@ -29,16 +29,17 @@ impl<S: StateMachine> Driver<S> {
         transport: oneshot::Receiver<()>,
         stopped: Stopped,
     ) {
-        let (life, awaited) = (Arc::clone(&self.life), Arc::clone(self.state_machine.awaited()));
+        let (lifecycle, awaited) =
+            (Arc::clone(&self.lifecycle), Arc::clone(self.state_machine.awaited()));
         let refuse_rest = move || {
             awaited.stop(&stopped, None);
-            life.refuse_running_read(|| stopped.into());
+            lifecycle.refuse_running_read(|| stopped.into());
         };
         let ending = Ending {
             threads: state_machine.into_iter().chain(self.journal.thread()).collect(),
             transport,
             watch: mem::replace(&mut self.watch, Watch::new(self.raft.id(), Duration::ZERO)),
-            life: Arc::clone(&self.life),
+            lifecycle: Arc::clone(&self.lifecycle),
             refuse_rest: Box::new(refuse_rest),
             patience: self.shutdown_max,
         };
@@ -58,8 +59,8 @@ impl<S: StateMachine> Driver<S> {
 impl<S: StateMachine> Drop for Driver<S> {
     /// Ends the node's life: everyone who waits is told why, the workers finish what must be finished.
     fn drop(&mut self) {
-        self.life.end(StopReason::Abandoned);
-        let stopped = self.life.stopped();
+        self.lifecycle.end(StopReason::Abandoned);
+        let stopped = self.lifecycle.stopped();
         let node = self.raft.id();
         match &stopped.reason {
             StopReason::Shutdown => {

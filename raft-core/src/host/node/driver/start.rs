@@ -31,7 +31,7 @@ use crate::host::node::store_recorder::Recorder;
 use crate::host::node::transfer::Handover;
 use crate::host::node::waiters::Waiters;
 use crate::host::state_machine::StateMachine;
-use crate::host::threads::lifecycle::Life;
+use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::watch::Watch;
 use crate::host::threads::worker::Stopper;
 use crate::host::transport::{MessageInbox, Transport};
@@ -89,12 +89,12 @@ impl<S: StateMachine> Driver<S> {
 
         let limits = Limits { inputs_max: inbox_max, bytes_max: inbox_bytes_max };
         let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));
-        let life = Arc::new(Life::new(node));
+        let lifecycle = Arc::new(Lifecycle::new(node));
         let stops = Arc::clone(&inbox);
         let stop: Stopper = Arc::new(move |reason| stops.stop(reason));
-        let leadership_state = Arc::new(LeadershipState::new(Arc::clone(&life)));
+        let leadership_state = Arc::new(LeadershipState::new(Arc::clone(&lifecycle)));
         let members = Arc::new(Mutex::new(raft.membership().clone()));
-        let mut snapshots = SnapshotsInUse::start(store, cluster, &inbox, &life, &stop)?;
+        let mut snapshots = SnapshotsInUse::start(store, cluster, &inbox, &lifecycle, &stop)?;
         if let Some(snapshot) = snapshot {
             snapshots.restore(&mut state_machine, &snapshot).map_err(StartError::Restore)?;
         }
@@ -102,13 +102,13 @@ impl<S: StateMachine> Driver<S> {
             state_machine,
             applies_max,
             Arc::clone(&inbox),
-            &life,
+            &lifecycle,
             Arc::clone(&stop),
             snapshots.jobs(),
         );
         let state_machine = state_machine.map_err(StartError::System)?;
         let journal =
-            JournalWorker::start(journal, sync_bytes_max, Arc::clone(&inbox), &life, stop);
+            JournalWorker::start(journal, sync_bytes_max, Arc::clone(&inbox), &lifecycle, stop);
         let journal = journal.map_err(StartError::System)?;
         let mut watch = Watch::new(node, stuck_after);
         watch.add(WorkerKind::Journal, journal.activity());
@@ -139,7 +139,7 @@ impl<S: StateMachine> Driver<S> {
             shutdown_max,
             leadership_state: Arc::clone(&leadership_state),
             members: Arc::clone(&members),
-            life: Arc::clone(&life),
+            lifecycle: Arc::clone(&lifecycle),
         };
         driver.leadership_state.publish(driver.leadership());
         // What this node says of itself is true from its first connection on.
@@ -152,11 +152,11 @@ impl<S: StateMachine> Driver<S> {
         if let Err(error) = driver.transport.start(identity, messages) {
             drop(driver);
             // Never an error; and the reason is the one above.
-            let _ = wait_over(&life).wait();
+            let _ = wait_over(&lifecycle).wait();
             return Err(StartError::Transport(error));
         }
         driver.transport.members(&membership);
-        let handle = Handle::new(Arc::clone(&driver.inbox), leadership_state, life, members);
+        let handle = Handle::new(Arc::clone(&driver.inbox), leadership_state, lifecycle, members);
         Ok((handle, driver))
     }
 }
