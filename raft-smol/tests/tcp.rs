@@ -110,7 +110,7 @@ async fn a_new_member_is_dialed_and_answers_and_one_that_goes_is_left<E: Runtime
 }
 
 async fn garbage_and_strangers_are_refused_and_others_get_in<E: Runtime>() {
-    let node = acceptor::<E>(Config { guests_max: 0, ..Config::default() });
+    let node = acceptor::<E>(Config { unknown_peers_max: 0, ..Config::default() });
     for garbage in [&b"GET / HTTP/1.1\r\nHost: raft\r\n\r\n"[..], &[0; 4_000], &[0xff; 100]] {
         let mut stream = TcpStream::connect(node.address()).unwrap();
         stream.write_all(garbage).unwrap();

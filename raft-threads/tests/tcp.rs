@@ -193,7 +193,7 @@ fn garbage_is_refused_and_counted() {
 
 #[test]
 fn the_wrong_nodes_are_refused_with_a_reason() {
-    let node = acceptor(Config { guests_max: 0, ..Config::default() });
+    let node = acceptor(Config { unknown_peers_max: 0, ..Config::default() });
     let good = hello(2, 1, 5);
     let newer = codec::VERSION + 1;
     let wrong = [

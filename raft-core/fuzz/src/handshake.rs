@@ -102,7 +102,7 @@ enum AnyAnswer {
 /// Plays all handshakes.
 pub fn run(input: &Input) {
     let listed = PEERS.map(|peer| (peer, String::new()));
-    let config = Config { guests_max: 0, ..Config::default() };
+    let config = Config { unknown_peers_max: 0, ..Config::default() };
     let inbox = MessageInbox::new(drop);
     let (peers, _) = Peers::new(ME, inbox, SOURCE, listed.into(), &config, &Counters::default());
     let mut inside = Inside::default();

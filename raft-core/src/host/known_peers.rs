@@ -401,7 +401,7 @@ mod tests {
     #[test]
     fn a_store_joins_only_if_it_is_empty_or_of_this_cluster() {
         let other = |node, its| Err(Refusal::OtherHistory { node, cluster: OURS, its });
-        for (past, from_the_beginning, added, recorded, guest) in [
+        for (past, from_the_beginning, added, recorded, unknown) in [
             (Past::Unknown, true, true, true, true),
             (Past::Blank, true, true, true, true),
             (Past::Of(OURS), true, true, true, true),
@@ -414,7 +414,7 @@ mod tests {
                 Past::Begun(its) | Past::Of(its) => Some(its),
                 Past::Unknown | Past::Blank | Past::Unnamed => None,
             };
-            let expected = [(2, from_the_beginning), (3, added), (4, recorded), (9, guest)];
+            let expected = [(2, from_the_beginning), (3, added), (4, recorded), (9, unknown)];
             for (number, is_let_in) in expected {
                 let node = NodeId::new(number);
                 let verdict = if is_let_in { Ok(()) } else { other(node, its) };

@@ -67,7 +67,9 @@ impl<S: Signals> Peers<S> {
                 }
             })?;
         let (peer, incarnation) = (hello.from, hello.incarnation);
-        if !self.is_expected(peer) && self.guests_besides(peer) >= self.config.guests_max {
+        if !self.is_expected(peer)
+            && self.unknown_peers_besides(peer) >= self.config.unknown_peers_max
+        {
             return Err(Refusal::UnknownPeer);
         }
         let ticket = self.registry.enter(peer, incarnation, said.clone())?;
@@ -76,7 +78,7 @@ impl<S: Signals> Peers<S> {
     }
 
     /// How many others are connected who are no members.
-    fn guests_besides(&self, peer: NodeId) -> usize {
+    fn unknown_peers_besides(&self, peer: NodeId) -> usize {
         let connected = self.registry.incarnations().into_iter();
         connected.filter(|(id, _)| *id != peer && !self.is_expected(*id)).count()
     }
@@ -125,14 +127,15 @@ mod tests {
         assert!(member.is_ok());
         assert_eq!(answer(&out).unwrap().incarnation, Some(Incarnation::new(1)));
 
-        let guests_max = peers.config.guests_max as u64;
-        let guests: Vec<_> = (0..guests_max).map(|n| judge(&peers, hello(100 + n, "")).0).collect();
-        assert!(guests.iter().all(Result::is_ok));
+        let unknown_peers_max = peers.config.unknown_peers_max as u64;
+        let unknown: Vec<_> =
+            (0..unknown_peers_max).map(|n| judge(&peers, hello(100 + n, "")).0).collect();
+        assert!(unknown.iter().all(Result::is_ok));
         let (refused, out) = judge(&peers, hello(99, ""));
         assert!(matches!(refused, Err(Closed::Refused(Refusal::UnknownPeer))));
         assert_eq!(answer(&out), Err(HandshakeError::Refused(Refusal::UnknownPeer)));
-        assert!(judge(&peers, hello(100, "")).0.is_ok(), "one that comes back is the same guest");
-        drop(guests);
+        assert!(judge(&peers, hello(100, "")).0.is_ok(), "one that comes back is the same peer");
+        drop(unknown);
         assert!(judge(&peers, hello(99, "")).0.is_ok());
     }
 

@@ -85,7 +85,7 @@ pub struct Config {
     /// The most incoming connections at a time, those that have not introduced themselves included; more wait to be accepted.
     pub connections_max: usize,
     /// The most incoming connections at a time of nodes that are no members as far as this node knows.
-    pub guests_max: usize,
+    pub unknown_peers_max: usize,
     /// Where others reach this node: a name or number with a port, which it says to those that it dials. `None` is where it listens,
     /// and if that is every address of the machine, the one from which it dials.
     pub advertise: Option<String>,
@@ -114,7 +114,7 @@ impl Default for Config {
             queue_messages_max: 4096,
             queue_bytes_max: 32 << 20,
             connections_max: 128,
-            guests_max: 16,
+            unknown_peers_max: 16,
             advertise: None,
             connect_timeout: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(1),

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | a member | for as long as it is one | with the store that its [`Label`] names, or any if it names none |
 //! | one listed when the transport was made | until this node knows a configuration | as everyone else |
-//! | everyone else of the cluster | while there are messages for it | up to [`Config::guests_max`] at a time |
+//! | everyone else of the cluster | while there are messages for it | up to [`Config::unknown_peers_max`] at a time |
 //!
 //! A node is dialed where its label says, or else where the list says, or else where it says itself in its handshake: an address
 //! that does not answer, or at which another node answers, is followed by the next.
