@@ -190,7 +190,7 @@ impl<'p, S: Signals> Dialing<'p, S> {
                 self.inbox.refused_by(self.peer.id(), *refusal);
             }
         })?;
-        self.peer.meet(welcome.incarnation);
+        self.peer.set_connected_store(welcome.incarnation);
         let met = welcome.introduction(self.peer.id());
         let verdict = met.map_or(Ok(()), |met| self.inbox.meet(&met, &self.address));
         self.peer.check()?;
@@ -221,7 +221,7 @@ impl<'p, S: Signals> Dialing<'p, S> {
     /// and the dialer ends.
     pub fn on_closed(&mut self, closed: &Closed) -> Option<Duration> {
         self.peer.queue().clear(0);
-        self.peer.meet(None);
+        self.peer.set_connected_store(None);
         let at_once = match self.connected.take() {
             Some(since) => self.on_lost(since.elapsed(), closed),
             None => {

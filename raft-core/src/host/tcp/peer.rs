@@ -101,7 +101,7 @@ impl<S: Signals> Peer<S> {
     }
 
     /// Takes note of what the configuration says of it.
-    pub(super) fn stand(&self, stays: bool, known: Option<Incarnation>) {
+    pub(super) fn update_membership(&self, stays: bool, known: Option<Incarnation>) {
         let mut standing = self.lock();
         if standing.stays && !stays {
             standing.used = Instant::now();
@@ -110,7 +110,7 @@ impl<S: Signals> Peer<S> {
     }
 
     /// It has said which store it has; nothing, on an old connection that has ended.
-    pub(super) fn meet(&self, met: Option<Incarnation>) {
+    pub(super) fn set_connected_store(&self, met: Option<Incarnation>) {
         self.lock().met = met;
     }
 

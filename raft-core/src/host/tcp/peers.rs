@@ -126,7 +126,7 @@ impl<S: Signals> Peers<S> {
         }
         for (id, peer) in &*peers {
             let label = known(*id);
-            peer.stand(staying.contains(id), label.and_then(|label| label.incarnation));
+            peer.update_membership(staying.contains(id), label.and_then(|label| label.incarnation));
             let old = before.as_ref().and_then(|members| members.get(id));
             if label.map(|label| &label.address) != old.map(|label| &label.address) {
                 peer.signals().retry();
@@ -392,11 +392,11 @@ pub(super) mod tests {
         let peers = peers(&[]);
         let known = |store| membership(&[(2, label(None, store))]);
         let two = peers.members(&known(None)).pop().unwrap();
-        two.meet(Some(Incarnation::new(2)));
+        two.set_connected_store(Some(Incarnation::new(2)));
         assert!(two.check().is_ok());
         peers.members(&known(Some(3)));
         assert!(matches!(two.check(), Err(super::super::Closed::OtherStore { .. })));
-        two.meet(Some(Incarnation::new(3)));
+        two.set_connected_store(Some(Incarnation::new(3)));
         assert!(two.check().is_ok());
     }
 }
