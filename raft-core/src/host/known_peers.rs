@@ -58,7 +58,7 @@ pub(super) struct KnownPeers {
     /// None in an inbox that judges nobody, as in tests of transports.
     own: Option<Identity>,
     lengths: Option<Lengths>,
-    state: Mutex<State>,
+    state: Mutex<Knowledge>,
     /// Grows whenever a verdict may have changed.
     generation: AtomicU64,
 }
@@ -73,7 +73,7 @@ struct Lengths {
 }
 
 #[derive(Default, Debug)]
-struct State {
+struct Knowledge {
     past: Past,
     /// The members of the configuration in force, and what it says of their stores.
     members: BTreeMap<NodeId, MemberStore>,
@@ -140,7 +140,7 @@ impl KnownPeers {
             verdict = self.check_length(own.node, peer);
         }
         let is_kept = |kept: usize, known| known || kept < PEERS_KEPT_MAX;
-        let State { met, refused, members, .. } = &mut *state;
+        let Knowledge { met, refused, members, .. } = &mut *state;
         match verdict {
             Ok(()) => {
                 refused.remove(&peer.node);
@@ -232,7 +232,7 @@ impl KnownPeers {
             return;
         }
         (state.past, state.members) = (past, members);
-        let State { members, met, .. } = &mut *state;
+        let Knowledge { members, met, .. } = &mut *state;
         met.retain(|id, met| met.connections > 0 || members.contains_key(id));
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -276,7 +276,7 @@ impl KnownPeers {
         other_history(cluster, MemberStore::New, id, state.met.get(&id)?.past)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Knowledge> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -310,7 +310,7 @@ impl Met {
     }
 }
 
-impl State {
+impl Knowledge {
     fn judge(&self, peer: &Introduction) -> Result<(), Refusal> {
         let member = self.members.get(&peer.node).copied();
         if let Some(MemberStore::Recorded(store)) = member {
@@ -330,7 +330,7 @@ impl State {
     }
 }
 
-fn members_name(state: &State, node: NodeId) -> bool {
+fn members_name(state: &Knowledge, node: NodeId) -> bool {
     state.members.contains_key(&node)
 }
 

@@ -46,20 +46,20 @@ pub struct Endpoint {
 
 /// Delivers what is late. For the adapter's task.
 pub struct LateDelivery {
-    shared: Arc<Shared>,
+    shared: Arc<SharedNetwork>,
 }
 
 /// Closes the network when the last clone goes.
 struct Owner {
-    shared: Arc<Shared>,
+    shared: Arc<SharedNetwork>,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct SharedNetwork {
+    state: Mutex<NetworkState>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
-struct State {
+struct NetworkState {
     fault_model: FaultModel,
     endpoints: BTreeMap<NodeId, Registered>,
     registrations: u64,
@@ -96,7 +96,7 @@ impl Hub {
     /// A perfect network without nodes, and the part that delivers what is late. `wake` must make the adapter's task call
     /// [`LateDelivery::turn`]; it is called from any thread and must not block.
     pub fn new(seed: u64, wake: impl Fn() + Send + Sync + 'static) -> (Self, LateDelivery) {
-        let state = State {
+        let state = NetworkState {
             fault_model: FaultModel::new(seed),
             endpoints: BTreeMap::new(),
             registrations: 0,
@@ -104,7 +104,7 @@ impl Hub {
             lates: 0,
             closed: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Box::new(wake) });
+        let shared = Arc::new(SharedNetwork { state: Mutex::new(state), wake: Box::new(wake) });
         let late = LateDelivery { shared: Arc::clone(&shared) };
         (Self { owner: Arc::new(Owner { shared }) }, late)
     }
@@ -149,7 +149,7 @@ impl Hub {
         self.lock().fault_model.traffic()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, NetworkState> {
         self.owner.shared.lock()
     }
 }
@@ -256,13 +256,13 @@ impl Drop for Owner {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedNetwork {
+    fn lock(&self) -> MutexGuard<'_, NetworkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl NetworkState {
     /// Where a message goes. It is lost if the receiver is not there, or one of the two refuses the
     /// other.
     fn inbox_of(&mut self, message: &Message<Bytes>) -> Option<Arc<PeerInbox>> {

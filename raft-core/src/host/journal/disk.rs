@@ -6,9 +6,9 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Changes files. Reading is not part of it: what cannot be read stops a journal before it has promised anything.
-pub(super) trait Disk: Send {
+pub(super) trait JournalDisk: Send {
     /// Another handle to the same disk.
-    fn another(&self) -> Box<dyn Disk>;
+    fn another(&self) -> Box<dyn JournalDisk>;
 
     /// Makes a directory, if it is not there. The one that it lies in must be.
     fn create_directory(&mut self, path: &Path) -> io::Result<()>;
@@ -56,8 +56,8 @@ pub(super) trait SegmentFile: Send {
 #[derive(Debug)]
 pub(super) struct OsDisk;
 
-impl Disk for OsDisk {
-    fn another(&self) -> Box<dyn Disk> {
+impl JournalDisk for OsDisk {
+    fn another(&self) -> Box<dyn JournalDisk> {
         Box::new(Self)
     }
 

@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::disk::{Directory, Disk, OsDisk, SegmentFile};
+use super::disk::{Directory, JournalDisk, OsDisk, SegmentFile};
 use super::{FileJournal, Journal};
 use crate::entries::{Entry, Payload};
 use crate::host::identity::ClusterId;
@@ -80,8 +80,8 @@ impl From<Fault> for io::Error {
     }
 }
 
-impl Disk for FaultyDisk {
-    fn another(&self) -> Box<dyn Disk> {
+impl JournalDisk for FaultyDisk {
+    fn another(&self) -> Box<dyn JournalDisk> {
         Box::new(self.clone())
     }
 

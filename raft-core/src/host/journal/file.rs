@@ -12,13 +12,13 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::Journal;
-use super::disk::{Disk, OsDisk, SegmentFile};
+use super::disk::{JournalDisk, OsDisk, SegmentFile};
 use super::lock::Lock;
 use super::recovery::{self, Tail};
 use super::replay::Replay;
 use super::segment::{self, SegmentReader};
 use super::snapshots::FileSnapshots;
-use super::writer::{End, Place, Segment, Writer};
+use super::writer::{End, Segment, SegmentFactory, Writer};
 use crate::host::identity::{ClusterId, Identity, Incarnation};
 use crate::host::snapshot::{Head, SnapshotStore, check_whole};
 use crate::host::storage_error::StorageError;
@@ -55,7 +55,7 @@ use crate::types::{LogId, NodeId};
 /// # Ok::<(), raft_core::host::StorageError>(())
 /// ```
 pub struct FileJournal {
-    state: State,
+    state: JournalState,
     owner: Identity,
     segment_bytes_max: u64,
     snapshots: Arc<FileSnapshots>,
@@ -63,9 +63,9 @@ pub struct FileJournal {
     _lock: Lock,
 }
 
-enum State {
+enum JournalState {
     /// What is there has not been read.
-    Opened(Place, Vec<u64>),
+    Opened(SegmentFactory, Vec<u64>),
     Ready(Box<Writer>),
     /// Nothing is ever tried again.
     Failed(StorageError),
@@ -96,7 +96,7 @@ impl FileJournal {
     }
 
     pub(super) fn open_on(
-        mut disk: Box<dyn Disk>,
+        mut disk: Box<dyn JournalDisk>,
         directory: PathBuf,
         cluster: ClusterId,
         node: NodeId,
@@ -108,26 +108,26 @@ impl FileJournal {
         let lock = Lock::take(&directory)?;
         let numbers = list_segments(&directory)?;
         let drawn = Identity { cluster, node, incarnation: super::draw_incarnation() };
-        let mut place = Place { directory, owner: drawn, disk };
+        let mut factory = SegmentFactory { directory, owner: drawn, disk };
         if numbers.is_empty() {
-            place.create_segment(segment::FIRST, None)?;
-            let owner = place.owner;
-            return Ok(Self::opened(place, [segment::FIRST].into(), owner, lock));
+            factory.create_segment(segment::FIRST, None)?;
+            let owner = factory.owner;
+            return Ok(Self::opened(factory, [segment::FIRST].into(), owner, lock));
         }
-        let (_, owner) = SegmentReader::open(place.path_of(numbers[0]), numbers[0])?;
-        place.owner.incarnation = owner.incarnation;
+        let (_, owner) = SegmentReader::open(factory.path_of(numbers[0]), numbers[0])?;
+        factory.owner.incarnation = owner.incarnation;
         for number in &numbers {
-            open_segment(&place, *number)?;
+            open_segment(&factory, *number)?;
         }
-        Ok(Self::opened(place, numbers, owner, lock))
+        Ok(Self::opened(factory, numbers, owner, lock))
     }
 
-    fn opened(place: Place, numbers: Vec<u64>, owner: Identity, lock: Lock) -> Self {
-        let snapshots = FileSnapshots::new(place.directory.clone(), place.disk.another());
+    fn opened(factory: SegmentFactory, numbers: Vec<u64>, owner: Identity, lock: Lock) -> Self {
+        let snapshots = FileSnapshots::new(factory.directory.clone(), factory.disk.another());
         snapshots.clean();
         Self {
             snapshots: Arc::new(snapshots),
-            state: State::Opened(place, numbers),
+            state: JournalState::Opened(factory, numbers),
             owner,
             segment_bytes_max: Self::SEGMENT_BYTES_MAX_DEFAULT,
             _lock: lock,
@@ -153,10 +153,10 @@ impl FileJournal {
         action: impl FnOnce(&mut Writer) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         match &mut self.state {
-            State::Opened(..) => Err(StorageError::NotRecovered),
-            State::Failed(error) => Err(error.clone()),
-            State::Ready(writer) => {
-                action(writer).inspect_err(|error| self.state = State::Failed(error.clone()))
+            JournalState::Opened(..) => Err(StorageError::NotRecovered),
+            JournalState::Failed(error) => Err(error.clone()),
+            JournalState::Ready(writer) => {
+                action(writer).inspect_err(|error| self.state = JournalState::Failed(error.clone()))
             }
         }
     }
@@ -164,24 +164,24 @@ impl FileJournal {
 
 impl Journal for FileJournal {
     fn recover(&mut self) -> Result<Restored<Bytes>, StorageError> {
-        let misuse = State::Failed(StorageError::NotRecovered);
-        let (place, numbers) = match std::mem::replace(&mut self.state, misuse) {
-            State::Opened(place, numbers) => (place, numbers),
-            State::Ready(_) => return Err(StorageError::NotRecovered),
-            State::Failed(error) => {
-                self.state = State::Failed(error.clone());
+        let misuse = JournalState::Failed(StorageError::NotRecovered);
+        let (factory, numbers) = match std::mem::replace(&mut self.state, misuse) {
+            JournalState::Opened(factory, numbers) => (factory, numbers),
+            JournalState::Ready(_) => return Err(StorageError::NotRecovered),
+            JournalState::Failed(error) => {
+                self.state = JournalState::Failed(error.clone());
                 return Err(error);
             }
         };
-        let recovered = recover(place, &numbers, self.segment_bytes_max)
+        let recovered = recover(factory, &numbers, self.segment_bytes_max)
             .and_then(|(writer, restored)| Ok((writer, self.check_snapshot(restored)?)));
         match recovered {
             Ok((writer, restored)) => {
-                self.state = State::Ready(Box::new(writer));
+                self.state = JournalState::Ready(Box::new(writer));
                 Ok(restored)
             }
             Err(error) => {
-                self.state = State::Failed(error.clone());
+                self.state = JournalState::Failed(error.clone());
                 Err(error)
             }
         }
@@ -212,9 +212,9 @@ impl Journal for FileJournal {
 impl fmt::Debug for FileJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Opened(..) => "opened",
-            State::Ready(_) => "ready",
-            State::Failed(_) => "failed",
+            JournalState::Opened(..) => "opened",
+            JournalState::Ready(_) => "ready",
+            JournalState::Failed(_) => "failed",
         };
         f.debug_struct("FileJournal").field("owner", &self.owner).field("state", &state).finish()
     }
@@ -224,7 +224,7 @@ impl fmt::Debug for FileJournal {
 ///
 /// Those before a gap are what a crash left of a deletion, if the segments behind it hold all that is needed.
 fn recover(
-    mut place: Place,
+    mut factory: SegmentFactory,
     numbers: &[u64],
     segment_bytes_max: u64,
 ) -> Result<(Writer, Restored<Bytes>), StorageError> {
@@ -234,36 +234,36 @@ fn recover(
     let mut replay = None;
     let mut segments = VecDeque::with_capacity(numbers.len());
     for number in whole {
-        let (reader, replay) = begin_segment(&place, *number, &mut replay)?;
+        let (reader, replay) = begin_segment(&factory, *number, &mut replay)?;
         let index_max = recovery::replay_segment(reader, replay)?;
         segments.push_back(Segment { number: *number, index_max });
     }
-    let (reader, replayed) = begin_segment(&place, *last, &mut replay)?;
+    let (reader, replayed) = begin_segment(&factory, *last, &mut replay)?;
     let tail = recovery::replay_last_segment(reader, replayed)?;
     segments.push_back(Segment { number: *last, index_max: tail.index_max });
     let position = replayed.position().clone();
     let Some(restored) = replay.and_then(Replay::into_restored) else {
-        return Err(StorageError::SegmentMissing { path: place.path_of(numbers[0] - 1) });
+        return Err(StorageError::SegmentMissing { path: factory.path_of(numbers[0] - 1) });
     };
-    place.delete_segments(leftover.iter().copied());
+    factory.delete_segments(leftover.iter().copied());
     let end = End {
         segments,
-        file: settle(&mut place, &tail)?,
+        file: settle(&mut factory, &tail)?,
         salting: tail.salting,
         length: tail.frame_start + tail.frame.len() as u64,
         head_bytes: tail.head_bytes,
         position,
     };
-    Ok((Writer::new(place, segment_bytes_max, end), restored))
+    Ok((Writer::new(factory, segment_bytes_max, end), restored))
 }
 
 /// Opens a segment up to its first batch: it must begin where the one before ends, if that is there.
 fn begin_segment<'r>(
-    place: &Place,
+    factory: &SegmentFactory,
     number: u64,
     replay: &'r mut Option<Replay>,
 ) -> Result<(SegmentReader, &'r mut Replay), StorageError> {
-    let mut reader = open_segment(place, number)?;
+    let mut reader = open_segment(factory, number)?;
     if number == segment::FIRST {
         return Ok((reader, replay.insert(Replay::default())));
     }
@@ -281,7 +281,7 @@ fn begin_segment<'r>(
 /// It may not be: a process that was killed left it to the operating system's cache; one whose fsync failed left it in a cache
 /// that believes it to be on disk, so that another fsync would do nothing. Only the last frame can be concerned. Written once
 /// more, it is new to the cache.
-fn settle(place: &mut Place, tail: &Tail) -> Result<Box<dyn SegmentFile>, StorageError> {
+fn settle(factory: &mut SegmentFactory, tail: &Tail) -> Result<Box<dyn SegmentFile>, StorageError> {
     if let Some(torn) = tail.torn {
         tracing::warn!(
             file = %tail.path.display(),
@@ -289,25 +289,25 @@ fn settle(place: &mut Place, tail: &Tail) -> Result<Box<dyn SegmentFile>, Storag
             bytes = torn.bytes,
             "journal: cut off what a crash left of a write that was never acknowledged"
         );
-        place
+        factory
             .disk
             .cut(&tail.path, torn.offset)
             .map_err(|error| StorageError::io("cut off the torn end of", &tail.path, error))?;
     }
-    let write = |disk: &mut dyn Disk| {
+    let write = |disk: &mut dyn JournalDisk| {
         let mut file = disk.open(&tail.path, tail.frame_start)?;
         file.write(&tail.frame)?;
         file.sync()?;
-        disk.sync_directory(&place.directory)?;
+        disk.sync_directory(&factory.directory)?;
         Ok(file)
     };
-    write(&mut *place.disk).map_err(|error| StorageError::io("write", &tail.path, error))
+    write(&mut *factory.disk).map_err(|error| StorageError::io("write", &tail.path, error))
 }
 
 /// Opens a segment if it is this node's.
-fn open_segment(place: &Place, number: u64) -> Result<SegmentReader, StorageError> {
-    let (reader, owner) = SegmentReader::open(place.path_of(number), number)?;
-    let asked = place.owner;
+fn open_segment(factory: &SegmentFactory, number: u64) -> Result<SegmentReader, StorageError> {
+    let (reader, owner) = SegmentReader::open(factory.path_of(number), number)?;
+    let asked = factory.owner;
     if (owner.cluster, owner.node) != (asked.cluster, asked.node) {
         return Err(StorageError::Foreign {
             path: reader.path().to_path_buf(),
@@ -325,7 +325,7 @@ fn open_segment(place: &Place, number: u64) -> Result<SegmentReader, StorageErro
 ///
 /// Each gets its name durably before the next is made in it. So of what an interrupted start has
 /// made at most the last that is there is not durable, and its name is made durable first.
-fn create_directory(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
+fn create_directory(disk: &mut dyn JournalDisk, directory: &Path) -> io::Result<()> {
     let named = || directory.ancestors().filter(|path| !path.as_os_str().is_empty());
     let missing: Vec<_> = named().take_while(|path| !path.exists()).collect();
     if let Some(made_before) = named().nth(missing.len()) {
@@ -339,7 +339,7 @@ fn create_directory(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
 }
 
 /// Makes the name of a directory durable.
-fn sync_name(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
+fn sync_name(disk: &mut dyn JournalDisk, directory: &Path) -> io::Result<()> {
     match directory.parent() {
         None => Ok(()),
         Some(parent) if parent.as_os_str().is_empty() => disk.sync_directory(Path::new(".")),

@@ -52,14 +52,14 @@ const IN_MEMORY: &str = "in memory";
 /// ```
 #[derive(Clone, Debug)]
 pub struct MemoryJournal {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<MemoryStore>>,
     incarnation: Incarnation,
     /// The recovery that this handle owes its right to write to; 0 before it was recovered.
     life: u64,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct MemoryStore {
     durable: Replay,
     pending: Vec<Write<Bytes>>,
     /// How often the journal was recovered.
@@ -70,12 +70,12 @@ struct Shared {
 }
 
 /// The snapshots of a journal in memory.
-struct MemorySnapshots(Arc<Mutex<Shared>>);
+struct MemorySnapshots(Arc<Mutex<MemoryStore>>);
 
 struct MemoryWriter {
     last: LogId,
     bytes: Vec<u8>,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<MemoryStore>>,
 }
 
 struct MemoryReader(Cursor<Bytes>);
@@ -96,11 +96,11 @@ impl MemoryJournal {
         self.lock().failed = Some(StorageError::Injected);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    fn lock(&self) -> MutexGuard<'_, MemoryStore> {
         lock(&self.shared)
     }
 
-    fn lock_to_write(&self) -> Result<MutexGuard<'_, Shared>, StorageError> {
+    fn lock_to_write(&self) -> Result<MutexGuard<'_, MemoryStore>, StorageError> {
         let shared = self.lock();
         if self.life == 0 || self.life != shared.lives {
             return Err(StorageError::NotRecovered);
@@ -150,7 +150,7 @@ impl Journal for MemoryJournal {
 
     fn sync(&mut self) -> Result<(), StorageError> {
         let mut shared = self.lock_to_write()?;
-        let Shared { durable, pending, failed, .. } = &mut *shared;
+        let MemoryStore { durable, pending, failed, .. } = &mut *shared;
         for write in pending.drain(..) {
             if let Err(what) = durable.follow(write) {
                 return Err(failed.insert(StorageError::Inconsistent { what }).clone());
@@ -223,6 +223,6 @@ impl SnapshotReader for MemoryReader {
 }
 
 /// A panic elsewhere leaves nothing half done here, so a poisoned lock is as good as any.
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock(shared: &Mutex<MemoryStore>) -> MutexGuard<'_, MemoryStore> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,7 +14,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::disk::{Directory, Disk, OsDisk, SegmentFile};
+use super::disk::{Directory, JournalDisk, OsDisk, SegmentFile};
 use super::sector::{SECTOR_BYTES, sectors};
 use super::{FileJournal, Journal};
 use crate::entries::{Entry, Payload};
@@ -140,8 +140,8 @@ impl PoweredDisk {
     }
 }
 
-impl Disk for PoweredDisk {
-    fn another(&self) -> Box<dyn Disk> {
+impl JournalDisk for PoweredDisk {
+    fn another(&self) -> Box<dyn JournalDisk> {
         Box::new(self.clone())
     }
 

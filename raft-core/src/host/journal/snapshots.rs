@@ -15,7 +15,7 @@ use std::string::String;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-use super::disk::{Disk, SegmentFile};
+use super::disk::{JournalDisk, SegmentFile};
 use crate::host::snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 use crate::host::storage_error::StorageError;
 use crate::types::{Index, LogId, Term};
@@ -33,7 +33,7 @@ pub(super) struct FileSnapshots {
     disk: SharedDisk,
 }
 
-type SharedDisk = Arc<Mutex<Box<dyn Disk>>>;
+type SharedDisk = Arc<Mutex<Box<dyn JournalDisk>>>;
 
 struct FileWriter {
     directory: PathBuf,
@@ -51,7 +51,7 @@ struct FileReader {
 }
 
 impl FileSnapshots {
-    pub(super) fn new(directory: PathBuf, disk: Box<dyn Disk>) -> Self {
+    pub(super) fn new(directory: PathBuf, disk: Box<dyn JournalDisk>) -> Self {
         Self { directory, disk: Arc::new(Mutex::new(disk)) }
     }
 
@@ -184,7 +184,7 @@ fn id_of(name: &str) -> Option<LogId> {
     (file_name(id) == name).then_some(id)
 }
 
-fn lock(disk: &SharedDisk) -> MutexGuard<'_, Box<dyn Disk>> {
+fn lock(disk: &SharedDisk) -> MutexGuard<'_, Box<dyn JournalDisk>> {
     disk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

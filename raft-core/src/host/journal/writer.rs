@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::batch::Batch;
 use super::checkpoint;
-use super::disk::{Directory, Disk, SegmentFile};
+use super::disk::{Directory, JournalDisk, SegmentFile};
 use super::replay::Position;
 use super::segment::{self, Salting};
 use crate::host::identity::Identity;
@@ -39,13 +39,13 @@ const OVERRUN_MAX: u64 = 16;
 const ATTEMPTS_PER_SEGMENT: u64 = 16;
 
 /// A journal's directory, and what is needed to make segments there.
-pub(super) struct Place {
+pub(super) struct SegmentFactory {
     pub(super) directory: PathBuf,
     pub(super) owner: Identity,
-    pub(super) disk: Box<dyn Disk>,
+    pub(super) disk: Box<dyn JournalDisk>,
 }
 
-impl Place {
+impl SegmentFactory {
     pub(super) fn path_of(&self, number: u64) -> PathBuf {
         self.directory.join(segment::file_name(number))
     }
@@ -76,7 +76,7 @@ impl Place {
                 .and_then(|()| batch.seal(head.len() as u64, salting));
             head.extend_from_slice(sealed.map_err(|bytes| StorageError::WriteTooLong { bytes })?);
         }
-        let prepare = |disk: &mut dyn Disk| {
+        let prepare = |disk: &mut dyn JournalDisk| {
             let directory = disk.open_directory(&self.directory)?;
             let mut file = disk.create(&unfinished(&path))?;
             file.write(&head)?;
@@ -145,7 +145,7 @@ pub(super) struct Segment {
 
 /// Appends to the last segment, and deletes the first ones behind compaction.
 pub(super) struct Writer {
-    place: Place,
+    factory: SegmentFactory,
     /// A segment that would grow beyond this is followed by another.
     segment_bytes_max: u64,
     /// All that are there; never empty.
@@ -180,12 +180,12 @@ pub(super) struct End {
 
 impl Writer {
     /// A writer that goes on behind what is there.
-    pub(super) fn new(place: Place, segment_bytes_max: u64, end: End) -> Self {
+    pub(super) fn new(factory: SegmentFactory, segment_bytes_max: u64, end: End) -> Self {
         let End { segments, file, salting, length, head_bytes, position } = end;
-        let path = place.path_of(segments[segments.len() - 1].number);
+        let path = factory.path_of(segments[segments.len() - 1].number);
         let (synced, batch) = (position.clone(), Batch::new());
         let mut writer = Self {
-            place,
+            factory,
             segment_bytes_max,
             segments,
             path,
@@ -247,15 +247,15 @@ impl Writer {
     /// All before is durable: this is called before the first write since the last sync.
     fn begin_next_segment(&mut self) -> Result<(), StorageError> {
         let number = self.segments[self.segments.len() - 1].number + 1;
-        let prepared = match self.place.prepare_segment(number, Some(&self.synced)) {
+        let prepared = match self.factory.prepare_segment(number, Some(&self.synced)) {
             Ok(prepared) => prepared,
             Err(error) => return self.put_off(error),
         };
-        let (file, length) = self.place.finish_segment(prepared)?;
-        self.path = self.place.path_of(number);
+        let (file, length) = self.factory.finish_segment(prepared)?;
+        self.path = self.factory.path_of(number);
         self.segments.push_back(Segment { number, index_max: Index::ZERO });
         (self.file, self.length, self.head_bytes) = (file, length, length);
-        (self.salting, self.next_attempt) = (Salting::new(self.place.owner, number), 0);
+        (self.salting, self.next_attempt) = (Salting::new(self.factory.owner, number), 0);
         Ok(())
     }
 
@@ -281,7 +281,7 @@ impl Writer {
         let base = self.position.base.index;
         let older = self.segments.len() - 1;
         let needless = self.segments.iter().take(older).take_while(|s| s.index_max <= base);
-        let deleted = self.place.delete_segments(needless.map(|segment| segment.number));
+        let deleted = self.factory.delete_segments(needless.map(|segment| segment.number));
         self.segments.drain(..deleted);
     }
 }

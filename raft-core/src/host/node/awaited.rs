@@ -16,10 +16,10 @@ use crate::types::Index;
 
 /// The requests that wait for a state machine.
 pub(super) struct Awaited<S: StateMachine> {
-    waiting: Mutex<Waiting<S>>,
+    waiting: Mutex<AwaitedRequests<S>>,
 }
 
-struct Waiting<S: StateMachine> {
+struct AwaitedRequests<S: StateMachine> {
     /// By rising index.
     replies: VecDeque<(Index, Reply<S>)>,
     /// By rising number.
@@ -32,7 +32,7 @@ impl<S: StateMachine> Awaited<S> {
     /// Nobody.
     pub(super) fn new() -> Self {
         let (replies, reads) = (VecDeque::new(), VecDeque::new());
-        Self { waiting: Mutex::new(Waiting { replies, reads, last_read: 0 }) }
+        Self { waiting: Mutex::new(AwaitedRequests { replies, reads, last_read: 0 }) }
     }
 
     /// These wait for entries that are about to be applied.
@@ -116,7 +116,7 @@ impl<S: StateMachine> Awaited<S> {
         reads.into_iter().for_each(|(_, read)| read(Err(stopped.clone().into())));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting<S>> {
+    fn lock(&self) -> MutexGuard<'_, AwaitedRequests<S>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

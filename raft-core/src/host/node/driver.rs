@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rand_pcg::Pcg32;
 
 use super::digests::Comparison;
-use super::inbox::{Arrived, Inbox, Read, Reply, Request};
+use super::inbox::{Arrived, Inbox, NodeRequest, Read, Reply};
 use super::journal_thread::JournalWorker;
 use super::leadership::{Leadership, LeadershipState};
 use super::membership_changes::Changes;
@@ -230,12 +230,14 @@ impl<S: StateMachine> Driver<S> {
         let mut requests = mem::take(&mut self.arrived.requests);
         for request in requests.drain(..) {
             match request {
-                Request::Propose { command, reply } => self.propose(command, reply),
-                Request::Read(read) => self.read(read),
-                Request::Status(reply) => answer(reply, Ok(self.status())),
-                Request::Change { changes, reply } => self.changes.push(changes, reply),
-                Request::Transfer { to, reply } => self.handover.begin(&mut self.raft, to, reply),
-                Request::TakeSnapshot(reply) => self.snapshots.ask(&mut self.raft, reply),
+                NodeRequest::Propose { command, reply } => self.propose(command, reply),
+                NodeRequest::Read(read) => self.read(read),
+                NodeRequest::Status(reply) => answer(reply, Ok(self.status())),
+                NodeRequest::Change { changes, reply } => self.changes.push(changes, reply),
+                NodeRequest::Transfer { to, reply } => {
+                    self.handover.begin(&mut self.raft, to, reply)
+                }
+                NodeRequest::TakeSnapshot(reply) => self.snapshots.ask(&mut self.raft, reply),
             }
         }
         self.arrived.requests = requests;

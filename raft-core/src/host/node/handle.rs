@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::inbox::{Inbox, Refusal, Request};
+use super::inbox::{Inbox, InboxRefusal, NodeRequest};
 use super::leadership::{Lead, LeadershipState, LeadershipWatch};
 use super::pending::{Pending, Unanswered};
 use super::status::NodeStatus;
@@ -27,10 +27,10 @@ use crate::types::{LogId, NodeId};
 ///
 /// No method blocks: each queues a request and returns its [`Pending`] answer.
 pub struct Handle<S: StateMachine> {
-    shared: Arc<Shared<S>>,
+    shared: Arc<NodeParts<S>>,
 }
 
-struct Shared<S: StateMachine> {
+struct NodeParts<S: StateMachine> {
     inbox: Arc<Inbox<S>>,
     leadership_state: Arc<LeadershipState>,
     lifecycle: Arc<Lifecycle>,
@@ -44,7 +44,7 @@ impl<S: StateMachine> Handle<S> {
         lifecycle: Arc<Lifecycle>,
         members: Arc<Mutex<Membership>>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { inbox, leadership_state, lifecycle, members }) }
+        Self { shared: Arc::new(NodeParts { inbox, leadership_state, lifecycle, members }) }
     }
 
     /// Asks for a command to be replicated; the answer is the state machine's, once the command is committed and applied here.
@@ -56,8 +56,8 @@ impl<S: StateMachine> Handle<S> {
         let (reply, receiver) = oneshot::channel();
         match self.shared.inbox.propose(command, reply) {
             Ok(()) => Ok(self.pending(receiver)),
-            Err((Refusal::Full, command)) => Err(ProposeError::Busy { command }),
-            Err((Refusal::Closed, command)) => {
+            Err((InboxRefusal::Full, command)) => Err(ProposeError::Busy { command }),
+            Err((InboxRefusal::Closed, command)) => {
                 let reason = self.shared.lifecycle.stopped().reason;
                 Err(ProposeError::Stopped { reason, command: Some(command) })
             }
@@ -84,7 +84,7 @@ impl<S: StateMachine> Handle<S> {
                 answer(reply, Err(error));
             }
         });
-        self.ask(Request::Read(read), ReadError::Busy)?;
+        self.ask(NodeRequest::Read(read), ReadError::Busy)?;
         Ok(self.pending(receiver))
     }
 
@@ -95,7 +95,7 @@ impl<S: StateMachine> Handle<S> {
     /// [`ReadError::Busy`] or [`ReadError::Stopped`].
     pub fn status(&self) -> Result<Pending<NodeStatus, ReadError>, ReadError> {
         let (reply, receiver) = oneshot::channel();
-        self.ask(Request::Status(reply), ReadError::Busy)?;
+        self.ask(NodeRequest::Status(reply), ReadError::Busy)?;
         Ok(self.pending(receiver))
     }
 
@@ -114,10 +114,10 @@ impl<S: StateMachine> Handle<S> {
         changes: Vec<Change>,
     ) -> Result<Pending<Membership, ChangeError>, ChangeError> {
         let (reply, receiver) = oneshot::channel();
-        match self.shared.inbox.ask(Request::Change { changes, reply }) {
+        match self.shared.inbox.ask(NodeRequest::Change { changes, reply }) {
             Ok(()) => Ok(self.pending(receiver)),
-            Err(Refusal::Full) => Err(ChangeError::Busy),
-            Err(Refusal::Closed) => {
+            Err(InboxRefusal::Full) => Err(ChangeError::Busy),
+            Err(InboxRefusal::Closed) => {
                 let reason = self.shared.lifecycle.stopped().reason;
                 Err(ChangeError::Stopped { reason, may_take_effect: false })
             }
@@ -140,7 +140,7 @@ impl<S: StateMachine> Handle<S> {
         to: Option<NodeId>,
     ) -> Result<Pending<NodeId, TransferError>, TransferError> {
         let (reply, receiver) = oneshot::channel();
-        self.ask(Request::Transfer { to, reply }, TransferError::Busy)?;
+        self.ask(NodeRequest::Transfer { to, reply }, TransferError::Busy)?;
         Ok(self.pending(receiver))
     }
 
@@ -152,7 +152,7 @@ impl<S: StateMachine> Handle<S> {
     /// At once [`SnapshotError::Busy`] or [`SnapshotError::Stopped`]; the others come as the answer.
     pub fn take_snapshot(&self) -> Result<Pending<LogId, SnapshotError>, SnapshotError> {
         let (reply, receiver) = oneshot::channel();
-        self.ask(Request::TakeSnapshot(reply), SnapshotError::Busy)?;
+        self.ask(NodeRequest::TakeSnapshot(reply), SnapshotError::Busy)?;
         Ok(self.pending(receiver))
     }
 
@@ -197,10 +197,10 @@ impl<S: StateMachine> Handle<S> {
         self.shared.lifecycle.left_behind()
     }
 
-    fn ask<E: From<Stopped>>(&self, request: Request<S>, busy: E) -> Result<(), E> {
+    fn ask<E: From<Stopped>>(&self, request: NodeRequest<S>, busy: E) -> Result<(), E> {
         self.shared.inbox.ask(request).map_err(|refusal| match refusal {
-            Refusal::Full => busy,
-            Refusal::Closed => self.shared.lifecycle.stopped().into(),
+            InboxRefusal::Full => busy,
+            InboxRefusal::Closed => self.shared.lifecycle.stopped().into(),
         })
     }
 
@@ -226,7 +226,7 @@ impl<S: StateMachine> fmt::Debug for Handle<S> {
     }
 }
 
-impl<S: StateMachine> Drop for Shared<S> {
+impl<S: StateMachine> Drop for NodeParts<S> {
     fn drop(&mut self) {
         self.inbox.stop(StopReason::Shutdown);
     }

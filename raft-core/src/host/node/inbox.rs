@@ -44,7 +44,7 @@ pub(super) type TransferReply = oneshot::Sender<Result<NodeId, TransferError>>;
 pub(super) type SnapshotReply = oneshot::Sender<Result<LogId, SnapshotError>>;
 
 /// What an application asks of its node.
-pub(super) enum Request<S: StateMachine> {
+pub(super) enum NodeRequest<S: StateMachine> {
     Propose { command: Bytes, reply: Reply<S> },
     Read(Read<S>),
     Status(oneshot::Sender<Result<NodeStatus, ReadError>>),
@@ -55,7 +55,7 @@ pub(super) enum Request<S: StateMachine> {
 
 /// What has come since the last turn.
 pub(super) struct Arrived<S: StateMachine> {
-    pub(super) requests: VecDeque<Request<S>>,
+    pub(super) requests: VecDeque<NodeRequest<S>>,
     pub(super) messages: VecDeque<Message<Bytes>>,
     /// Whose process seems to be gone, each once. They come behind all messages: what a leader said before its end counts first.
     pub(super) suspects: Vec<NodeId>,
@@ -98,7 +98,7 @@ struct Queues<S: StateMachine> {
 
 /// Why the inbox does not take a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Refusal {
+pub(super) enum InboxRefusal {
     Full,
     Closed,
 }
@@ -123,16 +123,20 @@ impl<S: StateMachine> Inbox<S> {
     }
 
     /// Takes a command and who waits for it, or gives the command back.
-    pub(super) fn propose(&self, command: Bytes, reply: Reply<S>) -> Result<(), (Refusal, Bytes)> {
+    pub(super) fn propose(
+        &self,
+        command: Bytes,
+        reply: Reply<S>,
+    ) -> Result<(), (InboxRefusal, Bytes)> {
         match self.admit(command.len()) {
-            Ok(queues) => self.push(queues, Request::Propose { command, reply }),
+            Ok(queues) => self.push(queues, NodeRequest::Propose { command, reply }),
             Err(refusal) => return Err((refusal, command)),
         }
         Ok(())
     }
 
     /// Takes a request that carries no command.
-    pub(super) fn ask(&self, request: Request<S>) -> Result<(), Refusal> {
+    pub(super) fn ask(&self, request: NodeRequest<S>) -> Result<(), InboxRefusal> {
         let queues = self.admit(request.size())?;
         self.push(queues, request);
         Ok(())
@@ -207,7 +211,7 @@ impl<S: StateMachine> Inbox<S> {
         queues.woken = false;
         take_some(&mut queues.arrived.requests, &mut arrived.requests);
         take_some(&mut queues.arrived.messages, &mut arrived.messages);
-        queues.request_bytes = queues.arrived.requests.iter().map(Request::size).sum();
+        queues.request_bytes = queues.arrived.requests.iter().map(NodeRequest::size).sum();
         queues.message_bytes = queues.arrived.messages.iter().map(Message::size).sum();
         arrived.persisted = queues.arrived.persisted.take();
         arrived.applied = queues.arrived.applied.take();
@@ -242,19 +246,19 @@ impl<S: StateMachine> Inbox<S> {
     }
 
     /// The queues, if they have room for a request of this size.
-    fn admit(&self, bytes: usize) -> Result<MutexGuard<'_, Queues<S>>, Refusal> {
+    fn admit(&self, bytes: usize) -> Result<MutexGuard<'_, Queues<S>>, InboxRefusal> {
         let queues = self.lock();
         if !queues.open {
-            return Err(Refusal::Closed);
+            return Err(InboxRefusal::Closed);
         }
         if !self.limits.admit(queues.arrived.requests.len(), queues.request_bytes, bytes) {
             self.requests_refused.fetch_add(1, Ordering::Relaxed);
-            return Err(Refusal::Full);
+            return Err(InboxRefusal::Full);
         }
         Ok(queues)
     }
 
-    fn push(&self, mut queues: MutexGuard<'_, Queues<S>>, request: Request<S>) {
+    fn push(&self, mut queues: MutexGuard<'_, Queues<S>>, request: NodeRequest<S>) {
         queues.request_bytes += request.size();
         queues.arrived.requests.push_back(request);
         self.unlock_and_wake(queues);
@@ -290,7 +294,7 @@ impl<S: StateMachine> Arrived<S> {
     }
 }
 
-impl<S: StateMachine> Request<S> {
+impl<S: StateMachine> NodeRequest<S> {
     fn size(&self) -> usize {
         match self {
             Self::Propose { command, .. } => command.len(),
@@ -348,7 +352,7 @@ mod tests {
         (Inbox::new(limits, Box::new(wake)), wakes)
     }
 
-    fn propose(inbox: &Inbox<Nothing>, bytes: usize) -> Result<(), (Refusal, Bytes)> {
+    fn propose(inbox: &Inbox<Nothing>, bytes: usize) -> Result<(), (InboxRefusal, Bytes)> {
         inbox.propose(Bytes::from(vec![7; bytes]), oneshot::channel().0)
     }
 
@@ -384,7 +388,7 @@ mod tests {
         for _ in 0..3 {
             propose(&inbox, 1).unwrap();
         }
-        assert_eq!(propose(&inbox, 2), Err((Refusal::Full, Bytes::from_static(&[7, 7]))));
+        assert_eq!(propose(&inbox, 2), Err((InboxRefusal::Full, Bytes::from_static(&[7, 7]))));
         assert_eq!(inbox.requests_refused(), 1);
         let mut arrived = Arrived::new();
         inbox.take(&mut arrived);
@@ -396,11 +400,11 @@ mod tests {
     fn bytes_are_bounded_but_what_is_large_passes_alone() {
         let (inbox, _) = inbox(LIMITS);
         propose(&inbox, 11).unwrap();
-        assert_eq!(propose(&inbox, 1).unwrap_err().0, Refusal::Full);
+        assert_eq!(propose(&inbox, 1).unwrap_err().0, InboxRefusal::Full);
         inbox.take(&mut Arrived::new());
         propose(&inbox, 5).unwrap();
         propose(&inbox, 5).unwrap();
-        assert_eq!(propose(&inbox, 1).unwrap_err().0, Refusal::Full);
+        assert_eq!(propose(&inbox, 1).unwrap_err().0, InboxRefusal::Full);
     }
 
     #[test]
@@ -457,9 +461,9 @@ mod tests {
         let (inbox, wakes) = inbox(LIMITS);
         propose(&inbox, 1).unwrap();
         let left = inbox.close();
-        assert_eq!(left.requests.iter().map(Request::size).collect::<Vec<_>>(), [1]);
+        assert_eq!(left.requests.iter().map(NodeRequest::size).collect::<Vec<_>>(), [1]);
         inbox.take(&mut Arrived::new());
-        assert_eq!(propose(&inbox, 1).unwrap_err().0, Refusal::Closed);
+        assert_eq!(propose(&inbox, 1).unwrap_err().0, InboxRefusal::Closed);
         inbox.deliver(message());
         inbox.stop(StopReason::Shutdown);
         assert_eq!(wakes.load(Ordering::Relaxed), 1);

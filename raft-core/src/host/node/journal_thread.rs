@@ -35,11 +35,11 @@ pub(super) struct JournalWorker {
     /// The worker's queue is bounded by
     /// [`Config::inflight_writes_max`](crate::Config::inflight_writes_max).
     worker: Worker<Task>,
-    place: Place,
+    place: JournalPlace,
 }
 
 /// Where the journal is.
-enum Place {
+enum JournalPlace {
     /// With the thread.
     Thread,
     /// Here. After its first failure it is written no more, and stays open until the end.
@@ -72,9 +72,9 @@ impl JournalWorker {
         stop: Stopper,
     ) -> io::Result<Self> {
         let (place, journal) = if journal.blocks() {
-            (Place::Thread, Some(journal))
+            (JournalPlace::Thread, Some(journal))
         } else {
-            (Place::Here { journal: Some(journal), failed: false }, None)
+            (JournalPlace::Here { journal: Some(journal), failed: false }, None)
         };
         let worker = Worker::start(WorkerKind::Journal, lifecycle, stop, move |queue| {
             run(journal, queue, sync_bytes_max, &inbox);
@@ -94,17 +94,17 @@ impl JournalWorker {
     /// The write cannot be made durable, and the node must stop.
     pub(super) fn write(&mut self, write: Write<Bytes>) -> Result<Option<WriteId>, StopReason> {
         match &mut self.place {
-            Place::Thread => {
+            JournalPlace::Thread => {
                 self.worker.push(Task::Write(write));
                 Ok(None)
             }
-            Place::Here { journal: Some(journal), failed } if !*failed => {
+            JournalPlace::Here { journal: Some(journal), failed } if !*failed => {
                 let id = write.id;
                 let written = write_together(&mut **journal, &[write]);
                 *failed = written.is_err();
                 written.map(|()| Some(id))
             }
-            Place::Here { .. } => Ok(None),
+            JournalPlace::Here { .. } => Ok(None),
         }
     }
 
@@ -112,8 +112,8 @@ impl JournalWorker {
     /// waiting that nobody else can do.
     pub(super) fn close(&mut self, snapshots: Vec<Thread>, ending: Option<Ending>) {
         let journal = match &mut self.place {
-            Place::Thread => None,
-            Place::Here { journal, .. } => journal.take(),
+            JournalPlace::Thread => None,
+            JournalPlace::Here { journal, .. } => journal.take(),
         };
         self.worker.push(Task::Close(Closing { journal, snapshots, ending }));
     }

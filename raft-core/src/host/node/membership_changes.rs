@@ -31,10 +31,10 @@ const CHANGES_WAITING_MAX: usize = 64;
 /// Everyone who waits for a change.
 #[derive(Default)]
 pub(super) struct Changes {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingChange>,
 }
 
-struct Waiting {
+struct WaitingChange {
     changes: Vec<Change>,
     reply: ChangeReply,
     /// Where its first configuration is in the log, once it is.
@@ -52,7 +52,7 @@ impl Changes {
         if self.waiting.len() >= CHANGES_WAITING_MAX {
             return answer(reply, Err(ChangeError::Busy));
         }
-        self.waiting.push_back(Waiting { changes, reply, begun: None });
+        self.waiting.push_back(WaitingChange { changes, reply, begun: None });
     }
 
     /// Begins what can be begun, and answers for what is complete or lost. Returns whether anything was begun.
@@ -83,7 +83,7 @@ impl Changes {
 
     /// Tells everyone that the node has stopped.
     pub(super) fn stop(&mut self, stopped: &Stopped) {
-        for Waiting { reply, begun, .. } in self.waiting.drain(..) {
+        for WaitingChange { reply, begun, .. } in self.waiting.drain(..) {
             let (reason, may_take_effect) = (stopped.reason.clone(), begun.is_some());
             answer(reply, Err(ChangeError::Stopped { reason, may_take_effect }));
         }

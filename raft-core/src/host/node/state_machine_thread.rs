@@ -36,23 +36,23 @@ use crate::types::Index;
 
 /// The loop's end of the state machine.
 pub(super) struct StateMachineWorker<S: StateMachine> {
-    place: Place<S>,
+    place: StateMachinePlace<S>,
     awaited: Arc<Awaited<S>>,
     digests: Arc<OwnDigests>,
     lifecycle: Arc<Lifecycle>,
 }
 
 /// Where the state machine is.
-enum Place<S: StateMachine> {
+enum StateMachinePlace<S: StateMachine> {
     /// Entries are bounded by
     /// [`Config::inflight_applies_max`](crate::Config::inflight_applies_max), reads by what the
     /// inbox and the core admit.
-    Thread(Worker<Job>),
+    Thread(Worker<StateMachineJob>),
     /// `None` once it was told to end.
     Here(Option<Box<Machine<S>>>),
 }
 
-enum Job {
+enum StateMachineJob {
     Apply {
         entries: Entries<Bytes>,
         /// Whether any of them is waited for.
@@ -110,7 +110,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         };
         let lifecycle = Arc::clone(lifecycle);
         let place = if blocks {
-            Place::Thread(Worker::start(
+            StateMachinePlace::Thread(Worker::start(
                 WorkerKind::StateMachine,
                 &lifecycle,
                 stop,
@@ -121,7 +121,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
                 },
             )?)
         } else {
-            Place::Here(Some(Box::new(machine)))
+            StateMachinePlace::Here(Some(Box::new(machine)))
         };
         Ok(Self { place, awaited, digests, lifecycle })
     }
@@ -129,8 +129,8 @@ impl<S: StateMachine> StateMachineWorker<S> {
     /// What the thread is doing, if there is one.
     pub(super) fn activity(&self) -> Option<&Arc<Activity>> {
         match &self.place {
-            Place::Thread(worker) => Some(worker.activity()),
-            Place::Here(_) => None,
+            StateMachinePlace::Thread(worker) => Some(worker.activity()),
+            StateMachinePlace::Here(_) => None,
         }
     }
 
@@ -148,23 +148,23 @@ impl<S: StateMachine> StateMachineWorker<S> {
     pub(super) fn apply(&mut self, entries: Entries<Bytes>, replies: Vec<(Index, Reply<S>)>) {
         let awaited = !replies.is_empty();
         self.awaited.add_replies(replies);
-        self.push(Job::Apply { entries, awaited });
+        self.push(StateMachineJob::Apply { entries, awaited });
     }
 
     /// Takes a confirmed read.
     pub(super) fn read(&mut self, read: Read<S>) {
         let number = self.awaited.add_read(read);
-        self.push(Job::Read(number));
+        self.push(StateMachineJob::Read(number));
     }
 
     /// Takes the task to capture the state that the entries so far have made.
     pub(super) fn snapshot(&mut self, capture: CaptureId, snapshot: SnapshotMeta) {
-        self.push(Job::Snapshot(capture, snapshot));
+        self.push(StateMachineJob::Snapshot(capture, snapshot));
     }
 
     /// Takes the task to replace the state by a snapshot's.
     pub(super) fn restore(&mut self, snapshot: SnapshotMeta) {
-        self.push(Job::Restore(snapshot));
+        self.push(StateMachineJob::Restore(snapshot));
     }
 
     /// It hangs: reads that wait for it are answered, and if the node does not lead, proposers,
@@ -181,14 +181,14 @@ impl<S: StateMachine> StateMachineWorker<S> {
     /// command is told that the node has stopped.
     pub(super) fn finish(&mut self, stopped: &Stopped) -> Option<Thread> {
         match &mut self.place {
-            Place::Thread(worker) => {
+            StateMachinePlace::Thread(worker) => {
                 let thread = worker.finish();
                 let unit = worker.activity().look();
                 let applying = unit.filter(|unit| unit.task == WorkerTask::Apply);
                 self.awaited.stop(stopped, applying.and_then(|unit| unit.index));
                 thread
             }
-            Place::Here(machine) => {
+            StateMachinePlace::Here(machine) => {
                 if let Some(machine) = machine.take() {
                     machine.close();
                 }
@@ -198,35 +198,35 @@ impl<S: StateMachine> StateMachineWorker<S> {
         }
     }
 
-    fn push(&mut self, job: Job) {
+    fn push(&mut self, job: StateMachineJob) {
         match &mut self.place {
-            Place::Thread(worker) => worker.push(job),
-            Place::Here(Some(machine)) => {
+            StateMachinePlace::Thread(worker) => worker.push(job),
+            StateMachinePlace::Here(Some(machine)) => {
                 let _inside = here::enter(&self.lifecycle, true);
                 machine.take(job);
             }
-            Place::Here(None) => {}
+            StateMachinePlace::Here(None) => {}
         }
     }
 }
 
 impl<S: StateMachine> Machine<S> {
-    fn run(mut self, queue: &Queue<Job>) {
+    fn run(mut self, queue: &Queue<StateMachineJob>) {
         while let Some(job) = queue.next() {
             self.take(job);
         }
         self.close();
     }
 
-    fn take(&mut self, job: Job) {
+    fn take(&mut self, job: StateMachineJob) {
         if self.is_stopping() {
             return self.refuse();
         }
         match job {
-            Job::Apply { entries, awaited } => self.apply(entries, awaited),
-            Job::Read(number) => self.read(number),
-            Job::Snapshot(capture, snapshot) => self.snapshot(capture, snapshot),
-            Job::Restore(snapshot) => self.restore(&snapshot),
+            StateMachineJob::Apply { entries, awaited } => self.apply(entries, awaited),
+            StateMachineJob::Read(number) => self.read(number),
+            StateMachineJob::Snapshot(capture, snapshot) => self.snapshot(capture, snapshot),
+            StateMachineJob::Restore(snapshot) => self.restore(&snapshot),
         }
         self.activity.end();
     }
@@ -358,7 +358,7 @@ pub(super) fn restore<S: StateMachine>(
     let refused = |message| RestoreError::Refused { last, message };
     let opened = panics::caught(|| snapshots.open(snapshot)).map_err(refused)?;
     let mut reader = opened.map_err(RestoreError::Unreadable)?;
-    let mut progress = Progress { reader: &mut reader, activity };
+    let mut progress = WatchedReader { reader: &mut reader, activity };
     let restored = panics::caught(|| state_machine.restore(&mut progress));
     if let Some(error) = reader.take_failure() {
         return Err(RestoreError::Unreadable(error));
@@ -380,12 +380,12 @@ pub(super) fn restore<S: StateMachine>(
 }
 
 /// A state machine that reads on is not stuck.
-struct Progress<'r, R> {
+struct WatchedReader<'r, R> {
     reader: &'r mut R,
     activity: &'r Activity,
 }
 
-impl<R: io::Read> io::Read for Progress<'_, R> {
+impl<R: io::Read> io::Read for WatchedReader<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.activity.advance();
         self.reader.read(into)

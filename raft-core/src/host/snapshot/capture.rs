@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::format::{Head, StateWriter};
 use super::store::SnapshotStore;
-use super::worker::{Report, Shared};
+use super::worker::{Report, SnapshotThreads};
 use crate::host::state_machine::Capture;
 use crate::host::storage_error::StorageError;
 use crate::host::threads::panics;
@@ -33,7 +33,7 @@ pub(super) struct Captured {
 
 /// The captures of a node.
 pub(super) struct Captures {
-    shared: Arc<Shared>,
+    shared: Arc<SnapshotThreads>,
     /// What the thread is doing, whichever capture it runs.
     activity: Arc<Activity>,
     running: Option<Running>,
@@ -48,7 +48,7 @@ struct Running {
 }
 
 impl Captures {
-    pub(super) fn new(shared: Arc<Shared>, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(shared: Arc<SnapshotThreads>, activity: Arc<Activity>) -> Self {
         Self { shared, activity, running: None, next: None }
     }
 
@@ -67,7 +67,7 @@ impl Captures {
             write_out(&shared, captured, &flag, &activity);
             ended();
         };
-        let Shared { lifecycle, stop, .. } = &*self.shared;
+        let SnapshotThreads { lifecycle, stop, .. } = &*self.shared;
         let (activity, stop) = (Arc::clone(&self.activity), Arc::clone(stop));
         match Thread::start(WorkerKind::Capture, activity, lifecycle, stop, work) {
             Ok(thread) => self.running = Some(Running { id, thread, cancelled }),
@@ -106,7 +106,12 @@ impl Captures {
 }
 
 /// Writes a captured state, and reports.
-fn write_out(shared: &Shared, captured: Captured, cancelled: &AtomicBool, activity: &Activity) {
+fn write_out(
+    shared: &SnapshotThreads,
+    captured: Captured,
+    cancelled: &AtomicBool,
+    activity: &Activity,
+) {
     let Captured { id, head, capture } = captured;
     let (last, begun) = (head.snapshot.last, Instant::now());
     activity.begin(WorkerTask::TakeSnapshot, last.index);

@@ -50,7 +50,7 @@ pub(in crate::host) enum Report {
     Written { install: InstallId, written: u64 },
 }
 
-enum Job {
+enum SnapshotJob {
     Take(Captured),
     Cancel(CaptureId),
     CaptureEnded,
@@ -66,7 +66,7 @@ enum Job {
 }
 
 /// What the threads of the snapshots share.
-pub(super) struct Shared {
+pub(super) struct SnapshotThreads {
     pub(super) store: Arc<dyn SnapshotStore>,
     cluster: ClusterId,
     pub(super) lifecycle: Arc<Lifecycle>,
@@ -78,13 +78,13 @@ pub(super) struct Shared {
 #[derive(Clone)]
 pub(in crate::host) struct Snapshots {
     /// Bounded: one to take, one piece to read for each peer, and of those that come what the core lets pass.
-    jobs: Jobs<Job>,
-    shared: Arc<Shared>,
+    jobs: Jobs<SnapshotJob>,
+    shared: Arc<SnapshotThreads>,
 }
 
 /// The thread.
 pub(in crate::host) struct SnapshotWorker {
-    worker: Worker<Job>,
+    worker: Worker<SnapshotJob>,
     capture: Arc<Activity>,
 }
 
@@ -98,7 +98,7 @@ impl SnapshotWorker {
         report: impl Fn(Report) + Send + Sync + 'static,
     ) -> io::Result<(Self, Snapshots)> {
         let capture = Arc::<Activity>::default();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SnapshotThreads {
             store,
             cluster,
             lifecycle: Arc::clone(lifecycle),
@@ -135,7 +135,7 @@ impl Snapshots {
     /// Writes a captured state.
     pub(in crate::host) fn take(&self, id: CaptureId, snapshot: SnapshotMeta, capture: Capture) {
         let head = Head { cluster: self.shared.cluster, snapshot };
-        self.jobs.push(Job::Take(Captured { id, head, capture }));
+        self.jobs.push(SnapshotJob::Take(Captured { id, head, capture }));
     }
 
     /// There is no state to be written; `why` is `None` if the state machine takes no snapshots.
@@ -145,27 +145,27 @@ impl Snapshots {
 
     /// This one is not wanted any more.
     pub(in crate::host) fn cancel(&self, id: CaptureId) {
-        self.jobs.push(Job::Cancel(id));
+        self.jobs.push(SnapshotJob::Cancel(id));
     }
 
     /// Reads a piece.
     pub(in crate::host) fn read(&self, read: ReadSnapshot) {
-        self.jobs.push(Job::Read(read));
+        self.jobs.push(SnapshotJob::Read(read));
     }
 
     /// Writes a piece.
     pub(in crate::host) fn write(&self, write: WriteSnapshot<Bytes>) {
-        self.jobs.push(Job::Write(write));
+        self.jobs.push(SnapshotJob::Write(write));
     }
 
     /// The node no longer wants the snapshot that comes by this attempt.
     pub(in crate::host) fn abandon(&self, install: InstallId) {
-        self.jobs.push(Job::Abandon(install));
+        self.jobs.push(SnapshotJob::Abandon(install));
     }
 
     /// Removes all snapshots but those that are needed.
     pub(in crate::host) fn keep(&self, in_use: LogId, needed: Vec<LogId>) {
-        self.jobs.push(Job::Keep { in_use, needed });
+        self.jobs.push(SnapshotJob::Keep { in_use, needed });
     }
 
     /// Opens a snapshot, for the state machine to restore.
@@ -178,7 +178,7 @@ impl Snapshots {
     }
 }
 
-impl Shared {
+impl SnapshotThreads {
     pub(super) fn report(&self, report: Report) {
         (self.report)(report);
     }
@@ -186,7 +186,7 @@ impl Shared {
 
 /// What the thread works with.
 struct Keeper {
-    shared: Arc<Shared>,
+    shared: Arc<SnapshotThreads>,
     captures: Captures,
     /// What is read for each follower; kept open, so that it stays readable when it is removed.
     sending: BTreeMap<NodeId, Sending>,
@@ -212,7 +212,7 @@ struct Receiving {
 }
 
 impl Keeper {
-    fn run(&mut self, queue: &Queue<Job>) {
+    fn run(&mut self, queue: &Queue<SnapshotJob>) {
         loop {
             let job = match self.failed {
                 None => Ok(queue.next()),
@@ -232,40 +232,40 @@ impl Keeper {
         let _ = panics::caught(|| drop((receiving, sending)));
     }
 
-    fn take(&mut self, job: Job, queue: &Queue<Job>) {
+    fn take(&mut self, job: SnapshotJob, queue: &Queue<SnapshotJob>) {
         let activity = &queue.activity;
         match job {
-            Job::Take(captured) => self.capture(captured, queue),
-            Job::Cancel(id) => self.captures.cancel(id),
-            Job::CaptureEnded => {
+            SnapshotJob::Take(captured) => self.capture(captured, queue),
+            SnapshotJob::Cancel(id) => self.captures.cancel(id),
+            SnapshotJob::CaptureEnded => {
                 if let Some(next) = self.captures.ended() {
                     self.capture(next, queue);
                 }
             }
-            Job::Read(read) => {
+            SnapshotJob::Read(read) => {
                 activity.begin(WorkerTask::ReadSnapshot, read.snapshot.index);
                 self.read(read);
             }
-            Job::Write(write) => {
+            SnapshotJob::Write(write) => {
                 activity.begin(WorkerTask::WriteSnapshot, write.snapshot.last.index);
                 self.write(write);
             }
-            Job::Abandon(install) => {
+            SnapshotJob::Abandon(install) => {
                 if self.receiving.as_ref().is_some_and(|receiving| receiving.install == install) {
                     self.give_up();
                 }
                 self.failed.take_if(|(failed, _)| *failed == install);
             }
-            Job::Keep { in_use, needed } => {
+            SnapshotJob::Keep { in_use, needed } => {
                 activity.begin(WorkerTask::RemoveSnapshots, in_use.index);
                 self.keep(in_use, &needed);
             }
         }
     }
 
-    fn capture(&mut self, captured: Captured, queue: &Queue<Job>) {
+    fn capture(&mut self, captured: Captured, queue: &Queue<SnapshotJob>) {
         let jobs = queue.jobs();
-        self.captures.begin(captured, move || jobs.push(Job::CaptureEnded));
+        self.captures.begin(captured, move || jobs.push(SnapshotJob::CaptureEnded));
     }
 
     fn read(&mut self, read: ReadSnapshot) {

@@ -73,10 +73,10 @@ counters! {
 
 /// A handle to the counters of a transport, which stays readable when the transport has moved into a node. Cheap to clone.
 #[derive(Clone, Default, Debug)]
-pub struct Counters(Arc<Shared>);
+pub struct Counters(Arc<SharedCells>);
 
 #[derive(Default, Debug)]
-struct Shared {
+struct SharedCells {
     cells: Cells,
     /// The node of the transport, once that has started.
     node: OnceLock<NodeId>,

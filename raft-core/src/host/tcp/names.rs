@@ -159,7 +159,7 @@ impl Names {
                 self.answer(name, Err(error));
             }
         }
-        Lookup(State::Waiting(receiver))
+        Lookup(LookupState::Waiting(receiver))
     }
 
     fn spawn(&self, name: &str) -> io::Result<()> {
@@ -197,10 +197,10 @@ impl Name {
 /// A lookup that goes on. Await it, or [`wait`](Lookup::wait) for it; it may be dropped at any
 /// time.
 #[derive(Debug)]
-pub struct Lookup(State);
+pub struct Lookup(LookupState);
 
 #[derive(Debug)]
-enum State {
+enum LookupState {
     Found(Option<Found>),
     Waiting(oneshot::Receiver<Found>),
     Awaited(oneshot::AsyncReceiver<Found>),
@@ -208,19 +208,19 @@ enum State {
 
 impl Lookup {
     pub(super) fn found(found: Found) -> Self {
-        Self(State::Found(Some(found)))
+        Self(LookupState::Found(Some(found)))
     }
 
     /// Blocks this thread until the answer is there, or for this long; then there is none.
     pub fn wait(self, timeout: Duration) -> Option<Found> {
         match self.0 {
-            State::Found(found) => found,
-            State::Waiting(receiver) => match receiver.recv_timeout(timeout) {
+            LookupState::Found(found) => found,
+            LookupState::Waiting(receiver) => match receiver.recv_timeout(timeout) {
                 Ok(found) => Some(found),
                 Err(oneshot::RecvTimeoutError::Timeout) => None,
                 Err(oneshot::RecvTimeoutError::Disconnected) => Some(Err(panicked())),
             },
-            State::Awaited(_) => None,
+            LookupState::Awaited(_) => None,
         }
     }
 }
@@ -230,17 +230,17 @@ impl Future for Lookup {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Found> {
         loop {
-            match std::mem::replace(&mut self.0, State::Found(None)) {
-                State::Found(found) => {
+            match std::mem::replace(&mut self.0, LookupState::Found(None)) {
+                LookupState::Found(found) => {
                     return Poll::Ready(found.unwrap_or_else(|| Err(panicked())));
                 }
-                State::Waiting(receiver) => {
-                    self.0 = State::Awaited(IntoFuture::into_future(receiver));
+                LookupState::Waiting(receiver) => {
+                    self.0 = LookupState::Awaited(IntoFuture::into_future(receiver));
                 }
-                State::Awaited(mut receiver) => {
+                LookupState::Awaited(mut receiver) => {
                     let answer = Pin::new(&mut receiver).poll(context);
                     if answer.is_pending() {
-                        self.0 = State::Awaited(receiver);
+                        self.0 = LookupState::Awaited(receiver);
                     }
                     return answer.map(|found| found.unwrap_or_else(|_| Err(panicked())));
                 }

@@ -59,11 +59,11 @@ pub struct Peers<S> {
     pub(super) address: String,
     /// Those listed when the transport was made, and where.
     listed: BTreeMap<NodeId, String>,
-    state: Mutex<State<S>>,
+    state: Mutex<PeerTable<S>>,
 }
 
 #[derive(Debug)]
-struct State<S> {
+struct PeerTable<S> {
     /// The others in the configuration in force; none while this node knows no configuration.
     members: Option<BTreeMap<NodeId, Label>>,
     peers: BTreeMap<NodeId, Arc<Peer<S>>>,
@@ -93,7 +93,7 @@ impl<S: Signals> Peers<S> {
             counters: counters.clone(),
             address,
             listed,
-            state: Mutex::new(State { members: None, peers: BTreeMap::new() }),
+            state: Mutex::new(PeerTable { members: None, peers: BTreeMap::new() }),
         };
         let to_dial = peers.members(&Membership::default());
         (peers, to_dial)
@@ -109,7 +109,7 @@ impl<S: Signals> Peers<S> {
         };
         let members = others.map(|member| (member.id, label(member))).collect();
         let mut state = self.lock();
-        let State { members: before, peers } = &mut *state;
+        let PeerTable { members: before, peers } = &mut *state;
         let members: Option<BTreeMap<_, Label>> = (!membership.is_empty()).then_some(members);
         let known = |id: NodeId| members.as_ref().and_then(|members| members.get(&id));
         let staying: Vec<_> = match &members {
@@ -213,7 +213,7 @@ impl<S: Signals> Peers<S> {
         self.lock().members.as_ref().and_then(|members| members.get(&id)).and_then(read)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<S>> {
+    fn lock(&self) -> MutexGuard<'_, PeerTable<S>> {
         self.state.lock().expect("nothing panics while it holds this lock")
     }
 }

@@ -26,13 +26,13 @@ pub struct SendQueue {
     messages_max: usize,
     bytes_max: usize,
     counters: Counters,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<QueuedMessages>,
     /// Whether messages were pushed since the last flush.
     pushed: AtomicBool,
 }
 
 #[derive(Default, Debug)]
-struct Waiting {
+struct QueuedMessages {
     messages: VecDeque<Message<Bytes>>,
     bytes: usize,
 }
@@ -104,7 +104,7 @@ impl SendQueue {
     /// Drops what waits, and counts it together with the `taken` messages that were not written: the peer is out of reach, and by
     /// the time that it is back all this is old.
     pub fn clear(&self, taken: usize) {
-        let Waiting { messages, bytes: _ } = std::mem::take(&mut *self.lock());
+        let QueuedMessages { messages, bytes: _ } = std::mem::take(&mut *self.lock());
         self.counters.cells().dropped_unreachable.add(messages.len().saturating_add(taken));
     }
 
@@ -120,7 +120,7 @@ impl SendQueue {
         Some(message)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, QueuedMessages> {
         self.waiting.lock().expect("nothing panics while it holds this lock")
     }
 }

@@ -23,16 +23,16 @@ struct Connected {
     incarnation: Incarnation,
     /// Where it is reached, if it said.
     address: Option<String>,
-    place: Place,
+    standing: SharedStanding,
     /// Who is to hear that its process is gone, when this connection ends as well.
     suspected: Option<MessageInbox>,
 }
 
 /// Shared by a ticket and its entry; the ticket looks here for what became of it.
-type Place = Arc<Mutex<Fate>>;
+type SharedStanding = Arc<Mutex<Standing>>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
+enum Standing {
     Valid,
     Replaced,
     Expelled,
@@ -50,18 +50,18 @@ impl Registry {
         incarnation: Incarnation,
         address: Option<String>,
     ) -> Result<Ticket, Refusal> {
-        let place = Arc::new(Mutex::new(Fate::Valid));
+        let standing = Arc::new(Mutex::new(Standing::Valid));
         let mut connected = self.lock();
         if let Some(old) = connected.get(&peer) {
             if old.incarnation != incarnation {
                 return Err(Refusal::Duplicate { incarnation: old.incarnation });
             }
-            end(&old.place, Fate::Replaced);
+            end(&old.standing, Standing::Replaced);
         }
         let connection =
-            Connected { incarnation, address, place: Arc::clone(&place), suspected: None };
+            Connected { incarnation, address, standing: Arc::clone(&standing), suspected: None };
         connected.insert(peer, connection);
-        Ok(Ticket { registry: self.clone(), peer, place })
+        Ok(Ticket { registry: self.clone(), peer, standing })
     }
 
     /// The process of this peer does not answer any more. Once it is not connected either, `inbox` is told: what it said before its end
@@ -86,7 +86,7 @@ impl Registry {
         self.lock().retain(|peer, connected| {
             let stays = known(*peer).is_none_or(|known| known == connected.incarnation);
             if !stays {
-                end(&connected.place, Fate::Expelled);
+                end(&connected.standing, Standing::Expelled);
             }
             stays
         });
@@ -109,8 +109,8 @@ impl Registry {
 
 const UNPOISONED: &str = "nothing panics while it holds this lock";
 
-fn end(place: &Place, fate: Fate) {
-    *place.lock().expect(UNPOISONED) = fate;
+fn end(shared: &SharedStanding, standing: Standing) {
+    *shared.lock().expect(UNPOISONED) = standing;
 }
 
 /// A connected peer's place among those who are connected.
@@ -118,7 +118,7 @@ fn end(place: &Place, fate: Fate) {
 pub struct Ticket {
     registry: Registry,
     peer: NodeId,
-    place: Place,
+    standing: SharedStanding,
 }
 
 impl Ticket {
@@ -129,11 +129,11 @@ impl Ticket {
     /// [`Closed::Replaced`] if the peer came back on a new connection, [`Closed::Refused`] if the cluster knows another store of it by
     /// now.
     pub fn check(&self) -> Result<(), Closed> {
-        let fate = *self.place.lock().expect(UNPOISONED);
-        match fate {
-            Fate::Valid => Ok(()),
-            Fate::Replaced => Err(Closed::Replaced),
-            Fate::Expelled => Err(Closed::Refused(Refusal::OtherStore { node: self.peer })),
+        let standing = *self.standing.lock().expect(UNPOISONED);
+        match standing {
+            Standing::Valid => Ok(()),
+            Standing::Replaced => Err(Closed::Replaced),
+            Standing::Expelled => Err(Closed::Refused(Refusal::OtherStore { node: self.peer })),
         }
     }
 }
@@ -141,7 +141,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut connected = self.registry.lock();
-        let is_mine = |entry: &Connected| Arc::ptr_eq(&entry.place, &self.place);
+        let is_mine = |entry: &Connected| Arc::ptr_eq(&entry.standing, &self.standing);
         if !connected.get(&self.peer).is_some_and(is_mine) {
             return;
         }

@@ -26,7 +26,7 @@ use crate::types::NodeId;
 pub(in crate::host) struct Lifecycle {
     /// Whose life it is.
     node: NodeId,
-    state: Mutex<State>,
+    state: Mutex<Stage>,
     /// Panics of code that waits for an answer.
     panics: AtomicU64,
     /// The read that the state machine serves, whose closure may hang.
@@ -56,7 +56,7 @@ impl fmt::Debug for dyn Refusable {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Stage {
     reason: Option<StopReason>,
     over: bool,
     left_behind: Vec<WorkerStatus>,
@@ -167,7 +167,7 @@ impl Lifecycle {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Stage> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Driver;
 use crate::host::error::{ChangeError, ProposeError, StopReason, Stopped};
 use crate::host::identity::Identity;
-use crate::host::node::inbox::Request;
+use crate::host::node::inbox::NodeRequest;
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::ending::Ending;
 use crate::host::threads::panics::answer;
@@ -107,19 +107,19 @@ impl Transport for Nowhere {
 }
 
 /// Answers a request that the node did not come to; a command was not appended.
-fn refuse<S: StateMachine>(request: Request<S>, stopped: &Stopped) {
+fn refuse<S: StateMachine>(request: NodeRequest<S>, stopped: &Stopped) {
     match request {
-        Request::Propose { command, reply } => {
+        NodeRequest::Propose { command, reply } => {
             let reason = stopped.reason.clone();
             answer(reply, Err(ProposeError::Stopped { reason, command: Some(command) }));
         }
-        Request::Read(read) => read(Err(stopped.clone().into())),
-        Request::Status(reply) => answer(reply, Err(stopped.clone().into())),
-        Request::Change { reply, .. } => {
+        NodeRequest::Read(read) => read(Err(stopped.clone().into())),
+        NodeRequest::Status(reply) => answer(reply, Err(stopped.clone().into())),
+        NodeRequest::Change { reply, .. } => {
             let (reason, may_take_effect) = (stopped.reason.clone(), false);
             answer(reply, Err(ChangeError::Stopped { reason, may_take_effect }));
         }
-        Request::Transfer { reply, .. } => answer(reply, Err(stopped.clone().into())),
-        Request::TakeSnapshot(reply) => answer(reply, Err(stopped.clone().into())),
+        NodeRequest::Transfer { reply, .. } => answer(reply, Err(stopped.clone().into())),
+        NodeRequest::TakeSnapshot(reply) => answer(reply, Err(stopped.clone().into())),
     }
 }
