@@ -12,6 +12,7 @@ mod disk;
 #[cfg(test)]
 mod faults;
 mod file;
+mod forced_recovery;
 mod lock;
 mod memory;
 #[cfg(test)]
@@ -21,7 +22,6 @@ mod replay;
 mod sector;
 mod segment;
 mod snapshots;
-mod survivor;
 mod writer;
 
 use std::boxed::Box;
@@ -32,8 +32,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use file::FileJournal;
+pub use forced_recovery::Survivor;
 pub use memory::MemoryJournal;
-pub use survivor::Survivor;
 
 use super::identity::{ClusterId, Incarnation};
 use super::snapshot::SnapshotStore;
