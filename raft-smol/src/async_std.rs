@@ -1,6 +1,7 @@
 //! The same names for async-std's executor (feature `async-std`).
 //!
-//! async-std is no longer developed; its authors point to smol, and so do we. For programs that are on it still.
+//! async-std is no longer developed; its authors point to smol, and so do we. For programs that are
+//! on it still.
 //!
 //! # Example
 //!
@@ -33,7 +34,8 @@
 pub use crate::names::*;
 use crate::on::{self, AsyncStd};
 
-/// A running node, on async-std's executor. A clone is another handle to it; when the last one is dropped, the node shuts down cleanly.
+/// A running node, on async-std's executor. A clone is another handle to it; when the last one is
+/// dropped, the node shuts down cleanly.
 ///
 /// Its methods are those of [`on::Node`].
 pub type Node<S> = on::Node<S, AsyncStd>;
@@ -42,9 +44,9 @@ pub type Node<S> = on::Node<S, AsyncStd>;
 pub mod channel {
     use crate::on;
 
-    /// Connects nodes of one process, and delivers what is late on async-std's executor. A clone is the same network. Its faults, cuts and
-    /// counts are those of [`Hub`](raft_core::host::Hub), and [`endpoint`](on::Network::endpoint) gives
-    /// each node its transport.
+    /// Connects nodes of one process, and delivers what is late on async-std's executor. A clone is
+    /// the same network. Its faults, cuts and counts are those of [`Hub`](raft_core::host::Hub),
+    /// and [`endpoint`](on::Network::endpoint) gives each node its transport.
     pub type Network = on::Network<on::AsyncStd>;
 }
 
@@ -54,8 +56,8 @@ pub mod tcp {
 
     use crate::on;
 
-    /// A [`raft_core::host::Transport`] over TCP, whose tasks run on async-std's executor. Nothing is encrypted or authenticated: use it in a
-    /// network that you trust.
+    /// A [`raft_core::host::Transport`] over TCP, whose tasks run on async-std's executor. Nothing
+    /// is encrypted or authenticated: use it in a network that you trust.
     ///
     /// It is made by [`bind`](on::Transport::bind).
     pub type Transport = on::Transport<on::AsyncStd>;

@@ -6,7 +6,8 @@ use std::future::Future;
 ///
 /// # Example
 ///
-/// Nodes on an executor of one's own, with a thread of its own, so that no other task of the application keeps them waiting:
+/// Nodes on an executor of one's own, with a thread of its own, so that no other task of the
+/// application keeps them waiting:
 ///
 /// ```
 /// use std::future::{Future, pending};
@@ -33,7 +34,8 @@ use std::future::Future;
 /// # assert_eq!(network.traffic().sent, 0);
 /// ```
 pub trait Executor: 'static {
-    /// Runs a task until it ends. A task that is dropped instead, because the executor is, ends what it ran for.
+    /// Runs a task until it ends. A task that is dropped instead, because the executor is, ends
+    /// what it ran for.
     fn spawn(task: impl Future<Output = ()> + Send + 'static);
 }
 
@@ -53,7 +55,8 @@ impl Executor for Smol {
 
 /// async-std's executor: [`task::spawn`](::async_std::task::spawn).
 ///
-/// It has as many threads as the environment variable `ASYNC_STD_THREAD_COUNT` says, one for each core by default.
+/// It has as many threads as the environment variable `ASYNC_STD_THREAD_COUNT` says, one for each
+/// core by default.
 #[cfg(feature = "async-std")]
 #[derive(Debug)]
 pub enum AsyncStd {}

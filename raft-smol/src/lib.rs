@@ -55,9 +55,11 @@
 //!
 //! # Which executor?
 //!
-//! Each node runs as one task and has three threads of its own: for its journal, its state machine and its snapshots, so neither a slow
-//! disk nor a slow command delays a heartbeat. Its timers and sockets are those of smol (`async-io`), whose reactor async-std has,
-//! too; it sleeps by a timer of the operating system, late by some tens of microseconds. Only where the task runs is a choice:
+//! Each node runs as one task and has three threads of its own: for its journal, its state machine
+//! and its snapshots, so neither a slow disk nor a slow command delays a heartbeat. Its timers and
+//! sockets are those of smol (`async-io`), whose reactor async-std has, too; it sleeps by a timer
+//! of the operating system, late by some tens of microseconds. Only where the task runs is a
+//! choice:
 //!
 //! | names | run on | feature |
 //! |---|---|---|
@@ -65,15 +67,16 @@
 //! | the same in `async_std` | `async_std::task::spawn` | `async-std` |
 //! | the same in [`on`], with a parameter | an executor of your own | |
 //!
-//! A program may have nodes of all three. Handles do not mind where they are used: whatever awaits `propose` may run on any
-//! executor, or block on it.
+//! A program may have nodes of all three. Handles do not mind where they are used: whatever awaits
+//! `propose` may run on any executor, or block on it.
 //!
-//! smol's global executor has a single thread, unless the environment variable `SMOL_THREADS` says otherwise: a task of yours that
-//! keeps it busy, for longer than an election timeout, costs the node its leadership. Leave such work to `smol::unblock`, or
-//! give the nodes an executor of their own, as in [`on::Executor`].
+//! smol's global executor has a single thread, unless the environment variable `SMOL_THREADS` says
+//! otherwise: a task of yours that keeps it busy, for longer than an election timeout, costs the
+//! node its leadership. Leave such work to `smol::unblock`, or give the nodes an executor of their
+//! own, as in [`on::Executor`].
 //!
-//! async-std is no longer developed; its authors point to smol. The feature is for programs that are on it still, and only the
-//! `use` changes when they move on.
+//! async-std is no longer developed; its authors point to smol. The feature is for programs that
+//! are on it still, and only the `use` changes when they move on.
 #![forbid(unsafe_code)]
 
 mod executor;
@@ -92,9 +95,11 @@ pub use names::*;
 #[cfg(feature = "smol")]
 pub use smol_spawn::{Node, channel, tcp};
 
-/// Nodes on an executor of one's own: what the names elsewhere stand for, with the executor as a parameter.
+/// Nodes on an executor of one's own: what the names elsewhere stand for, with the executor as a
+/// parameter.
 ///
-/// `on::Node::<_, Own>::start` starts a node on the [`Executor`](on::Executor) `Own`; a type alias spares the parameter.
+/// `on::Node::<_, Own>::start` starts a node on the [`Executor`](on::Executor) `Own`; a type alias
+/// spares the parameter.
 pub mod on {
     #[cfg(feature = "async-std")]
     pub use crate::executor::AsyncStd;

@@ -10,9 +10,11 @@ use raft_core::host::{Endpoint, Hub};
 use crate::executor::Executor;
 use crate::wait::{Notify, drive};
 
-/// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are those of [`Hub`].
+/// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are
+/// those of [`Hub`].
 ///
-/// Nodes on other executors and of other adapters may be in it, too; what is late is delivered by a task on `E`.
+/// Nodes on other executors and of other adapters may be in it, too; what is late is delivered by a
+/// task on `E`.
 ///
 /// # Example
 ///
@@ -24,7 +26,8 @@ use crate::wait::{Notify, drive};
 ///
 /// let network = channel::Network::new(42);
 /// let transport = network.endpoint(NodeId::new(1));
-/// network.set_faults(Faults { drop: 0.01, delay_max: Duration::from_millis(2), ..Faults::default() });
+/// let delay_max = Duration::from_millis(2);
+/// network.set_faults(Faults { drop: 0.01, delay_max, ..Faults::default() });
 /// network.isolate(NodeId::new(1));
 /// network.heal();
 /// assert_eq!(network.traffic().sent, 0);
@@ -47,7 +50,8 @@ impl<E: Executor> Network<E> {
 }
 
 impl<E> Network<E> {
-    /// The transport of this node. A node that starts again gets a new one, which takes the place of the old.
+    /// The transport of this node. A node that starts again gets a new one, which takes the place
+    /// of the old.
     pub fn endpoint(&self, node: NodeId) -> Endpoint {
         self.hub.endpoint(node)
     }

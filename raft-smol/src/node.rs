@@ -17,7 +17,8 @@ use raft_core::{Change, LogId, Membership, NodeId};
 use crate::executor::Executor;
 use crate::wait::{Notify, drive};
 
-/// A running node. A clone is another handle to it; when the last one is dropped, the node shuts down cleanly.
+/// A running node. A clone is another handle to it; when the last one is dropped, the node shuts
+/// down cleanly.
 ///
 /// Its methods are for any executor; only its loop runs on `E`.
 pub struct Node<S: StateMachine, E> {
@@ -30,7 +31,8 @@ impl<S: StateMachine, E: Executor> Node<S, E> {
     ///
     /// # Errors
     ///
-    /// The configuration, the journal or the transport cannot be used; [`StartError`] says which and why.
+    /// The configuration, the journal or the transport cannot be used; [`StartError`] says which
+    /// and why.
     pub async fn start(
         config: NodeConfig,
         state_machine: S,
@@ -55,25 +57,28 @@ impl<S: StateMachine, E: Executor> Node<S, E> {
 }
 
 impl<S: StateMachine, E> Node<S, E> {
-    /// The requests that are queued at once, and answered later: each returns a [`Pending`](crate::Pending) answer to be awaited. So
-    /// one task can have many commands on their way, in its order.
+    /// The requests that are queued at once, and answered later: each returns a
+    /// [`Pending`](crate::Pending) answer to be awaited. So one task can have many commands on
+    /// their way, in its order.
     pub fn handle(&self) -> &Handle<S> {
         &self.handle
     }
 
-    /// Replicates a command and returns the state machine's reply to it, once it is committed and applied on this node.
+    /// Replicates a command and returns the state machine's reply to it, once it is committed and
+    /// applied on this node.
     ///
     /// Dropping the future does not take the command back.
     ///
     /// # Errors
     ///
-    /// [`ProposeError`] says what to do next; [`ProposeError::may_commit`] whether the command may have been committed
-    /// nevertheless.
+    /// [`ProposeError`] says what to do next; [`ProposeError::may_commit`] whether the command may
+    /// have been committed nevertheless.
     pub async fn propose(&self, command: impl Into<Bytes>) -> Result<S::Reply, ProposeError> {
         self.handle.propose(command.into())?.await
     }
 
-    /// Reads the state machine, linearizably (§8): `read` sees every command that was answered before the call, on any node.
+    /// Reads the state machine, linearizably (§8): `read` sees every command that was answered
+    /// before the call, on any node.
     ///
     /// It runs on the state machine's thread, so it should be quick.
     ///
@@ -93,7 +98,8 @@ impl<S: StateMachine, E> Node<S, E> {
         self.handle.leadership()
     }
 
-    /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when the lead is lost.
+    /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when
+    /// the lead is lost.
     ///
     /// # Errors
     ///
@@ -102,20 +108,22 @@ impl<S: StateMachine, E> Node<S, E> {
         self.handle.lead().await
     }
 
-    /// Changes who takes part (§6), all of it or nothing: for instance adds servers as learners, promotes them once they have caught
-    /// up, and removes others. Returns the members once that is complete. A [`Label`](crate::Label) tells the others where a
-    /// new server is reached.
+    /// Changes who takes part (§6), all of it or nothing: for instance adds servers as learners,
+    /// promotes them once they have caught up, and removes others. Returns the members once that is
+    /// complete. A [`Label`](crate::Label) tells the others where a new server is reached.
     ///
     /// Dropping the future does not take the change back.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`] says what to do next; [`ChangeError::may_take_effect`] whether the change may have been made nevertheless.
+    /// [`ChangeError`] says what to do next; [`ChangeError::may_take_effect`] whether the change
+    /// may have been made nevertheless.
     pub async fn change_membership(&self, changes: Vec<Change>) -> Result<Membership, ChangeError> {
         self.handle.change_membership(changes)?.await
     }
 
-    /// Hands leadership over (thesis 3.10), to this node or, if none is named, to the one that is furthest. Returns who leads now.
+    /// Hands leadership over (thesis 3.10), to this node or, if none is named, to the one that is
+    /// furthest. Returns who leads now.
     ///
     /// # Errors
     ///
@@ -124,8 +132,8 @@ impl<S: StateMachine, E> Node<S, E> {
         self.handle.transfer_leadership(to)?.await
     }
 
-    /// Takes a snapshot of the state machine now (§7), so that the log before it can go. Otherwise it is taken when the log has grown.
-    /// Returns the last entry that it includes.
+    /// Takes a snapshot of the state machine now (§7), so that the log before it can go. Otherwise
+    /// it is taken when the log has grown. Returns the last entry that it includes.
     ///
     /// # Errors
     ///
@@ -134,8 +142,8 @@ impl<S: StateMachine, E> Node<S, E> {
         self.handle.take_snapshot()?.await
     }
 
-    /// The members of the cluster as this node knows them (§6): those of the newest configuration in its log, committed or not. The
-    /// leader knows best, and others may be behind.
+    /// The members of the cluster as this node knows them (§6): those of the newest configuration
+    /// in its log, committed or not. The leader knows best, and others may be behind.
     pub fn membership(&self) -> Membership {
         self.handle.membership()
     }
@@ -149,8 +157,9 @@ impl<S: StateMachine, E> Node<S, E> {
         self.handle.status()?.await
     }
 
-    /// Stops the node, and returns why it stopped once nothing of it is left: all requests are answered, the journal is synced
-    /// and closed, its threads have ended, the transport's addresses are free. Other handles remain, of a stopped node.
+    /// Stops the node, and returns why it stopped once nothing of it is left: all requests are
+    /// answered, the journal is synced and closed, its threads have ended, the transport's
+    /// addresses are free. Other handles remain, of a stopped node.
     pub async fn shutdown(&self) -> StopReason {
         self.handle.shutdown().await.unwrap_or_else(|stopped| stopped.reason)
     }

@@ -2,7 +2,8 @@
 
 use crate::on::{self, Smol};
 
-/// A running node, on smol's global executor. A clone is another handle to it; when the last one is dropped, the node shuts down cleanly.
+/// A running node, on smol's global executor. A clone is another handle to it; when the last one is
+/// dropped, the node shuts down cleanly.
 ///
 /// Its methods are those of [`on::Node`].
 pub type Node<S> = on::Node<S, Smol>;
@@ -11,9 +12,9 @@ pub type Node<S> = on::Node<S, Smol>;
 pub mod channel {
     use crate::on;
 
-    /// Connects nodes of one process, and delivers what is late on smol's global executor. A clone is the same network. Its faults, cuts and
-    /// counts are those of [`Hub`](raft_core::host::Hub), and [`endpoint`](on::Network::endpoint) gives
-    /// each node its transport.
+    /// Connects nodes of one process, and delivers what is late on smol's global executor. A clone
+    /// is the same network. Its faults, cuts and counts are those of [`Hub`](raft_core::host::Hub),
+    /// and [`endpoint`](on::Network::endpoint) gives each node its transport.
     pub type Network = on::Network<on::Smol>;
 }
 
@@ -23,8 +24,8 @@ pub mod tcp {
 
     use crate::on;
 
-    /// A [`raft_core::host::Transport`] over TCP, whose tasks run on smol's global executor. Nothing is encrypted or authenticated: use it in a
-    /// network that you trust.
+    /// A [`raft_core::host::Transport`] over TCP, whose tasks run on smol's global executor.
+    /// Nothing is encrypted or authenticated: use it in a network that you trust.
     ///
     /// It is made by [`bind`](on::Transport::bind).
     pub type Transport = on::Transport<on::Smol>;

@@ -1,8 +1,9 @@
 //! Messages between nodes over TCP.
 //!
-//! Each node dials each of its peers, the members of its cluster, and sends on that connection; what it receives comes in on those that it accepted. A task
-//! dials one peer, and dials again when the connection is lost; one accepts, and spawns one for each connection. The rest, limits
-//! and counters among it, is [`raft_core::host::tcp`].
+//! Each node dials each of its peers, the members of its cluster, and sends on that connection;
+//! what it receives comes in on those that it accepted. A task dials one peer, and dials again when
+//! the connection is lost; one accepts, and spawns one for each connection. The rest, limits and
+//! counters among it, is [`raft_core::host::tcp`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +28,8 @@ mod dialer;
 
 use dialer::{Peer, Peers};
 
-/// A [`raft_core::host::Transport`] over TCP. Nothing is encrypted or authenticated: use it in a network that you trust.
+/// A [`raft_core::host::Transport`] over TCP. Nothing is encrypted or authenticated: use it in a
+/// network that you trust.
 ///
 /// # Example
 ///
@@ -74,12 +76,14 @@ struct Shared {
 }
 
 impl<E: Executor> Transport<E> {
-    /// Listens on an address, for a node that knows these peers to begin with: the others of a new cluster, or some members of the one
-    /// that it joins. A peer's address is a name or number with a port; names are looked up anew for each connection. The node itself
-    /// may be among the peers; it is left out.
+    /// Listens on an address, for a node that knows these peers to begin with: the others of a new
+    /// cluster, or some members of the one that it joins. A peer's address is a name or number with
+    /// a port; names are looked up anew for each connection. The node itself may be among the
+    /// peers; it is left out.
     ///
-    /// From its first configuration on the node's peers are the members; one whose [label](raft_core::host::Label) holds an address
-    /// is reached there, others as listed here, or where they say themselves.
+    /// From its first configuration on the node's peers are the members; one whose
+    /// [label](raft_core::host::Label) holds an address is reached there, others as listed here, or
+    /// where they say themselves.
     ///
     /// # Errors
     ///
@@ -92,7 +96,8 @@ impl<E: Executor> Transport<E> {
         Self::new(TcpListener::bind(listen).await?, peers, config)
     }
 
-    /// Like [`Transport::bind`], with a socket that listens already: smol's, or `try_into()` of the standard library's.
+    /// Like [`Transport::bind`], with a socket that listens already: smol's, or `try_into()` of the
+    /// standard library's.
     ///
     /// # Errors
     ///

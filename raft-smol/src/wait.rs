@@ -11,7 +11,8 @@ use futures_lite::future::{or, yield_now};
 use raft_core::host::Next;
 use raft_core::host::tcp::Closed;
 
-/// Wakes one task. A wake-up that comes while the task does not wait is kept; more than one are one. A clone is the same.
+/// Wakes one task. A wake-up that comes while the task does not wait is kept; more than one are
+/// one. A clone is the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Notify {
     sender: Sender<()>,
@@ -45,7 +46,8 @@ pub(crate) async fn dropped(receiver: &Receiver<()>) {
     let _ = receiver.recv().await;
 }
 
-/// The future's output, or `late` if it takes longer than that. The timer costs nothing if the future is ready at once.
+/// The future's output, or `late` if it takes longer than that. The timer costs nothing if the
+/// future is ready at once.
 pub(crate) async fn timeout<T>(
     span: Duration,
     late: Closed,
@@ -70,7 +72,8 @@ pub(crate) async fn drive(mut turn: impl FnMut() -> Next, woken: Notify) {
     }
 }
 
-/// Waits until woken or until the deadline has come; `None` never comes. Lets other tasks run at least once.
+/// Waits until woken or until the deadline has come; `None` never comes. Lets other tasks run at
+/// least once.
 async fn wait(woken: &Notify, alarm: &mut Alarm, deadline: Option<Instant>) {
     let mut notified = pin!(woken.notified());
     let mut waited = false;
@@ -93,8 +96,8 @@ async fn wait(woken: &Notify, alarm: &mut Alarm, deadline: Option<Instant>) {
 /// A timer whose deadline moves on with almost every turn.
 struct Alarm {
     timer: Timer,
-    /// When it fires, if it was told to. It may be sooner than needed, for to move a timer wakes the reactor: it is armed anew
-    /// when it has fired too soon.
+    /// When it fires, if it was told to. It may be sooner than needed, for to move a timer wakes
+    /// the reactor: it is armed anew when it has fired too soon.
     armed: Option<Instant>,
 }
 

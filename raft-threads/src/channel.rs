@@ -9,7 +9,8 @@ use raft_core::host::{Endpoint, Hub};
 
 use crate::wait::{self, Signal};
 
-/// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are those of [`Hub`].
+/// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are
+/// those of [`Hub`].
 ///
 /// # Example
 ///
@@ -19,7 +20,8 @@ use crate::wait::{self, Signal};
 ///
 /// let network = channel::Network::new(42);
 /// let transport = network.endpoint(NodeId::new(1));
-/// network.set_faults(Faults { drop: 0.01, delay_max: Duration::from_millis(2), ..Faults::default() });
+/// let delay_max = Duration::from_millis(2);
+/// network.set_faults(Faults { drop: 0.01, delay_max, ..Faults::default() });
 /// network.isolate(NodeId::new(1));
 /// network.heal();
 /// assert_eq!(network.traffic().sent, 0);
@@ -30,8 +32,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// A perfect network without nodes; `seed` decides what its faults will hit. It has one thread, which delivers what is late and
-    /// ends with the last clone and endpoint.
+    /// A perfect network without nodes; `seed` decides what its faults will hit. It has one thread,
+    /// which delivers what is late and ends with the last clone and endpoint.
     ///
     /// # Panics
     ///
@@ -47,7 +49,8 @@ impl Network {
         Self { hub }
     }
 
-    /// The transport of this node. A node that starts again gets a new one, which takes the place of the old.
+    /// The transport of this node. A node that starts again gets a new one, which takes the place
+    /// of the old.
     pub fn endpoint(&self, node: NodeId) -> Endpoint {
         self.hub.endpoint(node)
     }

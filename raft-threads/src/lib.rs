@@ -44,11 +44,12 @@
 //!
 //! # What blocks, and for how long
 //!
-//! The methods of [`Node`] block the thread that calls them until there is an answer, which comes at the latest when the leadership
-//! is lost or the node stops. A leader that is cut off from the others by the network learns that only after an election timeout or
-//! so; who cannot wait that long has a `…_timeout` method for each. Clone the node to call from many threads at once: commands that
-//! are proposed together travel together. One thread with many commands on their way ([`Node::handle`]) is faster still, for it spares
-//! a switch of threads for each.
+//! The methods of [`Node`] block the thread that calls them until there is an answer, which comes
+//! at the latest when the leadership is lost or the node stops. A leader that is cut off from the
+//! others by the network learns that only after an election timeout or so; who cannot wait that
+//! long has a `…_timeout` method for each. Clone the node to call from many threads at once:
+//! commands that are proposed together travel together. One thread with many commands on their way
+//! ([`Node::handle`]) is faster still, for it spares a switch of threads for each.
 //!
 //! # Threads
 //!

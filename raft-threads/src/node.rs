@@ -15,7 +15,8 @@ use raft_core::{Change, LogId, Membership, NodeId};
 
 use crate::wait::{self, Signal};
 
-/// A running node. A clone is another handle to it, for another thread; when the last one is dropped, the node shuts down cleanly.
+/// A running node. A clone is another handle to it, for another thread; when the last one is
+/// dropped, the node shuts down cleanly.
 ///
 /// Every method that waits has a twin, `…_timeout`, that gives up after a while.
 pub struct Node<S: StateMachine> {
@@ -27,7 +28,8 @@ impl<S: StateMachine> Node<S> {
     ///
     /// # Errors
     ///
-    /// The configuration, the journal or the transport cannot be used; [`StartError`] says which and why.
+    /// The configuration, the journal or the transport cannot be used; [`StartError`] says which
+    /// and why.
     pub fn start(
         config: NodeConfig,
         state_machine: S,
@@ -45,25 +47,28 @@ impl<S: StateMachine> Node<S> {
         match looping {
             Ok(_) => Ok(Self { handle }),
             Err(error) => {
-                // The driver went with the thread that never was. Never an error; and the reason is the one above.
+                // The driver went with the thread that never was. Never an error; and the reason is
+                // the one above.
                 let _ = handle.stopped().wait();
                 Err(StartError::System(error))
             }
         }
     }
 
-    /// The requests that do not wait: each returns a [`Pending`](crate::Pending) answer, to be waited for later. So one
-    /// thread can have many commands on their way, or hand their answers to other threads.
+    /// The requests that do not wait: each returns a [`Pending`](crate::Pending) answer, to be
+    /// waited for later. So one thread can have many commands on their way, or hand their answers
+    /// to other threads.
     pub fn handle(&self) -> &Handle<S> {
         &self.handle
     }
 
-    /// Replicates a command and returns the state machine's reply to it, once it is committed and applied on this node.
+    /// Replicates a command and returns the state machine's reply to it, once it is committed and
+    /// applied on this node.
     ///
     /// # Errors
     ///
-    /// [`ProposeError`] says what to do next; [`ProposeError::may_commit`] whether the command may have been committed
-    /// nevertheless.
+    /// [`ProposeError`] says what to do next; [`ProposeError::may_commit`] whether the command may
+    /// have been committed nevertheless.
     pub fn propose(&self, command: impl Into<Bytes>) -> Result<S::Reply, ProposeError> {
         self.handle.propose(command.into())?.wait()
     }
@@ -72,7 +77,8 @@ impl<S: StateMachine> Node<S> {
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`]: the command is not taken back, and may yet be committed. Others as [`Node::propose`].
+    /// [`WaitError::TimedOut`]: the command is not taken back, and may yet be committed. Others as
+    /// [`Node::propose`].
     pub fn propose_timeout(
         &self,
         command: impl Into<Bytes>,
@@ -81,7 +87,8 @@ impl<S: StateMachine> Node<S> {
         self.handle.propose(command.into())?.wait_timeout(timeout)
     }
 
-    /// Reads the state machine, linearizably (§8): `read` sees every command that was answered before the call, on any node.
+    /// Reads the state machine, linearizably (§8): `read` sees every command that was answered
+    /// before the call, on any node.
     ///
     /// It runs on the state machine's thread, so it should be quick.
     ///
@@ -114,8 +121,9 @@ impl<S: StateMachine> Node<S> {
         self.handle.leadership()
     }
 
-    /// What the node knows of its cluster's leader: now, and then after each change, for which it blocks. Changes in quick
-    /// succession may show as one. Ends with the node, which it does not keep alive.
+    /// What the node knows of its cluster's leader: now, and then after each change, for which it
+    /// blocks. Changes in quick succession may show as one. Ends with the node, which it does not
+    /// keep alive.
     pub fn leaderships(&self) -> impl Iterator<Item = Leadership> + Send + use<S> {
         let watch = self.leadership();
         let mut seen: Option<Leadership> = None;
@@ -129,7 +137,8 @@ impl<S: StateMachine> Node<S> {
         })
     }
 
-    /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when the lead is lost.
+    /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when
+    /// the lead is lost.
     ///
     /// # Errors
     ///
@@ -147,13 +156,14 @@ impl<S: StateMachine> Node<S> {
         self.handle.lead().wait_timeout(timeout)
     }
 
-    /// Changes who takes part (§6), all of it or nothing: for instance adds servers as learners, promotes them once they have caught
-    /// up, and removes others. Returns the members once that is complete. A [`Label`](crate::Label) tells the others where a
-    /// new server is reached.
+    /// Changes who takes part (§6), all of it or nothing: for instance adds servers as learners,
+    /// promotes them once they have caught up, and removes others. Returns the members once that is
+    /// complete. A [`Label`](crate::Label) tells the others where a new server is reached.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`] says what to do next; [`ChangeError::may_take_effect`] whether the change may have been made nevertheless.
+    /// [`ChangeError`] says what to do next; [`ChangeError::may_take_effect`] whether the change
+    /// may have been made nevertheless.
     pub fn change_membership(&self, changes: Vec<Change>) -> Result<Membership, ChangeError> {
         self.handle.change_membership(changes)?.wait()
     }
@@ -171,7 +181,8 @@ impl<S: StateMachine> Node<S> {
         self.handle.change_membership(changes)?.wait_timeout(timeout)
     }
 
-    /// Hands leadership over (thesis 3.10), to this node or, if none is named, to the one that is furthest. Returns who leads now.
+    /// Hands leadership over (thesis 3.10), to this node or, if none is named, to the one that is
+    /// furthest. Returns who leads now.
     ///
     /// # Errors
     ///
@@ -193,8 +204,8 @@ impl<S: StateMachine> Node<S> {
         self.handle.transfer_leadership(to)?.wait_timeout(timeout)
     }
 
-    /// Takes a snapshot of the state machine now (§7), so that the log before it can go. Otherwise it is taken when the log has grown.
-    /// Returns the last entry that it includes.
+    /// Takes a snapshot of the state machine now (§7), so that the log before it can go. Otherwise
+    /// it is taken when the log has grown. Returns the last entry that it includes.
     ///
     /// # Errors
     ///
@@ -215,8 +226,8 @@ impl<S: StateMachine> Node<S> {
         self.handle.take_snapshot()?.wait_timeout(timeout)
     }
 
-    /// The members of the cluster as this node knows them (§6): those of the newest configuration in its log, committed or not. The
-    /// leader knows best, and others may be behind.
+    /// The members of the cluster as this node knows them (§6): those of the newest configuration
+    /// in its log, committed or not. The leader knows best, and others may be behind.
     pub fn membership(&self) -> Membership {
         self.handle.membership()
     }
@@ -239,8 +250,9 @@ impl<S: StateMachine> Node<S> {
         self.handle.status()?.wait_timeout(timeout)
     }
 
-    /// Stops the node, and returns why it stopped once nothing of it is left: all requests are answered, the journal is synced
-    /// and closed, its threads have ended, the transport's addresses are free. Other handles remain, of a stopped node.
+    /// Stops the node, and returns why it stopped once nothing of it is left: all requests are
+    /// answered, the journal is synced and closed, its threads have ended, the transport's
+    /// addresses are free. Other handles remain, of a stopped node.
     pub fn shutdown(&self) -> StopReason {
         self.handle.shutdown().wait().unwrap_or_else(|stopped| stopped.reason)
     }

@@ -1,18 +1,21 @@
 //! Messages between nodes over TCP.
 //!
-//! Each node dials each of its peers, the members of its cluster, and sends on that connection; what it receives comes in on those that it accepted.
+//! Each node dials each of its peers, the members of its cluster, and sends on that connection;
+//! what it receives comes in on those that it accepted.
 //!
 //! ```text
-//! send ─► SendQueue ─► dialer's thread ═══ messages, keepalives ═══► thread of the connection ─► inbox
-//!                      thread that hears ◄══════════ keepalives ════
+//! send ─► SendQueue ─► dialer's thread ═ messages, keepalives ═► thread of the connection ─► inbox
+//!                      thread that hears ◄═══════ keepalives ═══
 //! ```
 //!
-//! The dialer's thread dials again when the connection is lost; one more accepts. The rest, limits and counters among it, is
-//! [`raft_core::host::tcp`]. Nothing is encrypted or authenticated: use it in a network that you trust.
+//! The dialer's thread dials again when the connection is lost; one more accepts. The rest, limits
+//! and counters among it, is [`raft_core::host::tcp`]. Nothing is encrypted or authenticated: use
+//! it in a network that you trust.
 //!
-//! A blocked thread cannot be told to stop, so everything that blocks has an end: a stop closes the incoming connections, and
-//! those whose handshake has not ended; it wakes the thread that accepts by dialing it; writes have a timeout. Only an attempt to
-//! connect lasts its [`Config::connect_timeout`], where the peer's host does not even refuse.
+//! A blocked thread cannot be told to stop, so everything that blocks has an end: a stop closes the
+//! incoming connections, and those whose handshake has not ended; it wakes the thread that accepts
+//! by dialing it; writes have a timeout. Only an attempt to connect lasts its
+//! [`Config::connect_timeout`], where the peer's host does not even refuse.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -38,7 +41,8 @@ use dialer::{Peer, Peers};
 use sockets::Sockets;
 use undialed::Undialed;
 
-/// How long a stop tries to wake the thread that accepts. Where that has no effect at once it is not asleep.
+/// How long a stop tries to wake the thread that accepts. Where that has no effect at once it is
+/// not asleep.
 const KNOCK_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// A [`raft_core::host::Transport`] over TCP.
@@ -78,19 +82,22 @@ struct Shared {
     inbox: MessageInbox,
     peers: Peers,
     incoming: Arc<Sockets>,
-    /// Those in their handshake. Afterwards a dialer ends its connection itself, for it may have something left to say.
+    /// Those in their handshake. Afterwards a dialer ends its connection itself, for it may have
+    /// something left to say.
     outgoing: Arc<Sockets>,
     /// Goes with the last thread.
     running: Mutex<Option<Running>>,
 }
 
 impl Transport {
-    /// Listens on an address, for a node that knows these peers to begin with: the others of a new cluster, or some members of the one
-    /// that it joins. A peer's address is a name or number with a port; names are looked up anew for each connection. The node itself
-    /// may be among the peers; it is left out.
+    /// Listens on an address, for a node that knows these peers to begin with: the others of a new
+    /// cluster, or some members of the one that it joins. A peer's address is a name or number with
+    /// a port; names are looked up anew for each connection. The node itself may be among the
+    /// peers; it is left out.
     ///
-    /// From its first configuration on the node's peers are the members; one whose [label](raft_core::host::Label) holds an address
-    /// is reached there, others as listed here, or where they say themselves.
+    /// From its first configuration on the node's peers are the members; one whose
+    /// [label](raft_core::host::Label) holds an address is reached there, others as listed here, or
+    /// where they say themselves.
     ///
     /// # Errors
     ///

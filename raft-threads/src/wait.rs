@@ -69,8 +69,8 @@ pub(crate) fn run(signal: &Signal, mut turn: impl FnMut() -> Next) {
     }
 }
 
-/// Linux lets a thread sleep 50 µs longer than it asked for, to save power, unless the thread says otherwise. That would be half of
-/// all the lateness.
+/// Linux lets a thread sleep 50 µs longer than it asked for, to save power, unless the thread says
+/// otherwise. That would be half of all the lateness.
 #[cfg(target_os = "linux")]
 fn be_punctual() {
     // Without it the thread is a little late, no more.

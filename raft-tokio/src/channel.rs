@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 
 use crate::timer::{Timer, wait};
 
-/// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are those of [`Hub`].
+/// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are
+/// those of [`Hub`].
 ///
 /// # Example
 ///
@@ -21,7 +22,8 @@ use crate::timer::{Timer, wait};
 /// # async fn main() {
 /// let network = channel::Network::new(42);
 /// let transport = network.endpoint(NodeId::new(1));
-/// network.set_faults(Faults { drop: 0.01, delay_max: Duration::from_millis(2), ..Faults::default() });
+/// let delay_max = Duration::from_millis(2);
+/// network.set_faults(Faults { drop: 0.01, delay_max, ..Faults::default() });
 /// network.isolate(NodeId::new(1));
 /// network.heal();
 /// assert_eq!(network.traffic().sent, 0);
@@ -46,7 +48,8 @@ impl Network {
         Self { hub }
     }
 
-    /// The transport of this node. A node that starts again gets a new one, which takes the place of the old.
+    /// The transport of this node. A node that starts again gets a new one, which takes the place
+    /// of the old.
     pub fn endpoint(&self, node: NodeId) -> Endpoint {
         self.hub.endpoint(node)
     }

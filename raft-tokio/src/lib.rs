@@ -47,9 +47,10 @@
 //!
 //! # What it needs of the runtime
 //!
-//! A runtime with time and I/O enabled (`enable_all`), of either flavour. Each node runs as one task and has three threads of
-//! its own: for its journal, its state machine and its snapshots, so neither a slow disk nor a slow command delays a heartbeat. On
-//! Linux it sleeps by a timer of the operating system (timerfd): tokio's own is late by about a millisecond, which would be most of
+//! A runtime with time and I/O enabled (`enable_all`), of either flavour. Each node runs as one
+//! task and has three threads of its own: for its journal, its state machine and its snapshots, so
+//! neither a slow disk nor a slow command delays a heartbeat. On Linux it sleeps by a timer of the
+//! operating system (timerfd): tokio's own is late by about a millisecond, which would be most of
 //! an election. A paused tokio clock therefore does not stop its timeouts.
 #![forbid(unsafe_code)]
 

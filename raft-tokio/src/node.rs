@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 
 use crate::timer::{Timer, wait};
 
-/// A running node. A clone is another handle to it; when the last one is dropped, the node shuts down cleanly.
+/// A running node. A clone is another handle to it; when the last one is dropped, the node shuts
+/// down cleanly.
 pub struct Node<S: StateMachine> {
     handle: Handle<S>,
 }
@@ -25,7 +26,8 @@ impl<S: StateMachine> Node<S> {
     ///
     /// # Errors
     ///
-    /// The configuration, the journal or the transport cannot be used; [`StartError`] says which and why.
+    /// The configuration, the journal or the transport cannot be used; [`StartError`] says which
+    /// and why.
     ///
     /// # Panics
     ///
@@ -72,20 +74,22 @@ impl<S: StateMachine> Node<S> {
         Ok(Self { handle })
     }
 
-    /// The requests that are queued at once, and answered later: each returns a [`Pending`](crate::Pending) answer to be awaited. So
-    /// one task can have many commands on their way, in its order.
+    /// The requests that are queued at once, and answered later: each returns a
+    /// [`Pending`](crate::Pending) answer to be awaited. So one task can have many commands on
+    /// their way, in its order.
     pub fn handle(&self) -> &Handle<S> {
         &self.handle
     }
 
-    /// Replicates a command and returns the state machine's reply to it, once it is committed and applied on this node.
+    /// Replicates a command and returns the state machine's reply to it, once it is committed and
+    /// applied on this node.
     ///
     /// Dropping the future does not take the command back.
     ///
     /// # Errors
     ///
-    /// [`ProposeError`] says what to do next; [`ProposeError::may_commit`] whether the command may have been committed
-    /// nevertheless.
+    /// [`ProposeError`] says what to do next; [`ProposeError::may_commit`] whether the command may
+    /// have been committed nevertheless.
     ///
     /// # Example
     ///
@@ -108,7 +112,8 @@ impl<S: StateMachine> Node<S> {
     /// let reply = loop {
     ///     match node.propose(command).await {
     ///         Ok(reply) => break reply,
-    ///         Err(error) if error.may_commit() => return Err(error.into()), // ask before trying again
+    ///         // Ask before trying again.
+    ///         Err(error) if error.may_commit() => return Err(error.into()),
     ///         Err(error) => match error.into_command() {
     ///             Some(again) => command = again, // here or at the leader, a little later
     ///             None => return Ok(()),
@@ -123,7 +128,8 @@ impl<S: StateMachine> Node<S> {
         self.handle.propose(command.into())?.await
     }
 
-    /// Reads the state machine, linearizably (§8): `read` sees every command that was answered before the call, on any node.
+    /// Reads the state machine, linearizably (§8): `read` sees every command that was answered
+    /// before the call, on any node.
     ///
     /// It runs on the state machine's thread, so it should be quick.
     ///
@@ -167,7 +173,8 @@ impl<S: StateMachine> Node<S> {
         self.handle.leadership()
     }
 
-    /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when the lead is lost.
+    /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when
+    /// the lead is lost.
     ///
     /// # Errors
     ///
@@ -204,15 +211,16 @@ impl<S: StateMachine> Node<S> {
         self.handle.lead().await
     }
 
-    /// Changes who takes part (§6), all of it or nothing: for instance adds servers as learners, promotes them once they have caught
-    /// up, and removes others. Returns the members once that is complete. A [`Label`](crate::Label) tells the others where a
-    /// new server is reached.
+    /// Changes who takes part (§6), all of it or nothing: for instance adds servers as learners,
+    /// promotes them once they have caught up, and removes others. Returns the members once that is
+    /// complete. A [`Label`](crate::Label) tells the others where a new server is reached.
     ///
     /// Dropping the future does not take the change back.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`] says what to do next; [`ChangeError::may_take_effect`] whether the change may have been made nevertheless.
+    /// [`ChangeError`] says what to do next; [`ChangeError::may_take_effect`] whether the change
+    /// may have been made nevertheless.
     ///
     /// # Example
     ///
@@ -241,7 +249,8 @@ impl<S: StateMachine> Node<S> {
         self.handle.change_membership(changes)?.await
     }
 
-    /// Hands leadership over (thesis 3.10), to this node or, if none is named, to the one that is furthest. Returns who leads now.
+    /// Hands leadership over (thesis 3.10), to this node or, if none is named, to the one that is
+    /// furthest. Returns who leads now.
     ///
     /// # Errors
     ///
@@ -250,8 +259,8 @@ impl<S: StateMachine> Node<S> {
         self.handle.transfer_leadership(to)?.await
     }
 
-    /// Takes a snapshot of the state machine now (§7), so that the log before it can go. Otherwise it is taken when the log has grown.
-    /// Returns the last entry that it includes.
+    /// Takes a snapshot of the state machine now (§7), so that the log before it can go. Otherwise
+    /// it is taken when the log has grown. Returns the last entry that it includes.
     ///
     /// # Errors
     ///
@@ -260,8 +269,8 @@ impl<S: StateMachine> Node<S> {
         self.handle.take_snapshot()?.await
     }
 
-    /// The members of the cluster as this node knows them (§6): those of the newest configuration in its log, committed or not. The
-    /// leader knows best, and others may be behind.
+    /// The members of the cluster as this node knows them (§6): those of the newest configuration
+    /// in its log, committed or not. The leader knows best, and others may be behind.
     pub fn membership(&self) -> Membership {
         self.handle.membership()
     }
@@ -275,8 +284,9 @@ impl<S: StateMachine> Node<S> {
         self.handle.status()?.await
     }
 
-    /// Stops the node, and returns why it stopped once nothing of it is left: all requests are answered, the journal is synced
-    /// and closed, its threads have ended, the transport's addresses are free. Other handles remain, of a stopped node.
+    /// Stops the node, and returns why it stopped once nothing of it is left: all requests are
+    /// answered, the journal is synced and closed, its threads have ended, the transport's
+    /// addresses are free. Other handles remain, of a stopped node.
     pub async fn shutdown(&self) -> StopReason {
         self.handle.shutdown().await.unwrap_or_else(|stopped| stopped.reason)
     }

@@ -1,8 +1,10 @@
 //! Messages between nodes over TCP.
 //!
-//! Each node dials each of its peers, the members of its cluster, and sends on that connection; what it receives comes in on those that it accepted. A task
-//! dials one peer, and dials again when the connection is lost; one accepts, and has a task for each connection. The rest, limits
-//! and counters among it, is [`raft_core::host::tcp`]. Nothing is encrypted or authenticated: use it in a network that you trust.
+//! Each node dials each of its peers, the members of its cluster, and sends on that connection;
+//! what it receives comes in on those that it accepted. A task dials one peer, and dials again when
+//! the connection is lost; one accepts, and has a task for each connection. The rest, limits and
+//! counters among it, is [`raft_core::host::tcp`]. Nothing is encrypted or authenticated: use it in
+//! a network that you trust.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -74,12 +76,14 @@ struct Shared {
 }
 
 impl Transport {
-    /// Listens on an address, for a node that knows these peers to begin with: the others of a new cluster, or some members of the one
-    /// that it joins. A peer's address is a name or number with a port; names are looked up anew for each connection. The node itself
-    /// may be among the peers; it is left out.
+    /// Listens on an address, for a node that knows these peers to begin with: the others of a new
+    /// cluster, or some members of the one that it joins. A peer's address is a name or number with
+    /// a port; names are looked up anew for each connection. The node itself may be among the
+    /// peers; it is left out.
     ///
-    /// From its first configuration on the node's peers are the members; one whose [label](raft_core::host::Label) holds an address
-    /// is reached there, others as listed here, or where they say themselves.
+    /// From its first configuration on the node's peers are the members; one whose
+    /// [label](raft_core::host::Label) holds an address is reached there, others as listed here, or
+    /// where they say themselves.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! Sleeping until a moment, as precisely as the operating system can.
 //!
-//! `tokio::time` rounds up to whole milliseconds and is late by about one; an election on a fast network takes less. On Linux a timerfd
-//! in tokio's own event loop is late by some tens of microseconds.
+//! `tokio::time` rounds up to whole milliseconds and is late by about one; an election on a fast
+//! network takes less. On Linux a timerfd in tokio's own event loop is late by some tens of
+//! microseconds.
 
 #[cfg(target_os = "linux")]
 pub(crate) use timerfd::Timer;
@@ -15,7 +16,8 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// Waits until `woken` is notified or the deadline has come; `None` never comes. Lets other tasks run at least once.
+/// Waits until `woken` is notified or the deadline has come; `None` never comes. Lets other tasks
+/// run at least once.
 pub(crate) async fn wait(woken: &Notify, timer: &mut Timer, deadline: Option<Instant>) {
     let mut notified = pin!(woken.notified());
     let mut waited = false;
@@ -49,10 +51,11 @@ mod timerfd {
 
     /// One timer, for one task.
     pub(crate) struct Timer {
-        /// Tokio's type for a special file that is read, such as a pipe; unlike `AsyncFd`, it can be had without unsafe code.
+        /// Tokio's type for a special file that is read, such as a pipe; unlike `AsyncFd`, it can
+        /// be had without unsafe code.
         file: Receiver,
-        /// When it fires, if it was told to. It may be sooner than needed, for a deadline that moves on is not worth a system
-        /// call: it is armed anew when it has fired too soon.
+        /// When it fires, if it was told to. It may be sooner than needed, for a deadline that
+        /// moves on is not worth a system call: it is armed anew when it has fired too soon.
         armed: Option<Instant>,
     }
 
@@ -80,7 +83,8 @@ mod timerfd {
                 if ready!(self.file.poll_read_ready(cx)).is_err() {
                     return Poll::Ready(());
                 }
-                // The read takes back the readiness of the file: at the latest the second, when there is nothing to read.
+                // The read takes back the readiness of the file: at the latest the second, when
+                // there is nothing to read.
                 match self.file.try_read(&mut [0; 8]) {
                     Ok(_) => self.armed = None,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -15,8 +15,8 @@ pub struct Clock {
 pub enum Next {
     /// Inputs are left: let others run, then turn again.
     Again,
-    /// Turn again when woken, or at this moment at the latest; never sooner without being woken, and as little later as the
-    /// runtime can. `None` is never.
+    /// Turn again when woken, or at this moment at the latest; never sooner without being woken,
+    /// and as little later as the runtime can. `None` is never.
     Wait(Option<StdInstant>),
     /// The node has stopped: drop the driver.
     Stop,
@@ -34,8 +34,8 @@ impl Clock {
         Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
-    /// The moment as the system's clock tells it: from then on, [`Clock::now`] shows at least `moment`. `None` for moments
-    /// beyond what the system's clock can say, which never come.
+    /// The moment as the system's clock tells it: from then on, [`Clock::now`] shows at least
+    /// `moment`. `None` for moments beyond what the system's clock can say, which never come.
     pub fn system_time(&self, moment: Instant) -> Option<StdInstant> {
         self.origin.checked_add(Duration::from_micros(moment.as_micros()))
     }

@@ -48,7 +48,8 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Why a proposal was not answered. Where the command comes back, it was certainly not appended anywhere.
+/// Why a proposal was not answered. Where the command comes back, it was certainly not appended
+/// anywhere.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ProposeError {
@@ -59,7 +60,8 @@ pub enum ProposeError {
         /// The command.
         command: Bytes,
     },
-    /// The command is longer than [`Config::command_bytes_max`](crate::Config::command_bytes_max): split it.
+    /// The command is longer than [`Config::command_bytes_max`](crate::Config::command_bytes_max):
+    /// split it.
     TooLarge {
         /// Its length in bytes.
         bytes: usize,
@@ -68,14 +70,16 @@ pub enum ProposeError {
         /// The command.
         command: Bytes,
     },
-    /// The log has reached [`Config::log_bytes_max`](crate::Config::log_bytes_max): try again once it has been compacted.
+    /// The log has reached [`Config::log_bytes_max`](crate::Config::log_bytes_max): try again once
+    /// it has been compacted.
     LogFull {
         /// The limit in bytes.
         bytes_max: usize,
         /// The command.
         command: Bytes,
     },
-    /// [`Config::uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) bytes wait to be committed: try again when some are.
+    /// [`Config::uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) bytes wait to be
+    /// committed: try again when some are.
     TooManyUncommitted {
         /// The limit in bytes.
         bytes_max: usize,
@@ -89,7 +93,8 @@ pub enum ProposeError {
     },
     /// The node lost its leadership before it knew the command committed.
     LeadershipLost {
-        /// Whether the command may yet be committed by another leader. If so, propose it again only if it does no harm twice.
+        /// Whether the command may yet be committed by another leader. If so, propose it again only
+        /// if it does no harm twice.
         may_commit: bool,
     },
     /// The state machine waits for its own node, from inside of a call, and so for itself: return
@@ -99,13 +104,15 @@ pub enum ProposeError {
     Stopped {
         /// Why.
         reason: StopReason,
-        /// The command, if it was certainly not appended. Without it, the command may yet be committed.
+        /// The command, if it was certainly not appended. Without it, the command may yet be
+        /// committed.
         command: Option<Bytes>,
     },
 }
 
 impl ProposeError {
-    /// Whether the command may have been committed, or may yet be. If not, it is safe to propose it again.
+    /// Whether the command may have been committed, or may yet be. If not, it is safe to propose it
+    /// again.
     pub fn may_commit(&self) -> bool {
         match self {
             Self::NotLeader { .. }
@@ -277,7 +284,8 @@ pub enum ChangeError {
     },
     /// Too many requests wait already: try again a little later. Nothing has changed.
     Busy,
-    /// The node lost its leadership before the change was complete: ask the new leader what the members are.
+    /// The node lost its leadership before the change was complete: ask the new leader what the
+    /// members are.
     LeadershipLost {
         /// Whether the change may yet take effect. If not, it was never begun.
         may_take_effect: bool,

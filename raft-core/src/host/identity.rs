@@ -8,9 +8,11 @@ use bytes::Bytes;
 use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
 
-/// Names a cluster. Nodes of different clusters refuse each other, so that a wrong address in a list of peers does no harm.
+/// Names a cluster. Nodes of different clusters refuse each other, so that a wrong address in a
+/// list of peers does no harm.
 ///
-/// Any number that other clusters nearby do not use; all nodes of a cluster are started with the same.
+/// Any number that other clusters nearby do not use; all nodes of a cluster are started with the
+/// same.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClusterId(u64);
 
@@ -32,9 +34,11 @@ impl fmt::Display for ClusterId {
     }
 }
 
-/// Names the life of a journal: drawn at random when it is created, and kept for as long as it exists.
+/// Names the life of a journal: drawn at random when it is created, and kept for as long as it
+/// exists.
 ///
-/// It tells a node that came back from another that was given the same [`NodeId`], or that came back without its memory.
+/// It tells a node that came back from another that was given the same [`NodeId`], or that came
+/// back without its memory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Incarnation(u64);
 

@@ -9,17 +9,18 @@
 //! |---|---|
 //! | is not the one recorded for the member | refuses it: [`Refusal::OtherStore`] |
 //! | holds the history of another cluster, for certain | refuses it: [`Refusal::OtherHistory`] |
-//! | holds another history that may not be committed | lets it in only as a member from the beginning, or with the recorded store |
-//! | holds a history without an identity | refuses it as a member that was [added](MemberStore::New), else lets it in |
+//! | may hold another history | lets it in only as a member from the beginning or by its store |
+//! | holds a history without an identity | refuses it only as an [added](MemberStore::New) member |
 //! | is empty, or of this cluster | lets it in |
 //!
 //! An identity that may not be committed proves little: a first leader that dies early may hold an
 //! identity that its cluster never took. Such a server must find its way back.
 //!
 //! A peer that dials is also refused if it may send longer messages than this node's transport
-//! takes ([`Refusal::LongMessages`]): such a message would be lost each time it is sent, and nothing
-//! behind it would ever commit. A peer of an older version does not say how long its messages are,
-//! and is let in. That a transport takes what its own node sends is checked when the node starts.
+//! takes ([`Refusal::LongMessages`]): such a message would be lost each time it is sent, and
+//! nothing behind it would ever commit. A peer of an older version does not say how long its
+//! messages are, and is let in. That a transport takes what its own node sends is checked when the
+//! node starts.
 //!
 //! The rules on stores are applied again whenever this node's identity or its configuration
 //! changes.

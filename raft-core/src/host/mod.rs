@@ -1,27 +1,27 @@
 //! The runtime-neutral half of an adapter (feature `std`). None of it is asynchronous.
 //!
-//! Here is everything that adapters to different runtimes would otherwise each write: the loop's body, the threads of journal
-//! and state machine, the bookkeeping of requests, the journal, the framing, the handshake, an in-process network. An adapter adds
-//! what only its runtime has.
+//! Here is everything that adapters to different runtimes would otherwise each write: the loop's
+//! body, the threads of journal and state machine, the bookkeeping of requests, the journal, the
+//! framing, the handshake, an in-process network. An adapter adds what only its runtime has.
 //!
 //! ```text
 //!                    requests                 Handle ── propose, read, status, lead, shutdown
-//!                       │                               each returns a Pending answer: await it, or block
+//!                       │                        each returns a Pending: await it, or block
 //!        messages       ▼      reports
 //!   Transport ──────► Inbox ◄────────────────┬───────────────────────┐
 //!       ▲               │ wake               │ persisted             │ applied
 //!       │               ▼                    │                       │
 //!       │         Driver::turn        journal's thread       state machine's thread
 //!       │     step, propose, tick,           ▲                       ▲
-//!       │         poll_outbox                │                       │ entries, with those who wait for them;
+//!       │         poll_outbox                │                       │ entries, with waiting clients;
 //!       └───────────────┴────────────────────┴───────────────────────┘ confirmed reads
 //!           messages             writes
 //! ```
 //!
 //! # Writing an adapter
 //!
-//! A node starts with [`Driver::start`]. It needs a hook that wakes the adapter's loop, and returns a [`Handle`] for the application
-//! and a [`Driver`] for the loop:
+//! A node starts with [`Driver::start`]. It needs a hook that wakes the adapter's loop, and returns
+//! a [`Handle`] for the application and a [`Driver`] for the loop:
 //!
 //! ```
 //! # use std::time::Instant;
@@ -41,16 +41,19 @@
 //!
 //! So an adapter supplies five things:
 //!
-//! 1. **The wake hook.** It is called from any thread, also while the loop turns, and must then make the next wait return at once: a
-//!    wake must not be lost. It is called once for all inputs between two turns. It must not block.
-//! 2. **The wait**, as precise as the runtime can: a millisecond late is most of an election. Too early is harmless. It takes the
-//!    deadline of the turn right before it, never an older one.
-//! 3. **The spawn** of the loop, and of [`Driver::start`] where blocking is allowed, for it reads the journal.
-//! 4. **A handle**: a node type around [`Handle`] whose methods await (or [`wait`](Pending::wait) for) what `Handle` returns. All
-//!    else ([`LeadershipWatch`], [`Lead`], the errors) it re-exports.
-//! 5. **Transports**: sockets for messages, and a task that sleeps for a [`Hub`], the in-process network, whose
-//!    [`LateDelivery::turn`] is driven like a driver. One that notices that a peer's process is gone [says so](MessageInbox::suspect);
-//!    [`tcp::Dialing`] does.
+//! 1. **The wake hook.** It is called from any thread, also while the loop turns, and must then
+//!    make the next wait return at once: a wake must not be lost. It is called once for all inputs
+//!    between two turns. It must not block.
+//! 2. **The wait**, as precise as the runtime can: a millisecond late is most of an election. Too
+//!    early is harmless. It takes the deadline of the turn right before it, never an older one.
+//! 3. **The spawn** of the loop, and of [`Driver::start`] where blocking is allowed, for it reads
+//!    the journal.
+//! 4. **A handle**: a node type around [`Handle`] whose methods await (or [`wait`](Pending::wait)
+//!    for) what `Handle` returns. All else ([`LeadershipWatch`], [`Lead`], the errors) it
+//!    re-exports.
+//! 5. **Transports**: sockets for messages, and a task that sleeps for a [`Hub`], the in-process
+//!    network, whose [`LateDelivery::turn`] is driven like a driver. One that notices that a peer's
+//!    process is gone [says so](MessageInbox::suspect); [`tcp::Dialing`] does.
 //!
 //! An adapter knows no Raft: one that looks at a term to decide something is wrong.
 //!
@@ -60,9 +63,9 @@
 //!
 //! | room | what stands in it |
 //! |---|---|
-//! | `identity` `clock` `worker_kind` | who a node is, what time it is, what its threads are called |
+//! | `identity` `clock` `worker_kind` | who a node is, what time it is, what its threads are |
 //! | `wire` | what two nodes say before the first message, members' labels, frames of bytes |
-//! | `state_machine` `storage_error` `stop_reason` `error` | the application's half, and what is said when something fails |
+//! | `state_machine` `storage_error` `stop_reason` `error` | the application, and what may fail |
 //! | `known_peers` `transport` | which peers are let in, and what carries messages |
 //! | `channel` `tcp` | an in-process network, and what transports over TCP share |
 //! | `threads` | what all threads of a node have in common: jobs, panics, watch, end |
@@ -72,16 +75,17 @@
 //!
 //! # What holds
 //!
-//! - Nothing blocks the loop: requests and messages that find the [inbox](NodeConfig::inbox_max) full are refused or dropped, a
-//!   [`Transport`] drops what it cannot queue, journal and state machine have threads of their own. What their queues hold is bounded by
-//!   the windows in [`Config`](crate::Config).
+//! - Nothing blocks the loop: requests and messages that find the [inbox](NodeConfig::inbox_max)
+//!   full are refused or dropped, a [`Transport`] drops what it cannot queue, journal and state
+//!   machine have threads of their own. What their queues hold is bounded by the windows in
+//!   [`Config`](crate::Config).
 //! - Everyone who waits is answered: by the state machine, by a lost leadership, or by the node's
 //!   end; also if the state machine hangs. Whichever thread hangs, that is noticed
 //!   ([`NodeStatus::stuck`]).
-//! - A node ends when it is asked to, with its last [`Handle`], when its [`Driver`] is dropped, at the first failed write and at a
-//!   panic of its journal or state machine. All ways are one: the driver is dropped, and
-//!   [`Handle::stopped`] resolves when the journal is synced and closed, the threads have ended and
-//!   the transport has closed its sockets; a thread that hangs is waited for
+//! - A node ends when it is asked to, with its last [`Handle`], when its [`Driver`] is dropped, at
+//!   the first failed write and at a panic of its journal or state machine. All ways are one: the
+//!   driver is dropped, and [`Handle::stopped`] resolves when the journal is synced and closed, the
+//!   threads have ended and the transport has closed its sockets; a thread that hangs is waited for
 //!   [`NodeConfig::shutdown_max`] long.
 
 mod channel;

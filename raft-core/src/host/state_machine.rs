@@ -14,8 +14,8 @@ pub type Capture = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>;
 
 /// A deterministic machine that every node feeds with the same commands in the same order.
 ///
-/// It lives on a thread of its own: a slow `apply` delays replies and reads, never a heartbeat. One that is always quick may
-/// [say so](StateMachine::blocks).
+/// It lives on a thread of its own: a slow `apply` delays replies and reads, never a heartbeat. One
+/// that is always quick may [say so](StateMachine::blocks).
 ///
 /// # Example
 ///
@@ -104,12 +104,14 @@ pub trait StateMachine: Send + 'static {
         Ok(())
     }
 
-    /// The state as all commands so far have made it, in a form that [`restore`](StateMachine::restore) reads; none if this state machine
-    /// takes no snapshots, and so the log is never compacted.
+    /// The state as all commands so far have made it, in a form that
+    /// [`restore`](StateMachine::restore) reads; none if this state machine takes no snapshots, and
+    /// so the log is never compacted.
     ///
-    /// Called between two commands, so it should be quick: capture the state (a clone of what is cheap to clone, a persistent map, a
-    /// fork of what changes) and write it out in what is returned. That runs on another thread while commands are
-    /// applied, and may take as long as it likes. What it cannot write (an error, a panic) is taken again later.
+    /// Called between two commands, so it should be quick: capture the state (a clone of what is
+    /// cheap to clone, a persistent map, a fork of what changes) and write it out in what is
+    /// returned. That runs on another thread while commands are applied, and may take as long as it
+    /// likes. What it cannot write (an error, a panic) is taken again later.
     ///
     /// # Example
     ///
@@ -124,7 +126,10 @@ pub trait StateMachine: Send + 'static {
     ///
     /// impl StateMachine for Total {
     ///     # type Reply = u64;
-    ///     # fn apply(&mut self, _: Index, command: Bytes) -> u64 { self.0 += command.len() as u64; self.0 }
+    ///     # fn apply(&mut self, _: Index, command: Bytes) -> u64 {
+    ///     #     self.0 += command.len() as u64;
+    ///     #     self.0
+    ///     # }
     ///     // type Reply and fn apply as above
     ///     fn snapshot(&self) -> Option<Capture> {
     ///         let total = self.0;
@@ -145,7 +150,8 @@ pub trait StateMachine: Send + 'static {
 
     /// Replaces the state by that of a snapshot, which this or another node took.
     ///
-    /// Called when a node starts, and when it is so far behind that its leader sends it a snapshot instead of the log.
+    /// Called when a node starts, and when it is so far behind that its leader sends it a snapshot
+    /// instead of the log.
     ///
     /// # Errors
     ///
@@ -164,11 +170,11 @@ pub trait StateMachine: Send + 'static {
     /// Called after every entry whose index is a multiple of
     /// [`DIGEST_INTERVAL`](super::DIGEST_INTERVAL) and after the last entry of each batch, between
     /// two commands, so it must be quick: keep it up to date with each command (a sum of hashes of
-    /// what is stored, say), and return it here. A panic stops the node, as one of `apply` does.
-    /// It must follow from the commands alone, as the state does, and be equal whether the state was
+    /// what is stored, say), and return it here. A panic stops the node, as one of `apply` does. It
+    /// must follow from the commands alone, as the state does, and be equal whether the state was
     /// made by commands or [restored](StateMachine::restore), also between versions of the program
-    /// that run in one cluster: no hash that changes with the platform or the standard library.
-    /// A version that computes it in another way is reported as one whose state differs.
+    /// that run in one cluster: no hash that changes with the platform or the standard library. A
+    /// version that computes it in another way is reported as one whose state differs.
     ///
     /// A difference is logged on both servers and shown in
     /// [`NodeStatus::state_differences`](super::NodeStatus::state_differences). It stops nobody,
@@ -180,10 +186,11 @@ pub trait StateMachine: Send + 'static {
 
     /// Whether applying a command, or a read, may take its time. Asked once.
     ///
-    /// A state machine that never blocks, and takes a few microseconds at most, is called by the node's loop itself. That saves two
-    /// changes of thread, which is most of the latency of a command when neither disk nor network is on its way. With hundreds of
-    /// commands at once a thread of its own is the better choice even then, for it shares the work. A state that takes long to
-    /// [restore](StateMachine::restore) needs one, too: the loop would stand still.
+    /// A state machine that never blocks, and takes a few microseconds at most, is called by the
+    /// node's loop itself. That saves two changes of thread, which is most of the latency of a
+    /// command when neither disk nor network is on its way. With hundreds of commands at once a
+    /// thread of its own is the better choice even then, for it shares the work. A state that takes
+    /// long to [restore](StateMachine::restore) needs one, too: the loop would stand still.
     fn blocks(&self) -> bool {
         true
     }

@@ -58,8 +58,9 @@ pub enum StopReason {
 pub enum RestoreError {
     /// The snapshot is damaged or cannot be read.
     Unreadable(StorageError),
-    /// The state machine does not understand the snapshot: it returned [`NotUnderstood`](super::NotUnderstood). Start a
-    /// version of the program that does, on the same data.
+    /// The state machine does not understand the snapshot: it returned
+    /// [`NotUnderstood`](super::NotUnderstood). Start a version of the program that does, on the
+    /// same data.
     NotUnderstood {
         /// The last entry that the snapshot includes.
         last: LogId,

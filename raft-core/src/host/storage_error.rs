@@ -12,8 +12,8 @@ use crate::codec::DecodeError;
 use crate::host::identity::ClusterId;
 use crate::types::NodeId;
 
-/// What to do about a journal that has lost something. An older copy is no remedy: it has forgotten votes and acknowledgements
-/// that others count on.
+/// What to do about a journal that has lost something. An older copy is no remedy: it has forgotten
+/// votes and acknowledgements that others count on.
 ///
 /// The one rule for a server that lost its memory, wherever it is told: remove it, wait until it is
 /// removed, empty its directory, add it again as a learner, under its old id or a new one. The
@@ -36,14 +36,16 @@ pub enum StorageError {
         /// Its reason.
         source: Arc<io::Error>,
     },
-    /// There is no room to write (disk, quota or file size): free some, then start the node again. Nothing durable was lost.
+    /// There is no room to write (disk, quota or file size): free some, then start the node again.
+    /// Nothing durable was lost.
     DiskFull {
         /// The file that could not grow.
         path: PathBuf,
         /// What the operating system said.
         source: Arc<io::Error>,
     },
-    /// Another process, or another node in this one, has the journal open: stop it, or choose another directory.
+    /// Another process, or another node in this one, has the journal open: stop it, or choose
+    /// another directory.
     InUse {
         /// The journal's directory.
         directory: PathBuf,
@@ -115,17 +117,20 @@ pub enum StorageError {
         /// What is not known.
         what: String,
     },
-    /// A write is longer than a frame can hold: lower [`Config::write_bytes_max`](crate::Config::write_bytes_max).
+    /// A write is longer than a frame can hold: lower
+    /// [`Config::write_bytes_max`](crate::Config::write_bytes_max).
     WriteTooLong {
         /// How long it is, encoded.
         bytes: usize,
     },
-    /// A write cannot follow those before it. This is a bug in this library, caught before it could destroy the journal.
+    /// A write cannot follow those before it. This is a bug in this library, caught before it could
+    /// destroy the journal.
     Inconsistent {
         /// What does not fit.
         what: String,
     },
-    /// The journal must be recovered before it is written, once; or it was since recovered by another node.
+    /// The journal must be recovered before it is written, once; or it was since recovered by
+    /// another node.
     NotRecovered,
     /// The failure that a test asked for ([`MemoryJournal::fail`](super::MemoryJournal::fail)).
     Injected,

@@ -20,7 +20,8 @@ use crate::types::NodeId;
 /// What it must not do is deliver from a peer that the host has not [let in](MessageInbox::admit).
 /// So it carries each node's [`Introduction`] to its peer before the first message.
 ///
-/// One that can tell the end of a peer's process from a broken network also [says so](MessageInbox::suspect).
+/// One that can tell the end of a peer's process from a broken network also [says
+/// so](MessageInbox::suspect).
 ///
 /// One that wraps another passes every call on, those with a body here among them.
 pub trait Transport: Send + 'static {
@@ -33,11 +34,12 @@ pub trait Transport: Send + 'static {
     /// When it cannot receive, such as when its address is taken. The node does not start then.
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()>;
 
-    /// Takes a message to [`Message::to`]. Never blocks: a full queue, or a peer out of reach, drops the message and counts it.
+    /// Takes a message to [`Message::to`]. Never blocks: a full queue, or a peer out of reach,
+    /// drops the message and counts it.
     fn send(&mut self, message: Message<Bytes>);
 
-    /// Everything for now has been sent. Called once after the sends of a turn, so that a transport may gather messages and wake
-    /// its writers once for all of them.
+    /// Everything for now has been sent. Called once after the sends of a turn, so that a transport
+    /// may gather messages and wake its writers once for all of them.
     fn flush(&mut self) {}
 
     /// The longest [`Message::size`] that it carries, in bytes, whatever else the message holds. A
@@ -48,20 +50,22 @@ pub trait Transport: Send + 'static {
         usize::MAX
     }
 
-    /// These are the members now (§6), as far as this node knows; nobody, if it has yet to be told. Called once the transport has
-    /// started and whenever they change. A transport that opens connections opens those to new members, closes those to members that
-    /// went, once what waits for them is sent, and takes note of their [labels](super::Label).
+    /// These are the members now (§6), as far as this node knows; nobody, if it has yet to be told.
+    /// Called once the transport has started and whenever they change. A transport that opens
+    /// connections opens those to new members, closes those to members that went, once what waits
+    /// for them is sent, and takes note of their [labels](super::Label).
     ///
-    /// Messages may also come from others and go to others: a server whose configuration is behind hears those that it does not
-    /// know, and answers.
+    /// Messages may also come from others and go to others: a server whose configuration is behind
+    /// hears those that it does not know, and answers.
     fn members(&mut self, membership: &Membership) {
         let _ = membership;
     }
 
     /// Begins to stop; called at most once, and the transport is dropped right after. Never blocks.
     ///
-    /// Keep `running` until the last socket is closed: a node's shutdown is over only when it has been dropped, so that the
-    /// address is free again by then. A transport that is dropped without a call must stop as well.
+    /// Keep `running` until the last socket is closed: a node's shutdown is over only when it has
+    /// been dropped, so that the address is free again by then. A transport that is dropped without
+    /// a call must stop as well.
     fn stop(&mut self, running: Running) {
         drop(running);
     }
@@ -75,7 +79,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// The token, and a receiver that returns (with an error, for nothing is ever sent) once the token has been dropped.
+    /// The token, and a receiver that returns (with an error, for nothing is ever sent) once the
+    /// token has been dropped.
     pub fn new() -> (Self, oneshot::Receiver<()>) {
         let (sender, dropped) = oneshot::channel();
         (Self { _sender: sender }, dropped)
@@ -185,11 +190,13 @@ impl MessageInbox {
         self.peers.generation()
     }
 
-    /// The transport has reason to believe that this node's process is gone, such as a connection that was reset and a listener that
-    /// refuses. To be said once, when it happens; never because a network is slow, silent or flaps.
+    /// The transport has reason to believe that this node's process is gone, such as a connection
+    /// that was reset and a listener that refuses. To be said once, when it happens; never because
+    /// a network is slow, silent or flaps.
     ///
-    /// If that node leads, this one asks the others [without waiting for its election timeout](crate::Raft::suspect_leader). That
-    /// is all: a suspicion that is wrong costs a few messages, for those who still hear their leader refuse. Never blocks.
+    /// If that node leads, this one asks the others [without waiting for its election
+    /// timeout](crate::Raft::suspect_leader). That is all: a suspicion that is wrong costs a few
+    /// messages, for those who still hear their leader refuse. Never blocks.
     pub fn suspect(&self, node: NodeId) {
         (self.suspect)(node);
     }

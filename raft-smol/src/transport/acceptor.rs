@@ -19,7 +19,8 @@ use super::connection::{self, Reader, Stream};
 use crate::executor::Executor;
 use crate::wait::{dropped, timeout};
 
-/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the system's queue.
+/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the
+/// system's queue.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 pub(super) async fn run<E: Executor>(

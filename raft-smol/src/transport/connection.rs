@@ -56,7 +56,8 @@ impl Reader {
         &self.reading
     }
 
-    /// Gives each payload to `receive` until the connection ends, or nothing was heard for [`Config::idle_timeout`].
+    /// Gives each payload to `receive` until the connection ends, or nothing was heard for
+    /// [`Config::idle_timeout`].
     pub(super) async fn hear(
         &mut self,
         config: &Config,

@@ -13,10 +13,12 @@ use super::connection::{self, Reader};
 use super::sockets::Socket;
 use super::spawn;
 
-/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the system's queue.
+/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the
+/// system's queue.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// In how many parts a connection's thread sleeps between two keepalives: it says that it is there late by one of them at most.
+/// In how many parts a connection's thread sleeps between two keepalives: it says that it is there
+/// late by one of them at most.
 const KEEPALIVE_PARTS: u32 = 4;
 
 pub(super) fn run(listener: TcpListener, shared: &Arc<Shared>) {

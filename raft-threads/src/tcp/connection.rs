@@ -23,7 +23,8 @@ impl<'s> Reader<'s> {
         Self { stream, reading, buffer: vec![0; READ_BYTES] }
     }
 
-    /// Waits until bytes have come, for the stream's read timeout at most, and gives each payload to `receive`.
+    /// Waits until bytes have come, for the stream's read timeout at most, and gives each payload
+    /// to `receive`.
     pub(super) fn read(
         &mut self,
         mut receive: impl FnMut(&Bytes) -> Result<(), Closed>,
@@ -62,8 +63,8 @@ pub(super) fn read_handshake(
     }
 }
 
-/// Writes all bytes. Fails if the other side takes none for as long as the stream's write timeout, or not all by the deadline, where
-/// there is one.
+/// Writes all bytes. Fails if the other side takes none for as long as the stream's write timeout,
+/// or not all by the deadline, where there is one.
 pub(super) fn write(
     mut stream: &TcpStream,
     mut bytes: &[u8],
@@ -84,7 +85,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Whether an operation took longer than its socket's timeout; which of the two it is depends on the system.
+/// Whether an operation took longer than its socket's timeout; which of the two it is depends on
+/// the system.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }

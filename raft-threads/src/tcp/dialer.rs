@@ -137,7 +137,8 @@ fn talk(
             return Ok(closed);
         }
         if shared.outgoing.is_stopping() {
-            // What a node says before it stops, handing over its leadership for one, should still arrive.
+            // What a node says before it stops, handing over its leadership for one, should still
+            // arrive.
             let deadline = Instant::now() + idle_timeout;
             while !peer.queue().is_empty() {
                 send(peer, stream, &mut buffer, Some(deadline))?;

@@ -17,7 +17,8 @@ use tokio::time::{sleep, timeout};
 use super::Shared;
 use super::connection::{self, Reader};
 
-/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the system's queue.
+/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the
+/// system's queue.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<()>) {

@@ -21,7 +21,8 @@ impl<'s> Reader<'s> {
         Self { stream, reading }
     }
 
-    /// Waits until bytes have come, and gives each payload to `receive`. May be dropped while it waits.
+    /// Waits until bytes have come, and gives each payload to `receive`. May be dropped while it
+    /// waits.
     pub(super) async fn read(
         &mut self,
         mut receive: impl FnMut(&Bytes) -> Result<(), Closed>,

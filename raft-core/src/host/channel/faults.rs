@@ -1,7 +1,9 @@
-//! What happens to messages in a network that exists only in this process: some are lost, late, repeated or overtaken, and links
-//! are cut, as a seed decides. Also counts them, in messages and in bytes.
+//! What happens to messages in a network that exists only in this process: some are lost, late,
+//! repeated or overtaken, and links are cut, as a seed decides. Also counts them, in messages and
+//! in bytes.
 //!
-//! A link is one way from one node to another. Without reordering, what is sent on a link arrives in order, however late.
+//! A link is one way from one node to another. Without reordering, what is sent on a link arrives
+//! in order, however late.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,7 +16,8 @@ use crate::types::NodeId;
 /// The longest delay; longer ones are cut down to it.
 const SPAN_MAX: Duration = Duration::from_secs(3600);
 
-/// How bad an in-process network is. The default is perfect: nothing is lost and everything arrives at once.
+/// How bad an in-process network is. The default is perfect: nothing is lost and everything arrives
+/// at once.
 ///
 /// Probabilities are from 0 to 1; what is below never happens, what is above always does.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
@@ -23,7 +26,8 @@ pub struct Faults {
     pub drop: f64,
     /// The probability that a message arrives twice.
     pub duplicate: f64,
-    /// The probability that a message may be overtaken: it is late by up to `reorder_by` more, and those behind do not wait.
+    /// The probability that a message may be overtaken: it is late by up to `reorder_by` more, and
+    /// those behind do not wait.
     pub reorder: f64,
     /// The most by which a reordered message is late.
     pub reorder_by: Duration,

@@ -1,7 +1,7 @@
 //! A network inside one process, with faults: what an adapter's `channel::Network` is made of.
 //!
-//! What arrives at once goes from the sender's loop straight into the receiver's inbox. What is late waits here, until the adapter's
-//! task, which sleeps as [`Hub::turn`] says, comes for it.
+//! What arrives at once goes from the sender's loop straight into the receiver's inbox. What is
+//! late waits here, until the adapter's task, which sleeps as [`Hub::turn`] says, comes for it.
 
 use std::boxed::Box;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -93,8 +93,9 @@ struct Late {
 }
 
 impl Hub {
-    /// A perfect network without nodes, and the part that delivers what is late. `wake` must make the adapter's task call
-    /// [`LateDelivery::turn`]; it is called from any thread and must not block.
+    /// A perfect network without nodes, and the part that delivers what is late. `wake` must make
+    /// the adapter's task call [`LateDelivery::turn`]; it is called from any thread and must not
+    /// block.
     pub fn new(seed: u64, wake: impl Fn() + Send + Sync + 'static) -> (Self, LateDelivery) {
         let state = NetworkState {
             fault_model: FaultModel::new(seed),
@@ -119,7 +120,8 @@ impl Hub {
         self.lock().fault_model.set_faults(faults);
     }
 
-    /// Lets nothing pass from one node to the other any more, in this direction; what is on its way is lost.
+    /// Lets nothing pass from one node to the other any more, in this direction; what is on its way
+    /// is lost.
     pub fn cut(&self, from: NodeId, to: NodeId) {
         self.lock().fault_model.cut(from, to);
     }
@@ -205,7 +207,8 @@ impl Transport for Endpoint {
             Delivery::Lost => {}
             Delivery::Now => {
                 let inbox = state.inbox_of(&message);
-                // The receiver's lock is not taken under this one, or all nodes would wait for each other.
+                // The receiver's lock is not taken under this one, or all nodes would wait for each
+                // other.
                 drop(state);
                 if let Some(inbox) = inbox {
                     deliver(&inbox, message);

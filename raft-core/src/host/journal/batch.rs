@@ -2,16 +2,18 @@
 //!
 //! ```text
 //! payload = (length, write)*   what was appended; each length in 4 bytes, little-endian
-//!           (position, a, b)*  patches: two bytes of the above that were replaced, position in 4 bytes from the payload's start
+//!           (position, a, b)*  patches: two bytes of the above that were replaced, and where in
+//!                             the payload they stood, in 4 bytes
 //!           count              of the patches, in 4 bytes
 //!           padding            2 to 13 bytes; each is 0xA0 plus their number
 //! ```
 //!
-//! Patches and padding keep three promises about each frame in the file, by which recovery tells a write that was cut short from
-//! later damage (see [`sector`](super::sector)):
+//! Patches and padding keep three promises about each frame in the file, by which recovery tells a
+//! write that was cut short from later damage (see [`sector`](super::sector)):
 //!
-//! - in each sector that it touches at least two bytes are not zero. Data that a client filled with zeros is patched, so that
-//!   the damage of a byte cannot pass for a sector that was never written;
+//! - in each sector that it touches at least two bytes are not zero. Data that a client filled with
+//!   zeros is patched, so that the damage of a byte cannot pass for a sector that was never
+//!   written;
 //! - its header does not straddle two sectors, thanks to the padding of the frame before;
 //! - its end is as good as its beginning: the last sector holds at least two bytes of padding.
 
@@ -34,12 +36,14 @@ const PATCH_BYTES: usize = 6;
 const COUNT_BYTES: usize = 4;
 const LENGTH_BYTES: usize = 4;
 const PADDING_BYTES_MIN: usize = 2;
-/// The longest padding: from the last offset at which a header does not fit into its sector any more, plus the minimum.
+/// The longest padding: from the last offset at which a header does not fit into its sector any
+/// more, plus the minimum.
 const PADDING_BYTES_MAX: usize = HEADER_BYTES + PADDING_BYTES_MIN - 1;
 /// What a byte of padding holds besides the length of the padding: so it is never zero.
 const PADDING_MARK: u8 = 0xA0;
 
-/// The writes that wait for the next sync. Its buffer is kept, so that nothing is allocated once warm.
+/// The writes that wait for the next sync. Its buffer is kept, so that nothing is allocated once
+/// warm.
 #[derive(Debug)]
 pub(super) struct Batch {
     /// Room for the header, and the payload so far.
@@ -128,7 +132,8 @@ impl Batch {
     }
 }
 
-/// Takes the patches back out of a payload whose checksum is right, and leaves the writes with their lengths.
+/// Takes the patches back out of a payload whose checksum is right, and leaves the writes with
+/// their lengths.
 pub(super) fn open(payload: &mut [u8]) -> Result<&[u8], Refused> {
     let writes_end = unpatch(payload).ok_or("patches or padding make no sense")?;
     Ok(&payload[..writes_end])
@@ -152,8 +157,8 @@ pub(super) fn next_item<'b>(rest: &mut &'b [u8]) -> Result<Option<&'b [u8]>, Ref
 /// The next item, which is a write.
 pub(super) fn next_write(rest: &mut &[u8]) -> Result<Option<Write<Bytes>>, Refused> {
     let Some(bytes) = next_item(rest)? else { return Ok(None) };
-    // Each command gets memory of its own. Slices of the batch measured no faster, and would keep all of it in memory for as
-    // long as a state machine holds on to one small value.
+    // Each command gets memory of its own. Slices of the batch measured no faster, and would keep
+    // all of it in memory for as long as a state machine holds on to one small value.
     match codec::decode_write(bytes, Bytes::copy_from_slice) {
         Ok(write) => Ok(Some(write)),
         Err(error) => Err(Refused::undecodable("a write", error)),
@@ -210,7 +215,8 @@ mod tests {
         commands
     }
 
-    /// Zeros, lone bits and full data, at every position in a sector: what is written comes back, and keeps the promises.
+    /// Zeros, lone bits and full data, at every position in a sector: what is written comes back,
+    /// and keeps the promises.
     #[test]
     fn no_sector_of_a_frame_looks_unwritten_even_if_a_byte_is_lost() {
         let mut batch = Batch::new();

@@ -1,8 +1,8 @@
 //! What a segment begins with, so that it can do without those before it.
 //!
-//! It is a batch of two items: a write that names term, vote, snapshot and base, and the shape of the log behind the base. The
-//! first segment has none, for nothing was before it. Recovery compares each checkpoint with what the segments before say,
-//! where they are still there.
+//! It is a batch of two items: a write that names term, vote, snapshot and base, and the shape of
+//! the log behind the base. The first segment has none, for nothing was before it. Recovery
+//! compares each checkpoint with what the segments before say, where they are still there.
 
 use std::boxed::Box;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::types::{Index, LogId, Term};
 /// A term and the index of its last entry, 8 bytes each, little-endian.
 const TERM_END_BYTES: usize = 16;
 
-/// Adds the checkpoint to an empty batch. If it is too long for a frame, the error says how long it is.
+/// Adds the checkpoint to an empty batch. If it is too long for a frame, the error says how long it
+/// is.
 pub(super) fn push(position: &Position, batch: &mut Batch) -> Result<(), usize> {
     let Position { hard_state, snapshot, base, term_ends } = position;
     batch.push(&Write {

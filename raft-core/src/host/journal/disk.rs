@@ -1,11 +1,13 @@
-//! All that the file journal changes on a disk goes through here, so that tests can put a disk underneath that fails.
+//! All that the file journal changes on a disk goes through here, so that tests can put a disk
+//! underneath that fails.
 
 use std::boxed::Box;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Changes files. Reading is not part of it: what cannot be read stops a journal before it has promised anything.
+/// Changes files. Reading is not part of it: what cannot be read stops a journal before it has
+/// promised anything.
 pub(super) trait JournalDisk: Send {
     /// Another handle to the same disk.
     fn another(&self) -> Box<dyn JournalDisk>;

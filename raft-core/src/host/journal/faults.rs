@@ -1,4 +1,5 @@
-//! The file journal on disks that fail: whatever was reported durable survives, and a failure is final.
+//! The file journal on disks that fail: whatever was reported durable survives, and a failure is
+//! final.
 
 use std::boxed::Box;
 use std::io::{self, ErrorKind, Read};
@@ -29,7 +30,8 @@ struct Fault {
     bytes_written: usize,
 }
 
-/// The operating system's disk with one fault. What comes after it works, so that a retry would be seen to "succeed".
+/// The operating system's disk with one fault. What comes after it works, so that a retry would be
+/// seen to "succeed".
 #[derive(Clone, Default)]
 struct FaultyDisk {
     fault: Option<Fault>,
@@ -169,7 +171,8 @@ fn write(index: u64) -> Write<Bytes> {
     }
 }
 
-/// Runs a node's disk traffic, two writes to a sync, until it ends or the first error; how many writes were acknowledged.
+/// Runs a node's disk traffic, two writes to a sync, until it ends or the first error; how many
+/// writes were acknowledged.
 fn run(disk: &FaultyDisk, directory: &Path) -> (u64, Option<StorageError>) {
     let mut acknowledged = 0;
     let mut run = || {
@@ -236,7 +239,8 @@ fn a_segment_is_durable_before_it_is_used() {
     assert_eq!(disk.operations(), [&name[..], &segment].concat());
 }
 
-/// What a killed process left in the operating system's cache, or a failed fsync in a cache that forgot about it, is written again.
+/// What a killed process left in the operating system's cache, or a failed fsync in a cache that
+/// forgot about it, is written again.
 #[test]
 fn what_is_recovered_is_durable_before_the_node_acts_on_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -262,7 +266,8 @@ fn a_torn_end_is_cut_off_durably_before_anything_else_is_written() {
     assert_eq!(disk.operations(), settled);
 }
 
-/// Every operation of a journal's life fails once: creating it, writing, rotating, recovering. A write leaves any part behind.
+/// Every operation of a journal's life fails once: creating it, writing, rotating, recovering. A
+/// write leaves any part behind.
 #[test]
 fn whatever_fails_the_failure_is_final_and_nothing_acknowledged_is_lost() {
     let directory = tempfile::tempdir().unwrap();
@@ -398,8 +403,9 @@ fn take_snapshot(store: &dyn SnapshotStore, index: u64) -> Result<(), StorageErr
     writer.finish().map(|_| ())
 }
 
-/// A node's disk traffic with a snapshot now and then, behind which the log is compacted and the snapshot before is removed. How many
-/// entries were acknowledged, the last snapshot that was, and the first error.
+/// A node's disk traffic with a snapshot now and then, behind which the log is compacted and the
+/// snapshot before is removed. How many entries were acknowledged, the last snapshot that was, and
+/// the first error.
 fn run_with_snapshots(disk: &FaultyDisk, directory: &Path) -> (u64, u64, Option<StorageError>) {
     let (mut acknowledged, mut snapshot) = (0, 0);
     let mut run = || {
@@ -466,7 +472,8 @@ fn segments_are_deleted_behind_compaction_and_snapshots_when_replaced() {
     }
 }
 
-/// A crash at each point of taking a snapshot, naming it, compacting and deleting leaves what was acknowledged, and a whole snapshot.
+/// A crash at each point of taking a snapshot, naming it, compacting and deleting leaves what was
+/// acknowledged, and a whole snapshot.
 #[test]
 fn a_crash_anywhere_around_compaction_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();

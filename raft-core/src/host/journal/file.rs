@@ -25,21 +25,25 @@ use crate::host::storage_error::StorageError;
 use crate::output::{Restored, Write};
 use crate::types::{LogId, NodeId};
 
-/// Keeps writes in files of a directory of its own: append-only segments, one frame with checksums for each sync.
+/// Keeps writes in files of a directory of its own: append-only segments, one frame with checksums
+/// for each sync.
 ///
 /// - Each [`sync`](Journal::sync) is one write and one fdatasync, however many writes it covers.
-/// - After a crash, what the last sync left half done is cut off, with a warning; nobody was promised any of it. Any other
-///   damage refuses to start, with an error that names the file and the offset. What no journal can find out is that somebody
-///   cut its last file short or removed it.
+/// - After a crash, what the last sync left half done is cut off, with a warning; nobody was
+///   promised any of it. Any other damage refuses to start, with an error that names the file and
+///   the offset. What no journal can find out is that somebody cut its last file short or removed
+///   it.
 /// - A segment whose successor cannot be made, because no file descriptor is left for one, grows
 ///   on; from 16 times its usual length on that is a failure as any other.
 /// - Segments of older versions are read. What a newer version wrote is refused as that, and called
 ///   by its name.
 /// - Segments are deleted as a whole, once the log that they hold is compacted.
 /// - Snapshots lie beside them, a file each; see [`SnapshotStore`].
-/// - A lock keeps two processes off one directory. Network file systems that do not lock are not for journals.
+/// - A lock keeps two processes off one directory. Network file systems that do not lock are not
+///   for journals.
 ///
-/// Reading needs memory for the log and for the longest batch, up to 64 MiB unless a single write is longer.
+/// Reading needs memory for the log and for the longest batch, up to 64 MiB unless a single write
+/// is longer.
 ///
 /// # Example
 ///
@@ -79,7 +83,8 @@ impl FileJournal {
     ///
     /// # Errors
     ///
-    /// [`StorageError::InUse`], [`StorageError::Foreign`], or what else forbids to use what is there.
+    /// [`StorageError::InUse`], [`StorageError::Foreign`], or what else forbids to use what is
+    /// there.
     pub fn open(
         directory: impl Into<PathBuf>,
         cluster: ClusterId,
@@ -88,7 +93,8 @@ impl FileJournal {
         Self::open_on(Box::new(OsDisk), directory.into(), cluster, node)
     }
 
-    /// Begins a new segment before one would grow beyond this, in bytes. A batch that is longer gets one of its own.
+    /// Begins a new segment before one would grow beyond this, in bytes. A batch that is longer
+    /// gets one of its own.
     #[must_use]
     pub fn with_segment_bytes_max(mut self, bytes: u64) -> Self {
         self.segment_bytes_max = bytes;
@@ -139,7 +145,8 @@ impl FileJournal {
         Ok(directory.exists() && !list_segments(directory)?.is_empty())
     }
 
-    /// The snapshot with which the log begins must be there. What is in it is checked when it is read.
+    /// The snapshot with which the log begins must be there. What is in it is checked when it is
+    /// read.
     fn check_snapshot(&self, restored: Restored<Bytes>) -> Result<Restored<Bytes>, StorageError> {
         if let Some(snapshot) = restored.snapshot.clone().filter(|s| s.last > LogId::ZERO) {
             let file = self.snapshots.open(snapshot.last)?;
@@ -222,7 +229,8 @@ impl fmt::Debug for FileJournal {
 
 /// Reads all segments, and makes the last one ready to be written.
 ///
-/// Those before a gap are what a crash left of a deletion, if the segments behind it hold all that is needed.
+/// Those before a gap are what a crash left of a deletion, if the segments behind it hold all that
+/// is needed.
 fn recover(
     mut factory: SegmentFactory,
     numbers: &[u64],
@@ -257,7 +265,8 @@ fn recover(
     Ok((Writer::new(factory, segment_bytes_max, end), restored))
 }
 
-/// Opens a segment up to its first batch: it must begin where the one before ends, if that is there.
+/// Opens a segment up to its first batch: it must begin where the one before ends, if that is
+/// there.
 fn begin_segment<'r>(
     factory: &SegmentFactory,
     number: u64,
@@ -278,9 +287,9 @@ fn begin_segment<'r>(
 
 /// Makes durable what was found, for the node will act on it.
 ///
-/// It may not be: a process that was killed left it to the operating system's cache; one whose fsync failed left it in a cache
-/// that believes it to be on disk, so that another fsync would do nothing. Only the last frame can be concerned. Written once
-/// more, it is new to the cache.
+/// It may not be: a process that was killed left it to the operating system's cache; one whose
+/// fsync failed left it in a cache that believes it to be on disk, so that another fsync would do
+/// nothing. Only the last frame can be concerned. Written once more, it is new to the cache.
 fn settle(factory: &mut SegmentFactory, tail: &Tail) -> Result<Box<dyn SegmentFile>, StorageError> {
     if let Some(torn) = tail.torn {
         tracing::warn!(

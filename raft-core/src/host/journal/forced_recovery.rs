@@ -1,4 +1,5 @@
-//! The way back when most voters are lost for good: a cluster of one, from the journal of one that is left.
+//! The way back when most voters are lost for good: a cluster of one, from the journal of one that
+//! is left.
 
 use std::boxed::Box;
 use std::path::{Path, PathBuf};
@@ -14,36 +15,43 @@ use crate::membership::{Member, Membership, Seat};
 use crate::output::Write;
 use crate::types::{HardState, LogId, NodeId, Term, WriteId};
 
-/// How many terms are left out, so that no term in which a lost server may have led without this one's knowledge is ever used again.
+/// How many terms are left out, so that no term in which a lost server may have led without this
+/// one's knowledge is ever used again.
 const TERMS_SKIPPED: u64 = 1 << 20;
 
 /// What [`FileJournal::restore_from_survivor`] found and did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Survivor {
-    /// The last entry of the survivor's log. All up to here will be committed; nothing beyond will ever be.
+    /// The last entry of the survivor's log. All up to here will be committed; nothing beyond will
+    /// ever be.
     pub last_log: LogId,
-    /// The members by the survivor's log. None of the others may be started again with its old journal.
+    /// The members by the survivor's log. None of the others may be started again with its old
+    /// journal.
     pub members_before: Membership,
 }
 
 impl FileJournal {
-    /// Makes a stopped node the only voter of its cluster, **without asking the others**: for when a majority of voters is lost for good.
+    /// Makes a stopped node the only voter of its cluster, **without asking the others**: for when
+    /// a majority of voters is lost for good.
     ///
     /// What this costs:
     ///
-    /// - Commands that were acknowledged may be lost: those that the lost majority held and this node did not. Choose the
-    ///   survivor with the longest log (the highest [`Survivor::last_log`], term first) of all that are left.
+    /// - Commands that were acknowledged may be lost: those that the lost majority held and this
+    ///   node did not. Choose the survivor with the longest log (the highest
+    ///   [`Survivor::last_log`], term first) of all that are left.
     /// - Commands that were never acknowledged may be committed.
-    /// - **None of the other nodes may ever run again with its old journal:** it would be a second cluster under the same name. Empty their
-    ///   directories first, then add them again as learners.
+    /// - **None of the other nodes may ever run again with its old journal:** it would be a second
+    ///   cluster under the same name. Empty their directories first, then add them again as
+    ///   learners.
     ///
-    /// Appends to the journal a configuration with this node alone, in a term far above those that it knows. The node then starts as usual,
-    /// leads at once, and others can be added.
+    /// Appends to the journal a configuration with this node alone, in a term far above those that
+    /// it knows. The node then starts as usual, leads at once, and others can be added.
     ///
     /// # Errors
     ///
-    /// [`StorageError::NothingThere`] if there is no journal, or one that never knew of a cluster; or what else forbids to use it.
+    /// [`StorageError::NothingThere`] if there is no journal, or one that never knew of a cluster;
+    /// or what else forbids to use it.
     pub fn restore_from_survivor(
         directory: impl Into<PathBuf>,
         cluster: ClusterId,

@@ -9,7 +9,8 @@ use fs4::{FileExt, TryLockError};
 
 use crate::host::storage_error::StorageError;
 
-/// The file whose lock says that the directory is in use. It holds the process id of its user, and stays when unused.
+/// The file whose lock says that the directory is in use. It holds the process id of its user, and
+/// stays when unused.
 const LOCK_FILE: &str = "lock";
 
 /// The lock on a directory, until it is dropped or its process ends.
@@ -39,8 +40,8 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// Closing the file would not do at once if this process is just starting another one, which has all files of this one
-    /// until its program is loaded.
+    /// Closing the file would not do at once if this process is just starting another one, which
+    /// has all files of this one until its program is loaded.
     fn drop(&mut self) {
         let _ = FileExt::unlock(&self.0);
     }

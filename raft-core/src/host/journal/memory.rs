@@ -22,9 +22,9 @@ const IN_MEMORY: &str = "in memory";
 
 /// Keeps writes in memory: for tests, and for those who accept to lose a node with its process.
 ///
-/// A clone is another handle to the same journal, so a test restarts a node by starting it anew with a clone. Recovering is
-/// then what a crash is to a file: what was appended but not synced is gone, and handles that were recovered before are cut
-/// off, as a dead process would be.
+/// A clone is another handle to the same journal, so a test restarts a node by starting it anew
+/// with a clone. Recovering is then what a crash is to a file: what was appended but not synced is
+/// gone, and handles that were recovered before are cut off, as a dead process would be.
 ///
 /// # Example
 ///
@@ -91,7 +91,8 @@ impl MemoryJournal {
         self.lock().syncs
     }
 
-    /// Makes the journal fail from now on, on every handle, until it is recovered again: a broken disk, and its replacement.
+    /// Makes the journal fail from now on, on every handle, until it is recovered again: a broken
+    /// disk, and its replacement.
     pub fn fail(&self) {
         self.lock().failed = Some(StorageError::Injected);
     }

@@ -1,10 +1,13 @@
-//! Where a node's writes become durable: Figure 2's "persistent state", and nothing of what could be computed again.
+//! Where a node's writes become durable: Figure 2's "persistent state", and nothing of what could
+//! be computed again.
 //!
-//! A journal is a sequence of [`Write`]s, replayed from the first when the node starts. [`FileJournal`] keeps them in files;
-//! [`MemoryJournal`] is for tests, and for those who accept to lose a node with its process.
+//! A journal is a sequence of [`Write`]s, replayed from the first when the node starts.
+//! [`FileJournal`] keeps them in files; [`MemoryJournal`] is for tests, and for those who accept to
+//! lose a node with its process.
 //!
-//! The invariant: what [`Journal::sync`] has reported durable is there after any crash, or the journal refuses to start. It is
-//! never silently lost, for a node that forgets a vote or an acknowledged entry breaks the promises of the whole cluster.
+//! The invariant: what [`Journal::sync`] has reported durable is there after any crash, or the
+//! journal refuses to start. It is never silently lost, for a node that forgets a vote or an
+//! acknowledged entry breaks the promises of the whole cluster.
 
 mod batch;
 mod checkpoint;
@@ -41,14 +44,15 @@ pub use super::storage_error::StorageError;
 use crate::output::{Restored, Write};
 use crate::types::NodeId;
 
-/// Keeps a node's writes, in order. The node calls it from a thread of its own, unless it [never blocks](Journal::blocks).
+/// Keeps a node's writes, in order. The node calls it from a thread of its own, unless it [never
+/// blocks](Journal::blocks).
 ///
 /// Group commit is the node's: it appends all writes that came meanwhile, then syncs once.
 ///
-/// The first failure is final: every later call repeats it. What the failed call left behind is unknown (after a failed fsync
-/// an operating system may drop what it could not write and report success the next time), so it is
-/// never tried again; a restart finds out what is there. A call may succeed although something
-/// failed on which no promise rests: see [`FileJournal`].
+/// The first failure is final: every later call repeats it. What the failed call left behind is
+/// unknown (after a failed fsync an operating system may drop what it could not write and report
+/// success the next time), so it is never tried again; a restart finds out what is there. A call
+/// may succeed although something failed on which no promise rests: see [`FileJournal`].
 pub trait Journal: Send + 'static {
     /// All that is durable here. Called once, before anything is appended.
     ///
@@ -57,8 +61,9 @@ pub trait Journal: Send + 'static {
     /// What is there cannot be read or trusted: the node must not start.
     fn recover(&mut self) -> Result<Restored<Bytes>, StorageError>;
 
-    /// Names the life of this journal: drawn when it was created, and gone with it. A node that comes back under the same id
-    /// but with another journal has forgotten what it promised, and can be told by this.
+    /// Names the life of this journal: drawn when it was created, and gone with it. A node that
+    /// comes back under the same id but with another journal has forgotten what it promised, and
+    /// can be told by this.
     fn incarnation(&self) -> Incarnation;
 
     /// Whose journal it is, if it knows: a node of another name does not start on it.
@@ -66,14 +71,15 @@ pub trait Journal: Send + 'static {
         None
     }
 
-    /// Whether appending or syncing may take its time. A journal that never blocks, such as one in memory, is called by the
-    /// node's loop itself, which saves two changes of thread for each write.
+    /// Whether appending or syncing may take its time. A journal that never blocks, such as one in
+    /// memory, is called by the node's loop itself, which saves two changes of thread for each
+    /// write.
     fn blocks(&self) -> bool {
         true
     }
 
-    /// Where this node's snapshots are kept (§7). A journal without such a place has none, and is never compacted. Called once, after
-    /// it was recovered.
+    /// Where this node's snapshots are kept (§7). A journal without such a place has none, and is
+    /// never compacted. Called once, after it was recovered.
     ///
     /// The snapshot that the last durable write named must be there.
     fn snapshots(&mut self) -> Option<Arc<dyn SnapshotStore>> {

@@ -1,22 +1,24 @@
 //! Reading a journal back after a crash: what was torn is cut off, what was damaged is refused.
 //!
-//! Each sync is one frame, and the next begins after it is durable. So at most the last frame of the last segment can be torn, and
-//! whatever is there of it was promised to nobody. It is torn if the crash left it in one of these states:
+//! Each sync is one frame, and the next begins after it is durable. So at most the last frame of
+//! the last segment can be torn, and whatever is there of it was promised to nobody. It is torn if
+//! the crash left it in one of these states:
 //!
 //! ```text
 //! ... │ header │ pay                     the file ends inside of it
-//! ... │ header │ payl000000000000d       a sector of it was never written, although the file had grown
-//! ... │ 000000000000000000oad           the same for the sector of its header, with no whole frame behind
+//! ... │ header │ payl000000000000d      a sector of it was never written, but the file had grown
+//! ... │ 000000000000000000oad          the same for its header, with no whole frame behind it
 //! ```
 //!
-//! All segments but the first begin with a checkpoint, and so the first ones may be gone: then the log that they held must turn out to
-//! be compacted.
+//! All segments but the first begin with a checkpoint, and so the first ones may be gone: then the
+//! log that they held must turn out to be compacted.
 //!
 //! "No whole frame behind" is certain because frames are salted with their places: what a client
 //! put into a command is no frame, even if its bytes were one elsewhere.
 //!
-//! Everything else is damage. A flipped byte does not make a frame look torn, not even the last: no sector of a frame is near to
-//! all zeros ([`batch`](super::batch)), and a header that lies about the length fails its own checksum.
+//! Everything else is damage. A flipped byte does not make a frame look torn, not even the last: no
+//! sector of a frame is near to all zeros ([`batch`](super::batch)), and a header that lies about
+//! the length fails its own checksum.
 
 use std::format;
 use std::path::PathBuf;
@@ -70,7 +72,8 @@ pub(super) fn read_checkpoint(reader: &mut SegmentReader) -> Result<Position, St
     opened.map_err(|refused| reader.refused(offset, refused))
 }
 
-/// Adds all writes of a segment that is not the last: it must be whole. Returns the highest index among its entries.
+/// Adds all writes of a segment that is not the last: it must be whole. Returns the highest index
+/// among its entries.
 pub(super) fn replay_segment(
     mut reader: SegmentReader,
     replay: &mut Replay,

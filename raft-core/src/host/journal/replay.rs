@@ -1,7 +1,9 @@
-//! Whether a write can follow those before it. What no node ever writes is damage, whatever its checksum says.
+//! Whether a write can follow those before it. What no node ever writes is damage, whatever its
+//! checksum says.
 //!
-//! For that a journal knows the shape of the stored log without its commands: where it begins, and how far each term reaches. A
-//! segment begins with this knowledge ([`checkpoint`](super::checkpoint)), so that those before it can be deleted.
+//! For that a journal knows the shape of the stored log without its commands: where it begins, and
+//! how far each term reaches. A segment begins with this knowledge
+//! ([`checkpoint`](super::checkpoint)), so that those before it can be deleted.
 
 use std::collections::VecDeque;
 use std::format;
@@ -19,12 +21,14 @@ use crate::types::{HardState, Index, LogId, Term};
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Replay {
     position: Position,
-    /// The last entries of the log. Those before them were in segments that are gone, and must turn out to be compacted.
+    /// The last entries of the log. Those before them were in segments that are gone, and must turn
+    /// out to be compacted.
     entries: Vec<Entry<Bytes>>,
 }
 
 impl Replay {
-    /// What is known of a journal whose first segments are gone: its shape, and none of its entries.
+    /// What is known of a journal whose first segments are gone: its shape, and none of its
+    /// entries.
     pub(super) fn from_position(position: Position) -> Self {
         Self { position, entries: Vec::new() }
     }

@@ -1,8 +1,10 @@
-//! How much of a write a disk performs at once: what tells a write that power cut short from data that was damaged later.
+//! How much of a write a disk performs at once: what tells a write that power cut short from data
+//! that was damaged later.
 //!
-//! A file system may make a file longer before the data behind it has arrived, and arrives at that data in any order. What is
-//! missing after a crash then reads as zeros, in whole sectors. So whatever is written here is made to have no such sector
-//! ([`Batch`](super::batch::Batch)), and one that is all zeros was never written.
+//! A file system may make a file longer before the data behind it has arrived, and arrives at that
+//! data in any order. What is missing after a crash then reads as zeros, in whole sectors. So
+//! whatever is written here is made to have no such sector ([`Batch`](super::batch::Batch)), and
+//! one that is all zeros was never written.
 
 use std::ops::Range;
 

@@ -1,8 +1,10 @@
-//! A file of the journal: named by its number, begun by a frame that says whose it is, then one frame for each sync.
+//! A file of the journal: named by its number, begun by a frame that says whose it is, then one
+//! frame for each sync.
 //!
 //! ```text
 //! 00000000000000000001.journal
-//!   frame: "raftjrnl" | version u32 | cluster u64 | node u64 | incarnation u64 | segment u64     little-endian
+//!   frame: "raftjrnl" | version u32 | cluster u64 | node u64 | incarnation u64 | segment u64
+//!          (numbers are little-endian)
 //!          | codec u32               since version 3: the version of the format of the writes
 //!   frame: checkpoint                in all segments but the first
 //!   frame: batch, frame: batch, ..
@@ -113,7 +115,8 @@ pub(super) struct SegmentReader {
     frame_start: u64,
     /// The salting of all frames but the first.
     salting: Salting,
-    /// Begins with the last frame's payload; never shrinks, so that nothing is allocated or zeroed once warm.
+    /// Begins with the last frame's payload; never shrinks, so that nothing is allocated or zeroed
+    /// once warm.
     buffer: Vec<u8>,
 }
 
@@ -166,7 +169,8 @@ impl SegmentReader {
         self.salting
     }
 
-    /// The next frame's payload; `None` at the end of the file. A broken frame is where [`SegmentReader::offset`] stays.
+    /// The next frame's payload; `None` at the end of the file. A broken frame is where
+    /// [`SegmentReader::offset`] stays.
     pub(super) fn next_payload(
         &mut self,
     ) -> Result<Option<Result<&mut [u8], Broken>>, StorageError> {

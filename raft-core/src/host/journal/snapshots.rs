@@ -1,7 +1,7 @@
 //! Snapshots as files beside the journal's segments.
 //!
 //! ```text
-//! 00000000000000000003-00000000000000000950.snapshot     term and index of the last entry that it includes
+//! 00000000000000000003-00000000000000000950.snapshot     term and index of its last entry
 //! ```
 //!
 //! A file gets that name when all of it is durable; before it ends in `.taking` or `.receiving`.
@@ -24,7 +24,8 @@ const EXTENSION: &str = "snapshot";
 const TAKING: &str = "taking";
 const RECEIVING: &str = "receiving";
 
-/// How much is written between two fsyncs, so that what the disk has to catch up with never keeps the journal waiting for long.
+/// How much is written between two fsyncs, so that what the disk has to catch up with never keeps
+/// the journal waiting for long.
 const SYNC_BYTES: usize = 16 << 20;
 
 /// The snapshots in a journal's directory.

@@ -1,4 +1,5 @@
-//! The writing half of the file journal: batches, segments, and the order in which they become durable.
+//! The writing half of the file journal: batches, segments, and the order in which they become
+//! durable.
 //!
 //! # What may be tried again
 //!
@@ -50,8 +51,8 @@ impl SegmentFactory {
         self.directory.join(segment::file_name(number))
     }
 
-    /// Makes a segment that is there after any crash, or not at all: it gets its name when all that it begins with is durable. Returns
-    /// how long that is.
+    /// Makes a segment that is there after any crash, or not at all: it gets its name when all that
+    /// it begins with is durable. Returns how long that is.
     pub(super) fn create_segment(
         &mut self,
         number: u64,
@@ -101,7 +102,8 @@ impl SegmentFactory {
         Ok((file, length))
     }
 
-    /// Deletes segments that nobody needs any more. If that fails, nothing is lost but space. Returns how many are gone.
+    /// Deletes segments that nobody needs any more. If that fails, nothing is lost but space.
+    /// Returns how many are gone.
     pub(super) fn delete_segments(&mut self, numbers: impl Iterator<Item = u64>) -> usize {
         let mut deleted = 0;
         for number in numbers {
@@ -276,7 +278,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes the first segments, as far as the log that they hold is durably compacted: the next one says all else that they said.
+    /// Deletes the first segments, as far as the log that they hold is durably compacted: the next
+    /// one says all else that they said.
     fn delete_compacted(&mut self) {
         let base = self.position.base.index;
         let older = self.segments.len() - 1;

@@ -28,28 +28,28 @@ pub struct NodeConfig {
     pub cluster: ClusterId,
     /// What Raft is told.
     pub raft: Config,
-    /// The most requests that wait for the node to look at them, beyond which they are refused as busy; and the most messages,
-    /// beyond which they are dropped.
+    /// The most requests that wait for the node to look at them, beyond which they are refused as
+    /// busy; and the most messages, beyond which they are dropped.
     pub inbox_max: usize,
     /// The same in bytes. A request or a message larger than this passes when nothing else waits.
     pub inbox_bytes_max: usize,
-    /// Makes the node draw the same election timeouts each time it starts; for tests. Nodes with one seed still draw
-    /// different ones. `None` takes a seed from the operating system.
+    /// Makes the node draw the same election timeouts each time it starts; for tests. Nodes with
+    /// one seed still draw different ones. `None` takes a seed from the operating system.
     pub seed: Option<u64>,
     /// What the application says of this node to its peers, such as the address for clients; at
-    /// most [`SAID_NOTE_BYTES_MAX`](crate::host::handshake::SAID_NOTE_BYTES_MAX) bytes. A leader with
-    /// `records_addresses` keeps the [note](crate::host::Label::note) in the member's label equal to it.
-    /// Empty says nothing.
+    /// most [`SAID_NOTE_BYTES_MAX`](crate::host::handshake::SAID_NOTE_BYTES_MAX) bytes. A leader
+    /// with `records_addresses` keeps the [note](crate::host::Label::note) in the member's label
+    /// equal to it. Empty says nothing.
     pub note: Bytes,
     /// Whether this node, while it leads, corrects the address and the note in a member's
-    /// [`Label`](crate::host::Label) by what the member says of itself. An address is corrected only if
-    /// the label names one, the leader reaches the member at another one, and the member itself
-    /// says that it is there.
+    /// [`Label`](crate::host::Label) by what the member says of itself. An address is corrected
+    /// only if the label names one, the leader reaches the member at another one, and the member
+    /// itself says that it is there.
     pub records_addresses: bool,
     /// How long the journal, the state machine or the snapshots may be at one unit of work (a sync,
     /// a command, a read, a block of a snapshot) before that counts as stuck. Then it is logged,
-    /// once, and shown in [`NodeStatus::stuck`](crate::host::NodeStatus::stuck); reads that wait for the
-    /// state machine are refused, and a leader whose state machine is stuck hands over.
+    /// once, and shown in [`NodeStatus::stuck`](crate::host::NodeStatus::stuck); reads that wait
+    /// for the state machine are refused, and a leader whose state machine is stuck hands over.
     pub stuck_after: Duration,
     /// How long a node that stops waits for threads that hang. See
     /// [`Handle::left_behind`](crate::host::Handle::left_behind).

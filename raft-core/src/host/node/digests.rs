@@ -15,8 +15,8 @@
 //! both logs say so: in a reply of term 0, which Raft ignores as stale, in older versions, too.
 //!
 //! Nobody can tell which of two is right, so nothing is stopped or repaired. An install forgets
-//! what was kept, because the state that it replaces is of no concern any more: a digest of an entry
-//! at or below the restored snapshot is never compared.
+//! what was kept, because the state that it replaces is of no concern any more: a digest of an
+//! entry at or below the restored snapshot is never compared.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::format;
@@ -148,8 +148,8 @@ impl Comparison {
         }
     }
 
-    /// Adds an own digest to an answer to a leader that does not know it yet. An answer that is lost
-    /// is not said again: the next digest follows.
+    /// Adds an own digest to an answer to a leader that does not know it yet. An answer that is
+    /// lost is not said again: the next digest follows.
     pub(super) fn tell(&mut self, message: &mut Message<Bytes>) {
         let Body::AppendEntriesReply(reply) = &mut message.body else { return };
         let newest = self.own.newest_index();

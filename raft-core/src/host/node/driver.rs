@@ -43,9 +43,11 @@ use crate::types::{LogId, NodeId, Term, WriteId};
 mod end;
 mod start;
 
-/// A node without its loop: an adapter calls [`turn`](Driver::turn), waits as it says, and calls it again.
+/// A node without its loop: an adapter calls [`turn`](Driver::turn), waits as it says, and calls it
+/// again.
 ///
-/// Dropping it stops the node, without blocking; [`Handle::stopped`](crate::host::Handle::stopped) says when nothing of it is left.
+/// Dropping it stops the node, without blocking; [`Handle::stopped`](crate::host::Handle::stopped)
+/// says when nothing of it is left.
 pub struct Driver<S: StateMachine> {
     raft: Raft<Bytes, Pcg32>,
     clock: Clock,
@@ -81,8 +83,8 @@ pub struct Driver<S: StateMachine> {
 const LISTENS_MAX: u32 = 3;
 
 impl<S: StateMachine> Driver<S> {
-    /// Takes what has come, tells Raft the time, and does what it asks. Never blocks; when the node is about to stand for election, it first
-    /// watches the clock for up to 300 µs.
+    /// Takes what has come, tells Raft the time, and does what it asks. Never blocks; when the node
+    /// is about to stand for election, it first watches the clock for up to 300 µs.
     pub fn turn(&mut self) -> Next {
         let _here = here::enter(&self.lifecycle, false);
         if let Some((deadline, Wake::Election)) = self.raft.wake() {
@@ -99,7 +101,8 @@ impl<S: StateMachine> Driver<S> {
         self.take_arrivals();
         let mut more = more;
         let mut now = self.clock.now();
-        // What came before this moment is heard before anybody is given up at it: the process may have stood still since it looked.
+        // What came before this moment is heard before anybody is given up at it: the process may
+        // have stood still since it looked.
         for _ in 0..LISTENS_MAX {
             if !self.raft.gives_somebody_up(now) || !self.inbox.has_arrivals() {
                 break;
@@ -160,8 +163,9 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// A leader hands over before it stops, if it can still keep a promise: its successor may need its vote. One that cannot write any
-    /// more promises nothing by asking another to stand, and does not wait for what comes of it.
+    /// A leader hands over before it stops, if it can still keep a promise: its successor may need
+    /// its vote. One that cannot write any more promises nothing by asking another to stand, and
+    /// does not wait for what comes of it.
     fn delays_stop(&mut self, reason: &StopReason) -> bool {
         match reason {
             StopReason::Shutdown
@@ -257,8 +261,9 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// A read counts towards [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) until the state machine has served it: the
-    /// core knows of it until it is confirmed, the worker from then on.
+    /// A read counts towards [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) until
+    /// the state machine has served it: the core knows of it until it is confirmed, the worker from
+    /// then on.
     fn read(&mut self, read: Read<S>) {
         let waiting_max = self.raft.config().reads_waiting_max;
         if self.reads_waiting() >= waiting_max {
@@ -341,7 +346,8 @@ impl<S: StateMachine> Driver<S> {
         *self.members.lock().unwrap_or_else(PoisonError::into_inner) = membership;
     }
 
-    /// The log that was handed over with leadership holds all that was proposed here, so its proposers keep waiting for a while.
+    /// The log that was handed over with leadership holds all that was proposed here, so its
+    /// proposers keep waiting for a while.
     fn role_changed(&mut self, role: Role, term: Term) {
         if role == Role::Leader {
             self.follows_entries_until = None;

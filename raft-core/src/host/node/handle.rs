@@ -47,11 +47,13 @@ impl<S: StateMachine> Handle<S> {
         Self { shared: Arc::new(NodeParts { inbox, leadership_state, lifecycle, members }) }
     }
 
-    /// Asks for a command to be replicated; the answer is the state machine's, once the command is committed and applied here.
+    /// Asks for a command to be replicated; the answer is the state machine's, once the command is
+    /// committed and applied here.
     ///
     /// # Errors
     ///
-    /// At once [`ProposeError::Busy`] or [`ProposeError::Stopped`], with the command; the others come as the answer.
+    /// At once [`ProposeError::Busy`] or [`ProposeError::Stopped`], with the command; the others
+    /// come as the answer.
     pub fn propose(&self, command: Bytes) -> Result<Pending<S::Reply, ProposeError>, ProposeError> {
         let (reply, receiver) = oneshot::channel();
         match self.shared.inbox.propose(command, reply) {
@@ -64,8 +66,9 @@ impl<S: StateMachine> Handle<S> {
         }
     }
 
-    /// Asks for a linearizable read (§8): `read` sees a state that holds every command that was answered before the call, on any
-    /// node. It runs on the state machine's thread, so it should be quick. A follower asks its leader how far its own state must be.
+    /// Asks for a linearizable read (§8): `read` sees a state that holds every command that was
+    /// answered before the call, on any node. It runs on the state machine's thread, so it should
+    /// be quick. A follower asks its leader how far its own state must be.
     ///
     /// # Errors
     ///
@@ -99,16 +102,16 @@ impl<S: StateMachine> Handle<S> {
         Ok(self.pending(receiver))
     }
 
-    /// Asks the leader to change who takes part (§6): all of these changes at once, or none. The answer comes when the change is complete,
-    /// with the members by then.
+    /// Asks the leader to change who takes part (§6): all of these changes at once, or none. The
+    /// answer comes when the change is complete, with the members by then.
     ///
-    /// A change waits for those before it, and the promotion of a learner until that has caught up. An answer that is dropped takes a change
-    /// back that has not begun.
+    /// A change waits for those before it, and the promotion of a learner until that has caught up.
+    /// An answer that is dropped takes a change back that has not begun.
     ///
     /// # Errors
     ///
-    /// At once [`ChangeError::Busy`] or [`ChangeError::Stopped`]; the others come as the answer, and
-    /// [`ChangeError::may_take_effect`] says whether the change may be in force nevertheless.
+    /// At once [`ChangeError::Busy`] or [`ChangeError::Stopped`]; the others come as the answer,
+    /// and [`ChangeError::may_take_effect`] says whether the change may be in force nevertheless.
     pub fn change_membership(
         &self,
         changes: Vec<Change>,
@@ -124,17 +127,20 @@ impl<S: StateMachine> Handle<S> {
         }
     }
 
-    /// The members as this node knows them (§6): those of the newest configuration in its log, committed or not.
+    /// The members as this node knows them (§6): those of the newest configuration in its log,
+    /// committed or not.
     pub fn membership(&self) -> Membership {
         self.shared.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the leader to hand leadership over, to this voter or, if none is named, to the one that is furthest (thesis 3.10). The
-    /// answer is the new leader. Commands that come meanwhile wait, and are answered when it is over.
+    /// Asks the leader to hand leadership over, to this voter or, if none is named, to the one that
+    /// is furthest (thesis 3.10). The answer is the new leader. Commands that come meanwhile wait,
+    /// and are answered when it is over.
     ///
     /// # Errors
     ///
-    /// At once [`TransferError::Busy`] or [`TransferError::Stopped`]; the others come as the answer.
+    /// At once [`TransferError::Busy`] or [`TransferError::Stopped`]; the others come as the
+    /// answer.
     pub fn transfer_leadership(
         &self,
         to: Option<NodeId>,
@@ -144,12 +150,14 @@ impl<S: StateMachine> Handle<S> {
         Ok(self.pending(receiver))
     }
 
-    /// Asks for a snapshot of this node's state now (§7), whatever the log's size. The answer comes when it is durable, with the last
-    /// entry that it includes. If nothing was applied since the last one, that is the answer.
+    /// Asks for a snapshot of this node's state now (§7), whatever the log's size. The answer comes
+    /// when it is durable, with the last entry that it includes. If nothing was applied since the
+    /// last one, that is the answer.
     ///
     /// # Errors
     ///
-    /// At once [`SnapshotError::Busy`] or [`SnapshotError::Stopped`]; the others come as the answer.
+    /// At once [`SnapshotError::Busy`] or [`SnapshotError::Stopped`]; the others come as the
+    /// answer.
     pub fn take_snapshot(&self) -> Result<Pending<LogId, SnapshotError>, SnapshotError> {
         let (reply, receiver) = oneshot::channel();
         self.ask(NodeRequest::TakeSnapshot(reply), SnapshotError::Busy)?;
@@ -172,9 +180,9 @@ impl<S: StateMachine> Handle<S> {
     /// node that stops by itself, see [`Handle::stopped`].
     ///
     /// A thread that hangs is waited for
-    /// [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) long. Then the answer comes
-    /// nevertheless, and [`Handle::left_behind`] names the thread. The journal's directory stays
-    /// locked as long as a thread that writes there hangs.
+    /// [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) long. Then the answer
+    /// comes nevertheless, and [`Handle::left_behind`] names the thread. The journal's directory
+    /// stays locked as long as a thread that writes there hangs.
     pub fn shutdown(&self) -> Pending<StopReason, Stopped> {
         self.shared.inbox.stop(StopReason::Shutdown);
         self.stopped()
@@ -191,8 +199,8 @@ impl<S: StateMachine> Handle<S> {
     }
 
     /// The threads that were at something for longer than
-    /// [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) when the node stopped, and go
-    /// on; none as long as it runs.
+    /// [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) when the node stopped,
+    /// and go on; none as long as it runs.
     pub fn left_behind(&self) -> Vec<WorkerStatus> {
         self.shared.lifecycle.left_behind()
     }

@@ -1,10 +1,12 @@
 //! What comes to a node between two turns of its loop.
 //!
-//! Requests and messages are bounded in number and in bytes: a request too many is refused, a message too many dropped. What the
-//! node's own workers report is never refused. Of writes and applied entries one number each is kept, the newest, because a report covers
-//! all before it; of snapshots there are only as many reports as the node asked for.
+//! Requests and messages are bounded in number and in bytes: a request too many is refused, a
+//! message too many dropped. What the node's own workers report is never refused. Of writes and
+//! applied entries one number each is kept, the newest, because a report covers all before it; of
+//! snapshots there are only as many reports as the node asked for.
 //!
-//! The loop is woken once for all that comes before it looks: the first arrival calls the wake hook, later ones find it called.
+//! The loop is woken once for all that comes before it looks: the first arrival calls the wake
+//! hook, later ones find it called.
 
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -57,7 +59,8 @@ pub(super) enum NodeRequest<S: StateMachine> {
 pub(super) struct Arrived<S: StateMachine> {
     pub(super) requests: VecDeque<NodeRequest<S>>,
     pub(super) messages: VecDeque<Message<Bytes>>,
-    /// Whose process seems to be gone, each once. They come behind all messages: what a leader said before its end counts first.
+    /// Whose process seems to be gone, each once. They come behind all messages: what a leader said
+    /// before its end counts first.
     pub(super) suspects: Vec<NodeId>,
     /// The newest write that is durable.
     pub(super) persisted: Option<WriteId>,
@@ -74,7 +77,8 @@ pub(super) struct Arrived<S: StateMachine> {
 pub(super) struct Limits {
     /// The most requests, and the most messages.
     pub(super) inputs_max: usize,
-    /// The most bytes of requests, and the most bytes of messages; one that is larger by itself passes when nothing else waits.
+    /// The most bytes of requests, and the most bytes of messages; one that is larger by itself
+    /// passes when nothing else waits.
     pub(super) bytes_max: usize,
 }
 
@@ -104,7 +108,8 @@ pub(super) enum InboxRefusal {
 }
 
 impl<S: StateMachine> Inbox<S> {
-    /// An empty inbox whose loop is woken by `wake`. The hook is called from any thread and must not block.
+    /// An empty inbox whose loop is woken by `wake`. The hook is called from any thread and must
+    /// not block.
     pub(super) fn new(limits: Limits, wake: Box<dyn Fn() + Send + Sync>) -> Self {
         let queues = Queues {
             arrived: Arrived::new(),
@@ -179,8 +184,8 @@ impl<S: StateMachine> Inbox<S> {
         self.unlock_and_wake(queues);
     }
 
-    /// The state machine has applied everything up to here. Whether the loop must hear of it at once is for the caller to say:
-    /// otherwise it learns it when it next turns for another reason.
+    /// The state machine has applied everything up to here. Whether the loop must hear of it at
+    /// once is for the caller to say: otherwise it learns it when it next turns for another reason.
     pub(super) fn applied(&self, index: Index, urgent: bool) {
         let mut queues = self.lock();
         queues.arrived.applied = queues.arrived.applied.max(Some(index));
@@ -203,7 +208,8 @@ impl<S: StateMachine> Inbox<S> {
         self.unlock_and_wake(queues);
     }
 
-    /// Moves what has come into `arrived`, whose queues must be empty, within [`INPUTS_PER_TURN_MAX`]. Whether more is left.
+    /// Moves what has come into `arrived`, whose queues must be empty, within
+    /// [`INPUTS_PER_TURN_MAX`]. Whether more is left.
     pub(super) fn take(&self, arrived: &mut Arrived<S>) -> bool {
         debug_assert!(arrived.requests.is_empty() && arrived.messages.is_empty());
         let mut queues = self.lock();
@@ -314,8 +320,8 @@ impl Limits {
     }
 }
 
-/// Moves all of `from`, or its first [`INPUTS_PER_TURN_MAX`], into the empty `into`. The buffers change places, so that neither is
-/// ever allocated anew.
+/// Moves all of `from`, or its first [`INPUTS_PER_TURN_MAX`], into the empty `into`. The buffers
+/// change places, so that neither is ever allocated anew.
 fn take_some<T>(from: &mut VecDeque<T>, into: &mut VecDeque<T>) {
     if from.len() <= INPUTS_PER_TURN_MAX {
         std::mem::swap(from, into);

@@ -1,8 +1,10 @@
-//! Makes writes durable: on a thread of its own, with group commit, or in place if the journal never blocks.
+//! Makes writes durable: on a thread of its own, with group commit, or in place if the journal
+//! never blocks.
 //!
 //! The thread appends what came while it was busy, syncs once, and reports the newest. The first
 //! failure is the end of the node, and nothing is written after it. The journal is closed, and its
-//! directory given up, when the threads of the snapshots have ended: see [`ending`](crate::host::threads::ending).
+//! directory given up, when the threads of the snapshots have ended: see
+//! [`ending`](crate::host::threads::ending).
 //!
 //! One sync holds less than twice [`Config::write_bytes_max`](crate::Config::write_bytes_max): the
 //! write that reaches that number ends the batch. A leader steps down if its disk does not answer
@@ -137,7 +139,8 @@ fn run<S: StateMachine>(
     while closing.is_none() {
         let Some(task) = queue.next() else { break };
         closing = gather(task, || queue.next_now().ok().flatten(), sync_bytes_max, &mut writes);
-        // After a failure writes are thrown away: nothing that depends on them leaves, for they are never reported.
+        // After a failure writes are thrown away: nothing that depends on them leaves, for they are
+        // never reported.
         let newest = writes.last().map(|write| write.id);
         if let (Some(newest), Some(open), false) = (newest, &mut journal, failed) {
             let last = writes.iter().rev().find_map(|write| write.entries.last());

@@ -44,9 +44,9 @@ pub struct LeadershipWatch {
 
 /// Says that a node leads, until it no longer does.
 ///
-/// The knowledge is the node's own: a leader that was cut off learns only after an election timeout that it was replaced. Where
-/// two that both believe to lead would do harm, hand [`term`](Lead::term) on as a fencing token and let the resource refuse
-/// lower ones.
+/// The knowledge is the node's own: a leader that was cut off learns only after an election timeout
+/// that it was replaced. Where two that both believe to lead would do harm, hand
+/// [`term`](Lead::term) on as a fencing token and let the resource refuse lower ones.
 #[derive(Clone, Debug)]
 pub struct Lead {
     term: Term,
@@ -103,7 +103,8 @@ impl LeadershipWatch {
 }
 
 impl Lead {
-    /// The term in which this node leads: a fencing token, for no other node leads in it, and all later leaders have higher ones.
+    /// The term in which this node leads: a fencing token, for no other node leads in it, and all
+    /// later leaders have higher ones.
     pub fn term(&self) -> Term {
         self.term
     }

@@ -1,12 +1,14 @@
-//! Changes of membership that were asked for (§6): each waits until it can be begun, and then until it is complete.
+//! Changes of membership that were asked for (§6): each waits until it can be begun, and then until
+//! it is complete.
 //!
 //! ```text
-//! asked ──► tried each turn ──────────────► appended ──► committed, and its joint configuration left
+//! asked ──► tried each turn ────────► appended ──► committed, and its joint configuration left
 //!           while another one is under way,
 //!           or its learner catches up
 //! ```
 //!
-//! All that wait are tried in their order, and one that waits for its learner lets others pass: the removal of that learner, for one.
+//! All that wait are tried in their order, and one that waits for its learner lets others pass: the
+//! removal of that learner, for one.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -55,7 +57,8 @@ impl Changes {
         self.waiting.push_back(WaitingChange { changes, reply, begun: None });
     }
 
-    /// Begins what can be begun, and answers for what is complete or lost. Returns whether anything was begun.
+    /// Begins what can be begun, and answers for what is complete or lost. Returns whether anything
+    /// was begun.
     pub(super) fn advance(&mut self, raft: &mut Raft<Bytes, Pcg32>, peers: &KnownPeers) -> bool {
         let mut any_begun = false;
         for mut waiting in mem::take(&mut self.waiting) {
@@ -139,7 +142,8 @@ fn check_joining(
 
 /// What became of a change; none as long as it is under way.
 fn outcome(raft: &Raft<Bytes, Pcg32>, term: Term, index: Index) -> Option<Result<(), ChangeError>> {
-    // Within its term nobody but this node could have written at that index. And who leaves the cluster leads until it may.
+    // Within its term nobody but this node could have written at that index. And who leaves the
+    // cluster leads until it may.
     let is_certain = raft.term() == term && raft.commit_index() >= index;
     if is_certain && raft.is_membership_committed() && !raft.membership().is_joint() {
         return Some(Ok(()));

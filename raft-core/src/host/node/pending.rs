@@ -13,7 +13,8 @@ use crate::host::error::{
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Lifecycle;
 
-/// The answer to a request. Await it, or [`wait`](Pending::wait) for it on a thread; no runtime is needed for either.
+/// The answer to a request. Await it, or [`wait`](Pending::wait) for it on a thread; no runtime is
+/// needed for either.
 ///
 /// Dropping it does not take the request back.
 #[must_use = "the answer comes to whoever waits for it"]

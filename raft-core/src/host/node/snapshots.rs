@@ -6,9 +6,10 @@
 //!   being received ─► whole ──┘            └──► being restored ──────┘
 //! ```
 //!
-//! The loop asks the [threads](crate::host::snapshot) for everything and hears of all that they did, so
-//! what each file is for is known here, and a file is removed exactly when it is for nothing
-//! ([`Files::needed`]). A file that is being sent is held open by its reader and needs no name.
+//! The loop asks the [threads](crate::host::snapshot) for everything and hears of all that they
+//! did, so what each file is for is known here, and a file is removed exactly when it is for
+//! nothing ([`Files::needed`]). A file that is being sent is held open by its reader and needs no
+//! name.
 //!
 //! - Captures are numbered, as installs are by [`InstallId`]: the report of a capture that a
 //!   snapshot from the leader has overtaken counts for nothing.

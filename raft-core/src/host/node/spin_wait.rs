@@ -1,8 +1,10 @@
 //! The last moments before an election, which a node spends awake.
 //!
-//! Whoever sleeps until a moment wakes 50 to 300 µs later, under every runtime: the operating system must first wake the processor, then the
-//! thread. On a fast network that is several times what the election takes. So a node is woken early when it is to stand, and watches the clock
-//! itself. While a leader is heard its deadline moves on before it comes near, so at rest this costs nothing.
+//! Whoever sleeps until a moment wakes 50 to 300 µs later, under every runtime: the operating
+//! system must first wake the processor, then the thread. On a fast network that is several times
+//! what the election takes. So a node is woken early when it is to stand, and watches the clock
+//! itself. While a leader is heard its deadline moves on before it comes near, so at rest this
+//! costs nothing.
 
 use std::hint;
 use std::time::Duration;
@@ -11,8 +13,8 @@ use crate::host::clock::Clock;
 use crate::status::Wake;
 use crate::time::Instant;
 
-/// How long before it may stand a node is woken, and the longest that it then keeps a processor busy: more than timers are late on an
-/// ordinary machine that is not overloaded.
+/// How long before it may stand a node is woken, and the longest that it then keeps a processor
+/// busy: more than timers are late on an ordinary machine that is not overloaded.
 const SPIN_WAIT_MAX: Duration = Duration::from_micros(300);
 
 /// When the host should wake the node.
@@ -56,7 +58,8 @@ mod tests {
         wait(&clock, deadline, || false);
         assert!(clock.now() >= deadline);
 
-        // Whether it asks at all depends on how fast this test is run; it never asks again once something has come.
+        // Whether it asks at all depends on how fast this test is run; it never asks again once
+        // something has come.
         let asked = Cell::new(0);
         wait(&clock, clock.now() + SPIN_WAIT_MAX, || {
             asked.set(asked.get() + 1);

@@ -1,5 +1,5 @@
-//! Where the state machine lives: it applies what is committed, answers proposers, serves reads, is captured for snapshots and
-//! restored from them, in order.
+//! Where the state machine lives: it applies what is committed, answers proposers, serves reads, is
+//! captured for snapshots and restored from them, in order.
 //!
 //! That is a thread of its own, or the loop if the state machine never blocks. A read that was
 //! confirmed comes behind every entry that it must see, so serving it needs no index. Those who
@@ -83,8 +83,9 @@ struct Machine<S: StateMachine> {
 impl<S: StateMachine> StateMachineWorker<S> {
     /// Starts the thread, if there is to be one. Whatever does the work reports to `inbox`.
     ///
-    /// A loop that hears of a batch too late has no room for the next one, so it is woken well before
-    /// `inflight_applies_max` batches are done; not for each, for that would cost a turn each.
+    /// A loop that hears of a batch too late has no room for the next one, so it is woken well
+    /// before `inflight_applies_max` batches are done; not for each, for that would cost a turn
+    /// each.
     pub(super) fn start(
         state_machine: S,
         inflight_applies_max: usize,
@@ -335,7 +336,8 @@ impl<S: StateMachine> Machine<S> {
         self.refuse();
     }
 
-    /// A state machine that has panicked may do so again when it is dropped; nobody is left to care.
+    /// A state machine that has panicked may do so again when it is dropped; nobody is left to
+    /// care.
     fn close(self) {
         self.refuse();
         let state_machine = self.state_machine;

@@ -15,7 +15,8 @@ use crate::types::NodeId;
 pub struct NodeStatus {
     /// What Raft knows.
     pub raft: Status,
-    /// When the node's loop turns by itself at the latest, on the system's clock: what `raft.wake` says on the node's own.
+    /// When the node's loop turns by itself at the latest, on the system's clock: what `raft.wake`
+    /// says on the node's own.
     pub wakes_at: Option<Instant>,
     /// Proposals that wait to be committed.
     pub proposals_waiting: usize,

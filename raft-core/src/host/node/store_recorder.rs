@@ -14,8 +14,8 @@
 //! Each is a change of the configuration like any other: when one is pending, it waits.
 //!
 //! What the stores are for, and how a node comes back that has lost its store, tells
-//! [`tcp::Peers`](crate::host::tcp::Peers). Which peers are refused for their store or their cluster, the
-//! host decides on every transport: `known_peers.rs`.
+//! [`tcp::Peers`](crate::host::tcp::Peers). Which peers are refused for their store or their
+//! cluster, the host decides on every transport: `known_peers.rs`.
 //!
 //! A node whose own store is not the one that the configuration records is not the member that the
 //! configuration means. The nodes that know that configuration refuse it. But it may have been

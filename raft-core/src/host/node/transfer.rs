@@ -1,10 +1,12 @@
-//! While leadership is handed over (thesis 3.10): who waits for that, and the commands that come meanwhile.
+//! While leadership is handed over (thesis 3.10): who waits for that, and the commands that come
+//! meanwhile.
 //!
-//! A leader that hands over accepts no commands. They are parked here, in their order, and resolved when the attempt is over: appended if it
-//! was given up, given back with the name of the new leader if it succeeded.
+//! A leader that hands over accepts no commands. They are parked here, in their order, and resolved
+//! when the attempt is over: appended if it was given up, given back with the name of the new
+//! leader if it succeeded.
 //!
-//! A leader that stops hands over first, be it asked to or because its state machine has panicked: the log, its vote and what it sends are as
-//! good as before.
+//! A leader that stops hands over first, be it asked to or because its state machine has panicked:
+//! the log, its vote and what it sends are as good as before.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -91,7 +93,8 @@ impl<S: StateMachine> Handover<S> {
         self.parked.push_back((command, reply));
     }
 
-    /// Answers those who wait for a transfer that is over. The commands that were parked come back, to be proposed again.
+    /// Answers those who wait for a transfer that is over. The commands that were parked come back,
+    /// to be proposed again.
     ///
     /// A leader that steps down without a successor ends a transfer as well. Then the answer waits
     /// for the name of a leader, for `election_timeout_max` at most.
@@ -126,7 +129,8 @@ impl<S: StateMachine> Handover<S> {
         mem::take(&mut self.parked)
     }
 
-    /// Whether a node that is to stop goes on for now, because it hands over first. Bounded by an election timeout.
+    /// Whether a node that is to stop goes on for now, because it hands over first. Bounded by an
+    /// election timeout.
     pub(super) fn delays_stop(&mut self, raft: &mut Raft<Bytes, Pcg32>, now: Instant) -> bool {
         let leads = raft.role() == Role::Leader;
         let Some(stops_by) = self.stops_by else {
@@ -137,7 +141,8 @@ impl<S: StateMachine> Handover<S> {
             self.stops_by = Some(now + raft.config().election_timeout_max);
             return raft.transferring().is_some();
         };
-        // The vote that the successor needs may be this node's: it stays until there is a new leader.
+        // The vote that the successor needs may be this node's: it stays until there is a new
+        // leader.
         let is_leaderless = !leads && raft.leader().is_none();
         now < stops_by && (raft.transferring().is_some() || is_leaderless)
     }

@@ -1,7 +1,8 @@
 //! Request bookkeeping: who waits for which entry and which read.
 //!
-//! The invariant: every waiter is answered once. An entry that reaches the state machine answers its proposer there; a lost
-//! leadership answers everyone at once, for the node can no longer know what becomes of their entries.
+//! The invariant: every waiter is answered once. An entry that reaches the state machine answers
+//! its proposer there; a lost leadership answers everyone at once, for the node can no longer know
+//! what becomes of their entries.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::vec::Vec;
@@ -36,7 +37,8 @@ impl<S: StateMachine> Waiters<S> {
 
     /// `reply` waits for this entry, which was just appended.
     pub(super) fn proposed(&mut self, entry: LogId, reply: Reply<S>) {
-        // Indexes rise within a term only, so nobody of an earlier leadership may still be in the queue.
+        // Indexes rise within a term only, so nobody of an earlier leadership may still be in the
+        // queue.
         if self.proposals.back().is_some_and(|last| last.entry.term != entry.term) {
             self.lose(self.proposals.len());
         }
@@ -78,7 +80,8 @@ impl<S: StateMachine> Waiters<S> {
         }
     }
 
-    /// The node is this now: whoever waits for an entry of another leadership is told that it was lost.
+    /// The node is this now: whoever waits for an entry of another leadership is told that it was
+    /// lost.
     pub(super) fn role_changed(&mut self, role: Role, term: Term) {
         let kept = |proposal: &Proposal<S>| role == Role::Leader && proposal.entry.term == term;
         let lost = self.proposals.partition_point(|proposal| !kept(proposal));
@@ -187,7 +190,8 @@ mod tests {
         let old = propose(&mut waiters, id(2, 4));
         waiters.role_changed(Role::Leader, Term::new(2));
         assert_eq!(waiters.len(), (1, 0));
-        // The node lost term 2 and won term 5 within one turn: the new proposal comes before word of either.
+        // The node lost term 2 and won term 5 within one turn: the new proposal comes before word
+        // of either.
         let new = propose(&mut waiters, id(5, 9));
         assert!(may_commit(old));
         waiters.role_changed(Role::Leader, Term::new(5));

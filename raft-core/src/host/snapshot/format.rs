@@ -1,12 +1,15 @@
 //! What a snapshot's bytes are: frames, so that damage is found wherever it is.
 //!
 //! ```text
-//! frame: 'H' | "raftsnap" | version u32 | cluster u64 | a write that names the snapshot        numbers little-endian
+//! frame: 'H' | "raftsnap" | version u32 | cluster u64 | a write that names the snapshot
 //! frame: 'B' | a block of the state         all of the same length, but for the last
-//! frame: 'E' | blocks u64 | bytes u64 | crc u32     how many blocks, of how many bytes; of the blocks' own checksums
+//! frame: 'E' | blocks u64 | bytes u64 | crc u32     their number and bytes; of their checksums
+//!
+//! Numbers are little-endian.
 //! ```
 //!
-//! A frame's checksum says that a block is whole; the end says that all of them are there, in order.
+//! A frame's checksum says that a block is whole; the end says that all of them are there, in
+//! order.
 
 use std::boxed::Box;
 use std::format;

@@ -8,13 +8,15 @@ use std::vec::Vec;
 use crate::host::storage_error::StorageError;
 use crate::types::LogId;
 
-/// Keeps snapshots as bytes, each under the last entry that it includes. A [`Journal`](crate::host::Journal) provides it.
+/// Keeps snapshots as bytes, each under the last entry that it includes. A
+/// [`Journal`](crate::host::Journal) provides it.
 ///
 /// Its methods may take their time, and are called from several threads. A panic counts as an
 /// error: that snapshot fails, and is tried again.
 pub trait SnapshotStore: Send + Sync + 'static {
-    /// Begins a snapshot, which is there once it is [finished](SnapshotWriter::finish). Two may be written at a time, one taken here
-    /// and one received: for each kind, what an earlier one left unfinished is thrown away.
+    /// Begins a snapshot, which is there once it is [finished](SnapshotWriter::finish). Two may be
+    /// written at a time, one taken here and one received: for each kind, what an earlier one left
+    /// unfinished is thrown away.
     ///
     /// # Errors
     ///

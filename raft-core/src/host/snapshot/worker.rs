@@ -77,7 +77,8 @@ pub(super) struct SnapshotThreads {
 /// The loop's, and the state machine's, end of the thread. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::host) struct Snapshots {
-    /// Bounded: one to take, one piece to read for each peer, and of those that come what the core lets pass.
+    /// Bounded: one to take, one piece to read for each peer, and of those that come what the core
+    /// lets pass.
     jobs: Jobs<SnapshotJob>,
     shared: Arc<SnapshotThreads>,
 }

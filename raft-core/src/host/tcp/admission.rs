@@ -18,8 +18,9 @@ use crate::host::wire::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal, 
 use crate::types::NodeId;
 
 impl<S: Signals> Peers<S> {
-    /// Judges the first frame of a connection from `source`, or why there is none. The answer, if one is due, is appended to
-    /// `answer`: write it in any case. Whoever is let in stays connected for as long as the ticket lives.
+    /// Judges the first frame of a connection from `source`, or why there is none. The answer, if
+    /// one is due, is appended to `answer`: write it in any case. Whoever is let in stays connected
+    /// for as long as the ticket lives.
     ///
     /// # Errors
     ///
@@ -84,8 +85,8 @@ impl<S: Signals> Peers<S> {
     }
 }
 
-/// Where one is reached who says that it listens on `said`: one who listens on every address of its machine is reached at the one from
-/// which it dials.
+/// Where one is reached who says that it listens on `said`: one who listens on every address of its
+/// machine is reached at the one from which it dials.
 fn address(said: String, source: SocketAddr) -> Option<String> {
     match said.parse::<SocketAddr>() {
         Ok(every) if every.ip().is_unspecified() => {

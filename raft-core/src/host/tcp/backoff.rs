@@ -4,8 +4,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-/// Waits that double with each failure in a row, each a random part of that, so that nodes which lost each other at once do not
-/// come back at once.
+/// Waits that double with each failure in a row, each a random part of that, so that nodes which
+/// lost each other at once do not come back at once.
 #[derive(Debug)]
 pub struct Backoff {
     min: Duration,
@@ -28,9 +28,9 @@ impl Backoff {
         half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
-    /// Begins anew after a connection that lasted for `lifetime`, and says whether it does: then one attempt needs no wait. A connection
-    /// that broke sooner than the longest wait changes nothing, or a peer that accepts and closes would be dialed as fast as possible
-    /// for ever.
+    /// Begins anew after a connection that lasted for `lifetime`, and says whether it does: then
+    /// one attempt needs no wait. A connection that broke sooner than the longest wait changes
+    /// nothing, or a peer that accepts and closes would be dialed as fast as possible for ever.
     pub fn connected_for(&mut self, lifetime: Duration) -> bool {
         let lasted = lifetime >= self.max;
         if lasted {

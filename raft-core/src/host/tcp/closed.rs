@@ -60,7 +60,8 @@ impl Closed {
         matches!(self, Self::Stopped)
     }
 
-    /// Whether a connection ends like this when the other side's process does: it was closed, and not lost.
+    /// Whether a connection ends like this when the other side's process does: it was closed, and
+    /// not lost.
     pub(super) fn is_like_the_end_of_a_process(&self) -> bool {
         match self {
             Self::Ended | Self::Cut => true,
@@ -84,7 +85,8 @@ impl Closed {
 
     /// Whether nobody listens at the other side any more, though its host lives.
     pub(super) fn is_nobody_there(&self) -> bool {
-        // A process that is being taken down may close its listener last, and with it those who have just come.
+        // A process that is being taken down may close its listener last, and with it those who
+        // have just come.
         let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
         self.is_like_the_end_of_a_process() || matches!(self, Self::Io(error) if refused(error))
     }

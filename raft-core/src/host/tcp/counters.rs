@@ -59,7 +59,8 @@ counters! {
     accepted,
     /// Incoming connections refused in the handshake.
     refused,
-    /// Connections refused, or closed, by either side because a member's store is not the one that the cluster knows.
+    /// Connections refused, or closed, by either side because a member's store is not the one that
+    /// the cluster knows.
     refused_other_store,
     /// Connections closed because what came was damaged, too long, cut, or meant nothing.
     closed_damaged,
@@ -71,7 +72,8 @@ counters! {
     closed_replaced,
 }
 
-/// A handle to the counters of a transport, which stays readable when the transport has moved into a node. Cheap to clone.
+/// A handle to the counters of a transport, which stays readable when the transport has moved into
+/// a node. Cheap to clone.
 #[derive(Clone, Default, Debug)]
 pub struct Counters(Arc<SharedCells>);
 

@@ -1,24 +1,27 @@
-//! What a dialer decides: where to dial, what to say first, when to try again, and what is worth a line in the log.
+//! What a dialer decides: where to dial, what to say first, when to try again, and what is worth a
+//! line in the log.
 //!
-//! It is also where a process that dies is told from a network that flaps. Both close connections. So a connection that was closed is
-//! dialed again at once, and the answer decides: a process that lives welcomes its peer, the host of one that died refuses.
-//! What neither answers says nothing, and is left to the election timeout.
+//! It is also where a process that dies is told from a network that flaps. Both close connections.
+//! So a connection that was closed is dialed again at once, and the answer decides: a process that
+//! lives welcomes its peer, the host of one that died refuses. What neither answers says nothing,
+//! and is left to the election timeout.
 //!
 //! ```text
-//! connected ──► closed, reset ──► dialed again ──┬─► welcome                            the network flapped
-//!                                                ├─► refused, or closed or reset        its process is gone
-//!                                                └─► no answer, or words against us     who knows
+//! connected ──► closed, reset ──► dialed again ──┬─► welcome                        network flapped
+//!                                                ├─► refused, closed or reset       process gone
+//!                                                └─► no answer, or a refusal of us  unknown
 //! ```
 //!
 //! Where a peer has a name, [`names`](super::Resolver) looks it up and a [`Route`] tries its
 //! addresses. An adapter's attempt is:
 //!
 //! ```text
-//! look_up ─► wait for it, lookup_patience at most ─► route ─► each next_address ─► hello ─► answer ─► conclude
+//! look_up ─► wait for it, lookup_patience at most ─► route ─► each next_address ─┐
+//!     conclude ◄─ answer ◄─ hello ◄──────────────────────────────────────────────┘
 //! ```
 //!
-//! And a process that is gone is not [heard](super::Incoming) any more either: the suspicion waits until its own connection to this
-//! node has ended.
+//! And a process that is gone is not [heard](super::Incoming) any more either: the suspicion waits
+//! until its own connection to this node has ended.
 
 use std::io;
 use std::mem;
@@ -80,7 +83,8 @@ pub struct Dialing<'p, S> {
 }
 
 impl<'p, S: Signals> Dialing<'p, S> {
-    /// For this one of the peers. When its process is gone, `inbox` is [told](MessageInbox::suspect).
+    /// For this one of the peers. When its process is gone, `inbox` is
+    /// [told](MessageInbox::suspect).
     pub fn new(peers: &'p Peers<S>, peer: &'p Peer<S>, inbox: &'p MessageInbox) -> Self {
         let (min, max) = (peers.config.reconnect_backoff_min, peers.config.reconnect_backoff_max);
         Self {
@@ -216,9 +220,9 @@ impl<'p, S: Signals> Dialing<'p, S> {
         if payload.is_empty() { Ok(()) } else { Err(Closed::Unexpected) }
     }
 
-    /// The connection, or the attempt to make one, has ended; what waits for the peer is dropped. Returns how long to wait before the
-    /// next, unless the peer shows up: zero is not at all, and no timer should make it longer. `None` if there is to be no next one,
-    /// and the dialer ends.
+    /// The connection, or the attempt to make one, has ended; what waits for the peer is dropped.
+    /// Returns how long to wait before the next, unless the peer shows up: zero is not at all, and
+    /// no timer should make it longer. `None` if there is to be no next one, and the dialer ends.
     pub fn on_closed(&mut self, closed: &Closed) -> Option<Duration> {
         self.peer.queue().clear(0);
         self.peer.set_connected_store(None);
@@ -311,8 +315,8 @@ mod tests {
         io::Error::from(kind).into()
     }
 
-    /// What is suspected when a connection, which was made if this says so, ends in the first of these ways, and each attempt to
-    /// dial again in the next.
+    /// What is suspected when a connection, which was made if this says so, ends in the first of
+    /// these ways, and each attempt to dial again in the next.
     fn suspects(connected: bool, ends: &[Closed]) -> usize {
         let (peers, two) = two(None);
         let (inbox, heard) = inbox();

@@ -8,8 +8,9 @@ use crate::codec;
 use crate::host::transport::PeerInbox;
 use crate::types::NodeId;
 
-/// Payloads of at least this many bytes are kept as they came. A command from a shorter one would hold on to the buffer, tens of
-/// KiB, that it was read into, for as long as it is in the log; these are copied to memory of their own, once for all commands.
+/// Payloads of at least this many bytes are kept as they came. A command from a shorter one would
+/// hold on to the buffer, tens of KiB, that it was read into, for as long as it is in the log;
+/// these are copied to memory of their own, once for all commands.
 const SHARED_BYTES_MIN: usize = 32 * 1024;
 
 /// Turns the frames of one peer into messages for this node.

@@ -1,9 +1,11 @@
-//! What every TCP transport needs beside its sockets: limits, queues, counters, and who may be connected.
+//! What every TCP transport needs beside its sockets: limits, queues, counters, and who may be
+//! connected.
 //!
-//! Two connections join a pair of nodes, one for each direction. Whoever has messages dials; the acceptor only reads. After the
-//! [handshake](crate::host::wire::handshake), both sides send an empty frame now and then, so that each notices within
-//! [`Config::idle_timeout`] when the other is gone without a word; a connection that TCP would nurse for minutes after a network
-//! failure is then dialed anew. The dialer's frames hold one message each.
+//! Two connections join a pair of nodes, one for each direction. Whoever has messages dials; the
+//! acceptor only reads. After the [handshake](crate::host::wire::handshake), both sides send an
+//! empty frame now and then, so that each notices within [`Config::idle_timeout`] when the other is
+//! gone without a word; a connection that TCP would nurse for minutes after a network failure is
+//! then dialed anew. The dialer's frames hold one message each.
 //!
 //! ```text
 //! send(message) ─► SendQueue ─► dialer ══ frames ══► acceptor ─► Incoming ─► MessageInbox
@@ -12,10 +14,11 @@
 //!                               └── empty frames ───
 //! ```
 //!
-//! A connection that a peer's host closes is dialed again at once, which tells a [process that is gone](Dialing) from a network that flaps.
+//! A connection that a peer's host closes is dialed again at once, which tells a [process that is
+//! gone](Dialing) from a network that flaps.
 //!
-//! Who is dialed and who is let in changes with the configuration of the cluster, and is up to [`Peers`]; its page also tells what
-//! becomes of a node that has lost its memory.
+//! Who is dialed and who is let in changes with the configuration of the cluster, and is up to
+//! [`Peers`]; its page also tells what becomes of a node that has lost its memory.
 //!
 //! A name of a peer is looked up by a thread of its own, since the system's lookup blocks and may
 //! hang; all its addresses are tried. Warnings that repeat themselves are counted together: a few
@@ -82,26 +85,30 @@ pub struct Config {
     pub queue_messages_max: usize,
     /// The most bytes of messages that wait for one peer; more are dropped.
     pub queue_bytes_max: usize,
-    /// The most incoming connections at a time, those that have not introduced themselves included; more wait to be accepted.
+    /// The most incoming connections at a time, those that have not introduced themselves included;
+    /// more wait to be accepted.
     pub connections_max: usize,
-    /// The most incoming connections at a time of nodes that are no members as far as this node knows.
+    /// The most incoming connections at a time of nodes that are no members as far as this node
+    /// knows.
     pub unknown_peers_max: usize,
-    /// Where others reach this node: a name or number with a port, which it says to those that it dials. `None` is where it listens,
-    /// and if that is every address of the machine, the one from which it dials.
+    /// Where others reach this node: a name or number with a port, which it says to those that it
+    /// dials. `None` is where it listens, and if that is every address of the machine, the one from
+    /// which it dials.
     pub advertise: Option<String>,
     /// How long to wait for a connection, name resolution included. The addresses of a name share
     /// it.
     pub connect_timeout: Duration,
     /// How long to wait for the other side's part of the handshake.
     pub handshake_timeout: Duration,
-    /// How long to wait, at most, before the first attempt to connect again. Doubles with each failure in a row.
+    /// How long to wait, at most, before the first attempt to connect again. Doubles with each
+    /// failure in a row.
     pub reconnect_backoff_min: Duration,
     /// Where the doubling ends. Every wait is a random part of it, of at least half.
     pub reconnect_backoff_max: Duration,
     /// How often to say that one is there.
     pub keepalive_interval: Duration,
-    /// How long the other side may be silent, or take nothing, before the connection is closed. At least twice
-    /// `keepalive_interval`.
+    /// How long the other side may be silent, or take nothing, before the connection is closed. At
+    /// least twice `keepalive_interval`.
     pub idle_timeout: Duration,
     /// How the names of peers become addresses.
     pub resolver: Resolver,

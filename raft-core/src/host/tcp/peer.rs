@@ -14,7 +14,8 @@ use crate::host::identity::Incarnation;
 use crate::message::Message;
 use crate::types::NodeId;
 
-/// How an adapter wakes the task or thread that dials a peer. Called from anywhere; neither may block, and neither may be lost.
+/// How an adapter wakes the task or thread that dials a peer. Called from anywhere; neither may
+/// block, and neither may be lost.
 pub trait Signals: Default + fmt::Debug + Send + Sync + 'static {
     /// Messages wait to be sent.
     fn ready(&self);
@@ -73,7 +74,8 @@ impl<S: Signals> Peer<S> {
         &self.signals
     }
 
-    /// Whether the connection to it is to stay; to be asked whenever it is time for a [`keepalive`](super::keepalive).
+    /// Whether the connection to it is to stay; to be asked whenever it is time for a
+    /// [`keepalive`](super::keepalive).
     ///
     /// # Errors
     ///

@@ -2,22 +2,23 @@
 //!
 //! | who | dialed | let in |
 //! |---|---|---|
-//! | a member | for as long as it is one | with the store that its [`Label`] names, or any if it names none |
-//! | one listed when the transport was made | until this node knows a configuration | as everyone else |
-//! | everyone else of the cluster | while there are messages for it | up to [`Config::unknown_peers_max`] at a time |
+//! | a member | for as long as it is one | with the store that its [`Label`] names, if any |
+//! | one listed in the transport | until this node knows a configuration | as all others |
+//! | all others | while messages wait for it | [`Config::unknown_peers_max`] at a time |
 //!
-//! A node is dialed where its label says, or else where the list says, or else where it says itself in its handshake: an address
-//! that does not answer, or at which another node answers, is followed by the next.
+//! A node is dialed where its label says, or else where the list says, or else where it says itself
+//! in its handshake: an address that does not answer, or at which another node answers, is followed
+//! by the next.
 //!
 //! # A node that lost its memory
 //!
-//! A node whose disk was wiped or replaced has forgotten its votes and what it acknowledged: to go on under its old id would let
-//! it vote twice in a term, and would let a majority be counted on entries that it does not hold. So the leader records in each
-//! member's entry the [`Incarnation`] of its store once it has heard it, and from then on every
-//! node refuses to talk to one of that id with another store: [`Refusal::OtherStore`] if
-//! that node dials, [`Closed::OtherStore`] if it was dialed. Each is counted
-//! ([`Counts::refused_other_store`](super::Counts::refused_other_store)) and warned about now and
-//! then.
+//! A node whose disk was wiped or replaced has forgotten its votes and what it acknowledged: to go
+//! on under its old id would let it vote twice in a term, and would let a majority be counted on
+//! entries that it does not hold. So the leader records in each member's entry the [`Incarnation`]
+//! of its store once it has heard it, and from then on every node refuses to talk to one of that id
+//! with another store: [`Refusal::OtherStore`] if that node dials, [`Closed::OtherStore`] if it was
+//! dialed. Each is counted ([`Counts::refused_other_store`](super::Counts::refused_other_store))
+//! and warned about now and then.
 //!
 //! The way back: [remove](crate::Change::Remove) the member, and [add](crate::Change::AddLearner)
 //! it again as a learner, in a second change. It then catches up as any new server does, before it
@@ -46,7 +47,8 @@ use crate::types::NodeId;
 #[cfg(doc)]
 use {super::closed::Closed, crate::host::wire::handshake::Refusal};
 
-/// The other nodes. An adapter starts a dialer for each [`Peer`] that it is handed, and does nothing else about them.
+/// The other nodes. An adapter starts a dialer for each [`Peer`] that it is handed, and does
+/// nothing else about them.
 #[derive(Debug)]
 pub struct Peers<S> {
     pub(super) identity: Identity,
@@ -73,7 +75,8 @@ struct PeerTable<S> {
 type ToDial<S> = Vec<Arc<Peer<S>>>;
 
 impl<S: Signals> Peers<S> {
-    /// For a node that listens there, with these others to begin with; and those whom it is to dial.
+    /// For a node that listens there, with these others to begin with; and those whom it is to
+    /// dial.
     pub fn new(
         identity: Identity,
         inbox: MessageInbox,
@@ -137,7 +140,8 @@ impl<S: Signals> Peers<S> {
         to_dial
     }
 
-    /// Queues a message. Returns its receiver if that is to be dialed from now on: one who is no member, and waits for an answer.
+    /// Queues a message. Returns its receiver if that is to be dialed from now on: one who is no
+    /// member, and waits for an answer.
     pub fn send(&self, message: Message<Bytes>) -> Option<Arc<Peer<S>>> {
         let to = message.to;
         let mut state = self.lock();

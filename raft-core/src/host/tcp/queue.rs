@@ -19,7 +19,8 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// What a message counts besides its entries towards `queue_bytes_max`.
 const MESSAGE_BYTES: usize = 128;
 
-/// A bounded queue of messages for one peer. When it is full it drops what comes and counts it: Raft sends again.
+/// A bounded queue of messages for one peer. When it is full it drops what comes and counts it:
+/// Raft sends again.
 #[derive(Debug)]
 pub struct SendQueue {
     frame_bytes_max: usize,
@@ -65,14 +66,15 @@ impl SendQueue {
         self.pushed.store(true, Relaxed);
     }
 
-    /// Whether messages were pushed since this was asked last: then the dialer is to be woken, once for all of them.
+    /// Whether messages were pushed since this was asked last: then the dialer is to be woken, once
+    /// for all of them.
     #[must_use = "those messages wait for the dialer to be woken"]
     pub fn flush(&self) -> bool {
         self.pushed.swap(false, Relaxed)
     }
 
-    /// Moves messages to the end of `out`, as frames, until there are enough for one write, and says how many. Messages that are too
-    /// long for a frame are dropped and counted.
+    /// Moves messages to the end of `out`, as frames, until there are enough for one write, and
+    /// says how many. Messages that are too long for a frame are dropped and counted.
     pub fn take(&self, out: &mut Vec<u8>) -> usize {
         let mut taken = 0;
         while out.len() < WRITE_BYTES {
@@ -101,8 +103,8 @@ impl SendQueue {
         self.counters.cells().bytes_sent.add(bytes);
     }
 
-    /// Drops what waits, and counts it together with the `taken` messages that were not written: the peer is out of reach, and by
-    /// the time that it is back all this is old.
+    /// Drops what waits, and counts it together with the `taken` messages that were not written:
+    /// the peer is out of reach, and by the time that it is back all this is old.
     pub fn clear(&self, taken: usize) {
         let QueuedMessages { messages, bytes: _ } = std::mem::take(&mut *self.lock());
         self.counters.cells().dropped_unreachable.add(messages.len().saturating_add(taken));

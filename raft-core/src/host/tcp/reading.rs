@@ -48,7 +48,8 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// [`Closed::Ended`] or [`Closed::Cut`] when there were none: the other side has closed the connection.
+    /// [`Closed::Ended`] or [`Closed::Cut`] when there were none: the other side has closed the
+    /// connection.
     pub fn on_read(&mut self, bytes: usize) -> Result<(), Closed> {
         if bytes > 0 {
             self.heard = Instant::now();
@@ -71,7 +72,8 @@ impl Reading {
         self.decoder.is_mid_frame()
     }
 
-    /// Checks that the other side lives; to be done whenever it is time for a [`keepalive`](super::keepalive).
+    /// Checks that the other side lives; to be done whenever it is time for a
+    /// [`keepalive`](super::keepalive).
     ///
     /// # Errors
     ///

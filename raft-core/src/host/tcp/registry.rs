@@ -13,8 +13,9 @@ use crate::types::NodeId;
 
 /// The peers that are connected to this node. Cheap to clone.
 ///
-/// A peer that comes back, restarted, replaces its old connection, which may linger for long if its end was lost. Another node that
-/// uses the same id has another [`Incarnation`], and is refused for as long as the first one is connected.
+/// A peer that comes back, restarted, replaces its old connection, which may linger for long if its
+/// end was lost. Another node that uses the same id has another [`Incarnation`], and is refused for
+/// as long as the first one is connected.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Registry(Arc<Mutex<BTreeMap<NodeId, Connected>>>);
 
@@ -64,8 +65,8 @@ impl Registry {
         Ok(Ticket { registry: self.clone(), peer, standing })
     }
 
-    /// The process of this peer does not answer any more. Once it is not connected either, `inbox` is told: what it said before its end
-    /// counts first, and one that still speaks is not gone.
+    /// The process of this peer does not answer any more. Once it is not connected either, `inbox`
+    /// is told: what it said before its end counts first, and one that still speaks is not gone.
     pub(super) fn suspect(&self, peer: NodeId, inbox: &MessageInbox) {
         if let Some(connected) = self.lock().get_mut(&peer) {
             connected.suspected = Some(inbox.clone());
@@ -126,8 +127,8 @@ impl Ticket {
     ///
     /// # Errors
     ///
-    /// [`Closed::Replaced`] if the peer came back on a new connection, [`Closed::Refused`] if the cluster knows another store of it by
-    /// now.
+    /// [`Closed::Replaced`] if the peer came back on a new connection, [`Closed::Refused`] if the
+    /// cluster knows another store of it by now.
     pub fn check(&self) -> Result<(), Closed> {
         let standing = *self.standing.lock().expect(UNPOISONED);
         match standing {

@@ -1,7 +1,8 @@
 //! Which node the present thread works for, and whether it is inside of the application's code.
 //!
 //! A state machine that waits for its own node, inside of `apply` say, would wait for ever: the
-//! answer comes from the thread that waits. So [`Pending`](crate::host::Pending) asks here, and refuses.
+//! answer comes from the thread that waits. So [`Pending`](crate::host::Pending) asks here, and
+//! refuses.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A thread that hangs delays the end by
-//! [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) at most: then the node's life is
-//! over, and what it left behind is named.
+//! [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) at most: then the node's
+//! life is over, and what it left behind is named.
 
 use std::fmt;
 use std::mem;

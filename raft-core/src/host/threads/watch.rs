@@ -1,9 +1,9 @@
 //! Watches the workers: what hangs is noticed, whichever thread it is.
 //!
-//! The loop looks at each worker's [`Activity`] about once in
-//! [`WATCH_INTERVAL`] while one is busy. A unit of work (a command, a read, a sync, a block of a
-//! snapshot) that lasts for [`NodeConfig::stuck_after`](crate::host::NodeConfig::stuck_after) is *stuck*:
-//! that is logged once, and is in [`NodeStatus::stuck`](crate::host::NodeStatus::stuck) until it goes on.
+//! The loop looks at each worker's [`Activity`] about once in [`WATCH_INTERVAL`] while one is busy.
+//! A unit of work (a command, a read, a sync, a block of a snapshot) that lasts for
+//! [`NodeConfig::stuck_after`](crate::host::NodeConfig::stuck_after) is *stuck*: that is logged
+//! once, and is in [`NodeStatus::stuck`](crate::host::NodeStatus::stuck) until it goes on.
 //!
 //! While its state machine is stuck, a leader hands over, once in a term for each unit: a
 //! successor may apply what hangs here. If all state machines hang at the same command, leadership

@@ -1,4 +1,5 @@
-//! The one framing, for the journal and for the network: a payload behind its length and two checksums.
+//! The one framing, for the journal and for the network: a payload behind its length and two
+//! checksums.
 //!
 //! ```text
 //!  0        4        8        12
@@ -9,14 +10,16 @@
 //!  └────────┴────────┴────────┴─────────┘
 //! ```
 //!
-//! The header has a checksum of its own so that a damaged length is known for what it is before anybody believes it: it neither
-//! makes a reader wait for bytes that never come, nor makes it skip frames that are whole. A header of zeros is never valid.
+//! The header has a checksum of its own so that a damaged length is known for what it is before
+//! anybody believes it: it neither makes a reader wait for bytes that never come, nor makes it skip
+//! frames that are whole. A header of zeros is never valid.
 //!
 //! A journal's frames are salted: both checksums also cover the frame's place ([`Salt`]). So a
 //! frame is valid only where it was written, and a command that holds the bytes of a frame is never
 //! taken for one. Frames on a connection have no salt.
 //!
-//! Nothing here does I/O. Writers frame in place, into a buffer of theirs; [`Decoder`] takes bytes as a stream delivers them.
+//! Nothing here does I/O. Writers frame in place, into a buffer of theirs; [`Decoder`] takes bytes
+//! as a stream delivers them.
 
 use std::error::Error;
 use std::fmt;
@@ -38,8 +41,9 @@ const HEADER_CRC_AT: usize = 8;
 
 /// Takes frames out of a stream of bytes, cut anywhere.
 ///
-/// It holds at most one unfinished frame, [`HEADER_BYTES`] and `bytes_max`, and what the last read brought, provided that all
-/// payloads are taken after each read. After an error the stream cannot be followed any more: every later call repeats it.
+/// It holds at most one unfinished frame, [`HEADER_BYTES`] and `bytes_max`, and what the last read
+/// brought, provided that all payloads are taken after each read. After an error the stream cannot
+/// be followed any more: every later call repeats it.
 ///
 /// # Example
 ///
@@ -70,7 +74,8 @@ impl Decoder {
         Self { bytes_max, buffer: BytesMut::new(), header: None, failed: None }
     }
 
-    /// Where to read into, behind what is there: with room for the rest of the frame that has begun, or for many small ones.
+    /// Where to read into, behind what is there: with room for the rest of the frame that has
+    /// begun, or for many small ones.
     ///
     /// Read at most its spare capacity at a time (`read_buf` does so), then take all payloads.
     pub fn space(&mut self) -> &mut BytesMut {
@@ -82,8 +87,8 @@ impl Decoder {
 
     /// The next payload, or `None` if more bytes are needed first.
     ///
-    /// A payload shares the memory that it was read into, tens of KiB, with its neighbours: who keeps a small part of one for
-    /// long should copy it.
+    /// A payload shares the memory that it was read into, tens of KiB, with its neighbours: who
+    /// keeps a small part of one for long should copy it.
     ///
     /// # Errors
     ///
@@ -159,7 +164,8 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`FrameError::HeaderDamaged`], or [`FrameError::TooLong`] if it announces more than `bytes_max` bytes.
+    /// [`FrameError::HeaderDamaged`], or [`FrameError::TooLong`] if it announces more than
+    /// `bytes_max` bytes.
     pub fn decode(bytes: &[u8; HEADER_BYTES], bytes_max: usize) -> Result<Self, FrameError> {
         Self::decode_salted(bytes, bytes_max, Salt::NONE)
     }
@@ -222,7 +228,8 @@ pub fn encode(
     finish(out, start, bytes_max).inspect_err(|_| out.truncate(start))
 }
 
-/// Leaves room for a header at the end of `out` and says where: append the payload, then call [`finish`] with that.
+/// Leaves room for a header at the end of `out` and says where: append the payload, then call
+/// [`finish`] with that.
 pub fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
@@ -233,7 +240,8 @@ pub fn begin(out: &mut Vec<u8>) -> usize {
 ///
 /// # Errors
 ///
-/// [`FrameError::TooLong`] if the payload has more than `bytes_max` bytes; the header then stays unwritten.
+/// [`FrameError::TooLong`] if the payload has more than `bytes_max` bytes; the header then stays
+/// unwritten.
 ///
 /// # Panics
 ///
@@ -279,7 +287,8 @@ fn check_length(bytes: usize, bytes_max: usize) -> Result<u32, FrameError> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The payload is longer than the reader or writer allows: both sides should be configured alike.
+    /// The payload is longer than the reader or writer allows: both sides should be configured
+    /// alike.
     TooLong {
         /// How long it is or claims to be.
         bytes: usize,

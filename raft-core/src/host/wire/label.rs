@@ -1,10 +1,12 @@
-//! What a host keeps in [`Member::label`](crate::Member::label): where a member is reached, and which store is its own.
+//! What a host keeps in [`Member::label`](crate::Member::label): where a member is reached, and
+//! which store is its own.
 //!
-//! Raft does not look into labels. They are part of the configuration, so every member knows them, and a server that joins learns
-//! from them where the others are.
+//! Raft does not look into labels. They are part of the configuration, so every member knows them,
+//! and a server that joins learns from them where the others are.
 //!
 //! ```text
-//! label = [address / null, incarnation / null, note]    a CBOR array by the rules of the codec; no bytes at all: nothing is known
+//! label = [address / null, incarnation / null, note]    a CBOR array by the rules of the codec;
+//!                                                        no bytes: nothing is known
 //! ```
 
 use std::error::Error;
@@ -26,7 +28,8 @@ use crate::types::NodeId;
 /// The longest address of a node, in bytes: a name of 253, a colon, and a port.
 pub const ADDRESS_BYTES_MAX: usize = 260;
 
-/// The longest [`Label::note`], in bytes. With it and the longest address a label is within [`LABEL_BYTES_MAX`].
+/// The longest [`Label::note`], in bytes. With it and the longest address a label is within
+/// [`LABEL_BYTES_MAX`].
 pub const NOTE_BYTES_MAX: usize = 512;
 
 /// What the members of a cluster know of one of them beside its id.
@@ -44,10 +47,11 @@ pub const NOTE_BYTES_MAX: usize = 512;
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Label {
-    /// Where it listens for messages, as the transport of the cluster dials it: a name or number with a port. At most
-    /// [`ADDRESS_BYTES_MAX`].
+    /// Where it listens for messages, as the transport of the cluster dials it: a name or number
+    /// with a port. At most [`ADDRESS_BYTES_MAX`].
     pub address: Option<String>,
-    /// Its store. A server that comes with another one has lost its memory. The leader fills this in.
+    /// Its store. A server that comes with another one has lost its memory. The leader fills this
+    /// in.
     pub incarnation: Option<Incarnation>,
     /// The application's own, such as the address that clients use. At most [`NOTE_BYTES_MAX`].
     pub note: Bytes,
@@ -108,7 +112,8 @@ impl Label {
         Ok(bytes)
     }
 
-    /// Reads the bytes of a [`Member::label`](crate::Member::label). None at all are a label that says nothing.
+    /// Reads the bytes of a [`Member::label`](crate::Member::label). None at all are a label that
+    /// says nothing.
     ///
     /// # Errors
     ///

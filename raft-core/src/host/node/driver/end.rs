@@ -57,7 +57,8 @@ impl<S: StateMachine> Driver<S> {
 }
 
 impl<S: StateMachine> Drop for Driver<S> {
-    /// Ends the node's life: everyone who waits is told why, the workers finish what must be finished.
+    /// Ends the node's life: everyone who waits is told why, the workers finish what must be
+    /// finished.
     fn drop(&mut self) {
         self.lifecycle.end(StopReason::Abandoned);
         let stopped = self.lifecycle.stopped();

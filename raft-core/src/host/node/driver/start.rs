@@ -42,9 +42,11 @@ use crate::raft::Raft;
 use crate::types::{LogId, NodeId};
 
 impl<S: StateMachine> Driver<S> {
-    /// Starts a node: recovers the journal, starts the workers' threads and the transport. Blocks while it reads the journal.
+    /// Starts a node: recovers the journal, starts the workers' threads and the transport. Blocks
+    /// while it reads the journal.
     ///
-    /// `wake` must make the adapter's loop turn; it is called from any thread, also while the loop turns, and must not block.
+    /// `wake` must make the adapter's loop turn; it is called from any thread, also while the loop
+    /// turns, and must not block.
     ///
     /// # Errors
     ///
@@ -172,7 +174,8 @@ fn check_note(note: &Bytes) -> Result<(), StartError> {
     ))))
 }
 
-/// The disk decides who the members are, so other voters in the configuration of this start take no effect.
+/// The disk decides who the members are, so other voters in the configuration of this start take no
+/// effect.
 fn warn_of_other_voters(node: NodeId, listed: &[NodeId], membership: &Membership) {
     let mut listed = listed.to_vec();
     listed.sort_unstable();

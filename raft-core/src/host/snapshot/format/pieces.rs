@@ -47,7 +47,8 @@ impl PieceReader {
         }
     }
 
-    /// What begins at `offset`, at most `bytes_max` bytes of it, and whether the snapshot ends with it. Prefers to end where a block does.
+    /// What begins at `offset`, at most `bytes_max` bytes of it, and whether the snapshot ends with
+    /// it. Prefers to end where a block does.
     pub(in crate::host::snapshot) fn piece(
         &mut self,
         offset: u64,

@@ -11,7 +11,8 @@ use crate::host::snapshot::store::SnapshotReader;
 use crate::host::storage_error::{Refused, StorageError};
 use crate::host::wire::frame::{HEADER_BYTES, Header};
 
-/// Reads the state back, for a state machine to restore. It ends only if the whole snapshot was as it was written.
+/// Reads the state back, for a state machine to restore. It ends only if the whole snapshot was as
+/// it was written.
 pub(in crate::host) struct StateReader {
     file: Box<dyn SnapshotReader>,
     /// Where the next frame begins.
@@ -39,7 +40,8 @@ impl StateReader {
         }
     }
 
-    /// Reads what is left, which the state machine did not care for, up to the end. Whether all of it is as it was written.
+    /// Reads what is left, which the state machine did not care for, up to the end. Whether all of
+    /// it is as it was written.
     pub(in crate::host) fn finish(mut self) -> Result<(), StorageError> {
         while !self.checker.ended && self.failed.is_none() {
             self.next_frame()?;
@@ -113,7 +115,8 @@ impl Read for StateReader {
     }
 }
 
-/// Whether the snapshot is this one, and there to its end. What lies between is checked when it is read.
+/// Whether the snapshot is this one, and there to its end. What lies between is checked when it is
+/// read.
 pub(in crate::host) fn check_whole(
     file: Box<dyn SnapshotReader>,
     expected: &Head,

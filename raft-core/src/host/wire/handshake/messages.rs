@@ -73,8 +73,8 @@ impl Hello {
         Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }
 
-    /// them. What only shows when it is compared with the connections that exist, [`Refusal::Duplicate`] and
-    /// [`Refusal::UnknownPeer`], is left to the caller.
+    /// them. What only shows when it is compared with the connections that exist,
+    /// [`Refusal::Duplicate`] and [`Refusal::UnknownPeer`], is left to the caller.
     ///
     /// # Errors
     ///

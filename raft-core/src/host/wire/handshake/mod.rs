@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! dialer                                     acceptor
-//!   │ ── Hello: versions, cluster, from, to, ──► │  is it for me, from my cluster, with the store that the
-//!   │           incarnation, address             │  cluster knows, in a version that I know?
+//!   │ ── Hello: versions, cluster, from, to, ──► │  is it for me, from my cluster, with the store
+//!   │           incarnation, address             │  that the cluster knows, in a version I know?
 //!   │ ◄── Welcome: version, incarnation ──────── │  yes: messages follow, from dialer to acceptor
 //!   │ ◄── Refused: reason ────────────────────── │  no: both close
 //! ```
@@ -15,11 +15,13 @@
 //! does not take would be lost each time it is sent, and nothing behind it would ever commit. An
 //! acceptor that takes less refuses the dialer: [`Refusal::LongMessages`].
 //!
-//! The address is where the dialer itself is reached, so that one who does not know it yet can answer: a configuration reaches its
-//! members one by one, and §6 wants requests to be heard whoever sends them.
+//! The address is where the dialer itself is reached, so that one who does not know it yet can
+//! answer: a configuration reaches its members one by one, and §6 wants requests to be heard
+//! whoever sends them.
 //!
-//! Each is the payload of one frame of at most [`HANDSHAKE_BYTES_MAX`]: eight bytes that name the protocol, then a CBOR array by the
-//! rules of [`codec`](crate::codec), so that later versions can add to it. Nothing here does I/O.
+//! Each is the payload of one frame of at most [`HANDSHAKE_BYTES_MAX`]: eight bytes that name the
+//! protocol, then a CBOR array by the rules of [`codec`](crate::codec), so that later versions can
+//! add to it. Nothing here does I/O.
 
 mod codec;
 mod messages;
@@ -35,7 +37,8 @@ pub use refusals::{HandshakeError, Refusal};
 /// longest note.
 pub const HANDSHAKE_BYTES_MAX: usize = 640;
 
-/// The oldest version of the protocol that this one still speaks; the newest is [`codec::VERSION`](crate::codec::VERSION).
+/// The oldest version of the protocol that this one still speaks; the newest is
+/// [`codec::VERSION`](crate::codec::VERSION).
 pub const VERSION_OLDEST: u16 = 1;
 
 /// The longest note of a node that a [`Hello`] carries, in bytes.

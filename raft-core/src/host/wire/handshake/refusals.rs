@@ -7,7 +7,8 @@ use crate::host::identity::{ClusterId, Incarnation};
 use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
 
-/// Why an acceptor does not let a dialer in. The text says what to do about it, in words that hold on both sides.
+/// Why an acceptor does not let a dialer in. The text says what to do about it, in words that hold
+/// on both sides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -30,7 +31,8 @@ pub enum Refusal {
         /// Who the acceptor is.
         node: NodeId,
     },
-    /// The dialer is no member of the cluster as the acceptor knows it, and as many such as it allows are connected.
+    /// The dialer is no member of the cluster as the acceptor knows it, and as many such as it
+    /// allows are connected.
     UnknownPeer,
     /// The dialer has the acceptor's own id.
     Itself {
