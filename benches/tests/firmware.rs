@@ -16,7 +16,7 @@ use benches::firmware::{Board, Bridge, Image, limits};
 use benches::runtime::{DEADLINE, Log, Member, Probe, Runtime, Tally, Threads, Tokio};
 use bytes::Bytes;
 use libtest_mimic::{Arguments, Trial};
-use raft_core::host::{ClusterId, Identity, Incarnation, Journal, MemoryJournal, NodeConfig, tcp};
+use raft_core::host::{ClusterId, Identity, Journal, MemoryJournal, NodeConfig, StoreId, tcp};
 use raft_core::{Config, NodeId, Role};
 use tempfile::TempDir;
 
@@ -320,8 +320,7 @@ impl Cluster {
         let [first, second, third] = listeners;
         let transport = Threads.tcp(BOARD, third, peers(&addresses), tcp::Config::default());
         let (transport, _) = transport.expect("the configuration is sound");
-        let identity =
-            Identity { cluster: CLUSTER, node: BOARD, incarnation: Incarnation::new(0xb0a2d) };
+        let identity = Identity { cluster: CLUSTER, node: BOARD, store_id: StoreId::new(0xb0a2d) };
         let directory = TempDir::new().expect("there is room for files");
         let mut cluster = Self {
             board: None,

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use raft_smol::raft_core::host::{Identity, Incarnation, MessageInbox, Transport};
+use raft_smol::raft_core::host::{Identity, MessageInbox, StoreId, Transport};
 use raft_smol::raft_core::{Body, LogId, Message, RequestVote};
 use raft_smol::{ClusterId, Faults, NodeId, Term};
 
@@ -34,8 +34,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         let inbox = MessageInbox::new(move |_| {
             let _ = sender.try_send(Instant::now());
         });
-        let incarnation = Incarnation::new(node.get());
-        endpoint.start(Identity { cluster: ClusterId::new(1), node, incarnation }, inbox)?;
+        let store_id = StoreId::new(node.get());
+        endpoint.start(Identity { cluster: ClusterId::new(1), node, store_id }, inbox)?;
     }
     let mut lateness = Vec::new();
     for wait in 0..WAITS {

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use common::{Cluster, Log, POISON, Runtime, alone, came_back, config, in_time};
-use raft_core::host::Incarnation;
+use raft_core::host::StoreId;
 use raft_core::{Restored, Write};
 use raft_smol::on::{Network, Node};
 use raft_smol::{
@@ -135,8 +135,8 @@ impl Journal for Clumsy {
         panic!("clumsy")
     }
 
-    fn incarnation(&self) -> Incarnation {
-        Incarnation::new(1)
+    fn store_id(&self) -> StoreId {
+        StoreId::new(1)
     }
 
     fn append(&mut self, _write: &Write<Bytes>) -> Result<(), StorageError> {

@@ -16,7 +16,7 @@ use raft_core::host::handshake::{
     Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, Welcome,
 };
 use raft_core::host::{
-    ClusterId, Identity, Incarnation, Label, MessageInbox, Past, Running, Transport as _,
+    ClusterId, Identity, Label, MessageInbox, Past, Running, StoreId, Transport as _,
 };
 use raft_core::{
     Body, LogId, Member, MemberStore, Membership, Message, NodeId, RequestVote, Seat, Term, codec,
@@ -124,7 +124,7 @@ async fn garbage_and_strangers_are_refused_and_others_get_in<E: Runtime>() {
     let (_first, answer) = say_hello(&node, hello(2, 1, 5)).await;
     answer.expect("a peer gets in");
     let (_, answer) = say_hello(&node, hello(2, 1, 6)).await;
-    let duplicate = Refusal::Duplicate { incarnation: Incarnation::new(5) };
+    let duplicate = Refusal::Duplicate { store_id: StoreId::new(5) };
     assert_eq!(answer, Err(HandshakeError::Refused(duplicate)));
 }
 
@@ -181,7 +181,7 @@ async fn a_dialer_closes_when_it_hears_nothing_and_dials_again<E: Runtime>() {
         let mut welcome = Vec::new();
         let answer = Answer::Welcome(Welcome {
             version: codec::VERSION,
-            incarnation: None,
+            store_id: None,
             past: Past::Unknown,
             knows_you: None,
         });
@@ -391,16 +391,16 @@ fn members(addresses: &[(u64, SocketAddr)]) -> Membership {
     Membership::of_members(addresses.iter().map(member)).expect("a sound configuration")
 }
 
-fn identity(node: u64, incarnation: u64) -> Identity {
+fn identity(node: u64, store_id: u64) -> Identity {
     Identity {
         cluster: ClusterId::new(7),
         node: NodeId::new(node),
-        incarnation: Incarnation::new(incarnation),
+        store_id: StoreId::new(store_id),
     }
 }
 
-fn hello(from: u64, to: u64, incarnation: u64) -> Hello {
-    Hello::new(&identity(from, incarnation), NodeId::new(to), "")
+fn hello(from: u64, to: u64, store_id: u64) -> Hello {
+    Hello::new(&identity(from, store_id), NodeId::new(to), "")
 }
 
 /// What blocks, which must end in time.

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use raft_threads::raft_core::host::{Identity, Incarnation, MessageInbox, Transport};
+use raft_threads::raft_core::host::{Identity, MessageInbox, StoreId, Transport};
 use raft_threads::raft_core::{Body, LogId, Message, RequestVote};
 use raft_threads::{ClusterId, Faults, NodeId, Term, channel};
 
@@ -22,8 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let inbox = MessageInbox::new(move |_| {
             let _ = sender.send(Instant::now());
         });
-        let incarnation = Incarnation::new(node.get());
-        endpoint.start(Identity { cluster: ClusterId::new(1), node, incarnation }, inbox)?;
+        let store_id = StoreId::new(node.get());
+        endpoint.start(Identity { cluster: ClusterId::new(1), node, store_id }, inbox)?;
     }
     let mut lateness = Vec::new();
     for wait in 0..WAITS {

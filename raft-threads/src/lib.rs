@@ -69,11 +69,11 @@ mod wait;
 pub use node::Node;
 pub use raft_core;
 pub use raft_core::host::{
-    Capture, ChangeError, ClusterId, Faults, FileJournal, Handle, Incarnation, Journal, Label,
-    LabelError, Lead, Leadership, LeadershipWatch, MemoryJournal, NodeConfig, NodeStatus,
-    NotUnderstood, Pending, ProposeError, ReadError, SnapshotError, StartError, StateMachine,
-    StopReason, Stopped, StorageError, Traffic, TransferError, Transport, WaitError, WorkerKind,
-    WorkerStatus, WorkerTask,
+    Capture, ChangeError, ClusterId, Faults, FileJournal, Handle, Journal, Label, LabelError, Lead,
+    Leadership, LeadershipWatch, MemoryJournal, NodeConfig, NodeStatus, NotUnderstood, Pending,
+    ProposeError, ReadError, SnapshotError, StartError, StateMachine, StopReason, Stopped,
+    StorageError, StoreId, Traffic, TransferError, Transport, WaitError, WorkerKind, WorkerStatus,
+    WorkerTask,
 };
 pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Seat, Term,

@@ -12,7 +12,7 @@ use raft_core::host::handshake::{
     Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello, Refusal, Welcome,
 };
 use raft_core::host::{
-    ClusterId, Identity, Incarnation, Label, MessageInbox, Past, Running, Transport as _,
+    ClusterId, Identity, Label, MessageInbox, Past, Running, StoreId, Transport as _,
 };
 use raft_core::{
     AppendEntries, Body, Entry, Index, LogId, Member, MemberStore, Membership, Message, NodeId,
@@ -235,7 +235,7 @@ fn another_node_with_the_same_id_waits_until_the_first_is_gone() {
     let node = acceptor(Config::default());
     let (first, answer) = say_hello(&node, hello(2, 1, 5));
     answer.expect("the first gets in");
-    let duplicate = Refusal::Duplicate { incarnation: Incarnation::new(5) };
+    let duplicate = Refusal::Duplicate { store_id: StoreId::new(5) };
     let (_, answer) = say_hello(&node, hello(2, 1, 6));
     assert_eq!(answer, Err(HandshakeError::Refused(duplicate)));
 
@@ -338,7 +338,7 @@ fn a_dialer_closes_when_it_hears_nothing_and_dials_again() {
         let mut welcome = Vec::new();
         let answer = Answer::Welcome(Welcome {
             version: codec::VERSION,
-            incarnation: None,
+            store_id: None,
             past: Past::Unknown,
             knows_you: None,
         });
@@ -524,16 +524,16 @@ fn members(addresses: &[(u64, SocketAddr)]) -> Membership {
     Membership::of_members(addresses.iter().map(member)).expect("a sound configuration")
 }
 
-fn identity(node: u64, incarnation: u64) -> Identity {
+fn identity(node: u64, store_id: u64) -> Identity {
     Identity {
         cluster: ClusterId::new(7),
         node: NodeId::new(node),
-        incarnation: Incarnation::new(incarnation),
+        store_id: StoreId::new(store_id),
     }
 }
 
-fn hello(from: u64, to: u64, incarnation: u64) -> Hello {
-    Hello::new(&identity(from, incarnation), NodeId::new(to), "")
+fn hello(from: u64, to: u64, store_id: u64) -> Hello {
+    Hello::new(&identity(from, store_id), NodeId::new(to), "")
 }
 
 /// Dials the node by hand, and gives back the connection and what was answered.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use common::{Cluster, Log, POISON, TestJournal, alone, came_back, config, in_time, until};
-use raft_core::host::Incarnation;
+use raft_core::host::StoreId;
 use raft_core::{Restored, Write};
 use raft_tokio::{
     Journal, MemoryJournal, Node, NodeId, ProposeError, ReadError, StartError, StopReason, Stopped,
@@ -128,8 +128,8 @@ impl Journal for Clumsy {
         Ok(Restored::default())
     }
 
-    fn incarnation(&self) -> Incarnation {
-        Incarnation::new(1)
+    fn store_id(&self) -> StoreId {
+        StoreId::new(1)
     }
 
     fn blocks(&self) -> bool {

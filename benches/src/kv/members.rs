@@ -46,7 +46,7 @@ impl Addresses {
     fn missing(&self, membership: &Membership) -> Vec<Change> {
         let relabel = |member: &Member| {
             let label = Label::decode(&member.label).ok()?;
-            if member.store.recorded().is_none() && label.incarnation.is_none() {
+            if member.store.recorded().is_none() && label.store_id.is_none() {
                 return None;
             }
             let mut complete = label.clone();
@@ -111,7 +111,7 @@ fn noted(label: &Label) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raft_core::host::Incarnation;
+    use raft_core::host::StoreId;
     use raft_core::{MemberStore, Seat};
 
     fn member(id: u64, label: &Label) -> Member {
@@ -133,8 +133,8 @@ mod tests {
             servers: (1..=4).map(address).collect(),
             clients: (1..=4).map(client).collect(),
         };
-        let known = Label { incarnation: Some(Incarnation::new(7)), ..Label::default() };
-        let elsewhere = Label { incarnation: known.incarnation, ..label("b:1", "c:1") };
+        let known = Label { store_id: Some(StoreId::new(7)), ..Label::default() };
+        let elsewhere = Label { store_id: known.store_id, ..label("b:1", "c:1") };
         let membership = Membership::of_members([
             member(1, &known),
             member(2, &elsewhere),
@@ -142,7 +142,7 @@ mod tests {
             member(9, &known),
         ])
         .unwrap();
-        let complete = Label { incarnation: known.incarnation, ..label("host:1", "client:1") };
+        let complete = Label { store_id: known.store_id, ..label("host:1", "client:1") };
         assert_eq!(
             addresses.missing(&membership),
             [Change::Relabel { id: NodeId::new(1), label: complete.encode().unwrap() }]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_core::host::frame::{self, Decoder, HEADER_BYTES};
 use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal};
 use raft_core::host::tcp::{Config, Counts};
-use raft_core::host::{ClusterId, Identity, Incarnation};
+use raft_core::host::{ClusterId, Identity, StoreId};
 use raft_core::{Body, LogId, Message, NodeId, RequestPreVote, Term, codec};
 
 use crate::cluster::{Cluster, Stage, id, until};
@@ -88,7 +88,7 @@ pub(crate) fn a_node_whose_messages_are_too_long_is_refused(stage: Stage) {
 
 /// The identity that the test plays.
 fn third() -> Identity {
-    Identity { cluster: ClusterId::new(7), node: id(2), incarnation: Incarnation::new(1) }
+    Identity { cluster: ClusterId::new(7), node: id(2), store_id: StoreId::new(1) }
 }
 
 /// Connects and says something; the node closes the connection and counts it.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use raft_core::host::{Incarnation, Introduction, MessageInbox, Past};
+use raft_core::host::{StoreId, Introduction, MessageInbox, Past};
 use raft_core::host::frame::{self, Decoder, FrameError, HEADER_BYTES};
 use raft_core::host::tcp::{Counters, Incoming};
 use raft_core::{NodeId, codec};
@@ -133,7 +133,7 @@ fn receive(payload: &Bytes) {
         sink.lock().expect("nobody panics with it").push(message);
     });
     let (past, knows_you, address) = (Past::Unknown, None, None);
-    let (store, note) = (Incarnation::new(2), Bytes::new());
+    let (store, note) = (StoreId::new(2), Bytes::new());
     let sends_bytes_max = None;
     let peer =
         Introduction { node: PEER, store, past, knows_you, address, note, sends_bytes_max };

@@ -13,12 +13,12 @@ use raft_core::host::handshake::{
     VERSION_OLDEST, Welcome,
 };
 use raft_core::host::tcp::{Closed, Config, Counters, Peers, Reading, Signals, Ticket};
-use raft_core::host::{ADDRESS_BYTES_MAX, ClusterId, Identity, Incarnation, MessageInbox, Past};
+use raft_core::host::{ADDRESS_BYTES_MAX, ClusterId, Identity, StoreId, MessageInbox, Past};
 
 use crate::memory;
 
 const ME: Identity =
-    Identity { cluster: ClusterId::new(7), node: NodeId::new(1), incarnation: Incarnation::new(1) };
+    Identity { cluster: ClusterId::new(7), node: NodeId::new(1), store_id: StoreId::new(1) };
 const PEERS: [NodeId; 2] = [NodeId::new(2), NodeId::new(3)];
 /// Where every dialer is.
 const SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7_000);
@@ -74,7 +74,7 @@ struct AnyHello {
     stray: bool,
     from: u8,
     to: u8,
-    incarnation: bool,
+    store_id: bool,
     address: Vec<u8>,
     past: AnyPast,
     note: Vec<u8>,
@@ -114,7 +114,7 @@ pub fn run(input: &Input) {
 
 /// Who is connected, by which journal; replaced connections may linger.
 #[derive(Default)]
-struct Inside(BTreeMap<NodeId, (Incarnation, Vec<Ticket>)>);
+struct Inside(BTreeMap<NodeId, (StoreId, Vec<Ticket>)>);
 
 fn accept(peers: &Peers<Nobody>, dialer: &Dialer, inside: &mut Inside) {
     let stream = stream(dialer);
@@ -130,9 +130,9 @@ fn accept(peers: &Peers<Nobody>, dialer: &Dialer, inside: &mut Inside) {
             let hello = hello.expect("who is let in has said hello");
             assert!(PEERS.contains(&peer) && hello.from == peer && hello.to == ME.node);
             assert_eq!(hello.cluster, ME.cluster);
-            let (incarnation, tickets) =
-                inside.0.entry(peer).or_insert_with(|| (hello.incarnation, Vec::new()));
-            assert_eq!(*incarnation, hello.incarnation, "two nodes of one name are let in");
+            let (store_id, tickets) =
+                inside.0.entry(peer).or_insert_with(|| (hello.store_id, Vec::new()));
+            assert_eq!(*store_id, hello.store_id, "two nodes of one name are let in");
             assert!(tickets.iter().all(|t| t.check().is_err()) && ticket.check().is_ok());
             tickets.push(ticket);
             if !dialer.stays {
@@ -158,9 +158,9 @@ fn check_refusal(dialer: &Dialer, refusal: Refusal, inside: &Inside) {
         && PEERS.contains(&hello.from)
         && (VERSION_OLDEST..=codec::VERSION).any(|version| versions.contains(&version));
     if proper && dialer.more.is_empty() {
-        let (incarnation, _) = inside.0.get(&hello.from).expect("one is inside already");
-        assert_eq!(refusal, Refusal::Duplicate { incarnation: *incarnation });
-        assert_ne!(hello.incarnation, *incarnation);
+        let (store_id, _) = inside.0.get(&hello.from).expect("one is inside already");
+        assert_eq!(refusal, Refusal::Duplicate { store_id: *store_id });
+        assert_ne!(hello.store_id, *store_id);
     }
 }
 
@@ -211,10 +211,10 @@ fn conclude(out: &[u8]) -> Result<Welcome, HandshakeError> {
 fn check_answer(answer: &AnyAnswer) {
     let mut payload = Vec::new();
     match answer {
-        AnyAnswer::Welcome(version, incarnation, past) => {
-            let (incarnation, version) = (incarnation.map(Incarnation::new), *version);
+        AnyAnswer::Welcome(version, store_id, past) => {
+            let (store_id, version) = (store_id.map(StoreId::new), *version);
             let (past, knows_you) = past.to_past();
-            let welcome = Welcome { version, incarnation, past, knows_you };
+            let welcome = Welcome { version, store_id, past, knows_you };
             Answer::Welcome(welcome).encode(&mut payload);
         }
         AnyAnswer::Ours(bytes) => payload.extend(MAGIC.iter().chain(bytes)),
@@ -247,7 +247,7 @@ impl AnyHello {
             cluster: ClusterId::new(ME.cluster.get() + u64::from(self.stray)),
             from: NodeId::new(u64::from(self.from) + 2),
             to: NodeId::new(u64::from(self.to) + 1),
-            incarnation: Incarnation::new(2 + u64::from(self.incarnation)),
+            store_id: StoreId::new(2 + u64::from(self.store_id)),
             address: String::from_utf8_lossy(&self.address)
                 .chars()
                 .take(ADDRESS_BYTES_MAX / 4)
@@ -282,7 +282,7 @@ impl AnyAnswer {
             2 => Refusal::NotMe { node: NodeId::new(number) },
             3 => Refusal::UnknownPeer,
             4 => Refusal::Itself { node: NodeId::new(number) },
-            5 => Refusal::Duplicate { incarnation: Incarnation::new(number) },
+            5 => Refusal::Duplicate { store_id: StoreId::new(number) },
             6 => Refusal::OtherStore { node: NodeId::new(number) },
             7 => Refusal::LongMessages {
                 from: NodeId::new(number),

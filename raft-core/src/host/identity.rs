@@ -34,16 +34,16 @@ impl fmt::Display for ClusterId {
     }
 }
 
-/// Names the life of a journal: drawn at random when it is created, and kept for as long as it
-/// exists.
+/// Names a node's store, which is its journal: drawn at random when the journal is created, and kept
+/// for as long as the journal exists.
 ///
 /// It tells a node that came back from another that was given the same [`NodeId`], or that came
 /// back without its memory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Incarnation(u64);
+pub struct StoreId(u64);
 
-impl Incarnation {
-    /// The incarnation with this number.
+impl StoreId {
+    /// The id with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
@@ -54,7 +54,7 @@ impl Incarnation {
     }
 }
 
-impl fmt::Display for Incarnation {
+impl fmt::Display for StoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
@@ -67,8 +67,8 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// Its number in the cluster.
     pub node: NodeId,
-    /// Its journal.
-    pub incarnation: Incarnation,
+    /// Its store.
+    pub store_id: StoreId,
 }
 
 /// What a store holds, as its node says when it introduces itself.
@@ -95,7 +95,7 @@ pub struct Introduction {
     /// The node.
     pub node: NodeId,
     /// Its store.
-    pub store: Incarnation,
+    pub store: StoreId,
     /// What the store holds.
     pub past: Past,
     /// Whether the node knows its peer as a member of its cluster. `None` if it does not say.

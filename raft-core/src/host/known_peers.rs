@@ -39,7 +39,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::identity::{Identity, Incarnation, Introduction, Past};
+use super::identity::{Identity, Introduction, Past, StoreId};
 use crate::host::wire::handshake::Refusal;
 use crate::host::wire::label::recorded_store;
 use crate::identity::{ClusterIdentity, MemberStore};
@@ -86,7 +86,7 @@ struct Knowledge {
 /// The last introduction of a peer that was let in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Met {
-    pub(super) store: Incarnation,
+    pub(super) store: StoreId,
     /// How many connections the peer has opened that still stand.
     connections: usize,
     pub(super) past: Past,
@@ -368,7 +368,7 @@ mod tests {
 
     fn peer(number: u64, store: u64, past: Past) -> Introduction {
         let (knows_you, address, note) = (None, None, Bytes::new());
-        let (node, store) = (NodeId::new(number), Incarnation::new(store));
+        let (node, store) = (NodeId::new(number), StoreId::new(store));
         let sends_bytes_max = None;
         Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }
@@ -387,8 +387,8 @@ mod tests {
     /// Node 1 of a cluster in which 2 is from the beginning, 3 was added and the store of 4 is
     /// recorded.
     fn peers(past: Past) -> KnownPeers {
-        let (cluster, incarnation) = (ClusterId::new(1), Incarnation::new(1));
-        let peers = KnownPeers::new(Some(Identity { cluster, node: ME, incarnation }));
+        let (cluster, store_id) = (ClusterId::new(1), StoreId::new(1));
+        let peers = KnownPeers::new(Some(Identity { cluster, node: ME, store_id }));
         let members = [
             (1, MemberStore::Recorded(1)),
             (2, MemberStore::Unrecorded),

@@ -111,7 +111,7 @@ pub use error::{
     ChangeError, ProposeError, ReadError, RestoreError, SnapshotError, StartError, StopReason,
     Stopped, TransferError,
 };
-pub use identity::{ClusterId, Identity, Incarnation, Introduction, Past};
+pub use identity::{ClusterId, Identity, Introduction, Past, StoreId};
 pub use journal::{FileJournal, Journal, MemoryJournal, Survivor};
 pub use node::{
     DIGEST_INTERVAL, Driver, Handle, Lead, Leadership, LeadershipWatch, NodeConfig, NodeStatus,

@@ -197,7 +197,7 @@ fn a_survivor_leads_though_its_label_named_another_store() {
     journal.recover().unwrap();
     // [null, 99, h''], as older versions wrote it.
     let label = b"\x83\xf6\x18\x63\x40".to_vec();
-    assert!(Label::decode(&label).unwrap().incarnation.is_some());
+    assert!(Label::decode(&label).unwrap().store_id.is_some());
     let first = Membership::of_voters([1, 2, 3].map(id));
     let relabel = Change::Relabel { id: id(1), label };
     let cluster = ClusterIdentity::new(7);
@@ -211,7 +211,7 @@ fn a_survivor_leads_though_its_label_named_another_store() {
 
     FileJournal::restore_from_survivor(directory.path(), CLUSTER, id(1)).unwrap();
     let journal = open();
-    let store = MemberStore::Recorded(journal.incarnation().get());
+    let store = MemberStore::Recorded(journal.store_id().get());
     let nodes = Nodes::from([(1, run(&hub(5), 1, &[1, 2, 3], journal))]);
     propose(&nodes, 1);
     let membership = nodes[&1].membership();

@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::node::{CLUSTER, Map, leader, set, start, until};
 use bytes::Bytes;
 use raft_core::host::{
-    ChangeError, FileJournal, Handle, Hub, Incarnation, Journal, MemoryJournal, Pending,
-    ProposeError, SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StartError,
-    StopReason, StorageError, TransferError, WaitError,
+    ChangeError, FileJournal, Handle, Hub, Journal, MemoryJournal, Pending, ProposeError,
+    SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StartError, StopReason,
+    StorageError, StoreId, TransferError, WaitError,
 };
 use raft_core::{Change, Config, LogId, MembershipError, NodeId, Restored, Role, Seat, Write};
 
@@ -282,8 +282,8 @@ impl<J: Journal> Journal for Full<J> {
         self.journal.recover()
     }
 
-    fn incarnation(&self) -> Incarnation {
-        self.journal.incarnation()
+    fn store_id(&self) -> StoreId {
+        self.journal.store_id()
     }
 
     fn snapshots(&mut self) -> Option<Arc<dyn SnapshotStore>> {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::node::{CLUSTER, Gated, Map, set, start, until};
 use bytes::Bytes;
 use raft_core::host::{
-    FileJournal, Handle, Hub, Incarnation, Journal, MemoryJournal, SnapshotError, SnapshotReader,
-    SnapshotStore, SnapshotWriter, StorageError,
+    FileJournal, Handle, Hub, Journal, MemoryJournal, SnapshotError, SnapshotReader, SnapshotStore,
+    SnapshotWriter, StorageError, StoreId,
 };
 use raft_core::{Change, Config, Index, LogId, NodeId, Restored, Status, Write};
 
@@ -181,8 +181,8 @@ impl Journal for Sick {
         self.journal.recover()
     }
 
-    fn incarnation(&self) -> Incarnation {
-        self.journal.incarnation()
+    fn store_id(&self) -> StoreId {
+        self.journal.store_id()
     }
 
     fn snapshots(&mut self) -> Option<Arc<dyn SnapshotStore>> {

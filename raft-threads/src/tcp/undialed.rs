@@ -64,7 +64,7 @@ mod tests {
     use std::time::Duration;
 
     use raft_core::NodeId;
-    use raft_core::host::{ClusterId, Identity, Incarnation, MessageInbox};
+    use raft_core::host::{ClusterId, Identity, MessageInbox, StoreId};
 
     use super::super::dialer::Peers;
     use super::*;
@@ -79,8 +79,7 @@ mod tests {
             ..Config::default()
         };
         let (node, counters) = (NodeId::new(1), Counters::default());
-        let identity =
-            Identity { cluster: ClusterId::new(1), node, incarnation: Incarnation::new(1) };
+        let identity = Identity { cluster: ClusterId::new(1), node, store_id: StoreId::new(1) };
         let listed = [2, 3].map(|id| (NodeId::new(id), "127.0.0.1:1".to_owned())).into();
         let (inbox, listening) = (MessageInbox::new(drop), ([127, 0, 0, 1], 1).into());
         let (_peers, to_dial) = Peers::new(identity, inbox, listening, listed, &config, &counters);

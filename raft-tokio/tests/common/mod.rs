@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::host::Incarnation;
+use raft_core::host::StoreId;
 use raft_core::{Restored, Write};
 use raft_tokio::{
     ClusterId, Config, Index, Journal, MemoryJournal, Node, NodeConfig, NodeId, ProposeError, Role,
@@ -59,8 +59,8 @@ impl Journal for TestJournal {
         self.memory.recover()
     }
 
-    fn incarnation(&self) -> Incarnation {
-        self.memory.incarnation()
+    fn store_id(&self) -> StoreId {
+        self.memory.store_id()
     }
 
     fn blocks(&self) -> bool {

@@ -392,7 +392,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::host::{ClusterId, Incarnation};
+    use crate::host::{ClusterId, StoreId};
     use crate::message::{Body, RequestPreVote};
     use crate::types::{LogId, Term};
 
@@ -410,7 +410,7 @@ mod tests {
     }
 
     fn identity(node: NodeId) -> Identity {
-        Identity { cluster: ClusterId::new(1), node, incarnation: Incarnation::new(1) }
+        Identity { cluster: ClusterId::new(1), node, store_id: StoreId::new(1) }
     }
 
     fn start(hub: &Hub, node: NodeId) -> (Endpoint, Receiver<Message<Bytes>>) {

@@ -19,7 +19,7 @@ use super::replay::Replay;
 use super::segment::{self, SegmentReader};
 use super::snapshots::FileSnapshots;
 use super::writer::{End, Segment, SegmentFactory, Writer};
-use crate::host::identity::{ClusterId, Identity, Incarnation};
+use crate::host::identity::{ClusterId, Identity, StoreId};
 use crate::host::snapshot::{Head, SnapshotStore, check_whole};
 use crate::host::storage_error::StorageError;
 use crate::output::{Restored, Write};
@@ -113,7 +113,7 @@ impl FileJournal {
         }
         let lock = Lock::take(&directory)?;
         let numbers = list_segments(&directory)?;
-        let drawn = Identity { cluster, node, incarnation: super::draw_incarnation() };
+        let drawn = Identity { cluster, node, store_id: super::draw_store_id() };
         let mut factory = SegmentFactory { directory, owner: drawn, disk };
         if numbers.is_empty() {
             factory.create_segment(segment::FIRST, None)?;
@@ -121,7 +121,7 @@ impl FileJournal {
             return Ok(Self::opened(factory, [segment::FIRST].into(), owner, lock));
         }
         let (_, owner) = SegmentReader::open(factory.path_of(numbers[0]), numbers[0])?;
-        factory.owner.incarnation = owner.incarnation;
+        factory.owner.store_id = owner.store_id;
         for number in &numbers {
             open_segment(&factory, *number)?;
         }
@@ -194,8 +194,8 @@ impl Journal for FileJournal {
         }
     }
 
-    fn incarnation(&self) -> Incarnation {
-        self.owner.incarnation
+    fn store_id(&self) -> StoreId {
+        self.owner.store_id
     }
 
     fn owner(&self) -> Option<(ClusterId, NodeId)> {
@@ -324,7 +324,7 @@ fn open_segment(factory: &SegmentFactory, number: u64) -> Result<SegmentReader, 
             asked: (asked.cluster, asked.node),
         });
     }
-    if owner.incarnation != asked.incarnation {
+    if owner.store_id != asked.store_id {
         return Err(reader.damaged(0, "it is from another journal of this node"));
     }
     Ok(reader)

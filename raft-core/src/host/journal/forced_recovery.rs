@@ -7,7 +7,7 @@ use std::vec;
 
 use super::{FileJournal, Journal};
 use crate::entries::{Entry, Payload};
-use crate::host::identity::{ClusterId, Incarnation};
+use crate::host::identity::{ClusterId, StoreId};
 use crate::host::storage_error::StorageError;
 use crate::host::wire::label::Label;
 use crate::identity::MemberStore;
@@ -84,11 +84,7 @@ impl FileJournal {
             entries: vec![Entry {
                 term,
                 index: last_log.index.next(),
-                payload: Payload::Configuration(Box::new(alone(
-                    node,
-                    journal.incarnation(),
-                    &before,
-                ))),
+                payload: Payload::Configuration(Box::new(alone(node, journal.store_id(), &before))),
             }]
             .into(),
             ..Write::default()
@@ -102,13 +98,13 @@ impl FileJournal {
 
 /// This node as the only voter, in the cluster and with the label that it had. Its store is the one
 /// at hand: the configuration may have named another, which would keep the node from ever leading.
-fn alone(node: NodeId, store: Incarnation, before: &Membership) -> Membership {
+fn alone(node: NodeId, store: StoreId, before: &Membership) -> Membership {
     let (priority, label) = before
         .member(node)
         .map_or_else(Default::default, |member| (member.priority, member.label.clone()));
     // Older versions named the store in the label.
     let label = match Label::decode(&label) {
-        Ok(known) => Label { incarnation: None, ..known }.encode().unwrap_or(label),
+        Ok(known) => Label { store_id: None, ..known }.encode().unwrap_or(label),
         Err(_) => label,
     };
     let store = MemberStore::Recorded(store.get());

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::Journal;
 use super::replay::Replay;
-use crate::host::identity::Incarnation;
+use crate::host::identity::StoreId;
 use crate::host::snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 use crate::host::storage_error::StorageError;
 use crate::output::{Restored, Write};
@@ -53,7 +53,7 @@ const IN_MEMORY: &str = "in memory";
 #[derive(Clone, Debug)]
 pub struct MemoryJournal {
     shared: Arc<Mutex<MemoryStore>>,
-    incarnation: Incarnation,
+    store_id: StoreId,
     /// The recovery that this handle owes its right to write to; 0 before it was recovered.
     life: u64,
 }
@@ -83,7 +83,7 @@ struct MemoryReader(Cursor<Bytes>);
 impl MemoryJournal {
     /// An empty journal.
     pub fn new() -> Self {
-        Self { shared: Arc::default(), incarnation: super::draw_incarnation(), life: 0 }
+        Self { shared: Arc::default(), store_id: super::draw_store_id(), life: 0 }
     }
 
     /// How often [`Journal::sync`] has succeeded, over all handles.
@@ -132,8 +132,8 @@ impl Journal for MemoryJournal {
         Ok(durable.expect("nothing is deleted but what was compacted"))
     }
 
-    fn incarnation(&self) -> Incarnation {
-        self.incarnation
+    fn store_id(&self) -> StoreId {
+        self.store_id
     }
 
     fn blocks(&self) -> bool {

@@ -38,7 +38,7 @@ pub use file::FileJournal;
 pub use forced_recovery::Survivor;
 pub use memory::MemoryJournal;
 
-use super::identity::{ClusterId, Incarnation};
+use super::identity::{ClusterId, StoreId};
 use super::snapshot::SnapshotStore;
 pub use super::storage_error::StorageError;
 use crate::output::{Restored, Write};
@@ -64,7 +64,7 @@ pub trait Journal: Send + 'static {
     /// Names the life of this journal: drawn when it was created, and gone with it. A node that
     /// comes back under the same id but with another journal has forgotten what it promised, and
     /// can be told by this.
-    fn incarnation(&self) -> Incarnation;
+    fn store_id(&self) -> StoreId;
 
     /// Whose journal it is, if it knows: a node of another name does not start on it.
     fn owner(&self) -> Option<(ClusterId, NodeId)> {
@@ -106,8 +106,8 @@ impl<J: Journal + ?Sized> Journal for Box<J> {
         (**self).recover()
     }
 
-    fn incarnation(&self) -> Incarnation {
-        (**self).incarnation()
+    fn store_id(&self) -> StoreId {
+        (**self).store_id()
     }
 
     fn owner(&self) -> Option<(ClusterId, NodeId)> {
@@ -132,6 +132,6 @@ impl<J: Journal + ?Sized> Journal for Box<J> {
 }
 
 /// Seeded by the operating system, through the standard library's only source of randomness.
-fn draw_incarnation() -> Incarnation {
-    Incarnation::new(RandomState::new().hash_one(std::process::id()))
+fn draw_store_id() -> StoreId {
+    StoreId::new(RandomState::new().hash_one(std::process::id()))
 }

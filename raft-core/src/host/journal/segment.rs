@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 00000000000000000001.journal
-//!   frame: "raftjrnl" | version u32 | cluster u64 | node u64 | incarnation u64 | segment u64
+//!   frame: "raftjrnl" | version u32 | cluster u64 | node u64 | store id u64 | segment u64
 //!          (numbers are little-endian)
 //!          | codec u32               since version 3: the version of the format of the writes
 //!   frame: checkpoint                in all segments but the first
@@ -18,7 +18,7 @@
 //! to wipe is given: [`StorageError::UnknownVersion`] names both versions.
 //!
 //! - Version 2: the frames behind the first have no salt.
-//! - Version 3: they are salted with incarnation, segment and offset. So a command that holds the
+//! - Version 3: they are salted with store id, segment and offset. So a command that holds the
 //!   bytes of a frame, of this journal or another one, never passes for a frame when the write that
 //!   holds the command is torn. Further fields at the end of the first frame are ignored.
 
@@ -31,7 +31,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use crate::codec;
-use crate::host::identity::{ClusterId, Identity, Incarnation};
+use crate::host::identity::{ClusterId, Identity, StoreId};
 use crate::host::storage_error::{Refused, StorageError};
 use crate::host::wire::frame::{self, FrameError, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT, Salt};
 use crate::types::NodeId;
@@ -68,7 +68,7 @@ pub(super) fn encode_preamble(owner: Identity, number: u64) -> Vec<u8> {
     frame::encode(&mut bytes, PREAMBLE_BYTES, |payload| {
         payload.extend_from_slice(&MAGIC);
         payload.extend_from_slice(&VERSION.to_le_bytes());
-        for field in [owner.cluster.get(), owner.node.get(), owner.incarnation.get(), number] {
+        for field in [owner.cluster.get(), owner.node.get(), owner.store_id.get(), number] {
             payload.extend_from_slice(&field.to_le_bytes());
         }
         payload.extend_from_slice(&u32::from(codec::VERSION).to_le_bytes());
@@ -83,21 +83,21 @@ pub(super) enum Salting {
     /// Not at all: version 2.
     Absent,
     /// By their places in this segment of this journal.
-    OfPlace { incarnation: Incarnation, segment: u64 },
+    OfPlace { store_id: StoreId, segment: u64 },
 }
 
 impl Salting {
     /// The salting of a segment that this version writes.
     pub(super) fn new(owner: Identity, segment: u64) -> Self {
-        Self::OfPlace { incarnation: owner.incarnation, segment }
+        Self::OfPlace { store_id: owner.store_id, segment }
     }
 
     /// The salt of the frame that begins at `offset`.
     pub(super) fn at(self, offset: u64) -> Salt {
         match self {
             Self::Absent => Salt::NONE,
-            Self::OfPlace { incarnation, segment } => {
-                Salt::of_place(&[incarnation.get(), segment, offset])
+            Self::OfPlace { store_id, segment } => {
+                Salt::of_place(&[store_id.get(), segment, offset])
             }
         }
     }
@@ -258,7 +258,7 @@ impl SegmentReader {
         let owner = Identity {
             cluster: ClusterId::new(number_in_file()),
             node: NodeId::new(number_in_file()),
-            incarnation: Incarnation::new(number_in_file()),
+            store_id: StoreId::new(number_in_file()),
         };
         let segment = number_in_file();
         let codec = match (version < VERSION_SALTED, behind.split_first_chunk()) {

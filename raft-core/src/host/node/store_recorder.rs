@@ -35,7 +35,7 @@ use bytes::Bytes;
 use rand_pcg::Pcg32;
 
 use crate::change::Change;
-use crate::host::identity::{Identity, Incarnation, Past};
+use crate::host::identity::{Identity, Past, StoreId};
 use crate::host::known_peers::{KnownPeers, Met, Told};
 use crate::host::wire::label::{Label, recorded_store};
 use crate::identity::ClusterIdentity;
@@ -89,9 +89,9 @@ impl Recorder {
 
     /// These are the members now.
     pub(super) fn members(&mut self, raft: &mut Raft<Bytes, Pcg32>, membership: &Membership) {
-        let Identity { node, incarnation, .. } = self.identity;
+        let Identity { node, store_id, .. } = self.identity;
         let recorded = membership.member(node).and_then(recorded_store);
-        self.is_other = recorded.is_some_and(|recorded| recorded != incarnation.get());
+        self.is_other = recorded.is_some_and(|recorded| recorded != store_id.get());
         if self.is_other {
             tracing::warn!(
                 node = node.get(),
@@ -162,9 +162,9 @@ impl Recorder {
         if raft.membership().identity().is_none() {
             changes.extend(self.identify(raft.membership(), &met));
         }
-        let Identity { node, incarnation, .. } = self.identity;
+        let Identity { node, store_id, .. } = self.identity;
         let stores: Vec<_> =
-            met.iter().map(|(id, met)| (*id, met.store)).chain([(node, incarnation)]).collect();
+            met.iter().map(|(id, met)| (*id, met.store)).chain([(node, store_id)]).collect();
         changes.extend(unrecorded(raft.membership(), &stores));
         if self.records_addresses {
             changes.extend(self.moved(raft.membership(), &met));
@@ -274,13 +274,13 @@ fn past(before: Past, raft: &Raft<Bytes, Pcg32>) -> Past {
 }
 
 /// The changes that record the stores of members where none is.
-fn unrecorded(membership: &Membership, stores: &[(NodeId, Incarnation)]) -> Vec<Change> {
+fn unrecorded(membership: &Membership, stores: &[(NodeId, StoreId)]) -> Vec<Change> {
     let change = |member: &Member| {
         if member.store.recorded().is_some() {
             return None;
         }
         let met = stores.iter().find(|(id, _)| *id == member.id);
-        let met = met.map(|(_, incarnation)| incarnation.get());
+        let met = met.map(|(_, store_id)| store_id.get());
         let store = recorded_store(member).or(met)?;
         Some(Change::RecordStore { id: member.id, store })
     };
@@ -314,8 +314,8 @@ mod tests {
     }
 
     fn labelled(store: u64) -> Vec<u8> {
-        let incarnation = Some(Incarnation::new(store));
-        Label { incarnation, ..Label::default() }.encode().unwrap()
+        let store_id = Some(StoreId::new(store));
+        Label { store_id, ..Label::default() }.encode().unwrap()
     }
 
     /// Node 1, alone in its cluster, with store 1.
@@ -324,8 +324,8 @@ mod tests {
         let snapshot = Some(SnapshotMeta { last: LogId::ZERO, membership });
         let restored = Restored { snapshot, ..Restored::default() };
         let raft = Raft::new(Config::new(id(1), []), restored, Pcg32::new(1, 1)).unwrap();
-        let (cluster, incarnation) = (ClusterId::new(7), Incarnation::new(1));
-        let identity = Identity { cluster, node: id(1), incarnation };
+        let (cluster, store_id) = (ClusterId::new(7), StoreId::new(1));
+        let identity = Identity { cluster, node: id(1), store_id };
         let peers = Arc::new(KnownPeers::new(Some(identity)));
         (raft, Recorder::new(identity, peers, Bytes::new(), true))
     }
@@ -345,7 +345,7 @@ mod tests {
     /// all.
     fn met(recorder: &Recorder, number: u64, address: Option<&str>, is_reached: bool) {
         let (knows_you, address) = (None, address.map(String::from));
-        let (node, store, note) = (id(number), Incarnation::new(number), Bytes::new());
+        let (node, store, note) = (id(number), StoreId::new(number), Bytes::new());
         let peer = Introduction {
             node,
             store,
@@ -400,7 +400,7 @@ mod tests {
         let identify = |said: &[(u64, Past)]| {
             let peers = KnownPeers::new(Some(recorder.identity));
             for (number, past) in said {
-                let (node, store) = (id(*number), Incarnation::new(*number));
+                let (node, store) = (id(*number), StoreId::new(*number));
                 let (past, knows_you, address, note) = (*past, None, None, Bytes::new());
                 let sends_bytes_max = None;
                 let peer =
@@ -467,7 +467,7 @@ mod tests {
             Member { store: MemberStore::New, ..member(4, labelled(8)) },
             member(5, Vec::new()),
         ]);
-        let stores = [1, 2, 3, 4, 9].map(|number| (id(number), Incarnation::new(7)));
+        let stores = [1, 2, 3, 4, 9].map(|number| (id(number), StoreId::new(7)));
         let record = |number, store| Change::RecordStore { id: id(number), store };
         let expected = vec![record(2, 8), record(3, 7), record(4, 7)];
         assert_eq!(unrecorded(&membership.unwrap(), &stores), expected);

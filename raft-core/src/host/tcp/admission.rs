@@ -43,8 +43,8 @@ impl<S: Signals> Peers<S> {
             Ok((version, peer, _)) => {
                 let introduction = self.inbox.introduce(&self.identity, peer.peer(), None);
                 let Introduction { store, past, knows_you, .. } = introduction;
-                let (version, incarnation) = (*version, Some(store));
-                Answer::Welcome(Welcome { version, incarnation, past, knows_you })
+                let (version, store_id) = (*version, Some(store));
+                Answer::Welcome(Welcome { version, store_id, past, knows_you })
             }
             Err(refusal) => Answer::Refused(*refusal),
         };
@@ -67,20 +67,20 @@ impl<S: Signals> Peers<S> {
                     let _ = self.inbox.admit(hello.introduction(said.clone()));
                 }
             })?;
-        let (peer, incarnation) = (hello.from, hello.incarnation);
+        let (peer, store_id) = (hello.from, hello.store_id);
         if !self.is_expected(peer)
             && self.unknown_peers_besides(peer) >= self.config.unknown_peers_max
         {
             return Err(Refusal::UnknownPeer);
         }
-        let ticket = self.registry.enter(peer, incarnation, said.clone())?;
+        let ticket = self.registry.enter(peer, store_id, said.clone())?;
         let peer_inbox = self.inbox.admit(hello.introduction(said))?;
         Ok((version, peer_inbox, ticket))
     }
 
     /// How many others are connected who are no members.
     fn unknown_peers_besides(&self, peer: NodeId) -> usize {
-        let connected = self.registry.incarnations().into_iter();
+        let connected = self.registry.stores().into_iter();
         connected.filter(|(id, _)| *id != peer && !self.is_expected(*id)).count()
     }
 }
@@ -100,7 +100,7 @@ fn address(said: String, source: SocketAddr) -> Option<String> {
 mod tests {
     use super::super::peers::tests::{Woken, at, identity, label, membership, peers};
     use super::*;
-    use crate::host::identity::Incarnation;
+    use crate::host::identity::StoreId;
     use crate::host::wire::handshake::HandshakeError;
 
     fn hello(from: u64, address: &str) -> Bytes {
@@ -126,7 +126,7 @@ mod tests {
         let peers = peers(&[2]);
         let (member, out) = judge(&peers, hello(2, ""));
         assert!(member.is_ok());
-        assert_eq!(answer(&out).unwrap().incarnation, Some(Incarnation::new(1)));
+        assert_eq!(answer(&out).unwrap().store_id, Some(StoreId::new(1)));
 
         let unknown_peers_max = peers.config.unknown_peers_max as u64;
         let unknown: Vec<_> =

@@ -194,7 +194,7 @@ impl<'p, S: Signals> Dialing<'p, S> {
                 self.inbox.refused_by(self.peer.id(), *refusal);
             }
         })?;
-        self.peer.set_connected_store(welcome.incarnation);
+        self.peer.set_connected_store(welcome.store_id);
         let met = welcome.introduction(self.peer.id());
         let verdict = met.map_or(Ok(()), |met| self.inbox.meet(&met, &self.address));
         self.peer.check()?;
@@ -288,7 +288,7 @@ mod tests {
     use super::super::names::Resolver;
     use super::super::peers::tests::{Woken, label, membership, peers};
     use super::*;
-    use crate::host::identity::{Incarnation, Past};
+    use crate::host::identity::{Past, StoreId};
     use crate::host::wire::handshake::Welcome;
     use crate::membership::Membership;
     use crate::types::NodeId;
@@ -336,9 +336,9 @@ mod tests {
     }
 
     fn welcome(store: u64) -> Vec<u8> {
-        let (version, incarnation) = (crate::codec::VERSION, Some(Incarnation::new(store)));
+        let (version, store_id) = (crate::codec::VERSION, Some(StoreId::new(store)));
         let mut payload = Vec::new();
-        Answer::Welcome(Welcome { version, incarnation, past: Past::Unknown, knows_you: None })
+        Answer::Welcome(Welcome { version, store_id, past: Past::Unknown, knows_you: None })
             .encode(&mut payload);
         payload
     }

@@ -70,7 +70,7 @@ fn own(payload: &Bytes) -> Bytes {
 mod tests {
     use super::*;
     use crate::entries::{Entry, Payload};
-    use crate::host::identity::{Incarnation, Introduction, Past};
+    use crate::host::identity::{Introduction, Past, StoreId};
     use crate::host::transport::MessageInbox;
     use crate::message::{AppendEntries, Body, Message};
     use crate::types::{Index, LogId, Round, Session, Term};
@@ -100,7 +100,7 @@ mod tests {
         let sink = delivered.clone();
         let inbox = MessageInbox::new(move |message| sink.lock().unwrap().push(message));
         let (past, knows_you, address) = (Past::Unknown, None, None);
-        let (node, store, note) = (NodeId::new(2), Incarnation::new(2), Bytes::new());
+        let (node, store, note) = (NodeId::new(2), StoreId::new(2), Bytes::new());
         let peer =
             Introduction { node, store, past, knows_you, address, note, sends_bytes_max: None };
         let inbox = inbox.admit(peer).unwrap();

@@ -10,7 +10,7 @@ use super::Config;
 use super::closed::Closed;
 use super::counters::Counters;
 use super::queue::SendQueue;
-use crate::host::identity::Incarnation;
+use crate::host::identity::StoreId;
 use crate::message::Message;
 use crate::types::NodeId;
 
@@ -42,9 +42,9 @@ struct Standing {
     /// When a message for it was taken last, or when it ceased to be a member.
     used: Instant,
     /// Its store as the cluster knows it.
-    known: Option<Incarnation>,
+    known: Option<StoreId>,
     /// Its store as it said itself on the present connection.
-    met: Option<Incarnation>,
+    met: Option<StoreId>,
 }
 
 impl<S: Signals> Peer<S> {
@@ -103,7 +103,7 @@ impl<S: Signals> Peer<S> {
     }
 
     /// Takes note of what the configuration says of it.
-    pub(super) fn update_membership(&self, stays: bool, known: Option<Incarnation>) {
+    pub(super) fn update_membership(&self, stays: bool, known: Option<StoreId>) {
         let mut standing = self.lock();
         if standing.stays && !stays {
             standing.used = Instant::now();
@@ -112,7 +112,7 @@ impl<S: Signals> Peer<S> {
     }
 
     /// It has said which store it has; nothing, on an old connection that has ended.
-    pub(super) fn set_connected_store(&self, met: Option<Incarnation>) {
+    pub(super) fn set_connected_store(&self, met: Option<StoreId>) {
         self.lock().met = met;
     }
 

@@ -14,7 +14,7 @@
 //!
 //! A node whose disk was wiped or replaced has forgotten its votes and what it acknowledged: to go
 //! on under its old id would let it vote twice in a term, and would let a majority be counted on
-//! entries that it does not hold. So the leader records in each member's entry the [`Incarnation`]
+//! entries that it does not hold. So the leader records in each member's entry the [`StoreId`]
 //! of its store once it has heard it, and from then on every node refuses to talk to one of that id
 //! with another store: [`Refusal::OtherStore`] if that node dials, [`Closed::OtherStore`] if it was
 //! dialed. Each is counted ([`Counts::refused_other_store`](super::Counts::refused_other_store))
@@ -37,7 +37,7 @@ use super::Config;
 use super::counters::Counters;
 use super::peer::{Peer, Signals};
 use super::registry::Registry;
-use crate::host::identity::{Identity, Incarnation};
+use crate::host::identity::{Identity, StoreId};
 use crate::host::transport::MessageInbox;
 use crate::host::wire::label::Label;
 use crate::host::wire::label::recorded_store;
@@ -107,7 +107,7 @@ impl<S: Signals> Peers<S> {
         let others = membership.members().iter().filter(|member| member.id != self.identity.node);
         // Whoever keeps something else in labels keeps no addresses there.
         let label = |member: &Member| Label {
-            incarnation: recorded_store(member).map(Incarnation::new),
+            store_id: recorded_store(member).map(StoreId::new),
             ..Label::decode(&member.label).unwrap_or_default()
         };
         let members = others.map(|member| (member.id, label(member))).collect();
@@ -129,13 +129,13 @@ impl<S: Signals> Peers<S> {
         }
         for (id, peer) in &*peers {
             let label = known(*id);
-            peer.update_membership(staying.contains(id), label.and_then(|label| label.incarnation));
+            peer.update_membership(staying.contains(id), label.and_then(|label| label.store_id));
             let old = before.as_ref().and_then(|members| members.get(id));
             if label.map(|label| &label.address) != old.map(|label| &label.address) {
                 peer.signals().retry();
             }
         }
-        self.registry.expel(|id| known(id).and_then(|label| label.incarnation));
+        self.registry.expel(|id| known(id).and_then(|label| label.store_id));
         *before = members;
         to_dial
     }
@@ -191,8 +191,8 @@ impl<S: Signals> Peers<S> {
     }
 
     /// The store of a member, if the cluster knows it.
-    pub(super) fn store(&self, id: NodeId) -> Option<Incarnation> {
-        self.label(id, |label| label.incarnation)
+    pub(super) fn store(&self, id: NodeId) -> Option<StoreId> {
+        self.label(id, |label| label.store_id)
     }
 
     /// Whether this is one with whom this node has to do at any rate.
@@ -262,8 +262,8 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn identity(node: u64) -> Identity {
-        let (cluster, incarnation) = (ClusterId::new(7), Incarnation::new(node));
-        Identity { cluster, node: NodeId::new(node), incarnation }
+        let (cluster, store_id) = (ClusterId::new(7), StoreId::new(node));
+        Identity { cluster, node: NodeId::new(node), store_id }
     }
 
     /// Those of node 1, with these others listed.
@@ -283,7 +283,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn label(address: Option<&str>, store: Option<u64>) -> Label {
         let address = address.map(String::from);
-        Label { address, incarnation: store.map(Incarnation::new), note: Bytes::new() }
+        Label { address, store_id: store.map(StoreId::new), note: Bytes::new() }
     }
 
     pub(in super::super) fn membership(members: &[(u64, Label)]) -> Membership {
@@ -356,11 +356,11 @@ pub(super) mod tests {
         peers.members(&membership(&[(2, label(Some("labelled:1"), None))]));
         assert_eq!(addresses(), ["labelled:1", "listed-2:1"]);
         let said = Some("labelled:1".into());
-        let ticket = peers.registry.enter(NodeId::new(2), Incarnation::new(2), said).unwrap();
+        let ticket = peers.registry.enter(NodeId::new(2), StoreId::new(2), said).unwrap();
         assert_eq!(addresses(), ["labelled:1", "listed-2:1"], "each once");
         drop(ticket);
         let said = Some("said:1".into());
-        let _ticket = peers.registry.enter(NodeId::new(2), Incarnation::new(2), said).unwrap();
+        let _ticket = peers.registry.enter(NodeId::new(2), StoreId::new(2), said).unwrap();
         assert_eq!(addresses(), ["labelled:1", "listed-2:1", "said:1"]);
     }
 
@@ -382,7 +382,7 @@ pub(super) mod tests {
         assert!(peers.send(vote(9)).is_none());
         assert_eq!(peers.counters.read().dropped_unknown_peer, 1);
         let said = Some("said:1".into());
-        let _ticket = peers.registry.enter(NodeId::new(9), Incarnation::new(9), said).unwrap();
+        let _ticket = peers.registry.enter(NodeId::new(9), StoreId::new(9), said).unwrap();
         let nine = peers.send(vote(9)).expect("it is to be dialed");
         assert!(peers.send(vote(9)).is_none(), "it is dialed already");
         peers.flush();
@@ -396,11 +396,11 @@ pub(super) mod tests {
         let peers = peers(&[]);
         let known = |store| membership(&[(2, label(None, store))]);
         let two = peers.members(&known(None)).pop().unwrap();
-        two.set_connected_store(Some(Incarnation::new(2)));
+        two.set_connected_store(Some(StoreId::new(2)));
         assert!(two.check().is_ok());
         peers.members(&known(Some(3)));
         assert!(matches!(two.check(), Err(super::super::Closed::OtherStore { .. })));
-        two.set_connected_store(Some(Incarnation::new(3)));
+        two.set_connected_store(Some(StoreId::new(3)));
         assert!(two.check().is_ok());
     }
 }

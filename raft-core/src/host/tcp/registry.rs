@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::vec::Vec;
 
 use super::closed::Closed;
-use crate::host::identity::Incarnation;
+use crate::host::identity::StoreId;
 use crate::host::transport::MessageInbox;
 use crate::host::wire::handshake::Refusal;
 use crate::types::NodeId;
@@ -14,14 +14,14 @@ use crate::types::NodeId;
 /// The peers that are connected to this node. Cheap to clone.
 ///
 /// A peer that comes back, restarted, replaces its old connection, which may linger for long if its
-/// end was lost. Another node that uses the same id has another [`Incarnation`], and is refused for
+/// end was lost. Another node that uses the same id has another [`StoreId`], and is refused for
 /// as long as the first one is connected.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Registry(Arc<Mutex<BTreeMap<NodeId, Connected>>>);
 
 #[derive(Debug)]
 struct Connected {
-    incarnation: Incarnation,
+    store_id: StoreId,
     /// Where it is reached, if it said.
     address: Option<String>,
     standing: SharedStanding,
@@ -44,23 +44,23 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Duplicate`] if another incarnation of it is connected.
+    /// [`Refusal::Duplicate`] if a node with the same id and another store is connected.
     pub(super) fn enter(
         &self,
         peer: NodeId,
-        incarnation: Incarnation,
+        store_id: StoreId,
         address: Option<String>,
     ) -> Result<Ticket, Refusal> {
         let standing = Arc::new(Mutex::new(Standing::Valid));
         let mut connected = self.lock();
         if let Some(old) = connected.get(&peer) {
-            if old.incarnation != incarnation {
-                return Err(Refusal::Duplicate { incarnation: old.incarnation });
+            if old.store_id != store_id {
+                return Err(Refusal::Duplicate { store_id: old.store_id });
             }
             end(&old.standing, Standing::Replaced);
         }
         let connection =
-            Connected { incarnation, address, standing: Arc::clone(&standing), suspected: None };
+            Connected { store_id, address, standing: Arc::clone(&standing), suspected: None };
         connected.insert(peer, connection);
         Ok(Ticket { registry: self.clone(), peer, standing })
     }
@@ -83,9 +83,9 @@ impl Registry {
     }
 
     /// Closes the connections of those whose store is not the one that `known` names for them.
-    pub(super) fn expel(&self, known: impl Fn(NodeId) -> Option<Incarnation>) {
+    pub(super) fn expel(&self, known: impl Fn(NodeId) -> Option<StoreId>) {
         self.lock().retain(|peer, connected| {
-            let stays = known(*peer).is_none_or(|known| known == connected.incarnation);
+            let stays = known(*peer).is_none_or(|known| known == connected.store_id);
             if !stays {
                 end(&connected.standing, Standing::Expelled);
             }
@@ -99,8 +99,8 @@ impl Registry {
     }
 
     /// The stores of all.
-    pub(super) fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-        self.lock().iter().map(|(peer, connected)| (*peer, connected.incarnation)).collect()
+    pub(super) fn stores(&self) -> Vec<(NodeId, StoreId)> {
+        self.lock().iter().map(|(peer, connected)| (*peer, connected.store_id)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Connected>> {
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn enter(registry: &Registry, peer: u64, store: u64) -> Result<Ticket, Refusal> {
-        registry.enter(NodeId::new(peer), Incarnation::new(store), None)
+        registry.enter(NodeId::new(peer), StoreId::new(store), None)
     }
 
     #[test]
@@ -169,9 +169,9 @@ mod tests {
         let new = enter(&registry, 2, 7).unwrap();
         assert!(matches!(old.check(), Err(Closed::Replaced)) && new.check().is_ok());
         drop(old);
-        let incarnation = Incarnation::new(7);
+        let store_id = StoreId::new(7);
         let other = enter(&registry, 2, 8).map(|_| ());
-        assert_eq!(other, Err(Refusal::Duplicate { incarnation }), "the new one is there");
+        assert_eq!(other, Err(Refusal::Duplicate { store_id }), "the new one is there");
     }
 
     #[test]
@@ -219,9 +219,9 @@ mod tests {
     fn a_peer_of_another_store_than_is_known_goes() {
         let registry = Registry::default();
         let (two, three) = (enter(&registry, 2, 7).unwrap(), enter(&registry, 3, 8).unwrap());
-        registry.expel(|_| Some(Incarnation::new(8)));
+        registry.expel(|_| Some(StoreId::new(8)));
         assert!(matches!(two.check(), Err(Closed::Refused(Refusal::OtherStore { .. }))));
         assert!(three.check().is_ok());
-        assert_eq!(registry.incarnations(), [(NodeId::new(3), Incarnation::new(8))]);
+        assert_eq!(registry.stores(), [(NodeId::new(3), StoreId::new(8))]);
     }
 }

@@ -5,7 +5,7 @@
 //! and a server that joins learns from them where the others are.
 //!
 //! ```text
-//! label = [address / null, incarnation / null, note]    a CBOR array by the rules of the codec;
+//! label = [address / null, store id / null, note]        a CBOR array by the rules of the codec;
 //!                                                        no bytes: nothing is known
 //! ```
 
@@ -19,7 +19,7 @@ use minicbor::{Decoder, Encoder};
 
 use crate::change::Change;
 use crate::codec::{self, DecodeError};
-use crate::host::identity::Incarnation;
+use crate::host::identity::StoreId;
 use crate::identity::MemberStore;
 use crate::membership::LABEL_BYTES_MAX;
 use crate::membership::Member;
@@ -52,7 +52,7 @@ pub struct Label {
     pub address: Option<String>,
     /// Its store. A server that comes with another one has lost its memory. The leader fills this
     /// in.
-    pub incarnation: Option<Incarnation>,
+    pub store_id: Option<StoreId>,
     /// The application's own, such as the address that clients use. At most [`NOTE_BYTES_MAX`].
     pub note: Bytes,
 }
@@ -100,8 +100,8 @@ impl Label {
                 Some(address) => encoder.str(address)?,
                 None => encoder.null()?,
             };
-            match self.incarnation {
-                Some(incarnation) => encoder.u64(incarnation.get())?,
+            match self.store_id {
+                Some(store_id) => encoder.u64(store_id.get())?,
                 None => encoder.null()?,
             };
             encoder.bytes(&self.note)
@@ -132,7 +132,7 @@ impl Label {
         let unknown = codec::open(&mut decoder, 3)?;
         let label = Self {
             address: decoder.decode::<Option<&str>>()?.map(String::from),
-            incarnation: decoder.decode::<Option<u64>>()?.map(Incarnation::new),
+            store_id: decoder.decode::<Option<u64>>()?.map(StoreId::new),
             note: Bytes::copy_from_slice(decoder.bytes()?),
         };
         codec::close(&mut decoder, unknown)?;
@@ -172,7 +172,7 @@ impl Error for LabelError {}
 
 /// The store of a member, where the configuration names one. Older versions kept it in the label.
 pub(in crate::host) fn recorded_store(member: &Member) -> Option<u64> {
-    let labelled = || Label::decode(&member.label).ok()?.incarnation.map(Incarnation::get);
+    let labelled = || Label::decode(&member.label).ok()?.store_id.map(StoreId::get);
     match member.store {
         MemberStore::Recorded(store) => Some(store),
         MemberStore::Unrecorded => labelled(),
@@ -188,14 +188,14 @@ mod tests {
     fn full() -> Label {
         Label {
             address: Some("host-d:7000".into()),
-            incarnation: Some(Incarnation::new(u64::MAX)),
+            store_id: Some(StoreId::new(u64::MAX)),
             note: Bytes::from_static(b"client:6379"),
         }
     }
 
     #[test]
     fn what_is_written_is_read() {
-        let partly = Label { incarnation: None, ..full() };
+        let partly = Label { store_id: None, ..full() };
         for label in [full(), partly, Label::at("d:1"), Label::default()] {
             assert_eq!(Label::decode(&label.encode().unwrap()), Ok(label));
         }
@@ -206,7 +206,7 @@ mod tests {
     fn the_layout_is_fixed() {
         let label = Label {
             address: Some("d:1".into()),
-            incarnation: Some(Incarnation::new(7)),
+            store_id: Some(StoreId::new(7)),
             note: Bytes::from_static(b"n"),
         };
         assert_eq!(label.encode().unwrap(), b"\x83\x63d:1\x07\x41n");

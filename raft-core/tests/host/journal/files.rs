@@ -111,8 +111,8 @@ pub fn assert_damaged(
 
 /// A frame as the first segment of this directory's journal has it at `offset`.
 pub fn salted_frame(directory: &Path, offset: usize, payload: &[u8]) -> Vec<u8> {
-    let incarnation = open(directory).unwrap().incarnation().get();
-    let salt = frame::Salt::of_place(&[incarnation, 1, offset as u64]);
+    let store_id = open(directory).unwrap().store_id().get();
+    let salt = frame::Salt::of_place(&[store_id, 1, offset as u64]);
     let mut out = Vec::new();
     let start = frame::begin(&mut out);
     out.extend_from_slice(payload);

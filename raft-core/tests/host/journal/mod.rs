@@ -21,10 +21,10 @@ mod restart {
     fn a_restart_finds_all_that_was_synced_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let mut expected = Restored::default();
-        let mut incarnations = Vec::new();
+        let mut stores = Vec::new();
         for life in 0..4 {
             let mut journal = open(directory.path()).unwrap();
-            incarnations.push(journal.incarnation());
+            stores.push(journal.store_id());
             assert_eq!(journal.recover().unwrap(), expected);
             let next = expected.entries.len() as u64 + 1;
             let vote = HardState {
@@ -53,9 +53,9 @@ mod restart {
             let lost = write(expected.entries.len() as u64 + 1, &[b"never synced"]);
             journal.append(&Write { hard_state: None, ..lost }).unwrap();
         }
-        assert!(incarnations.iter().all(|incarnation| *incarnation == incarnations[0]));
+        assert!(stores.iter().all(|store_id| *store_id == stores[0]));
         let other = tempfile::tempdir().unwrap();
-        assert_ne!(open(other.path()).unwrap().incarnation(), incarnations[0]);
+        assert_ne!(open(other.path()).unwrap().store_id(), stores[0]);
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod owner {
         }
         let file = segment(first.path(), 2);
         fs::copy(segment(second.path(), 2), &file).unwrap();
-        assert_damaged(recover(first.path()), &file, 0, "of another incarnation");
+        assert_damaged(recover(first.path()), &file, 0, "of another store_id");
         fs::copy(segment(first.path(), 1), &file).unwrap();
         assert_damaged(recover(first.path()), &file, 0, "under another's name");
     }
@@ -358,8 +358,8 @@ mod memory {
         let mut next = journal.clone();
         next.recover().unwrap();
         assert!(matches!(journal.sync(), Err(StorageError::NotRecovered)));
-        assert_eq!(next.incarnation(), journal.incarnation());
-        assert_ne!(MemoryJournal::new().incarnation(), journal.incarnation());
+        assert_eq!(next.store_id(), journal.store_id());
+        assert_ne!(MemoryJournal::new().store_id(), journal.store_id());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::files::*;
 const VERSION: u32 = 3;
 /// Behind the frame's header and the magic.
 const VERSION_AT: usize = frame::HEADER_BYTES + 8;
-/// Behind version, cluster, node, incarnation and segment.
+/// Behind version, cluster, node, store id and segment.
 const CODEC_AT: usize = VERSION_AT + 4 + 4 * 8;
 
 /// Another first frame of a segment: what `change` makes of its payload.

@@ -78,7 +78,7 @@ impl<S: StateMachine> Driver<S> {
         let restored = journal.recover().map_err(StartError::Journal)?;
         let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
         let store = journal.snapshots();
-        let identity = Identity { cluster, node, incarnation: journal.incarnation() };
+        let identity = Identity { cluster, node, store_id: journal.store_id() };
         let seed = seed.map_or_else(getrandom::u64, Ok);
         let seed = seed.map_err(|error| StartError::System(io::Error::other(error)))?;
         // Each node draws from a stream of its own, so that equal seeds do not make elections tie.

@@ -10,7 +10,7 @@ use super::messages::{Answer, Hello, Welcome};
 use super::refusals::{HandshakeError, Refusal};
 use super::{SAID_NOTE_BYTES_MAX, VERSION_OLDEST};
 use crate::codec::{self, DecodeError};
-use crate::host::identity::{ClusterId, Incarnation, Past};
+use crate::host::identity::{ClusterId, Past, StoreId};
 use crate::host::wire::label::ADDRESS_BYTES_MAX;
 use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
@@ -45,10 +45,10 @@ const SAID_FIELDS: usize = 4;
 impl Hello {
     /// Appends the frame's payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let Self { version_min, version_max, cluster, from, to, incarnation, address, .. } = self;
-        let (cluster, incarnation) = (cluster.get(), incarnation.get());
+        let Self { version_min, version_max, cluster, from, to, store_id, address, .. } = self;
+        let (cluster, store_id) = (cluster.get(), store_id.get());
         let (min, max) = ((*version_min).into(), (*version_max).into());
-        let numbers = [min, max, cluster, from.get(), to.get(), incarnation];
+        let numbers = [min, max, cluster, from.get(), to.get(), store_id];
         let mut said = said(self.past, self.knows_you);
         // A field is found by its place: those before the last are there, if only as nothing.
         if self.sends_bytes_max.is_some() {
@@ -76,7 +76,7 @@ impl Hello {
             cluster: ClusterId::new(fields.number()?),
             from: NodeId::new(fields.number()?),
             to: NodeId::new(fields.number()?),
-            incarnation: Incarnation::new(fields.number()?),
+            store_id: StoreId::new(fields.number()?),
             address: fields.address()?,
             past: Past::Unknown,
             knows_you: None,
@@ -100,11 +100,11 @@ impl Answer {
     /// Appends the frame's payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Self::Welcome(Welcome { version, incarnation: None, .. }) => {
+            Self::Welcome(Welcome { version, store_id: None, .. }) => {
                 encode_numbers(out, &[WELCOME, version.into()]);
             }
-            Self::Welcome(Welcome { version, incarnation: Some(incarnation), past, knows_you }) => {
-                let numbers = [WELCOME, version.into(), incarnation.get()];
+            Self::Welcome(Welcome { version, store_id: Some(store_id), past, knows_you }) => {
+                let numbers = [WELCOME, version.into(), store_id.get()];
                 encode(out, &numbers, None, said(past, knows_you), None, None);
             }
             Self::Refused(refusal) => match refusal {
@@ -122,8 +122,8 @@ impl Answer {
                 Refusal::Itself { node } => {
                     encode_numbers(out, &[REFUSED, ITSELF, node.get()]);
                 }
-                Refusal::Duplicate { incarnation } => {
-                    encode_numbers(out, &[REFUSED, DUPLICATE, incarnation.get()]);
+                Refusal::Duplicate { store_id } => {
+                    encode_numbers(out, &[REFUSED, DUPLICATE, store_id.get()]);
                 }
                 Refusal::OtherStore { node } => {
                     encode_numbers(out, &[REFUSED, OTHER_STORE, node.get()]);
@@ -164,9 +164,9 @@ impl Answer {
         let answer = match fields.number()? {
             WELCOME => {
                 let version = fields.version()?;
-                let incarnation = fields.if_more(Fields::number)?.map(Incarnation::new);
+                let store_id = fields.if_more(Fields::number)?.map(StoreId::new);
                 let (past, knows_you) = fields.said()?;
-                Self::Welcome(Welcome { version, incarnation, past, knows_you })
+                Self::Welcome(Welcome { version, store_id, past, knows_you })
             }
             REFUSED => Self::Refused(match fields.number()? {
                 NOT_A_HELLO => Refusal::NotAHello,
@@ -175,7 +175,7 @@ impl Answer {
                 NOT_ME => Refusal::NotMe { node: NodeId::new(fields.number()?) },
                 UNKNOWN_PEER => Refusal::UnknownPeer,
                 ITSELF => Refusal::Itself { node: NodeId::new(fields.number()?) },
-                DUPLICATE => Refusal::Duplicate { incarnation: Incarnation::new(fields.number()?) },
+                DUPLICATE => Refusal::Duplicate { store_id: StoreId::new(fields.number()?) },
                 OTHER_STORE => Refusal::OtherStore { node: NodeId::new(fields.number()?) },
                 OTHER_HISTORY => Refusal::OtherHistory {
                     node: NodeId::new(fields.number()?),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::VERSION_OLDEST;
 use super::refusals::Refusal;
 use crate::codec;
-use crate::host::identity::{ClusterId, Identity, Incarnation, Introduction, Past};
+use crate::host::identity::{ClusterId, Identity, Introduction, Past, StoreId};
 use crate::types::NodeId;
 
 /// What a dialer says first.
@@ -23,8 +23,8 @@ pub struct Hello {
     pub from: NodeId,
     /// Whom it believes to have reached.
     pub to: NodeId,
-    /// Its journal.
-    pub incarnation: Incarnation,
+    /// Its store.
+    pub store_id: StoreId,
     /// Where it is reached; empty if it does not say. At most [`ADDRESS_BYTES_MAX`].
     pub address: String,
     /// What its store holds.
@@ -40,7 +40,7 @@ pub struct Hello {
 impl Hello {
     /// What `me` says to `to`; others reach it at `address`. It says nothing of its past.
     pub fn new(me: &Identity, to: NodeId, address: impl Into<String>) -> Self {
-        let Identity { cluster, node, incarnation } = *me;
+        let Identity { cluster, node, store_id } = *me;
         let (version_min, version_max) = (VERSION_OLDEST, codec::VERSION);
         let (address, past, knows_you, note) = (address.into(), Past::Unknown, None, Bytes::new());
         Self {
@@ -49,7 +49,7 @@ impl Hello {
             cluster,
             from: node,
             to,
-            incarnation,
+            store_id,
             address,
             past,
             knows_you,
@@ -68,8 +68,8 @@ impl Hello {
 
     /// How the dialer introduces itself; `address` is where it is reached.
     pub fn introduction(&self, address: Option<String>) -> Introduction {
-        let Self { from, incarnation, past, knows_you, ref note, sends_bytes_max, .. } = *self;
-        let (node, store, note) = (from, incarnation, note.clone());
+        let Self { from, store_id, past, knows_you, ref note, sends_bytes_max, .. } = *self;
+        let (node, store, note) = (from, store_id, note.clone());
         Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }
 
@@ -82,7 +82,7 @@ impl Hello {
     pub fn check(
         &self,
         me: &Identity,
-        stores: impl Fn(NodeId) -> Option<Incarnation>,
+        stores: impl Fn(NodeId) -> Option<StoreId>,
     ) -> Result<u16, Refusal> {
         let version = self.version_max.min(codec::VERSION);
         if version < self.version_min || version < VERSION_OLDEST {
@@ -97,7 +97,7 @@ impl Hello {
         if self.to != me.node {
             return Err(Refusal::NotMe { node: me.node });
         }
-        if stores(self.from).is_some_and(|known| known != self.incarnation) {
+        if stores(self.from).is_some_and(|known| known != self.store_id) {
             return Err(Refusal::OtherStore { node: self.from });
         }
         Ok(version)
@@ -109,8 +109,8 @@ impl Hello {
 pub struct Welcome {
     /// The version to speak.
     pub version: u16,
-    /// The acceptor's journal, if it says.
-    pub incarnation: Option<Incarnation>,
+    /// The acceptor's store, if it says.
+    pub store_id: Option<StoreId>,
     /// What the acceptor's store holds.
     pub past: Past,
     /// Whether the acceptor knows the dialer as a member, if it says.
@@ -121,9 +121,9 @@ impl Welcome {
     /// How the acceptor introduces itself, which is that node; none if it does not say which store
     /// it has.
     pub fn introduction(&self, node: NodeId) -> Option<Introduction> {
-        let Self { version: _, incarnation, past, knows_you } = *self;
+        let Self { version: _, store_id, past, knows_you } = *self;
         let (address, note, sends_bytes_max) = (None, Bytes::new(), None);
-        let store = incarnation?;
+        let store = store_id?;
         Some(Introduction { node, store, past, knows_you, address, note, sends_bytes_max })
     }
 }

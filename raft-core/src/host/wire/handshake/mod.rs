@@ -3,8 +3,8 @@
 //! ```text
 //! dialer                                     acceptor
 //!   │ ── Hello: versions, cluster, from, to, ──► │  is it for me, from my cluster, with the store
-//!   │           incarnation, address             │  that the cluster knows, in a version I know?
-//!   │ ◄── Welcome: version, incarnation ──────── │  yes: messages follow, from dialer to acceptor
+//!   │           store id, address                │  that the cluster knows, in a version I know?
+//!   │ ◄── Welcome: version, store id ─────────── │  yes: messages follow, from dialer to acceptor
 //!   │ ◄── Refused: reason ────────────────────── │  no: both close
 //! ```
 //!

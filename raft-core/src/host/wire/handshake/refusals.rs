@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::host::identity::{ClusterId, Incarnation};
+use crate::host::identity::{ClusterId, StoreId};
 use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
 
@@ -39,10 +39,10 @@ pub enum Refusal {
         /// The id.
         node: NodeId,
     },
-    /// Another node with the dialer's id, but with another journal, is connected.
+    /// Another node with the dialer's id, but with another store, is connected.
     Duplicate {
-        /// The other one's journal.
-        incarnation: Incarnation,
+        /// The other one's store.
+        store_id: StoreId,
     },
     /// The dialer has the id of a member, but not its memory.
     OtherStore {
@@ -107,9 +107,9 @@ impl fmt::Display for Refusal {
                 "the dialer has the acceptor's own id {node}: two nodes have the same id, or an address in \
                  the list of peers leads back to the node itself"
             ),
-            Self::Duplicate { incarnation } => write!(
+            Self::Duplicate { store_id } => write!(
                 f,
-                "a node with the dialer's id and journal {incarnation} is connected: stop one of the two, or \
+                "a node with the dialer's id and store {store_id} is connected: stop one of the two, or \
                  wait until its connection is gone if it was replaced"
             ),
             Self::OtherStore { node } => other_store(f, *node),

@@ -5,27 +5,24 @@ use bytes::Bytes;
 
 use super::*;
 use crate::codec;
-use crate::host::identity::{ClusterId, Identity, Incarnation, Past};
+use crate::host::identity::{ClusterId, Identity, Past, StoreId};
 use crate::host::wire::label::ADDRESS_BYTES_MAX;
 use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
 
-const ME: Identity = Identity {
-    cluster: ClusterId::new(77),
-    node: NodeId::new(1),
-    incarnation: Incarnation::new(0xabc),
-};
+const ME: Identity =
+    Identity { cluster: ClusterId::new(77), node: NodeId::new(1), store_id: StoreId::new(0xabc) };
 
 const CLUSTER: ClusterIdentity = ClusterIdentity::new(0xa << 64 | 0xb);
 const OTHER: ClusterIdentity = ClusterIdentity::new(u128::MAX);
 
 fn hello() -> Hello {
-    let peer = Identity { node: NodeId::new(2), incarnation: Incarnation::new(0xdef), ..ME };
+    let peer = Identity { node: NodeId::new(2), store_id: StoreId::new(0xdef), ..ME };
     Hello::new(&peer, ME.node, "b:1")
 }
 
-fn welcome(version: u16, incarnation: Option<Incarnation>) -> Welcome {
-    Welcome { version, incarnation, past: Past::Unknown, knows_you: None }
+fn welcome(version: u16, store_id: Option<StoreId>) -> Welcome {
+    Welcome { version, store_id, past: Past::Unknown, knows_you: None }
 }
 
 fn check(hello: Hello) -> Result<u16, Refusal> {
@@ -43,8 +40,8 @@ fn payload(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 fn a_peer_is_welcome() {
     let version = check(Hello::decode(&payload(|out| hello().encode(out))).unwrap()).unwrap();
     assert_eq!(version, codec::VERSION);
-    for incarnation in [None, Some(ME.incarnation)] {
-        let welcome = welcome(version, incarnation);
+    for store_id in [None, Some(ME.store_id)] {
+        let welcome = welcome(version, store_id);
         let answer = payload(|out| Answer::Welcome(welcome).encode(out));
         assert_eq!(Answer::conclude(&answer), Ok(welcome));
     }
@@ -54,8 +51,8 @@ fn a_peer_is_welcome() {
 fn the_layout_is_fixed() {
     let expected = b"raftpeer\x87\x01\x01\x18\x4d\x02\x01\x19\x0d\xef\x63b:1";
     assert_eq!(payload(|out| hello().encode(out)), expected);
-    let incarnation = Some(Incarnation::new(9));
-    let welcome = Answer::Welcome(welcome(1, incarnation));
+    let store_id = Some(StoreId::new(9));
+    let welcome = Answer::Welcome(welcome(1, store_id));
     assert_eq!(payload(|out| welcome.encode(out)), b"raftpeer\x83\x00\x01\x09");
     let refused = Answer::Refused(Refusal::NotMe { node: ME.node });
     assert_eq!(payload(|out| refused.encode(out)), b"raftpeer\x83\x01\x03\x01");
@@ -68,13 +65,13 @@ fn what_a_node_says_of_its_past_is_heard() {
             let note = Bytes::from_static(b"client:1");
             let said = Hello { past, knows_you, note, ..hello() };
             assert_eq!(Hello::decode(&payload(|out| said.encode(out))), Ok(said));
-            let said = Welcome { past, knows_you, ..welcome(1, Some(ME.incarnation)) };
+            let said = Welcome { past, knows_you, ..welcome(1, Some(ME.store_id)) };
             let answer = payload(|out| Answer::Welcome(said).encode(out));
             assert_eq!(Answer::conclude(&answer), Ok(said));
         }
     }
     let unheard = b"raftpeer\x87\x00\x01\x09\x18\x63\x01\x02\x00";
-    assert_eq!(Answer::conclude(unheard), Ok(welcome(1, Some(Incarnation::new(9)))));
+    assert_eq!(Answer::conclude(unheard), Ok(welcome(1, Some(StoreId::new(9)))));
 }
 
 #[test]
@@ -114,7 +111,7 @@ fn one_who_looks_for_somebody_else_is_refused() {
 
 #[test]
 fn a_member_with_another_store_is_refused() {
-    let check = |known: u64| hello().check(&ME, |_| Some(Incarnation::new(known)));
+    let check = |known: u64| hello().check(&ME, |_| Some(StoreId::new(known)));
     assert_eq!(check(0xdef), Ok(codec::VERSION));
     let node = NodeId::new(2);
     assert_eq!(check(0xdee), Err(Refusal::OtherStore { node }));
@@ -148,7 +145,7 @@ fn every_refusal_reaches_the_dialer_with_a_text() {
         Refusal::NotMe { node: ME.node },
         Refusal::UnknownPeer,
         Refusal::Itself { node: ME.node },
-        Refusal::Duplicate { incarnation: ME.incarnation },
+        Refusal::Duplicate { store_id: ME.store_id },
         Refusal::OtherStore { node: ME.node },
         Refusal::OtherHistory { node: ME.node, cluster: CLUSTER, its: None },
         Refusal::OtherHistory { node: ME.node, cluster: CLUSTER, its: Some(OTHER) },
@@ -169,8 +166,8 @@ fn every_refusal_reaches_the_dialer_with_a_text() {
 
 #[test]
 fn a_version_that_was_not_offered_is_no_answer() {
-    let (version, incarnation) = (codec::VERSION + 1, None);
-    let answer = payload(|out| Answer::Welcome(welcome(version, incarnation)).encode(out));
+    let (version, store_id) = (codec::VERSION + 1, None);
+    let answer = payload(|out| Answer::Welcome(welcome(version, store_id)).encode(out));
     assert_eq!(Answer::conclude(&answer), Err(HandshakeError::NotAnAnswer));
 }
 
@@ -182,8 +179,8 @@ fn a_newer_node_may_say_more_and_an_older_one_less() {
     let older = b"raftpeer\x86\x01\x01\x18\x4d\x02\x01\x19\x0d\xef";
     let expected = Hello { address: String::new(), ..hello() };
     assert_eq!(Hello::decode(older), Ok(expected));
-    let incarnation = Some(Incarnation::new(9));
-    let said = welcome(1, incarnation);
+    let store_id = Some(StoreId::new(9));
+    let said = welcome(1, store_id);
     assert_eq!(Answer::conclude(b"raftpeer\x84\x00\x01\x09\x63new"), Ok(said));
     assert_eq!(Answer::conclude(b"raftpeer\x82\x00\x01"), Ok(welcome(1, None)));
 }
