@@ -5,12 +5,14 @@ use std::format;
 use std::io;
 use std::string::ToString;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::vec::Vec;
 
 use bytes::Bytes;
 use rand_pcg::Pcg32;
 
 use super::Driver;
+use crate::config::Config;
 use crate::error::ConfigError;
 use crate::host::clock::Clock;
 use crate::host::error::StartError;
@@ -38,6 +40,7 @@ use crate::host::transport::{MessageInbox, Transport};
 use crate::host::wire::handshake::SAID_NOTE_BYTES_MAX;
 use crate::host::worker_kind::WorkerKind;
 use crate::membership::Membership;
+use crate::output::{Restored, SnapshotMeta};
 use crate::raft::Raft;
 use crate::types::{LogId, NodeId};
 
@@ -45,7 +48,7 @@ impl<S: StateMachine> Driver<S> {
     /// Starts a node: recovers the journal, starts the workers' threads and the transport. Blocks
     /// while it reads the journal.
     ///
-    /// `wake` must make the adapter's loop turn; it is called from any thread, also while the loop
+    /// `wake` must make the adapter's loop turn. It is called from any thread, also while the loop
     /// turns, and must not block.
     ///
     /// # Errors
@@ -53,71 +56,30 @@ impl<S: StateMachine> Driver<S> {
     /// As [`StartError`] says; nothing is left running then.
     pub fn start(
         config: NodeConfig,
-        mut state_machine: S,
+        state_machine: S,
         mut journal: Box<dyn Journal>,
         transport: Box<dyn Transport>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Handle<S>, Self), StartError> {
         config.validate(&*transport).map_err(StartError::Config)?;
-        let NodeConfig {
-            cluster,
-            raft: config,
-            inbox_max,
-            inbox_bytes_max,
-            seed,
-            note,
-            records_addresses,
-            stuck_after,
-            shutdown_max,
-        } = config;
-        check_note(&note)?;
-        let (node, applies_max) = (config.id, config.inflight_applies_max);
-        let (sync_bytes_max, sends_bytes_max) =
-            (config.write_bytes_max, config.message_bytes_max());
+        check_note(&config.note)?;
+        let (cluster, node) = (config.cluster, config.raft.id);
         check_owner(&*journal, cluster, node)?;
         let restored = journal.recover().map_err(StartError::Journal)?;
-        let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
-        let store = journal.snapshots();
         let identity = Identity { cluster, node, store_id: journal.store_id() };
-        let seed = seed.map_or_else(getrandom::u64, Ok);
-        let seed = seed.map_err(|error| StartError::System(io::Error::other(error)))?;
-        // Each node draws from a stream of its own, so that equal seeds do not make elections tie.
-        let listed = config.voters.clone();
-        let raft = Raft::new(config, restored, Pcg32::new(seed, node.get()));
-        let raft = raft.map_err(StartError::Config)?;
-        warn_of_other_voters(node, &listed, raft.membership());
+        let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
+        let raft = recover_raft(config.raft, restored, config.seed)?;
         let peers = KnownPeers::new(Some(identity));
+        let sends_bytes_max = raft.config().message_bytes_max();
         let peers = Arc::new(peers.with_lengths(sends_bytes_max, transport.message_bytes_max()));
 
-        let limits = Limits { inputs_max: inbox_max, bytes_max: inbox_bytes_max };
+        let limits = Limits { inputs_max: config.inbox_max, bytes_max: config.inbox_bytes_max };
         let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));
         let lifecycle = Arc::new(Lifecycle::new(node));
-        let stops = Arc::clone(&inbox);
-        let stop: Stopper = Arc::new(move |reason| stops.stop(reason));
         let leadership_state = Arc::new(LeadershipState::new(Arc::clone(&lifecycle)));
         let members = Arc::new(Mutex::new(raft.membership().clone()));
-        let mut snapshots = SnapshotsInUse::start(store, cluster, &inbox, &lifecycle, &stop)?;
-        if let Some(snapshot) = snapshot {
-            snapshots.restore(&mut state_machine, &snapshot).map_err(StartError::Restore)?;
-        }
-        let state_machine = StateMachineWorker::start(
-            state_machine,
-            applies_max,
-            Arc::clone(&inbox),
-            &lifecycle,
-            Arc::clone(&stop),
-            snapshots.jobs(),
-        );
-        let state_machine = state_machine.map_err(StartError::System)?;
-        let journal =
-            JournalWorker::start(journal, sync_bytes_max, Arc::clone(&inbox), &lifecycle, stop);
-        let journal = journal.map_err(StartError::System)?;
-        let mut watch = Watch::new(node, stuck_after);
-        watch.add(WorkerKind::Journal, journal.activity());
-        if let Some(activity) = state_machine.activity() {
-            watch.add(WorkerKind::StateMachine, activity);
-        }
-        snapshots.activities().for_each(|(kind, activity)| watch.add(kind, activity));
+        let threads = Threads { inbox: &inbox, lifecycle: &lifecycle };
+        let workers = threads.start(&raft, cluster, snapshot, state_machine, journal)?;
         let mut driver = Self {
             raft,
             clock: Clock::new(),
@@ -128,39 +90,132 @@ impl<S: StateMachine> Driver<S> {
             handover: Handover::new(limits),
             was_transferring: false,
             follows_entries_until: None,
-            snapshots,
+            watch: workers.watch(node, config.stuck_after),
+            snapshots: workers.snapshots,
             transport,
-            stores: Recorder::new(identity, Arc::clone(&peers), note.clone(), records_addresses),
-            peers: Arc::clone(&peers),
-            journal,
-            states: Comparison::new(node, Arc::clone(state_machine.digests())),
-            state_machine,
-            watch,
+            stores: Recorder::new(
+                identity,
+                Arc::clone(&peers),
+                config.note.clone(),
+                config.records_addresses,
+            ),
+            peers,
+            journal: workers.journal,
+            states: Comparison::new(node, Arc::clone(workers.state_machine.digests())),
+            state_machine: workers.state_machine,
             reasons: Reasons::default(),
             evaded: None,
-            shutdown_max,
+            shutdown_max: config.shutdown_max,
             leadership_state: Arc::clone(&leadership_state),
             members: Arc::clone(&members),
             lifecycle: Arc::clone(&lifecycle),
         };
         driver.leadership_state.publish(driver.leadership());
-        // What this node says of itself is true from its first connection on.
-        let membership = driver.raft.membership().clone();
-        driver.stores.members(&mut driver.raft, &membership);
-        let (suspicions, news) = (Arc::clone(&inbox), Arc::clone(&inbox));
-        let messages = MessageInbox::new(move |message| inbox.deliver(message))
-            .with_suspicions(move |node| suspicions.suspect(node))
-            .with_peers(peers, move || news.wake_up(), note);
-        if let Err(error) = driver.transport.start(identity, messages) {
+        if let Err(error) = driver.connect(identity, config.note) {
             drop(driver);
-            // Never an error; and the reason is the one above.
+            // The answer is never an error, and says less than the transport did.
             let _ = wait_over(&lifecycle).wait();
             return Err(StartError::Transport(error));
         }
-        driver.transport.members(&membership);
-        let handle = Handle::new(Arc::clone(&driver.inbox), leadership_state, lifecycle, members);
-        Ok((handle, driver))
+        Ok((Handle::new(inbox, leadership_state, lifecycle, members), driver))
     }
+
+    /// Starts the transport, which receives from then on.
+    fn connect(&mut self, identity: Identity, note: Bytes) -> io::Result<()> {
+        // What this node says of itself is true from its first connection on.
+        let membership = self.raft.membership().clone();
+        self.stores.members(&mut self.raft, &membership);
+        let inbox = Arc::clone(&self.inbox);
+        let suspicions = Arc::clone(&self.inbox);
+        let news = Arc::clone(&self.inbox);
+        let messages = MessageInbox::new(move |message| inbox.deliver(message))
+            .with_suspicions(move |node| suspicions.suspect(node))
+            .with_peers(Arc::clone(&self.peers), move || news.wake_up(), note);
+        self.transport.start(identity, messages)?;
+        self.transport.members(&membership);
+        Ok(())
+    }
+}
+
+/// What the threads of a node report to.
+struct Threads<'n, S: StateMachine> {
+    inbox: &'n Arc<Inbox<S>>,
+    lifecycle: &'n Arc<Lifecycle>,
+}
+
+/// What works for a node beside its loop.
+struct Workers<S: StateMachine> {
+    snapshots: SnapshotsInUse,
+    state_machine: StateMachineWorker<S>,
+    journal: JournalWorker,
+}
+
+impl<S: StateMachine> Threads<'_, S> {
+    /// Starts the threads, with the state restored from `snapshot` if there is one.
+    fn start(
+        &self,
+        raft: &Raft<Bytes, Pcg32>,
+        cluster: ClusterId,
+        snapshot: Option<SnapshotMeta>,
+        mut state_machine: S,
+        mut journal: Box<dyn Journal>,
+    ) -> Result<Workers<S>, StartError> {
+        let Self { inbox, lifecycle } = *self;
+        let config = raft.config();
+        let stops = Arc::clone(inbox);
+        let stop: Stopper = Arc::new(move |reason| stops.stop(reason));
+        let mut snapshots =
+            SnapshotsInUse::start(journal.snapshots(), cluster, inbox, lifecycle, &stop)?;
+        if let Some(snapshot) = snapshot {
+            snapshots.restore(&mut state_machine, &snapshot).map_err(StartError::Restore)?;
+        }
+        let state_machine = StateMachineWorker::start(
+            state_machine,
+            config.inflight_applies_max,
+            Arc::clone(inbox),
+            lifecycle,
+            Arc::clone(&stop),
+            snapshots.jobs(),
+        );
+        let state_machine = state_machine.map_err(StartError::System)?;
+        let sync_bytes_max = config.write_bytes_max;
+        let journal =
+            JournalWorker::start(journal, sync_bytes_max, Arc::clone(inbox), lifecycle, stop);
+        let journal = journal.map_err(StartError::System)?;
+        Ok(Workers { snapshots, state_machine, journal })
+    }
+}
+
+impl<S: StateMachine> Workers<S> {
+    /// Watches the threads, each of which is stuck after so long at one unit of work.
+    fn watch(&self, node: NodeId, stuck_after: Duration) -> Watch {
+        let mut watch = Watch::new(node, stuck_after);
+        watch.add(WorkerKind::Journal, self.journal.activity());
+        if let Some(activity) = self.state_machine.activity() {
+            watch.add(WorkerKind::StateMachine, activity);
+        }
+        for (kind, activity) in self.snapshots.activities() {
+            watch.add(kind, activity);
+        }
+        watch
+    }
+}
+
+/// Raft as the journal left it, with a seed drawn by the operating system if none is given.
+fn recover_raft(
+    config: Config,
+    restored: Restored<Bytes>,
+    seed: Option<u64>,
+) -> Result<Raft<Bytes, Pcg32>, StartError> {
+    let node = config.id;
+    let listed = config.voters.clone();
+    let seed = seed.map_or_else(getrandom::u64, Ok);
+    let seed = seed.map_err(|error| StartError::System(io::Error::other(error)))?;
+    // Each node draws from a stream of its own, so that equal seeds do not make elections tie.
+    let rng = Pcg32::new(seed, node.get());
+    let raft = Raft::new(config, restored, rng).map_err(StartError::Config)?;
+    warn_of_other_voters(node, &listed, raft.membership());
+    Ok(raft)
 }
 
 /// What a node says of itself must fit into a handshake.
