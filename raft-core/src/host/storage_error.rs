@@ -202,15 +202,7 @@ impl fmt::Display for StorageError {
                 "journal: no room to write {}: {source}; free some space and start the node again, nothing durable was lost",
                 path.display()
             ),
-            Self::InUse { directory, process } => {
-                write!(f, "journal: {} is in use by ", directory.display())?;
-                match process {
-                    Some(process) if *process == std::process::id() => f.write_str("this process already")?,
-                    Some(process) => write!(f, "process {process}")?,
-                    None => f.write_str("another process")?,
-                }
-                f.write_str("; stop that node first, or give this one a directory of its own")
-            }
+            Self::InUse { directory, process } => fmt_in_use(f, directory, *process),
             Self::Damaged { path, offset, what } => {
                 write!(f, "journal: {} is damaged at byte {offset}: {what}; {REMEDY}", path.display())
             }
@@ -239,18 +231,7 @@ impl fmt::Display for StorageError {
                 asked.0.get(),
             ),
             Self::UnknownVersion { path, format, version, known } => {
-                let (min, max) = (known.start(), known.end());
-                let (age, remedy) = if version > max {
-                    ("a newer", "run the version that wrote it, or a later one")
-                } else {
-                    ("an older", "run a version that reads both once, and then this one")
-                };
-                write!(
-                    f,
-                    "journal: {} was written by {age} version of this program: it has version {version} of the {format} format, \
-                     and this program reads {min} to {max}; nothing is damaged, keep the file: {remedy}",
-                    path.display()
-                )
+                fmt_unknown_version(f, path, format, *version, known)
             }
             Self::FromNewer { path, offset, what } => write!(
                 f,
@@ -271,6 +252,41 @@ impl fmt::Display for StorageError {
             Self::Injected => f.write_str("journal: failure asked for by a test"),
         }
     }
+}
+
+fn fmt_in_use(
+    f: &mut fmt::Formatter<'_>,
+    directory: &Path,
+    process: Option<u32>,
+) -> fmt::Result {
+    write!(f, "journal: {} is in use by ", directory.display())?;
+    match process {
+        Some(process) if process == std::process::id() => f.write_str("this process already")?,
+        Some(process) => write!(f, "process {process}")?,
+        None => f.write_str("another process")?,
+    }
+    f.write_str("; stop that node first, or give this one a directory of its own")
+}
+
+fn fmt_unknown_version(
+    f: &mut fmt::Formatter<'_>,
+    path: &Path,
+    format: &str,
+    version: u32,
+    known: &RangeInclusive<u32>,
+) -> fmt::Result {
+    let (min, max) = (known.start(), known.end());
+    let (age, remedy) = if version > *max {
+        ("a newer", "run the version that wrote it, or a later one")
+    } else {
+        ("an older", "run a version that reads both once, and then this one")
+    };
+    write!(
+        f,
+        "journal: {} was written by {age} version of this program: it has version {version} of the {format} format, \
+         and this program reads {min} to {max}; nothing is damaged, keep the file: {remedy}",
+        path.display()
+    )
 }
 
 impl Error for StorageError {
