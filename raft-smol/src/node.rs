@@ -42,7 +42,8 @@ impl<S: StateMachine, E: Executor> Node<S, E> {
         let woken = Notify::new();
         let waker = woken.clone();
         let start = move || {
-            let (journal, transport) = (Box::new(journal), Box::new(transport));
+            let journal = Box::new(journal);
+            let transport = Box::new(transport);
             Driver::start(config, state_machine, journal, transport, move || waker.notify())
         };
         // Reading a long journal blocks for long.

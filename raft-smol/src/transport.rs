@@ -146,7 +146,8 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
         let listener = self.listener.take().ok_or_else(|| {
             io::Error::other("the transport was started before: make one for each node")
         })?;
-        let (config, counters) = (&self.config, &self.counters);
+        let config = &self.config;
+        let counters = &self.counters;
         let listed = mem::take(&mut self.listed);
         let (peers, to_dial) = {
             let inbox = inbox.clone();

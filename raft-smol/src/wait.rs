@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn a_wait_ends_with_its_deadline_and_not_before() {
-        let (woken, mut alarm) = (Notify::new(), alarm());
+        let woken = Notify::new();
+        let mut alarm = alarm();
         for micros in [0, 1, 300, 5_000] {
             let deadline = Instant::now() + Duration::from_micros(micros);
             block_on(wait(&woken, &mut alarm, Some(deadline)));
@@ -138,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_wait_ends_when_woken_before_or_during() {
-        let (woken, mut alarm) = (Notify::new(), alarm());
+        let woken = Notify::new();
+        let mut alarm = alarm();
         woken.notify();
         block_on(wait(&woken, &mut alarm, None));
         let hour = Instant::now() + Duration::from_secs(3600);
@@ -147,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_deadline_may_move_either_way() {
-        let (woken, mut alarm) = (Notify::new(), alarm());
+        let woken = Notify::new();
+        let mut alarm = alarm();
         let now = Instant::now();
         let spans = [3_600_000, 2, 4, 3].map(Duration::from_millis);
         woken.notify();

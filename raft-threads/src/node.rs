@@ -38,7 +38,8 @@ impl<S: StateMachine> Node<S> {
     ) -> Result<Self, StartError> {
         let signal = Arc::new(Signal::default());
         let waker = Arc::clone(&signal);
-        let (journal, transport) = (Box::new(journal), Box::new(transport));
+        let journal = Box::new(journal);
+        let transport = Box::new(transport);
         let (handle, mut driver) =
             Driver::start(config, state_machine, journal, transport, move || waker.wake())?;
         let looping = thread::Builder::new()

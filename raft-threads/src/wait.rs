@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_wait_ends_when_woken_before_or_during() {
-        let (signal, late) = (Signal::default(), Instant::now() + Duration::from_secs(60));
+        let signal = Signal::default();
+        let late = Instant::now() + Duration::from_secs(60);
         signal.wake();
         signal.wait(Some(late));
         thread::scope(|scope| {

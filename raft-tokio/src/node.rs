@@ -63,7 +63,8 @@ impl<S: StateMachine> Node<S> {
         let woken = Arc::new(Notify::new());
         let waker = Arc::clone(&woken);
         let start = move || {
-            let (journal, transport) = (Box::new(journal), Box::new(transport));
+            let journal = Box::new(journal);
+            let transport = Box::new(transport);
             Driver::start(config, state_machine, journal, transport, move || waker.notify_one())
         };
         // Reading a long journal blocks for long.

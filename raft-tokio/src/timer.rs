@@ -145,7 +145,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_ends_with_its_deadline_and_not_before() {
-        let (woken, mut timer) = (Notify::new(), Timer::new().unwrap());
+        let woken = Notify::new();
+        let mut timer = Timer::new().unwrap();
         for micros in [0, 1, 300, 5_000] {
             let deadline = Instant::now() + Duration::from_micros(micros);
             wait(&woken, &mut timer, Some(deadline)).await;
@@ -155,7 +156,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_ends_when_woken_before_or_during() {
-        let (woken, mut timer) = (Notify::new(), Timer::new().unwrap());
+        let woken = Notify::new();
+        let mut timer = Timer::new().unwrap();
         woken.notify_one();
         wait(&woken, &mut timer, None).await;
         let hour = Instant::now() + Duration::from_secs(3600);
@@ -165,7 +167,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_deadline_may_move_either_way() {
-        let (woken, mut timer) = (Notify::new(), Timer::new().unwrap());
+        let woken = Notify::new();
+        let mut timer = Timer::new().unwrap();
         let now = Instant::now();
         let spans = [3_600_000, 2, 4, 3].map(Duration::from_millis);
         woken.notify_one();

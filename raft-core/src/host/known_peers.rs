@@ -367,8 +367,11 @@ mod tests {
     const OTHER: ClusterIdentity = ClusterIdentity::new(8);
 
     fn peer(number: u64, store: u64, past: Past) -> Introduction {
-        let (knows_you, address, note) = (None, None, Bytes::new());
-        let (node, store) = (NodeId::new(number), StoreId::new(store));
+        let knows_you = None;
+        let address = None;
+        let note = Bytes::new();
+        let node = NodeId::new(number);
+        let store = StoreId::new(store);
         let sends_bytes_max = None;
         Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }
@@ -387,7 +390,8 @@ mod tests {
     /// Node 1 of a cluster in which 2 is from the beginning, 3 was added and the store of 4 is
     /// recorded.
     fn peers(past: Past) -> KnownPeers {
-        let (cluster, store_id) = (ClusterId::new(1), StoreId::new(1));
+        let cluster = ClusterId::new(1);
+        let store_id = StoreId::new(1);
         let peers = KnownPeers::new(Some(Identity { cluster, node: ME, store_id }));
         let members = [
             (1, MemberStore::Recorded(1)),
@@ -491,7 +495,8 @@ mod tests {
     fn a_dialer_that_may_send_longer_messages_than_this_node_takes_is_refused() {
         let peers = peers(Past::Unnamed).with_lengths(10, 20);
         assert_eq!(peers.sends_bytes_max(), Some(10));
-        let (from, sends) = (NodeId::new(2), 21);
+        let from = NodeId::new(2);
+        let sends = 21;
         let says = |sends| Introduction { sends_bytes_max: sends, ..peer(2, 2, Past::Blank) };
         for let_in in [None, Some(0), Some(20)] {
             assert_eq!(peers.admit(&says(let_in), None), Ok(()));
@@ -505,7 +510,8 @@ mod tests {
     #[test]
     fn a_change_of_what_is_known_is_a_new_generation() {
         let peers = peers(Past::Unnamed);
-        let (before, nine) = (peers.generation(), peer(9, 9, Past::Of(OTHER)));
+        let before = peers.generation();
+        let nine = peer(9, 9, Past::Of(OTHER));
         assert_eq!(peers.judge(&nine), Ok(()));
         let members = membership(&[(1, MemberStore::Unrecorded)]);
         peers.update(Past::Of(OURS), &members, true);

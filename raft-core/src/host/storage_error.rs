@@ -254,11 +254,7 @@ impl fmt::Display for StorageError {
     }
 }
 
-fn fmt_in_use(
-    f: &mut fmt::Formatter<'_>,
-    directory: &Path,
-    process: Option<u32>,
-) -> fmt::Result {
+fn fmt_in_use(f: &mut fmt::Formatter<'_>, directory: &Path, process: Option<u32>) -> fmt::Result {
     write!(f, "journal: {} is in use by ", directory.display())?;
     match process {
         Some(process) if process == std::process::id() => f.write_str("this process already")?,

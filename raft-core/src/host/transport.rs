@@ -149,7 +149,9 @@ impl MessageInbox {
     pub fn introduce(&self, me: &Identity, to: NodeId, address: Option<&str>) -> Introduction {
         let (past, knows_you) = self.peers.introduce(to);
         let address = address.map(Into::into);
-        let (node, store, note) = (me.node, me.store_id, self.note.clone());
+        let node = me.node;
+        let store = me.store_id;
+        let note = self.note.clone();
         let sends_bytes_max = self.peers.sends_bytes_max();
         Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }

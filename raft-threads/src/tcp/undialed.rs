@@ -78,14 +78,17 @@ mod tests {
             reconnect_backoff_max: Duration::from_millis(20),
             ..Config::default()
         };
-        let (node, counters) = (NodeId::new(1), Counters::default());
+        let node = NodeId::new(1);
+        let counters = Counters::default();
         let identity = Identity { cluster: ClusterId::new(1), node, store_id: StoreId::new(1) };
         let listed = [2, 3].map(|id| (NodeId::new(id), "127.0.0.1:1".to_owned())).into();
-        let (inbox, listening) = (MessageInbox::new(drop), ([127, 0, 0, 1], 1).into());
+        let inbox = MessageInbox::new(drop);
+        let listening = ([127, 0, 0, 1], 1).into();
         let (_peers, to_dial) = Peers::new(identity, inbox, listening, listed, &config, &counters);
         assert_eq!(to_dial.len(), 2);
 
-        let (attempts, dialed) = (Cell::new(0), RefCell::new(Vec::new()));
+        let attempts = Cell::new(0);
+        let dialed = RefCell::new(Vec::new());
         let has_threads = Cell::new(false);
         let spawn = |peer: Arc<Peer>| {
             attempts.set(attempts.get() + 1);

@@ -180,7 +180,8 @@ impl Transport for Endpoint {
     }
 
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
-        let (own, node) = (self.node, identity.node);
+        let own = self.node;
+        let node = identity.node;
         if own != node {
             let error = std::format!("the endpoint of node {own} was given to node {node}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
@@ -280,7 +281,9 @@ impl NetworkState {
     /// other.
     fn link(&mut self, from: NodeId, to: NodeId) -> Option<Arc<PeerInbox>> {
         let sender = self.endpoints.get(&from)?;
-        let (number, identity, sender) = (sender.number, sender.identity, sender.inbox.clone());
+        let number = sender.number;
+        let identity = sender.identity;
+        let sender = sender.inbox.clone();
         let receiver = self.endpoints.get_mut(&to)?;
         let made_at = || (number, sender.generation(), receiver.inbox.generation());
         if let Some(link) = receiver.links.get(&from) {

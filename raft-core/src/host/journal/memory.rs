@@ -168,7 +168,8 @@ impl SnapshotStore for MemorySnapshots {
         last: LogId,
         _received: bool,
     ) -> Result<Box<dyn SnapshotWriter>, StorageError> {
-        let (bytes, shared) = (Vec::new(), Arc::clone(&self.0));
+        let bytes = Vec::new();
+        let shared = Arc::clone(&self.0);
         Ok(Box::new(MemoryWriter { last, bytes, shared }))
     }
 

@@ -246,7 +246,8 @@ impl Draw {
 }
 
 fn open(disk: &PoweredDisk, directory: &Path) -> Result<FileJournal, StorageError> {
-    let (cluster, node) = (ClusterId::new(1), NodeId::new(1));
+    let cluster = ClusterId::new(1);
+    let node = NodeId::new(1);
     FileJournal::open_on(Box::new(disk.clone()), directory.to_path_buf(), cluster, node)
         .map(|journal| journal.with_segment_bytes_max(SEGMENT_BYTES_MAX))
 }
@@ -329,7 +330,8 @@ fn a_first_start_that_was_interrupted_leaves_no_name_to_be_lost() {
     assert!(operations > 20, "{operations} operations");
     for kill in 0..operations {
         let root = tempfile::tempdir().unwrap();
-        let (disk, mut known) = (PoweredDisk::default(), Known::default());
+        let disk = PoweredDisk::default();
+        let mut known = Known::default();
         let story = std::format!("killed at operation {kill}");
         disk.restart(Some(kill));
         start(&disk, root.path(), &mut known, &story);
@@ -348,7 +350,9 @@ fn durable_is_said_after_the_disk_said_so() {
     for seed in 0..600 {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("journal");
-        let (disk, mut known, mut draw) = (PoweredDisk::default(), Known::default(), Draw(seed));
+        let disk = PoweredDisk::default();
+        let mut known = Known::default();
+        let mut draw = Draw(seed);
         for life in 0..4 {
             let story = std::format!("seed {seed}, life {life}");
             disk.restart(Some(draw.below(45) as usize));

@@ -98,7 +98,8 @@ pub(super) fn replay_last_segment(
     let frame_start = reader.frame_start();
     let mut frame = reader.read_from(frame_start)?;
     frame.truncate((reader.offset() - frame_start) as usize);
-    let (path, salting) = (reader.path().to_path_buf(), reader.salting());
+    let path = reader.path().to_path_buf();
+    let salting = reader.salting();
     Ok(Tail { path, salting, head_bytes, index_max, frame_start, frame, torn })
 }
 

@@ -168,7 +168,8 @@ impl Position {
 
     /// The log has no gaps, and its terms never go down (§5.3), nor beyond the server's own.
     pub(super) fn follow_entry(&mut self, entry: LogId) -> Result<(), String> {
-        let (last, current_term) = (self.last(), self.hard_state.current_term);
+        let last = self.last();
+        let current_term = self.hard_state.current_term;
         let follows = entry.index == last.index.next() && entry.term >= last.term;
         if !follows || entry.term > current_term {
             return Err(format!("entry {entry} after {last} in term {current_term}"));
@@ -264,7 +265,8 @@ mod tests {
             snapshot(id(3, 9), Some(id(3, 9))),
             write(Some((4, 0)), None, &[(4, 10)]),
         ];
-        let (mut replay, mut expected) = (Replay::default(), Restored::default());
+        let mut replay = Replay::default();
+        let mut expected = Restored::default();
         for write in writes {
             replay.follow(write.clone()).unwrap();
             expected.replay(write);

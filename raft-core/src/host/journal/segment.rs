@@ -140,7 +140,8 @@ impl SegmentReader {
             io::Result::Ok((BufReader::with_capacity(READ_BYTES, file), length))
         };
         let (file, length) = open().map_err(|error| StorageError::io("open", &path, error))?;
-        let (salting, buffer) = (Salting::Absent, Vec::new());
+        let salting = Salting::Absent;
+        let buffer = Vec::new();
         let mut reader = Self { path, file, length, offset: 0, frame_start: 0, salting, buffer };
         let owner = reader.read_preamble(number)?;
         Ok((reader, owner))

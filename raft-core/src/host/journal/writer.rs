@@ -185,7 +185,8 @@ impl Writer {
     pub(super) fn new(factory: SegmentFactory, segment_bytes_max: u64, end: End) -> Self {
         let End { segments, file, salting, length, head_bytes, position } = end;
         let path = factory.path_of(segments[segments.len() - 1].number);
-        let (synced, batch) = (position.clone(), Batch::new());
+        let synced = position.clone();
+        let batch = Batch::new();
         let mut writer = Self {
             factory,
             segment_bytes_max,
@@ -227,8 +228,8 @@ impl Writer {
         self.file.sync().map_err(|error| StorageError::io("sync", &self.path, error))?;
         self.length += bytes;
         self.batch.clear();
-        let (last, compacted) =
-            (self.position.last().index, self.position.base != self.synced.base);
+        let last = self.position.last().index;
+        let compacted = self.position.base != self.synced.base;
         if let Some(segment) = self.segments.back_mut() {
             segment.index_max = segment.index_max.max(last);
         }

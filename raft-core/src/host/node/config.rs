@@ -90,7 +90,8 @@ impl NodeConfig {
                 self.stuck_after
             )));
         }
-        let (longest, carried) = (self.raft.message_bytes_max(), transport.message_bytes_max());
+        let longest = self.raft.message_bytes_max();
+        let carried = transport.message_bytes_max();
         if longest > carried {
             let Config { append_bytes_max: append, snapshot_chunk_bytes: chunk, .. } = self.raft;
             return Err(ConfigError(format!(

@@ -232,17 +232,22 @@ impl Comparison {
         let own = self.own.at(index)?;
         self.compared += 1;
         let known = &mut self.peers.entry(from).or_default().difference;
-        let (node, peer) = (self.node, from);
+        let node = self.node;
+        let peer = from;
         if own == theirs {
             if known.take().is_some() {
-                let (node, peer, index) = (node.get(), peer.get(), index.get());
+                let node = node.get();
+                let peer = peer.get();
+                let index = index.get();
                 tracing::info!(node, peer, index, "the states of two servers are the same again");
             }
             return None;
         }
         if known.replace(StateDifference { peer, index, own, theirs }).is_none() {
             let (own, theirs) = (format!("{own:016x}"), format!("{theirs:016x}"));
-            let (node, peer, index) = (node.get(), peer.get(), index.get());
+            let node = node.get();
+            let peer = peer.get();
+            let index = index.get();
             tracing::error!(
                 node,
                 peer,
@@ -256,7 +261,8 @@ impl Comparison {
             );
         }
         let (session, round) = (Session::new(0), Round::new(0));
-        let (result, promise_micros) = (AppendResult::Matched(Index::ZERO), 0);
+        let result = AppendResult::Matched(Index::ZERO);
+        let promise_micros = 0;
         let state = Some(StateDigest { index, digest: own });
         let reply = AppendEntriesReply { session, round, result, promise_micros, state };
         let body = Body::AppendEntriesReply(reply);

@@ -134,7 +134,8 @@ fn run<S: StateMachine>(
     sync_bytes_max: usize,
     inbox: &Inbox<S>,
 ) {
-    let (mut writes, mut failed) = (Vec::new(), false);
+    let mut writes = Vec::new();
+    let mut failed = false;
     let mut closing = None;
     while closing.is_none() {
         let Some(task) = queue.next() else { break };

@@ -87,7 +87,8 @@ impl Changes {
     /// Tells everyone that the node has stopped.
     pub(super) fn stop(&mut self, stopped: &Stopped) {
         for WaitingChange { reply, begun, .. } in self.waiting.drain(..) {
-            let (reason, may_take_effect) = (stopped.reason.clone(), begun.is_some());
+            let reason = stopped.reason.clone();
+            let may_take_effect = begun.is_some();
             answer(reply, Err(ChangeError::Stopped { reason, may_take_effect }));
         }
     }

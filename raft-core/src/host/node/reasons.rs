@@ -105,7 +105,9 @@ impl Reasons {
 
 fn log_end(node: NodeId, ended: SteppedDown) {
     let SteppedDown { role, term, reason } = ended;
-    let (node, term, why) = (node.get(), term.get(), end_text(reason));
+    let node = node.get();
+    let term = term.get();
+    let why = end_text(reason);
     let is_fault = matches!(reason, StepDown::NoQuorum | StepDown::DiskSilent | StepDown::Abstains);
     match role {
         Role::Leader if is_fault => tracing::warn!(node, term, why, "leads no longer"),
@@ -143,7 +145,9 @@ fn end_text(reason: StepDown) -> &'static str {
 
 fn log_refusal(node: NodeId, refused: RefusedVote) {
     let RefusedVote { candidate, term, reason } = refused;
-    let (node, candidate, term) = (node.get(), candidate.get(), term.get());
+    let node = node.get();
+    let candidate = candidate.get();
+    let term = term.get();
     let why = refusal_text(reason);
     tracing::info!(node, candidate, term, why, "refuses a vote; is silent about more like it");
 }
@@ -169,7 +173,8 @@ fn refusal_text(reason: VoteRefusal) -> &'static str {
 fn log_cause(node: NodeId, attempts: u32, cause: &InVain) {
     let InVain { granted, refused, silent, .. } = cause;
     let (granted, refused, silent) = (list(granted), list(refused), list(silent));
-    let (node, why) = (node.get(), cause_text(cause));
+    let node = node.get();
+    let why = cause_text(cause);
     tracing::warn!(node, attempts, granted, refused, silent, why, "asks for votes in vain");
 }
 
@@ -257,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_cause_is_told_once_and_names_the_voters() {
-        let (mut raft, mut reasons) = (server(|_| {}), Reasons::default());
+        let mut raft = server(|_| {});
+        let mut reasons = Reasons::default();
         assert_eq!(causes(&mut raft, &mut reasons, ATTEMPTS_MIN - 1, &[]), []);
         let told = causes(&mut raft, &mut reasons, 100, &[]);
         let [cause] = told.as_slice() else { panic!("one cause, once: {told:?}") };
@@ -324,7 +330,8 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut reasons = Reasons::default();
         for number in 1..1_000 {
-            let (candidate, term) = (id(number), Term::new(1));
+            let candidate = id(number);
+            let term = Term::new(1);
             let reason = VoteRefusal::CandidateNotAMember;
             reasons.new_refusal(Some(RefusedVote { candidate, term, reason }));
         }
@@ -335,7 +342,8 @@ mod tests {
     fn each_end_is_told_once() {
         let mut reasons = Reasons::default();
         let end = |term| {
-            let (role, reason) = (Role::Leader, StepDown::NoQuorum);
+            let role = Role::Leader;
+            let reason = StepDown::NoQuorum;
             Some(SteppedDown { role, term: Term::new(term), reason })
         };
         assert_eq!(reasons.new_end(None), None);

@@ -311,7 +311,8 @@ impl<S: StateMachine> Machine<S> {
 
     fn restore(&mut self, snapshot: &SnapshotMeta) {
         let Some(snapshots) = &self.snapshots else { return };
-        let (node, last) = (self.lifecycle.node(), snapshot.last);
+        let node = self.lifecycle.node();
+        let last = snapshot.last;
         self.awaited.lose_replies_to(last.index);
         self.activity.begin(WorkerTask::Restore, last.index);
         self.digests.clear();

@@ -324,7 +324,8 @@ mod tests {
         let snapshot = Some(SnapshotMeta { last: LogId::ZERO, membership });
         let restored = Restored { snapshot, ..Restored::default() };
         let raft = Raft::new(Config::new(id(1), []), restored, Pcg32::new(1, 1)).unwrap();
-        let (cluster, store_id) = (ClusterId::new(7), StoreId::new(1));
+        let cluster = ClusterId::new(7);
+        let store_id = StoreId::new(1);
         let identity = Identity { cluster, node: id(1), store_id };
         let peers = Arc::new(KnownPeers::new(Some(identity)));
         (raft, Recorder::new(identity, peers, Bytes::new(), true))
@@ -344,8 +345,11 @@ mod tests {
     /// A peer that is connected, says that it is at this address, and was reached there or not at
     /// all.
     fn met(recorder: &Recorder, number: u64, address: Option<&str>, is_reached: bool) {
-        let (knows_you, address) = (None, address.map(String::from));
-        let (node, store, note) = (id(number), StoreId::new(number), Bytes::new());
+        let knows_you = None;
+        let address = address.map(String::from);
+        let node = id(number);
+        let store = StoreId::new(number);
+        let note = Bytes::new();
         let peer = Introduction {
             node,
             store,
@@ -400,8 +404,12 @@ mod tests {
         let identify = |said: &[(u64, Past)]| {
             let peers = KnownPeers::new(Some(recorder.identity));
             for (number, past) in said {
-                let (node, store) = (id(*number), StoreId::new(*number));
-                let (past, knows_you, address, note) = (*past, None, None, Bytes::new());
+                let node = id(*number);
+                let store = StoreId::new(*number);
+                let past = *past;
+                let knows_you = None;
+                let address = None;
+                let note = Bytes::new();
                 let sends_bytes_max = None;
                 let peer =
                     Introduction { node, store, past, knows_you, address, note, sends_bytes_max };

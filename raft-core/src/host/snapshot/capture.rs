@@ -60,15 +60,18 @@ impl Captures {
             self.next = Some(captured);
             return;
         }
-        let (id, shared) = (captured.id, Arc::clone(&self.shared));
+        let id = captured.id;
+        let shared = Arc::clone(&self.shared);
         let cancelled = Arc::<AtomicBool>::default();
-        let (flag, activity) = (Arc::clone(&cancelled), Arc::clone(&self.activity));
+        let flag = Arc::clone(&cancelled);
+        let activity = Arc::clone(&self.activity);
         let work = move || {
             write_out(&shared, captured, &flag, &activity);
             ended();
         };
         let SnapshotThreads { lifecycle, stop, .. } = &*self.shared;
-        let (activity, stop) = (Arc::clone(&self.activity), Arc::clone(stop));
+        let activity = Arc::clone(&self.activity);
+        let stop = Arc::clone(stop);
         match Thread::start(WorkerKind::Capture, activity, lifecycle, stop, work) {
             Ok(thread) => self.running = Some(Running { id, thread, cancelled }),
             Err(error) => {
@@ -113,7 +116,8 @@ fn write_out(
     activity: &Activity,
 ) {
     let Captured { id, head, capture } = captured;
-    let (last, begun) = (head.snapshot.last, Instant::now());
+    let last = head.snapshot.last;
+    let begun = Instant::now();
     activity.begin(WorkerTask::TakeSnapshot, last.index);
     let is_cancelled = || {
         activity.advance();

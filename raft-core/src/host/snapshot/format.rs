@@ -286,7 +286,8 @@ mod tests {
     fn send(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, String> {
         let mut reader = PieceReader::open(Box::new(Cursor::new(bytes.to_vec())))
             .map_err(|error| format!("{error}"))?;
-        let (mut checker, mut sent) = (PieceChecker::new(), Vec::new());
+        let mut checker = PieceChecker::new();
+        let mut sent = Vec::new();
         loop {
             let piece = reader.piece(sent.len() as u64, bytes_max);
             let (piece, done) = piece.map_err(|error| format!("{error}"))?;

@@ -303,7 +303,8 @@ impl Keeper {
     }
 
     fn write(&mut self, write: WriteSnapshot<Bytes>) {
-        let (install, snapshot) = (write.install, write.snapshot.last);
+        let install = write.install;
+        let snapshot = write.snapshot.last;
         let written = panics::caught(|| self.write_piece(write));
         match written.unwrap_or_else(|message| Err(message.to_string())) {
             Ok(None) => {}

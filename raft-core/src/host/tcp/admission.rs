@@ -43,7 +43,8 @@ impl<S: Signals> Peers<S> {
             Ok((version, peer, _)) => {
                 let introduction = self.inbox.introduce(&self.identity, peer.peer(), None);
                 let Introduction { store, past, knows_you, .. } = introduction;
-                let (version, store_id) = (*version, Some(store));
+                let version = *version;
+                let store_id = Some(store);
                 Answer::Welcome(Welcome { version, store_id, past, knows_you })
             }
             Err(refusal) => Answer::Refused(*refusal),
@@ -67,7 +68,8 @@ impl<S: Signals> Peers<S> {
                     let _ = self.inbox.admit(hello.introduction(said.clone()));
                 }
             })?;
-        let (peer, store_id) = (hello.from, hello.store_id);
+        let peer = hello.from;
+        let store_id = hello.store_id;
         if !self.is_expected(peer)
             && self.unknown_peers_besides(peer) >= self.config.unknown_peers_max
         {
@@ -116,7 +118,8 @@ mod tests {
     }
 
     fn judge(peers: &Peers<Woken>, hello: Bytes) -> (Result<Ticket, Closed>, Vec<u8>) {
-        let (reading, mut out) = (Reading::new(HANDSHAKE_BYTES_MAX), Vec::new());
+        let reading = Reading::new(HANDSHAKE_BYTES_MAX);
+        let mut out = Vec::new();
         let judged = peers.judge(Ok(hello), &reading, at("10.0.0.9:5555"), &mut out);
         (judged.map(|(_, ticket)| ticket), out)
     }
@@ -171,7 +174,8 @@ mod tests {
     #[test]
     fn who_says_too_much_is_refused_and_who_left_gets_no_answer() {
         let peers = peers(&[2]);
-        let (mut reading, mut out) = (Reading::new(HANDSHAKE_BYTES_MAX), Vec::new());
+        let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
+        let mut out = Vec::new();
         let source = at("10.0.0.9:5555");
         let closed = peers.judge(Err(Closed::Ended), &reading, source, &mut out).unwrap_err();
         assert!(matches!(closed, Closed::Ended) && out.is_empty());

@@ -137,7 +137,8 @@ impl Closed {
     pub fn report(&self, counters: &Counters, peer: Option<NodeId>, address: SocketAddr) {
         self.count(counters);
         let cause = self.cause();
-        let (node, peers) = (counters.node(), peer.map(NodeId::get));
+        let node = counters.node();
+        let peers = peer.map(NodeId::get);
         if cause == Cause::Expected && peer.is_some() {
             tracing::info!(node, peer = peers, %address, reason = %self, "incoming connection closed");
             return;

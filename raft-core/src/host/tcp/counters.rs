@@ -125,7 +125,8 @@ impl Counters {
     /// Warns, now and then, that nothing dials a peer: the system gives no more threads. It is
     /// tried again.
     pub fn warn_not_dialing(&self, peer: NodeId, error: &io::Error) {
-        let (node, peer_id) = (self.node(), peer.get());
+        let node = self.node();
+        let peer_id = peer.get();
         match self.may_warn(Cause::Spawn, Some(peer)) {
             Some(left_out) => {
                 tracing::warn!(node, peer = peer_id, %error, left_out, "no thread to dial a peer: look for a limit on threads");

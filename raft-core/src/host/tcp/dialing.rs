@@ -260,7 +260,9 @@ impl<'p, S: Signals> Dialing<'p, S> {
 
     fn warn_once(&mut self, closed: &Closed) {
         let node = self.peers.identity.node.get();
-        let (peer, address, reason) = (self.peer.id(), &self.address, closed.to_string());
+        let peer = self.peer.id();
+        let address = &self.address;
+        let reason = closed.to_string();
         if matches!(closed, Closed::Stopped | Closed::Left) {
             tracing::info!(node, peer = peer.get(), address, reason, "not connected");
             return;
@@ -336,7 +338,8 @@ mod tests {
     }
 
     fn welcome(store: u64) -> Vec<u8> {
-        let (version, store_id) = (crate::codec::VERSION, Some(StoreId::new(store)));
+        let version = crate::codec::VERSION;
+        let store_id = Some(StoreId::new(store));
         let mut payload = Vec::new();
         Answer::Welcome(Welcome { version, store_id, past: Past::Unknown, knows_you: None })
             .encode(&mut payload);

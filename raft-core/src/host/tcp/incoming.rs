@@ -96,11 +96,16 @@ mod tests {
     }
 
     fn receive(payload: &Bytes) -> (Result<(), Closed>, Vec<Message<Bytes>>, Counters) {
-        let (delivered, counters) = (Arc::new(Mutex::new(Vec::new())), Counters::default());
+        let delivered = Arc::new(Mutex::new(Vec::new()));
+        let counters = Counters::default();
         let sink = delivered.clone();
         let inbox = MessageInbox::new(move |message| sink.lock().unwrap().push(message));
-        let (past, knows_you, address) = (Past::Unknown, None, None);
-        let (node, store, note) = (NodeId::new(2), StoreId::new(2), Bytes::new());
+        let past = Past::Unknown;
+        let knows_you = None;
+        let address = None;
+        let node = NodeId::new(2);
+        let store = StoreId::new(2);
+        let note = Bytes::new();
         let peer =
             Introduction { node, store, past, knows_you, address, note, sends_bytes_max: None };
         let inbox = inbox.admit(peer).unwrap();

@@ -189,7 +189,8 @@ impl Names {
 
 impl Name {
     fn new(name: &str) -> Self {
-        let (name, last) = (name.to_string(), Vec::new());
+        let name = name.to_string();
+        let last = Vec::new();
         Self { name, is_looked_up: false, waiting: None, late: None, last }
     }
 }

@@ -262,7 +262,8 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn identity(node: u64) -> Identity {
-        let (cluster, store_id) = (ClusterId::new(7), StoreId::new(node));
+        let cluster = ClusterId::new(7);
+        let store_id = StoreId::new(node);
         Identity { cluster, node: NodeId::new(node), store_id }
     }
 
@@ -313,7 +314,8 @@ pub(super) mod tests {
     #[test]
     fn those_listed_are_dialed_until_there_are_members() {
         let listed = [1, 2, 3].map(|id| (NodeId::new(id), String::from("x:1")));
-        let (config, counters) = (Config::default(), Counters::default());
+        let config = Config::default();
+        let counters = Counters::default();
         let (peers, to_dial) = {
             let inbox = MessageInbox::new(drop);
             Peers::<Woken>::new(

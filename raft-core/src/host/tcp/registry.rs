@@ -187,7 +187,8 @@ mod tests {
     #[test]
     fn one_who_does_not_answer_is_gone_once_it_is_not_connected_either() {
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let (registry, suspects) = (Registry::default(), Arc::clone(&heard));
+        let registry = Registry::default();
+        let suspects = Arc::clone(&heard);
         let inbox = MessageInbox::new(|_| ())
             .with_suspicions(move |node| suspects.lock().unwrap().push(node.get()));
         let suspect = |peer| registry.suspect(NodeId::new(peer), &inbox);

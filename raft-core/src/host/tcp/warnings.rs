@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn of_many_warnings_of_one_cause_a_few_are_logged_and_the_next_says_how_many_were_not() {
-        let (warnings, start) = (Warnings::default(), Instant::now());
+        let warnings = Warnings::default();
+        let start = Instant::now();
         let warn = |cause, after| warnings.may_warn(cause, None, start + after);
         let silent = (0..511).filter_map(|at| warn(Cause::Idle, Duration::from_millis(39 * at)));
         assert_eq!(silent.collect::<std::vec::Vec<_>>(), [0; WARNINGS_PER_INTERVAL as usize]);
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn each_peer_has_its_own_and_a_lost_memory_is_told_once() {
-        let (warnings, now) = (Warnings::default(), Instant::now());
+        let warnings = Warnings::default();
+        let now = Instant::now();
         for peer in [1, 2].map(|peer| Some(NodeId::new(peer))) {
             assert_eq!(warnings.may_warn(Cause::OtherStore, peer, now), Some(0));
             assert_eq!(warnings.may_warn(Cause::OtherStore, peer, now), None);
@@ -127,7 +129,8 @@ mod tests {
 
     #[test]
     fn no_number_of_strangers_takes_more_than_so_much_memory() {
-        let (warnings, now) = (Warnings::default(), Instant::now());
+        let warnings = Warnings::default();
+        let now = Instant::now();
         for peer in 0..10_000 {
             warnings.may_warn(Cause::Cut, Some(NodeId::new(peer)), now);
         }

@@ -75,7 +75,8 @@ impl Ending {
         }
         for worker in &left {
             let index = worker.index.map(crate::types::Index::get);
-            let (task, span) = (format!("{}", worker.task), worker.since.elapsed());
+            let task = format!("{}", worker.task);
+            let span = worker.since.elapsed();
             let worker = worker.worker;
             tracing::error!(node = node.get(), %worker, task, index, ?span, "the node has stopped, and leaves a thread behind");
         }

@@ -150,7 +150,8 @@ impl Watched {
         };
         if !goes_on {
             if let (true, Some((_, since))) = (self.is_stuck, self.seen) {
-                let (worker, span) = (self.kind, now.saturating_duration_since(since));
+                let worker = self.kind;
+                let span = now.saturating_duration_since(since);
                 tracing::warn!(node = node.get(), %worker, ?span, "a worker that was stuck goes on");
             }
             self.is_stuck = false;
@@ -161,7 +162,9 @@ impl Watched {
         let span = now.saturating_duration_since(since);
         if span >= stuck_after && !self.is_stuck {
             self.is_stuck = true;
-            let (worker, task, index) = (self.kind, unit.task, unit.index.map(Index::get));
+            let worker = self.kind;
+            let task = unit.task;
+            let index = unit.index.map(Index::get);
             tracing::error!(node = node.get(), %worker, %task, index, ?span, "a worker is stuck");
         }
         true
@@ -179,7 +182,8 @@ mod tests {
 
     #[test]
     fn what_does_not_go_on_is_stuck_and_what_goes_on_slowly_is_not() {
-        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
         let activity = Arc::<Activity>::default();
         let mut watch = Watch::new(NodeId::new(1), 4 * second);
         watch.add(WorkerKind::StateMachine, &activity);

@@ -188,7 +188,8 @@ impl Thread {
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let (ends, ended) = mpsc::channel::<()>();
-        let (lifecycle, seen) = (Arc::clone(lifecycle), Arc::clone(&activity));
+        let lifecycle = Arc::clone(lifecycle);
+        let seen = Arc::clone(&activity);
         let handle = thread::Builder::new().name(kind.thread_name().into()).spawn(move || {
             let entered = here::enter(&lifecycle, kind != WorkerKind::Capture);
             if let Err(message) = panics::caught(work) {

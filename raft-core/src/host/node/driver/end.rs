@@ -29,8 +29,8 @@ impl<S: StateMachine> Driver<S> {
         transport: oneshot::Receiver<()>,
         stopped: Stopped,
     ) {
-        let (lifecycle, awaited) =
-            (Arc::clone(&self.lifecycle), Arc::clone(self.state_machine.awaited()));
+        let lifecycle = Arc::clone(&self.lifecycle);
+        let awaited = Arc::clone(self.state_machine.awaited());
         let refuse_rest = move || {
             awaited.stop(&stopped, None);
             lifecycle.refuse_running_read(|| stopped.into());
@@ -117,7 +117,8 @@ fn refuse<S: StateMachine>(request: NodeRequest<S>, stopped: &Stopped) {
         NodeRequest::Read(read) => read(Err(stopped.clone().into())),
         NodeRequest::Status(reply) => answer(reply, Err(stopped.clone().into())),
         NodeRequest::Change { reply, .. } => {
-            let (reason, may_take_effect) = (stopped.reason.clone(), false);
+            let reason = stopped.reason.clone();
+            let may_take_effect = false;
             answer(reply, Err(ChangeError::Stopped { reason, may_take_effect }));
         }
         NodeRequest::Transfer { reply, .. } => answer(reply, Err(stopped.clone().into())),

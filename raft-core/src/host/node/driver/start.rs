@@ -63,7 +63,8 @@ impl<S: StateMachine> Driver<S> {
     ) -> Result<(Handle<S>, Self), StartError> {
         config.validate(&*transport).map_err(StartError::Config)?;
         check_note(&config.note)?;
-        let (cluster, node) = (config.cluster, config.raft.id);
+        let cluster = config.cluster;
+        let node = config.raft.id;
         check_owner(&*journal, cluster, node)?;
         let restored = journal.recover().map_err(StartError::Journal)?;
         let identity = Identity { cluster, node, store_id: journal.store_id() };

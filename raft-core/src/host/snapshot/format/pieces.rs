@@ -41,7 +41,8 @@ impl PieceReader {
                 Ok(Self { file, head_bytes, length })
             }
             Err(error) => {
-                let (path, what) = (file.path().to_path_buf(), format!("{error}"));
+                let path = file.path().to_path_buf();
+                let what = format!("{error}");
                 Err(StorageError::SnapshotDamaged { path, offset: 0, what })
             }
         }

@@ -30,7 +30,8 @@ impl StateReader {
         file: Box<dyn SnapshotReader>,
         expected: &Head,
     ) -> Result<Self, StorageError> {
-        let (block, checker) = (Vec::new(), Checker::default());
+        let block = Vec::new();
+        let checker = Checker::default();
         let mut reader = Self { file, offset: 0, checker, block, read: 0, failed: None };
         reader.next_frame()?;
         match &reader.checker.head {

@@ -46,7 +46,8 @@ impl Hello {
     /// Appends the frame's payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let Self { version_min, version_max, cluster, from, to, store_id, address, .. } = self;
-        let (cluster, store_id) = (cluster.get(), store_id.get());
+        let cluster = cluster.get();
+        let store_id = store_id.get();
         let (min, max) = ((*version_min).into(), (*version_max).into());
         let numbers = [min, max, cluster, from.get(), to.get(), store_id];
         let mut said = said(self.past, self.knows_you);
@@ -301,7 +302,8 @@ impl<'b> Fields<'b> {
         if self.left < SAID_FIELDS as u64 {
             return Ok((Past::Unknown, None));
         }
-        let (kind, cluster) = (self.number()?, self.identity()?);
+        let kind = self.number()?;
+        let cluster = self.identity()?;
         let past = match kind {
             BLANK => Past::Blank,
             UNNAMED => Past::Unnamed,

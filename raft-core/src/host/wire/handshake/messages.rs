@@ -42,7 +42,10 @@ impl Hello {
     pub fn new(me: &Identity, to: NodeId, address: impl Into<String>) -> Self {
         let Identity { cluster, node, store_id } = *me;
         let (version_min, version_max) = (VERSION_OLDEST, codec::VERSION);
-        let (address, past, knows_you, note) = (address.into(), Past::Unknown, None, Bytes::new());
+        let address = address.into();
+        let past = Past::Unknown;
+        let knows_you = None;
+        let note = Bytes::new();
         Self {
             version_min,
             version_max,
@@ -69,7 +72,9 @@ impl Hello {
     /// How the dialer introduces itself; `address` is where it is reached.
     pub fn introduction(&self, address: Option<String>) -> Introduction {
         let Self { from, store_id, past, knows_you, ref note, sends_bytes_max, .. } = *self;
-        let (node, store, note) = (from, store_id, note.clone());
+        let node = from;
+        let store = store_id;
+        let note = note.clone();
         Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }
 
@@ -122,7 +127,9 @@ impl Welcome {
     /// it has.
     pub fn introduction(&self, node: NodeId) -> Option<Introduction> {
         let Self { version: _, store_id, past, knows_you } = *self;
-        let (address, note, sends_bytes_max) = (None, Bytes::new(), None);
+        let address = None;
+        let note = Bytes::new();
+        let sends_bytes_max = None;
         let store = store_id?;
         Some(Introduction { node, store, past, knows_you, address, note, sends_bytes_max })
     }

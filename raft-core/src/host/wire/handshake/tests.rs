@@ -166,7 +166,8 @@ fn every_refusal_reaches_the_dialer_with_a_text() {
 
 #[test]
 fn a_version_that_was_not_offered_is_no_answer() {
-    let (version, store_id) = (codec::VERSION + 1, None);
+    let version = codec::VERSION + 1;
+    let store_id = None;
     let answer = payload(|out| Answer::Welcome(welcome(version, store_id)).encode(out));
     assert_eq!(Answer::conclude(&answer), Err(HandshakeError::NotAnAnswer));
 }
