@@ -176,7 +176,9 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
     }
 
     fn flush(&mut self) {
-        self.started.iter().for_each(|started| started.shared.peers.flush());
+        if let Some(started) = &self.started {
+            started.shared.peers.flush();
+        }
     }
 
     fn message_bytes_max(&self) -> usize {

@@ -200,7 +200,9 @@ impl raft_core::host::Transport for Transport {
     }
 
     fn flush(&mut self) {
-        self.shared.iter().for_each(|shared| shared.peers.flush());
+        if let Some(shared) = &self.shared {
+            shared.peers.flush();
+        }
         self.dial(None);
     }
 

@@ -182,7 +182,9 @@ impl raft_core::host::Transport for Transport {
     }
 
     fn flush(&mut self) {
-        self.started.iter().for_each(|started| started.shared.peers.flush());
+        if let Some(started) = &self.started {
+            started.shared.peers.flush();
+        }
     }
 
     fn message_bytes_max(&self) -> usize {

@@ -66,8 +66,10 @@ fn serve(socket: Socket, address: SocketAddr, shared: &Shared) {
     });
     drop(socket);
     // Whatever a stop looks like from here.
-    let stopped = shared.incoming.is_stopping();
-    let closed = served.err().filter(|_| !stopped).unwrap_or(Closed::Stopped);
+    let closed = match served {
+        Err(closed) if !shared.incoming.is_stopping() => closed,
+        Ok(()) | Err(_) => Closed::Stopped,
+    };
     closed.report(&shared.counters, peer, address);
 }
 

@@ -305,10 +305,12 @@ impl NetworkState {
             receiver.inbox.refused_by(from, *refusal);
         }
         let refusal = met.err().or(admitted.as_ref().err().copied());
-        if let Some(reason) = refusal.filter(|_| !was_refused) {
-            tracing::warn!(node = from.get(), peer = to.get(), %reason, "not connected");
+        if let Some(reason) = refusal {
+            if !was_refused {
+                tracing::warn!(node = from.get(), peer = to.get(), %reason, "not connected");
+            }
         }
-        let inbox = admitted.ok().filter(|_| refusal.is_none()).map(Arc::new);
+        let inbox = if refusal.is_none() { admitted.ok().map(Arc::new) } else { None };
         receiver
             .links
             .insert(from, Link { made_at, introduced: Instant::now(), inbox: inbox.clone() });

@@ -186,8 +186,11 @@ impl Position {
         if index == self.base.index {
             return Some(self.base.term);
         }
+        if index < self.base.index {
+            return None;
+        }
         let at = self.term_ends.partition_point(|end| end.index < index);
-        self.term_ends.get(at).filter(|_| index > self.base.index).map(|end| end.term)
+        self.term_ends.get(at).map(|end| end.term)
     }
 }
 

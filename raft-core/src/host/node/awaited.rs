@@ -98,7 +98,9 @@ impl<S: StateMachine> Awaited<S> {
     /// The state machine hangs: the reads that wait for it are answered.
     pub(super) fn lose_reads(&self) {
         let reads = std::mem::take(&mut self.lock().reads);
-        reads.into_iter().for_each(|(_, read)| read(Err(ReadError::Stuck)));
+        for (_, read) in reads {
+            read(Err(ReadError::Stuck));
+        }
     }
 
     /// The node has stopped: answers all, but for the command that is being applied, if any.
@@ -113,7 +115,9 @@ impl<S: StateMachine> Awaited<S> {
         for (_, reply) in refused {
             answer(reply, Err(stopped.clone().into()));
         }
-        reads.into_iter().for_each(|(_, read)| read(Err(stopped.clone().into())));
+        for (_, read) in reads {
+            read(Err(stopped.clone().into()));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, AwaitedRequests<S>> {

@@ -285,7 +285,9 @@ impl SnapshotsInUse {
 
     /// Tells everyone that the node has stopped.
     pub(super) fn stop(&mut self, stopped: &Stopped) {
-        self.asked.drain(..).for_each(|reply| answer(reply, Err(stopped.clone().into())));
+        for reply in self.asked.drain(..) {
+            answer(reply, Err(stopped.clone().into()));
+        }
     }
 
     /// Ends the thread.
@@ -320,7 +322,9 @@ impl SnapshotsInUse {
     }
 
     fn answer_all(&mut self, result: &Result<LogId, SnapshotError>) {
-        self.asked.drain(..).for_each(|reply| answer(reply, result.clone()));
+        for reply in self.asked.drain(..) {
+            answer(reply, result.clone());
+        }
     }
 
     /// `why` is none if there never is one.

@@ -150,7 +150,7 @@ impl<S: StateMachine> Handover<S> {
     /// The next moment at which something is to be done here.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let waits = !self.asked.is_empty() || !self.parked.is_empty();
-        let leaderless = self.leaderless_until.filter(|_| waits);
+        let leaderless = if waits { self.leaderless_until } else { None };
         [leaderless, self.stops_by].into_iter().flatten().min()
     }
 

@@ -113,10 +113,10 @@ impl<'p, S: Signals> Dialing<'p, S> {
     pub fn look_up(&mut self) -> Result<Lookup, Closed> {
         self.deadline = Instant::now() + self.peers.config.connect_timeout.min(ATTEMPT_MAX);
         self.address()?;
-        match self.reached.filter(|_| self.in_doubt) {
+        match self.reached {
             // The question is which process answers there; a name service must not delay that.
-            Some(reached) => Ok(Lookup::found(Ok([reached].into()))),
-            None => Ok(self.names.look_up(&self.address)),
+            Some(reached) if self.in_doubt => Ok(Lookup::found(Ok([reached].into()))),
+            Some(_) | None => Ok(self.names.look_up(&self.address)),
         }
     }
 

@@ -108,8 +108,10 @@ impl Watch {
     /// What a worker of this kind is stuck at, with the number of that unit of work.
     pub(in crate::host) fn stuck_at(&self, kind: WorkerKind) -> Option<u64> {
         let worker = self.workers.iter().find(|worker| worker.kind == kind)?;
-        let (unit, _) = worker.seen.filter(|_| worker.is_stuck)?;
-        Some(unit.number)
+        if !worker.is_stuck {
+            return None;
+        }
+        worker.seen.map(|(unit, _)| unit.number)
     }
 
     /// All that are stuck.

@@ -56,7 +56,7 @@ impl Hello {
             said = said.or(Some([UNKNOWN, 0, 0, 0]));
         }
         let is_noted = !self.note.is_empty() || self.sends_bytes_max.is_some();
-        let note = Some(&self.note[..]).filter(|_| said.is_some() && is_noted);
+        let note = if said.is_some() && is_noted { Some(&self.note[..]) } else { None };
         encode(out, &numbers, Some(address), said, note, self.sends_bytes_max);
     }
 
