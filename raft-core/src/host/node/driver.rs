@@ -239,7 +239,7 @@ impl<S: StateMachine> Driver<S> {
                 NodeRequest::Status(reply) => answer(reply, Ok(self.status())),
                 NodeRequest::Change { changes, reply } => self.changes.push(changes, reply),
                 NodeRequest::Transfer { to, reply } => {
-                    self.handover.begin(&mut self.raft, to, reply)
+                    self.handover.begin(&mut self.raft, to, reply);
                 }
                 NodeRequest::TakeSnapshot(reply) => self.snapshots.ask(&mut self.raft, reply),
             }
