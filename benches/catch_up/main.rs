@@ -1,5 +1,5 @@
 //! What snapshots and transfers cost: how fast a server that lost its disk catches up and what that costs the leader, how long a transfer
-//! of leadership stalls clients, whether memory stays flat. What it does is in `benches::kv::figures`.
+//! of leadership stalls clients, whether memory stays flat. What it does is in `kv::demo::figures`.
 //!
 //! ```text
 //! cargo run --release -p benches --example catch_up                          # 1 GiB, 50 transfers, 10 minutes
@@ -13,7 +13,8 @@ mod runtimes;
 
 use std::process::ExitCode;
 
-use benches::kv::{figures, program};
+use kv::demo::figures;
+use kv::program;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|word| !word.starts_with('-')) {

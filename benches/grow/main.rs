@@ -1,5 +1,5 @@
 //! A cluster of `kv` servers grows from one to three to five, and every one of them is replaced, under the load of redis-benchmark.
-//! What it does is in `benches::kv::grow`.
+//! What it does is in `kv::demo::grow`.
 //!
 //! ```text
 //! cargo run --release -p benches --example grow -- --seconds 60
@@ -12,7 +12,8 @@ mod runtimes;
 
 use std::process::ExitCode;
 
-use benches::kv::{grow, program};
+use kv::demo::grow;
+use kv::program;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|word| !word.starts_with('-')) {

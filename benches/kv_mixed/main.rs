@@ -12,7 +12,7 @@ mod runtimes;
 
 use std::process::ExitCode;
 
-use benches::kv::program;
+use kv::program;
 
 fn main() -> ExitCode {
     program::main(&runtimes::RUNTIMES)

@@ -7,7 +7,7 @@ mod on_threads;
 #[path = "../../raft-tokio/examples/kv/serve.rs"]
 mod on_tokio;
 
-use benches::kv::program::Runtime;
+use kv::program::Runtime;
 use raft_smol::on::{AsyncStd, Smol};
 
 /// Every runtime that can host a server.

@@ -1,7 +1,6 @@
 //! What benches, tests and examples share across adapters.
 //!
-//! [`one_thread`] is a cluster in one thread, for raft-core and raft-rs alike; [`kv`] everything in the example `kv` that knows no
-//! runtime; [`runtime`] what every runtime can do, for the conformance suite; [`torture`] faults for real processes, and the judgement of
+//! [`one_thread`] is a cluster in one thread, for raft-core and raft-rs alike; [`runtime`] what every runtime can do, for the conformance suite; [`torture`] faults for real processes, and the judgement of
 //! what their clients saw; [`firmware`] a board in a cluster of servers; [`election`] trials of elections.
 #![forbid(unsafe_code)]
 
@@ -9,8 +8,6 @@
 pub mod election;
 #[cfg(feature = "firmware")]
 pub mod firmware;
-#[cfg(feature = "kv")]
-pub mod kv;
 #[cfg(feature = "one-thread")]
 pub mod one_thread;
 #[cfg(feature = "runtimes")]

@@ -8,11 +8,11 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::kv::client::Client;
-use benches::kv::cluster::{Cluster, Failure};
-use benches::kv::resp::{Frame, ok};
-use benches::kv::workload::Workload;
 use bytes::Bytes;
+use kv::client::Client;
+use kv::demo::cluster::{Cluster, Failure};
+use kv::demo::workload::Workload;
+use kv::server::resp::{Frame, ok};
 use program::program;
 
 /// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
@@ -236,7 +236,7 @@ fn a_write_does_not_wait_for_a_leader_that_stands_still() -> Result<(), Failure>
     view?;
     let mut answers = Vec::new();
     for (answer, waited) in waits {
-        assert!(waited < benches::kv::run::FORWARD_WAIT_MAX, "after {waited:?}");
+        assert!(waited < kv::server::run::FORWARD_WAIT_MAX, "after {waited:?}");
         answers.push(answer.unwrap());
     }
     answers.sort_by_key(|answer| format!("{answer:?}"));

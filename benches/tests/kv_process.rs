@@ -11,10 +11,10 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use benches::kv::client::Client;
-use benches::kv::cluster::{Cluster, Failure};
-use benches::kv::resp::Frame;
-use benches::kv::workload::Workload;
+use kv::client::Client;
+use kv::demo::cluster::{Cluster, Failure};
+use kv::demo::workload::Workload;
+use kv::server::resp::Frame;
 use program::program;
 
 /// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
@@ -140,7 +140,7 @@ fn the_largest_value_goes_through_and_one_byte_more_is_refused() -> Result<(), F
 }
 
 fn the_largest_value_goes_through(runtime: &str) -> Result<(), Failure> {
-    use benches::kv::resp::REQUEST_BYTES_MAX;
+    use kv::server::resp::REQUEST_BYTES_MAX;
     let mut cluster = Cluster::start(&program(), 3, &[runtime])?;
     let (_, follower) = leader_and_follower(&mut cluster)?;
     let connect = || Client::connect(cluster.client_address(follower)).unwrap();
@@ -149,7 +149,7 @@ fn the_largest_value_goes_through(runtime: &str) -> Result<(), Failure> {
     let set = |value| connect().call(["SET".into(), "k".into(), value]);
 
     let largest = value(REQUEST_BYTES_MAX - overhead);
-    assert_eq!(set(largest.clone()).unwrap(), benches::kv::resp::ok());
+    assert_eq!(set(largest.clone()).unwrap(), kv::server::resp::ok());
     assert_eq!(connect().call(["GET", "k"]).unwrap(), Frame::BulkString(largest));
     // The server may close before all of it was sent; what counts is that it does not take it.
     let refused = set(value(REQUEST_BYTES_MAX - overhead + 1));

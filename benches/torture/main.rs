@@ -15,7 +15,7 @@ use std::process::ExitCode;
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|command| command == "serve") {
-        return benches::kv::program::main(&runtimes::RUNTIMES);
+        return kv::program::main(&runtimes::RUNTIMES);
     }
     benches::torture::main()
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::history::{Answer, Call, End, Recorder, Ticket};
-use crate::kv::client::Client;
-use crate::kv::cluster::Failure;
+use kv::client::Client;
+use kv::demo::cluster::Failure;
 
 /// How long a client waits for an answer before it calls the fate of its request unknown.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_millis(500);

@@ -11,7 +11,7 @@ use std::process::{self, Command};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use crate::kv::cluster::Failure;
+use kv::demo::cluster::Failure;
 
 /// How large such a file system is. It takes as much memory as is written to it.
 const DISK_BYTES: u64 = 256 << 20;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::kv::cluster::Failure;
-use crate::kv::resp::Frame;
+use kv::demo::cluster::Failure;
+use kv::server::resp::Frame;
 
 /// How many operations a key lives.
 const KEY_OPERATIONS_MAX: usize = 32;

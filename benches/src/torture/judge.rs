@@ -12,7 +12,7 @@ use std::time::Duration;
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 
 use super::history::{Answer, Call, End, History};
-use crate::kv::cluster::Failure;
+use kv::demo::cluster::Failure;
 
 /// How long one history may take to judge. Short histories take less than a millisecond; one that takes longer than this counts
 /// as a violation, for nobody can say that it is none.

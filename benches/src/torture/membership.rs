@@ -13,9 +13,9 @@ use rustix::process::Signal;
 
 use super::run::Run;
 use super::servers::Servers;
-use crate::kv::client::Client;
-use crate::kv::cluster::Failure;
-use crate::kv::resp::Frame;
+use kv::client::Client;
+use kv::demo::cluster::Failure;
+use kv::server::resp::Frame;
 
 /// How long an order may take before it is given again.
 const ORDER_WAIT_MAX: Duration = Duration::from_secs(2);

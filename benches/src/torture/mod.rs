@@ -40,7 +40,7 @@ use clap::Parser;
 use self::history::{Counts, History, parse_all};
 use self::options::Options;
 use self::run::{Run, Tally, judge_all};
-use crate::kv::cluster::Failure;
+use kv::demo::cluster::Failure;
 
 /// Seeds that nobody chose are below this, so that they are short to write.
 const SEED_MAX: u64 = 1_000_000;

@@ -15,7 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use super::switch::Switch;
-use crate::kv::cluster::Failure;
+use kv::demo::cluster::Failure;
 
 /// Where `ip netns` keeps its names.
 const FOLDER: &str = "/run/netns";

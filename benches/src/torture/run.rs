@@ -20,7 +20,7 @@ use super::schedule::{Kind, Schedule, Step, Target};
 use super::servers::{Place, Servers};
 use super::switch::Packets;
 use super::timeline::Timeline;
-use crate::kv::cluster::{Failure, View};
+use kv::demo::cluster::{Failure, View};
 
 /// How often a condition is looked at that someone waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);

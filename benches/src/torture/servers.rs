@@ -15,10 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::disk::Disk;
 use super::namespaces::Namespaces;
 use super::switch::Switch;
-use crate::kv::client::Client;
-use crate::kv::cluster::{Failure, View, free_ports};
-use crate::kv::hold::HOLD_FILE;
-use crate::kv::resp::Frame;
+use kv::client::Client;
+use kv::demo::cluster::{Failure, View, free_ports};
+use kv::server::hold::HOLD_FILE;
+use kv::server::resp::Frame;
 
 use super::membership::ask;
 

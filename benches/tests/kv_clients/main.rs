@@ -20,10 +20,10 @@ mod rust;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use benches::kv::client::Client;
-use benches::kv::cluster::Cluster;
-use benches::kv::resp::Frame;
 use driver::{Driver, Kind};
+use kv::client::Client;
+use kv::demo::cluster::Cluster;
+use kv::server::resp::Frame;
 use libtest_mimic::{Arguments, Failed, Trial};
 use program::program;
 

@@ -6,14 +6,14 @@
 //! cargo run --release -p raft-smol --example kv --features async-std
 //! ```
 //!
-//! The last runs on async-std. Here are the sockets and the waiting. What knows no runtime is in `benches::kv`: the store, the
+//! The last runs on async-std. Here are the sockets and the waiting. What knows no runtime is in the package `kv`: the store, the
 //! protocol, what may be tried again, the command line and the demonstration.
 
 mod serve;
 
 use std::process::ExitCode;
 
-use benches::kv::program::{self, Runtime};
+use kv::program::{self, Runtime};
 use raft_smol::on;
 
 #[cfg(feature = "async-std")]

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use benches::kv::conversation::{Conversation, LinkStep, Step};
-use benches::kv::server::{ACCEPT_PAUSE, Parts, Server};
-use benches::kv::session::INPUT_BYTES;
 use bytes::BytesMut;
+use kv::server::conversation::{Conversation, LinkStep, Step};
+use kv::server::session::INPUT_BYTES;
+use kv::server::{ACCEPT_PAUSE, Parts, Server};
 use raft_smol::on;
 use smol::Timer;
 use smol::future::{or, poll_once};

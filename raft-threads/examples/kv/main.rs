@@ -5,14 +5,14 @@
 //! cargo run --release -p raft-threads --example kv -- --help
 //! ```
 //!
-//! Here are the sockets and the waiting, by threads. What knows no runtime is in `benches::kv`: the store, the protocol, what may
+//! Here are the sockets and the waiting, by threads. What knows no runtime is in the package `kv`: the store, the protocol, what may
 //! be tried again, the command line and the demonstration.
 
 mod serve;
 
 use std::process::ExitCode;
 
-use benches::kv::program::{self, Runtime};
+use kv::program::{self, Runtime};
 
 fn main() -> ExitCode {
     program::main(&[Runtime { name: "threads", serve: serve::serve }])

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::kv::conversation::{Conversation, LinkStep, Step};
-use benches::kv::server::{ACCEPT_PAUSE, Parts, Server};
-use benches::kv::session::INPUT_BYTES;
 use bytes::{Buf, BytesMut};
+use kv::server::conversation::{Conversation, LinkStep, Step};
+use kv::server::session::INPUT_BYTES;
+use kv::server::{ACCEPT_PAUSE, Parts, Server};
 use raft_threads::{Node, tcp};
 
 /// Runs a server until it is told to stop.

@@ -5,14 +5,14 @@
 //! cargo run --release -p raft-tokio --example kv -- --help
 //! ```
 //!
-//! Here are the sockets and the waiting, by tokio. What knows no runtime is in `benches::kv`: the store, the protocol, what may
+//! Here are the sockets and the waiting, by tokio. What knows no runtime is in the package `kv`: the store, the protocol, what may
 //! be tried again, the command line and the demonstration.
 
 mod serve;
 
 use std::process::ExitCode;
 
-use benches::kv::program::{self, Runtime};
+use kv::program::{self, Runtime};
 
 fn main() -> ExitCode {
     program::main(&[Runtime { name: "tokio", serve: serve::serve }])

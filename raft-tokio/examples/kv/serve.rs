@@ -4,10 +4,10 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
-use benches::kv::conversation::{Conversation, LinkStep, Step};
-use benches::kv::server::{ACCEPT_PAUSE, Parts, Server};
-use benches::kv::session::INPUT_BYTES;
 use bytes::BytesMut;
+use kv::server::conversation::{Conversation, LinkStep, Step};
+use kv::server::session::INPUT_BYTES;
+use kv::server::{ACCEPT_PAUSE, Parts, Server};
 use raft_tokio::{Node, tcp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -242,10 +242,10 @@ fn outcome(reply: Frame) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::command::Write;
-    use crate::kv::once::Writers;
-    use crate::kv::resp::{self, ok};
-    use crate::kv::session::{Session, Work};
+    use crate::server::command::Write;
+    use crate::server::once::Writers;
+    use crate::server::resp::{self, ok};
+    use crate::server::session::{Session, Work};
 
     const DONE: Outcome = Outcome::Replied(Frame::Null);
 

@@ -158,7 +158,7 @@ fn refusal(text: impl AsRef<str>) -> Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::resp::Decoder;
+    use crate::server::resp::Decoder;
 
     fn parse(words: &[&'static str]) -> Request {
         Request::parse(Frame::Array(

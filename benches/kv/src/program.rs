@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::process::ExitCode;
 use std::{env, thread};
 
-use super::admin;
-use super::demo;
-use super::flags::{Command, Options};
-use super::server::Parts;
+use crate::admin;
+use crate::demo;
+use crate::flags::{Command, Options};
+use crate::server::Parts;
 
 /// A runtime that can host a server.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,19 @@
 //! The demonstration: a cluster of three loses its leader under load, and nothing else.
 
+mod benchmark;
+pub mod cluster;
+pub mod figures;
+pub mod grow;
+mod load;
+pub mod timeline;
+pub mod workload;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::cluster::{Cluster, Failure};
-use super::timeline::{Timeline, grouped, ms, plural};
-use super::workload::{Verdict, Workload};
+use self::cluster::{Cluster, Failure};
+use self::timeline::{Timeline, grouped, ms, plural};
+use self::workload::{Verdict, Workload};
 
 /// How many servers there are.
 const SERVERS: usize = 3;

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::client::Client;
-use super::info::field;
-use super::resp::Frame;
+use crate::client::Client;
+use crate::server::info::field;
+use crate::server::resp::Frame;
 
 /// Where free ports are looked for: below those that systems give to outgoing connections, or a server that is restarted could
 /// find its port taken by one.
@@ -53,7 +53,7 @@ struct Server {
     connection: Option<Client>,
 }
 
-/// What a server says about itself; see [`info`](super::info).
+/// What a server says about itself; see [`info`](crate::server::info).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct View {
     /// The server asked.
@@ -415,7 +415,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Ports on which nothing listens now.
-pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
+pub fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
     // The standard library's seed for maps is the randomness at hand: two demonstrations at once should not meet.
     let offset = RandomState::new().hash_one(0) % u64::from(PORTS.end - PORTS.start);
     let offset = usize::try_from(offset).unwrap_or(0);

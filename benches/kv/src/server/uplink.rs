@@ -163,8 +163,8 @@ impl Uplink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::command::Read;
-    use crate::kv::resp::{encode, ok};
+    use crate::server::command::Read;
+    use crate::server::resp::{encode, ok};
 
     fn run() -> Run {
         Run::Reads(vec![Read::Size])

@@ -355,7 +355,7 @@ impl std::error::Error for UnknownWrite {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::resp::REQUEST_WORDS_MAX;
+    use crate::server::resp::REQUEST_WORDS_MAX;
 
     fn name() -> WriteName {
         "5f.9.0".parse().unwrap()

@@ -1,4 +1,47 @@
 //! A server but for its sockets: what it is made of before a runtime runs its node, and what its connections share.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`resp`] | the Redis protocol, in bounded pieces |
+//! | [`reply`] | replies in both versions of it |
+//! | [`command`] | what clients can ask |
+//! | [`write`](mod@write) | changes, and how the log has them |
+//! | [`read`] | looks at the store |
+//! | [`local_command`] | what a connection answers by itself |
+//! | [`store`] | the state machine |
+//! | [`values`] | its keys, in an order |
+//! | [`glob`] | patterns of keys |
+//! | [`snapshot`] | what is stored, as a file |
+//! | [`operation`] | what operators can ask |
+//! | `members` | where the members of the cluster are reached |
+//! | [`once`] | writes that take effect once, however often they are sent |
+//! | [`session`] | what a client says and is told, without its socket |
+//! | [`conversation`] | what a server does for a client, step by step, without waiting |
+//! | `uplink` | the part of that which forwards to the leader |
+//! | [`run`] | requests on their way to the leader, and when they may be tried again |
+//! | [`local`] | what a node's own answers mean for a run |
+//! | [`info`] | what INFO tells |
+
+pub mod command;
+pub mod conversation;
+pub mod glob;
+pub mod hold;
+pub mod info;
+pub mod local;
+pub mod local_command;
+mod members;
+pub mod once;
+pub mod operation;
+pub mod read;
+pub mod reply;
+pub mod resp;
+pub mod run;
+pub mod session;
+pub mod snapshot;
+pub mod store;
+mod uplink;
+pub mod values;
+pub mod write;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,17 +55,16 @@ use raft_core::host::{
     ClusterId, FileJournal, Handle, NodeConfig, NodeStatus, ReadError, StopReason, tcp,
 };
 
-use super::conversation::{Conversation, Question};
-use super::flags::ServeOptions;
-use super::local;
-use super::members::{self, Addresses};
-use super::once::Writers;
-use super::operation::{self, Begun, Operation};
-use super::program::when_stdin_ends;
-use super::resp::{Frame, encode, error};
-use super::run::Run;
-use super::session::CONNECTIONS_MAX;
-use super::store::{Store, Watch};
+use self::conversation::{Conversation, Question};
+use self::members::Addresses;
+use self::once::Writers;
+use self::operation::{Begun, Operation};
+use self::resp::{Frame, encode, error};
+use self::run::Run;
+use self::session::CONNECTIONS_MAX;
+use self::store::{Store, Watch};
+use crate::flags::ServeOptions;
+use crate::program::when_stdin_ends;
 
 /// How long no client is let in after the operating system refused one, as it does when too many files are open.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -63,14 +105,14 @@ pub struct Front {
 /// A server whose node runs.
 #[derive(Debug)]
 pub struct Server {
-    pub(super) id: NodeId,
-    pub(super) node: Handle<Store>,
+    id: NodeId,
+    node: Handle<Store>,
     store: Watch,
     addresses: Addresses,
     promotion_lag_max: u64,
     writers: Writers,
     /// The newest version of writes that clients may ask for.
-    pub(super) commands_version: u32,
+    commands_version: u32,
     until_stdin_ends: bool,
 }
 
@@ -157,7 +199,7 @@ impl Server {
 
     /// Asks this server's node, which leads. All writes are proposed before the first is waited for: they share a write to the disk
     /// and a message to each peer.
-    pub(super) fn ask(&self, run: &Run) -> Question {
+    fn ask(&self, run: &Run) -> Question {
         match run {
             Run::Writes(writes) => {
                 let propose = |write: &Bytes| self.node.propose(write.clone());
@@ -171,16 +213,12 @@ impl Server {
     }
 
     /// Where that server listens for clients, if this one knows.
-    pub(super) fn client_address(&self, id: NodeId) -> Option<String> {
+    fn client_address(&self, id: NodeId) -> Option<String> {
         self.addresses.of_clients(&self.node.membership(), id)
     }
 
     /// Begins what an operator asked, as this server's node is.
-    pub(super) fn operate(
-        &self,
-        operation: Operation,
-        status: Result<NodeStatus, ReadError>,
-    ) -> Begun {
+    fn operate(&self, operation: Operation, status: Result<NodeStatus, ReadError>) -> Begun {
         let status = match status {
             Ok(status) => status,
             Err(e) => return Begun::Reply(error(format!("ERR {e}"))),
@@ -196,7 +234,7 @@ impl Server {
     }
 
     /// What INFO tells.
-    pub(super) fn info(&self, status: Result<NodeStatus, ReadError>) -> Frame {
+    fn info(&self, status: Result<NodeStatus, ReadError>) -> Frame {
         match status {
             Ok(status) => local::info(&status, self.store.summary()),
             Err(e) => error(format!("ERR {e}")),

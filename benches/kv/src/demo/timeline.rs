@@ -5,34 +5,34 @@ use std::time::{Duration, Instant};
 
 /// Prints what happens.
 #[derive(Debug)]
-pub(super) struct Timeline {
+pub struct Timeline {
     start: Instant,
     colors: bool,
 }
 
 impl Timeline {
     /// Begins now; in color if a terminal shows it.
-    pub(super) fn begin() -> Self {
+    pub fn begin() -> Self {
         Self { start: Instant::now(), colors: std::io::stdout().is_terminal() }
     }
 
     /// How long ago that was.
-    pub(super) fn elapsed(&self) -> Duration {
+    pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
     /// A line of what happens, under this label.
-    pub(super) fn tell(&self, label: &str, text: &str) {
+    pub fn tell(&self, label: &str, text: &str) {
         self.line("1", label, text);
     }
 
     /// The same of something bad.
-    pub(super) fn alarm(&self, label: &str, text: &str) {
+    pub fn alarm(&self, label: &str, text: &str) {
         self.line("1;31", label, text);
     }
 
     /// The same of something good.
-    pub(super) fn good(&self, label: &str, text: &str) {
+    pub fn good(&self, label: &str, text: &str) {
         self.line("1;32", label, text);
     }
 
@@ -43,19 +43,19 @@ impl Timeline {
     }
 
     /// The text in this style (the parameters of ANSI's SGR), if a terminal shows it.
-    pub(super) fn paint(&self, style: &str, text: &str) -> String {
+    pub fn paint(&self, style: &str, text: &str) -> String {
         if self.colors { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
 /// A span in milliseconds, with as many digits as matter.
-pub(super) fn ms(span: Duration) -> String {
+pub fn ms(span: Duration) -> String {
     let ms = span.as_secs_f64() * 1e3;
     if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
 /// A number with its thousands set apart.
-pub(super) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let first = (digits.len() + 2) % 3 + 1;
     let (first, rest) = digits.split_at(first);
@@ -64,7 +64,7 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// So many of these.
-pub(super) fn plural(count: u64, noun: &str) -> String {
+pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", grouped(count)) }
 }
 

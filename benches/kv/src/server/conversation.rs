@@ -20,12 +20,12 @@ use raft_core::host::{
 };
 use raft_core::{NodeId, Term};
 
+use super::Server;
 use super::local::{read_outcomes, write_outcome};
 use super::once::Writer;
 use super::operation::{Begun, Operating, Operation};
 use super::resp::Frame;
 use super::run::{LEADER_WAIT_MAX, Outcome, RETRY_PAUSE, Run};
-use super::server::Server;
 use super::session::{OUTPUT_BYTES_MAX, Session, Work};
 use super::uplink::Uplink;
 

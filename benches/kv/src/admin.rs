@@ -1,4 +1,4 @@
-//! The command line of operators: each order is a [command of the Redis protocol](super::operation), brought to the server that can
+//! The command line of operators: each order is a [command of the Redis protocol](crate::server::operation), brought to the server that can
 //! carry it out, and its answer for people.
 
 use std::fmt;
@@ -13,11 +13,11 @@ use clap::{Args, Subcommand};
 use raft_core::NodeId;
 use raft_core::host::{ClusterId, FileJournal};
 
-use super::client::Client;
-use super::cluster::Failure;
-use super::flags::address;
-use super::operation::{LEADER, TRY_AGAIN};
-use super::resp::Frame;
+use crate::client::Client;
+use crate::demo::cluster::Failure;
+use crate::flags::address;
+use crate::server::operation::{LEADER, TRY_AGAIN};
+use crate::server::resp::Frame;
 
 /// How often one is sent to another server, before that is called a mistake.
 const REDIRECTS_MAX: usize = 8;

@@ -12,7 +12,7 @@
 //! | `TRANSFER [id]` | hands leadership over | the leader |
 //!
 //! A server that does not lead answers `LEADER address`, and one that can answer later `TRYAGAIN why`. The
-//! [command line](super::admin) goes where it is sent, and tries again.
+//! [command line](crate::admin) goes where it is sent, and tries again.
 
 use bytes::Bytes;
 use raft_core::host::handshake::Refusal;

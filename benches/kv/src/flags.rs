@@ -1,4 +1,4 @@
-//! The command line: `kv` alone is the demonstration, `kv serve` a server; the rest is for [operators](super::admin).
+//! The command line: `kv` alone is the demonstration, `kv serve` a server; the rest is for [operators](crate::admin).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use raft_core::{Config, NodeId};
 
-use super::admin::{Order, SurvivorFlags};
-use super::resp::WRITE_BYTES_MAX;
-use super::write::COMMANDS_VERSION;
+use crate::admin::{Order, SurvivorFlags};
+use crate::server::resp::WRITE_BYTES_MAX;
+use crate::server::write::COMMANDS_VERSION;
 
 /// A key-value store on servers that agree by Raft; it speaks the Redis protocol.
 ///
@@ -115,7 +115,7 @@ pub struct ServeFlags {
     until_stdin_ends: bool,
     /// What to run the server on, in a program that has several runtimes [default: the first]
     #[arg(long, value_name = "NAME", hide = true)]
-    pub(super) runtime: Option<String>,
+    pub(crate) runtime: Option<String>,
 }
 
 /// `N=ADDR`
@@ -229,7 +229,7 @@ impl FromStr for Peer {
 }
 
 /// A name or number with a port; a name is looked up when it is needed, for it may not be known yet.
-pub(super) fn address(text: &str) -> Result<String, String> {
+pub(crate) fn address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
             Ok(text.to_owned())

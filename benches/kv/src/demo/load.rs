@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::client::Client;
-use super::resp::Frame;
+use crate::client::Client;
+use crate::server::resp::Frame;
 
 /// How many writes a client sends before it waits for their answers.
 const DEPTH: usize = 16;

@@ -228,8 +228,8 @@ fn not_a_peer() -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::command::{PEER, Read};
-    use crate::kv::once::Writers;
+    use crate::server::command::{PEER, Read};
+    use crate::server::once::Writers;
     use proptest::collection::vec;
     use proptest::prelude::*;
 

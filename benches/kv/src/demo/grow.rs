@@ -11,9 +11,9 @@ use clap::Parser;
 
 use super::benchmark::Benchmark;
 use super::cluster::{Cluster, Failure};
-use super::program::Runtime;
 use super::timeline::{Timeline, grouped, ms, plural};
 use super::workload::Workload;
+use crate::program::Runtime;
 
 /// To how many servers the cluster grows; each of them is replaced.
 const SERVERS: u64 = 5;

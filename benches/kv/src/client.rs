@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::resp::{Decoder, Frame, encode_request};
-use super::run::{FORWARD_WAIT_MAX, LEADER_WAIT_MAX};
+use crate::server::resp::{Decoder, Frame, encode_request};
+use crate::server::run::{FORWARD_WAIT_MAX, LEADER_WAIT_MAX};
 
 /// How long a client waits for an answer: longer than a server that looks for a leader and asks it.
 const ANSWER_WAIT_MAX: Duration =

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::client::Client;
 use super::cluster::{Cluster, Failure};
-use super::resp::Frame;
-use super::store::Digest;
+use crate::client::Client;
+use crate::server::resp::Frame;
+use crate::server::store::Digest;
 
 /// The key that all clients increment.
 const COUNTER: &str = "counter";

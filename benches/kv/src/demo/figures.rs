@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Parser;
 
-use super::client::Client;
 use super::cluster::{Cluster, Failure};
 use super::load::{Load, Shape};
-use super::resp::Frame;
 use super::timeline::{Timeline, grouped, ms};
 use super::workload::Workload;
+use crate::client::Client;
+use crate::server::resp::Frame;
 
 /// How long one thing may take before the measurement fails.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -166,9 +166,9 @@ fn invalid(text: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::command::Write as Command;
-    use crate::kv::resp::Frame;
-    use crate::kv::store::Store;
+    use crate::server::command::Write as Command;
+    use crate::server::resp::Frame;
+    use crate::server::store::Store;
 
     /// A store after writes of two connections.
     fn store() -> Store {
