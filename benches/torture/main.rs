@@ -6,16 +6,12 @@
 //!
 //! The same program is the servers, by `serve`.
 
-#[cfg(target_os = "linux")]
-#[path = "../kv_mixed/runtimes.rs"]
-mod runtimes;
-
 use std::process::ExitCode;
 
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|command| command == "serve") {
-        return kv::program::main(&runtimes::RUNTIMES);
+        return kv::program::main(&kv_mixed::RUNTIMES);
     }
     benches::torture::main()
 }

@@ -1,10 +1,6 @@
 //! The demonstration: a cluster of three loses its leader under load, and nothing else.
 
-mod benchmark;
 pub mod cluster;
-pub mod figures;
-pub mod grow;
-mod load;
 pub mod timeline;
 pub mod workload;
 

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod program;
-
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,10 +12,11 @@ use kv::client::Client;
 use kv::demo::cluster::{Cluster, Failure};
 use kv::demo::workload::Workload;
 use kv::server::resp::{Frame, ok};
-use program::program;
 
 /// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The program that runs the servers.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kv_mixed");
 /// A runtime for each server of three.
 const MIXED: [&str; 3] = ["tokio", "smol", "threads"];
 /// How many writes must be acknowledged between two disturbances.
@@ -51,7 +51,7 @@ fn refused(order: Result<String, Failure>, words: &str) {
 
 #[test]
 fn a_cluster_grows_and_loses_all_with_whom_it_began() -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 1, &MIXED)?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 1, &MIXED)?;
     cluster.wait_for_leader(0, PATIENCE)?;
     let workload = Workload::start_with(&cluster, 0, 2);
     wait_for_writes(&mut cluster, &workload)?;
@@ -90,7 +90,7 @@ fn a_cluster_grows_and_loses_all_with_whom_it_began() -> Result<(), Failure> {
 #[test]
 fn logs_are_compacted_and_who_is_behind_is_sent_a_snapshot() -> Result<(), Failure> {
     const VALUE_BYTES: usize = 128 << 10;
-    let mut cluster = Cluster::start_with(&program(), 3, &MIXED, &["--snapshot-log=1"])?;
+    let mut cluster = Cluster::start_with(Path::new(PROGRAM), 3, &MIXED, &["--snapshot-log=1"])?;
     let leader = cluster.wait_for_leader(0, PATIENCE)?.id;
     let away = other(&cluster, leader);
     cluster.kill(away)?;
@@ -127,7 +127,7 @@ fn logs_are_compacted_and_who_is_behind_is_sent_a_snapshot() -> Result<(), Failu
 
 #[test]
 fn a_server_that_lost_its_disk_is_refused_and_comes_back_as_a_learner() -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 3, &MIXED)?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 3, &MIXED)?;
     let leader = cluster.wait_for_leader(0, PATIENCE)?.id;
     let wiped = other(&cluster, leader);
     assert_eq!(set(&cluster, leader, "k".into(), "v".into()), ok());
@@ -162,7 +162,7 @@ fn a_server_that_lost_its_disk_is_refused_and_comes_back_as_a_learner() -> Resul
 
 #[test]
 fn a_cluster_is_restored_from_one_survivor_if_one_says_yes() -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 3, &MIXED)?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 3, &MIXED)?;
     let leader = cluster.wait_for_leader(0, PATIENCE)?.id;
     assert_eq!(set(&cluster, leader, "k".into(), "v".into()), ok());
     let (data, id) = (format!("--data={}", cluster.data(leader).display()), leader.to_string());
@@ -192,7 +192,7 @@ fn a_cluster_is_restored_from_one_survivor_if_one_says_yes() -> Result<(), Failu
 fn a_leader_hands_over_when_it_is_told_to_and_before_it_stops() -> Result<(), Failure> {
     const ELECTION_TIMEOUT: Duration = Duration::from_secs(10);
     let flags = ["--election-timeout-min=10000", "--election-timeout-max=20000"];
-    let mut cluster = Cluster::start_with(&program(), 3, &MIXED, &flags)?;
+    let mut cluster = Cluster::start_with(Path::new(PROGRAM), 3, &MIXED, &flags)?;
     let mut old = cluster.wait_for_leader(0, PATIENCE)?;
     let start = Instant::now();
     let to = other(&cluster, old.id);
@@ -212,7 +212,7 @@ fn a_leader_hands_over_when_it_is_told_to_and_before_it_stops() -> Result<(), Fa
 /// A server that waits for a leader which stands still goes on as soon as it hears of another.
 #[test]
 fn a_write_does_not_wait_for_a_leader_that_stands_still() -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 3, &MIXED)?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 3, &MIXED)?;
     let leader = cluster.wait_for_leader(0, PATIENCE)?;
     let through: Vec<_> = cluster.ids().into_iter().filter(|id| *id != leader.id).collect();
     let mut clients: Vec<_> =
@@ -246,7 +246,7 @@ fn a_write_does_not_wait_for_a_leader_that_stands_still() -> Result<(), Failure>
 
 #[test]
 fn orders_that_make_no_sense_are_refused_with_a_reason() -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 1, &[])?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 1, &[])?;
     cluster.wait_for_leader(0, PATIENCE)?;
     refused(cluster.order(1, &["remove", "1"]), "no voter would be left");
     refused(cluster.order(1, &["remove", "7"]), "server 7 is no member");

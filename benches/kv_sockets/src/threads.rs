@@ -1,6 +1,5 @@
-//! A server on threads: its node, and a thread for each client's connection.
+//! Connections on threads: one for each.
 
-use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -10,22 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use kv::server::conversation::{Conversation, LinkStep, Step};
 use kv::server::session::INPUT_BYTES;
-use kv::server::{ACCEPT_PAUSE, Parts, Server};
-use raft_threads::{Node, tcp};
-
-/// Runs a server until it is told to stop.
-pub(crate) fn serve(parts: Parts) -> Result<(), Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
-    let transport = tcp::Transport::new(listener, peers, transport)?;
-    let node = Node::start(config, store, journal, transport)?;
-    let server = front.open(node.handle());
-    let accepting = server.clone();
-    thread::Builder::new().name("kv-accept".into()).spawn(move || accept(&clients, &accepting))?;
-    server.run_until_told()
-}
+use kv::server::{ACCEPT_PAUSE, Server};
 
 /// Lets clients in.
-fn accept(clients: &TcpListener, server: &Arc<Server>) {
+pub fn accept(clients: &TcpListener, server: &Arc<Server>) {
     loop {
         if let Err(e) = clients.accept().and_then(|(client, _)| admit(client, server)) {
             tracing::warn!("a client could not be let in: {e}");
@@ -49,10 +36,10 @@ fn admit(mut client: TcpStream, server: &Arc<Server>) -> io::Result<()> {
 fn converse(client: TcpStream, conversation: Conversation) {
     let chunk = vec![0; INPUT_BYTES];
     // That a client went away is its own affair.
-    let _ = Connection { client, leader: None, conversation, chunk }.run();
+    let _ = Sockets { client, leader: None, conversation, chunk }.run();
 }
 
-struct Connection {
+struct Sockets {
     client: TcpStream,
     leader: Option<TcpStream>,
     conversation: Conversation,
@@ -60,7 +47,7 @@ struct Connection {
     chunk: Vec<u8>,
 }
 
-impl Connection {
+impl Sockets {
     fn run(&mut self) -> io::Result<()> {
         self.client.set_nodelay(true)?;
         loop {

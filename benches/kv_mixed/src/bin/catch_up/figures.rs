@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Parser;
+use kv::client::Client;
+use kv::demo::cluster::{Cluster, Failure};
+use kv::demo::timeline::{Timeline, grouped, ms};
+use kv::demo::workload::Workload;
+use kv::server::resp::Frame;
 
-use super::cluster::{Cluster, Failure};
-use super::load::{Load, Shape};
-use super::timeline::{Timeline, grouped, ms};
-use super::workload::Workload;
-use crate::client::Client;
-use crate::server::resp::Frame;
+use crate::load::{Load, Shape};
 
 /// How long one thing may take before the measurement fails.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -55,7 +55,7 @@ struct Options {
 /// Runs the command line.
 ///
 /// The exit code is 0 if everything was measured and 1 if not, which is printed; wrong flags end the process with 2.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let options = Options::parse();
     let program = env::current_exe().map_err(|e| Failure(e.to_string()));
     match program.and_then(|program| measure(&program, &options)) {

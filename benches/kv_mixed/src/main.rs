@@ -2,18 +2,17 @@
 //! that `--runtime` names.
 //!
 //! ```text
-//! cargo run --release -p benches --example kv_mixed
-//! cargo run --release -p benches --example kv_mixed -- serve --runtime=async-std --id=1 ...
+//! cargo run --release -p kv_mixed
+//! cargo run --release -p kv_mixed -- serve --runtime=async-std --id=1 ...
 //! ```
 //!
 //! Servers of the adapters' own examples are the same, and form clusters with these.
 
-mod runtimes;
-
 use std::process::ExitCode;
 
 use kv::program;
+use kv_mixed::RUNTIMES;
 
 fn main() -> ExitCode {
-    program::main(&runtimes::RUNTIMES)
+    program::main(&RUNTIMES)
 }

@@ -7,9 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-
-use crate::client::Client;
-use crate::server::resp::Frame;
+use kv::client::Client;
+use kv::server::resp::Frame;
 
 /// How many writes a client sends before it waits for their answers.
 const DEPTH: usize = 16;

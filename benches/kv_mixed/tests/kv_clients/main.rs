@@ -7,16 +7,15 @@
 //! at the next address. At the end each counter must hold every increment that was acknowledged,
 //! and none twice; of one that was not acknowledged nobody can know.
 //!
-//! `benches/clients/install.sh` installs the clients that are no crates. Those that are missing are
+//! `benches/kv_mixed/clients/install.sh` installs the clients that are no crates. Those that are missing are
 //! said to be skipped.
 
 #![allow(clippy::unwrap_used)]
 
 mod driver;
-#[path = "../program/mod.rs"]
-mod program;
 mod rust;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,10 +24,11 @@ use kv::client::Client;
 use kv::demo::cluster::Cluster;
 use kv::server::resp::Frame;
 use libtest_mimic::{Arguments, Failed, Trial};
-use program::program;
 
 /// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The program that runs the servers.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kv_mixed");
 /// A runtime for each server of three.
 const MIXED: [&str; 3] = ["tokio", "smol", "threads"];
 /// How many increments each client must have had acknowledged before what comes next.
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         let missing = kind.missing();
         if let Some(missing) = &missing {
             eprintln!(
-                "skipped: {} in this run: {missing}; benches/clients/install.sh",
+                "skipped: {} in this run: {missing}; benches/kv_mixed/clients/install.sh",
                 kind.name()
             );
         }
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn acknowledged_increments_are_counted_once(kind: Kind) -> Result<(), Failed> {
-    let mut cluster = Cluster::start(&program(), 3, &MIXED)?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 3, &MIXED)?;
     let leader = cluster.wait_for_leader(0, PATIENCE)?.id;
     let mut order = cluster.ids();
     order.sort_by_key(|id| *id != leader);

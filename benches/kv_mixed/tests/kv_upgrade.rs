@@ -6,9 +6,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod program;
-
 use std::io::{self, Read};
+use std::path::Path;
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -23,13 +22,14 @@ use kv::server::Parts;
 use kv::server::resp::{Frame, encode_request};
 use kv::server::store::{Store, Watch};
 use kv::server::write::COMMANDS_VERSION;
-use program::program;
 use raft_core::Index;
 use raft_core::host::{Capture, NotUnderstood, StateMachine};
 use raft_threads::{Node, tcp};
 
 /// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The program that runs the servers.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kv_mixed");
 
 /// The state machine of the newer program.
 struct Newer {
@@ -123,7 +123,7 @@ fn ends(process: &mut Child) {
 #[test]
 fn a_server_stops_before_it_skips_a_command_and_goes_on_there_once_it_is_upgraded()
 -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 3, &["tokio", "smol", "threads"])?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 3, &["tokio", "smol", "threads"])?;
     cluster.wait_for_leader(0, PATIENCE)?;
     let mut client = Client::connect(cluster.client_address(2)).unwrap();
     assert_eq!(client.call(["INCRBY", "n", "5"]).unwrap(), Frame::Integer(5));
@@ -178,7 +178,7 @@ fn a_server_stops_before_it_skips_a_command_and_goes_on_there_once_it_is_upgrade
 #[test]
 fn new_commands_are_kept_out_of_the_log_until_every_server_knows_them() -> Result<(), Failure> {
     let flags = ["--commands-version=1"];
-    let mut cluster = Cluster::start_with(&program(), 3, &["tokio"], &flags)?;
+    let mut cluster = Cluster::start_with(Path::new(PROGRAM), 3, &["tokio"], &flags)?;
     cluster.wait_for_leader(0, PATIENCE)?;
     for id in cluster.ids() {
         let mut client = Client::connect(cluster.client_address(id)).unwrap();

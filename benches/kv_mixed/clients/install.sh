@@ -3,7 +3,7 @@
 # with which it is known to pass. Needs python3 with venv, and Node 20 with npm; what is missing is said, and that client left out.
 
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 
 redis_py=8.1.0
 node_redis=6.3.1

@@ -95,9 +95,9 @@ impl Kind {
     }
 }
 
-/// Where `benches/clients/install.sh` puts them.
+/// Where `benches/kv_mixed/clients/install.sh` puts them.
 fn clients() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/clients")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients")
 }
 
 impl Driver {

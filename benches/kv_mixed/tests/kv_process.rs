@@ -5,9 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod program;
-
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,11 @@ use kv::client::Client;
 use kv::demo::cluster::{Cluster, Failure};
 use kv::demo::workload::Workload;
 use kv::server::resp::Frame;
-use program::program;
 
 /// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The program that runs the servers.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kv_mixed");
 /// What the program can run a server on.
 const RUNTIMES: [&str; 4] = ["tokio", "smol", "threads", "async-std"];
 /// A runtime for each server of three.
@@ -47,7 +47,7 @@ fn acknowledged_writes_survive_whoever_is_killed() -> Result<(), Failure> {
 }
 
 fn acknowledged_writes_survive(runtimes: &[&str]) -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 3, runtimes)?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 3, runtimes)?;
     cluster.wait_for_leader(0, PATIENCE)?;
     let workload = Workload::start(&cluster, 0);
     for round in 0..6 {
@@ -93,7 +93,7 @@ fn a_killed_leader_is_replaced_before_any_timeout() -> Result<(), Failure> {
 /// The followers know by their connections, and stand in line.
 fn is_replaced_before_any_timeout(runtimes: &[&str]) -> Result<(), Failure> {
     let timeouts = ["--election-timeout-min=8000", "--election-timeout-max=9000"];
-    let mut cluster = Cluster::start_with(&program(), 3, runtimes, &timeouts)?;
+    let mut cluster = Cluster::start_with(Path::new(PROGRAM), 3, runtimes, &timeouts)?;
     let leader = cluster.wait_for_leader(0, PATIENCE)?;
     let killed_at = Instant::now();
     cluster.kill(leader.id)?;
@@ -107,7 +107,7 @@ fn is_replaced_before_any_timeout(runtimes: &[&str]) -> Result<(), Failure> {
 
 #[test]
 fn a_cluster_without_a_majority_says_so_and_comes_back() -> Result<(), Failure> {
-    let mut cluster = Cluster::start(&program(), 3, &MIXED)?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 3, &MIXED)?;
     let (leader, follower) = leader_and_follower(&mut cluster)?;
     let last = cluster.ids().into_iter().find(|id| ![leader, follower].contains(id)).unwrap();
     let ask = |cluster: &Cluster, words: &[&'static str]| {
@@ -141,7 +141,7 @@ fn the_largest_value_goes_through_and_one_byte_more_is_refused() -> Result<(), F
 
 fn the_largest_value_goes_through(runtime: &str) -> Result<(), Failure> {
     use kv::server::resp::REQUEST_BYTES_MAX;
-    let mut cluster = Cluster::start(&program(), 3, &[runtime])?;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 3, &[runtime])?;
     let (_, follower) = leader_and_follower(&mut cluster)?;
     let connect = || Client::connect(cluster.client_address(follower)).unwrap();
     let overhead = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n\r\n".len();
@@ -158,7 +158,7 @@ fn the_largest_value_goes_through(runtime: &str) -> Result<(), Failure> {
 }
 
 fn serve(flags: &[&str]) -> Output {
-    let mut command = Command::new(program());
+    let mut command = Command::new(PROGRAM);
     // A server that starts although it should not ends at once, well.
     command.args(["serve", "--until-stdin-ends"]).args(flags).stdin(Stdio::null());
     command.output().unwrap()
@@ -200,7 +200,7 @@ fn a_server_that_cannot_run_says_why() {
 #[test]
 fn sigterm_ends_a_server_cleanly() -> Result<(), Failure> {
     for runtime in RUNTIMES {
-        let mut cluster = Cluster::start(&program(), 1, &[runtime])?;
+        let mut cluster = Cluster::start(Path::new(PROGRAM), 1, &[runtime])?;
         cluster.wait_for_leader(0, PATIENCE)?;
         let process = cluster.process_id(1).unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());

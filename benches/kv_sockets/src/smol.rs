@@ -1,6 +1,5 @@
-//! A server on smol or async-std: its node, and a task for each client's connection.
+//! Connections on smol's sockets: a task for each, on any executor.
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,34 +7,18 @@ use std::time::Instant;
 use bytes::BytesMut;
 use kv::server::conversation::{Conversation, LinkStep, Step};
 use kv::server::session::INPUT_BYTES;
-use kv::server::{ACCEPT_PAUSE, Parts, Server};
-use raft_smol::on;
+use kv::server::{ACCEPT_PAUSE, Server};
 use smol::Timer;
-use smol::future::{or, poll_once};
+use smol::future::{Boxed, or, poll_once};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
 
-/// Runs a server until it is told to stop.
-pub(crate) fn serve<E: on::Executor>(parts: Parts) -> Result<(), Box<dyn Error>> {
-    smol::block_on(start::<E>(parts))?.run_until_told()
-}
-
-async fn start<E: on::Executor>(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
-    let (listener, clients) = (TcpListener::try_from(listener)?, TcpListener::try_from(clients)?);
-    let transport = on::Transport::<E>::new(listener, peers, transport)?;
-    let node = on::Node::<_, E>::start(config, store, journal, transport).await?;
-    let server = front.open(node.handle());
-    E::spawn(accept::<E>(clients, server.clone()));
-    Ok(server)
-}
-
-/// Lets clients in.
-async fn accept<E: on::Executor>(clients: TcpListener, server: Arc<Server>) {
+/// Lets clients in. Their tasks run wherever `spawn` puts them.
+pub async fn accept(clients: TcpListener, server: Arc<Server>, spawn: fn(Boxed<()>)) {
     loop {
         match clients.accept().await {
             Ok((mut client, _)) => match server.admit() {
-                Ok(conversation) => E::spawn(converse(client, conversation)),
+                Ok(conversation) => spawn(Box::pin(converse(client, conversation))),
                 // A client that does not wait for the reason needs none.
                 Err(reason) => drop(client.write_all(&reason).await),
             },
@@ -50,10 +33,10 @@ async fn accept<E: on::Executor>(clients: TcpListener, server: Arc<Server>) {
 async fn converse(client: TcpStream, conversation: Conversation) {
     let chunk = vec![0; INPUT_BYTES];
     // That a client went away is its own affair.
-    let _ = Connection { client, leader: None, conversation, chunk }.run().await;
+    let _ = Sockets { client, leader: None, conversation, chunk }.run().await;
 }
 
-struct Connection {
+struct Sockets {
     client: TcpStream,
     leader: Option<TcpStream>,
     conversation: Conversation,
@@ -61,7 +44,7 @@ struct Connection {
     chunk: Vec<u8>,
 }
 
-impl Connection {
+impl Sockets {
     async fn run(&mut self) -> io::Result<()> {
         self.client.set_nodelay(true)?;
         loop {

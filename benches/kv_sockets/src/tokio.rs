@@ -1,40 +1,28 @@
-//! A server on tokio: its node, and a task for each client's connection.
+//! Connections on tokio: a task for each.
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use kv::server::conversation::{Conversation, LinkStep, Step};
 use kv::server::session::INPUT_BYTES;
-use kv::server::{ACCEPT_PAUSE, Parts, Server};
-use raft_tokio::{Node, tcp};
+use kv::server::{ACCEPT_PAUSE, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout, timeout_at};
 
-/// Runs a server until it is told to stop.
-pub(crate) fn serve(parts: Parts) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(start(parts))?.run_until_told()
-}
-
-async fn start(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
-    let transport = tcp::Transport::new(adopt(listener)?, peers, transport)?;
-    let node = Node::start(config, store, journal, transport).await?;
-    let server = front.open(node.handle());
-    tokio::spawn(accept(adopt(clients)?, server.clone()));
-    Ok(server)
-}
-
-fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+/// A listener that listens already, as tokio's.
+///
+/// # Errors
+///
+/// If the operating system refuses, or outside of a runtime.
+pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }
 
 /// Lets clients in.
-async fn accept(clients: TcpListener, server: Arc<Server>) {
+pub async fn accept(clients: TcpListener, server: Arc<Server>) {
     loop {
         match clients.accept().await {
             Ok((mut client, _)) => match server.admit() {
@@ -52,16 +40,16 @@ async fn accept(clients: TcpListener, server: Arc<Server>) {
 
 async fn converse(client: TcpStream, conversation: Conversation) {
     // That a client went away is its own affair.
-    let _ = Connection { client, leader: None, conversation }.run().await;
+    let _ = Sockets { client, leader: None, conversation }.run().await;
 }
 
-struct Connection {
+struct Sockets {
     client: TcpStream,
     leader: Option<TcpStream>,
     conversation: Conversation,
 }
 
-impl Connection {
+impl Sockets {
     async fn run(&mut self) -> io::Result<()> {
         self.client.set_nodelay(true)?;
         loop {

@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use kv::demo::cluster::{Cluster, Failure};
+use kv::demo::timeline::{Timeline, grouped, ms, plural};
+use kv::demo::workload::Workload;
+use kv::program::Runtime;
 
-use super::benchmark::Benchmark;
-use super::cluster::{Cluster, Failure};
-use super::timeline::{Timeline, grouped, ms, plural};
-use super::workload::Workload;
-use crate::program::Runtime;
+use crate::benchmark::Benchmark;
 
 /// To how many servers the cluster grows; each of them is replaced.
 const SERVERS: u64 = 5;
@@ -38,7 +38,7 @@ struct Options {
 /// Runs the command line; the servers run on these in turn.
 ///
 /// The exit code is 0 if all data is there in the end and 1 if not, which is printed; wrong flags end the process with 2.
-pub fn main(runtimes: &[Runtime]) -> ExitCode {
+pub(crate) fn main(runtimes: &[Runtime]) -> ExitCode {
     let options = Options::parse();
     let names: Vec<_> = runtimes.iter().map(|runtime| runtime.name).collect();
     let program = env::current_exe().map_err(|e| Failure(e.to_string()));
