@@ -1,6 +1,6 @@
 //! What benches, tests and examples share across adapters.
 //!
-//! [`one_thread`] is a cluster in one thread, for raft-core and raft-rs alike; [`runtime`] what every runtime can do, for the conformance suite; [`torture`] faults for real processes, and the judgement of
+//! [`one_thread`] is a cluster in one thread, for raft-core and raft-rs alike; [`torture`] faults for real processes, and the judgement of
 //! what their clients saw; [`firmware`] a board in a cluster of servers; [`election`] trials of elections.
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,5 @@ pub mod election;
 pub mod firmware;
 #[cfg(feature = "one-thread")]
 pub mod one_thread;
-#[cfg(feature = "runtimes")]
-pub mod runtime;
 #[cfg(all(feature = "torture", target_os = "linux"))]
 pub mod torture;

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use benches::firmware::report::{Report, digest};
 use benches::firmware::{Board, Bridge, Image, limits};
-use benches::runtime::{DEADLINE, Log, Member, Probe, Runtime, Tally, Threads, Tokio};
 use bytes::Bytes;
 use libtest_mimic::{Arguments, Trial};
 use raft_core::host::{ClusterId, Identity, Journal, MemoryJournal, NodeConfig, StoreId, tcp};
 use raft_core::{Config, NodeId, Role};
+use runtimes::{DEADLINE, Log, Member, Probe, Runtime, Tally, Threads, Tokio};
 use tempfile::TempDir;
 
 const CLUSTER: ClusterId = ClusterId::new(limits::CLUSTER);

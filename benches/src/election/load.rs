@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raft_core::host::ProposeError;
 
-use crate::runtime::{Answer, Member, Probe};
+use runtimes::{Answer, Member, Probe};
 
 /// How many commands are on their way at once.
 pub const IN_FLIGHT: usize = 64;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use raft_core::host::Faults;
 use raft_core::{Adaptive, Config, NodeId};
 
-use crate::runtime::{Runtime, Smol, Threads, Tokio};
+use runtimes::{Runtime, Smol, Threads, Tokio};
 
 /// The runtimes that are measured.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use super::quiet::Quiet;
 use super::setting::{Disk, Failure, On, Setting, Wire};
 use super::tape::{Moments, Plug, Tape};
-use crate::runtime::{Log, Member, Probe, Runtime};
+use runtimes::{Log, Member, Probe, Runtime};
 
 /// Longer than any election that ends.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);

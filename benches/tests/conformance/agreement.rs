@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::runtime::Answer;
 use bytes::Bytes;
 use raft_core::Role;
 use raft_core::host::ReadError;
+use runtimes::Answer;
 
 use crate::cluster::{Cluster, Stage, patient, until};
 use crate::runner::disturbed;

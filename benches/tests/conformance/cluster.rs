@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::runtime::{DEADLINE, Log, Member, Probe, Runtime};
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters, Found, Resolver};
 use raft_core::host::{
@@ -15,6 +14,7 @@ use raft_core::host::{
     NodeStatus, ProposeError, StartError, Transport,
 };
 use raft_core::{Change, Config, Membership, NodeId, Role};
+use runtimes::{DEADLINE, Log, Member, Probe, Runtime};
 
 use crate::links::Links;
 use crate::names::Look;

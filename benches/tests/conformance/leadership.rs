@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use benches::runtime::Answer;
 use raft_core::host::{ProposeError, ReadError};
+use runtimes::Answer;
 
 use crate::cluster::{Stage, came_back, id, until};
 use crate::runner::disturbed;

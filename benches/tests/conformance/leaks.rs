@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::runtime::DEADLINE;
+use runtimes::DEADLINE;
 
 use crate::cluster::{Cluster, Stage, until};
 

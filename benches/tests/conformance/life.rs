@@ -2,9 +2,9 @@
 
 use std::net::TcpListener;
 
-use benches::runtime::{Answer, Log, POISON};
 use raft_core::NodeId;
 use raft_core::host::{MemoryJournal, ProposeError, ReadError, StartError, StopReason};
+use runtimes::{Answer, Log, POISON};
 
 use crate::cluster::{Stage, Wire, came_back, id};
 

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use benches::runtime::POISON;
 use bytes::Bytes;
 use raft_core::host::tcp::Counters;
 use raft_core::host::{NodeConfig, ProposeError, StopReason};
+use runtimes::POISON;
 
 use crate::cluster::{Cluster, Stage, id, until};
 use crate::detour::Detour;

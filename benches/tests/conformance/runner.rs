@@ -7,8 +7,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use benches::runtime::{Mixed, Runtime, Smol, Threads, Tokio};
 use libtest_mimic::{Failed, Trial};
+use runtimes::{Mixed, Runtime, Smol, Threads, Tokio};
 
 use crate::cluster::{Stage, Wire};
 

@@ -3,13 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use benches::runtime::DEADLINE;
 use bytes::Bytes;
 use raft_core::host::frame::{self, Decoder, HEADER_BYTES};
 use raft_core::host::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal};
 use raft_core::host::tcp::{Config, Counts};
 use raft_core::host::{ClusterId, Identity, StoreId};
 use raft_core::{Body, LogId, Message, NodeId, RequestPreVote, Term, codec};
+use runtimes::DEADLINE;
 
 use crate::cluster::{Cluster, Stage, id, until};
 

@@ -18,7 +18,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use super::said::{Said, now};
 use crate::election::setting::{On, Timing};
 use crate::election::trial::tcp_config;
-use crate::runtime::{Log, Member};
+use runtimes::{Log, Member};
 
 /// What is told to a server before the folder of its journal and the addresses of all; spans in microseconds, no slot as 0.
 pub(super) fn arguments(timing: &Timing, on: On, position: usize, seed: u64) -> Vec<String> {

@@ -42,8 +42,8 @@ pub(super) struct Awaited<N, R> {
 
 macro_rules! awaited_member {
     ($node:ty, $runtime:ty $(, $executor:ident: $bound:path)?) => {
-        impl$(<$executor: $bound>)? $crate::runtime::Member for $crate::runtime::awaited::Awaited<$node, $runtime> {
-            fn another(&self) -> Box<dyn $crate::runtime::Member> {
+        impl$(<$executor: $bound>)? $crate::Member for $crate::awaited::Awaited<$node, $runtime> {
+            fn another(&self) -> Box<dyn $crate::Member> {
                 Box::new(Self { node: self.node.clone(), runtime: self.runtime.clone() })
             }
 
