@@ -1,7 +1,7 @@
 //! Measures how long clusters are without a leader, and writes a page, plots and tables about it.
 //!
 //! ```sh
-//! cargo run --release -p benches --bin election-report -- --trials 1000
+//! cargo run --release -p election-report -- --trials 1000
 //! ```
 //!
 //! First in virtual time, where figures are exact; then on every runtime, in turns. It writes `index.html`, which needs nothing else,
@@ -26,8 +26,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use benches::election::{On, Sample, Timing};
 use clap::Parser;
+use election::{On, Sample, Timing};
 
 use cells::Cell;
 use measured::Plan;
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     #[cfg(target_os = "linux")]
     if std::env::args().nth(1).is_some_and(|first| first == "serve") {
-        return benches::election::processes::serve(std::env::args().skip(2));
+        return election::processes::serve(std::env::args().skip(2));
     }
     let flags = Flags::parse();
     if flags.guard_only {
@@ -239,7 +239,7 @@ fn machine(flags: &Flags, durable_write: &Sample) -> String {
     let [p50, p99] = [durable_write.p50(), durable_write.p99()].map(|span| span.as_micros());
     format!(
         "Measured on {date} on {model}, {cores} cores, {system}, load {load} at the end, with \
-         `cargo run --release -p benches --bin election-report -- --trials {trials} --jobs {jobs} --guard-hours {hours}`. \
+         `cargo run --release -p election-report -- --trials {trials} --jobs {jobs} --guard-hours {hours}`. \
          Up to {jobs} clusters ran at once, none of which started or ended a server while another's leader was gone; clusters under load and \
          with timeouts below 50 ms were measured alone. Several clusters keep a processor awake that would sleep: their medians of S + E \
          are smaller than those with `--jobs 1`. \

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use benches::election::{Disk, Failure, Link, On, Outcome, Sample, Setting, Timing, Wire};
+use election::{Disk, Failure, Link, On, Outcome, Sample, Setting, Timing, Wire};
 
 /// One setting on one runtime.
 pub(crate) struct Cell {

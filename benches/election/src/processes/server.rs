@@ -16,8 +16,8 @@ use raft_core::{Body, Index, Message, NodeId, Term, Wake};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::said::{Said, now};
-use crate::election::setting::{On, Timing};
-use crate::election::trial::tcp_config;
+use crate::setting::{On, Timing};
+use crate::trial::tcp_config;
 use runtimes::{Log, Member};
 
 /// What is told to a server before the folder of its journal and the addresses of all; spans in microseconds, no slot as 0.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use benches::election::virtual_time::{self, World};
-use benches::election::{Sample, Timing};
+use election::virtual_time::{self, World};
+use election::{Sample, Timing};
 use raft_core::{Config, NodeId};
 
 use crate::paper;

@@ -7,14 +7,17 @@
 //! By default over channels with journals in memory, and kills over TCP as well, which takes about six minutes. With `ELECTION_FULL=1` in the environment over
 //! channels and TCP, with journals in memory and in fsynced files. With feature `peers` other libraries with equal timeouts, too.
 
+#[cfg(feature = "peers")]
+mod peers;
+
 use std::env;
 use std::time::Duration;
 
-use benches::election::{Cluster, Disk, Failure, Link, On, Outcome, Setting, Timing, Wire};
 use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main,
 };
+use election::{Cluster, Disk, Failure, Link, On, Outcome, Setting, Timing, Wire};
 
 /// Short, for what is measured does not depend on them.
 const TIMING: Timing = Timing {
@@ -53,7 +56,7 @@ fn elections(criterion: &mut Criterion) {
         }
     }
     #[cfg(feature = "peers")]
-    peers(criterion);
+    bench_peers(criterion);
 }
 
 fn bench_failure(criterion: &mut Criterion, failure: Failure, wire: Wire, disk: Disk) {
@@ -102,8 +105,8 @@ fn figure(failure: Failure, outcome: &Outcome) -> Duration {
 }
 
 #[cfg(feature = "peers")]
-fn peers(criterion: &mut Criterion) {
-    use benches::election::peers::{Peer, RaftRs};
+fn bench_peers(criterion: &mut Criterion) {
+    use peers::{Peer, RaftRs};
 
     let mut group = criterion.benchmark_group("election/peers, silence, downtime");
     group.sampling_mode(SamplingMode::Flat);

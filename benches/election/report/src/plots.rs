@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use benches::election::{Failure, On, Outcome, Sample, Setting, Timing, Wire};
+use election::{Failure, On, Outcome, Sample, Setting, Timing, Wire};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 

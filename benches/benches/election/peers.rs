@@ -10,11 +10,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use election::Timing;
 use raft::eraftpb::{ConfState, Message, MessageType};
 use raft::storage::MemStorage;
 use raft::{Config, RawNode, StateRole};
-
-use super::setting::Timing;
 
 /// Longer than any election that ends.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,7 +23,7 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(500);
 
 /// How raft-rs is driven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Peer {
+pub(crate) enum Peer {
     /// With a tick of a millisecond.
     FineTick,
     /// With a tick of a tenth of the smallest timeout.
@@ -33,10 +32,10 @@ pub enum Peer {
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::FineTick, Self::UsualTick];
+    pub(crate) const ALL: [Self; 2] = [Self::FineTick, Self::UsualTick];
 
     /// As benches and reports call it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::FineTick => "raft-rs, tick of 1 ms",
             Self::UsualTick => "raft-rs, usual tick",
@@ -53,15 +52,15 @@ impl Peer {
 
 /// What a trial has measured.
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// From the failure until the new leader had committed its first entry.
-    pub downtime: Duration,
+    pub(crate) downtime: Duration,
     /// From when the first candidate stood until then.
-    pub election: Duration,
+    pub(crate) election: Duration,
 }
 
 /// A cluster of raft-rs in which the leader is silenced again and again.
-pub struct RaftRs {
+pub(crate) struct RaftRs {
     shared: Arc<Shared>,
     inboxes: Vec<Sender<Message>>,
     threads: Vec<JoinHandle<()>>,
@@ -96,7 +95,7 @@ struct Server {
 
 impl RaftRs {
     /// Starts all servers.
-    pub fn start(servers: usize, timing: Timing, peer: Peer) -> Self {
+    pub(crate) fn start(servers: usize, timing: Timing, peer: Peer) -> Self {
         let shared = Arc::<Shared>::default();
         shared.lock().known = vec![(0, 0); servers];
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..servers).map(|_| mpsc::channel()).unzip();
@@ -120,7 +119,7 @@ impl RaftRs {
     /// # Panics
     ///
     /// If no leader comes.
-    pub fn fail_leader(&mut self, phase: Duration) -> Outcome {
+    pub(crate) fn fail_leader(&mut self, phase: Duration) -> Outcome {
         let (term, leader) = self.settle();
         thread::sleep(self.heartbeat * 2 + phase);
         let failed_at = Instant::now();

@@ -158,7 +158,7 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::election::{Disk, Link, On, Setting, Timing, Wire};
+    use crate::{Disk, Link, On, Setting, Timing, Wire};
 
     fn cluster(failure: Failure, wire: Wire) -> Cluster {
         let timing = Timing::paper(50, 100).ranked(Duration::from_millis(5));

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 #[cfg(target_os = "linux")]
-use benches::election::processes;
-use benches::election::{Cluster, Failure, On, Outcome, Quiet, Sample, Setting};
+use election::processes;
+use election::{Cluster, Failure, On, Outcome, Quiet, Sample, Setting};
 
 use crate::cells::{self, Cell};
 use crate::progress::Progress;

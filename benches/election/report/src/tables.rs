@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use benches::election::{Failure, Link, Outcome, Sample, Setting, Timing};
+use election::{Failure, Link, Outcome, Sample, Setting, Timing};
 
 use crate::cells::Cell;
 use crate::paper::{RANDOMNESS, SCALING};

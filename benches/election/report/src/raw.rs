@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use benches::election::{On, Outcome, Setting};
+use election::{On, Outcome, Setting};
 
 const HEAD: &str = "runtime,trial,detection_ns,slop_ns,election_ns,downtime_ns,until_leading_ns,until_known_ns,split,messages,bytes,unanswered";
 

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benches::election::{Failure, Outcome, Sample, Timing, Wire};
 use benches::one_thread::{self, CoreServer};
+use election::{Failure, Outcome, Sample, Timing, Wire};
 
 use crate::cells::{Cell, LONG, MIDDLE, SHORT};
 use crate::simulated::Simulated;

@@ -6,9 +6,7 @@
 mod failures;
 pub mod load;
 pub mod numbers;
-#[cfg(feature = "peers")]
-pub mod peers;
-#[cfg(all(feature = "report", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 pub mod processes;
 pub mod quiet;
 pub mod setting;
