@@ -7,5 +7,3 @@
 #[cfg(feature = "firmware")]
 pub mod firmware;
 pub mod one_thread;
-#[cfg(all(feature = "torture", target_os = "linux"))]
-pub mod torture;

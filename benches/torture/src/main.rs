@@ -1,7 +1,7 @@
-//! Torture of real processes: one command with a duration and a seed. What it does is in `benches::torture`.
+//! Torture of real processes: one command with a duration and a seed.
 //!
 //! ```text
-//! cargo run --release -p benches --example torture -- --seconds 60 --seed 1 --runtime mixed
+//! cargo run --release -p torture -- --seconds 60 --seed 1 --runtime mixed
 //! ```
 //!
 //! The same program is the servers, by `serve`.
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|command| command == "serve") {
         return kv::program::main(&kv_mixed::RUNTIMES);
     }
-    benches::torture::main()
+    torture::main()
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,4 +1,4 @@
-//! A short torture of real processes, on loopback and, with root, in network namespaces: see `benches::torture`.
+//! A short torture of real processes, on loopback and, with root, in network namespaces: see the library beside it.
 //!
 //! What cannot be done here is said in a line that begins with SKIPPED.
 
@@ -6,24 +6,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// `cargo test` builds a package's examples before it runs its tests, into a folder beside that of the tests.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let program = profile.join("examples/torture");
-    assert!(
-        program.exists(),
-        "{} is missing: run `cargo build -p benches --example torture` with the flags of this test",
-        program.display()
-    );
-    program
-}
-
 fn torture(flags: &[&str]) -> Output {
-    Command::new(program()).args(flags).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_torture")).args(flags).output().unwrap()
 }
 
 /// A run with these flags must find nothing.

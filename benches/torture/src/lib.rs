@@ -13,6 +13,7 @@
 //! | [`judge`] | whether that can be |
 //! | [`run`] | one fault after another, and the deadlines |
 //! | [`options`], [`timeline`] | the command line, and what is said meanwhile |
+#![cfg(target_os = "linux")]
 
 pub mod clients;
 pub mod disk;
