@@ -1,9 +1,4 @@
-//! What benches, tests and examples share across adapters.
-//!
-//! [`one_thread`] is a cluster in one thread, for raft-core and raft-rs alike; [`torture`] faults for real processes, and the judgement of
-//! what their clients saw; [`firmware`] a board in a cluster of servers.
+//! What the benches measure: clusters in one thread, of raft-core and of raft-rs alike.
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "firmware")]
-pub mod firmware;
 pub mod one_thread;

@@ -11,14 +11,13 @@ use alloc::rc::Rc;
 pub mod board;
 pub mod bounds;
 pub mod journal;
-pub mod limits;
-pub mod line;
 #[cfg(test)]
 mod ram_flash;
-pub mod report;
 pub mod server;
 pub mod snapshot;
-mod sum;
+
+use firmware_line::sum;
+pub use firmware_line::{limits, line, report};
 
 /// A command: its bytes are allocated once, and shared by log, messages and writes.
 pub type Command = Rc<[u8]>;

@@ -51,7 +51,7 @@ impl Image {
             return Err(Unavailable(format!("there is no {QEMU}: apt-get install {QEMU}")));
         }
         let crate_dir =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../raft-core/examples/firmware");
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../raft-core/examples/firmware");
         let built = Command::new(crate_dir.join("make.sh")).arg("build").output();
         let built = built.map_err(|error| Unavailable(format!("bash cannot be run: {error}")))?;
         let errors = String::from_utf8_lossy(&built.stderr);

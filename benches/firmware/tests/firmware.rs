@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::firmware::report::{Report, digest};
-use benches::firmware::{Board, Bridge, Image, limits};
 use bytes::Bytes;
+use firmware::report::{Report, digest};
+use firmware::{Board, Bridge, Image, limits};
 use libtest_mimic::{Arguments, Trial};
 use raft_core::host::{ClusterId, Identity, Journal, MemoryJournal, NodeConfig, StoreId, tcp};
 use raft_core::{Config, NodeId, Role};

@@ -24,9 +24,9 @@ use raft_core::{
     AppendEntries, Body, Entry, Index, LogId, Message, NodeId, Payload, Round, Session, Term, codec,
 };
 
-use super::line::{self, Decoder, FRAME_BYTES_MAX, Kind};
 use super::noise::Noise;
-use super::report::Report;
+use firmware_line::line::{self, Decoder, FRAME_BYTES_MAX, Kind};
+use firmware_line::report::Report;
 
 /// The most frames that wait for the line.
 const QUEUED_FRAMES_MAX: usize = 64;
