@@ -114,7 +114,7 @@ fn torture(options: &Options) -> Result<(), Failure> {
 fn leave_evidence(run: &mut Run, folder: &Path, failure: &Failure, replay: &str) {
     let histories: String = run.recorder().histories().iter().map(History::to_string).collect();
     run.leave_journals(folder);
-    let judge = "cargo run --release -p benches --example torture -- --judge histories.txt";
+    let judge = "cargo run --release -p torture -- --judge histories.txt";
     let readme = format!(
         "{failure}\n\nThe same faults in the same order (when packets and processes meet differs every time):\n  {replay}\n\n\
          The histories judged again:\n  {judge}\n"
@@ -137,7 +137,7 @@ fn replay(options: &Options, seed: u64) -> String {
         options::Network::Loopback => "loopback",
     };
     format!(
-        "cargo run --release -p benches --example torture -- --seconds {seconds} --seed {seed} --runtime {} --network {network} \
+        "cargo run --release -p torture -- --seconds {seconds} --seed {seed} --runtime {} --network {network} \
          --servers {servers} --groups {groups}{only}",
         runtime.flag()
     )
