@@ -308,7 +308,8 @@ fn message_from<'b, C>(
         }
         INSTALL_SNAPSHOT => {
             let unknown = open(d, 5)?;
-            let (session, snapshot) = (Session::new(d.u64()?), snapshot_from(d)?);
+            let session = Session::new(d.u64()?);
+            let snapshot = Box::new(snapshot_from(d)?);
             let (offset, chunk, done) = (d.u64()?, command(d.bytes()?), d.bool()?);
             close(d, unknown)?;
             Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done })

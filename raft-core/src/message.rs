@@ -3,6 +3,7 @@
 //! Every message carries its sender's current term. A request and its reply are two messages: either may be lost, repeated or
 //! overtaken, and a reply names what it answers.
 
+use alloc::boxed::Box;
 use core::num::NonZeroU32;
 
 use crate::entries::{Entries, Entry};
@@ -177,8 +178,8 @@ pub enum AppendResult {
 pub struct InstallSnapshot<C> {
     /// The replication session, as in [`AppendEntries`].
     pub session: Session,
-    /// Which snapshot.
-    pub snapshot: SnapshotMeta,
+    /// Which snapshot. Boxed, because every message is as large as the largest kind of message.
+    pub snapshot: Box<SnapshotMeta>,
     /// Where the chunk begins, in bytes.
     pub offset: u64,
     /// A piece of the snapshot.

@@ -253,10 +253,10 @@ impl Install {
         let bytes = usize::from(self.bytes % CHUNK_BYTES_MAX);
         InstallSnapshot {
             session: Session::new(self.session.to(1)),
-            snapshot: SnapshotMeta {
+            snapshot: Box::new(SnapshotMeta {
                 last: self.last.near(incoming.unwrap_or(usual), view),
                 membership: self.membership.to_membership(view),
-            },
+            }),
             offset: self.offset.to(if self.another { 0 } else { view.incoming_bytes }),
             chunk: vec![self.bytes; bytes],
             done: !self.not_done,
@@ -403,7 +403,10 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
         }
         Body::InstallSnapshotReply(reply) => Body::InstallSnapshot(InstallSnapshot {
             session: reply.session,
-            snapshot: SnapshotMeta { last: reply.snapshot, membership: view.membership.clone() },
+            snapshot: Box::new(SnapshotMeta {
+                last: reply.snapshot,
+                membership: view.membership.clone(),
+            }),
             offset: reply.received,
             chunk: vec![7; 10],
             done: yes,

@@ -34,6 +34,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// InstallSnapshot of the current term, receiver implementation (Figure 13).
     pub(crate) fn on_install_snapshot(&mut self, from: NodeId, install: InstallSnapshot<C>) {
         let InstallSnapshot { session, snapshot, offset, chunk, done } = install;
+        let snapshot = *snapshot;
         let length = chunk.as_ref().len() as u64;
         let end = offset.checked_add(length);
         let well_formed = snapshot.membership.validate().is_ok()

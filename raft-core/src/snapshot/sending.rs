@@ -1,6 +1,8 @@
 //! The leader's side of a snapshot (§7): its chunks on their way to a follower that lags behind the
 //! log.
 
+use alloc::boxed::Box;
+
 use rand_core::Rng;
 
 use crate::config::Config;
@@ -141,7 +143,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if done {
             sending.size = Some(sending.next);
         }
-        let snapshot = sending.snapshot.clone();
+        let snapshot = Box::new(sending.snapshot.clone());
         let body =
             Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done });
         let message = self.message(to, body);

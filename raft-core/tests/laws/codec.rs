@@ -69,7 +69,7 @@ fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
             "85 01 02 07 06 85 04 82 82 06 18 18 82 84 01 00 00 40 84 02 02 05 41 64 19 01 00 42 61 62 f5",
             message(Body::InstallSnapshot(InstallSnapshot {
                 session: Session::new(4),
-                snapshot: SnapshotMeta { last: last_log, membership: members() },
+                snapshot: Box::new(SnapshotMeta { last: last_log, membership: members() }),
                 offset: 256,
                 chunk: b"ab".to_vec(),
                 done: true,
@@ -393,7 +393,7 @@ fn any_body() -> impl Strategy<Value = Body<Vec<u8>>> {
             .prop_map(|(last_log, transfer)| Body::RequestVote(RequestVote { last_log, transfer })),
         (any_snapshot(), any_number(), any_bytes(), any::<bool>()).prop_map(
             |(snapshot, offset, chunk, done)| {
-                let session = Session::new(offset);
+                let (session, snapshot) = (Session::new(offset), Box::new(snapshot));
                 Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done })
             }
         ),

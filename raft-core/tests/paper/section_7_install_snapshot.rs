@@ -28,7 +28,7 @@ fn replies(server: &mut TestServer) -> Vec<InstallSnapshotReply> {
 
 /// A chunk of the snapshot that ends at `last`, from a leader of term 2.
 fn install(server: &mut TestServer, last: LogId, offset: u64, chunk: &[u8], done: bool) {
-    let (session, snapshot) = (Session::new(1), snapshot(last));
+    let (session, snapshot) = (Session::new(1), Box::new(snapshot(last)));
     let chunk = chunk.to_vec();
     let body = Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done });
     server.hear(2, 2, body);
@@ -201,7 +201,7 @@ fn the_end_of_an_earlier_attempt_installs_nothing() {
     let first = writes(&mut server).pop().map(|write| write.install).unwrap();
     let whole = InstallSnapshot {
         session: Session::new(1),
-        snapshot: snapshot(at(2, 9)),
+        snapshot: Box::new(snapshot(at(2, 9))),
         offset: 0,
         chunk: b"abcd".to_vec(),
         done: true,

@@ -240,7 +240,7 @@ fn a_follower_that_needs_what_is_compacted_gets_the_snapshot_in_chunks() {
     server.snapshot_read(id(3), last, 0, b"abcd".to_vec(), false);
     server.poll();
     let sent = chunks(&mut server).pop().unwrap();
-    assert_eq!(sent.snapshot, snapshot(last));
+    assert_eq!(*sent.snapshot, snapshot(last));
     assert_eq!((sent.offset, &*sent.chunk, sent.done), (0, &b"abcd"[..], false));
 
     // A window of two chunks.

@@ -60,10 +60,10 @@ pub fn forge(stage: &mut Stage, values: &mut Values) -> Told {
         }
         "InstallSnapshot" => Body::InstallSnapshot(InstallSnapshot {
             session,
-            snapshot: SnapshotMeta {
+            snapshot: Box::new(SnapshotMeta {
                 last: details.position("snapshot"),
                 membership: Membership::of_voters(stage.all()),
-            },
+            }),
             offset: details.number("offset").unwrap_or(0),
             chunk: Command::from("forged"),
             done: true,

@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use cortex_m_rt::entry;
@@ -238,7 +239,8 @@ impl Flood {
         snapshot::encode(&meta, &[1; 8], &mut bytes);
         let (chunk, session) = (command(&bytes), Session::new(1));
         drop(bytes);
-        let install = InstallSnapshot { session, snapshot: meta, offset: 0, chunk, done: true };
+        let snapshot = Box::new(meta);
+        let install = InstallSnapshot { session, snapshot, offset: 0, chunk, done: true };
         self.hear(term, Body::InstallSnapshot(install));
     }
 
