@@ -434,7 +434,7 @@ fn write_into<C: AsRef<[u8]>>(e: &mut Out<'_>, write: &Write<C>) -> Encoded {
         }
     }
     match compact_to {
-        Some(base) => log_id_into(e, *base)?,
+        Some(base) => log_id_into(e, **base)?,
         None => {
             e.null()?;
         }
@@ -474,7 +474,7 @@ fn write_from<'b, C>(
         d.null()?;
         None
     } else {
-        Some(log_id_from(d)?)
+        Some(Box::new(log_id_from(d)?))
     };
     for field in 0..unknown {
         if !is_null(d)? {

@@ -134,17 +134,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.log.slice(next.entries_from, last_index, self.config.write_bytes_max);
         let through = entries.last().map_or(next.entries_from.previous(), |last| last.index);
         self.durable.on_written(through, self.now);
-        let hard_state = HardState {
-            current_term: self.current_term,
-            voted_for: self.voted_for,
-            promise_micros: self.promise.stored_micros(),
-            committed: self.removed_at().unwrap_or_default(),
-        };
         Some(Write {
             id: next.id,
-            hard_state: next.with_hard_state.then_some(hard_state),
+            hard_state: next.with_hard_state.then(|| self.hard_state()),
             snapshot: self.snapshot_to_write(&next),
-            compact_to: next.with_snapshot.then(|| self.log.base()).filter(|b| *b > LogId::ZERO),
+            compact_to: self.base_to_write(&next),
             truncate_from: next.truncate_from,
             entries,
         })
@@ -161,10 +155,28 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
+    /// What the disk keeps besides the log (Figure 2).
+    fn hard_state(&self) -> HardState {
+        HardState {
+            current_term: self.current_term,
+            voted_for: self.voted_for,
+            promise_micros: self.promise.stored_micros(),
+            committed: self.removed_at().unwrap_or_default(),
+        }
+    }
+
     /// The snapshot in use, if the disk has yet to hear of it. A server that knows no cluster has none.
     fn snapshot_to_write(&self, next: &NextWrite) -> Option<Box<SnapshotMeta>> {
         let snapshot = &self.snapshots.last;
         let is_told = next.with_snapshot && !snapshot.membership.is_empty();
         is_told.then(|| Box::new(snapshot.clone()))
+    }
+
+    /// Where the log begins, if the disk has yet to hear of the snapshot that replaces what was
+    /// before.
+    fn base_to_write(&self, next: &NextWrite) -> Option<Box<LogId>> {
+        let base = self.log.base();
+        let is_told = next.with_snapshot && base > LogId::ZERO;
+        is_told.then(|| Box::new(base))
     }
 }

@@ -79,7 +79,9 @@ pub struct Write<C> {
     /// that log remains.
     pub snapshot: Option<Box<SnapshotMeta>>,
     /// Stored entries up to this one are needed no more, and may be deleted.
-    pub compact_to: Option<LogId>,
+    ///
+    /// Boxed as the snapshot is: both are rare, and a [`Write`] is moved with every entry.
+    pub compact_to: Option<Box<LogId>>,
     /// Removes this entry and all that follow it from the stored log, before `entries` are appended.
     pub truncate_from: Option<Index>,
     /// Entries to append, in order and without a gap.
@@ -182,7 +184,7 @@ impl<C> Restored<C> {
         }
         if let Some(base) = write.compact_to.filter(|base| base.index > self.base.index) {
             self.entries.drain(..self.entries.partition_point(|entry| entry.index <= base.index));
-            self.base = base;
+            self.base = *base;
         }
         if let Some(from) = write.truncate_from {
             self.entries.truncate(self.entries.partition_point(|entry| entry.index < from));

@@ -500,7 +500,7 @@ impl AnyWrite {
             hard_state: (next != state.hard_state).then_some(next),
             entries: entries.collect(),
             truncate_from,
-            compact_to: snapshot.as_ref().map(|(_, base)| *base),
+            compact_to: snapshot.as_ref().map(|(_, base)| Box::new(*base)),
             snapshot: snapshot.map(|(snapshot, _)| Box::new(snapshot)),
         }
     }

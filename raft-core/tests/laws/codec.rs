@@ -147,7 +147,7 @@ fn golden_writes() -> Vec<(&'static str, Write<Vec<u8>>)> {
                 truncate_from: Some(Index::new(5)),
                 entries: entries.into(),
                 snapshot: Some(Box::new(SnapshotMeta { last: id(6, 4), membership: members() })),
-                compact_to: Some(id(5, 3)),
+                compact_to: Some(Box::new(id(5, 3))),
                 ..empty
             },
         ),
@@ -452,7 +452,7 @@ fn any_write() -> impl Strategy<Value = Write<Vec<u8>>> {
         .prop_map(|(hard_state, truncate_from, (_, entries), snapshot)| Write {
             id: WriteId::default(),
             hard_state,
-            compact_to: snapshot.as_ref().map(|(_, base)| *base),
+            compact_to: snapshot.as_ref().map(|(_, base)| Box::new(*base)),
             snapshot: snapshot.map(|(snapshot, _)| snapshot.into()),
             truncate_from,
             entries: entries.into(),

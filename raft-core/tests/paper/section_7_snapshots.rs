@@ -88,7 +88,7 @@ fn the_log_is_compacted_once_the_snapshot_is_durable() {
     assert_eq!((status.log_base, status.snapshot, status.last_log), (at(1, 4), at(1, 4), at(1, 5)));
     let write = server.writes.last().unwrap();
     assert_eq!(write.snapshot.as_deref(), Some(&snapshot(at(1, 4))));
-    assert_eq!(write.compact_to, Some(at(1, 4)));
+    assert_eq!(write.compact_to.as_deref(), Some(&at(1, 4)));
 }
 
 /// "One simple strategy is to take a snapshot when the log reaches a fixed size in bytes."

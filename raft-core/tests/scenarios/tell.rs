@@ -175,7 +175,7 @@ pub fn write(write: &Write<Command>) -> String {
     let snapshot = write.snapshot.as_ref().map(|snapshot| {
         format!("snapshot {} with {}", snapshot.last, membership(&snapshot.membership))
     });
-    let compact = write.compact_to.map(|base| format!("compacts to {base}"));
+    let compact = write.compact_to.as_ref().map(|base| format!("compacts to {base}"));
     let parts = [hard_state, snapshot, compact, truncate, entries];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     parts.join(", ")

@@ -283,6 +283,7 @@ impl<F: NorFlash> Journal<F> {
         let (mut from, mut to) = (old + HALF_HEADER_BYTES, new + HALF_HEADER_BYTES);
         if compact_to.is_some() {
             // From an empty log on, this says where the entries begin.
+            let compact_to = compact_to.map(Box::new);
             self.encode(&Write { compact_to, ..Write::default() })?;
             to = self.program_record(to, new)?;
         }
@@ -325,7 +326,7 @@ impl<F: NorFlash> Journal<F> {
                     let write = self.decode()?;
                     sum.hard_state = write.hard_state.or(sum.hard_state);
                     sum.snapshot = write.snapshot.or(sum.snapshot);
-                    sum.compact_to = write.compact_to.max(sum.compact_to);
+                    sum.compact_to = write.compact_to.map(|base| *base).max(sum.compact_to);
                     if let Some(from) = write.truncate_from {
                         sum.truncations.retain(|(_, earlier)| *earlier < from);
                         sum.truncations.push((at, from));

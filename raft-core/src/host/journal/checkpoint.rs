@@ -27,7 +27,7 @@ pub(super) fn push(position: &Position, batch: &mut Batch) -> Result<(), usize> 
     batch.push(&Write {
         hard_state: Some(*hard_state),
         snapshot: snapshot.as_deref().cloned().map(Box::new),
-        compact_to: Some(*base),
+        compact_to: Some(Box::new(*base)),
         ..Write::default()
     })?;
     let mut ends = Vec::with_capacity(term_ends.len() * TERM_END_BYTES);
@@ -48,7 +48,9 @@ pub(super) fn open(payload: &mut [u8]) -> Result<Position, Refused> {
     };
     let decoded = codec::decode_write(head, Bytes::copy_from_slice);
     let (Some(hard_state), Some(base), snapshot) = (match decoded {
-        Ok(Write { hard_state, compact_to, snapshot, .. }) => (hard_state, compact_to, snapshot),
+        Ok(Write { hard_state, compact_to, snapshot, .. }) => {
+            (hard_state, compact_to.map(|base| *base), snapshot)
+        }
         Err(error) => return Err(Refused::undecodable("the checkpoint", error)),
     }) else {
         return Err("the checkpoint names no term or no base".into());

@@ -419,7 +419,7 @@ fn run_with_snapshots(disk: &FaultyDisk, directory: &Path) -> (u64, u64, Option<
             if acknowledged >= snapshot + SNAPSHOT_EVERY {
                 take_snapshot(&*store, acknowledged)?;
                 next.snapshot = Some(Box::new(snapshot_of(acknowledged)));
-                next.compact_to = Some(snapshot_of(acknowledged - TAIL).last);
+                next.compact_to = Some(Box::new(snapshot_of(acknowledged - TAIL).last));
             }
             journal.append(&next)?;
             journal.sync()?;

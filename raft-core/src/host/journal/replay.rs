@@ -89,8 +89,8 @@ impl Position {
         if let Some(snapshot) = &write.snapshot {
             self.follow_snapshot(snapshot)?;
         }
-        if let Some(base) = write.compact_to {
-            self.compact(base)?;
+        if let Some(base) = write.compact_to.as_deref() {
+            self.compact(*base)?;
         }
         if let Some(from) = write.truncate_from {
             self.truncate(from)?;
@@ -229,7 +229,7 @@ mod tests {
     fn snapshot(last: LogId, compact_to: Option<LogId>) -> Write<Bytes> {
         let membership = Membership::of_voters([NodeId::new(1)]);
         let snapshot = Some(Box::new(SnapshotMeta { last, membership }));
-        Write { snapshot, compact_to, ..Write::default() }
+        Write { snapshot, compact_to: compact_to.map(Box::new), ..Write::default() }
     }
 
     /// Term 3 with a vote for node 1, and the entries 1.1, 1.2, 3.3.
@@ -260,7 +260,7 @@ mod tests {
             write(Some((3, 1)), None, &[(1, 1), (1, 2), (3, 3), (3, 4)]),
             snapshot(id(1, 2), None),
             snapshot(id(3, 3), Some(id(1, 1))),
-            Write { compact_to: Some(id(3, 3)), ..Write::default() },
+            Write { compact_to: Some(Box::new(id(3, 3))), ..Write::default() },
             write(None, Some(4), &[(3, 4), (3, 5)]),
             // Not in the log, behind its end, and behind it again.
             snapshot(id(2, 5), Some(id(2, 5))),
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(replay.clone().into_restored(), None);
         replay.follow(snapshot(id(3, 3), Some(id(1, 1)))).unwrap();
         assert_eq!(replay.clone().into_restored(), None, "1.2 is missing");
-        replay.follow(Write { compact_to: Some(id(1, 2)), ..Write::default() }).unwrap();
+        replay.follow(Write { compact_to: Some(Box::new(id(1, 2))), ..Write::default() }).unwrap();
         assert_eq!(terms(&replay), [3, 3]);
     }
 }

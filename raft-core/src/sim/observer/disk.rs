@@ -180,7 +180,7 @@ impl Disk {
             self.written.begin_with(snapshot.last);
             self.written_snapshot = snapshot.last;
         }
-        if let Some(base) = write.compact_to {
+        if let Some(base) = write.compact_to.as_deref().copied() {
             let end = self.written_snapshot;
             violation::hold!(
                 base.index <= end.index
@@ -205,7 +205,7 @@ impl Disk {
             id: write.id,
             hard_state: write.hard_state,
             snapshot: write.snapshot.as_deref().cloned(),
-            compact_to: write.compact_to,
+            compact_to: write.compact_to.as_deref().copied(),
             truncate_from: write.truncate_from,
             entries: write.entries.len(),
         });

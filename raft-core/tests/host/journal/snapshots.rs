@@ -28,7 +28,7 @@ fn compacted(directory: &Path, last: u64, base: u64) {
             let snapshot = SnapshotMeta { last: id(base), membership };
             put(&journal.snapshots().unwrap(), &snapshot);
             next.snapshot = Some(Box::new(snapshot));
-            next.compact_to = Some(id(base));
+            next.compact_to = Some(Box::new(id(base)));
         }
         journal.append(&next).unwrap();
         journal.sync().unwrap();
@@ -82,7 +82,7 @@ fn what_a_crash_left_of_a_deletion_is_deleted_again() {
         let membership = Membership::of_voters([NODE]);
         let snapshot = SnapshotMeta { last: id(4), membership };
         put(&journal.snapshots().unwrap(), &snapshot);
-        let compact_to = Some(id(4));
+        let compact_to = Some(Box::new(id(4)));
         let snapshot = Some(Box::new(snapshot));
         journal.append(&Write { snapshot, compact_to, ..write(6, &[b"a"]) }).unwrap();
         journal.sync().unwrap();

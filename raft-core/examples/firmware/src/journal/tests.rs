@@ -47,7 +47,7 @@ fn append(entries: Vec<Entry<Command>>) -> Write<Command> {
 fn compact(snapshot: LogId, base: LogId) -> Write<Command> {
     let membership = Membership::of_voters([1, 2, 3].map(NodeId::new));
     let snapshot = Some(Box::new(SnapshotMeta { last: snapshot, membership }));
-    Write { snapshot, compact_to: Some(base), ..Write::default() }
+    Write { snapshot, compact_to: Some(Box::new(base)), ..Write::default() }
 }
 
 /// Elections, entries, a truncation, and more elections than a half has room for. Then snapshots: of the server's own, with a
