@@ -38,7 +38,7 @@ use rand_core::Rng;
 
 use crate::config::Config;
 use crate::raft::Raft;
-use crate::role::RoleState;
+use crate::role::{Follower, RoleState};
 use crate::time::{Instant, micros};
 use crate::types::Command;
 
@@ -131,23 +131,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Until when what was heard binds this server: of its leader, or by a leader of its own
     /// quorum.
     fn sticky_until(&self) -> Instant {
-        let heard_at = match &self.role {
-            RoleState::Follower(follower) => {
-                follower.following.as_ref().map(|following| following.heard_at.unwrap_or(self.now))
+        let (heard_at, listens_until) = match &self.role {
+            RoleState::Follower(Follower { following: Some(following), .. }) => {
+                (following.heard_at.unwrap_or(self.now), following.listens_until)
             }
-            RoleState::Leader(leader) => Some(self.quorum_heard_at(leader)),
-            RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
-        };
-        let sticky = self.config.loyalty_at(self.pace());
-        let listens_until = match &self.role {
-            RoleState::Follower(follower) => {
-                follower.following.as_ref().and_then(|following| following.listens_until)
+            RoleState::Leader(leader) => (self.quorum_heard_at(leader), leader.listened_after),
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                return Instant::ZERO;
             }
-            RoleState::Leader(leader) => leader.listened_after,
-            RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         };
-        let sticky = heard_at.map_or(Instant::ZERO, |heard_at| heard_at + sticky);
-        sticky.max(listens_until.unwrap_or(Instant::ZERO))
+        let sticky_until = heard_at + self.config.loyalty_at(self.pace());
+        sticky_until.max(listens_until.unwrap_or(Instant::ZERO))
     }
 
     /// This server has heard its leader: what it answers promises to elect nobody else.

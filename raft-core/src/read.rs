@@ -168,6 +168,11 @@ impl Reads {
         if !core::mem::take(&mut self.leader_suspected) {
             self.on_leadership_lost();
         }
+        self.wait_for_leader()
+    }
+
+    /// Whether a follower holds reads that its leader has yet to answer.
+    fn wait_for_leader(&self) -> bool {
         self.request.is_some() || !self.asked.is_empty()
     }
 
@@ -345,6 +350,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// A follower's request for its clients' reads.
     pub(crate) fn next_read_index(&mut self) -> Option<Message<C>> {
+        if !self.reads.wait_for_leader() {
+            return None;
+        }
         let patience = self.config.heartbeat_interval_at(self.pace());
         let now = self.now;
         let leader = self.following()?.leader;

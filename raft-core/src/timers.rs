@@ -96,8 +96,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.timers.election == Timer::Touched {
             // A promise that keeps this server from voting for others keeps it from standing as
             // well, because a lease may rest on its own vote, too.
-            let deadline = self.now + self.draw_election_timeout();
-            self.timers.election = Timer::Armed(deadline.max(self.bound_until()));
+            let bound_until = self.bound_until();
+            let deadline = self.now + self.draw_election_timeout(bound_until);
+            self.timers.election = Timer::Armed(deadline.max(bound_until));
         }
         if self.timers.heartbeat == Timer::Touched {
             self.timers.heartbeat = Timer::Armed(self.now + self.heartbeat_interval());
@@ -193,16 +194,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// random time from the configured range (§5.2), or from what the pace makes of it. A server
     /// that suspects that the leader is gone waits for what goes beyond the smallest timeout, or as
     /// if it had heard the leader, if it is bound by a promise; a cluster of one waits for nobody.
-    fn draw_election_timeout(&mut self) -> Duration {
+    fn draw_election_timeout(&mut self, bound_until: Instant) -> Duration {
         let pace = self.pace();
         let min = pace.election_timeout();
-        let mut bound = self.bound_until().saturating_duration_since(self.now);
-        if !bound.is_zero() {
-            // Others may have heard the leader's last words a little later: they are bound for so
-            // much longer.
-            let slot = self.config.rank_slot_at(pace).unwrap_or(0);
-            bound = Duration::from_micros(micros(bound).saturating_add(slot));
-        }
         let is_last_term = self.current_term.next() == self.current_term;
         // While a vote is on its way to the disk nobody stands, and to try again at once would
         // never end.
@@ -215,7 +209,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 (min, *rank)
             }
             RoleState::Follower(Follower { suspicion, .. }) => match suspicion.take() {
-                Some(Suspicion { rank, .. }) => (bound, rank),
+                Some(Suspicion { rank, .. }) => {
+                    let mut bound = bound_until.saturating_duration_since(self.now);
+                    if !bound.is_zero() {
+                        // Others may have heard the leader's last words a little later: they are
+                        // bound for so much longer.
+                        let slot = self.config.rank_slot_at(pace).unwrap_or(0);
+                        bound = Duration::from_micros(micros(bound).saturating_add(slot));
+                    }
+                    (bound, rank)
+                }
                 None => (min, None),
             },
             RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => {
