@@ -504,13 +504,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     pub(crate) fn change_role(&mut self, role: RoleState) {
-        let before = core::mem::replace(&mut self.role, role);
         self.timers.heartbeat.stop();
-        let RoleState::Leader(leader) = before else { return };
-        self.reads.on_leadership_lost();
-        self.idle_peers = leader.peers;
-        self.idle_peers.iter_mut().for_each(Progress::end);
-        self.timers = Timers::new();
+        if let RoleState::Leader(leader) = &mut self.role {
+            self.idle_peers = leader.peers.take();
+            self.idle_peers.iter_mut().for_each(Progress::end);
+            self.reads.on_leadership_lost();
+            self.timers = Timers::new();
+        }
+        self.role = role;
     }
 
     // Messages.

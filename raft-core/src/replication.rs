@@ -309,6 +309,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     /// The next AppendEntries of a leader to this follower, if there is anything to send.
+    #[inline]
     pub(crate) fn append_to(&mut self, position: usize) -> Option<Message<C>> {
         let (to, commit_index) = (self.members.id(position)?, self.commit_index);
         let RoleState::Leader(leader) = &mut self.role else { return None };

@@ -24,6 +24,11 @@ impl Instant {
         self.0
     }
 
+    /// The moment that many microseconds later; saturates at the end of time.
+    pub(crate) const fn plus_micros(self, micros: u64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
+
     /// The time from `earlier` until `self`; zero if `earlier` is later.
     pub const fn saturating_duration_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
@@ -35,7 +40,7 @@ impl Add<Duration> for Instant {
 
     /// Spans are rounded down to microseconds; the sum saturates at the end of time.
     fn add(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(micros(span)))
+        self.plus_micros(micros(span))
     }
 }
 

@@ -97,7 +97,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             // A promise that keeps this server from voting for others keeps it from standing as
             // well, because a lease may rest on its own vote, too.
             let bound_until = self.bound_until();
-            let deadline = self.now + self.draw_election_timeout(bound_until);
+            let deadline = self.now.plus_micros(self.draw_election_timeout(bound_until));
             self.timers.election = Timer::Armed(deadline.max(bound_until));
         }
         if self.timers.heartbeat == Timer::Touched {
@@ -194,28 +194,28 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// random time from the configured range (§5.2), or from what the pace makes of it. A server
     /// that suspects that the leader is gone waits for what goes beyond the smallest timeout, or as
     /// if it had heard the leader, if it is bound by a promise; a cluster of one waits for nobody.
-    fn draw_election_timeout(&mut self, bound_until: Instant) -> Duration {
+    fn draw_election_timeout(&mut self, bound_until: Instant) -> u64 {
         let pace = self.pace();
-        let min = pace.election_timeout();
+        let min = pace.micros();
         let is_last_term = self.current_term.next() == self.current_term;
         // While a vote is on its way to the disk nobody stands, and to try again at once would
         // never end.
         let stands_at_once = self.members.is_sole_voter() && !is_last_term && !self.is_voting();
         let (min, rank) = match &mut self.role {
             RoleState::Follower(_) if stands_at_once => {
-                return Duration::ZERO;
+                return 0;
             }
             RoleState::Follower(Follower { following: Some(Following { rank, .. }), .. }) => {
                 (min, *rank)
             }
             RoleState::Follower(Follower { suspicion, .. }) => match suspicion.take() {
                 Some(Suspicion { rank, .. }) => {
-                    let mut bound = bound_until.saturating_duration_since(self.now);
-                    if !bound.is_zero() {
+                    let mut bound = micros(bound_until.saturating_duration_since(self.now));
+                    if bound > 0 {
                         // Others may have heard the leader's last words a little later: they are
                         // bound for so much longer.
                         let slot = self.config.rank_slot_at(pace).unwrap_or(0);
-                        bound = Duration::from_micros(micros(bound).saturating_add(slot));
+                        bound = bound.saturating_add(slot);
                     }
                     (bound, rank)
                 }
@@ -227,11 +227,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         };
         if let (Some(slot), Some(rank)) = (self.config.rank_slot_at(pace), rank) {
             let wait = slot.saturating_mul(u64::from(rank));
-            return Duration::from_micros(micros(min).saturating_add(wait));
+            return min.saturating_add(wait);
         }
         let spread = self.config.spread_at(pace);
         let drawn = self.rng.next_u64().checked_rem(spread).unwrap_or(0);
-        Duration::from_micros(micros(min).saturating_add(drawn))
+        min.saturating_add(drawn)
     }
 
     /// What the next tick is for, and when.
