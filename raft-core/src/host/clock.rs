@@ -10,13 +10,13 @@ pub struct Clock {
     origin: StdInstant,
 }
 
-/// What to do after a turn.
+/// What an adapter's loop does after a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
-    /// Inputs are left: let others run, then turn again.
+    /// Inputs are left: let other tasks run, then turn again.
     Again,
-    /// Turn again when woken, or at this moment at the latest; never sooner without being woken,
-    /// and as little later as the runtime can. `None` is never.
+    /// Turn again when woken, or at this moment at the latest. Do not turn earlier without being
+    /// woken, and turn as little later as the runtime can. `None` means never.
     Wait(Option<StdInstant>),
     /// The node has stopped: drop the driver.
     Stop,
@@ -28,14 +28,14 @@ impl Clock {
         Self { origin: StdInstant::now() }
     }
 
-    /// What time it is, rounded down.
+    /// The time since the clock was made, rounded down.
     pub fn now(&self) -> Instant {
         let micros = self.origin.elapsed().as_micros();
         Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
-    /// The moment as the system's clock tells it: from then on, [`Clock::now`] shows at least
-    /// `moment`. `None` for moments beyond what the system's clock can say, which never come.
+    /// `moment` on the system's clock: from then on, [`Clock::now`] returns at least `moment`.
+    /// `None` if the system's clock cannot represent that moment, which then never comes.
     pub fn system_time(&self, moment: Instant) -> Option<StdInstant> {
         self.origin.checked_add(Duration::from_micros(moment.as_micros()))
     }

@@ -22,7 +22,7 @@ const WAITS_FOR_ITSELF: &str = "the state machine waits for its own node, and so
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration, or what the journal holds, is one with which no node can run.
+    /// No node can run with this configuration, or with what the journal holds.
     Config(ConfigError),
     /// The journal could not be read.
     Journal(StorageError),
@@ -48,8 +48,8 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Why a proposal was not answered. Where the command comes back, it was certainly not appended
-/// anywhere.
+/// Why a proposal was not answered. If an error returns the command, the command was certainly not
+/// appended on any server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ProposeError {
@@ -91,20 +91,21 @@ pub enum ProposeError {
         /// The command.
         command: Bytes,
     },
-    /// The node lost its leadership before it knew the command committed.
+    /// The node lost its leadership before it knew that the command was committed.
     LeadershipLost {
-        /// Whether the command may yet be committed by another leader. If so, propose it again only
+        /// Whether another leader may yet commit the command. If so, propose the command again only
         /// if it does no harm twice.
         may_commit: bool,
     },
-    /// The state machine waits for its own node, from inside of a call, and so for itself: return
-    /// first, and propose from another thread. The command was taken, and may be committed.
+    /// The state machine waits for its own node from inside of a call, and so for itself: return
+    /// first, and propose from another thread. The node has taken the command, which may be
+    /// committed.
     WaitsForItself,
     /// The node has stopped: start it again, or ask another one.
     Stopped {
         /// Why.
         reason: StopReason,
-        /// The command, if it was certainly not appended. Without it, the command may yet be
+        /// The command, if it was certainly not appended. If there is none, the command may yet be
         /// committed.
         command: Option<Bytes>,
     },
@@ -188,7 +189,7 @@ impl From<error::ProposeError<Bytes>> for ProposeError {
             error::ProposeError::TooManyUncommitted { bytes_max, command } => {
                 Self::TooManyUncommitted { bytes_max, command }
             }
-            // Those wait for the end of the transfer, as many as may.
+            // The host lets these wait for the end of the transfer, up to its limit.
             error::ProposeError::Transferring { command, .. } => Self::Busy { command },
         }
     }
@@ -204,7 +205,7 @@ impl From<Stopped> for ProposeError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// Every node answers reads, but has the leader confirm them, and this one knows no leader at
+    /// Every node answers reads, but the leader must confirm them, and this node knows no leader at
     /// present: try again after the next election, or ask another node.
     NoLeader,
     /// Too many requests wait already: try again a little later.
@@ -219,7 +220,7 @@ pub enum ReadError {
     /// The node's state machine has been at one command, or one read, for longer than
     /// [`NodeConfig::stuck_after`](super::NodeConfig::stuck_after): ask another node.
     Stuck,
-    /// The state machine asked its own node, from inside of a call, and would wait for itself:
+    /// The state machine asked its own node from inside of a call, and would wait for itself:
     /// return first, and ask from another thread.
     WaitsForItself,
     /// The node has stopped: start it again, or ask another one.
@@ -266,16 +267,16 @@ impl From<Stopped> for ReadError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// Only the leader does this: ask it. Nothing has changed.
+    /// Only the leader changes the membership: ask the leader. Nothing has changed.
     NotLeader {
         /// The leader of the current term, if this node knows it.
         leader: Option<NodeId>,
     },
-    /// The membership cannot be changed so. Nothing has changed.
+    /// The membership cannot be changed in this way. Nothing has changed.
     Invalid(MembershipError),
-    /// The server that is to be added or promoted has introduced itself, and this node does not
-    /// talk to it: its store is not the one that the cluster knows, or holds another cluster's
-    /// history. Nothing has changed.
+    /// This node does not talk to the server that is to be added or promoted: the server has
+    /// introduced itself, and its store is not the one that the cluster knows, or holds another
+    /// cluster's history. Nothing has changed.
     Refused {
         /// The server.
         id: NodeId,
@@ -290,8 +291,8 @@ pub enum ChangeError {
         /// Whether the change may yet take effect. If not, it was never begun.
         may_take_effect: bool,
     },
-    /// The state machine waits for its own node, from inside of a call, and so for itself: return
-    /// first, and ask from another thread. The change was taken, and may take effect.
+    /// The state machine waits for its own node from inside of a call, and so for itself: return
+    /// first, and ask from another thread. The node has taken the change, which may take effect.
     WaitsForItself,
     /// The node has stopped: start it again, or ask another one.
     Stopped {
@@ -346,25 +347,27 @@ impl From<Stopped> for ChangeError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TransferError {
-    /// Only the leader can: ask it.
+    /// Only the leader can hand leadership over: ask the leader.
     NotLeader {
         /// The leader of the current term, if this node knows it.
         leader: Option<NodeId>,
     },
-    /// Leadership is being handed over to another node already: wait for that.
+    /// Leadership is being handed over to another node already: wait for the end of that transfer.
     Transferring {
-        /// Who is to lead.
+        /// The node that is to lead.
         to: NodeId,
     },
-    /// Nobody could take over: the node named is no other voter, or no voter has been heard of.
+    /// No server can take over: the node named is no other voter, or the leader has heard of no
+    /// voter.
     NoSuccessor,
-    /// The other node did not take over in time, and this one leads on: try again, or another one.
+    /// The other node did not take over in time, and this node leads on: try again, or choose
+    /// another node.
     GivenUp {
-        /// Who was to lead.
+        /// The node that was to lead.
         to: NodeId,
     },
-    /// The state machine waits for its own node, from inside of a call, and so for itself: return
-    /// first, and ask from another thread. The request was taken.
+    /// The state machine waits for its own node from inside of a call, and so for itself: return
+    /// first, and ask from another thread. The node has taken the request.
     WaitsForItself,
     /// Too many requests wait already: try again a little later.
     Busy,
@@ -407,7 +410,7 @@ impl From<Stopped> for TransferError {
     }
 }
 
-/// Why no snapshot was taken. The node works on.
+/// Why no snapshot was taken. The node goes on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SnapshotError {
@@ -415,13 +418,13 @@ pub enum SnapshotError {
     Nothing,
     /// The state machine takes no snapshots, or the journal keeps none.
     Unsupported,
-    /// It could not be written: see that there is room, then try again.
+    /// The snapshot could not be written: make sure that there is room, then try again.
     Failed {
         /// What went wrong.
         message: Arc<str>,
     },
-    /// The state machine waits for its own node, from inside of a call, and so for itself: return
-    /// first, and ask from another thread. The request was taken.
+    /// The state machine waits for its own node from inside of a call, and so for itself: return
+    /// first, and ask from another thread. The node has taken the request.
     WaitsForItself,
     /// Too many requests wait already: try again a little later.
     Busy,

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
 
-/// Names a cluster. Nodes of different clusters refuse each other, so that a wrong address in a
-/// list of peers does no harm.
+/// Names a cluster. Nodes of different clusters refuse each other, so a wrong address in a list of
+/// peers does no harm.
 ///
-/// Any number that other clusters nearby do not use; all nodes of a cluster are started with the
-/// same.
+/// Choose any number that no other cluster nearby uses. All nodes of a cluster are started with the
+/// same number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClusterId(u64);
 
@@ -34,11 +34,11 @@ impl fmt::Display for ClusterId {
     }
 }
 
-/// Names a node's store, which is its journal: drawn at random when the journal is created, and kept
-/// for as long as the journal exists.
+/// Names a node's store, which is its journal: drawn at random when the journal is created, and
+/// kept for as long as the journal exists.
 ///
-/// It tells a node that came back from another that was given the same [`NodeId`], or that came
-/// back without its memory.
+/// It tells a node that came back from another node with the same [`NodeId`], and from the same
+/// node with an empty store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct StoreId(u64);
 

@@ -1,9 +1,9 @@
 //! Which peers a node lets speak to it: the check of identities, the same on every transport.
 //!
-//! Before the first message each of two nodes introduces itself to the other. A message reaches the
-//! core only from a peer whose introduction this node accepts, because a
-//! [`PeerInbox`](super::PeerInbox) is the only way in. The rules, where "this cluster" is one whose
-//! identity this node knows for certain:
+//! Before the first message, each of two nodes introduces itself to the other. A message reaches
+//! the core only from a peer whose introduction this node accepts, because a
+//! [`PeerInbox`](super::PeerInbox) is the only way in. These are the rules, where "this cluster" is
+//! one whose identity this node knows for certain:
 //!
 //! | the peer's store | what this node does |
 //! |---|---|
@@ -13,22 +13,23 @@
 //! | holds a history without an identity | refuses it only as an [added](MemberStore::New) member |
 //! | is empty, or of this cluster | lets it in |
 //!
-//! An identity that may not be committed proves little: a first leader that dies early may hold an
-//! identity that its cluster never took. Such a server must find its way back.
+//! An identity that may not be committed proves little: a first leader that fails early may hold an
+//! identity that its cluster never took. Such a server must be able to come back.
 //!
-//! A peer that dials is also refused if it may send longer messages than this node's transport
-//! takes ([`Refusal::LongMessages`]): such a message would be lost each time it is sent, and
-//! nothing behind it would ever commit. A peer of an older version does not say how long its
-//! messages are, and is let in. That a transport takes what its own node sends is checked when the
-//! node starts.
+//! The node also refuses a peer that dials it if the peer may send longer messages than this node's
+//! transport takes ([`Refusal::LongMessages`]). Such a message would be lost each time it is sent,
+//! and nothing behind it would ever commit. A peer of an older version does not say how long its
+//! messages are, and is let in. When a node starts, it checks that its transport takes what the
+//! node itself sends.
 //!
-//! The rules on stores are applied again whenever this node's identity or its configuration
-//! changes.
+//! The node applies the rules on stores again whenever its identity or its configuration changes. A
+//! refusal concerns the store that was refused: another server with the same id that is connected
+//! stays connected.
 //!
-//! A node with an empty store obeys what its peers say of it. If a peer refuses it because the
-//! cluster knows another store of that member, or says that the node is no member of the peer's
-//! cluster, it neither votes nor stands for election until its log brings a configuration.
-//! Otherwise two wiped voters of three would found a second cluster.
+//! A node with an empty store obeys what its peers say of it. A peer may refuse the node because
+//! the cluster knows another store of that member, or may say that the node is no member of its
+//! cluster. Then the node neither votes nor stands for election until its log brings a
+//! configuration. Otherwise two wiped voters of three would found a second cluster.
 
 use std::collections::BTreeMap;
 use std::string::String;
@@ -47,7 +48,7 @@ use crate::membership::Membership;
 use crate::quorum::MEMBERS_MAX;
 use crate::types::NodeId;
 
-/// The most peers of which anything is kept.
+/// The most peers of which the node keeps anything.
 const PEERS_KEPT_MAX: usize = 2 * MEMBERS_MAX;
 
 /// How long a refusal counts as present. A peer that is refused tries again within seconds.
@@ -56,20 +57,20 @@ const REFUSAL_COUNTS_FOR: Duration = Duration::from_secs(10);
 /// What a node knows of the peers that it talks to.
 #[derive(Debug)]
 pub(super) struct KnownPeers {
-    /// None in an inbox that judges nobody, as in tests of transports.
+    /// `None` in an inbox that judges no peer, as in tests of transports.
     own: Option<Identity>,
     lengths: Option<Lengths>,
     state: Mutex<Knowledge>,
-    /// Grows whenever a verdict may have changed.
+    /// Grows whenever the verdict on a peer may have changed.
     generation: AtomicU64,
 }
 
-/// How long messages are at most, by [`Message::size`](crate::Message::size), in bytes.
+/// The greatest lengths of messages, by [`Message::size`](crate::Message::size), in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Lengths {
-    /// Those that this node sends.
+    /// Of the messages that this node sends.
     sends: u64,
-    /// Those that it takes.
+    /// Of the messages that this node takes.
     takes: u64,
 }
 
@@ -87,7 +88,7 @@ struct Knowledge {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Met {
     pub(super) store: StoreId,
-    /// How many connections the peer has opened that still stand.
+    /// How many connections that the peer has opened are still open.
     connections: usize,
     pub(super) past: Past,
     /// Where the peer says that it is reached.
@@ -97,23 +98,23 @@ pub(super) struct Met {
     pub(super) note: Bytes,
 }
 
-/// Why this node, whose store is empty, must not take part in an election.
+/// Why this node, whose store is empty, takes no part in elections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Told {
     /// The cluster knows another store of this member.
     OtherStore { by: NodeId },
-    /// This node is no member of the cluster to which that node belongs.
+    /// This node is no member of the cluster to which the node `by` belongs.
     NotMember { by: NodeId },
 }
 
 impl KnownPeers {
-    /// Judges peers for this node, or nobody if there is none.
+    /// Judges peers on behalf of this node. If there is none, every peer is let in.
     pub(super) fn new(own: Option<Identity>) -> Self {
         Self { own, lengths: None, state: Mutex::default(), generation: AtomicU64::new(0) }
     }
 
-    /// The same for a node that sends messages of so many bytes at most, and whose transport takes
-    /// so many.
+    /// The same for a node that sends messages of at most `sends` bytes, and whose transport takes
+    /// at most `takes` bytes.
     pub(super) fn with_lengths(self, sends: usize, takes: usize) -> Self {
         Self { lengths: Some(Lengths { sends: sends as u64, takes: takes as u64 }), ..self }
     }
@@ -123,8 +124,8 @@ impl KnownPeers {
         self.lengths.map(|lengths| lengths.sends)
     }
 
-    /// What this node says to that one: its past, and whether it knows that node as a member.
-    /// Nothing about members while it knows of no identified cluster.
+    /// What this node says to the node `to`: its past, and whether it knows `to` as a member. It
+    /// says nothing about members while it knows of no identified cluster.
     pub(super) fn introduce(&self, to: NodeId) -> (Past, Option<bool>) {
         let state = self.lock();
         let is_identified = matches!(state.past, Past::Begun(_) | Past::Of(_));
@@ -132,7 +133,8 @@ impl KnownPeers {
         (state.past, knows_you)
     }
 
-    /// Judges a peer, and notes what it said. `reached` is where this node dialed it, if it did.
+    /// Judges a peer, and notes what the peer said. `reached` is the address at which this node
+    /// dialed the peer, if it did.
     pub(super) fn admit(&self, peer: &Introduction, reached: Option<&str>) -> Result<(), Refusal> {
         let Some(own) = self.own else { return Ok(()) };
         let mut state = self.lock();
@@ -157,12 +159,12 @@ impl KnownPeers {
             }
             Err(refusal) => {
                 // Another store with this id belongs to another server, and says nothing about the
-                // one that was let in.
+                // server that was let in.
                 if met.get(&peer.node).is_some_and(|met| met.store == peer.store) {
                     met.remove(&peer.node);
                 }
                 if refused.len() >= PEERS_KEPT_MAX {
-                    // Strangers have as many ids as they like.
+                    // A stranger may use any number of ids.
                     refused.retain(|_, (_, at)| at.elapsed() < REFUSAL_COUNTS_FOR);
                 }
                 let is_known = members.contains_key(&peer.node) || refused.contains_key(&peer.node);
@@ -186,7 +188,7 @@ impl KnownPeers {
         Err(Refusal::LongMessages { from: peer.node, sends, to, takes })
     }
 
-    /// A connection that the peer had opened has ended.
+    /// To be called when a connection that the peer had opened has ended.
     pub(super) fn left(&self, peer: &Introduction) {
         if let Some(met) = self.lock().met.get_mut(&peer.node) {
             if met.store == peer.store {
@@ -200,8 +202,8 @@ impl KnownPeers {
         if self.own.is_none() { Ok(()) } else { self.lock().judge(peer) }
     }
 
-    /// A peer that this node dialed has refused it. If the peer belongs to another cluster, this
-    /// node refuses it as well.
+    /// To be called when a peer that this node dialed has refused it. If the peer belongs to
+    /// another cluster, this node refuses the peer as well.
     pub(super) fn refused_by(&self, by: NodeId, refusal: Refusal) {
         let Some(own) = self.own else { return };
         let mut state = self.lock();
@@ -219,8 +221,8 @@ impl KnownPeers {
         }
     }
 
-    /// Takes what this node holds and which configuration is in force now; `in_log` if the log has
-    /// brought it.
+    /// Takes what this node's store holds and the configuration in force now. `in_log` says whether
+    /// the log has brought that configuration.
     pub(super) fn update(&self, past: Past, membership: &Membership, in_log: bool) {
         let store = |member| recorded_store(member).map_or(member.store, MemberStore::Recorded);
         let members = membership.members().iter().map(|member| (member.id, store(member)));
@@ -262,8 +264,8 @@ impl KnownPeers {
         fresh.map(|(id, (refusal, _))| (*id, *refusal)).collect()
     }
 
-    /// Why the server of that id cannot join, if it was met and holds something else than this
-    /// cluster's history.
+    /// Why the server with this id cannot join: this node has met it, and it holds something else
+    /// than this cluster's history.
     pub(super) fn cannot_join(&self, id: NodeId) -> Option<Refusal> {
         let state = self.lock();
         let is_connected = state.met.get(&id).is_some_and(|met| met.connections > 0);
@@ -304,7 +306,8 @@ impl Met {
         }
     }
 
-    /// Where the peer is for certain: it says so itself, and was reached there.
+    /// The peer's address, if it is certain: the peer says so itself, and this node reached it
+    /// there.
     pub(super) fn address(&self) -> Option<&str> {
         let said = self.said.as_deref()?;
         (self.reached.as_deref() == Some(said)).then_some(said)
@@ -335,8 +338,8 @@ fn members_name(state: &Knowledge, node: NodeId) -> bool {
     state.members.contains_key(&node)
 }
 
-/// Whether a server with this past is refused by a node of that cluster. What counts as its store
-/// is known to be its own.
+/// Why a node of that cluster refuses a server with this past, if it does. The server is known to
+/// have the store that `store` describes.
 fn other_history(
     cluster: ClusterIdentity,
     store: MemberStore,

@@ -1,8 +1,10 @@
-//! The runtime-neutral half of an adapter (feature `std`). None of it is asynchronous.
+//! The half of an adapter that does not depend on the runtime (feature `std`). None of it is
+//! asynchronous.
 //!
-//! Here is everything that adapters to different runtimes would otherwise each write: the loop's
-//! body, the threads of journal and state machine, the bookkeeping of requests, the journal, the
-//! framing, the handshake, an in-process network. An adapter adds what only its runtime has.
+//! The host is what adapters to different runtimes would otherwise each write: the body of the
+//! loop, the threads of the journal and of the state machine, the bookkeeping of requests, the
+//! journal, framing, handshake, and an in-process network. An adapter adds what only its runtime
+//! has.
 //!
 //! ```text
 //!                    requests                 Handle ── propose, read, status, lead, shutdown
@@ -13,15 +15,15 @@
 //!       │               ▼                    │                       │
 //!       │         Driver::turn        journal's thread       state machine's thread
 //!       │     step, propose, tick,           ▲                       ▲
-//!       │         poll_outbox                │                       │ entries, with waiting clients;
+//!       │         poll_outbox                │                       │ entries, waiting clients;
 //!       └───────────────┴────────────────────┴───────────────────────┘ confirmed reads
 //!           messages             writes
 //! ```
 //!
 //! # Writing an adapter
 //!
-//! A node starts with [`Driver::start`]. It needs a hook that wakes the adapter's loop, and returns
-//! a [`Handle`] for the application and a [`Driver`] for the loop:
+//! [`Driver::start`] starts a node. It takes a hook that wakes the adapter's loop, and returns a
+//! [`Handle`] for the application and a [`Driver`] for the loop:
 //!
 //! ```
 //! # use std::time::Instant;
@@ -39,27 +41,30 @@
 //! }
 //! ```
 //!
-//! So an adapter supplies five things:
+//! An adapter supplies five things:
 //!
-//! 1. **The wake hook.** It is called from any thread, also while the loop turns, and must then
-//!    make the next wait return at once: a wake must not be lost. It is called once for all inputs
-//!    between two turns. It must not block.
-//! 2. **The wait**, as precise as the runtime can: a millisecond late is most of an election. Too
-//!    early is harmless. It takes the deadline of the turn right before it, never an older one.
-//! 3. **The spawn** of the loop, and of [`Driver::start`] where blocking is allowed, for it reads
-//!    the journal.
+//! 1. **The wake hook.** The host calls it from any thread, also while the loop turns. The next
+//!    wait must then return at once, because a wake must not be lost. The host calls the hook once
+//!    for all inputs that arrive between two turns. The hook must not block.
+//! 2. **The wait**, as precise as the runtime can make it, because a millisecond is most of an
+//!    election. A wait that ends too early is harmless. The wait takes the deadline of the turn
+//!    right before it, never an older one.
+//! 3. **The spawn** of the loop. [`Driver::start`] reads the journal, so the adapter calls it where
+//!    blocking is allowed.
 //! 4. **A handle**: a node type around [`Handle`] whose methods await (or [`wait`](Pending::wait)
-//!    for) what `Handle` returns. All else ([`LeadershipWatch`], [`Lead`], the errors) it
-//!    re-exports.
+//!    for) what `Handle` returns. The adapter re-exports everything else: [`LeadershipWatch`],
+//!    [`Lead`], the errors.
 //! 5. **Transports**: sockets for messages, and a task that sleeps for a [`Hub`], the in-process
-//!    network, whose [`LateDelivery::turn`] is driven like a driver. One that notices that a peer's
-//!    process is gone [says so](MessageInbox::suspect); [`tcp::Dialing`] does.
+//!    network, and calls its [`LateDelivery::turn`] as the loop calls the driver's. A transport
+//!    that notices the end of a peer's process [says so](MessageInbox::suspect), as
+//!    [`tcp::Dialing`] does.
 //!
-//! An adapter knows no Raft: one that looks at a term to decide something is wrong.
+//! An adapter knows nothing of Raft. If an adapter looks at a term to decide something, it is
+//! wrong.
 //!
 //! # The rooms
 //!
-//! Each uses only those above it, and nothing that is below it:
+//! Each room uses only the rooms above it in this table:
 //!
 //! | room | what stands in it |
 //! |---|---|
@@ -75,18 +80,18 @@
 //!
 //! # What holds
 //!
-//! - Nothing blocks the loop: requests and messages that find the [inbox](NodeConfig::inbox_max)
-//!   full are refused or dropped, a [`Transport`] drops what it cannot queue, journal and state
-//!   machine have threads of their own. What their queues hold is bounded by the windows in
-//!   [`Config`](crate::Config).
-//! - Everyone who waits is answered: by the state machine, by a lost leadership, or by the node's
-//!   end; also if the state machine hangs. Whichever thread hangs, that is noticed
-//!   ([`NodeStatus::stuck`]).
-//! - A node ends when it is asked to, with its last [`Handle`], when its [`Driver`] is dropped, at
-//!   the first failed write and at a panic of its journal or state machine. All ways are one: the
-//!   driver is dropped, and [`Handle::stopped`] resolves when the journal is synced and closed, the
-//!   threads have ended and the transport has closed its sockets; a thread that hangs is waited for
-//!   [`NodeConfig::shutdown_max`] long.
+//! - Nothing blocks the loop. Requests and messages that find the [inbox](NodeConfig::inbox_max)
+//!   full are refused or dropped. A [`Transport`] drops what it cannot queue. The journal and the
+//!   state machine have threads of their own, and the limits in [`Config`](crate::Config) bound
+//!   their queues.
+//! - Every client that waits is answered: by the state machine, by a lost leadership, or by the end
+//!   of the node. This holds also if the state machine hangs. The loop notices whichever thread
+//!   hangs ([`NodeStatus::stuck`]).
+//! - A node ends when it is asked to, when its last [`Handle`] or its [`Driver`] is dropped, at the
+//!   first failed write, and at a panic of its journal or state machine. In each case the driver is
+//!   dropped. [`Handle::stopped`] resolves when the journal is synced and closed, the threads have
+//!   ended, and the transport has closed its sockets. The end waits [`NodeConfig::shutdown_max`] at
+//!   most for a thread that hangs.
 
 mod channel;
 mod clock;

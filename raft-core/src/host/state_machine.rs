@@ -1,4 +1,4 @@
-//! What is replicated: the application's state machine (§2, Figure 1).
+//! The application's state machine, which is what Raft replicates (§2, Figure 1).
 
 use std::boxed::Box;
 use std::fmt;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::types::Index;
 
-/// A state as it was at one moment, yet to be written out. See [`StateMachine::snapshot`].
+/// The state at one moment, yet to be written out. See [`StateMachine::snapshot`].
 pub type Capture = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>;
 
 /// A deterministic machine that every node feeds with the same commands in the same order.
@@ -37,18 +37,22 @@ pub type Capture = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>;
 /// }
 /// ```
 pub trait StateMachine: Send + 'static {
-    /// What the proposer of a command gets back.
+    /// The reply to the proposer of a command.
     type Reply: Send + 'static;
 
-    /// Applies a committed command and answers its proposer.
+    /// Applies a committed command and returns the reply to its proposer.
     ///
-    /// Called once for each command in the life of the process, by rising index; indexes are
-    /// missing where Raft keeps entries of its own. After a restart it begins with what follows the
-    /// last snapshot, or with the first command again if there is none, so the state need not be
-    /// stored. What it does must follow from the commands alone: no clock, no randomness, no
-    /// reading of the environment, or the nodes drift apart. A panic stops the node; it may not be
-    /// trusted to go on with half a command. The same command comes again after a restart, and
-    /// panics again: the [guide](crate::guide::operation#a-command-that-panics) has the way out.
+    /// The node calls it once for each command in the life of the process, by rising index. Indexes
+    /// are missing where Raft keeps entries of its own. After a restart the node begins with the
+    /// entries that follow the last snapshot, or with the first command if there is no snapshot, so
+    /// the state need not be stored.
+    ///
+    /// The result must follow from the commands alone: no clock, no randomness, no reading of the
+    /// environment. Otherwise the states of the servers diverge.
+    ///
+    /// A panic stops the node, because a state machine that has applied half a command cannot be
+    /// trusted. After a restart the same command comes again, and panics again: the
+    /// [guide](crate::guide::operation#a-command-that-panics) has the way out.
     fn apply(&mut self, index: Index, command: Bytes) -> Self::Reply;
 
     /// Whether this version of the program knows what the command means. Asked before each
@@ -148,64 +152,69 @@ pub trait StateMachine: Send + 'static {
         None
     }
 
-    /// Replaces the state by that of a snapshot, which this or another node took.
+    /// Replaces the state by the state of a snapshot, which this or another node took.
     ///
-    /// Called when a node starts, and when it is so far behind that its leader sends it a snapshot
-    /// instead of the log.
+    /// The node calls it when it starts, and when it is so far behind that its leader sends it a
+    /// snapshot instead of the log.
     ///
     /// # Errors
     ///
-    /// The snapshot cannot be read or understood: the node does not start, or stops. What was
-    /// restored by then is not used. A snapshot of a newer version of the program is
-    /// [`NotUnderstood`], which `?` makes an [`io::Error`]: what is on disk is whole then, and a
+    /// The snapshot cannot be read or understood: the node does not start, or stops, and does not
+    /// use what was restored by then. For a snapshot of a newer version of the program, return
+    /// [`NotUnderstood`], which `?` makes an [`io::Error`]. What is on disk is whole then, and a
     /// newer version goes on with it.
     fn restore(&mut self, snapshot: &mut dyn io::Read) -> io::Result<()> {
         let _ = snapshot;
         Err(io::Error::new(io::ErrorKind::Unsupported, "this state machine restores no snapshots"))
     }
 
-    /// A digest of the state, to notice servers whose states differ; none, as by default, if states
-    /// are not compared.
+    /// A digest of the state, by which servers notice that their states differ. `None`, the
+    /// default, if states are not compared.
     ///
-    /// Called after every entry whose index is a multiple of
+    /// The node calls it after every entry whose index is a multiple of
     /// [`DIGEST_INTERVAL`](super::DIGEST_INTERVAL) and after the last entry of each batch, between
-    /// two commands, so it must be quick: keep it up to date with each command (a sum of hashes of
-    /// what is stored, say), and return it here. A panic stops the node, as one of `apply` does. It
-    /// must follow from the commands alone, as the state does, and be equal whether the state was
-    /// made by commands or [restored](StateMachine::restore), also between versions of the program
-    /// that run in one cluster: no hash that changes with the platform or the standard library. A
-    /// version that computes it in another way is reported as one whose state differs.
+    /// two commands. So it must be quick: keep the digest up to date with each command (a sum of
+    /// hashes of what is stored, say), and return it here. A panic stops the node, as a panic of
+    /// `apply` does.
+    ///
+    /// The digest must follow from the commands alone, as the state does. It must be equal whether
+    /// the state was made by commands or [restored](StateMachine::restore), and equal between
+    /// versions of the program that run in one cluster. So use no hash that changes with the
+    /// platform or the standard library. If a version computes the digest in another way, its state
+    /// is reported as different.
     ///
     /// A difference is logged on both servers and shown in
-    /// [`NodeStatus::state_differences`](super::NodeStatus::state_differences). It stops nobody,
-    /// because nobody knows which state is right. See the
+    /// [`NodeStatus::state_differences`](super::NodeStatus::state_differences). It stops no server,
+    /// because no server knows which state is right. See the
     /// [guide](crate::guide::operation#states-that-differ).
     fn digest(&self) -> Option<u64> {
         None
     }
 
-    /// Whether applying a command, or a read, may take its time. Asked once.
+    /// Whether applying a command, or serving a read, may block or take long. The node asks once.
     ///
-    /// A state machine that never blocks, and takes a few microseconds at most, is called by the
-    /// node's loop itself. That saves two changes of thread, which is most of the latency of a
-    /// command when neither disk nor network is on its way. With hundreds of commands at once a
-    /// thread of its own is the better choice even then, for it shares the work. A state that takes
-    /// long to [restore](StateMachine::restore) needs one, too: the loop would stand still.
+    /// If a state machine never blocks, and takes a few microseconds at most, return `false`: then
+    /// the node's loop itself calls it. That saves two changes of thread, which are most of the
+    /// latency of a command when neither disk nor network is involved. With hundreds of commands at
+    /// once a thread of its own is the better choice even then, because it shares the work. A state
+    /// machine that takes long to [restore](StateMachine::restore) needs a thread, too, because the
+    /// loop would wait for it.
     fn blocks(&self) -> bool {
         true
     }
 }
 
 /// A command, or a snapshot, that this version of a state machine does not understand. See
-/// [`StateMachine::understands`](super::StateMachine::understands) and
-/// [`StateMachine::restore`](super::StateMachine::restore).
+/// [`StateMachine::understands`] and
+/// [`StateMachine::restore`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NotUnderstood {
     message: Arc<str>,
 }
 
 impl NotUnderstood {
-    /// With a text for operators: what was met, and which version of the program this is.
+    /// An error with a text for operators: what the program does not know, and which version of the
+    /// program this is.
     pub fn new(message: impl Into<Arc<str>>) -> Self {
         Self { message: message.into() }
     }
@@ -215,7 +224,8 @@ impl NotUnderstood {
         &self.message
     }
 
-    /// What [`StateMachine::restore`](super::StateMachine::restore) returned, if it was this.
+    /// The error that [`StateMachine::restore`] returned, if it is
+    /// this one.
     pub(super) fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
@@ -229,7 +239,7 @@ impl fmt::Display for NotUnderstood {
 
 impl std::error::Error for NotUnderstood {}
 
-/// So that `restore` returns it with `?`.
+/// Lets `restore` return it with `?`.
 impl From<NotUnderstood> for io::Error {
     fn from(error: NotUnderstood) -> Self {
         Self::new(io::ErrorKind::InvalidData, error)

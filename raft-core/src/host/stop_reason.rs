@@ -11,29 +11,29 @@ use crate::types::{Index, LogId};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// It was asked to, or its last handle was dropped.
+    /// The application asked the node to stop, or dropped its last handle.
     Shutdown,
-    /// A write to the journal failed. What it was to hold was never acknowledged; free the disk or
-    /// replace it, then start again.
+    /// A write to the journal failed. The node never acknowledged what that write held. Free the
+    /// disk or replace it, then start the node again.
     JournalFailed(StorageError),
     /// The journal panicked.
     JournalPanicked {
         /// What the panic said.
         message: Arc<str>,
     },
-    /// The state machine panicked. It will again after a restart, for it gets the same command:
-    /// correct it first.
+    /// The state machine panicked. It will panic again after a restart, because it gets the same
+    /// command: correct it first.
     StateMachinePanicked {
-        /// The command that it was given.
+        /// The index of the command that the state machine was given.
         index: Index,
         /// What the panic said.
         message: Arc<str>,
     },
     /// The state machine [does not understand](super::StateMachine::understands) a committed
-    /// command, so this server applies neither that command nor any after it. Nothing is lost:
-    /// start a version of the program that understands it, on the same data.
+    /// command, so this server applies neither that command nor any command after it. Nothing is
+    /// lost: start a version of the program that understands the command, on the same data.
     CommandNotUnderstood {
-        /// The command. It is committed: other servers apply it.
+        /// The index of the command. The command is committed, and other servers apply it.
         index: Index,
         /// What the state machine said.
         message: Arc<str>,
@@ -48,7 +48,7 @@ pub enum StopReason {
         /// What the panic said.
         message: Arc<str>,
     },
-    /// The runtime that drove the node ended, or its task panicked.
+    /// The runtime that drove the node ended, or the task that drove it panicked.
     Abandoned,
 }
 
@@ -67,8 +67,8 @@ pub enum RestoreError {
         /// What the state machine said.
         message: Arc<str>,
     },
-    /// The state machine did not take it, or panicked: does this version of it understand what the
-    /// one wrote that took the snapshot?
+    /// The state machine did not take the snapshot, or panicked. Does this version of the state
+    /// machine understand what the version wrote that took the snapshot?
     Refused {
         /// The last entry that the snapshot includes.
         last: LogId,

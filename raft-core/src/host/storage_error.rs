@@ -1,4 +1,4 @@
-//! Why a journal cannot go on: each reason with the file, and with what to do next.
+//! Why a journal or a snapshot cannot be used: each reason with the file, and with what to do next.
 
 use std::error::Error;
 use std::fmt;
@@ -12,18 +12,19 @@ use crate::codec::DecodeError;
 use crate::host::identity::ClusterId;
 use crate::types::NodeId;
 
-/// What to do about a journal that has lost something. An older copy is no remedy: it has forgotten
-/// votes and acknowledgements that others count on.
+/// What to do about a journal that has lost something. An older copy is no remedy, because it has
+/// forgotten votes and acknowledgements that other servers rely on.
 ///
-/// The one rule for a server that lost its memory, wherever it is told: remove it, wait until it is
-/// removed, empty its directory, add it again as a learner, under its old id or a new one. The
-/// store that the cluster had recorded for the id is gone with the old member, so the id may be
-/// used again.
+/// There is one rule for a server that lost its memory, wherever it is told: remove the server,
+/// wait until it is removed, empty its directory, and add it again as a learner, under its old id
+/// or a new one. The old id may be used again, because the store that the cluster had recorded for
+/// the id is gone with the old member.
 const REMEDY: &str = "a byte-exact copy of the file repairs it, an older backup does not (it has forgotten promises that other \
                       servers rely on); without one, remove this server from the cluster, empty its journal directory, and add \
                       it again as a learner";
 
-/// Why a journal cannot be opened, read or written. Final: see [`Journal`](super::Journal).
+/// Why a journal or a snapshot cannot be opened, read or written. Final: see
+/// [`Journal`](super::Journal).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -36,15 +37,15 @@ pub enum StorageError {
         /// Its reason.
         source: Arc<io::Error>,
     },
-    /// There is no room to write (disk, quota or file size): free some, then start the node again.
-    /// Nothing durable was lost.
+    /// There is no room to write (disk, quota or file size): free some space, then start the node
+    /// again. Nothing durable was lost.
     DiskFull {
         /// The file that could not grow.
         path: PathBuf,
         /// What the operating system said.
         source: Arc<io::Error>,
     },
-    /// Another process, or another node in this one, has the journal open: stop it, or choose
+    /// Another process, or another node in this process, has the journal open: stop it, or choose
     /// another directory.
     InUse {
         /// The journal's directory.
@@ -61,7 +62,7 @@ pub enum StorageError {
         /// What is wrong there.
         what: String,
     },
-    /// A segment is not there although others before or behind it are.
+    /// A segment is missing although segments before or behind it are there.
     SegmentMissing {
         /// Where it should be.
         path: PathBuf,
@@ -71,7 +72,7 @@ pub enum StorageError {
         /// Where it should be.
         path: PathBuf,
     },
-    /// The snapshot is not as it was written, or not the one that was asked for.
+    /// The snapshot is not as it was written, or not the snapshot that was asked for.
     SnapshotDamaged {
         /// The damaged file.
         path: PathBuf,
@@ -91,12 +92,12 @@ pub enum StorageError {
         path: PathBuf,
         /// Whose journal it is.
         owner: (ClusterId, NodeId),
-        /// Who asked for it.
+        /// The node that asked for it.
         asked: (ClusterId, NodeId),
     },
-    /// The file was written by a version of this library that uses a format which this one does not
-    /// read. Nothing is damaged, and nothing is to be wiped: run the version that wrote it, or for
-    /// a newer format any later one.
+    /// The file was written by a version of this library that uses a format which this version does
+    /// not read. Nothing is damaged, and nothing is to be wiped: run the version that wrote the
+    /// file. For a newer format, any later version reads it as well.
     UnknownVersion {
         /// The file.
         path: PathBuf,
@@ -123,21 +124,21 @@ pub enum StorageError {
         /// How long it is, encoded.
         bytes: usize,
     },
-    /// A write cannot follow those before it. This is a bug in this library, caught before it could
-    /// destroy the journal.
+    /// A write does not follow those before it. This is a bug in this library, noticed before it
+    /// could destroy the journal.
     Inconsistent {
         /// What does not fit.
         what: String,
     },
-    /// The journal must be recovered before it is written, once; or it was since recovered by
-    /// another node.
+    /// The journal must be recovered once before it is written. This one was not, or another node
+    /// has recovered it since.
     NotRecovered,
-    /// The failure that a test asked for ([`MemoryJournal::fail`](super::MemoryJournal::fail)).
+    /// A test asked for this failure ([`MemoryJournal::fail`](super::MemoryJournal::fail)).
     Injected,
 }
 
 impl StorageError {
-    /// Sorts an operating system's refusal.
+    /// The error for what the operating system refused: [`Self::DiskFull`] or [`Self::Io`].
     pub(in crate::host) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
@@ -159,7 +160,7 @@ pub(in crate::host) enum Refused {
 }
 
 impl Refused {
-    /// Sorts why `what` cannot be decoded.
+    /// The reason why `what` cannot be decoded: damage, or a newer version.
     pub(in crate::host) fn undecodable(what: &str, error: DecodeError) -> Self {
         if error.is_from_newer() {
             return Self::FromNewer(error.to_string());

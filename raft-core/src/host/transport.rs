@@ -1,4 +1,4 @@
-//! What carries messages to the other nodes, and where it puts those that come in.
+//! What carries messages to the other nodes, and where it delivers messages that arrive.
 
 use std::boxed::Box;
 use std::fmt;
@@ -15,57 +15,63 @@ use crate::membership::Membership;
 use crate::message::Message;
 use crate::types::NodeId;
 
-/// Carries messages between nodes. It may lose, repeat and overtake them; Raft copes.
+/// Carries messages between nodes. A transport may lose, repeat and reorder messages; Raft copes.
 ///
-/// What it must not do is deliver from a peer that the host has not [let in](MessageInbox::admit).
-/// So it carries each node's [`Introduction`] to its peer before the first message.
+/// A transport must not deliver messages from a peer that the host has not [let
+/// in](MessageInbox::admit). So it carries each node's [`Introduction`] to its peer before the
+/// first message.
 ///
-/// One that can tell the end of a peer's process from a broken network also [says
+/// A transport that can tell the end of a peer's process from a broken network also [says
 /// so](MessageInbox::suspect).
 ///
-/// One that wraps another passes every call on, those with a body here among them.
+/// A transport that wraps another one passes every call on, including the methods that have a body
+/// here.
 pub trait Transport: Send + 'static {
-    /// Begins to receive for this node; called once, before anything is sent.
+    /// Begins to receive for this node. The host calls it once, before anything is sent.
     ///
-    /// What arrives goes to `inbox`, from any thread.
+    /// The transport hands what arrives to `inbox`, from any thread.
     ///
     /// # Errors
     ///
-    /// When it cannot receive, such as when its address is taken. The node does not start then.
+    /// The transport cannot receive, for example because its address is taken. The node does not
+    /// start then.
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()>;
 
-    /// Takes a message to [`Message::to`]. Never blocks: a full queue, or a peer out of reach,
-    /// drops the message and counts it.
+    /// Takes a message to [`Message::to`]. Never blocks: if a queue is full or a peer is out of
+    /// reach, the transport drops the message and counts it.
     fn send(&mut self, message: Message<Bytes>);
 
-    /// Everything for now has been sent. Called once after the sends of a turn, so that a transport
-    /// may gather messages and wake its writers once for all of them.
+    /// Called once after the sends of a turn, so that the transport may gather messages and wake
+    /// its writers once for all of them.
     fn flush(&mut self) {}
 
-    /// The longest [`Message::size`] that it carries, in bytes, whatever else the message holds. A
-    /// longer message may be dropped each time it is sent, so that nothing behind it ever commits:
-    /// a node whose [`Config`](crate::Config) allows longer ones does not start, and refuses a peer
-    /// whose configuration allows longer ones ([`Refusal::LongMessages`]).
+    /// The length of the longest message that the transport carries, in bytes ([`Message::size`]),
+    /// whatever else the message holds. The transport may drop a longer message each time it is
+    /// sent, so that nothing behind that message ever commits. Therefore a node whose
+    /// [`Config`](crate::Config) allows longer messages does not start, and a node refuses a peer
+    /// whose configuration allows longer messages ([`Refusal::LongMessages`]).
     fn message_bytes_max(&self) -> usize {
         usize::MAX
     }
 
-    /// These are the members now (§6), as far as this node knows; nobody, if it has yet to be told.
-    /// Called once the transport has started and whenever they change. A transport that opens
-    /// connections opens those to new members, closes those to members that went, once what waits
-    /// for them is sent, and takes note of their [labels](super::Label).
+    /// Tells the transport who the members are now (§6), as far as this node knows; none, if the
+    /// node has yet to learn of a configuration. The host calls it once the transport has started
+    /// and whenever the members change. A transport that opens connections opens those to new
+    /// members. It closes those to removed members once the messages that wait for them are sent.
+    /// It also takes note of the members' [labels](super::Label).
     ///
-    /// Messages may also come from others and go to others: a server whose configuration is behind
-    /// hears those that it does not know, and answers.
+    /// Messages may also come from other servers and go to them: a server whose configuration is
+    /// behind hears servers that it does not know, and answers.
     fn members(&mut self, membership: &Membership) {
         let _ = membership;
     }
 
-    /// Begins to stop; called at most once, and the transport is dropped right after. Never blocks.
+    /// Begins to stop. The host calls it once at most, and drops the transport right after. Never
+    /// blocks.
     ///
-    /// Keep `running` until the last socket is closed: a node's shutdown is over only when it has
-    /// been dropped, so that the address is free again by then. A transport that is dropped without
-    /// a call must stop as well.
+    /// Keep `running` until the last socket is closed, because the shutdown of a node is over only
+    /// when `running` has been dropped. The address is free again by then. A transport that is
+    /// dropped without this call must stop as well.
     fn stop(&mut self, running: Running) {
         drop(running);
     }
@@ -79,8 +85,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// The token, and a receiver that returns (with an error, for nothing is ever sent) once the
-    /// token has been dropped.
+    /// The token, and a receiver that returns once the token has been dropped. It returns an error,
+    /// because nothing is ever sent.
     pub fn new() -> (Self, oneshot::Receiver<()>) {
         let (sender, dropped) = oneshot::channel();
         (Self { _sender: sender }, dropped)
@@ -100,8 +106,8 @@ pub struct MessageInbox {
 }
 
 impl MessageInbox {
-    /// An inbox that hands each message to `deliver`, which must not block, lets every peer in, and
-    /// ignores suspicions. For tests of transports.
+    /// An inbox that hands each message to `deliver`, which must not block. It lets every peer in
+    /// and ignores suspicions. For tests of transports.
     pub fn new(deliver: impl Fn(Message<Bytes>) + Send + Sync + 'static) -> Self {
         Self {
             deliver: Arc::new(deliver),
@@ -112,7 +118,7 @@ impl MessageInbox {
         }
     }
 
-    /// The same inbox, which hands each suspicion to `suspect`. That must not block either.
+    /// The same inbox, which hands each suspicion to `suspect`. `suspect` must not block either.
     #[must_use]
     pub fn with_suspicions(self, suspect: impl Fn(NodeId) + Send + Sync + 'static) -> Self {
         Self { suspect: Arc::new(suspect), ..self }
@@ -134,8 +140,8 @@ impl MessageInbox {
         Self { deliver: Arc::new(filtered), ..self }
     }
 
-    /// The same inbox, which judges peers by what `peers` knows, calls `news` when that has
-    /// changed, and introduces its node with that note.
+    /// The same inbox, which judges peers by `peers`, calls `news` when what is known of them has
+    /// changed, and introduces its node with `note`.
     pub(super) fn with_peers(
         self,
         peers: Arc<KnownPeers>,
@@ -145,7 +151,7 @@ impl MessageInbox {
         Self { peers, news: Arc::new(news), note, ..self }
     }
 
-    /// What the node `me`, which is reached at `address`, says to that peer now.
+    /// What the node `me` says to the peer `to` now; `address` is where `me` is reached.
     pub fn introduce(&self, me: &Identity, to: NodeId, address: Option<&str>) -> Introduction {
         let (past, knows_you) = self.peers.introduce(to);
         let address = address.map(Into::into);
@@ -156,13 +162,13 @@ impl MessageInbox {
         Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }
 
-    /// Lets in a peer that introduced itself, on a connection that it opened: what it sends goes to
-    /// the [`PeerInbox`].
+    /// Lets in a peer that introduced itself on a connection that it opened. Its messages go to the
+    /// returned [`PeerInbox`].
     ///
     /// # Errors
     ///
-    /// Why this node does not talk to that peer, to be told to the peer. Nothing that it sends may
-    /// be delivered.
+    /// Why this node does not talk to that peer. The transport tells the peer so, and delivers
+    /// nothing that the peer sends.
     pub fn admit(&self, peer: Introduction) -> Result<PeerInbox, Refusal> {
         let generation = AtomicU64::new(self.peers.generation());
         let verdict = self.peers.admit(&peer, None);
@@ -174,31 +180,32 @@ impl MessageInbox {
     ///
     /// # Errors
     ///
-    /// Why this node does not talk to that peer. The connection is to be closed.
+    /// Why this node does not talk to that peer. The transport closes the connection.
     pub fn meet(&self, peer: &Introduction, address: &str) -> Result<(), Refusal> {
         let verdict = self.peers.admit(peer, Some(address));
         (self.news)();
         verdict
     }
 
-    /// The peer that this node has dialed does not let it in.
+    /// To be called when a peer that this node has dialed refuses it.
     pub fn refused_by(&self, peer: NodeId, refusal: Refusal) {
         self.peers.refused_by(peer, refusal);
         (self.news)();
     }
 
-    /// Grows whenever what this node says of itself, or what it lets in, may have changed.
+    /// A number that grows whenever what this node says of itself, or which peers it lets in, may
+    /// have changed.
     pub(super) fn generation(&self) -> u64 {
         self.peers.generation()
     }
 
-    /// The transport has reason to believe that this node's process is gone, such as a connection
-    /// that was reset and a listener that refuses. To be said once, when it happens; never because
-    /// a network is slow, silent or flaps.
+    /// To be called when the transport has reason to believe that the process of `node` is gone,
+    /// for example because a connection was reset and the listener refuses. Call it once, when that
+    /// happens, and never because a network is slow, silent or unstable.
     ///
-    /// If that node leads, this one asks the others [without waiting for its election
-    /// timeout](crate::Raft::suspect_leader). That is all: a suspicion that is wrong costs a few
-    /// messages, for those who still hear their leader refuse. Never blocks.
+    /// If `node` leads, this node asks the others [without waiting for its election
+    /// timeout](crate::Raft::suspect_leader). A wrong suspicion costs only a few messages, because
+    /// the servers that still hear their leader refuse. Never blocks.
     pub fn suspect(&self, node: NodeId) {
         (self.suspect)(node);
     }
@@ -209,7 +216,7 @@ impl MessageInbox {
 pub struct PeerInbox {
     inbox: MessageInbox,
     peer: Introduction,
-    /// At which generation of what the node knows the peer was last judged.
+    /// The generation of the node's knowledge at which the peer was last judged.
     generation: AtomicU64,
 }
 
@@ -219,13 +226,13 @@ impl PeerInbox {
         self.peer.node
     }
 
-    /// Hands a message to the node and wakes it. Never blocks: when the inbox is full, the message
-    /// is dropped and counted; after the node has stopped, it is dropped.
+    /// Hands a message to the node and wakes it. Never blocks: if the inbox is full, the message is
+    /// dropped and counted. After the node has stopped, the message is dropped.
     ///
     /// # Errors
     ///
     /// The node does not talk to this peer any more, because it has learned more of its cluster.
-    /// The message is dropped, and the connection is to be closed.
+    /// The message is dropped, and the transport closes the connection.
     pub fn deliver(&self, message: Message<Bytes>) -> Result<(), Refusal> {
         let generation = self.inbox.generation();
         if self.generation.load(Ordering::Relaxed) != generation {

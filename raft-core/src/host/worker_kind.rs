@@ -1,4 +1,4 @@
-//! The threads of a node, by name, and what each may be doing.
+//! The names of a node's threads, and of what each of them may be doing.
 
 use std::fmt;
 
@@ -33,12 +33,12 @@ pub enum WorkerTask {
     Restore,
     /// A piece of a snapshot is read, to be sent.
     ReadSnapshot,
-    /// A piece of a snapshot that comes is written.
+    /// A piece of a snapshot that the leader sends is written.
     WriteSnapshot,
-    /// Snapshots that are needed no more are removed.
+    /// Snapshots that nothing needs any more are removed.
     RemoveSnapshots,
-    /// The journal waits for the threads of the snapshots, which write to the same directory,
-    /// before it gives that up.
+    /// The journal's thread waits for the threads of the snapshots before it gives up the
+    /// directory, because they write to the same directory.
     Close,
 }
 

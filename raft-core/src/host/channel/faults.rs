@@ -1,9 +1,9 @@
-//! What happens to messages in a network that exists only in this process: some are lost, late,
-//! repeated or overtaken, and links are cut, as a seed decides. Also counts them, in messages and
-//! in bytes.
+//! The fault model of a network that exists only in this process: as a seed decides, messages are
+//! lost, delayed, repeated or reordered, and links are cut. It also counts messages and their
+//! bytes.
 //!
-//! A link is one way from one node to another. Without reordering, what is sent on a link arrives
-//! in order, however late.
+//! A link is one way from one node to another. Without reordering, messages on a link arrive in
+//! order, however late.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ use rand_pcg::Pcg32;
 
 use crate::types::NodeId;
 
-/// The longest delay; longer ones are cut down to it.
+/// The longest delay. A longer one is cut down to this.
 const SPAN_MAX: Duration = Duration::from_secs(3600);
 
-/// How bad an in-process network is. The default is perfect: nothing is lost and everything arrives
+/// How bad an in-process network is. The default is perfect: no message is lost, and each arrives
 /// at once.
 ///
-/// Probabilities are from 0 to 1; what is below never happens, what is above always does.
+/// Probabilities are from 0 to 1. At 0 or below the fault never happens, at 1 or above it always
+/// does.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Faults {
     /// The probability that a message is lost.
@@ -27,13 +28,13 @@ pub struct Faults {
     /// The probability that a message arrives twice.
     pub duplicate: f64,
     /// The probability that a message may be overtaken: it is late by up to `reorder_by` more, and
-    /// those behind do not wait.
+    /// the messages behind it do not wait.
     pub reorder: f64,
     /// The most by which a reordered message is late.
     pub reorder_by: Duration,
-    /// The least time that a message is on its way.
+    /// The shortest time that a message is on its way.
     pub delay_min: Duration,
-    /// The most; each message takes a time in between.
+    /// The longest time that a message is on its way. Each message takes a time between the two.
     pub delay_max: Duration,
 }
 
@@ -45,9 +46,10 @@ pub struct Traffic {
     pub sent: u64,
     /// The same in bytes, as they are encoded on a wire, without framing.
     pub bytes_sent: u64,
-    /// Messages that were lost: by chance, on a cut link, or because nobody was there.
+    /// Messages that were lost: by chance, on a cut link, or because no node was there to receive
+    /// them.
     pub dropped: u64,
-    /// Messages that arrived once more.
+    /// Messages that arrived a second time.
     pub duplicated: u64,
 }
 
@@ -56,11 +58,11 @@ pub struct Traffic {
 pub(super) struct FaultModel {
     rng: Pcg32,
     faults: Faults,
-    /// Links cut one by one.
+    /// Links that were cut one by one.
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Nodes all of whose links are cut.
     isolated: BTreeSet<NodeId>,
-    /// When the last message in order arrives, for links on which one is late.
+    /// When the last message in order arrives, for each link on which a message is delayed.
     busy_until: BTreeMap<(NodeId, NodeId), Instant>,
     traffic: Traffic,
 }
@@ -70,9 +72,9 @@ pub(super) struct FaultModel {
 pub(super) enum Delivery {
     /// Never.
     Lost,
-    /// Now, without a detour.
+    /// At once.
     Now,
-    /// Then, and perhaps once more.
+    /// At this moment, and perhaps a second time at another.
     Later(Instant, Option<Instant>),
 }
 
@@ -123,19 +125,19 @@ impl FaultModel {
         self.traffic
     }
 
-    /// Whether anything can pass from one to the other.
+    /// Whether messages can pass from one node to the other.
     pub(super) fn is_open(&self, from: NodeId, to: NodeId) -> bool {
         !self.cut.contains(&(from, to))
             && !self.isolated.contains(&from)
             && !self.isolated.contains(&to)
     }
 
-    /// A message found nobody, or a cut link, where it was to arrive.
+    /// Counts a message that was lost where it was to arrive.
     pub(super) fn lost(&mut self) {
         self.traffic.dropped = self.traffic.dropped.saturating_add(1);
     }
 
-    /// A message of this many bytes is sent.
+    /// Decides when a message of this many bytes arrives.
     pub(super) fn decide(
         &mut self,
         from: NodeId,
@@ -160,7 +162,7 @@ impl FaultModel {
         }
     }
 
-    /// When a message sent now arrives; `None` is at once.
+    /// When a message that is sent now arrives. `None` means at once.
     fn arrival(&mut self, link: (NodeId, NodeId), now: Instant) -> Option<Instant> {
         let delay = self.between(self.faults.delay_min, self.faults.delay_max);
         if self.happens(self.faults.reorder) {
@@ -176,14 +178,15 @@ impl FaultModel {
         Some(arrival)
     }
 
-    /// When the second copy arrives: no sooner than the first.
+    /// When the second copy arrives: not before the first.
     fn duplicate(&mut self, link: (NodeId, NodeId), now: Instant, first: Instant) -> Instant {
         self.traffic.duplicated = self.traffic.duplicated.saturating_add(1);
         self.arrival(link, now).map_or(first, |second| second.max(first))
     }
 
     fn happens(&mut self, probability: f64) -> bool {
-        // The draw is spent only where chance has a say, so that a perfect network costs nothing.
+        // A random number is drawn only if the outcome is not certain, so that a perfect network
+        // costs nothing.
         probability > 0.0 && f64::from(self.rng.next_u32()) < probability * 2f64.powi(32)
     }
 

@@ -1,7 +1,8 @@
-//! A network inside one process, with faults: what an adapter's `channel::Network` is made of.
+//! A network inside one process, with faults. An adapter's `channel::Network` is made of it.
 //!
-//! What arrives at once goes from the sender's loop straight into the receiver's inbox. What is
-//! late waits here, until the adapter's task, which sleeps as [`Hub::turn`] says, comes for it.
+//! A message that arrives at once goes from the sender's loop straight into the receiver's inbox. A
+//! delayed message waits here until the adapter's task delivers it. The task sleeps as
+//! [`LateDelivery::turn`] says.
 
 use std::boxed::Box;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -22,7 +23,7 @@ use crate::membership::Membership;
 use crate::message::Message;
 use crate::types::NodeId;
 
-/// The most messages that may be late at once; more are dropped.
+/// The most messages that may be delayed at once. More are dropped.
 const LATE_MAX: usize = 1 << 16;
 
 /// How often a node that is refused introduces itself again.
@@ -38,18 +39,18 @@ pub struct Hub {
 pub struct Endpoint {
     node: NodeId,
     hub: Hub,
-    /// Tells this endpoint's registration from that of one that took its place.
+    /// The number of this endpoint's registration. A later endpoint of the same node has another.
     registered: Option<u64>,
-    /// Where messages are encoded to be counted.
+    /// The buffer in which messages are encoded to be counted.
     encoded: Vec<u8>,
 }
 
-/// Delivers what is late. For the adapter's task.
+/// Delivers delayed messages. For the adapter's task.
 pub struct LateDelivery {
     shared: Arc<SharedNetwork>,
 }
 
-/// Closes the network when the last clone goes.
+/// Closes the network when the last clone is dropped.
 struct Owner {
     shared: Arc<SharedNetwork>,
 }
@@ -64,7 +65,7 @@ struct NetworkState {
     endpoints: BTreeMap<NodeId, Registered>,
     registrations: u64,
     late: BinaryHeap<Late>,
-    /// Numbers late messages, so that those of one moment keep their order.
+    /// Numbers delayed messages, so that messages for the same moment keep their order.
     lates: u64,
     closed: bool,
 }
@@ -73,16 +74,17 @@ struct Registered {
     number: u64,
     identity: Identity,
     inbox: MessageInbox,
-    /// From the peers that have sent something.
+    /// The links from the peers that have sent something.
     links: BTreeMap<NodeId, Link>,
 }
 
-/// Whether a node and a peer that sends to it let each other in, as judged last.
+/// The last verdict on whether a node and a peer that sends to it let each other in.
 struct Link {
-    /// The sender's registration, and how often what either says may have changed by then.
+    /// The sender's registration and the generations of both inboxes at the verdict. If one of them
+    /// has changed, the verdict may have changed.
     made_at: (u64, u64, u64),
     introduced: Instant,
-    /// None where one of the two refuses the other.
+    /// `None` if one of the two refuses the other.
     inbox: Option<Arc<PeerInbox>>,
 }
 
@@ -93,9 +95,9 @@ struct Late {
 }
 
 impl Hub {
-    /// A perfect network without nodes, and the part that delivers what is late. `wake` must make
-    /// the adapter's task call [`LateDelivery::turn`]; it is called from any thread and must not
-    /// block.
+    /// A perfect network without nodes, and the part that delivers delayed messages. `wake` must
+    /// make the adapter's task call [`LateDelivery::turn`]. It is called from any thread and must
+    /// not block.
     pub fn new(seed: u64, wake: impl Fn() + Send + Sync + 'static) -> (Self, LateDelivery) {
         let state = NetworkState {
             fault_model: FaultModel::new(seed),
@@ -110,7 +112,8 @@ impl Hub {
         (Self { owner: Arc::new(Owner { shared }) }, late)
     }
 
-    /// The transport of this node. A node that starts again takes the place of its earlier life.
+    /// The transport of this node. If a node starts again, its new endpoint takes the place of the
+    /// old one.
     pub fn endpoint(&self, node: NodeId) -> Endpoint {
         Endpoint { node, hub: self.clone(), registered: None, encoded: Vec::new() }
     }
@@ -120,8 +123,8 @@ impl Hub {
         self.lock().fault_model.set_faults(faults);
     }
 
-    /// Lets nothing pass from one node to the other any more, in this direction; what is on its way
-    /// is lost.
+    /// Lets no message pass from one node to the other any more, in this direction. Messages that
+    /// are on their way are lost.
     pub fn cut(&self, from: NodeId, to: NodeId) {
         self.lock().fault_model.cut(from, to);
     }
@@ -131,7 +134,7 @@ impl Hub {
         self.lock().fault_model.mend(from, to);
     }
 
-    /// Lets nothing pass to or from this node any more.
+    /// Lets no message pass to or from this node any more.
     pub fn isolate(&self, node: NodeId) {
         self.lock().fault_model.isolate(node);
     }
@@ -157,7 +160,7 @@ impl Hub {
 }
 
 impl LateDelivery {
-    /// Delivers what is due, and says when to come again.
+    /// Delivers the messages that are due, and says when to call again.
     pub fn turn(&self) -> Next {
         loop {
             let mut state = self.shared.lock();
@@ -208,8 +211,8 @@ impl Transport for Endpoint {
             Delivery::Lost => {}
             Delivery::Now => {
                 let inbox = state.inbox_of(&message);
-                // The receiver's lock is not taken under this one, or all nodes would wait for each
-                // other.
+                // The receiver's lock is taken after this one is released. Otherwise all nodes
+                // would wait for each other.
                 drop(state);
                 if let Some(inbox) = inbox {
                     deliver(&inbox, message);
@@ -228,8 +231,8 @@ impl Transport for Endpoint {
 }
 
 impl Endpoint {
-    /// Introduces this node to the members that it can reach, as a transport does that opens
-    /// connections.
+    /// Introduces this node to the members that it can reach, as a transport that opens connections
+    /// does.
     fn introduce(&self, membership: &Membership) {
         let mut state = self.hub.lock();
         for member in membership.members() {
@@ -267,8 +270,8 @@ impl SharedNetwork {
 }
 
 impl NetworkState {
-    /// Where a message goes. It is lost if the receiver is not there, or one of the two refuses the
-    /// other.
+    /// The receiver's inbox for a message. The message is lost if the receiver is not there, or if
+    /// one of the two refuses the other.
     fn inbox_of(&mut self, message: &Message<Bytes>) -> Option<Arc<PeerInbox>> {
         let inbox = self.link(message.from, message.to);
         if inbox.is_none() {
@@ -277,8 +280,8 @@ impl NetworkState {
         inbox
     }
 
-    /// The sender's way into the receiver's inbox, after they have introduced themselves to each
-    /// other.
+    /// The receiver's inbox for messages from this sender, after both have introduced themselves to
+    /// each other.
     fn link(&mut self, from: NodeId, to: NodeId) -> Option<Arc<PeerInbox>> {
         let sender = self.endpoints.get(&from)?;
         let number = sender.number;
@@ -317,7 +320,7 @@ impl NetworkState {
         inbox
     }
 
-    /// Ends what a node that is gone had begun.
+    /// Ends the links from a node that is gone.
     fn unlink(&mut self, node: NodeId) {
         for endpoint in self.endpoints.values_mut() {
             endpoint.links.remove(&node);
@@ -342,7 +345,7 @@ impl NetworkState {
     }
 }
 
-/// If the receiver has come to refuse the sender meanwhile, the message is lost.
+/// Delivers a message. It is lost if the receiver refuses the sender by now.
 fn deliver(inbox: &PeerInbox, message: Message<Bytes>) {
     let (from, to) = (message.from, message.to);
     if let Err(reason) = inbox.deliver(message) {
@@ -368,7 +371,7 @@ impl fmt::Debug for LateDelivery {
     }
 }
 
-/// The earliest is the greatest, for the heap gives out the greatest first.
+/// The earliest message is the greatest, because the heap returns the greatest first.
 impl Ord for Late {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))

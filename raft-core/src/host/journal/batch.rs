@@ -1,21 +1,24 @@
-//! All that one sync makes durable, as one frame: after a crash it is there whole, or not at all.
+//! Everything that one sync makes durable, as one frame: after a crash it is there whole, or not at
+//! all.
 //!
 //! ```text
-//! payload = (length, write)*   what was appended; each length in 4 bytes, little-endian
+//! payload = (length, write)*   the appended writes; each length in 4 bytes, little-endian
 //!           (position, a, b)*  patches: two bytes of the above that were replaced, and where in
-//!                             the payload they stood, in 4 bytes
-//!           count              of the patches, in 4 bytes
+//!                              the payload they stood, in 4 bytes
+//!           count              the number of patches, in 4 bytes
 //!           padding            2 to 13 bytes; each is 0xA0 plus their number
 //! ```
 //!
 //! Patches and padding keep three promises about each frame in the file, by which recovery tells a
 //! write that was cut short from later damage (see [`sector`](super::sector)):
 //!
-//! - in each sector that it touches at least two bytes are not zero. Data that a client filled with
-//!   zeros is patched, so that the damage of a byte cannot pass for a sector that was never
-//!   written;
-//! - its header does not straddle two sectors, thanks to the padding of the frame before;
-//! - its end is as good as its beginning: the last sector holds at least two bytes of padding.
+//! - In each sector that the frame touches, at least two bytes are not zero. Data that a client
+//!   filled with zeros is patched. So damage to one byte cannot make a sector look as if it was
+//!   never written.
+//! - The frame's header lies in one sector, because the padding of the frame before makes room for
+//!   it.
+//! - The frame's end is as safe as its beginning, because the last sector holds at least two bytes
+//!   of padding.
 
 use std::format;
 use std::vec::Vec;
@@ -29,21 +32,21 @@ use crate::host::storage_error::Refused;
 use crate::host::wire::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_LIMIT};
 use crate::output::Write;
 
-/// What replaces two bytes of a sector that is (nearly) all zeros.
+/// Replaces two bytes of a sector that is (nearly) all zeros.
 const PATCH: [u8; 2] = [0xA5, 0x5A];
-/// Position and the two bytes replaced.
+/// The bytes of a patch: the position and the two replaced bytes.
 const PATCH_BYTES: usize = 6;
 const COUNT_BYTES: usize = 4;
 const LENGTH_BYTES: usize = 4;
 const PADDING_BYTES_MIN: usize = 2;
-/// The longest padding: from the last offset at which a header does not fit into its sector any
-/// more, plus the minimum.
+/// The longest padding: it fills the rest of a sector in which a header does not fit any more, plus
+/// the minimum.
 const PADDING_BYTES_MAX: usize = HEADER_BYTES + PADDING_BYTES_MIN - 1;
-/// What a byte of padding holds besides the length of the padding: so it is never zero.
+/// The value of a byte of padding, apart from the length of the padding. So the byte is never zero.
 const PADDING_MARK: u8 = 0xA0;
 
-/// The writes that wait for the next sync. Its buffer is kept, so that nothing is allocated once
-/// warm.
+/// The writes that wait for the next sync. The buffer is kept, so that appending soon allocates
+/// nothing.
 #[derive(Debug)]
 pub(super) struct Batch {
     /// Room for the header, and the payload so far.
@@ -61,12 +64,12 @@ impl Batch {
         self.frame.len() == HEADER_BYTES
     }
 
-    /// How many bytes of file the batch takes, but for patches and padding.
+    /// How many bytes of file the batch takes, without patches and padding.
     pub(super) fn bytes(&self) -> usize {
         self.frame.len()
     }
 
-    /// Adds a write. If it is too long for a frame, the error says how long it is.
+    /// Adds a write. If the write is too long for a frame, the error is its length.
     pub(super) fn push(&mut self, write: &Write<Bytes>) -> Result<(), usize> {
         self.push_item(|frame| codec::encode_write(write, frame))
     }
@@ -86,8 +89,9 @@ impl Batch {
         }
     }
 
-    /// The frame, to be written at `offset` of a file that is salted like this. Nothing may be
-    /// added until [`Batch::clear`]. If it is too long for a frame, the error says how long it is.
+    /// Completes and returns the frame, to be written at `offset` of a file with this salting.
+    /// Nothing may be added until [`Batch::clear`]. If the batch is too long for a frame, the error
+    /// is its length.
     pub(super) fn seal(&mut self, offset: u64, salting: Salting) -> Result<&[u8], usize> {
         let count = self.patch(offset);
         self.frame.extend_from_slice(&count.to_le_bytes());
@@ -105,13 +109,15 @@ impl Batch {
     fn patch(&mut self, offset: u64) -> u32 {
         let mut count = 0;
         for part in sectors(offset, HEADER_BYTES..self.frame.len()) {
-            // A part of one byte shares its sector with the header, or with count and padding.
+            // A part of one byte shares its sector with the header, or with the count and the
+            // padding.
             if part.len() < PATCH.len() || !is_faint(&self.frame[part.clone()]) {
                 continue;
             }
             let replaced = [self.frame[part.start], self.frame[part.start + 1]];
             self.frame[part.start..part.start + 2].copy_from_slice(&PATCH);
-            // A position beyond 4 bytes is in a frame beyond its limit, which `seal` refuses.
+            // A position that does not fit into 4 bytes lies in a frame beyond the limit, which
+            // `seal` refuses.
             let position = (part.start - HEADER_BYTES) as u32;
             self.frame.extend_from_slice(&position.to_le_bytes());
             self.frame.extend_from_slice(&replaced);
@@ -132,14 +138,14 @@ impl Batch {
     }
 }
 
-/// Takes the patches back out of a payload whose checksum is right, and leaves the writes with
-/// their lengths.
+/// Undoes the patches of a payload whose checksum is right, and returns the writes with their
+/// lengths.
 pub(super) fn open(payload: &mut [u8]) -> Result<&[u8], Refused> {
     let writes_end = unpatch(payload).ok_or("patches or padding make no sense")?;
     Ok(&payload[..writes_end])
 }
 
-/// The next item of those that [`open`] left.
+/// The next of the items that [`open`] returned.
 pub(super) fn next_item<'b>(rest: &mut &'b [u8]) -> Result<Option<&'b [u8]>, Refused> {
     if rest.is_empty() {
         return Ok(None);
@@ -154,18 +160,20 @@ pub(super) fn next_item<'b>(rest: &mut &'b [u8]) -> Result<Option<&'b [u8]>, Ref
     Ok(Some(item))
 }
 
-/// The next item, which is a write.
+/// The next item, decoded as a write.
 pub(super) fn next_write(rest: &mut &[u8]) -> Result<Option<Write<Bytes>>, Refused> {
     let Some(bytes) = next_item(rest)? else { return Ok(None) };
-    // Each command gets memory of its own. Slices of the batch measured no faster, and would keep
-    // all of it in memory for as long as a state machine holds on to one small value.
+    // Each command gets memory of its own. Slices of the batch were no faster when measured, and
+    // would keep the whole batch in memory for as long as a state machine holds on to one small
+    // value.
     match codec::decode_write(bytes, Bytes::copy_from_slice) {
         Ok(write) => Ok(Some(write)),
         Err(error) => Err(Refused::undecodable("a write", error)),
     }
 }
 
-/// Where the writes end; `None` if it is not the work of [`Batch::seal`].
+/// Undoes the patches, and returns where the writes end. `None` if [`Batch::seal`] did not write
+/// this payload.
 fn unpatch(payload: &mut [u8]) -> Option<usize> {
     let padding = payload.last()?.checked_sub(PADDING_MARK)? as usize;
     if !(PADDING_BYTES_MIN..=PADDING_BYTES_MAX).contains(&padding) {

@@ -1,8 +1,8 @@
-//! What a segment begins with, so that it can do without those before it.
+//! The checkpoint with which a segment begins, so that the segments before it can be deleted.
 //!
-//! It is a batch of two items: a write that names term, vote, snapshot and base, and the shape of
-//! the log behind the base. The first segment has none, for nothing was before it. Recovery
-//! compares each checkpoint with what the segments before say, where they are still there.
+//! A checkpoint is a batch of two items: a write that names term, vote, snapshot and base, and the
+//! shape of the log behind the base. The first segment has none, because nothing was before it. If
+//! the segments before are still there, recovery compares the checkpoint with what they say.
 
 use std::boxed::Box;
 use std::sync::Arc;
@@ -20,8 +20,7 @@ use crate::types::{Index, LogId, Term};
 /// A term and the index of its last entry, 8 bytes each, little-endian.
 const TERM_END_BYTES: usize = 16;
 
-/// Adds the checkpoint to an empty batch. If it is too long for a frame, the error says how long it
-/// is.
+/// Adds the checkpoint to an empty batch. If it is too long for a frame, the error is its length.
 pub(super) fn push(position: &Position, batch: &mut Batch) -> Result<(), usize> {
     let Position { hard_state, snapshot, base, term_ends } = position;
     batch.push(&Write {
@@ -69,7 +68,8 @@ pub(super) fn open(payload: &mut [u8]) -> Result<Position, Refused> {
         let (term, index) = end.split_at(TERM_END_BYTES / 2);
         let end = LogId::new(Term::new(number(term)), Index::new(number(index)));
         let last = position.last();
-        // Behind the base the first term may be the base's own; after that each is a new one.
+        // The first term behind the base may be the base's own term. Every later term is higher
+        // than the one before.
         let rises = position.term_ends.is_empty() || end.term > last.term;
         if end.index <= last.index || end.term < last.term || !rises {
             return Err(std::format!("the checkpoint's log has {end} behind {last}").into());

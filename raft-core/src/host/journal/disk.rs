@@ -1,24 +1,24 @@
-//! All that the file journal changes on a disk goes through here, so that tests can put a disk
-//! underneath that fails.
+//! Every change that the file journal makes on a disk goes through this trait, so that tests can
+//! replace the disk by one that fails.
 
 use std::boxed::Box;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Changes files. Reading is not part of it: what cannot be read stops a journal before it has
-/// promised anything.
+/// Changes files. Reading is not part of it, because content that cannot be read stops a journal
+/// before it has promised anything.
 pub(super) trait JournalDisk: Send {
     /// Another handle to the same disk.
     fn another(&self) -> Box<dyn JournalDisk>;
 
-    /// Makes a directory, if it is not there. The one that it lies in must be.
+    /// Creates a directory if it does not exist. Its parent must exist.
     fn create_directory(&mut self, path: &Path) -> io::Result<()>;
 
-    /// A new and empty file, in place of any that was there.
+    /// Creates an empty file, in place of any file that was there.
     fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
 
-    /// An existing file, to be written from `offset` on.
+    /// Opens an existing file, to be written from `offset` on.
     fn open(&mut self, path: &Path, offset: u64) -> io::Result<Box<dyn SegmentFile>>;
 
     /// Cuts a file off at `length`, durably.
@@ -30,7 +30,7 @@ pub(super) trait JournalDisk: Send {
     /// Removes a file. The name may come back after a crash, unless the directory is synced.
     fn remove(&mut self, path: &Path) -> io::Result<()>;
 
-    /// A directory, ready to be synced without any more that could be refused.
+    /// Opens a directory, so that syncing it needs nothing more that could be refused.
     fn open_directory(&mut self, path: &Path) -> io::Result<Box<dyn Directory>>;
 
     /// Makes the names in a directory durable.
@@ -47,14 +47,14 @@ pub(super) trait Directory {
 
 /// A file that is written from front to back.
 pub(super) trait SegmentFile: Send {
-    /// Writes all of it at the end of what was written.
+    /// Writes all of `bytes` behind what was written before.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// Makes all that was written durable.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// The operating system's.
+/// The operating system's disk.
 #[derive(Debug)]
 pub(super) struct OsDisk;
 
@@ -109,8 +109,8 @@ impl SegmentFile for File {
     }
 }
 
-/// The operating system's. Where a directory cannot be opened, its names are as durable as its file
-/// system makes them.
+/// The operating system's directory. If a directory cannot be opened, its names are as durable as
+/// its file system makes them.
 struct OsDirectory(#[cfg(unix)] File);
 
 impl OsDirectory {

@@ -20,22 +20,22 @@ use crate::membership::Membership;
 use crate::output::{Restored, SnapshotMeta, Write};
 use crate::types::{HardState, Index, LogId, NodeId, Term, WriteId};
 
-/// An operation fails, having done this much of it.
+/// An operation that fails, having done this much of its work.
 #[derive(Clone, Copy)]
 struct Fault {
-    /// Which one, counted from 0.
+    /// The number of the operation, counted from 0.
     operation: usize,
     kind: ErrorKind,
-    /// A write leaves that many bytes behind.
+    /// How many bytes a failed write leaves behind.
     bytes_written: usize,
 }
 
-/// The operating system's disk with one fault. What comes after it works, so that a retry would be
-/// seen to "succeed".
+/// The operating system's disk with one fault. Later operations work, so that a test would see a
+/// retry "succeed".
 #[derive(Clone, Default)]
 struct FaultyDisk {
     fault: Option<Fault>,
-    /// All of these operations fail, for as long as it is set.
+    /// These operations all fail while this is set.
     refused: Arc<Mutex<Option<&'static str>>>,
     operations: Arc<Mutex<Vec<&'static str>>>,
 }
@@ -171,8 +171,8 @@ fn write(index: u64) -> Write<Bytes> {
     }
 }
 
-/// Runs a node's disk traffic, two writes to a sync, until it ends or the first error; how many
-/// writes were acknowledged.
+/// Runs a node's disk traffic, two writes to a sync, until its end or the first error. Returns how
+/// many writes were acknowledged.
 fn run(disk: &FaultyDisk, directory: &Path) -> (u64, Option<StorageError>) {
     let mut acknowledged = 0;
     let mut run = || {
@@ -228,7 +228,8 @@ fn a_sync_is_one_write_and_one_fsync_for_all_that_was_appended() {
     assert_eq!(disk.operations().len(), before + 2, "nothing is left to sync");
 }
 
-/// Its first frame is durable before a segment has its name, and its name before it is used.
+/// The first frame of a segment is durable before the segment has its name, and the name before the
+/// segment is used.
 #[test]
 fn a_segment_is_durable_before_it_is_used() {
     let directory = tempfile::tempdir().unwrap();
@@ -239,8 +240,8 @@ fn a_segment_is_durable_before_it_is_used() {
     assert_eq!(disk.operations(), [&name[..], &segment].concat());
 }
 
-/// What a killed process left in the operating system's cache, or a failed fsync in a cache that
-/// forgot about it, is written again.
+/// Data that a killed process left in the operating system's cache, or a failed fsync left in a
+/// cache that forgot about it, is written again.
 #[test]
 fn what_is_recovered_is_durable_before_the_node_acts_on_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -266,8 +267,8 @@ fn a_torn_end_is_cut_off_durably_before_anything_else_is_written() {
     assert_eq!(disk.operations(), settled);
 }
 
-/// Every operation of a journal's life fails once: creating it, writing, rotating, recovering. A
-/// write leaves any part behind.
+/// Every operation of a journal fails once: creating it, writing, rotating, recovering. A write
+/// leaves any part behind.
 #[test]
 fn whatever_fails_the_failure_is_final_and_nothing_acknowledged_is_lost() {
     let directory = tempfile::tempdir().unwrap();
@@ -295,7 +296,7 @@ fn prepares_a_successor(operations: &[&str], operation: usize) -> bool {
     (operation.saturating_sub(2)..=operation).any(|at| begins(at) && has_a_segment(at))
 }
 
-/// One operation of the first or second life fails.
+/// One operation of the first or second process fails.
 fn fail_once(life: usize, operation: usize, bytes_written: usize, is_put_off: bool) {
     let directory = tempfile::tempdir().unwrap();
     let before = (0..life).map(|_| run(&FaultyDisk::default(), directory.path()).0).sum();
@@ -308,11 +309,11 @@ fn fail_once(life: usize, operation: usize, bytes_written: usize, is_put_off: bo
     }
     let restored = open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
     assert_holds(&restored, acknowledged.max(before));
-    // The next life goes on from there.
+    // The next process goes on from there.
     assert!(run(&FaultyDisk::default(), directory.path()).1.is_none());
 }
 
-/// No file descriptor is left at the end of a segment, for a while.
+/// For a while no file descriptor is left at the end of a segment.
 #[test]
 fn a_segment_grows_on_while_its_successor_cannot_be_made() {
     for refused in ["open directory", "create"] {
@@ -384,7 +385,8 @@ fn a_full_disk_says_so_and_loses_nothing() {
     }
 }
 
-/// Behind which entries the log is compacted, and how many are kept before a snapshot's last.
+/// After how many entries the log is compacted, and how many are kept before a snapshot's last
+/// entry.
 const SNAPSHOT_EVERY: u64 = 2;
 const TAIL: u64 = 1;
 
@@ -404,8 +406,8 @@ fn take_snapshot(store: &dyn SnapshotStore, index: u64) -> Result<(), StorageErr
 }
 
 /// A node's disk traffic with a snapshot now and then, behind which the log is compacted and the
-/// snapshot before is removed. How many entries were acknowledged, the last snapshot that was, and
-/// the first error.
+/// snapshot before is removed. Returns how many entries were acknowledged, the last acknowledged
+/// snapshot, and the first error.
 fn run_with_snapshots(disk: &FaultyDisk, directory: &Path) -> (u64, u64, Option<StorageError>) {
     let (mut acknowledged, mut snapshot) = (0, 0);
     let mut run = || {
@@ -426,7 +428,7 @@ fn run_with_snapshots(disk: &FaultyDisk, directory: &Path) -> (u64, u64, Option<
             acknowledged += 1;
             if next.snapshot.is_some() {
                 let before = snapshot_of(std::mem::replace(&mut snapshot, acknowledged - 1)).last;
-                // What cannot be removed is no failure.
+                // A snapshot that cannot be removed is no failure.
                 let _ = store.remove(before);
             }
         }
@@ -472,8 +474,8 @@ fn segments_are_deleted_behind_compaction_and_snapshots_when_replaced() {
     }
 }
 
-/// A crash at each point of taking a snapshot, naming it, compacting and deleting leaves what was
-/// acknowledged, and a whole snapshot.
+/// A crash at each point of taking a snapshot, naming it, compacting and deleting leaves the
+/// acknowledged entries and a whole snapshot.
 #[test]
 fn a_crash_anywhere_around_compaction_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();

@@ -29,18 +29,18 @@ use crate::types::{LogId, NodeId};
 /// for each sync.
 ///
 /// - Each [`sync`](Journal::sync) is one write and one fdatasync, however many writes it covers.
-/// - After a crash, what the last sync left half done is cut off, with a warning; nobody was
-///   promised any of it. Any other damage refuses to start, with an error that names the file and
-///   the offset. What no journal can find out is that somebody cut its last file short or removed
-///   it.
-/// - A segment whose successor cannot be made, because no file descriptor is left for one, grows
-///   on; from 16 times its usual length on that is a failure as any other.
-/// - Segments of older versions are read. What a newer version wrote is refused as that, and called
-///   by its name.
+/// - After a crash, the part of the last sync that was half done is cut off, with a warning,
+///   because it was promised to no one. If anything else is damaged, the journal refuses to start,
+///   with an error that names the file and the offset. A journal cannot notice that somebody cut
+///   its last file short or removed it.
+/// - If the successor of a segment cannot be made, because no file descriptor is left for one, the
+///   segment grows on. From 16 times its usual length on that is a failure like any other.
+/// - Segments of older versions are read. What a newer version wrote is refused, and the error says
+///   that it is newer.
 /// - Segments are deleted as a whole, once the log that they hold is compacted.
-/// - Snapshots lie beside them, a file each; see [`SnapshotStore`].
-/// - A lock keeps two processes off one directory. Network file systems that do not lock are not
-///   for journals.
+/// - Snapshots lie beside them, one file each; see [`SnapshotStore`].
+/// - A lock keeps two processes from using one directory. Do not use network file systems that do
+///   not lock.
 ///
 /// Reading needs memory for the log and for the longest batch, up to 64 MiB unless a single write
 /// is longer.
@@ -63,15 +63,15 @@ pub struct FileJournal {
     owner: Identity,
     segment_bytes_max: u64,
     snapshots: Arc<FileSnapshots>,
-    /// Declared last, so that all other files are closed when another process gets it.
+    /// Declared last, so that all other files are closed before another process gets the lock.
     _lock: Lock,
 }
 
 enum JournalState {
-    /// What is there has not been read.
+    /// The content has not been read yet.
     Opened(SegmentFactory, Vec<u64>),
     Ready(Box<Writer>),
-    /// Nothing is ever tried again.
+    /// The journal has failed, and never tries again.
     Failed(StorageError),
 }
 
@@ -83,8 +83,8 @@ impl FileJournal {
     ///
     /// # Errors
     ///
-    /// [`StorageError::InUse`], [`StorageError::Foreign`], or what else forbids to use what is
-    /// there.
+    /// [`StorageError::InUse`], [`StorageError::Foreign`], or another reason why the content cannot
+    /// be used.
     pub fn open(
         directory: impl Into<PathBuf>,
         cluster: ClusterId,
@@ -93,8 +93,8 @@ impl FileJournal {
         Self::open_on(Box::new(OsDisk), directory.into(), cluster, node)
     }
 
-    /// Begins a new segment before one would grow beyond this, in bytes. A batch that is longer
-    /// gets one of its own.
+    /// Begins a new segment before the last one would exceed this length in bytes. A longer batch
+    /// gets a segment of its own.
     #[must_use]
     pub fn with_segment_bytes_max(mut self, bytes: u64) -> Self {
         self.segment_bytes_max = bytes;
@@ -145,8 +145,8 @@ impl FileJournal {
         Ok(directory.exists() && !list_segments(directory)?.is_empty())
     }
 
-    /// The snapshot with which the log begins must be there. What is in it is checked when it is
-    /// read.
+    /// Checks that the snapshot with which the log begins is there. Its content is checked when it
+    /// is read.
     fn check_snapshot(&self, restored: Restored<Bytes>) -> Result<Restored<Bytes>, StorageError> {
         if let Some(snapshot) = restored.snapshot.clone().filter(|s| s.last > LogId::ZERO) {
             let file = self.snapshots.open(snapshot.last)?;
@@ -229,8 +229,8 @@ impl fmt::Debug for FileJournal {
 
 /// Reads all segments, and makes the last one ready to be written.
 ///
-/// Those before a gap are what a crash left of a deletion, if the segments behind it hold all that
-/// is needed.
+/// If there is a gap, the segments before it are left over from a deletion that a crash
+/// interrupted, provided that the segments behind it hold all that is needed.
 fn recover(
     mut factory: SegmentFactory,
     numbers: &[u64],
@@ -265,7 +265,7 @@ fn recover(
     Ok((Writer::new(factory, segment_bytes_max, end), restored))
 }
 
-/// Opens a segment up to its first batch: it must begin where the one before ends, if that is
+/// Opens a segment up to its first batch. It must begin where the segment before ends, if that is
 /// there.
 fn begin_segment<'r>(
     factory: &SegmentFactory,
@@ -285,11 +285,12 @@ fn begin_segment<'r>(
     Ok((reader, replay))
 }
 
-/// Makes durable what was found, for the node will act on it.
+/// Makes durable what was found, because the node will act on it.
 ///
-/// It may not be: a process that was killed left it to the operating system's cache; one whose
-/// fsync failed left it in a cache that believes it to be on disk, so that another fsync would do
-/// nothing. Only the last frame can be concerned. Written once more, it is new to the cache.
+/// What was found may not be durable. If the process was killed, it may only be in the operating
+/// system's cache. If an fsync failed, it may be in a cache that believes it to be on disk, so that
+/// another fsync would do nothing. Only the last frame can be concerned. Written once more, it is
+/// new to the cache.
 fn settle(factory: &mut SegmentFactory, tail: &Tail) -> Result<Box<dyn SegmentFile>, StorageError> {
     if let Some(torn) = tail.torn {
         tracing::warn!(
@@ -313,7 +314,7 @@ fn settle(factory: &mut SegmentFactory, tail: &Tail) -> Result<Box<dyn SegmentFi
     write(&mut *factory.disk).map_err(|error| StorageError::io("write", &tail.path, error))
 }
 
-/// Opens a segment if it is this node's.
+/// Opens a segment if it belongs to this node.
 fn open_segment(factory: &SegmentFactory, number: u64) -> Result<SegmentReader, StorageError> {
     let (reader, owner) = SegmentReader::open(factory.path_of(number), number)?;
     let asked = factory.owner;
@@ -330,10 +331,10 @@ fn open_segment(factory: &SegmentFactory, number: u64) -> Result<SegmentReader, 
     Ok(reader)
 }
 
-/// Creates a directory and those that it lies in, so that all of them outlast a crash.
+/// Creates a directory and its parents, so that all of them survive a crash.
 ///
-/// Each gets its name durably before the next is made in it. So of what an interrupted start has
-/// made at most the last that is there is not durable, and its name is made durable first.
+/// The name of each is made durable before the next is created in it. So after an interrupted start
+/// at most the last directory that exists is not durable, and its name is made durable first.
 fn create_directory(disk: &mut dyn JournalDisk, directory: &Path) -> io::Result<()> {
     let named = || directory.ancestors().filter(|path| !path.as_os_str().is_empty());
     let missing: Vec<_> = named().take_while(|path| !path.exists()).collect();
@@ -356,7 +357,7 @@ fn sync_name(disk: &mut dyn JournalDisk, directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether this is the error of a directory in which this process can have made nothing.
+/// Whether this error means that this process cannot have created anything in the directory.
 fn is_not_ours(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,5 +1,5 @@
-//! The way back when most voters are lost for good: a cluster of one, from the journal of one that
-//! is left.
+//! Forced recovery: the way back if most voters are lost for good. It makes a cluster of one from
+//! the journal of one server that is left.
 
 use std::boxed::Box;
 use std::path::{Path, PathBuf};
@@ -15,43 +15,44 @@ use crate::membership::{Member, Membership, Seat};
 use crate::output::Write;
 use crate::types::{HardState, LogId, NodeId, Term, WriteId};
 
-/// How many terms are left out, so that no term in which a lost server may have led without this
-/// one's knowledge is ever used again.
+/// How many terms are skipped, so that no term in which a lost server may have led without this
+/// server's knowledge is ever used again.
 const TERMS_SKIPPED: u64 = 1 << 20;
 
 /// What [`FileJournal::restore_from_survivor`] found and did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Survivor {
-    /// The last entry of the survivor's log. All up to here will be committed; nothing beyond will
-    /// ever be.
+    /// The last entry of this server's log. All entries up to it will be committed, and no others
+    /// of the old cluster.
     pub last_log: LogId,
-    /// The members by the survivor's log. None of the others may be started again with its old
+    /// The members by this server's log. None of the others may be started again with its old
     /// journal.
     pub members_before: Membership,
 }
 
 impl FileJournal {
-    /// Makes a stopped node the only voter of its cluster, **without asking the others**: for when
-    /// a majority of voters is lost for good.
+    /// Forced recovery: makes a stopped node the only voter of its cluster, **without asking the
+    /// others**. Use it only if a majority of voters is lost for good.
     ///
     /// What this costs:
     ///
-    /// - Commands that were acknowledged may be lost: those that the lost majority held and this
-    ///   node did not. Choose the survivor with the longest log (the highest
-    ///   [`Survivor::last_log`], term first) of all that are left.
+    /// - Acknowledged commands may be lost: those that the lost majority held and this node did
+    ///   not. Of all servers that are left, choose the one with the longest log (the highest
+    ///   [`Survivor::last_log`], term first).
     /// - Commands that were never acknowledged may be committed.
     /// - **None of the other nodes may ever run again with its old journal:** it would be a second
     ///   cluster under the same name. Empty their directories first, then add them again as
     ///   learners.
     ///
-    /// Appends to the journal a configuration with this node alone, in a term far above those that
-    /// it knows. The node then starts as usual, leads at once, and others can be added.
+    /// It appends to the journal a configuration with this node alone, in a term far above those
+    /// that the node knows. The node then starts as usual and leads at once, and other servers can
+    /// be added.
     ///
     /// # Errors
     ///
-    /// [`StorageError::NothingThere`] if there is no journal, or one that never knew of a cluster;
-    /// or what else forbids to use it.
+    /// [`StorageError::NothingThere`] if there is no journal, or one that never knew of a cluster,
+    /// or another reason why the journal cannot be used.
     pub fn restore_from_survivor(
         directory: impl Into<PathBuf>,
         cluster: ClusterId,
@@ -96,8 +97,9 @@ impl FileJournal {
     }
 }
 
-/// This node as the only voter, in the cluster and with the label that it had. Its store is the one
-/// at hand: the configuration may have named another, which would keep the node from ever leading.
+/// This node as the only voter, in the cluster and with the label that it had. Its store is the
+/// present one: the configuration may have named another store, which would keep the node from ever
+/// leading.
 fn alone(node: NodeId, store: StoreId, before: &Membership) -> Membership {
     let (priority, label) = before
         .member(node)

@@ -1,4 +1,4 @@
-//! Keeps two processes off one directory.
+//! Keeps two processes from using one directory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -9,8 +9,8 @@ use fs4::{FileExt, TryLockError};
 
 use crate::host::storage_error::StorageError;
 
-/// The file whose lock says that the directory is in use. It holds the process id of its user, and
-/// stays when unused.
+/// The file whose lock says that the directory is in use. It holds the process id of the user, and
+/// stays when the directory is unused.
 const LOCK_FILE: &str = "lock";
 
 /// The lock on a directory, until it is dropped or its process ends.
@@ -21,7 +21,8 @@ impl Lock {
     pub(super) fn take(directory: &Path) -> Result<Self, StorageError> {
         let path = directory.join(LOCK_FILE);
         let io = |error| StorageError::io("lock", &path, error);
-        // Another process's id must stay readable until the lock is ours.
+        // Opened without truncation, because another process's id must stay readable until this
+        // process has the lock.
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(io)?;
         match FileExt::try_lock(&file) {
@@ -32,7 +33,7 @@ impl Lock {
                 return Err(StorageError::InUse { directory: directory.to_path_buf(), process });
             }
         }
-        // The id is for people: without it the lock is as good.
+        // The id is for people. The lock works without it.
         let id = std::process::id().to_string();
         let _ = file.write_all(id.as_bytes()).and_then(|()| file.set_len(id.len() as u64));
         Ok(Self(file))
@@ -40,8 +41,8 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// Closing the file would not do at once if this process is just starting another one, which
-    /// has all files of this one until its program is loaded.
+    /// Unlocks explicitly. Closing the file would not suffice if this process is just starting
+    /// another one, which shares all open files until its program is loaded.
     fn drop(&mut self) {
         let _ = FileExt::unlock(&self.0);
     }

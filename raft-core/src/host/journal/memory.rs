@@ -1,4 +1,4 @@
-//! A journal that lives as long as the process.
+//! A journal in memory, which exists as long as its process.
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
@@ -17,14 +17,16 @@ use crate::host::storage_error::StorageError;
 use crate::output::{Restored, Write};
 use crate::types::LogId;
 
-/// What a snapshot in memory is called.
+/// The path of a snapshot in memory.
 const IN_MEMORY: &str = "in memory";
 
-/// Keeps writes in memory: for tests, and for those who accept to lose a node with its process.
+/// Keeps writes in memory: for tests, and for applications that accept to lose a node with its
+/// process.
 ///
 /// A clone is another handle to the same journal, so a test restarts a node by starting it anew
-/// with a clone. Recovering is then what a crash is to a file: what was appended but not synced is
-/// gone, and handles that were recovered before are cut off, as a dead process would be.
+/// with a clone. Recovery then does to the journal what a crash does to a file: writes that were
+/// appended but not synced are gone. Handles that were recovered before fail from then on, as a
+/// dead process would.
 ///
 /// # Example
 ///
@@ -54,7 +56,8 @@ const IN_MEMORY: &str = "in memory";
 pub struct MemoryJournal {
     shared: Arc<Mutex<MemoryStore>>,
     store_id: StoreId,
-    /// The recovery that this handle owes its right to write to; 0 before it was recovered.
+    /// The number of the recovery that gave this handle the right to write; 0 before it was
+    /// recovered.
     life: u64,
 }
 
@@ -91,8 +94,8 @@ impl MemoryJournal {
         self.lock().syncs
     }
 
-    /// Makes the journal fail from now on, on every handle, until it is recovered again: a broken
-    /// disk, and its replacement.
+    /// Makes the journal fail from now on, on every handle, until it is recovered again, like a
+    /// broken disk that is replaced.
     pub fn fail(&self) {
         self.lock().failed = Some(StorageError::Injected);
     }
@@ -224,7 +227,7 @@ impl SnapshotReader for MemoryReader {
     }
 }
 
-/// A panic elsewhere leaves nothing half done here, so a poisoned lock is as good as any.
+/// A panic elsewhere leaves nothing half done here, so a poisoned lock can be used.
 fn lock(shared: &Mutex<MemoryStore>) -> MutexGuard<'_, MemoryStore> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
-//! The file journal when power fails: names and bytes that were not synced are gone, in any part.
+//! The file journal when power fails: names and bytes that were not synced are lost, in any part.
 //!
-//! The invariant is that of field bug 58: "durable" is said after the disk said so. A disk of the
-//! test keeps what a page cache would: it knows of each file how much of it was synced, and of each
-//! name whether its directory was. Processes are killed at any operation, which loses nothing; then
+//! The invariant is that of field bug 58: the journal says "durable" after the disk said so. The
+//! disk of this test keeps what a page cache would: how much of each file was synced, and whether
+//! the directory of each name was. Processes are killed at any operation, which loses nothing. Then
 //! power fails, which loses any part of the rest.
 
 use std::boxed::Box;
@@ -25,7 +25,7 @@ use crate::types::{HardState, Index, NodeId, Term, WriteId};
 
 /// Small enough that a few writes need several segments.
 const SEGMENT_BYTES_MAX: u64 = 3000;
-/// How many writes a life brings, at most.
+/// The most writes of one process.
 const WRITES: u64 = 6;
 
 /// A disk with a page cache. Nothing is really synced, so it is fast.
@@ -34,17 +34,17 @@ struct PoweredDisk(Arc<Mutex<Cache>>);
 
 #[derive(Default)]
 struct Cache {
-    /// How many operations the process lives on for.
+    /// After how many operations the process is killed.
     operations_left: Option<usize>,
     operations: usize,
-    /// Files as they are called now, and how much of each was synced.
+    /// The files under their present names, and how much of each was synced.
     files: Vec<(PathBuf, u64)>,
     /// Changes of names whose directory was not synced since, in order.
     names: Vec<Name>,
 }
 
 impl Cache {
-    /// Which of the files that is; what was there when power came back is durable.
+    /// The number of that file. A file that was there when power came back is durable.
     fn file(&mut self, path: &Path) -> usize {
         let known = self.files.iter().rposition(|(known, _)| known == path);
         known.unwrap_or_else(|| {
@@ -70,7 +70,7 @@ impl Name {
         }
     }
 
-    /// As if it had never been. What it named may be gone already.
+    /// Undoes the change. The file that it named may be gone already.
     fn undo(self) {
         let _ = match self {
             Self::Made(path) if path.is_dir() => fs::remove_dir_all(path),
@@ -82,7 +82,7 @@ impl Name {
 }
 
 struct PoweredFile {
-    /// Which of the cache's files it is.
+    /// The number of the file in the cache.
     at: usize,
     file: Box<dyn SegmentFile>,
     disk: PoweredDisk,
@@ -109,7 +109,8 @@ impl PoweredDisk {
         action(&mut self.0.lock().unwrap())
     }
 
-    /// A new process, which is killed after so many operations. Returns how many the last one had.
+    /// Starts a new process, which is killed after so many operations. Returns how many operations
+    /// the last process performed.
     fn restart(&self, operations_left: Option<usize>) -> usize {
         self.cache(|cache| {
             cache.operations_left = operations_left;
@@ -117,7 +118,7 @@ impl PoweredDisk {
         })
     }
 
-    /// Power fails: `is_lost` says of each change that was not synced whether it is.
+    /// Power fails. `is_lost` decides for each change that was not synced whether it is lost.
     fn fail(&self, mut is_lost: impl FnMut() -> bool) {
         let (files, names) = self.cache(|cache| {
             cache.operations_left = None;
@@ -234,7 +235,7 @@ impl Directory for PoweredDirectory {
     }
 }
 
-/// Reproducible, and no better than it has to be.
+/// A reproducible random number generator, and no better than it has to be.
 struct Draw(u64);
 
 impl Draw {
@@ -252,8 +253,8 @@ fn open(disk: &PoweredDisk, directory: &Path) -> Result<FileJournal, StorageErro
         .map(|journal| journal.with_segment_bytes_max(SEGMENT_BYTES_MAX))
 }
 
-/// A command of the length that this index has, which holds whole frames: the end of the journal
-/// itself, as a client may store that.
+/// A command whose length depends on the index. It holds whole frames: the end of the journal
+/// itself, as a client may store it.
 fn write(index: u64, directory: &Path) -> Write<Bytes> {
     let segments = fs::read_dir(directory).map_or(Vec::new(), |files| {
         let paths = files.map(|file| file.unwrap().path());
@@ -277,7 +278,7 @@ fn write(index: u64, directory: &Path) -> Write<Bytes> {
     }
 }
 
-/// What a node knows that was acknowledged to it, and what it asked for last.
+/// What a node knows was acknowledged to it, and what it asked for last.
 #[derive(Default)]
 struct Known {
     durable: Vec<Entry<Bytes>>,
@@ -285,7 +286,7 @@ struct Known {
 }
 
 impl Known {
-    /// All that was acknowledged is there, and nothing that was not asked for.
+    /// Checks that everything that was acknowledged is there, and nothing that was not asked for.
     fn check(&mut self, restored: Restored<Bytes>, story: &str) {
         let durable = self.durable.len();
         assert!(restored.entries.len() >= durable, "{story}: lost what was acknowledged");
@@ -296,7 +297,7 @@ impl Known {
     }
 }
 
-/// One life of a node, until its process is killed or has written all.
+/// Runs one process of a node, until it is killed or has written everything.
 fn live(disk: &PoweredDisk, directory: &Path, known: &mut Known, story: &str) {
     let mut live = || -> Result<(), StorageError> {
         let mut journal = open(disk, directory)?;
@@ -316,8 +317,8 @@ fn live(disk: &PoweredDisk, directory: &Path, known: &mut Known, story: &str) {
     }
 }
 
-/// A first start that is killed at each of its operations, a second that is not, and then power
-/// fails: what was acknowledged is there, and so is the directory that holds it.
+/// A first start that is killed at each of its operations, a second start that is not, and then a
+/// power failure: what was acknowledged is there, and so is the directory that holds it.
 #[test]
 fn a_first_start_that_was_interrupted_leaves_no_name_to_be_lost() {
     let start = |disk: &PoweredDisk, root: &Path, known: &mut Known, story: &str| {
@@ -342,9 +343,9 @@ fn a_first_start_that_was_interrupted_leaves_no_name_to_be_lost() {
     }
 }
 
-/// Processes are killed and power fails at random operations of random lives, and what was not
-/// synced is lost in random parts. Commands hold whole frames, of this journal among them: no part
-/// of one passes for a frame, and none refuses to start.
+/// Processes are killed and power fails at random operations, and random parts of what was not
+/// synced are lost. Commands hold whole frames, also of this journal: no part of one passes for a
+/// frame, and none keeps the journal from starting.
 #[test]
 fn durable_is_said_after_the_disk_said_so() {
     for seed in 0..600 {

@@ -1,7 +1,7 @@
-//! Reading a journal back after a crash: what was torn is cut off, what was damaged is refused.
+//! Reads a journal back after a crash: a torn frame is cut off, and damage is refused.
 //!
-//! Each sync is one frame, and the next begins after it is durable. So at most the last frame of
-//! the last segment can be torn, and whatever is there of it was promised to nobody. It is torn if
+//! Each sync is one frame, and the next frame begins after it is durable. So at most the last frame
+//! of the last segment can be torn, and nothing in it was promised to anyone. A frame is torn if
 //! the crash left it in one of these states:
 //!
 //! ```text
@@ -10,15 +10,15 @@
 //! ... │ 000000000000000000oad          the same for its header, with no whole frame behind it
 //! ```
 //!
-//! All segments but the first begin with a checkpoint, and so the first ones may be gone: then the
-//! log that they held must turn out to be compacted.
+//! All segments but the first begin with a checkpoint, so the first segments may be gone. Then the
+//! log that they held must be compacted.
 //!
-//! "No whole frame behind" is certain because frames are salted with their places: what a client
-//! put into a command is no frame, even if its bytes were one elsewhere.
+//! "No whole frame behind it" is certain because frames are salted with their places. The bytes of
+//! a frame inside a client's command are no frame there, even if they were one elsewhere.
 //!
-//! Everything else is damage. A flipped byte does not make a frame look torn, not even the last: no
-//! sector of a frame is near to all zeros ([`batch`](super::batch)), and a header that lies about
-//! the length fails its own checksum.
+//! Everything else is damage. A flipped byte does not make a frame look torn, not even the last
+//! frame: no sector of a frame is nearly all zeros ([`batch`](super::batch)), and a header with a
+//! wrong length fails its own checksum.
 
 use std::format;
 use std::path::PathBuf;
@@ -38,9 +38,9 @@ use crate::types::Index;
 pub(super) struct Tail {
     /// The last segment.
     pub(super) path: PathBuf,
-    /// How its frames are salted.
+    /// The salting of its frames.
     pub(super) salting: Salting,
-    /// How long it is without any batch.
+    /// Its length without any batch.
     pub(super) head_bytes: u64,
     /// The highest index among its entries.
     pub(super) index_max: Index,
@@ -48,16 +48,16 @@ pub(super) struct Tail {
     pub(super) frame_start: u64,
     /// That frame.
     pub(super) frame: Vec<u8>,
-    /// Where the file has to be cut off, if it was torn.
+    /// Where to cut the file off, if its last frame is torn.
     pub(super) torn: Option<Torn>,
 }
 
 /// A torn frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Torn {
-    /// Where it begins; where the file should end.
+    /// Where the torn frame begins, and the file should end.
     pub(super) offset: u64,
-    /// How many bytes of file there are of it.
+    /// How many bytes of the file belong to it.
     pub(super) bytes: u64,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn read_checkpoint(reader: &mut SegmentReader) -> Result<Position, St
     opened.map_err(|refused| reader.refused(offset, refused))
 }
 
-/// Adds all writes of a segment that is not the last: it must be whole. Returns the highest index
+/// Adds all writes of a segment that is not the last, and must be whole. Returns the highest index
 /// among its entries.
 pub(super) fn replay_segment(
     mut reader: SegmentReader,
@@ -84,7 +84,7 @@ pub(super) fn replay_segment(
     }
 }
 
-/// Adds all writes of the last segment, of which the end may be torn.
+/// Adds all writes of the last segment, whose end may be torn.
 pub(super) fn replay_last_segment(
     mut reader: SegmentReader,
     replay: &mut Replay,
@@ -121,7 +121,7 @@ fn replay_whole_frames(
     }
 }
 
-/// Returns the highest index among the batch's entries.
+/// Adds the writes of a batch. Returns the highest index among its entries.
 fn replay_batch(payload: &mut [u8], replay: &mut Replay) -> Result<Index, Refused> {
     let mut index_max = Index::ZERO;
     let mut rest = batch::open(payload)?;
@@ -132,7 +132,7 @@ fn replay_batch(payload: &mut [u8], replay: &mut Replay) -> Result<Index, Refuse
     Ok(index_max)
 }
 
-/// Whether a crash explains the broken frame at the reader's offset; if not, the error.
+/// The torn frame at the reader's offset, if a crash explains it. Otherwise the error.
 fn torn(reader: &mut SegmentReader, broken: Broken) -> Result<Torn, StorageError> {
     let offset = reader.offset();
     let torn = match broken {
@@ -155,8 +155,8 @@ fn torn(reader: &mut SegmentReader, broken: Broken) -> Result<Torn, StorageError
     }
 }
 
-/// Whether a whole frame begins anywhere in these bytes, which lie at `offset` of a file that is
-/// salted like this.
+/// Whether a whole frame begins anywhere in these bytes, which lie at `offset` of a file with this
+/// salting.
 fn contains_frame(offset: u64, bytes: &[u8], salting: Salting) -> bool {
     bytes.windows(HEADER_BYTES).enumerate().any(|(at, window)| {
         let Some(header) = window.first_chunk().filter(|header| !is_unwritten(*header)) else {

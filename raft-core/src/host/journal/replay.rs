@@ -1,9 +1,9 @@
-//! Whether a write can follow those before it. What no node ever writes is damage, whatever its
-//! checksum says.
+//! Checks that a write can follow the writes before it. If no node ever writes it, it is damage,
+//! whatever its checksum says.
 //!
-//! For that a journal knows the shape of the stored log without its commands: where it begins, and
-//! how far each term reaches. A segment begins with this knowledge
-//! ([`checkpoint`](super::checkpoint)), so that those before it can be deleted.
+//! For this check a journal knows the shape of the stored log without its commands: where the log
+//! begins, and up to which entry each term reaches. A segment begins with this knowledge
+//! ([`checkpoint`](super::checkpoint)), so that the segments before it can be deleted.
 
 use std::collections::VecDeque;
 use std::format;
@@ -17,18 +17,17 @@ use crate::entries::Entry;
 use crate::output::{Restored, SnapshotMeta, Write};
 use crate::types::{HardState, Index, LogId, Term};
 
-/// What was written so far: the shape of it, and the entries.
+/// The writes so far: their shape, and the entries.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Replay {
     position: Position,
-    /// The last entries of the log. Those before them were in segments that are gone, and must turn
-    /// out to be compacted.
+    /// The last entries of the log. The entries before them were in segments that are gone, and
+    /// must be compacted.
     entries: Vec<Entry<Bytes>>,
 }
 
 impl Replay {
-    /// What is known of a journal whose first segments are gone: its shape, and none of its
-    /// entries.
+    /// The state of a journal whose first segments are gone: its shape, and none of its entries.
     pub(super) fn from_position(position: Position) -> Self {
         Self { position, entries: Vec::new() }
     }
@@ -37,7 +36,7 @@ impl Replay {
         &self.position
     }
 
-    /// Adds a write; the error says why it cannot be the next one, and is final.
+    /// Adds a write. The error says why it cannot be the next one, and is final.
     pub(super) fn follow(&mut self, write: Write<Bytes>) -> Result<(), String> {
         let base = self.position.base;
         self.position.follow(&write)?;
@@ -45,14 +44,14 @@ impl Replay {
             let base = self.position.base.index;
             self.entries.drain(..self.entries.partition_point(|entry| entry.index <= base));
         }
-        // Entries that follow no more were replaced, with their log or by a truncation.
+        // Entries from here on were replaced, with their log or by a truncation.
         let kept = write.entries.first().map_or(self.position.last().index.next(), |e| e.index);
         self.entries.truncate(self.entries.partition_point(|entry| entry.index < kept));
         self.entries.extend(write.entries);
         Ok(())
     }
 
-    /// The sum of all writes; `None` if entries are missing.
+    /// The result of all writes. `None` if entries are missing.
     pub(super) fn into_restored(self) -> Option<Restored<Bytes>> {
         let last = self.position.last();
         let Position { hard_state, snapshot, base, .. } = self.position;
@@ -63,11 +62,11 @@ impl Replay {
     }
 }
 
-/// What the next write has to fit: term, vote, snapshot, and the shape of the log.
+/// What the next write must fit: term, vote, snapshot, and the shape of the log.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Position {
     pub(super) hard_state: HardState,
-    /// Shared, for it can be long and is copied with each sync.
+    /// Shared, because it can be long and is copied with each sync.
     pub(super) snapshot: Option<Arc<SnapshotMeta>>,
     /// The position before the first entry of the log.
     pub(super) base: LogId,
@@ -81,7 +80,7 @@ impl Position {
         self.term_ends.back().copied().unwrap_or(self.base)
     }
 
-    /// Moves behind a write; the error says why it cannot be the next one, and is final.
+    /// Moves behind a write. The error says why it cannot be the next one, and is final.
     pub(super) fn follow(&mut self, write: &Write<Bytes>) -> Result<(), String> {
         if let Some(hard_state) = write.hard_state {
             self.follow_hard_state(hard_state)?;
@@ -98,7 +97,7 @@ impl Position {
         write.entries.iter().try_for_each(|entry| self.follow_entry(entry.id()))
     }
 
-    /// The term only grows, and a vote once given in a term stays (§5.2).
+    /// Checks that the term only grows, and that a vote once given in a term stays (§5.2).
     fn follow_hard_state(&mut self, next: HardState) -> Result<(), String> {
         let HardState { current_term, voted_for, .. } = self.hard_state;
         if next.current_term < current_term {
@@ -112,7 +111,8 @@ impl Position {
         Ok(())
     }
 
-    /// Snapshots only grow (§7). One whose last entry the log does not hold takes its place.
+    /// Checks that snapshots only grow (§7). If the log does not hold the snapshot's last entry,
+    /// the snapshot replaces the log.
     fn follow_snapshot(&mut self, next: &SnapshotMeta) -> Result<(), String> {
         let current_term = self.hard_state.current_term;
         if let Some(before) = &self.snapshot {
@@ -134,7 +134,7 @@ impl Position {
         Ok(())
     }
 
-    /// Only what a snapshot includes is compacted (§7).
+    /// Checks that only entries which a snapshot includes are compacted (§7).
     fn compact(&mut self, base: LogId) -> Result<(), String> {
         let snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
         let is_held = self.term_at(base.index) == Some(base.term);
@@ -147,7 +147,7 @@ impl Position {
         Ok(())
     }
 
-    /// What a snapshot includes is committed, and never removed.
+    /// Checks that no entry which a snapshot includes is removed, because it is committed.
     fn truncate(&mut self, from: Index) -> Result<(), String> {
         let last = self.last();
         let snapshot = self.snapshot.as_ref().map_or(Index::ZERO, |snapshot| snapshot.last.index);
@@ -166,7 +166,8 @@ impl Position {
         Ok(())
     }
 
-    /// The log has no gaps, and its terms never go down (§5.3), nor beyond the server's own.
+    /// Checks that the log has no gaps, and that its terms neither decrease (§5.3) nor exceed the
+    /// server's own term.
     pub(super) fn follow_entry(&mut self, entry: LogId) -> Result<(), String> {
         let last = self.last();
         let current_term = self.hard_state.current_term;

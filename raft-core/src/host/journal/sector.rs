@@ -1,17 +1,17 @@
-//! How much of a write a disk performs at once: what tells a write that power cut short from data
-//! that was damaged later.
+//! Sectors: how much a disk writes at once. By them recovery tells a write that a power failure cut
+//! short from data that was damaged later.
 //!
-//! A file system may make a file longer before the data behind it has arrived, and arrives at that
-//! data in any order. What is missing after a crash then reads as zeros, in whole sectors. So
-//! whatever is written here is made to have no such sector ([`Batch`](super::batch::Batch)), and
-//! one that is all zeros was never written.
+//! A file system may make a file longer before its data has reached the disk, and the data may
+//! reach the disk in any order. Data that is missing after a crash then reads as zeros, in whole
+//! sectors. So whatever is written here is made to contain no such sector
+//! ([`Batch`](super::batch::Batch)), and a sector that is all zeros was never written.
 
 use std::ops::Range;
 
-/// What a disk writes whole or not at all. Some write more at once, none less.
+/// A disk writes this many bytes whole or not at all. Some disks write more at once, none less.
 pub(super) const SECTOR_BYTES: usize = 512;
 
-/// The parts of `range` that lie in one sector each. Ranges count from `offset` in the file.
+/// The parts of `range` that lie in one sector each. The range counts from `offset` in the file.
 pub(super) fn sectors(offset: u64, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let mut at = range.start;
     std::iter::from_fn(move || {
@@ -21,18 +21,18 @@ pub(super) fn sectors(offset: u64, range: Range<usize>) -> impl Iterator<Item = 
     })
 }
 
-/// How far into its sector the byte at `offset + at` lies.
+/// The position of the byte at `offset + at` in its sector.
 pub(super) fn in_sector(offset: u64, at: usize) -> usize {
     let sector = SECTOR_BYTES as u64;
     ((offset % sector + at as u64 % sector) % sector) as usize
 }
 
-/// Whether the disk never performed the write of these bytes, one sector's or a part of it.
+/// Whether the disk never wrote these bytes, which are a sector or a part of one.
 pub(super) fn is_unwritten(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 
-/// Whether damage to a single byte could make these look unwritten.
+/// Whether damage to a single byte could make these bytes look unwritten.
 pub(super) fn is_faint(bytes: &[u8]) -> bool {
     bytes.iter().filter(|byte| **byte != 0).nth(1).is_none()
 }

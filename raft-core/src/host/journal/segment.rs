@@ -1,5 +1,5 @@
-//! A file of the journal: named by its number, begun by a frame that says whose it is, then one
-//! frame for each sync.
+//! A segment: one file of the journal. Its name is its number. It begins with a frame that names
+//! its owner, and has one frame for each sync.
 //!
 //! ```text
 //! 00000000000000000001.journal
@@ -12,15 +12,16 @@
 //!
 //! # Versions
 //!
-//! A version of this library reads the versions [`VERSION_MIN`] to [`VERSION`] of a segment, and
-//! writes to the last segment as that segment's own version has it; each new segment has the newest
-//! version. A segment of a newer version, of itself or of its writes, is not damaged, and no advice
-//! to wipe is given: [`StorageError::UnknownVersion`] names both versions.
+//! A version of this library reads the versions [`VERSION_MIN`] to [`VERSION`] of a segment. It
+//! writes to the last segment in that segment's own version, and each new segment has the newest
+//! version. A segment of a newer version, of itself or of its writes, is not damaged, and the error
+//! does not advise to wipe it: [`StorageError::UnknownVersion`] names both versions.
 //!
 //! - Version 2: the frames behind the first have no salt.
-//! - Version 3: they are salted with store id, segment and offset. So a command that holds the
-//!   bytes of a frame, of this journal or another one, never passes for a frame when the write that
-//!   holds the command is torn. Further fields at the end of the first frame are ignored.
+//! - Version 3: these frames are salted with store id, segment and offset. So if a command holds
+//!   the bytes of a frame, of this journal or another one, these bytes never pass for a frame when
+//!   the write that holds the command is torn. Further fields at the end of the first frame are
+//!   ignored.
 
 use std::format;
 use std::fs::File;
@@ -36,27 +37,27 @@ use crate::host::storage_error::{Refused, StorageError};
 use crate::host::wire::frame::{self, FrameError, HEADER_BYTES, Header, PAYLOAD_BYTES_LIMIT, Salt};
 use crate::types::NodeId;
 
-/// The first segment of a journal.
+/// The number of a journal's first segment.
 pub(super) const FIRST: u64 = 1;
-/// What [`encode_preamble`] makes: all of it lies in the file's first sector.
+/// The length of what [`encode_preamble`] returns: all of it lies in the file's first sector.
 pub(super) const PREAMBLE_BYTES: usize = HEADER_BYTES + MAGIC.len() + 4 + 4 * 8 + 4;
 
 const MAGIC: [u8; 8] = *b"raftjrnl";
-/// The version that new segments have.
+/// The version of new segments.
 const VERSION: u32 = 3;
 /// The oldest version that can be read.
 const VERSION_MIN: u32 = 2;
 /// The first version whose frames are salted, and which names the version of its writes.
 const VERSION_SALTED: u32 = 3;
 const EXTENSION: &str = "journal";
-/// How much is read at once. Small enough for a processor's cache, where it is checked and decoded.
+/// How much is read at once. It fits into a processor's cache, in which it is checked and decoded.
 const READ_BYTES: usize = 256 * 1024;
 
 pub(super) fn file_name(number: u64) -> String {
     format!("{number:020}.{EXTENSION}")
 }
 
-/// The number of the segment that has this file name, if one can have it.
+/// The number of the segment with this file name. `None` if no segment can have this name.
 pub(super) fn number_of(name: &str) -> Option<u64> {
     let number = name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok()?;
     (file_name(number) == name).then_some(number)
@@ -115,24 +116,24 @@ pub(super) struct SegmentReader {
     frame_start: u64,
     /// The salting of all frames but the first.
     salting: Salting,
-    /// Begins with the last frame's payload; never shrinks, so that nothing is allocated or zeroed
-    /// once warm.
+    /// Begins with the payload of the last frame. It never shrinks, so that reading soon allocates
+    /// and zeroes nothing.
     buffer: Vec<u8>,
 }
 
 /// Why there is no whole frame where one should be.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Broken {
-    /// The file ends in the middle of it.
+    /// The file ends in the middle of the frame.
     CutShort,
-    /// Its header is damaged: nobody knows how long it was.
+    /// The header is damaged, so the length of the frame is unknown.
     Header(FrameError),
-    /// Its payload is damaged; it should end at this offset of the file.
+    /// The payload is damaged. It should end at this offset of the file.
     Payload(FrameError, u64),
 }
 
 impl SegmentReader {
-    /// Opens a segment and reads whose it is.
+    /// Opens a segment and reads its owner.
     pub(super) fn open(path: PathBuf, number: u64) -> Result<(Self, Identity), StorageError> {
         let open = || {
             let file = File::open(&path)?;
@@ -170,8 +171,8 @@ impl SegmentReader {
         self.salting
     }
 
-    /// The next frame's payload; `None` at the end of the file. A broken frame is where
-    /// [`SegmentReader::offset`] stays.
+    /// The next frame's payload. `None` at the end of the file. If a frame is broken,
+    /// [`SegmentReader::offset`] stays at it.
     pub(super) fn next_payload(
         &mut self,
     ) -> Result<Option<Result<&mut [u8], Broken>>, StorageError> {
@@ -189,7 +190,7 @@ impl SegmentReader {
             Ok(header) => header,
             Err(error) => return Ok(Some(Err(Broken::Header(error)))),
         };
-        // The file is as long as that, so its own size bounds what is allocated here.
+        // The file is at least as long as that, so its own size bounds what is allocated here.
         let bytes = header.payload_bytes();
         if left < (HEADER_BYTES + bytes) as u64 {
             return Ok(Some(Err(Broken::CutShort)));
@@ -210,7 +211,7 @@ impl SegmentReader {
         Ok(Some(Ok(&mut self.buffer[..bytes])))
     }
 
-    /// All bytes from `offset` to the end of the file. Only for what is rare.
+    /// All bytes from `offset` to the end of the file. Only for rare cases.
     pub(super) fn read_from(&mut self, offset: u64) -> Result<Vec<u8>, StorageError> {
         let mut bytes = Vec::new();
         self.file
@@ -220,12 +221,12 @@ impl SegmentReader {
         Ok(bytes)
     }
 
-    /// The error that refuses this file for what is wrong at `offset`.
+    /// The error that refuses this file because of what is wrong at `offset`.
     pub(super) fn damaged(&self, offset: u64, what: impl Into<String>) -> StorageError {
         StorageError::Damaged { path: self.path.clone(), offset, what: what.into() }
     }
 
-    /// The error that refuses this file for what stands at `offset`.
+    /// The error that refuses this file because of what stands at `offset`.
     pub(super) fn refused(&self, offset: u64, refused: Refused) -> StorageError {
         match refused {
             Refused::Damaged(what) => self.damaged(offset, what),

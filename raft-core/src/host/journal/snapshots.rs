@@ -4,7 +4,8 @@
 //! 00000000000000000003-00000000000000000950.snapshot     term and index of its last entry
 //! ```
 //!
-//! A file gets that name when all of it is durable; before it ends in `.taking` or `.receiving`.
+//! A file gets that name when all of it is durable. Before that its name ends in `.taking` or
+//! `.receiving`.
 
 use std::boxed::Box;
 use std::format;
@@ -24,8 +25,8 @@ const EXTENSION: &str = "snapshot";
 const TAKING: &str = "taking";
 const RECEIVING: &str = "receiving";
 
-/// How much is written between two fsyncs, so that what the disk has to catch up with never keeps
-/// the journal waiting for long.
+/// How many bytes are written between two fsyncs, so that the journal never waits for long until
+/// the disk has caught up.
 const SYNC_BYTES: usize = 16 << 20;
 
 /// The snapshots in a journal's directory.
@@ -56,7 +57,8 @@ impl FileSnapshots {
         Self { directory, disk: Arc::new(Mutex::new(disk)) }
     }
 
-    /// Removes what was left unfinished. If that fails, the next one that is begun replaces it.
+    /// Removes unfinished snapshots. If that fails, the next snapshot that is begun replaces the
+    /// old one.
     pub(super) fn clean(&self) {
         let Ok(files) = fs::read_dir(&self.directory) else { return };
         for path in files.filter_map(|file| Some(file.ok()?.path())) {
@@ -148,7 +150,7 @@ impl SnapshotWriter for FileWriter {
 }
 
 impl Drop for FileWriter {
-    /// What is not finished goes, so that it does not fill the disk.
+    /// An unfinished snapshot is removed, so that it does not fill the disk.
     fn drop(&mut self) {
         if self.file.take().is_some() {
             let _ = lock(&self.disk).remove(&self.unfinished);
@@ -178,7 +180,7 @@ fn file_name(last: LogId) -> String {
     format!("{:020}-{:020}.{EXTENSION}", last.term.get(), last.index.get())
 }
 
-/// The snapshot that has this file name, if one can have it.
+/// The snapshot with this file name. `None` if no snapshot can have this name.
 fn id_of(name: &str) -> Option<LogId> {
     let (term, index) = name.strip_suffix(EXTENSION)?.strip_suffix('.')?.split_once('-')?;
     let id = LogId::new(Term::new(term.parse().ok()?), Index::new(index.parse().ok()?));

@@ -3,12 +3,13 @@
 //!
 //! # What may be tried again
 //!
-//! A failed write or fsync of a file that holds promises is final: what reached the disk is
-//! unknown. A new segment holds no promise until it has its name. So whatever fails before its
-//! first fsync (no file descriptor, no inode, no room, no memory) has changed nothing: the writer
-//! goes on in the segment that it has, and tries again after every [`ATTEMPTS_PER_SEGMENT`]th part
-//! of a segment. From [`OVERRUN_MAX`] times its length on, the failure is final. A failed fsync,
-//! rename or fsync of the directory is final at once.
+//! If a write or an fsync of a file that holds promises fails, the failure is final, because it is
+//! unknown what reached the disk. A new segment holds no promise until it has its name. So a
+//! failure before its first fsync (no file descriptor, no inode, no room, no memory) has changed
+//! nothing. The writer goes on in the segment that it has, and tries again after every
+//! [`ATTEMPTS_PER_SEGMENT`]th part of a segment. From [`OVERRUN_MAX`] times the segment's usual
+//! length on, the failure is final. A failed fsync, rename or fsync of the directory is final at
+//! once.
 
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -27,16 +28,17 @@ use crate::host::storage_error::StorageError;
 use crate::output::Write;
 use crate::types::Index;
 
-/// How many bytes may wait for a sync. A batch that reaches this is made durable at once.
+/// How many bytes may wait for a sync. A batch that reaches this number is made durable at once.
 const BATCH_BYTES_MAX: usize = 64 << 20;
 
-/// What a new segment is called until it is complete.
+/// The name of a new segment until it is complete.
 const NEW: &str = "new";
 
-/// How long a segment may grow when its successor cannot be made: so many times its usual length.
+/// How long a segment may grow while its successor cannot be made, in multiples of its usual
+/// length.
 const OVERRUN_MAX: u64 = 16;
 
-/// How often making a successor is tried, meanwhile, for each usual length that is written.
+/// How often making the successor is tried again for each usual length that is written meanwhile.
 const ATTEMPTS_PER_SEGMENT: u64 = 16;
 
 /// A journal's directory, and what is needed to make segments there.
@@ -51,8 +53,8 @@ impl SegmentFactory {
         self.directory.join(segment::file_name(number))
     }
 
-    /// Makes a segment that is there after any crash, or not at all: it gets its name when all that
-    /// it begins with is durable. Returns how long that is.
+    /// Makes a segment that after any crash is there whole or not at all: it gets its name when its
+    /// beginning is durable. Returns the length of that beginning.
     pub(super) fn create_segment(
         &mut self,
         number: u64,
@@ -62,7 +64,7 @@ impl SegmentFactory {
         self.finish_segment(prepared)
     }
 
-    /// All of making a segment that can fail without a trace.
+    /// The steps of making a segment that can fail without a trace.
     fn prepare_segment(
         &mut self,
         number: u64,
@@ -102,8 +104,8 @@ impl SegmentFactory {
         Ok((file, length))
     }
 
-    /// Deletes segments that nobody needs any more. If that fails, nothing is lost but space.
-    /// Returns how many are gone.
+    /// Deletes segments that are no longer needed. If that fails, only space is lost. Returns how
+    /// many are gone.
     pub(super) fn delete_segments(&mut self, numbers: impl Iterator<Item = u64>) -> usize {
         let mut deleted = 0;
         for number in numbers {
@@ -120,7 +122,7 @@ impl SegmentFactory {
     }
 }
 
-/// A segment without its name: nobody relies on it.
+/// A segment without its name, on which nothing relies yet.
 struct Prepared {
     path: PathBuf,
     directory: Box<dyn Directory>,
@@ -137,28 +139,29 @@ fn unfinished(path: &Path) -> PathBuf {
     path.with_extension(NEW)
 }
 
-/// A segment, as far as compaction is concerned.
+/// What compaction needs to know of a segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) number: u64,
-    /// The highest index among its entries: it may go once the log is compacted up to there.
+    /// The highest index among its entries. The segment may be deleted once the log is compacted up
+    /// to there.
     pub(super) index_max: Index,
 }
 
-/// Appends to the last segment, and deletes the first ones behind compaction.
+/// Appends to the last segment, and deletes the first segments behind compaction.
 pub(super) struct Writer {
     factory: SegmentFactory,
-    /// A segment that would grow beyond this is followed by another.
+    /// The length beyond which a segment is followed by another.
     segment_bytes_max: u64,
-    /// All that are there; never empty.
+    /// All segments that exist; never empty.
     segments: VecDeque<Segment>,
     path: PathBuf,
     file: Box<dyn SegmentFile>,
     salting: Salting,
-    /// The last segment's length so far, and before its first batch.
+    /// The last segment's length so far, and its length before its first batch.
     length: u64,
     head_bytes: u64,
-    /// Before this length, no successor is tried again; 0 if none has failed.
+    /// The length before which no successor is tried again; 0 if none has failed.
     next_attempt: u64,
     position: Position,
     /// The position before the batch.
@@ -172,9 +175,9 @@ pub(super) struct End {
     pub(super) segments: VecDeque<Segment>,
     /// The last segment.
     pub(super) file: Box<dyn SegmentFile>,
-    /// How its frames are salted.
+    /// The salting of its frames.
     pub(super) salting: Salting,
-    /// Its length, and that before its first batch.
+    /// Its length, and its length before its first batch.
     pub(super) length: u64,
     pub(super) head_bytes: u64,
     pub(super) position: Position,
@@ -239,7 +242,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The last segment is full, or of a version whose frames have no salt.
+    /// Whether the last segment is full, or of a version whose frames have no salt.
     fn is_next_segment_due(&self) -> bool {
         let holds_a_batch = self.length > self.head_bytes;
         let end = self.length + self.batch.bytes() as u64;
@@ -247,7 +250,8 @@ impl Writer {
         (is_full || self.salting == Salting::Absent) && self.length >= self.next_attempt
     }
 
-    /// All before is durable: this is called before the first write since the last sync.
+    /// Begins the next segment. Called before the first write since the last sync, so everything
+    /// before is durable.
     fn begin_next_segment(&mut self) -> Result<(), StorageError> {
         let number = self.segments[self.segments.len() - 1].number + 1;
         let prepared = match self.factory.prepare_segment(number, Some(&self.synced)) {
@@ -262,7 +266,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Goes on in the segment that there is, although its successor is due, for as long as it may
+    /// Goes on in the present segment although its successor is due, for as long as the segment may
     /// grow.
     fn put_off(&mut self, error: StorageError) -> Result<(), StorageError> {
         let is_systems = matches!(error, StorageError::Io { .. } | StorageError::DiskFull { .. });
@@ -279,8 +283,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes the first segments, as far as the log that they hold is durably compacted: the next
-    /// one says all else that they said.
+    /// Deletes the first segments if the log that they hold is durably compacted. The next segment
+    /// repeats everything else that they said.
     fn delete_compacted(&mut self) {
         let base = self.position.base.index;
         let older = self.segments.len() - 1;

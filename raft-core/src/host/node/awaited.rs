@@ -1,8 +1,9 @@
 //! Requests that wait for the state machine: for a committed command to be applied, or for a
 //! confirmed read to be served.
 //!
-//! The list is shared by the loop, which adds to it, and the state machine's thread, which takes
-//! from it what it is about to answer. So if that thread hangs, the loop answers the others.
+//! The loop and the state machine's thread share the list. The loop adds requests to it, and the
+//! state machine's thread takes from it the request that it is about to answer. So if that thread
+//! hangs, the loop answers the other requests.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,20 +30,20 @@ struct AwaitedRequests<S: StateMachine> {
 }
 
 impl<S: StateMachine> Awaited<S> {
-    /// Nobody.
+    /// No requests.
     pub(super) fn new() -> Self {
         let (replies, reads) = (VecDeque::new(), VecDeque::new());
         Self { waiting: Mutex::new(AwaitedRequests { replies, reads, last_read: 0 }) }
     }
 
-    /// These wait for entries that are about to be applied.
+    /// Adds the replies to entries that are about to be applied.
     pub(super) fn add_replies(&self, replies: Vec<(Index, Reply<S>)>) {
         if !replies.is_empty() {
             self.lock().replies.extend(replies);
         }
     }
 
-    /// This read is about to be served; the number under which it is.
+    /// Adds a read that is about to be served, and returns the number under which it waits.
     pub(super) fn add_read(&self, read: Read<S>) -> u64 {
         let mut waiting = self.lock();
         waiting.last_read += 1;
@@ -51,7 +52,7 @@ impl<S: StateMachine> Awaited<S> {
         number
     }
 
-    /// The client that waits for this entry, if there still is one.
+    /// The reply to the proposer of this entry, if a client still waits for it.
     pub(super) fn take_reply(&self, index: Index) -> Option<Reply<S>> {
         let mut waiting = self.lock();
         if waiting.replies.front()?.0 != index {
@@ -60,7 +61,7 @@ impl<S: StateMachine> Awaited<S> {
         waiting.replies.pop_front().map(|(_, reply)| reply)
     }
 
-    /// The read of this number, if nobody has answered it.
+    /// The read with this number, if it was not answered meanwhile.
     pub(super) fn take_read(&self, number: u64) -> Option<Read<S>> {
         let mut waiting = self.lock();
         if waiting.reads.front()?.0 != number {
@@ -74,8 +75,8 @@ impl<S: StateMachine> Awaited<S> {
         self.lock().reads.len()
     }
 
-    /// Leadership is lost, and the state machine hangs: answers all. What is committed will be
-    /// applied, here or elsewhere.
+    /// Answers all proposers, because leadership is lost and the state machine hangs. What is
+    /// committed will be applied, here or elsewhere.
     pub(super) fn lose_replies(&self) {
         let replies = std::mem::take(&mut self.lock().replies);
         for (_, reply) in replies {
@@ -83,8 +84,8 @@ impl<S: StateMachine> Awaited<S> {
         }
     }
 
-    /// Those who wait for an entry up to this one wait in vain: a snapshot takes its place, so that
-    /// it is not applied here.
+    /// Answers the proposers of all entries up to this one, because a snapshot takes the place of
+    /// these entries and they are not applied here.
     pub(super) fn lose_replies_to(&self, last: Index) {
         let mut waiting = self.lock();
         let lost = waiting.replies.partition_point(|(index, _)| *index <= last);
@@ -95,7 +96,7 @@ impl<S: StateMachine> Awaited<S> {
         }
     }
 
-    /// The state machine hangs: the reads that wait for it are answered.
+    /// Answers the waiting reads, because the state machine hangs.
     pub(super) fn lose_reads(&self) {
         let reads = std::mem::take(&mut self.lock().reads);
         for (_, read) in reads {
@@ -103,7 +104,8 @@ impl<S: StateMachine> Awaited<S> {
         }
     }
 
-    /// The node has stopped: answers all, but for the command that is being applied, if any.
+    /// Answers all requests but the command that is being applied, if any, because the node has
+    /// stopped.
     pub(super) fn stop(&self, stopped: &Stopped, applying: Option<Index>) {
         let mut waiting = self.lock();
         let (reads, replies) =

@@ -1,4 +1,4 @@
-//! What a node is told before it starts.
+//! The configuration of a node.
 
 use std::format;
 use std::time::Duration;
@@ -24,32 +24,34 @@ use crate::host::transport::Transport;
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeConfig {
-    /// The cluster, so that a message or a journal of another one is never taken for its own.
+    /// The cluster, so that the node never takes a message or a journal of another cluster for its
+    /// own.
     pub cluster: ClusterId,
-    /// What Raft is told.
+    /// The configuration of Raft itself.
     pub raft: Config,
-    /// The most requests that wait for the node to look at them, beyond which they are refused as
-    /// busy; and the most messages, beyond which they are dropped.
+    /// The most requests, and the most messages, that wait for the node's next turn. Beyond it a
+    /// request is refused as busy, and a message is dropped.
     pub inbox_max: usize,
-    /// The same in bytes. A request or a message larger than this passes when nothing else waits.
+    /// The same in bytes. A single request or message that is larger passes if nothing else waits.
     pub inbox_bytes_max: usize,
     /// Makes the node draw the same election timeouts each time it starts; for tests. Nodes with
-    /// one seed still draw different ones. `None` takes a seed from the operating system.
+    /// the same seed still draw different timeouts. `None` takes a seed from the operating system.
     pub seed: Option<u64>,
-    /// What the application says of this node to its peers, such as the address for clients; at
+    /// What the application says of this node to its peers, such as the address for clients: at
     /// most [`SAID_NOTE_BYTES_MAX`](crate::host::handshake::SAID_NOTE_BYTES_MAX) bytes. A leader
-    /// with `records_addresses` keeps the [note](crate::host::Label::note) in the member's label
-    /// equal to it. Empty says nothing.
+    /// with `records_addresses` copies it into the [note](crate::host::Label::note) of the member's
+    /// label. An empty note says nothing.
     pub note: Bytes,
     /// Whether this node, while it leads, corrects the address and the note in a member's
-    /// [`Label`](crate::host::Label) by what the member says of itself. An address is corrected
-    /// only if the label names one, the leader reaches the member at another one, and the member
-    /// itself says that it is there.
+    /// [`Label`](crate::host::Label) by what the member says of itself. The leader corrects an
+    /// address only if the label names one, the leader reaches the member at another address, and
+    /// the member itself says that it is there.
     pub records_addresses: bool,
-    /// How long the journal, the state machine or the snapshots may be at one unit of work (a sync,
-    /// a command, a read, a block of a snapshot) before that counts as stuck. Then it is logged,
-    /// once, and shown in [`NodeStatus::stuck`](crate::host::NodeStatus::stuck); reads that wait
-    /// for the state machine are refused, and a leader whose state machine is stuck hands over.
+    /// How long the journal, the state machine or the snapshots may work on one unit (a sync, a
+    /// command, a read, a block of a snapshot) before the thread counts as stuck. The node logs
+    /// that once and shows it in [`NodeStatus::stuck`](crate::host::NodeStatus::stuck). It refuses
+    /// reads that wait for a stuck state machine, and a leader whose state machine is stuck hands
+    /// over.
     pub stuck_after: Duration,
     /// How long a node that stops waits for threads that hang. See
     /// [`Handle::left_behind`](crate::host::Handle::left_behind).
@@ -60,7 +62,7 @@ pub struct NodeConfig {
 const STUCK_AFTER_MIN: Duration = Duration::from_millis(1);
 
 impl NodeConfig {
-    /// The defaults.
+    /// The default configuration.
     pub fn new(cluster: ClusterId, raft: Config) -> Self {
         Self {
             cluster,
@@ -75,8 +77,8 @@ impl NodeConfig {
         }
     }
 
-    /// Whether a node can run with this over that transport; the error says what would work
-    /// instead.
+    /// Whether a node can run with this configuration over that transport. The error says what
+    /// would work instead.
     pub(super) fn validate(&self, transport: &dyn Transport) -> Result<(), ConfigError> {
         self.raft.validate()?;
         if self.inbox_max == 0 {

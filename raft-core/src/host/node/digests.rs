@@ -1,22 +1,24 @@
-//! Notices states that differ at one index: a disk that went back in time, or a state machine that
-//! is not deterministic.
+//! Notices servers whose states differ at one index, because a disk went back in time or a state
+//! machine is not deterministic.
 //!
 //! Servers that have applied the same entries have the same state (State Machine Safety, Figure 3),
-//! unless a disk or a state machine breaks what Raft rests on. So each server keeps the newest
-//! [`KEPT_MAX`] [digests](crate::host::StateMachine::digest) of its state. It takes them
+//! unless a disk or a state machine breaks what Raft relies on. So each server keeps the newest
+//! [`KEPT_MAX`] [digests](crate::host::StateMachine::digest) of its state. It takes a digest
 //!
-//! - after every entry whose index is a multiple of [`DIGEST_INTERVAL`]: all servers have these;
-//! - after the last entry of each batch that it applies: when writes are few, servers have most of
-//!   these in common, and when writes pause, the last one.
+//! - after every entry whose index is a multiple of [`DIGEST_INTERVAL`], so that all servers have
+//!   these digests;
+//! - after the last entry of each batch that it applies. If writes are few, servers have most of
+//!   these digests in common, and if writes pause, the last one.
 //!
-//! A follower tells its leader a digest that is new, at most once in each heartbeat round, in an
-//! AppendEntries reply that it sends anyway. The leader compares it as soon as it has applied the
-//! same entry itself. If the two differ, it tells the follower its own digest in return, so that
-//! both logs say so: in a reply of term 0, which Raft ignores as stale, in older versions, too.
+//! A follower tells its leader a new digest at most once in each heartbeat round, in an
+//! AppendEntries reply that it sends anyway. The leader compares the digest as soon as it has
+//! applied the same entry itself. If the two differ, the leader tells the follower its own digest
+//! in return, so that both logs say so. It does so in a reply of term 0, which Raft ignores as
+//! stale, in older versions, too.
 //!
-//! Nobody can tell which of two is right, so nothing is stopped or repaired. An install forgets
-//! what was kept, because the state that it replaces is of no concern any more: a digest of an
-//! entry at or below the restored snapshot is never compared.
+//! No server knows which of the two states is right, so nothing is stopped or repaired. An install
+//! forgets the digests, because the state that it replaces no longer matters: a digest of an entry
+//! at or below the restored snapshot is never compared.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::format;
@@ -30,17 +32,18 @@ use crate::membership::Membership;
 use crate::message::{AppendEntriesReply, AppendResult, Body, Message, StateDigest};
 use crate::types::{Index, NodeId, Round, Session, Term};
 
-/// A digest is taken after each entry whose index is a multiple of this, among others.
+/// A digest is taken after each entry whose index is a multiple of this number, among others.
 pub const DIGEST_INTERVAL: u64 = 256;
 
-/// The most digests that are kept, 8 KiB of them. A follower that has applied less than the oldest
-/// of its leader's is not compared until it has caught up.
+/// The most digests that a server keeps, 8 KiB of them. If a follower has applied less than its
+/// leader's oldest digest, it is not compared until it has caught up.
 const KEPT_MAX: usize = 512;
 
 /// Two servers' states differ after the same entry.
 ///
-/// One of them has an older copy of its disk, or its state machine is not deterministic. Which one,
-/// the other members tell: the [guide](crate::guide::operation#states-that-differ) has the way out.
+/// One of the two has an older copy of its disk, or its state machine is not deterministic. The
+/// other members show which one: the [guide](crate::guide::operation#states-that-differ) has the
+/// way out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct StateDifference {
@@ -54,11 +57,11 @@ pub struct StateDifference {
     pub theirs: u64,
 }
 
-/// The digests that a server's own state machine had: the state machine adds them, the loop looks.
+/// The digests of a server's own states. The state machine adds them, and the loop reads them.
 #[derive(Default)]
 pub(super) struct OwnDigests {
     kept: Mutex<VecDeque<StateDigest>>,
-    /// The index of the newest, or 0: to be looked at without the lock.
+    /// The index of the newest digest, or 0. The loop reads it without the lock.
     newest: AtomicU64,
 }
 
@@ -68,7 +71,7 @@ impl OwnDigests {
         index.get() % DIGEST_INTERVAL == 0
     }
 
-    /// Takes the digest of the state after a later entry than all before.
+    /// Adds the digest of the state after an entry that is later than all before.
     pub(super) fn add(&self, state: StateDigest) {
         let mut kept = self.lock();
         if kept.len() >= KEPT_MAX {
@@ -78,7 +81,7 @@ impl OwnDigests {
         self.newest.store(state.index.get(), Ordering::Relaxed);
     }
 
-    /// The state is replaced.
+    /// Forgets all digests, because the state is replaced.
     pub(super) fn clear(&self) {
         self.lock().clear();
         self.newest.store(0, Ordering::Relaxed);
@@ -88,8 +91,8 @@ impl OwnDigests {
         Index::new(self.newest.load(Ordering::Relaxed))
     }
 
-    /// The digest to tell a leader that knows the one after the entry `known`: the newest that all
-    /// servers take if it is later, and else the newest.
+    /// The digest to tell a leader that knows the digest after the entry `known`: the newest digest
+    /// that all servers take if that is later than `known`, and otherwise the newest.
     fn newer_than(&self, known: Index) -> Option<StateDigest> {
         let kept = self.lock();
         let mut newer = kept.iter().rev().take_while(|state| state.index > known);
@@ -109,20 +112,20 @@ impl OwnDigests {
     }
 }
 
-/// What a node's loop knows of its own states and of the other servers'.
+/// What a node's loop knows of its own states and of the other servers' states.
 pub(super) struct Comparison {
     node: NodeId,
     own: Arc<OwnDigests>,
     told: Told,
-    /// The newest own digest when waiting ones were last looked at.
+    /// The newest own digest when the waiting digests were last compared.
     looked_at: Index,
     peers: BTreeMap<NodeId, Peer>,
     compared: u64,
 }
 
-/// What the leader was told last.
+/// What this node told its leader last.
 struct Told {
-    /// A leader of another term may have lost its disk since.
+    /// The term belongs to it, because a leader of another term may have lost its disk since.
     leader: (Term, NodeId),
     round: Option<Round>,
     index: Index,
@@ -130,8 +133,8 @@ struct Told {
 
 #[derive(Default)]
 struct Peer {
-    /// It is compared when this server has applied the same entry: the first if there are several,
-    /// because a slow state machine would never come to the last.
+    /// The digest that is compared when this server has applied the same entry. If there are
+    /// several, the first stays, because a slow state machine would never reach the last.
     waiting: Option<StateDigest>,
     difference: Option<StateDifference>,
 }
@@ -148,8 +151,8 @@ impl Comparison {
         }
     }
 
-    /// Adds an own digest to an answer to a leader that does not know it yet. An answer that is
-    /// lost is not said again: the next digest follows.
+    /// Adds an own digest to an answer to a leader that does not know it yet. If the answer is
+    /// lost, it is not said again: the next digest follows.
     pub(super) fn tell(&mut self, message: &mut Message<Bytes>) {
         let Body::AppendEntriesReply(reply) = &mut message.body else { return };
         let newest = self.own.newest_index();
@@ -168,7 +171,8 @@ impl Comparison {
         }
     }
 
-    /// Takes what a message says of its sender's state, and returns the answer if both differ.
+    /// Takes the digest that a message brings of its sender's state, and returns the answer if the
+    /// states differ.
     pub(super) fn hear(
         &mut self,
         message: &Message<Bytes>,
@@ -179,11 +183,11 @@ impl Comparison {
             return None;
         };
         let from = message.from;
-        // What is no member costs no memory.
+        // A server that is no member costs no memory.
         membership.member(from)?;
         if self.own.newest_index() >= state.index {
             let answer = self.compare(from, *state);
-            // What is an answer itself is not answered.
+            // A message that is itself such an answer is not answered.
             return if message.term > Term::ZERO { answer } else { None };
         }
         if message.term > Term::ZERO {
@@ -195,8 +199,8 @@ impl Comparison {
         None
     }
 
-    /// Compares what waited for this server's own state machine, and returns the answers to those
-    /// whose states differ.
+    /// Compares the digests that waited for this server's own state machine, and returns the
+    /// answers to the servers whose states differ.
     pub(super) fn look(&mut self) -> Vec<Message<Bytes>> {
         let newest = self.own.newest_index();
         if newest == self.looked_at {
@@ -212,12 +216,12 @@ impl Comparison {
         due.into_iter().filter_map(|(id, state)| self.compare(id, state)).collect()
     }
 
-    /// Forgets servers that have left.
+    /// Forgets servers that are no longer members.
     pub(super) fn members(&mut self, membership: &Membership) {
         self.peers.retain(|id, _| membership.member(*id).is_some());
     }
 
-    /// The servers whose states differ from this one's, as far as it knows.
+    /// The servers whose states differ from this server's, as far as it knows.
     pub(super) fn differences(&self) -> Vec<StateDifference> {
         self.peers.values().filter_map(|peer| peer.difference).collect()
     }

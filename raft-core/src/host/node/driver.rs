@@ -1,4 +1,5 @@
-//! The loop's body: everything a node does between two waits, the same under every runtime.
+//! The body of the loop: everything that a node does between two waits, the same under every
+//! runtime.
 
 use std::boxed::Box;
 use std::mem;
@@ -43,23 +44,24 @@ use crate::types::{LogId, NodeId, Term, WriteId};
 mod end;
 mod start;
 
-/// A node without its loop: an adapter calls [`turn`](Driver::turn), waits as it says, and calls it
-/// again.
+/// A node without its loop. An adapter calls [`turn`](Driver::turn), waits as `turn` says, and
+/// calls it again.
 ///
-/// Dropping it stops the node, without blocking; [`Handle::stopped`](crate::host::Handle::stopped)
-/// says when nothing of it is left.
+/// Dropping the driver stops the node without blocking.
+/// [`Handle::stopped`](crate::host::Handle::stopped) says when nothing of the node is left.
 pub struct Driver<S: StateMachine> {
     raft: Raft<Bytes, Pcg32>,
     clock: Clock,
     inbox: Arc<Inbox<S>>,
-    /// What this turn works on; kept for its buffers.
+    /// The inputs of this turn; kept for its buffers.
     arrived: Arrived<S>,
     waiters: Waiters<S>,
     changes: Changes,
     handover: Handover<S>,
-    /// Leadership was being handed over when the last turn ended.
+    /// Whether leadership was being handed over when the last turn ended.
     was_transferring: bool,
-    /// Until when those whose entries a transfer left behind wait for them to come back committed.
+    /// Until when the proposers of entries that a former leadership left behind wait for these
+    /// entries to commit.
     follows_entries_until: Option<Instant>,
     snapshots: SnapshotsInUse,
     transport: Box<dyn Transport>,
@@ -70,8 +72,8 @@ pub struct Driver<S: StateMachine> {
     states: Comparison,
     watch: Watch,
     reasons: Reasons,
-    /// The unit of work at which the state machine was stuck when leadership was last handed over
-    /// for it, and the term.
+    /// The unit of work for which leadership was last handed over because the state machine was
+    /// stuck at it, and the term.
     evaded: Option<(u64, Term)>,
     shutdown_max: Duration,
     leadership_state: Arc<LeadershipState>,
@@ -79,12 +81,12 @@ pub struct Driver<S: StateMachine> {
     lifecycle: Arc<Lifecycle>,
 }
 
-/// How often a turn looks into the inbox again before its node gives somebody up.
+/// How often a turn looks into the inbox again before its node gives up a leader or a quorum.
 const LISTENS_MAX: u32 = 3;
 
 impl<S: StateMachine> Driver<S> {
-    /// Takes what has come, tells Raft the time, and does what it asks. Never blocks; when the node
-    /// is about to stand for election, it first watches the clock for up to 300 µs.
+    /// Takes the inputs, tells Raft the time, and carries out Raft's outputs. Never blocks. If the
+    /// node is about to stand for election, the turn first watches the clock for up to 300 µs.
     pub fn turn(&mut self) -> Next {
         let _here = here::enter(&self.lifecycle, false);
         if let Some((deadline, Wake::Election)) = self.raft.wake() {
@@ -101,8 +103,8 @@ impl<S: StateMachine> Driver<S> {
         self.take_arrivals();
         let mut more = more;
         let mut now = self.clock.now();
-        // What came before this moment is heard before anybody is given up at it: the process may
-        // have stood still since it looked.
+        // The inputs that arrived before this moment come before anyone is given up at it, because
+        // the process may have been paused since the loop last looked.
         for _ in 0..LISTENS_MAX {
             if !self.raft.gives_somebody_up(now) || !self.inbox.has_arrivals() {
                 break;
@@ -132,7 +134,7 @@ impl<S: StateMachine> Driver<S> {
         Next::Wait(deadline.into_iter().chain(self.watch.deadline()).min())
     }
 
-    /// Notices what hangs. A state machine that does answers nobody: clients are answered for it,
+    /// Notices threads that hang. If the state machine hangs, the loop answers its clients for it,
     /// and a leader hands over.
     fn look_after_workers(&mut self) {
         if !self.watch.is_due() {
@@ -163,9 +165,10 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// A leader hands over before it stops, if it can still keep a promise: its successor may need
-    /// its vote. One that cannot write any more promises nothing by asking another to stand, and
-    /// does not wait for what comes of it.
+    /// Hands leadership over before the node stops; returns whether the stop has to wait for that.
+    /// A leader that can still keep a promise waits, because its successor may need its vote. A
+    /// leader that cannot write any more promises nothing when it asks another server to stand, so
+    /// it does not wait for the outcome.
     fn delays_stop(&mut self, reason: &StopReason) -> bool {
         match reason {
             StopReason::Shutdown
@@ -249,7 +252,7 @@ impl<S: StateMachine> Driver<S> {
 
     fn propose(&mut self, command: Bytes, reply: Reply<S>) {
         if self.handover.parked() > 0 {
-            // Behind those who came before.
+            // Keeps the order: commands that came earlier wait for the end of the transfer.
             return self.handover.park(command, reply);
         }
         match self.raft.propose(command) {
@@ -261,8 +264,9 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// A read counts towards [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) until
-    /// the state machine has served it: the core knows of it until it is confirmed, the worker from
+    /// Takes a read. The read counts towards
+    /// [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) until the state machine has
+    /// served it. The core counts it until it is confirmed, and the state machine's thread from
     /// then on.
     fn read(&mut self, read: Read<S>) {
         let waiting_max = self.raft.config().reads_waiting_max;
@@ -275,7 +279,7 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// Answers those who waited for the end of a transfer, if it is over.
+    /// If a transfer is over, answers the requests that waited for its end.
     fn settle_transfer(&mut self, now: Instant) {
         for (command, reply) in self.handover.settle(&self.raft, now) {
             self.propose(command, reply);
@@ -302,7 +306,7 @@ impl<S: StateMachine> Driver<S> {
                     self.state_machine.apply(entries, replies);
                 }
                 Output::ReadReady { id, index: _ } => {
-                    // What the read must see was handed to the state machine before.
+                    // The state machine already has every entry that the read must see.
                     if let Some(read) = self.waiters.read_ready(id) {
                         self.state_machine.read(read);
                     }
@@ -315,7 +319,8 @@ impl<S: StateMachine> Driver<S> {
                 Output::ReadSnapshot(read) => self.snapshots.read(&mut self.raft, read),
                 Output::WriteSnapshot(write) => self.snapshots.write(write),
                 Output::Restore(snapshot) => {
-                    // Entries that it skips answer nobody.
+                    // The entries that the snapshot replaces are not applied here, so their
+                    // proposers get no reply.
                     self.waiters.lose_all();
                     self.snapshots.restoring(snapshot.last);
                     self.state_machine.restore(snapshot);
@@ -346,8 +351,8 @@ impl<S: StateMachine> Driver<S> {
         *self.members.lock().unwrap_or_else(PoisonError::into_inner) = membership;
     }
 
-    /// The log that was handed over with leadership holds all that was proposed here, so its
-    /// proposers keep waiting for a while.
+    /// Tells waiting proposers of a new role. After a transfer they keep waiting for a while,
+    /// because the log of the new leader holds all that was proposed here.
     fn role_changed(&mut self, role: Role, term: Term) {
         if role == Role::Leader {
             self.follows_entries_until = None;
@@ -402,7 +407,7 @@ impl<S: StateMachine> Driver<S> {
     }
 }
 
-/// Whether this gives a worker something to do.
+/// Whether this output gives a worker something to do.
 fn is_work(output: &Output<Bytes>) -> bool {
     match output {
         Output::Persist(_)

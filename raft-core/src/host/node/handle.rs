@@ -1,4 +1,4 @@
-//! What an application holds of a node: its requests, the same for every adapter.
+//! An application's handle on a node: its requests, the same for every adapter.
 
 use std::boxed::Box;
 use std::fmt;
@@ -23,7 +23,8 @@ use crate::host::threads::watch::WorkerStatus;
 use crate::membership::Membership;
 use crate::types::{LogId, NodeId};
 
-/// A node's handle: cheap to clone. When the last one is dropped, the node shuts down.
+/// An application's handle on a node. Cheap to clone. When the last clone is dropped, the node
+/// shuts down.
 ///
 /// No method blocks: each queues a request and returns its [`Pending`] answer.
 pub struct Handle<S: StateMachine> {
@@ -47,13 +48,13 @@ impl<S: StateMachine> Handle<S> {
         Self { shared: Arc::new(NodeParts { inbox, leadership_state, lifecycle, members }) }
     }
 
-    /// Asks for a command to be replicated; the answer is the state machine's, once the command is
-    /// committed and applied here.
+    /// Asks for a command to be replicated. The answer is the state machine's reply, once the
+    /// command is committed and applied here.
     ///
     /// # Errors
     ///
-    /// At once [`ProposeError::Busy`] or [`ProposeError::Stopped`], with the command; the others
-    /// come as the answer.
+    /// At once [`ProposeError::Busy`] or [`ProposeError::Stopped`], with the command. All other
+    /// errors come as the answer.
     pub fn propose(&self, command: Bytes) -> Result<Pending<S::Reply, ProposeError>, ProposeError> {
         let (reply, receiver) = oneshot::channel();
         match self.shared.inbox.propose(command, reply) {
@@ -67,12 +68,12 @@ impl<S: StateMachine> Handle<S> {
     }
 
     /// Asks for a linearizable read (§8): `read` sees a state that holds every command that was
-    /// answered before the call, on any node. It runs on the state machine's thread, so it should
-    /// be quick. A follower asks its leader how far its own state must be.
+    /// answered before the call, on any node. `read` runs on the state machine's thread, so it
+    /// should be quick. A follower asks its leader up to which entry its own state must be applied.
     ///
     /// # Errors
     ///
-    /// At once [`ReadError::Busy`] or [`ReadError::Stopped`]; the others come as the answer.
+    /// At once [`ReadError::Busy`] or [`ReadError::Stopped`]. All other errors come as the answer.
     pub fn read<T, F>(&self, read: F) -> Result<Pending<T, ReadError>, ReadError>
     where
         T: Send + 'static,
@@ -102,16 +103,18 @@ impl<S: StateMachine> Handle<S> {
         Ok(self.pending(receiver))
     }
 
-    /// Asks the leader to change who takes part (§6): all of these changes at once, or none. The
+    /// Asks the leader to change the membership (§6): all of these changes at once, or none. The
     /// answer comes when the change is complete, with the members by then.
     ///
-    /// A change waits for those before it, and the promotion of a learner until that has caught up.
-    /// An answer that is dropped takes a change back that has not begun.
+    /// A change waits for the changes before it, and the promotion of a learner waits until the
+    /// learner has caught up. If the answer is dropped before the change has begun, the change is
+    /// taken back.
     ///
     /// # Errors
     ///
-    /// At once [`ChangeError::Busy`] or [`ChangeError::Stopped`]; the others come as the answer,
-    /// and [`ChangeError::may_take_effect`] says whether the change may be in force nevertheless.
+    /// At once [`ChangeError::Busy`] or [`ChangeError::Stopped`]. All other errors come as the
+    /// answer, and [`ChangeError::may_take_effect`] says whether the change may be in force
+    /// nevertheless.
     pub fn change_membership(
         &self,
         changes: Vec<Change>,
@@ -127,19 +130,19 @@ impl<S: StateMachine> Handle<S> {
         }
     }
 
-    /// The members as this node knows them (§6): those of the newest configuration in its log,
-    /// committed or not.
+    /// The members as this node knows them (§6): the newest configuration in its log, committed or
+    /// not.
     pub fn membership(&self) -> Membership {
         self.shared.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the leader to hand leadership over, to this voter or, if none is named, to the one that
-    /// is furthest (thesis 3.10). The answer is the new leader. Commands that come meanwhile wait,
-    /// and are answered when it is over.
+    /// Asks the leader to hand leadership over to this voter. If none is named, the leader chooses
+    /// the voter whose log is most up to date (thesis 3.10). The answer is the new leader. Commands
+    /// that arrive during the transfer wait, and are answered when it is over.
     ///
     /// # Errors
     ///
-    /// At once [`TransferError::Busy`] or [`TransferError::Stopped`]; the others come as the
+    /// At once [`TransferError::Busy`] or [`TransferError::Stopped`]. All other errors come as the
     /// answer.
     pub fn transfer_leadership(
         &self,
@@ -150,13 +153,13 @@ impl<S: StateMachine> Handle<S> {
         Ok(self.pending(receiver))
     }
 
-    /// Asks for a snapshot of this node's state now (§7), whatever the log's size. The answer comes
-    /// when it is durable, with the last entry that it includes. If nothing was applied since the
-    /// last one, that is the answer.
+    /// Asks for a snapshot of this node's state now (§7), whatever the size of the log. The answer
+    /// comes when the snapshot is durable, and is the last entry that the snapshot includes. If
+    /// nothing was applied since the last snapshot, the answer is that snapshot's last entry.
     ///
     /// # Errors
     ///
-    /// At once [`SnapshotError::Busy`] or [`SnapshotError::Stopped`]; the others come as the
+    /// At once [`SnapshotError::Busy`] or [`SnapshotError::Stopped`]. All other errors come as the
     /// answer.
     pub fn take_snapshot(&self) -> Result<Pending<LogId, SnapshotError>, SnapshotError> {
         let (reply, receiver) = oneshot::channel();
@@ -164,31 +167,31 @@ impl<S: StateMachine> Handle<S> {
         Ok(self.pending(receiver))
     }
 
-    /// Watches who leads.
+    /// A watch over who leads.
     pub fn leadership(&self) -> LeadershipWatch {
         LeadershipWatch::new(Arc::clone(&self.shared.leadership_state))
     }
 
-    /// Waits until this node leads.
+    /// Resolves when this node leads.
     pub fn lead(&self) -> Pending<Lead, Stopped> {
         self.shared.leadership_state.wait_to_lead()
     }
 
-    /// Stops the node; a leader first hands over to another voter, for an election timeout at most.
-    /// The answer comes when nothing of it is left: all requests are answered, the journal is
-    /// synced and closed, the threads have ended, the transport's addresses are free. To wait for a
-    /// node that stops by itself, see [`Handle::stopped`].
+    /// Stops the node. A leader first hands over to another voter, for an election timeout at most.
+    /// The answer comes when nothing of the node is left: all requests are answered, the journal is
+    /// synced and closed, the threads have ended, and the transport's addresses are free. To wait
+    /// for a node that stops by itself, see [`Handle::stopped`].
     ///
-    /// A thread that hangs is waited for
-    /// [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) long. Then the answer
-    /// comes nevertheless, and [`Handle::left_behind`] names the thread. The journal's directory
-    /// stays locked as long as a thread that writes there hangs.
+    /// The node waits [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) at most
+    /// for a thread that hangs. Then the answer comes nevertheless, and [`Handle::left_behind`]
+    /// names the thread. The journal's directory stays locked for as long as a thread that writes
+    /// there hangs.
     pub fn shutdown(&self) -> Pending<StopReason, Stopped> {
         self.shared.inbox.stop(StopReason::Shutdown);
         self.stopped()
     }
 
-    /// Resolves when nothing is left of the node, with why it stopped. Never an error.
+    /// Resolves when nothing of the node is left, with the reason why it stopped. Never an error.
     pub fn stopped(&self) -> Pending<StopReason, Stopped> {
         wait_over(&self.shared.lifecycle)
     }
@@ -198,9 +201,9 @@ impl<S: StateMachine> Handle<S> {
         self.shared.lifecycle.reason()
     }
 
-    /// The threads that were at something for longer than
-    /// [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) when the node stopped,
-    /// and go on; none as long as it runs.
+    /// The threads that the node left behind when it stopped, because they were at one unit of work
+    /// for longer than [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max). Empty
+    /// while the node runs.
     pub fn left_behind(&self) -> Vec<WorkerStatus> {
         self.shared.lifecycle.left_behind()
     }
@@ -247,7 +250,7 @@ pub(super) fn wait_over(lifecycle: &Arc<Lifecycle>) -> Pending<StopReason, Stopp
     Pending::new(receiver, Arc::clone(lifecycle))
 }
 
-/// Runs an application's read; its panic is its own affair.
+/// Runs an application's read. If the read panics, only that read fails.
 fn read_caught<S, T>(read: impl FnOnce(&S) -> T, state_machine: &S) -> Result<T, ReadError> {
     panics::caught(|| read(state_machine)).map_err(|message| ReadError::Panicked { message })
 }

@@ -1,12 +1,12 @@
-//! What comes to a node between two turns of its loop.
+//! The inputs that reach a node between two turns of its loop.
 //!
-//! Requests and messages are bounded in number and in bytes: a request too many is refused, a
-//! message too many dropped. What the node's own workers report is never refused. Of writes and
-//! applied entries one number each is kept, the newest, because a report covers all before it; of
-//! snapshots there are only as many reports as the node asked for.
+//! Requests and messages are bounded in number and in bytes. If the inbox is full, a request is
+//! refused and a message is dropped. The reports of the node's own workers are never refused. Of
+//! durable writes and of applied entries the inbox keeps only the newest number, because a report
+//! covers all before it. Of snapshots there are only as many reports as the node asked for.
 //!
-//! The loop is woken once for all that comes before it looks: the first arrival calls the wake
-//! hook, later ones find it called.
+//! The loop is woken once for all inputs that arrive before it looks: the first input calls the
+//! wake hook, and later inputs find that it was called.
 
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -28,19 +28,21 @@ use crate::message::Message;
 use crate::quorum::MEMBERS_MAX;
 use crate::types::{Index, LogId, NodeId, WriteId};
 
-/// The most nodes that are kept as suspects: one is no member then, so it cannot lead.
+/// The most nodes that the inbox keeps as suspects. A node beyond this is no member, so it cannot
+/// lead.
 const SUSPECTS_MAX: usize = MEMBERS_MAX;
 
 /// The most requests, and the most messages, that one turn of the loop takes.
 pub(super) const INPUTS_PER_TURN_MAX: usize = 4096;
 
-/// Resolves the proposer of a command.
+/// Sends the reply to the proposer of a command.
 pub(super) type Reply<S> = oneshot::Sender<Result<<S as StateMachine>::Reply, ProposeError>>;
 
-/// Reads the state machine, or learns why it may not. Answers its asker itself.
+/// A read: it gets the state machine or the reason why there is none, and answers its client
+/// itself.
 pub(super) type Read<S> = Box<dyn FnOnce(Result<&S, ReadError>) + Send>;
 
-/// Resolves who asked for a change of membership, a transfer, a snapshot.
+/// Sends the answer to the client that asked for a change of membership, a transfer or a snapshot.
 pub(super) type ChangeReply = oneshot::Sender<Result<Membership, ChangeError>>;
 pub(super) type TransferReply = oneshot::Sender<Result<NodeId, TransferError>>;
 pub(super) type SnapshotReply = oneshot::Sender<Result<LogId, SnapshotError>>;
@@ -55,12 +57,12 @@ pub(super) enum NodeRequest<S: StateMachine> {
     TakeSnapshot(SnapshotReply),
 }
 
-/// What has come since the last turn.
+/// The inputs since the last turn.
 pub(super) struct Arrived<S: StateMachine> {
     pub(super) requests: VecDeque<NodeRequest<S>>,
     pub(super) messages: VecDeque<Message<Bytes>>,
-    /// Whose process seems to be gone, each once. They come behind all messages: what a leader said
-    /// before its end counts first.
+    /// The nodes whose processes seem to be gone, each once. The loop takes them after all
+    /// messages, because what a leader said before its end counts first.
     pub(super) suspects: Vec<NodeId>,
     /// The newest write that is durable.
     pub(super) persisted: Option<WriteId>,
@@ -68,21 +70,21 @@ pub(super) struct Arrived<S: StateMachine> {
     pub(super) applied: Option<Index>,
     /// What became of pieces of snapshots.
     pub(super) snapshots: VecDeque<Report>,
-    /// The node is to stop.
+    /// Why the node is to stop, if it is.
     pub(super) stop: Option<StopReason>,
 }
 
-/// How much may wait.
+/// How many inputs may wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// The most requests, and the most messages.
     pub(super) inputs_max: usize,
-    /// The most bytes of requests, and the most bytes of messages; one that is larger by itself
-    /// passes when nothing else waits.
+    /// The most bytes of requests, and the most bytes of messages. A single input that is larger
+    /// passes if nothing else waits.
     pub(super) bytes_max: usize,
 }
 
-/// The queues between a node's loop and everyone else.
+/// The queues between a node's loop and all other threads.
 pub(super) struct Inbox<S: StateMachine> {
     limits: Limits,
     wake: Box<dyn Fn() + Send + Sync>,
@@ -95,7 +97,7 @@ struct Queues<S: StateMachine> {
     arrived: Arrived<S>,
     request_bytes: usize,
     message_bytes: usize,
-    /// The loop has been woken and has not looked since.
+    /// Whether the loop has been woken and has not looked since.
     woken: bool,
     open: bool,
 }
@@ -127,7 +129,7 @@ impl<S: StateMachine> Inbox<S> {
         }
     }
 
-    /// Takes a command and who waits for it, or gives the command back.
+    /// Takes a command and the sender for its reply, or gives the command back.
     pub(super) fn propose(
         &self,
         command: Bytes,
@@ -177,15 +179,15 @@ impl<S: StateMachine> Inbox<S> {
         self.unlock_and_wake(self.lock());
     }
 
-    /// The journal has made this write, and all before it, durable.
+    /// To be called when the journal has made this write, and all writes before it, durable.
     pub(super) fn persisted(&self, id: WriteId) {
         let mut queues = self.lock();
         queues.arrived.persisted = queues.arrived.persisted.max(Some(id));
         self.unlock_and_wake(queues);
     }
 
-    /// The state machine has applied everything up to here. Whether the loop must hear of it at
-    /// once is for the caller to say: otherwise it learns it when it next turns for another reason.
+    /// To be called when the state machine has applied everything up to this entry. If `urgent`,
+    /// the loop is woken; otherwise the loop learns of it when it next turns for another reason.
     pub(super) fn applied(&self, index: Index, urgent: bool) {
         let mut queues = self.lock();
         queues.arrived.applied = queues.arrived.applied.max(Some(index));
@@ -194,22 +196,22 @@ impl<S: StateMachine> Inbox<S> {
         }
     }
 
-    /// A report on a snapshot. The node asks for a few at a time only, so they are few.
+    /// Takes a report on a snapshot. There are few, because the node asks for only a few at a time.
     pub(super) fn snapshot(&self, report: Report) {
         let mut queues = self.lock();
         queues.arrived.snapshots.push_back(report);
         self.unlock_and_wake(queues);
     }
 
-    /// The node is to stop. The first reason stays.
+    /// Asks the node to stop. The first reason stays.
     pub(super) fn stop(&self, reason: StopReason) {
         let mut queues = self.lock();
         queues.arrived.stop.get_or_insert(reason);
         self.unlock_and_wake(queues);
     }
 
-    /// Moves what has come into `arrived`, whose queues must be empty, within
-    /// [`INPUTS_PER_TURN_MAX`]. Whether more is left.
+    /// Moves the inputs into `arrived`, whose queues must be empty, within [`INPUTS_PER_TURN_MAX`].
+    /// Returns whether more inputs are left.
     pub(super) fn take(&self, arrived: &mut Arrived<S>) -> bool {
         debug_assert!(arrived.requests.is_empty() && arrived.messages.is_empty());
         let mut queues = self.lock();
@@ -229,19 +231,20 @@ impl<S: StateMachine> Inbox<S> {
         !queues.arrived.requests.is_empty() || !queues.arrived.messages.is_empty()
     }
 
-    /// Whether anything has come since the last [`take`](Self::take) of which the loop must hear.
+    /// Whether an input has arrived since the last [`take`](Self::take) of which the loop must
+    /// hear.
     pub(super) fn has_arrivals(&self) -> bool {
         self.lock().woken
     }
 
-    /// Refuses everything from now on. What was waiting comes back.
+    /// Refuses all inputs from now on, and returns the inputs that were waiting.
     pub(super) fn close(&self) -> Arrived<S> {
         let mut queues = self.lock();
         queues.open = false;
         std::mem::replace(&mut queues.arrived, Arrived::new())
     }
 
-    /// How many messages found the inbox full, or closed.
+    /// How many messages found the inbox full or closed.
     pub(super) fn messages_dropped(&self) -> u64 {
         self.messages_dropped.load(Ordering::Relaxed)
     }
@@ -274,7 +277,7 @@ impl<S: StateMachine> Inbox<S> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the loop, unless that was done since it last looked. The hook runs without the lock.
+    /// Wakes the loop, unless it was woken since it last looked. The hook runs without the lock.
     fn unlock_and_wake(&self, mut queues: MutexGuard<'_, Queues<S>>) {
         let wake = queues.open && !queues.woken;
         queues.woken = true;
@@ -286,7 +289,7 @@ impl<S: StateMachine> Inbox<S> {
 }
 
 impl<S: StateMachine> Arrived<S> {
-    /// Nothing.
+    /// No inputs.
     pub(super) fn new() -> Self {
         Self {
             requests: VecDeque::new(),

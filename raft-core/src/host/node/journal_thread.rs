@@ -1,15 +1,15 @@
-//! Makes writes durable: on a thread of its own, with group commit, or in place if the journal
+//! Makes writes durable: on a thread of its own with group commit, or in the loop if the journal
 //! never blocks.
 //!
-//! The thread appends what came while it was busy, syncs once, and reports the newest. The first
-//! failure is the end of the node, and nothing is written after it. The journal is closed, and its
-//! directory given up, when the threads of the snapshots have ended: see
+//! The thread appends the writes that arrived while it was busy, syncs once, and reports the newest
+//! of them. The first failure ends the node, and nothing is written after it. The thread closes the
+//! journal, and gives up its directory, when the threads of the snapshots have ended: see
 //! [`ending`](crate::host::threads::ending).
 //!
-//! One sync holds less than twice [`Config::write_bytes_max`](crate::Config::write_bytes_max): the
-//! write that reaches that number ends the batch. A leader steps down if its disk does not answer
-//! for [`Config::disk_timeout`](crate::Config::disk_timeout), and silence means a stuck disk only
-//! if the work between two answers is bounded.
+//! One sync holds less than twice [`Config::write_bytes_max`](crate::Config::write_bytes_max),
+//! because the write that reaches that number ends the batch. A leader steps down if its disk does
+//! not answer for [`Config::disk_timeout`](crate::Config::disk_timeout), and silence means a stuck
+//! disk only if the work between two answers is bounded.
 
 use std::boxed::Box;
 use std::io;
@@ -32,7 +32,7 @@ use crate::host::worker_kind::{WorkerKind, WorkerTask};
 use crate::output::Write;
 use crate::types::{Index, WriteId};
 
-/// The loop's end of the journal.
+/// The loop's side of the journal.
 pub(super) struct JournalWorker {
     /// The worker's queue is bounded by
     /// [`Config::inflight_writes_max`](crate::Config::inflight_writes_max).
@@ -40,17 +40,18 @@ pub(super) struct JournalWorker {
     place: JournalPlace,
 }
 
-/// Where the journal is.
+/// Where the journal lives.
 enum JournalPlace {
-    /// With the thread.
+    /// On its thread.
     Thread,
-    /// Here. After its first failure it is written no more, and stays open until the end.
+    /// In the loop. After its first failure nothing is written to it, and it stays open until the
+    /// end.
     Here { journal: Option<Box<dyn Journal>>, failed: bool },
 }
 
 enum Task {
     Write(Write<Bytes>),
-    /// Nothing more will be written.
+    /// Ends the thread after all writes.
     Close(Closing),
 }
 
@@ -58,9 +59,9 @@ enum Task {
 struct Closing {
     /// The journal, if the loop had it.
     journal: Option<Box<dyn Journal>>,
-    /// Threads that write to the journal's directory.
+    /// The threads that write to the journal's directory.
     snapshots: Vec<Thread>,
-    /// If there is no other thread to wait for the rest of the node.
+    /// The end of the node, if no other thread waits for it.
     ending: Option<Ending>,
 }
 
@@ -89,7 +90,8 @@ impl JournalWorker {
         self.worker.activity()
     }
 
-    /// Queues a write, which the thread will report; or makes it durable now, and returns its id.
+    /// Queues a write, which the thread will report. If the journal never blocks, makes the write
+    /// durable now and returns its id.
     ///
     /// # Errors
     ///
@@ -110,8 +112,8 @@ impl JournalWorker {
         }
     }
 
-    /// Closes the journal once all writes are durable and these threads have ended; then does the
-    /// waiting that nobody else can do.
+    /// Closes the journal once all writes are durable and these threads have ended. Then waits for
+    /// the end of the node if no other thread does.
     pub(super) fn close(&mut self, snapshots: Vec<Thread>, ending: Option<Ending>) {
         let journal = match &mut self.place {
             JournalPlace::Thread => None,
@@ -126,8 +128,8 @@ impl JournalWorker {
     }
 }
 
-/// Writes until told to close, or until nobody is left who could tell. The journal is closed on
-/// return.
+/// Writes until told to close, or until no other thread is left that could tell it. The journal is
+/// closed on return.
 fn run<S: StateMachine>(
     mut journal: Option<Box<dyn Journal>>,
     queue: &Queue<Task>,
@@ -140,8 +142,8 @@ fn run<S: StateMachine>(
     while closing.is_none() {
         let Some(task) = queue.next() else { break };
         closing = gather(task, || queue.next_now().ok().flatten(), sync_bytes_max, &mut writes);
-        // After a failure writes are thrown away: nothing that depends on them leaves, for they are
-        // never reported.
+        // After a failure, writes are dropped. Nothing that depends on them leaves the node,
+        // because they are never reported.
         let newest = writes.last().map(|write| write.id);
         if let (Some(newest), Some(open), false) = (newest, &mut journal, failed) {
             let last = writes.iter().rev().find_map(|write| write.entries.last());
@@ -212,7 +214,8 @@ fn commit(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), Stor
     journal.sync()
 }
 
-/// A journal that has panicked may do so again when it is dropped; nothing is lost by that.
+/// Drops the journal. A journal that has panicked may panic again here, and nothing is lost by
+/// that.
 fn close(journal: Option<Box<dyn Journal>>) {
     let _ = panics::caught(|| drop(journal));
 }

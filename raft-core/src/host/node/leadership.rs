@@ -1,4 +1,4 @@
-//! Who leads: a watch over (role, term, leader), and the guard of a node that leads.
+//! Leadership: a watch over role, term and leader, and a guard for a node that leads.
 
 use std::boxed::Box;
 use std::fmt;
@@ -15,15 +15,15 @@ use crate::types::{NodeId, Term};
 /// What a node knows of its cluster's leader.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Leadership {
-    /// What this node is.
+    /// The role of this node.
     pub role: Role,
-    /// Its current term.
+    /// The node's current term.
     pub term: Term,
     /// The leader of that term, if known.
     pub leader: Option<NodeId>,
 }
 
-/// Watches a node's [`Leadership`]. Cheap to clone; keeps no node alive.
+/// Watches a node's [`Leadership`]. Cheap to clone. It does not keep the node running.
 ///
 /// # Example
 ///
@@ -42,11 +42,11 @@ pub struct LeadershipWatch {
     state: Arc<LeadershipState>,
 }
 
-/// Says that a node leads, until it no longer does.
+/// Says whether a node still leads in the term in which it began to lead.
 ///
-/// The knowledge is the node's own: a leader that was cut off learns only after an election timeout
-/// that it was replaced. Where two that both believe to lead would do harm, hand
-/// [`term`](Lead::term) on as a fencing token and let the resource refuse lower ones.
+/// The node says what it knows itself: a leader that was cut off learns only after an election
+/// timeout that it was replaced. If two nodes that both believe to lead would do harm, hand
+/// [`term`](Lead::term) on as a fencing token, and let the resource refuse lower terms.
 #[derive(Clone, Debug)]
 pub struct Lead {
     term: Term,
@@ -71,13 +71,13 @@ struct Waiter {
     answer: WaiterAnswer,
 }
 
-/// How someone is told.
+/// How a waiting client gets its answer.
 enum WaiterAnswer {
     Leadership(oneshot::Sender<Result<Leadership, Stopped>>),
     Lead(oneshot::Sender<Result<Lead, Stopped>>),
 }
 
-/// What someone waits for.
+/// What a client waits for.
 type Until = Box<dyn Fn(&Leadership) -> bool + Send>;
 
 impl LeadershipWatch {
@@ -85,12 +85,12 @@ impl LeadershipWatch {
         Self { state }
     }
 
-    /// What the node knows now; of a node that has stopped, that it follows nobody.
+    /// What the node knows now. A node that has stopped follows no leader.
     pub fn current(&self) -> Leadership {
         self.state.lock().leadership
     }
 
-    /// Resolves, maybe at once, when what the node knows is not `known`.
+    /// Resolves when what the node knows differs from `known`, at once if it already does.
     ///
     /// # Errors
     ///
@@ -103,8 +103,8 @@ impl LeadershipWatch {
 }
 
 impl Lead {
-    /// The term in which this node leads: a fencing token, for no other node leads in it, and all
-    /// later leaders have higher ones.
+    /// The term in which this node leads. It is a fencing token, because no other node leads in
+    /// that term, and all later leaders have higher terms.
     pub fn term(&self) -> Term {
         self.term
     }
@@ -114,11 +114,12 @@ impl Lead {
         leads_in(self.term, &self.state.lock().leadership)
     }
 
-    /// Resolves once the node no longer leads in that term, with what it knew first thereafter.
+    /// Resolves once the node no longer leads in that term, with what the node knew first after
+    /// that.
     ///
     /// # Errors
     ///
-    /// The node has stopped; so this too means that it no longer leads.
+    /// The node has stopped, so it no longer leads.
     pub fn lost(&self) -> Pending<Leadership, Stopped> {
         let term = self.term;
         let (answer, receiver) = oneshot::channel();
@@ -135,7 +136,7 @@ impl LeadershipState {
         Self { published: Mutex::default(), lifecycle }
     }
 
-    /// Tells everyone who waits for this.
+    /// Answers all clients that wait for this leadership.
     pub(super) fn publish(self: &Arc<Self>, leadership: Leadership) {
         let mut published = self.lock();
         published.leadership = leadership;
@@ -149,7 +150,8 @@ impl LeadershipState {
         }
     }
 
-    /// The node has stopped: it leads no more, and everyone who waits learns it.
+    /// To be called when the node has stopped. It no longer leads, and every waiting client learns
+    /// that.
     pub(super) fn close(&self) {
         let mut published = self.lock();
         published.closed = true;
@@ -188,7 +190,7 @@ impl LeadershipState {
 }
 
 impl WaiterAnswer {
-    /// Whoever no longer waits needs no answer.
+    /// A client that no longer waits gets no answer.
     fn send(self, leadership: Leadership, state: &Arc<LeadershipState>) {
         match self {
             Self::Leadership(sender) => drop(sender.send(Ok(leadership))),

@@ -1,5 +1,5 @@
-//! Changes of membership that were asked for (§6): each waits until it can be begun, and then until
-//! it is complete.
+//! Changes of membership that clients asked for (§6). Each waits until it can be begun, and then
+//! until it is complete.
 //!
 //! ```text
 //! asked ──► tried each turn ────────► appended ──► committed, and its joint configuration left
@@ -7,8 +7,8 @@
 //!           or its learner catches up
 //! ```
 //!
-//! All that wait are tried in their order, and one that waits for its learner lets others pass: the
-//! removal of that learner, for one.
+//! Each turn tries all waiting changes in their order. A change that waits for its learner lets
+//! others pass, for example the removal of that learner.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -27,10 +27,10 @@ use crate::raft::Raft;
 use crate::role::Role;
 use crate::types::{Index, Term};
 
-/// The most changes that wait; more are refused as busy.
+/// The most changes that wait. More are refused as busy.
 const CHANGES_WAITING_MAX: usize = 64;
 
-/// Everyone who waits for a change.
+/// The changes of membership that clients wait for.
 #[derive(Default)]
 pub(super) struct Changes {
     waiting: VecDeque<WaitingChange>,
@@ -39,12 +39,12 @@ pub(super) struct Changes {
 struct WaitingChange {
     changes: Vec<Change>,
     reply: ChangeReply,
-    /// Where its first configuration is in the log, once it is.
+    /// Where the change's first configuration is in the log, once it is appended.
     begun: Option<(Term, Index)>,
 }
 
 impl Changes {
-    /// How many wait.
+    /// How many changes wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -57,14 +57,14 @@ impl Changes {
         self.waiting.push_back(WaitingChange { changes, reply, begun: None });
     }
 
-    /// Begins what can be begun, and answers for what is complete or lost. Returns whether anything
-    /// was begun.
+    /// Begins the changes that can be begun, and answers for those that are complete or lost.
+    /// Returns whether any was begun.
     pub(super) fn advance(&mut self, raft: &mut Raft<Bytes, Pcg32>, peers: &KnownPeers) -> bool {
         let mut any_begun = false;
         for mut waiting in mem::take(&mut self.waiting) {
             let done = match waiting.begun {
                 Some((term, index)) => outcome(raft, term, index),
-                // Who no longer waits has taken the change back.
+                // A client that no longer waits has taken its change back.
                 None if waiting.reply.is_closed() => continue,
                 None => match begin(raft, peers, &waiting.changes) {
                     Ok(begun) => {
@@ -84,7 +84,7 @@ impl Changes {
         any_begun
     }
 
-    /// Tells everyone that the node has stopped.
+    /// Tells every client that the node has stopped.
     pub(super) fn stop(&mut self, stopped: &Stopped) {
         for WaitingChange { reply, begun, .. } in self.waiting.drain(..) {
             let reason = stopped.reason.clone();
@@ -94,7 +94,7 @@ impl Changes {
     }
 }
 
-/// Where the change begins in the log; none if it has to wait.
+/// Where the change begins in the log. `None` if it has to wait.
 fn begin(
     raft: &mut Raft<Bytes, Pcg32>,
     peers: &KnownPeers,
@@ -122,8 +122,8 @@ fn begin(
     }
 }
 
-/// A server that was met and holds the history of another cluster is not added (the module doc of
-/// `known_peers.rs`).
+/// Refuses to add a server that this node has met and that holds the history of another cluster
+/// (see `known_peers.rs`).
 fn check_joining(
     raft: &Raft<Bytes, Pcg32>,
     peers: &KnownPeers,
@@ -141,10 +141,10 @@ fn check_joining(
     Ok(())
 }
 
-/// What became of a change; none as long as it is under way.
+/// The outcome of a change. `None` while it is under way.
 fn outcome(raft: &Raft<Bytes, Pcg32>, term: Term, index: Index) -> Option<Result<(), ChangeError>> {
-    // Within its term nobody but this node could have written at that index. And who leaves the
-    // cluster leads until it may.
+    // Within its term no other node can have written at that index. A leader that leaves the
+    // cluster leads until that is committed.
     let is_certain = raft.term() == term && raft.commit_index() >= index;
     if is_certain && raft.is_membership_committed() && !raft.membership().is_joint() {
         return Some(Ok(()));

@@ -1,4 +1,4 @@
-//! Answers that have yet to come, for those who await and for those who block.
+//! Answers that are yet to come. A client awaits an answer, or blocks until it is there.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -26,9 +26,10 @@ pub struct Pending<T, E> {
 /// Why an answer is not there when [`Pending::wait_timeout`] returns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WaitError<E> {
-    /// It did not come in time. The request is not taken back: a command may yet be committed.
+    /// The answer did not come in time. The request is not taken back: a command may yet be
+    /// committed.
     TimedOut,
-    /// It came, and is this error.
+    /// The answer came, and is this error.
     Answered(E),
 }
 
@@ -39,9 +40,9 @@ enum Receiver<T, E> {
     Done,
 }
 
-/// The errors that may be the answer to any request. It cannot be implemented elsewhere.
+/// The errors that may be the answer to any request. The trait cannot be implemented elsewhere.
 pub trait Unanswered: From<Stopped> + sealed::Sealed {
-    /// The request was taken, but its answer is waited for where it cannot come.
+    /// The node took the request, but its client waits for the answer where the answer cannot come.
     #[doc(hidden)]
     fn waits_for_itself() -> Self;
 }
@@ -83,14 +84,14 @@ impl<T, E: Unanswered> Pending<T, E> {
     ///
     /// # Errors
     ///
-    /// As the request says. A state machine that waits for its own node from inside of a call would
-    /// wait for itself: that is refused at once, as `WaitsForItself`, by this method and by
-    /// `.await` alike.
+    /// As the request says. If a state machine waits for its own node from inside of a call, it
+    /// would wait for itself. Then this method and `.await` alike return the error `WaitsForItself`
+    /// at once.
     ///
     /// # Panics
     ///
-    /// If it was polled as a future before. If a state machine waits for its own node to lead or to
-    /// end.
+    /// If the answer was polled as a future before, or if a state machine waits for its own node to
+    /// lead or to end.
     pub fn wait(self) -> Result<T, E> {
         let (receiver, lifecycle) = self.into_receiver();
         if here::is_inside(&lifecycle) {
@@ -107,7 +108,7 @@ impl<T, E: Unanswered> Pending<T, E> {
     ///
     /// # Panics
     ///
-    /// If it was polled as a future before.
+    /// If the answer was polled as a future before.
     pub fn wait_timeout(self, timeout: Duration) -> Result<T, WaitError<E>> {
         let (receiver, lifecycle) = self.into_receiver();
         if here::is_inside(&lifecycle) {
@@ -155,7 +156,7 @@ impl<T, E: Unanswered> Future for Pending<T, E> {
     }
 }
 
-/// For requests that were refused at once.
+/// For requests that the node refused at once.
 impl<E> From<E> for WaitError<E> {
     fn from(error: E) -> Self {
         Self::Answered(error)

@@ -1,10 +1,10 @@
-//! Logs why this node stopped leading, why it refused a vote, and why nobody elects it: each reason
-//! once, however often a server asks again.
+//! Logs why this node stopped leading, why it refused a vote, and why it is not elected: each
+//! reason once, however often a server asks again.
 //!
 //! - The end of a leadership or a candidacy: one line for each.
 //! - A refused vote: one line for each candidate and reason, until the candidate leads.
-//! - Votes that are asked for in vain: one line for each cause after [`ATTEMPTS_MIN`] attempts,
-//!   until this node knows a leader. A cause is which voters refuse and which are silent.
+//! - Votes that the node asks for in vain: one line for each cause after [`ATTEMPTS_MIN`] attempts,
+//!   until the node knows a leader. A cause is which voters refuse and which do not answer.
 
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -19,36 +19,36 @@ use crate::role::Role;
 use crate::time::Instant;
 use crate::types::NodeId;
 
-/// After how many attempts in a row it is worth a line that nobody elects this node.
+/// After how many attempts in a row the node logs why it is not elected.
 const ATTEMPTS_MIN: u32 = 10;
 
-/// The most causes that are told of while no leader is known.
+/// The most causes that the node logs while it knows no leader.
 const CAUSES_MAX: usize = 8;
 
-/// The most refusals that are remembered: a few reasons for each member.
+/// The most refusals that the node remembers: a few reasons for each member.
 const REFUSALS_MAX: usize = 4 * MEMBERS_MAX;
 
-/// What has been logged.
+/// What the node has logged already.
 #[derive(Default)]
 pub(super) struct Reasons {
     stepped_down: Option<SteppedDown>,
     newest_refusal: Option<RefusedVote>,
     refusals: Vec<(NodeId, VoteRefusal)>,
-    /// Attempts to be elected since a leader was known.
+    /// How many attempts to be elected the node has made since it last knew a leader.
     attempts: u32,
     causes: Vec<InVain>,
 }
 
 impl Reasons {
-    /// Looks whether an attempt to be elected ends at this moment without success. To be called
-    /// before each tick.
+    /// Looks whether an attempt to be elected ends at this moment without success. Called before
+    /// each tick.
     pub(super) fn before_tick<R: Rng>(&mut self, raft: &Raft<Bytes, R>, now: Instant) {
         if let Some(cause) = raft.asked_in_vain(now).and_then(|cause| self.new_cause(cause)) {
             log_cause(raft.id(), self.attempts, &cause);
         }
     }
 
-    /// Looks for new reasons. To be called at the end of each turn.
+    /// Looks for new reasons. Called at the end of each turn.
     pub(super) fn after_turn<R: Rng>(&mut self, raft: &Raft<Bytes, R>) {
         if let Some(leader) = raft.leader() {
             self.leader_is(leader);

@@ -1,23 +1,23 @@
-//! The life of a node's snapshot files (§7), all of it in one place.
+//! The node's snapshot files (§7) from their beginning to their removal.
 //!
 //! ```text
 //!   being taken ──► taken ────┐
-//!                             ├──► named by a write ──► in use ──► needed no more: removed
+//!                             ├──► named by a write ──► in use ──► no longer needed: removed
 //!   being received ─► whole ──┘            └──► being restored ──────┘
 //! ```
 //!
-//! The loop asks the [threads](crate::host::snapshot) for everything and hears of all that they
-//! did, so what each file is for is known here, and a file is removed exactly when it is for
-//! nothing ([`Files::needed`]). A file that is being sent is held open by its reader and needs no
-//! name.
+//! The loop asks the [threads](crate::host::snapshot) for all work on snapshots and hears the
+//! result of all of it. So it knows what each file is for, and a file is removed exactly when it is
+//! for nothing ([`Files::needed`]). A file that is being sent is held open by its reader and needs
+//! no name.
 //!
-//! - Captures are numbered, as installs are by [`InstallId`]: the report of a capture that a
-//!   snapshot from the leader has overtaken counts for nothing.
-//! - A snapshot that waits to be restored stays, also when a newer one is in use by then.
-//! - What the core has given up (a capture, an install) is given up here at the end of the same
+//! - Captures are numbered, as installs are by [`InstallId`]. The report of a capture that a
+//!   snapshot from the leader has overtaken is ignored.
+//! - A snapshot that waits to be restored stays, also if a newer one is in use by then.
+//! - If the core has given up a capture or an install, the host gives it up at the end of the same
 //!   turn.
-//! - Each client that asked for a snapshot is answered: with the one that is taken for it, or with
-//!   the one in use if nothing newer will be taken.
+//! - Each client that asked for a snapshot is answered: with the snapshot that is taken for it, or
+//!   with the snapshot in use if no newer one will be taken.
 
 use std::collections::VecDeque;
 use std::string::String;
@@ -42,45 +42,45 @@ use crate::output::{ReadSnapshot, SnapshotMeta, Write, WriteSnapshot};
 use crate::raft::Raft;
 use crate::types::{Index, InstallId, LogId, WriteId};
 
-/// The most who wait for a snapshot; more are refused as busy.
+/// The most clients that wait for a snapshot. More are refused as busy.
 const ASKED_MAX: usize = 1024;
 
-/// How soon after a snapshot was found damaged another one is taken because the next is found so,
-/// too.
+/// How long the node waits, after it took a snapshot because one was damaged, before it does so
+/// again.
 const RETAKE_AFTER: Duration = Duration::from_secs(10);
 
 /// A node's snapshots.
 pub(super) struct SnapshotsInUse {
-    /// None if the journal keeps no snapshots.
+    /// `None` if the journal keeps no snapshots.
     worker: Option<(SnapshotWorker, Snapshots)>,
     files: Files,
-    /// Clients that wait for the snapshot that is being taken, or is to be.
+    /// Clients that wait for a snapshot that is being taken or will be.
     asked: Vec<SnapshotReply>,
-    /// When one was last taken because another was damaged.
+    /// When the node last took a snapshot because another one was damaged.
     retaken: Option<Instant>,
 }
 
 /// What each snapshot file is for.
 #[derive(Default, Debug)]
 struct Files {
-    /// A restart would begin with this one.
+    /// The snapshot with which a restart would begin.
     in_use: LogId,
-    /// Writes on their way put these in use.
+    /// The snapshots that writes on their way to the journal put in use.
     named: VecDeque<(WriteId, LogId)>,
-    /// One is being taken, by the capture of this number.
+    /// The snapshot that is being taken, and the number of its capture.
     taking: Option<(CaptureId, LogId)>,
-    /// The last capture that was begun.
+    /// The number of the last capture that was begun.
     captures: CaptureId,
-    /// One comes from the leader.
+    /// The snapshot that the leader is sending.
     receiving: Option<(InstallId, LogId)>,
-    /// The state machine was told to restore this one, and has not answered yet.
+    /// The snapshot that the state machine was told to restore, and has not answered for yet.
     restoring: Option<LogId>,
-    /// A file may be for nothing since they were last removed.
+    /// Whether a file may have become unneeded since the last removal.
     changed: bool,
 }
 
 impl Files {
-    /// The snapshots that are for something, `newest` of the core's among them.
+    /// The snapshots that are needed; `newest` is the newest of the core.
     fn needed(&self, newest: LogId) -> Vec<LogId> {
         let mut needed = Vec::from([self.in_use, newest]);
         needed.extend(self.named.iter().map(|(_, last)| *last));
@@ -96,13 +96,13 @@ impl Files {
         self.captures
     }
 
-    /// The capture of this number has ended. Whether it was still wanted.
+    /// Ends the capture with this number; returns whether it was still wanted.
     fn end_capture(&mut self, id: CaptureId) -> bool {
         self.changed = true;
         self.taking.take_if(|(taking, _)| *taking == id).is_some()
     }
 
-    /// Everything up to this write is durable.
+    /// To be called when everything up to this write is durable.
     fn persisted(&mut self, id: WriteId) {
         let durable = self.named.partition_point(|(write, _)| *write <= id);
         if let Some((_, last)) = self.named.drain(..durable).next_back() {
@@ -111,7 +111,8 @@ impl Files {
         }
     }
 
-    /// The state machine has applied everything up to here, or restored a snapshot of it.
+    /// To be called when the state machine has applied everything up to this entry, or has restored
+    /// a snapshot that ends there.
     fn applied(&mut self, index: Index) {
         if self.restoring.is_some_and(|last| last.index <= index) {
             self.restoring = None;
@@ -121,7 +122,7 @@ impl Files {
 }
 
 impl SnapshotsInUse {
-    /// Starts the thread, if there is a store. It reports to the inbox.
+    /// Starts the threads if there is a store. They report to the inbox.
     pub(super) fn start<S: StateMachine>(
         store: Option<Arc<dyn SnapshotStore>>,
         cluster: ClusterId,
@@ -139,7 +140,7 @@ impl SnapshotsInUse {
         Ok(Self { worker, files, asked: Vec::new(), retaken: None })
     }
 
-    /// What the state machine needs of it.
+    /// The queue through which the state machine's thread hands over captures and opens snapshots.
     pub(super) fn jobs(&self) -> Option<Snapshots> {
         self.worker.as_ref().map(|(_, jobs)| jobs.clone())
     }
@@ -166,13 +167,13 @@ impl SnapshotsInUse {
         Ok(())
     }
 
-    /// Whether one is being taken.
+    /// Whether a snapshot is being taken.
     pub(super) fn takes(&self) -> bool {
         self.files.taking.is_some()
     }
 
-    /// A client wants a snapshot now. It is answered by [`settle`](Self::settle) if none is to be
-    /// taken.
+    /// Takes a client's request for a snapshot. If none is to be taken, [`settle`](Self::settle)
+    /// answers the client.
     pub(super) fn ask(&mut self, raft: &mut Raft<Bytes, Pcg32>, reply: SnapshotReply) {
         let _ = raft.take_snapshot();
         if self.asked.len() >= ASKED_MAX {
@@ -181,7 +182,7 @@ impl SnapshotsInUse {
         self.asked.push(reply);
     }
 
-    /// One is to be taken. The number of its capture, if it can be.
+    /// Begins a capture, and returns its number. `None` if the journal keeps no snapshots.
     pub(super) fn begin(
         &mut self,
         raft: &mut Raft<Bytes, Pcg32>,
@@ -201,7 +202,7 @@ impl SnapshotsInUse {
         }
     }
 
-    /// Without a store it is ignored; the leader sends it again.
+    /// Writes a piece. Without a store the piece is ignored, and the leader sends it again.
     pub(super) fn write(&mut self, write: WriteSnapshot<Bytes>) {
         if let Some((_, jobs)) = &self.worker {
             self.files.receiving = Some((write.install, write.snapshot.last));
@@ -209,24 +210,24 @@ impl SnapshotsInUse {
         }
     }
 
-    /// The state machine is told to restore this one.
+    /// To be called when the state machine is told to restore this snapshot.
     pub(super) fn restoring(&mut self, snapshot: LogId) {
         self.files.restoring = Some(snapshot);
     }
 
-    /// The state machine has applied everything up to here.
+    /// To be called when the state machine has applied everything up to this entry.
     pub(super) fn applied(&mut self, index: Index) {
         self.files.applied(index);
     }
 
-    /// This is being written: it may put another snapshot in use.
+    /// To be called when the journal gets this write, which may put another snapshot in use.
     pub(super) fn written(&mut self, write: &Write<Bytes>) {
         if let Some(snapshot) = write.snapshot.as_ref().filter(|s| s.last > LogId::ZERO) {
             self.files.named.push_back((write.id, snapshot.last));
         }
     }
 
-    /// What was written is durable.
+    /// To be called when everything up to this write is durable.
     pub(super) fn persisted(&mut self, id: WriteId) {
         self.files.persisted(id);
     }
@@ -257,15 +258,15 @@ impl SnapshotsInUse {
         }
     }
 
-    /// At the end of a turn: gives up what the core has given up, answers clients for which nothing
-    /// will be taken, and removes what is for nothing.
+    /// Called at the end of a turn: gives up what the core has given up, answers the clients for
+    /// which no snapshot will be taken, and removes the files that are not needed.
     pub(super) fn settle(&mut self, raft: &Raft<Bytes, Pcg32>) {
         let Some((_, jobs)) = &self.worker else {
             return self.answer_from_use(raft);
         };
         if let Some((id, last)) = self.files.taking {
             if raft.snapshot_being_taken() != Some(last) {
-                // A snapshot that was installed meanwhile holds more.
+                // A snapshot that was installed meanwhile holds more than this one.
                 jobs.cancel(id);
                 self.files.end_capture(id);
             }
@@ -283,20 +284,20 @@ impl SnapshotsInUse {
         self.answer_from_use(raft);
     }
 
-    /// Tells everyone that the node has stopped.
+    /// Tells every client that the node has stopped.
     pub(super) fn stop(&mut self, stopped: &Stopped) {
         for reply in self.asked.drain(..) {
             answer(reply, Err(stopped.clone().into()));
         }
     }
 
-    /// Ends the thread.
+    /// Lets the threads end.
     pub(super) fn finish(&mut self) -> Option<Thread> {
         self.worker.as_mut().and_then(|(worker, _)| worker.finish())
     }
 
-    /// A follower needs a snapshot that is damaged here. The state machine is whole, so another one
-    /// is taken.
+    /// Takes another snapshot in place of one that a follower needs and that is damaged here. The
+    /// state machine is whole.
     fn retake(&mut self, raft: &mut Raft<Bytes, Pcg32>, snapshot: LogId) {
         let now = Instant::now();
         let is_soon = self.retaken.is_some_and(|at| now.duration_since(at) < RETAKE_AFTER);
@@ -308,7 +309,8 @@ impl SnapshotsInUse {
         }
     }
 
-    /// If no snapshot is taken and none is to be, the one in use is the answer.
+    /// Answers all clients with the snapshot in use, if no snapshot is being taken and none will
+    /// be.
     fn answer_from_use(&mut self, raft: &Raft<Bytes, Pcg32>) {
         if self.asked.is_empty() || self.files.taking.is_some() || raft.wants_snapshot() {
             return;
@@ -327,7 +329,8 @@ impl SnapshotsInUse {
         }
     }
 
-    /// `why` is none if there never is one.
+    /// Tells the core and all clients that no snapshot was taken. `why` is `None` if the state
+    /// machine takes none.
     fn not_taken(&mut self, raft: &mut Raft<Bytes, Pcg32>, why: Option<String>) {
         raft.snapshot_failed();
         let error = match why {

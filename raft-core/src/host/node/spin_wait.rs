@@ -1,10 +1,10 @@
-//! The last moments before an election, which a node spends awake.
+//! The last moments before an election, in which a node watches the clock instead of sleeping.
 //!
-//! Whoever sleeps until a moment wakes 50 to 300 µs later, under every runtime: the operating
-//! system must first wake the processor, then the thread. On a fast network that is several times
-//! what the election takes. So a node is woken early when it is to stand, and watches the clock
-//! itself. While a leader is heard its deadline moves on before it comes near, so at rest this
-//! costs nothing.
+//! A thread that sleeps until a moment wakes 50 to 300 µs late, under every runtime, because the
+//! operating system must first wake the processor and then the thread. On a fast network that is
+//! several times as long as the election takes. So a node is woken early if it is to stand for
+//! election, and watches the clock itself. While the node hears a leader, its deadline moves on
+//! before it comes near, so this costs nothing at rest.
 
 use std::hint;
 use std::time::Duration;
@@ -13,11 +13,12 @@ use crate::host::clock::Clock;
 use crate::status::Wake;
 use crate::time::Instant;
 
-/// How long before it may stand a node is woken, and the longest that it then keeps a processor
-/// busy: more than timers are late on an ordinary machine that is not overloaded.
+/// How long before an election timeout the node is woken, and the longest time for which it then
+/// keeps a processor busy. It is more than timers are late on an ordinary machine that is not
+/// overloaded.
 const SPIN_WAIT_MAX: Duration = Duration::from_micros(300);
 
-/// When the host should wake the node.
+/// The moment at which the host wakes the node.
 pub(super) fn wake_at((deadline, wake): (Instant, Wake)) -> Instant {
     match wake {
         Wake::Election => Instant::from_micros(micros_before(deadline)),
@@ -25,7 +26,7 @@ pub(super) fn wake_at((deadline, wake): (Instant, Wake)) -> Instant {
     }
 }
 
-/// Waits for the deadline, if it has begun to; until something `arrives` at the latest.
+/// Waits for the deadline if the spin wait has begun, and ends early if something `arrives`.
 pub(super) fn wait(clock: &Clock, deadline: Instant, arrives: impl Fn() -> bool) {
     let is_near = |now: Instant| now < deadline && now.as_micros() >= micros_before(deadline);
     while is_near(clock.now()) && !arrives() {

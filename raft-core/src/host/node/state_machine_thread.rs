@@ -1,12 +1,12 @@
-//! Where the state machine lives: it applies what is committed, answers proposers, serves reads, is
-//! captured for snapshots and restored from them, in order.
+//! The state machine's thread: it applies committed entries, answers proposers, serves reads,
+//! captures the state for snapshots and restores it from them, in order.
 //!
-//! That is a thread of its own, or the loop if the state machine never blocks. A read that was
-//! confirmed comes behind every entry that it must see, so serving it needs no index. Those who
-//! wait are in a list that the loop shares ([`Awaited`]), because the state machine may hang.
+//! If the state machine never blocks, the loop does this work itself. A confirmed read is queued
+//! behind every entry that it must see, so serving it needs no index. The waiting requests are in a
+//! list that the loop shares ([`Awaited`]), because the state machine may hang.
 //!
-//! At most one restore waits here, because the core hands out the next one only when the last was
-//! answered.
+//! At most one restore waits here, because the core hands out the next one only when the state
+//! machine has answered for the last.
 
 use std::boxed::Box;
 use std::io;
@@ -34,7 +34,7 @@ use crate::message::StateDigest;
 use crate::output::SnapshotMeta;
 use crate::types::Index;
 
-/// The loop's end of the state machine.
+/// The loop's side of the state machine.
 pub(super) struct StateMachineWorker<S: StateMachine> {
     place: StateMachinePlace<S>,
     awaited: Arc<Awaited<S>>,
@@ -42,30 +42,30 @@ pub(super) struct StateMachineWorker<S: StateMachine> {
     lifecycle: Arc<Lifecycle>,
 }
 
-/// Where the state machine is.
+/// Where the state machine lives.
 enum StateMachinePlace<S: StateMachine> {
     /// Entries are bounded by
     /// [`Config::inflight_applies_max`](crate::Config::inflight_applies_max), reads by what the
     /// inbox and the core admit.
     Thread(Worker<StateMachineJob>),
-    /// `None` once it was told to end.
+    /// In the loop; `None` once it was told to end.
     Here(Option<Box<Machine<S>>>),
 }
 
 enum StateMachineJob {
     Apply {
         entries: Entries<Bytes>,
-        /// Whether any of them is waited for.
+        /// Whether a client waits for any of the entries.
         awaited: bool,
     },
-    /// By its number among those awaited.
+    /// Serve the read with this number in [`Awaited`].
     Read(u64),
-    /// Behind the entries that it is to include.
+    /// Capture the state. The job is queued behind the entries that the snapshot includes.
     Snapshot(CaptureId, SnapshotMeta),
     Restore(SnapshotMeta),
 }
 
-/// What the work is done with.
+/// The state machine, and what its work needs.
 struct Machine<S: StateMachine> {
     state_machine: S,
     inbox: Arc<Inbox<S>>,
@@ -75,17 +75,17 @@ struct Machine<S: StateMachine> {
     activity: Arc<Activity>,
     stopping: Arc<AtomicBool>,
     digests: Arc<OwnDigests>,
-    /// After how many batches the loop is woken to hear of them.
+    /// After how many batches the loop is woken to take their reports.
     batches_per_wake: usize,
     batches: usize,
 }
 
 impl<S: StateMachine> StateMachineWorker<S> {
-    /// Starts the thread, if there is to be one. Whatever does the work reports to `inbox`.
+    /// Starts the thread, if the state machine may block. Reports go to `inbox`.
     ///
-    /// A loop that hears of a batch too late has no room for the next one, so it is woken well
-    /// before `inflight_applies_max` batches are done; not for each, for that would cost a turn
-    /// each.
+    /// The loop must hear of applied batches before the limit of `inflight_applies_max` stops it
+    /// from handing out more, so it is woken well before that. It is not woken for each batch,
+    /// because that would cost a turn for each.
     pub(super) fn start(
         state_machine: S,
         inflight_applies_max: usize,
@@ -140,12 +140,12 @@ impl<S: StateMachine> StateMachineWorker<S> {
         &self.awaited
     }
 
-    /// The digests of the states that it had.
+    /// The digests of the states that this state machine had.
     pub(super) fn digests(&self) -> &Arc<OwnDigests> {
         &self.digests
     }
 
-    /// Takes committed entries and those who wait for them.
+    /// Takes committed entries, and the replies to their proposers.
     pub(super) fn apply(&mut self, entries: Entries<Bytes>, replies: Vec<(Index, Reply<S>)>) {
         let awaited = !replies.is_empty();
         self.awaited.add_replies(replies);
@@ -158,18 +158,18 @@ impl<S: StateMachine> StateMachineWorker<S> {
         self.push(StateMachineJob::Read(number));
     }
 
-    /// Takes the task to capture the state that the entries so far have made.
+    /// Takes the job to capture the state that the entries so far have made.
     pub(super) fn snapshot(&mut self, capture: CaptureId, snapshot: SnapshotMeta) {
         self.push(StateMachineJob::Snapshot(capture, snapshot));
     }
 
-    /// Takes the task to replace the state by a snapshot's.
+    /// Takes the job to replace the state by the state of a snapshot.
     pub(super) fn restore(&mut self, snapshot: SnapshotMeta) {
         self.push(StateMachineJob::Restore(snapshot));
     }
 
-    /// It hangs: reads that wait for it are answered, and if the node does not lead, proposers,
-    /// too.
+    /// To be called when the state machine hangs: answers the reads that wait for it and, if the
+    /// node does not lead, the proposers.
     pub(super) fn answer_for_it(&self, leads: bool) {
         self.awaited.lose_reads();
         self.lifecycle.refuse_running_read(|| ReadError::Stuck);
@@ -178,8 +178,8 @@ impl<S: StateMachine> StateMachineWorker<S> {
         }
     }
 
-    /// Ends it, and the thread after the command that it is at. A client that waits for another
-    /// command is told that the node has stopped.
+    /// Ends the state machine, and its thread after the command that it is applying. The proposers
+    /// of all other commands are told that the node has stopped.
     pub(super) fn finish(&mut self, stopped: &Stopped) -> Option<Thread> {
         match &mut self.place {
             StateMachinePlace::Thread(worker) => {
@@ -277,8 +277,8 @@ impl<S: StateMachine> Machine<S> {
         self.inbox.applied(last, self.batches % self.batches_per_wake == 0);
     }
 
-    /// Keeps the digest of the state after this entry if one is due, in a batch that ends with
-    /// `last`; fails if the state machine panics.
+    /// Keeps the digest of the state after the entry `index` if a digest is due. `last` is the last
+    /// entry of the batch. The error is the message of a panic of the state machine.
     fn keep_digest(&self, index: Index, last: Index) -> Result<(), Arc<str>> {
         if index == last || OwnDigests::is_common(index) {
             if let Some(digest) = panics::caught(|| self.state_machine.digest())? {
@@ -329,7 +329,7 @@ impl<S: StateMachine> Machine<S> {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// From here on nothing is applied, and those who wait learn why.
+    /// Stops the node: from now on nothing is applied, and every waiting client learns why.
     fn end(&self, reason: StopReason) {
         self.stopping.store(true, Ordering::Relaxed);
         self.lifecycle.end(reason.clone());
@@ -337,8 +337,8 @@ impl<S: StateMachine> Machine<S> {
         self.refuse();
     }
 
-    /// A state machine that has panicked may do so again when it is dropped; nobody is left to
-    /// care.
+    /// Drops the state machine. A state machine that has panicked may panic again here, and that
+    /// changes nothing.
     fn close(self) {
         self.refuse();
         let state_machine = self.state_machine;
@@ -350,7 +350,7 @@ impl<S: StateMachine> Machine<S> {
     }
 }
 
-/// Replaces the state by a snapshot's. After an error nobody knows what it is.
+/// Replaces the state by the state of a snapshot. After an error the state is undefined.
 pub(super) fn restore<S: StateMachine>(
     state_machine: &mut S,
     snapshots: &Snapshots,
@@ -382,7 +382,8 @@ pub(super) fn restore<S: StateMachine>(
     finished.map_err(RestoreError::Unreadable)
 }
 
-/// A state machine that reads on is not stuck.
+/// Reads a snapshot, and reports progress with each read: a state machine that goes on reading is
+/// not stuck.
 struct WatchedReader<'r, R> {
     reader: &'r mut R,
     activity: &'r Activity,

@@ -15,8 +15,8 @@ use crate::types::NodeId;
 pub struct NodeStatus {
     /// What Raft knows.
     pub raft: Status,
-    /// When the node's loop turns by itself at the latest, on the system's clock: what `raft.wake`
-    /// says on the node's own.
+    /// When the node's loop turns by itself at the latest, on the system's clock. `raft.wake` says
+    /// the same on the node's own clock.
     pub wakes_at: Option<Instant>,
     /// Proposals that wait to be committed.
     pub proposals_waiting: usize,
@@ -29,7 +29,7 @@ pub struct NodeStatus {
     /// The peers that this node refuses at present for what they say of themselves, and why.
     pub refused_peers: Vec<(NodeId, Refusal)>,
     /// Whether this node neither votes nor stands for election because its store is empty and a
-    /// peer says that it is not the member that it takes itself for.
+    /// peer says that the node is not the member that it believes to be.
     pub told_not_to_vote: bool,
     /// Reads that wait to be confirmed.
     pub reads_waiting: usize,
@@ -38,10 +38,11 @@ pub struct NodeStatus {
     /// Threads that have been at one unit of work for longer than
     /// [`NodeConfig::stuck_after`](crate::host::NodeConfig::stuck_after).
     pub stuck: Vec<WorkerStatus>,
-    /// Servers whose states differ from this one's after the same entry, as far as this node knows:
-    /// see [`StateMachine::digest`](crate::host::StateMachine::digest).
+    /// The servers whose states differ from this server's after the same entry, as far as this node
+    /// knows: see [`StateMachine::digest`](crate::host::StateMachine::digest).
     pub state_differences: Vec<StateDifference>,
-    /// How many digests of other servers' states were compared with this one's; a leader compares.
+    /// How many digests of other servers' states this node has compared with its own. Only a leader
+    /// compares.
     pub states_compared: u64,
     /// Panics of code that waited for an answer: a waker, or the drop of a reply.
     pub client_panics: u64,

@@ -1,29 +1,30 @@
-//! The identity of the cluster, the stores of its members and their addresses: the leader's host
-//! writes them into the configuration, and each node compares its own.
+//! Records the identity of the cluster, the stores of its members and their addresses. The leader's
+//! host writes them into the configuration, and each node compares its own store with the record.
 //!
-//! - A leader whose cluster has no identity takes the one that it or a member with its recorded
-//!   store knows, or draws one. It waits while a member that is connected runs an older version,
-//!   which drops identities from the configurations that it stores: it would lead, once upgraded,
-//!   without knowing that there is one.
-//! - It records the store of each member that it has met and whose store is not recorded. An older
-//!   version kept the store in the [`Label`], so a store that is named there and nowhere else
-//!   counts as recorded, and is copied.
-//! - It corrects the address and the note in a label by what the member says
+//! - If the cluster has no identity, the leader takes the identity that it knows itself, or that a
+//!   member with its recorded store knows, or else draws one. The leader waits while a connected
+//!   member runs an older version, because that version drops identities from the configurations
+//!   that it stores. Once upgraded, such a member would lead without knowing that there is an
+//!   identity.
+//! - The leader records the store of each member that it has met and whose store is not recorded.
+//!   An older version kept the store in the [`Label`], so a store that only the label names counts
+//!   as recorded, and is copied.
+//! - The leader corrects the address and the note in a label by what the member says
 //!   ([`NodeConfig::records_addresses`](crate::host::NodeConfig::records_addresses)).
 //!
-//! Each is a change of the configuration like any other: when one is pending, it waits.
+//! Each is a change of the configuration like any other: if another change is pending, it waits.
 //!
-//! What the stores are for, and how a node comes back that has lost its store, tells
-//! [`tcp::Peers`](crate::host::tcp::Peers). Which peers are refused for their store or their
-//! cluster, the host decides on every transport: `known_peers.rs`.
+//! [`tcp::Peers`](crate::host::tcp::Peers) says what the stores are for, and how a node comes back
+//! that has lost its store. `known_peers.rs` decides on every transport which peers are refused for
+//! their store or their cluster.
 //!
-//! A node whose own store is not the one that the configuration records is not the member that the
-//! configuration means. The nodes that know that configuration refuse it. But it may have been
-//! removed and added again under the same id, and be given the log from the beginning, with the
-//! configurations of its earlier life in it. So it goes on, takes entries, and neither votes nor
-//! stands for election until a configuration is in force that does not name the other store. The
-//! same holds for a node with an empty store as long as peers say that it is not the member that it
-//! takes itself for.
+//! If a node's own store is not the one that the configuration records, the node is not the member
+//! that the configuration means. The nodes that know that configuration refuse it. But the node may
+//! have been removed and added again under the same id, and then gets the log from the beginning,
+//! with the configurations of its earlier membership in it. So the node goes on and takes entries.
+//! It neither votes nor stands for election until a configuration is in force that does not name
+//! another store. The same holds for a node with an empty store while peers say that it is not the
+//! member that it believes to be.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -45,10 +46,10 @@ use crate::role::Role;
 use crate::time::Instant;
 use crate::types::{Index, NodeId};
 
-/// How often a leader looks for what is not recorded.
+/// How often a leader looks for what is not recorded yet.
 const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A node's part in it.
+/// Records stores and addresses on behalf of one node.
 #[derive(Debug)]
 pub(super) struct Recorder {
     identity: Identity,
@@ -56,14 +57,15 @@ pub(super) struct Recorder {
     /// What the application says of this node.
     note: Bytes,
     records_addresses: bool,
-    /// What this node's store holds. A cluster's identity that was known for certain stays known.
+    /// What this node's store holds. Once the cluster's identity was known for certain, it stays
+    /// known.
     past: Past,
-    /// The configuration in force records another store of this node.
+    /// Whether the configuration in force records another store of this node.
     is_other: bool,
     told: Option<Told>,
-    /// The addresses that were warned about last.
+    /// The addresses in the last warnings.
     warned: BTreeMap<NodeId, String>,
-    /// When to look next.
+    /// When the leader looks next.
     next: Instant,
 }
 
@@ -87,7 +89,7 @@ impl Recorder {
         }
     }
 
-    /// These are the members now.
+    /// Takes the members that are in force now.
     pub(super) fn members(&mut self, raft: &mut Raft<Bytes, Pcg32>, membership: &Membership) {
         let Identity { node, store_id, .. } = self.identity;
         let recorded = membership.member(node).and_then(recorded_store);
@@ -104,8 +106,8 @@ impl Recorder {
         self.heed(raft);
     }
 
-    /// Takes note of what this node's store holds by now, and of what peers say of this node. To be
-    /// called in each turn.
+    /// Takes note of what this node's store holds by now, and of what peers say of this node.
+    /// Called in each turn.
     pub(super) fn look(&mut self, raft: &mut Raft<Bytes, Pcg32>) {
         if !matches!(self.past, Past::Of(_)) {
             let past = past(self.past, raft);
@@ -115,14 +117,14 @@ impl Recorder {
                 self.peers.update(past, raft.membership(), in_log);
             }
         }
-        // Only a node with an empty store is told anything.
+        // Peers tell only a node with an empty store not to vote.
         if self.past == Past::Blank || self.told.is_some() {
             self.heed(raft);
         }
     }
 
-    /// Keeps this node from voting and from standing for election where it is not the member that
-    /// it takes itself for.
+    /// Keeps this node from voting and from standing for election if it is not the member that it
+    /// believes to be.
     fn heed(&mut self, raft: &mut Raft<Bytes, Pcg32>) {
         let told = self.peers.told();
         if told != self.told {
@@ -146,7 +148,7 @@ impl Recorder {
         raft.abstain(self.is_other || self.told.is_some());
     }
 
-    /// Whether peers say that this node is not the member that it takes itself for.
+    /// Whether peers say that this node is not the member that it believes to be.
     pub(super) fn is_told(&self) -> bool {
         self.told.is_some()
     }
@@ -192,7 +194,7 @@ impl Recorder {
     /// The change that gives the cluster its identity.
     fn identify(&self, membership: &Membership, met: &[(NodeId, Met)]) -> Option<Change> {
         if let Past::Of(known) = self.past {
-            // A leader of an older version dropped it from the configuration.
+            // A leader of an older version dropped the identity from the configuration.
             return Some(Change::Identify(known));
         }
         let members = || {
@@ -201,7 +203,8 @@ impl Recorder {
         if members().any(|(_, met)| met.past == Past::Unknown) {
             return None;
         }
-        // This node ran an older version when the cluster got its identity, and has dropped it.
+        // Perhaps this node ran an older version when the cluster got its identity, and has dropped
+        // it.
         let recorded = members()
             .filter(|(member, met)| recorded_store(member) == Some(met.store.get()))
             .map(|(_, met)| met.past);
@@ -216,7 +219,7 @@ impl Recorder {
         Some(Change::Identify(ClusterIdentity::new(u128::from_be_bytes(bytes))))
     }
 
-    /// The changes that correct the labels of members that say something else of themselves.
+    /// The changes that correct the labels of members which say something else of themselves.
     fn moved(&mut self, membership: &Membership, met: &[(NodeId, Met)]) -> Vec<Change> {
         let mut changes = Vec::new();
         for member in membership.members() {
@@ -260,7 +263,7 @@ impl Recorder {
     }
 }
 
-/// The past of the node's store now, from its past before.
+/// What the node's store holds now; `before` is what it held before.
 fn past(before: Past, raft: &Raft<Bytes, Pcg32>) -> Past {
     if let Past::Of(_) = before {
         return before;
@@ -273,7 +276,7 @@ fn past(before: Past, raft: &Raft<Bytes, Pcg32>) -> Past {
     }
 }
 
-/// The changes that record the stores of members where none is.
+/// The changes that record the stores of members whose stores are not recorded.
 fn unrecorded(membership: &Membership, stores: &[(NodeId, StoreId)]) -> Vec<Change> {
     let change = |member: &Member| {
         if member.store.recorded().is_some() {

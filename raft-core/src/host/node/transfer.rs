@@ -1,12 +1,12 @@
-//! While leadership is handed over (thesis 3.10): who waits for that, and the commands that come
+//! A transfer of leadership (thesis 3.10): which clients wait for it, and the commands that arrive
 //! meanwhile.
 //!
-//! A leader that hands over accepts no commands. They are parked here, in their order, and resolved
-//! when the attempt is over: appended if it was given up, given back with the name of the new
-//! leader if it succeeded.
+//! A leader that hands over accepts no commands. The commands are parked here in their order until
+//! the attempt is over. If the attempt was given up, they are appended. If it succeeded, they are
+//! given back with the name of the new leader.
 //!
-//! A leader that stops hands over first, be it asked to or because its state machine has panicked:
-//! the log, its vote and what it sends are as good as before.
+//! A leader hands over before it stops, also if its state machine has panicked, because its log,
+//! its vote and its messages are as good as before.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -25,25 +25,25 @@ use crate::role::Role;
 use crate::time::Instant;
 use crate::types::NodeId;
 
-/// Everyone who waits for the end of a transfer.
+/// The clients that wait for the end of a transfer.
 pub(super) struct Handover<S: StateMachine> {
-    /// Who asked for the transfer under way, and whom it is to.
+    /// The clients that asked for the transfer under way, and its target.
     asked: Vec<TransferReply>,
     to: Option<NodeId>,
     parked: VecDeque<(Bytes, Reply<S>)>,
     parked_bytes: usize,
     limits: Limits,
-    /// Until when those who are parked wait for the name of a leader.
+    /// Until when parked commands wait for the name of a leader.
     leaderless_until: Option<Instant>,
-    /// Until when a node that stops may still hand over.
+    /// Until when a node that is to stop may still hand over.
     stops_by: Option<Instant>,
 }
 
-/// A command, and who waits for it.
+/// A command, and the sender for its reply.
 pub(super) type Parked<S> = (Bytes, Reply<S>);
 
 impl<S: StateMachine> Handover<S> {
-    /// Nobody waits. As many commands may as `limits` say.
+    /// No clients; at most as many parked commands as `limits` allow.
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             asked: Vec::new(),
@@ -83,7 +83,7 @@ impl<S: StateMachine> Handover<S> {
         }
     }
 
-    /// Keeps a command until the transfer is over, if there is room.
+    /// Parks a command until the transfer is over, if there is room.
     pub(super) fn park(&mut self, command: Bytes, reply: Reply<S>) {
         let bytes = command.len();
         if !self.limits.admit(self.parked.len(), self.parked_bytes, bytes) {
@@ -93,11 +93,11 @@ impl<S: StateMachine> Handover<S> {
         self.parked.push_back((command, reply));
     }
 
-    /// Answers those who wait for a transfer that is over. The commands that were parked come back,
-    /// to be proposed again.
+    /// If the transfer is over, answers the clients that wait for it, and returns the parked
+    /// commands to be proposed again.
     ///
-    /// A leader that steps down without a successor ends a transfer as well. Then the answer waits
-    /// for the name of a leader, for `election_timeout_max` at most.
+    /// A transfer also ends if the leader steps down without a successor. Then the answer waits for
+    /// the name of a leader, for `election_timeout_max` at most.
     pub(super) fn settle(
         &mut self,
         raft: &Raft<Bytes, Pcg32>,
@@ -129,32 +129,32 @@ impl<S: StateMachine> Handover<S> {
         mem::take(&mut self.parked)
     }
 
-    /// Whether a node that is to stop goes on for now, because it hands over first. Bounded by an
-    /// election timeout.
+    /// Whether a node that is to stop goes on for now because it hands over first. It does so for
+    /// an election timeout at most.
     pub(super) fn delays_stop(&mut self, raft: &mut Raft<Bytes, Pcg32>, now: Instant) -> bool {
         let leads = raft.role() == Role::Leader;
         let Some(stops_by) = self.stops_by else {
             if leads {
-                // If nobody can take over, or somebody is about to, that is as well.
+                // An error means that no server can take over, or that a transfer is under way
+                // already.
                 let _ = raft.transfer_leadership(None);
             }
             self.stops_by = Some(now + raft.config().election_timeout_max);
             return raft.transferring().is_some();
         };
-        // The vote that the successor needs may be this node's: it stays until there is a new
-        // leader.
+        // The successor may need this node's vote, so the node stays until there is a new leader.
         let is_leaderless = !leads && raft.leader().is_none();
         now < stops_by && (raft.transferring().is_some() || is_leaderless)
     }
 
-    /// The next moment at which something is to be done here.
+    /// The next moment at which a transfer needs a turn.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let waits = !self.asked.is_empty() || !self.parked.is_empty();
         let leaderless = if waits { self.leaderless_until } else { None };
         [leaderless, self.stops_by].into_iter().flatten().min()
     }
 
-    /// Tells everyone that the node has stopped; no command was appended.
+    /// Tells every client that the node has stopped. None of their commands was appended.
     pub(super) fn stop(&mut self, stopped: &Stopped) {
         for reply in self.asked.drain(..) {
             answer(reply, Err(stopped.clone().into()));

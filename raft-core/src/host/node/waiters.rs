@@ -1,8 +1,8 @@
-//! Request bookkeeping: who waits for which entry and which read.
+//! Which clients wait for which entry and for which read.
 //!
-//! The invariant: every waiter is answered once. An entry that reaches the state machine answers
-//! its proposer there; a lost leadership answers everyone at once, for the node can no longer know
-//! what becomes of their entries.
+//! The invariant: every client gets one answer. If an entry reaches the state machine, its proposer
+//! is answered there. A lost leadership answers every client at once, because the node can no
+//! longer know what becomes of their entries.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::vec::Vec;
@@ -17,9 +17,9 @@ use crate::host::threads::panics::answer;
 use crate::role::Role;
 use crate::types::{Index, LogId, ReadId, Term};
 
-/// Everyone who waits for Raft.
+/// The clients that wait for Raft.
 pub(super) struct Waiters<S: StateMachine> {
-    /// By rising index: a leader appends in order, and nobody waits across two terms.
+    /// By rising index, because a leader appends in order and no proposal waits across two terms.
     proposals: VecDeque<Proposal<S>>,
     reads: BTreeMap<ReadId, Read<S>>,
 }
@@ -30,14 +30,14 @@ struct Proposal<S: StateMachine> {
 }
 
 impl<S: StateMachine> Waiters<S> {
-    /// Nobody.
+    /// No clients.
     pub(super) fn new() -> Self {
         Self { proposals: VecDeque::new(), reads: BTreeMap::new() }
     }
 
-    /// `reply` waits for this entry, which was just appended.
+    /// Lets `reply` wait for this entry, which was just appended.
     pub(super) fn proposed(&mut self, entry: LogId, reply: Reply<S>) {
-        // Indexes rise within a term only, so nobody of an earlier leadership may still be in the
+        // Indexes rise only within a term, so no proposal of an earlier leadership may stay in the
         // queue.
         if self.proposals.back().is_some_and(|last| last.entry.term != entry.term) {
             self.lose(self.proposals.len());
@@ -45,13 +45,13 @@ impl<S: StateMachine> Waiters<S> {
         self.proposals.push_back(Proposal { entry, reply });
     }
 
-    /// `read` waits to be confirmed.
+    /// Lets `read` wait to be confirmed.
     pub(super) fn reading(&mut self, id: ReadId, read: Read<S>) {
         self.reads.insert(id, read);
     }
 
-    /// The replies to the proposers of these committed entries, by rising index. A proposer of
-    /// another entry at one of these places is told that leadership was lost.
+    /// The replies for the proposers of these committed entries, by rising index. If a proposer
+    /// waits for another entry at one of these indexes, it is told that leadership was lost.
     pub(super) fn committed(&mut self, entries: &[Entry<Bytes>]) -> Vec<(Index, Reply<S>)> {
         let Some(last) = entries.last() else { return Vec::new() };
         let waiting = self.proposals.partition_point(|proposal| proposal.entry.index <= last.index);
@@ -68,32 +68,32 @@ impl<S: StateMachine> Waiters<S> {
         replies
     }
 
-    /// The read that was confirmed.
+    /// The read that was confirmed, if its client still waits.
     pub(super) fn read_ready(&mut self, id: ReadId) -> Option<Read<S>> {
         self.reads.remove(&id)
     }
 
-    /// The read will not be confirmed.
+    /// Answers a read that will not be confirmed.
     pub(super) fn read_lost(&mut self, id: ReadId) {
         if let Some(read) = self.reads.remove(&id) {
             read(Err(ReadError::LeadershipLost));
         }
     }
 
-    /// The node is this now: whoever waits for an entry of another leadership is told that it was
-    /// lost.
+    /// Takes the node's role and term. Tells every client that waits for an entry of another
+    /// leadership that leadership was lost.
     pub(super) fn role_changed(&mut self, role: Role, term: Term) {
         let kept = |proposal: &Proposal<S>| role == Role::Leader && proposal.entry.term == term;
         let lost = self.proposals.partition_point(|proposal| !kept(proposal));
         self.lose(lost);
     }
 
-    /// Whoever waits for an entry is told that leadership was lost.
+    /// Tells every client that waits for an entry that leadership was lost.
     pub(super) fn lose_all(&mut self) {
         self.lose(self.proposals.len());
     }
 
-    /// Tells everyone that the node has stopped.
+    /// Tells every client that the node has stopped.
     pub(super) fn stop(&mut self, stopped: &Stopped) {
         for Proposal { reply, .. } in self.proposals.drain(..) {
             answer(reply, Err(stopped.clone().into()));
@@ -103,7 +103,7 @@ impl<S: StateMachine> Waiters<S> {
         }
     }
 
-    /// How many wait for an entry, and how many for a read.
+    /// How many clients wait for an entry, and how many wait for a read.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.proposals.len(), self.reads.len())
     }

@@ -1,8 +1,8 @@
-//! Writes out what was captured of the state machine, on a thread of its own: that may take as long
-//! as it likes, and a follower that is sent pieces need not wait for it.
+//! Writes out a captured state on a thread of its own, because that may take long, and a follower
+//! that is sent pieces must not wait for it.
 //!
-//! Captures are numbered. One runs at a time; a capture that is cancelled, because a snapshot from
-//! the leader has taken its place, ends at its next block, and the one after it begins when it has.
+//! Captures are numbered, and one runs at a time. A capture is cancelled if a snapshot from the
+//! leader has taken its place. It ends at its next block, and then the next capture begins.
 
 use std::format;
 use std::string::{String, ToString};
@@ -19,8 +19,8 @@ use crate::host::threads::panics;
 use crate::host::threads::worker::{Activity, Thread};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
 
-/// Numbers the captures of one node, so that a report of one that was given up is not taken for the
-/// next one's.
+/// The number of a capture on this node. By it the report of a capture that was given up is not
+/// taken for the report of the next one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub(in crate::host) struct CaptureId(pub(in crate::host) u64);
 
@@ -34,7 +34,7 @@ pub(super) struct Captured {
 /// The captures of a node.
 pub(super) struct Captures {
     shared: Arc<SnapshotThreads>,
-    /// What the thread is doing, whichever capture it runs.
+    /// What the thread is doing, for whichever capture runs.
     activity: Arc<Activity>,
     running: Option<Running>,
     /// The capture to run once the running one, which was cancelled, has ended.
@@ -52,10 +52,11 @@ impl Captures {
         Self { shared, activity, running: None, next: None }
     }
 
-    /// Writes this out, once no other is written any more. `ended` is called when that is so.
+    /// Writes this state out once no other capture runs. `ended` is called when this capture has
+    /// ended.
     pub(super) fn begin(&mut self, captured: Captured, ended: impl FnOnce() + Send + 'static) {
         if let Some(running) = &self.running {
-            // The node asks for one capture at a time, so it no longer wants the other one.
+            // The node asks for one capture at a time, so it no longer wants the running one.
             running.cancelled.store(true, Ordering::Relaxed);
             self.next = Some(captured);
             return;
@@ -80,7 +81,7 @@ impl Captures {
         }
     }
 
-    /// Cancels the capture of this id, which the node no longer wants.
+    /// Cancels the capture with this number, which the node no longer wants.
     pub(super) fn cancel(&mut self, id: CaptureId) {
         if self.next.as_ref().is_some_and(|next| next.id == id) {
             self.next = None;
@@ -98,7 +99,7 @@ impl Captures {
         self.next.take()
     }
 
-    /// Ends them, and waits until that is so.
+    /// Cancels all captures, and waits until they have ended.
     pub(super) fn finish(&mut self) {
         self.next = None;
         if let Some(running) = self.running.take() {
@@ -108,7 +109,7 @@ impl Captures {
     }
 }
 
-/// Writes a captured state, and reports.
+/// Writes a captured state, and reports the result.
 fn write_out(
     shared: &SnapshotThreads,
     captured: Captured,
@@ -136,7 +137,7 @@ fn write_out(
     shared.report(report);
 }
 
-/// Writes a captured state, of so many bytes; the error says why it cannot be had.
+/// Writes a captured state and returns its length in bytes. The error says why there is none.
 fn take(
     store: &dyn SnapshotStore,
     head: Head,
@@ -150,7 +151,7 @@ fn take(
         let store = writer.take_failure().map(text);
         return Err(store.unwrap_or_else(|| format!("the state machine failed: {error}")));
     }
-    // A state machine may overlook an error.
+    // The state machine may have ignored an error.
     if let Some(error) = writer.take_failure() {
         return Err(text(error));
     }

@@ -1,15 +1,13 @@
-//! What a snapshot's bytes are: frames, so that damage is found wherever it is.
+//! The format of a snapshot: frames, so that damage is noticed wherever it is.
 //!
 //! ```text
 //! frame: 'H' | "raftsnap" | version u32 | cluster u64 | a write that names the snapshot
 //! frame: 'B' | a block of the state         all of the same length, but for the last
 //! frame: 'E' | blocks u64 | bytes u64 | crc u32     their number and bytes; of their checksums
-//!
-//! Numbers are little-endian.
 //! ```
 //!
-//! A frame's checksum says that a block is whole; the end says that all of them are there, in
-//! order.
+//! Numbers are little-endian. A frame's checksum says that a block is whole. The end says that all
+//! blocks are there, in order.
 
 use std::boxed::Box;
 use std::format;
@@ -33,9 +31,9 @@ pub(in crate::host) use reading::{StateReader, check_whole};
 
 const MAGIC: [u8; 8] = *b"raftsnap";
 const VERSION: u32 = 1;
-/// What a full block takes in the file.
+/// The bytes that a full block takes in the file.
 const BLOCK_FRAME_BYTES: usize = 64 * 1024;
-/// The longest frame: 64 members with the longest labels fit into the head.
+/// The longest frame. A head with 64 members of the longest labels fits into it.
 const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 const END_BYTES: usize = 8 + 8 + 4;
 const END_FRAME_BYTES: u64 = (HEADER_BYTES + 1 + END_BYTES) as u64;
@@ -44,7 +42,7 @@ const HEAD: u8 = b'H';
 const BLOCK: u8 = b'B';
 const END: u8 = b'E';
 
-/// Whose snapshot it is, and of what.
+/// The cluster and the snapshot that the file belongs to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::host) struct Head {
     pub(in crate::host) cluster: ClusterId,
@@ -89,7 +87,7 @@ impl Head {
     }
 }
 
-/// Checks frames in their order, and what the end says of them.
+/// Checks that frames come in order, and that the end agrees with them.
 #[derive(Default)]
 struct Checker {
     head: Option<Head>,
@@ -100,7 +98,8 @@ struct Checker {
 }
 
 impl Checker {
-    /// Takes the next frame's payload, whose own checksum is right; the state in it.
+    /// Takes the payload of the next frame, whose own checksum is right, and returns the state in
+    /// it.
     fn take<'p>(&mut self, payload: &'p [u8]) -> Result<&'p [u8], Refused> {
         let (kind, content) = payload.split_first().ok_or("an empty frame")?;
         if self.ended {
@@ -135,15 +134,15 @@ impl Checker {
     }
 }
 
-/// Writes a state as a snapshot: what a state machine writes into.
+/// Writes a state as a snapshot. A state machine writes into it.
 pub(in crate::host) struct StateWriter<'s> {
     file: Box<dyn SnapshotWriter>,
     checker: Checker,
     /// The block so far, with room for its header.
     frame: Vec<u8>,
-    /// Why it failed, for [`io::Error`] cannot hold it.
+    /// Why the writer failed. [`io::Error`] cannot hold it.
     failed: Option<StorageError>,
-    /// Whether the snapshot is not wanted any more. Asked at each block.
+    /// Whether the snapshot is no longer wanted. Asked at each block.
     is_cancelled: &'s dyn Fn() -> bool,
 }
 
@@ -160,12 +159,12 @@ impl<'s> StateWriter<'s> {
         Ok(writer)
     }
 
-    /// Why the last write failed, if that was the store's fault.
+    /// Why the last write failed, if the store failed.
     pub(in crate::host) fn take_failure(&mut self) -> Option<StorageError> {
         self.failed.take()
     }
 
-    /// Completes the snapshot, durably. Returns how long the state is, in bytes.
+    /// Completes the snapshot, durably. Returns the length of the state in bytes.
     pub(in crate::host) fn finish(mut self) -> Result<u64, StorageError> {
         if self.frame.len() > HEADER_BYTES + 1 {
             self.write_block()?;

@@ -1,12 +1,12 @@
 //! Snapshots on the host (§7): taken, kept, sent and received in pieces, on threads of their own.
 //!
-//! A [`SnapshotStore`] keeps bytes under the name of a snapshot's last entry; what the bytes are is
-//! decided here ([`format`]): the state that a state machine wrote, in blocks with checksums, so
-//! that each piece is checked when it is read and the whole before it is installed. They travel as
-//! they lie in the store.
+//! A [`SnapshotStore`] keeps bytes under the last entry of a snapshot. What the bytes are is
+//! decided here ([`format`]): the state that a state machine wrote, in blocks with checksums. So
+//! each piece is checked when it is read, and the whole snapshot is checked before it is installed.
+//! Snapshots travel as they lie in the store.
 //!
-//! Nothing here holds more of a snapshot in memory than a piece for each follower that is sent one,
-//! and a window of pieces that come.
+//! In memory there is never more of a snapshot than one piece for each follower that is sent one,
+//! and a few received pieces.
 
 mod capture;
 mod format;

@@ -9,14 +9,14 @@ use crate::host::storage_error::StorageError;
 use crate::types::LogId;
 
 /// Keeps snapshots as bytes, each under the last entry that it includes. A
-/// [`Journal`](crate::host::Journal) provides it.
+/// [`Journal`](crate::host::Journal) provides the store.
 ///
-/// Its methods may take their time, and are called from several threads. A panic counts as an
-/// error: that snapshot fails, and is tried again.
+/// The methods may block, and are called from several threads. A panic counts as an error: that
+/// snapshot fails, and is tried again.
 pub trait SnapshotStore: Send + Sync + 'static {
-    /// Begins a snapshot, which is there once it is [finished](SnapshotWriter::finish). Two may be
-    /// written at a time, one taken here and one received: for each kind, what an earlier one left
-    /// unfinished is thrown away.
+    /// Begins a snapshot, which exists once it is [finished](SnapshotWriter::finish). Two may be
+    /// written at a time, one taken here and one received. For each of the two kinds, an unfinished
+    /// earlier snapshot is deleted.
     ///
     /// # Errors
     ///
@@ -30,22 +30,22 @@ pub trait SnapshotStore: Send + Sync + 'static {
     /// [`StorageError::SnapshotMissing`], or the store does not work.
     fn open(&self, last: LogId) -> Result<Box<dyn SnapshotReader>, StorageError>;
 
-    /// All that are there.
+    /// The snapshots that exist.
     ///
     /// # Errors
     ///
     /// The store does not work.
     fn list(&self) -> Result<Vec<LogId>, StorageError>;
 
-    /// Removes a snapshot that is needed no more.
+    /// Removes a snapshot that is no longer needed.
     ///
     /// # Errors
     ///
-    /// The store does not work; it may be tried again.
+    /// The store does not work. The node may try again.
     fn remove(&self, last: LogId) -> Result<(), StorageError>;
 }
 
-/// Writes a snapshot from front to back. Dropped before it is finished, it leaves nothing.
+/// Writes a snapshot from front to back. If it is dropped before it is finished, it leaves nothing.
 pub trait SnapshotWriter: Send {
     /// Adds these bytes.
     ///
@@ -54,7 +54,8 @@ pub trait SnapshotWriter: Send {
     /// There is no room, or the store does not work: the snapshot cannot be finished any more.
     fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
 
-    /// Makes it durable under its name, whole or not at all, in place of one that had the same.
+    /// Makes the snapshot durable under its last entry, whole or not at all. It replaces a snapshot
+    /// of the same entry.
     ///
     /// # Errors
     ///
@@ -64,6 +65,6 @@ pub trait SnapshotWriter: Send {
 
 /// Reads a snapshot.
 pub trait SnapshotReader: Read + Seek + Send {
-    /// What it is called in messages to operators: a file's path.
+    /// The name of the snapshot in messages to operators: a file's path.
     fn path(&self) -> &Path;
 }

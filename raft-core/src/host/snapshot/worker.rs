@@ -1,9 +1,9 @@
-//! The thread that keeps snapshots: it reads pieces to be sent, writes those that come, and removes
-//! what is needed no more. What is taken of the state machine is written by [another
-//! thread](super::capture).
+//! The thread that keeps snapshots: it reads pieces to be sent, writes received pieces, and removes
+//! snapshots that are not needed. [Another thread](super::capture) writes the snapshots that are
+//! taken of the state machine.
 //!
-//! Nothing that goes wrong here ends the node, be it an error or a panic of the store: a snapshot
-//! that cannot be taken is taken later, and the leader sends again what cannot be written.
+//! No error or panic of the store ends the node. A snapshot that cannot be taken is taken later,
+//! and the leader sends again what cannot be written.
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
@@ -36,17 +36,17 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(in crate::host) enum Report {
     /// The snapshot of this entry is durable.
     Taken(CaptureId, LogId),
-    /// There is none, and why; `None` if the state machine takes none.
+    /// No snapshot was taken, and why; `None` if the state machine takes none.
     NotTaken(CaptureId, Option<String>),
     /// A piece to be sent.
     Read { to: NodeId, snapshot: LogId, offset: u64, piece: Bytes, done: bool },
     Unreadable {
         to: NodeId,
         snapshot: LogId,
-        /// It is damaged or missing, and trying again is in vain.
+        /// Whether the snapshot is damaged or missing, so that no later attempt can succeed.
         damaged: bool,
     },
-    /// What comes is written up to here.
+    /// The received snapshot is written up to this offset.
     Written { install: InstallId, written: u64 },
 }
 
@@ -56,9 +56,9 @@ enum SnapshotJob {
     CaptureEnded,
     Read(ReadSnapshot),
     Write(WriteSnapshot<Bytes>),
-    /// The node no longer wants the snapshot that comes by this attempt.
+    /// The node no longer wants the snapshot of this install.
     Abandon(InstallId),
-    /// Only these are needed, the one in use among them.
+    /// Keep only the needed snapshots, among them the one in use.
     Keep {
         in_use: LogId,
         needed: Vec<LogId>,
@@ -74,11 +74,11 @@ pub(super) struct SnapshotThreads {
     report: Box<dyn Fn(Report) + Send + Sync>,
 }
 
-/// The loop's, and the state machine's, end of the thread. Cheap to clone.
+/// The jobs of the thread, for the loop and for the state machine. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::host) struct Snapshots {
-    /// Bounded: one to take, one piece to read for each peer, and of those that come what the core
-    /// lets pass.
+    /// Bounded: one capture, one piece to read for each peer, and as many received pieces as the
+    /// core lets pass.
     jobs: Jobs<SnapshotJob>,
     shared: Arc<SnapshotThreads>,
 }
@@ -90,7 +90,7 @@ pub(in crate::host) struct SnapshotWorker {
 }
 
 impl SnapshotWorker {
-    /// Starts the thread. It hands what it has to tell to `report`.
+    /// Starts the thread. It hands each report to `report`.
     pub(in crate::host) fn start(
         store: Arc<dyn SnapshotStore>,
         cluster: ClusterId,
@@ -121,12 +121,12 @@ impl SnapshotWorker {
         Ok((Self { worker, capture }, snapshots))
     }
 
-    /// What the two threads are doing: that of the snapshots, and that of the captures.
+    /// What the two threads are doing: the thread of the snapshots, and the thread of the captures.
     pub(in crate::host) fn activities(&self) -> [(WorkerKind, &Arc<Activity>); 2] {
         [(WorkerKind::Snapshots, self.worker.activity()), (WorkerKind::Capture, &self.capture)]
     }
 
-    /// Ends the thread, and leaves what is half done.
+    /// Lets the thread end. Unfinished work is dropped.
     pub(in crate::host) fn finish(&mut self) -> Option<Thread> {
         self.worker.finish()
     }
@@ -139,12 +139,13 @@ impl Snapshots {
         self.jobs.push(SnapshotJob::Take(Captured { id, head, capture }));
     }
 
-    /// There is no state to be written; `why` is `None` if the state machine takes no snapshots.
+    /// Reports that there is no state to be written. `why` is `None` if the state machine takes no
+    /// snapshots.
     pub(in crate::host) fn take_none(&self, id: CaptureId, why: Option<String>) {
         self.shared.report(Report::NotTaken(id, why));
     }
 
-    /// This one is not wanted any more.
+    /// Gives up a capture that is no longer wanted.
     pub(in crate::host) fn cancel(&self, id: CaptureId) {
         self.jobs.push(SnapshotJob::Cancel(id));
     }
@@ -159,7 +160,7 @@ impl Snapshots {
         self.jobs.push(SnapshotJob::Write(write));
     }
 
-    /// The node no longer wants the snapshot that comes by this attempt.
+    /// Gives up the install, which the node no longer wants.
     pub(in crate::host) fn abandon(&self, install: InstallId) {
         self.jobs.push(SnapshotJob::Abandon(install));
     }
@@ -185,14 +186,15 @@ impl SnapshotThreads {
     }
 }
 
-/// What the thread works with.
+/// The state of the thread.
 struct Keeper {
     shared: Arc<SnapshotThreads>,
     captures: Captures,
-    /// What is read for each follower; kept open, so that it stays readable when it is removed.
+    /// The snapshot that is read for each follower. It is kept open, so that it stays readable when
+    /// it is removed.
     sending: BTreeMap<NodeId, Sending>,
     receiving: Option<Receiving>,
-    /// What could not be written, and when to ask for it again.
+    /// The install that could not be written, and when to ask for it again.
     failed: Option<(InstallId, Instant)>,
     in_use: LogId,
 }
@@ -200,7 +202,7 @@ struct Keeper {
 struct Sending {
     snapshot: LogId,
     reader: PieceReader,
-    /// Since the last one came into use.
+    /// Whether a piece of it was read since unneeded snapshots were last removed.
     used: bool,
 }
 
@@ -318,7 +320,8 @@ impl Keeper {
         }
     }
 
-    /// Up to where it is written now; none if the piece is of an attempt that has failed.
+    /// Writes a piece, and returns up to where the snapshot is written now. `None` if the piece
+    /// belongs to an install that has failed.
     fn write_piece(&mut self, write: WriteSnapshot<Bytes>) -> Result<Option<u64>, String> {
         let WriteSnapshot { install, snapshot, offset, chunk, done } = write;
         if offset == 0 {
@@ -349,7 +352,7 @@ impl Keeper {
         Ok(Some(written))
     }
 
-    /// Throws away what was received; its file goes with it.
+    /// Deletes the received snapshot with its file.
     fn give_up(&mut self) {
         let receiving = self.receiving.take();
         let _ = panics::caught(|| drop(receiving));
@@ -386,7 +389,7 @@ impl Keeper {
     }
 }
 
-/// Whether no later attempt can succeed.
+/// Whether this error means damage, so that no later attempt can succeed.
 fn is_damage(error: &StorageError) -> bool {
     matches!(error, StorageError::SnapshotDamaged { .. } | StorageError::SnapshotMissing { .. })
 }

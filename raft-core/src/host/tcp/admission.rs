@@ -1,4 +1,4 @@
-//! What an acceptor decides: whom to let in.
+//! Admission: which dialers an acceptor lets in.
 
 use std::net::SocketAddr;
 use std::string::{String, ToString};
@@ -18,13 +18,13 @@ use crate::host::wire::handshake::{Answer, HANDSHAKE_BYTES_MAX, Hello, Refusal, 
 use crate::types::NodeId;
 
 impl<S: Signals> Peers<S> {
-    /// Judges the first frame of a connection from `source`, or why there is none. The answer, if
-    /// one is due, is appended to `answer`: write it in any case. Whoever is let in stays connected
-    /// for as long as the ticket lives.
+    /// Judges the first frame of a connection from `source`, or the reason why there is none.
+    /// Appends the answer, if one is due, to `answer`: write it in any case. A peer that is let in
+    /// stays connected for as long as the ticket lives.
     ///
     /// # Errors
     ///
-    /// The connection is to be closed, after the answer.
+    /// Close the connection after the answer.
     pub fn judge(
         &self,
         first: Result<Bytes, Closed>,
@@ -33,7 +33,7 @@ impl<S: Signals> Peers<S> {
         answer: &mut Vec<u8>,
     ) -> Result<(PeerInbox, Ticket), Closed> {
         let judged = match first {
-            // Whoever says more before it is welcome does not speak this protocol.
+            // A dialer that sends more before it is welcome does not speak this protocol.
             Ok(_) if reading.is_mid_frame() => Err(Refusal::NotAHello),
             Ok(payload) => self.enter(&payload, source),
             Err(Closed::Frame(_)) => Err(Refusal::NotAHello),
@@ -64,7 +64,7 @@ impl<S: Signals> Peers<S> {
         let version =
             hello.check(&self.identity, |node| self.store(node)).inspect_err(|refusal| {
                 if matches!(refusal, Refusal::OtherStore { .. }) {
-                    // The host refuses it for the same reason, and takes note.
+                    // The host refuses the dialer for the same reason, and takes note.
                     let _ = self.inbox.admit(hello.introduction(said.clone()));
                 }
             })?;
@@ -80,15 +80,15 @@ impl<S: Signals> Peers<S> {
         Ok((version, peer_inbox, ticket))
     }
 
-    /// How many others are connected who are no members.
+    /// How many other peers that are no members are connected.
     fn unknown_peers_besides(&self, peer: NodeId) -> usize {
         let connected = self.registry.stores().into_iter();
         connected.filter(|(id, _)| *id != peer && !self.is_expected(*id)).count()
     }
 }
 
-/// Where one is reached who says that it listens on `said`: one who listens on every address of its
-/// machine is reached at the one from which it dials.
+/// Where a peer is reached that says it listens on `said`. A peer that listens on every address of
+/// its machine is reached at the address from which it dials.
 fn address(said: String, source: SocketAddr) -> Option<String> {
     match said.parse::<SocketAddr>() {
         Ok(every) if every.ip().is_unspecified() => {

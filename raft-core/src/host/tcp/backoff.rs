@@ -4,8 +4,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-/// Waits that double with each failure in a row, each a random part of that, so that nodes which
-/// lost each other at once do not come back at once.
+/// Waits that double with each failure in a row. Each wait is a random part of the doubled time, so
+/// that nodes which lost each other at the same time do not come back at the same time.
 #[derive(Debug)]
 pub struct Backoff {
     min: Duration,
@@ -19,18 +19,20 @@ impl Backoff {
         Self { min, max, next: min }
     }
 
-    /// The next wait: at least half of what it could be.
+    /// The next wait: at least half of the doubled time.
     pub fn next_wait(&mut self) -> Duration {
         let half = self.next / 2;
         self.next = self.max.min(self.next.saturating_mul(2));
-        // The standard library's only source of randomness; jitter asks for no better.
+        // This is the standard library's only source of randomness, and it is good enough for
+        // jitter.
         let random = RandomState::new().hash_one(()) as u32;
         half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
-    /// Begins anew after a connection that lasted for `lifetime`, and says whether it does: then
+    /// Begins anew after a connection that lasted for `lifetime`, and returns whether it does; then
     /// one attempt needs no wait. A connection that broke sooner than the longest wait changes
-    /// nothing, or a peer that accepts and closes would be dialed as fast as possible for ever.
+    /// nothing. Otherwise a peer that accepts and closes would be dialed as fast as possible for
+    /// ever.
     pub fn connected_for(&mut self, lifetime: Duration) -> bool {
         let lasted = lifetime >= self.max;
         if lasted {

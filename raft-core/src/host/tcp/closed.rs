@@ -18,39 +18,39 @@ use crate::types::NodeId;
 pub enum Closed {
     /// This transport is stopping.
     Stopped,
-    /// The other side closed it.
+    /// The other side closed the connection.
     Ended,
-    /// The other side closed it within a frame.
+    /// The other side closed the connection within a frame.
     Cut,
     /// The network failed.
     Io(io::Error),
-    /// The other side said or took nothing for too long.
+    /// The other side sent or took nothing for too long.
     Idle,
-    /// What came was not a frame.
+    /// The bytes that arrived were not a frame.
     Frame(FrameError),
-    /// What came was not a message.
+    /// The frame that arrived was not a message.
     Decode(DecodeError),
-    /// Messages came where only the handshake and empty frames should.
+    /// Messages arrived where only the handshake and empty frames may.
     Unexpected,
     /// A message that this connection must not carry.
     Misaddressed {
-        /// Who sent it, it says.
+        /// The sender that the message names.
         from: NodeId,
-        /// Whom it is for, it says.
+        /// The receiver that the message names.
         to: NodeId,
     },
     /// The peer came back on a new connection.
     Replaced,
-    /// The peer is no member any more, and there is nothing left to say to it.
+    /// The peer is no longer a member, and no message waits for it.
     Left,
-    /// The peer has the id of a member, but not its memory.
+    /// The peer has the id of a member, but another store: it has lost the member's memory.
     OtherStore {
         /// The id.
         node: NodeId,
     },
-    /// We did not let the dialer in.
+    /// This node did not let the dialer in.
     Refused(Refusal),
-    /// The acceptor did not let us in.
+    /// The acceptor did not let this node in.
     Handshake(HandshakeError),
 }
 
@@ -60,7 +60,7 @@ impl Closed {
         matches!(self, Self::Stopped)
     }
 
-    /// Whether a connection ends like this when the other side's process does: it was closed, and
+    /// Whether a connection ends like this when the other side's process ends: it was closed, and
     /// not lost.
     pub(super) fn is_like_the_end_of_a_process(&self) -> bool {
         match self {
@@ -83,15 +83,16 @@ impl Closed {
         }
     }
 
-    /// Whether nobody listens at the other side any more, though its host lives.
+    /// Whether no process listens at the other side any more, though its host answers.
     pub(super) fn is_nobody_there(&self) -> bool {
-        // A process that is being taken down may close its listener last, and with it those who
-        // have just come.
+        // A process that is being stopped may close its listener last, and with it the connections
+        // that wait to be accepted.
         let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
         self.is_like_the_end_of_a_process() || matches!(self, Self::Io(error) if refused(error))
     }
 
-    /// Whether a node has lost its memory, or has another cluster's, and somebody should help it.
+    /// Whether a node has lost its memory, or has another cluster's, so that an operator should
+    /// act.
     pub(super) fn is_other_store(&self) -> bool {
         match self {
             Self::OtherStore { .. } => true,
@@ -133,7 +134,8 @@ impl Closed {
         }
     }
 
-    /// Counts and logs the end of an incoming connection; `peer` is who it was, if it was let in.
+    /// Counts and logs the end of an incoming connection. `peer` is the node that was let in, if
+    /// any.
     pub fn report(&self, counters: &Counters, peer: Option<NodeId>, address: SocketAddr) {
         self.count(counters);
         let cause = self.cause();
@@ -167,7 +169,7 @@ impl Closed {
             Self::Idle => cells.closed_idle.add(1),
             Self::Replaced => cells.closed_replaced.add(1),
             Self::Refused(_) => cells.refused.add(1),
-            // The dialer counts the failed attempt; the rest are in the nature of networks.
+            // The dialer counts the failed attempt. The other reasons are normal in networks.
             Self::OtherStore { .. } | Self::Handshake(_) => {}
             Self::Stopped | Self::Ended | Self::Io(_) | Self::Left => {}
         }

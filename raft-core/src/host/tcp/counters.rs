@@ -37,7 +37,7 @@ counters! {
     bytes_sent,
     /// Messages received and handed to the node.
     messages_received,
-    /// Bytes of those.
+    /// Bytes of the received messages.
     bytes_received,
     /// Messages dropped because the peer's queue was full.
     dropped_full,
@@ -62,7 +62,8 @@ counters! {
     /// Connections refused, or closed, by either side because a member's store is not the one that
     /// the cluster knows.
     refused_other_store,
-    /// Connections closed because what came was damaged, too long, cut, or meant nothing.
+    /// Connections closed because the data that arrived was damaged, too long, cut, or meant
+    /// nothing.
     closed_damaged,
     /// Connections closed because a message was not from the peer, or not for this node.
     closed_misaddressed,
@@ -72,21 +73,21 @@ counters! {
     closed_replaced,
 }
 
-/// A handle to the counters of a transport, which stays readable when the transport has moved into
-/// a node. Cheap to clone.
+/// A handle on the counters of a transport. It stays readable when the transport has moved into a
+/// node. Cheap to clone.
 #[derive(Clone, Default, Debug)]
 pub struct Counters(Arc<SharedCells>);
 
 #[derive(Default, Debug)]
 struct SharedCells {
     cells: Cells,
-    /// The node of the transport, once that has started.
+    /// The node of the transport, once the transport has started.
     node: OnceLock<NodeId>,
     warnings: Warnings,
 }
 
 impl Counters {
-    /// The counts as they are.
+    /// The counts at this moment.
     pub fn read(&self) -> Counts {
         self.0.cells.read()
     }
@@ -106,7 +107,7 @@ impl Counters {
         self.0.cells.connect_failed.add(1);
     }
 
-    /// Counts a message for nobody.
+    /// Counts a message for a node that is no member and not connected.
     pub fn count_unknown_peer(&self) {
         self.0.cells.dropped_unknown_peer.add(1);
     }
@@ -122,8 +123,8 @@ impl Counters {
         }
     }
 
-    /// Warns, now and then, that nothing dials a peer: the system gives no more threads. It is
-    /// tried again.
+    /// Warns, now and then, that no thread dials a peer because the system gives none. The
+    /// transport tries again.
     pub fn warn_not_dialing(&self, peer: NodeId, error: &io::Error) {
         let node = self.node();
         let peer_id = peer.get();
@@ -135,13 +136,13 @@ impl Counters {
         }
     }
 
-    /// Says whose counters these are, for the log.
+    /// Sets the node that log lines name for these counters.
     pub(super) fn belong_to(&self, node: NodeId) {
-        // A transport belongs to one node for its life.
+        // A transport belongs to one node for as long as it exists.
         let _ = self.0.node.set(node);
     }
 
-    /// The node of the transport, as events of the log name it.
+    /// The node of the transport, as log lines name it.
     pub(super) fn node(&self) -> Option<u64> {
         self.0.node.get().map(|node| node.get())
     }
@@ -150,7 +151,8 @@ impl Counters {
         &self.0.cells
     }
 
-    /// Whether to warn of this once more, and of how many like it that were left out.
+    /// Whether to log this warning: the number of similar warnings left out before it, or `None` to
+    /// leave it out.
     pub(super) fn may_warn(&self, cause: Cause, peer: Option<NodeId>) -> Option<u64> {
         self.0.warnings.may_warn(cause, peer, Instant::now())
     }

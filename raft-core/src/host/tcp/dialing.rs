@@ -1,27 +1,26 @@
-//! What a dialer decides: where to dial, what to say first, when to try again, and what is worth a
-//! line in the log.
+//! What a dialer decides: where to dial, what to say first, when to try again, and what to log.
 //!
-//! It is also where a process that dies is told from a network that flaps. Both close connections.
-//! So a connection that was closed is dialed again at once, and the answer decides: a process that
-//! lives welcomes its peer, the host of one that died refuses. What neither answers says nothing,
-//! and is left to the election timeout.
+//! The dialer also tells a process that has ended from an unstable network. Both close connections.
+//! So the dialer dials a closed connection again at once, and the answer decides: a live process
+//! welcomes its peer, and the host of an ended process refuses. If neither happens, the dialer
+//! knows nothing, and the election timeout decides.
 //!
 //! ```text
-//! connected ──► closed, reset ──► dialed again ──┬─► welcome                        network flapped
-//!                                                ├─► refused, closed or reset       process gone
-//!                                                └─► no answer, or a refusal of us  unknown
+//! connected ──► closed, reset ──► dialed again ─┬─► welcome                     unstable network
+//!                                               ├─► refused, closed or reset    process gone
+//!                                               └─► no answer, or refused us    unknown
 //! ```
 //!
-//! Where a peer has a name, [`names`](super::Resolver) looks it up and a [`Route`] tries its
-//! addresses. An adapter's attempt is:
+//! If a peer has a name, [`names`](super::Resolver) looks it up and a [`Route`] tries its
+//! addresses. This is an adapter's attempt:
 //!
 //! ```text
 //! look_up ─► wait for it, lookup_patience at most ─► route ─► each next_address ─┐
 //!     conclude ◄─ answer ◄─ hello ◄──────────────────────────────────────────────┘
 //! ```
 //!
-//! And a process that is gone is not [heard](super::Incoming) any more either: the suspicion waits
-//! until its own connection to this node has ended.
+//! A process that has ended is not [heard](super::Incoming) any more either. So the suspicion waits
+//! until the peer's own connection to this node has ended.
 
 use std::io;
 use std::mem;
@@ -42,7 +41,7 @@ use crate::host::transport::MessageInbox;
 use crate::host::wire::frame;
 use crate::host::wire::handshake::{Answer, HANDSHAKE_BYTES_MAX, HandshakeError, Hello};
 
-/// How many reasons for one peer's being out of reach are told apart in the log.
+/// How many reasons why one peer is out of reach the log tells apart.
 const REASONS_MAX: usize = 8;
 
 /// The longest attempt to connect, however patient the configuration is: what a clock can show.
@@ -58,33 +57,33 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Dialing<'p, S> {
     peers: &'p Peers<S>,
     peer: &'p Peer<S>,
-    /// Where a process that is gone is reported.
+    /// The inbox that is told of a process that is gone.
     inbox: &'p MessageInbox,
     backoff: Backoff,
-    /// How often it failed since the last success: each time the next address is tried.
+    /// The failures since the last success. Each failure moves on to the next address.
     failures: usize,
     address: String,
-    /// How often this address was tried in vain since.
+    /// How often this address has failed since then.
     turn: usize,
     names: Names,
-    /// When the present attempt to connect is over.
+    /// The end of the present attempt to connect.
     deadline: Instant,
-    /// With which of its addresses the present attempt speaks, and at which the peer was welcoming
-    /// last.
+    /// The address with which the present attempt speaks, and the address at which the peer last
+    /// welcomed this node.
     speaking: Option<SocketAddr>,
     reached: Option<SocketAddr>,
-    /// Since when the connection stands, if it does.
+    /// Since when the connection exists, if it does.
     connected: Option<Instant>,
-    /// The last connection was closed, and the next attempt will show why.
+    /// Whether the last connection was closed, so that the next attempt shows why.
     in_doubt: bool,
-    /// A peer that is down for long fails the same few ways each time: that is one line in the log
-    /// for each.
+    /// The reasons that were logged. A peer that is down for long fails in the same few ways, and
+    /// each is one line in the log.
     reasons: Vec<String>,
 }
 
 impl<'p, S: Signals> Dialing<'p, S> {
-    /// For this one of the peers. When its process is gone, `inbox` is
-    /// [told](MessageInbox::suspect).
+    /// A dialer for this peer. It [tells](MessageInbox::suspect) `inbox` if the peer's process is
+    /// gone.
     pub fn new(peers: &'p Peers<S>, peer: &'p Peer<S>, inbox: &'p MessageInbox) -> Self {
         let (min, max) = (peers.config.reconnect_backoff_min, peers.config.reconnect_backoff_max);
         Self {
@@ -114,25 +113,26 @@ impl<'p, S: Signals> Dialing<'p, S> {
         self.deadline = Instant::now() + self.peers.config.connect_timeout.min(ATTEMPT_MAX);
         self.address()?;
         match self.reached {
-            // The question is which process answers there; a name service must not delay that.
+            // The question is which process answers there, and a name service must not delay the
+            // answer.
             Some(reached) if self.in_doubt => Ok(Lookup::found(Ok([reached].into()))),
             Some(_) | None => Ok(self.names.look_up(&self.address)),
         }
     }
 
-    /// How long to wait for the lookup: less, if the addresses that the name had last are there to
-    /// be tried.
+    /// How long to wait for the lookup. The time is shorter if the addresses that the name had last
+    /// can be tried.
     pub fn lookup_patience(&self) -> Duration {
         let patience = self.peers.config.connect_timeout;
         if self.names.last(&self.address).is_empty() { patience } else { patience / 2 }
     }
 
-    /// The addresses to try: those found, or else those that the name had last. `None` is for a
-    /// lookup that took too long.
+    /// The addresses to try: those that were found, or else those that the name had last. `None`
+    /// stands for a lookup that took too long.
     ///
     /// # Errors
     ///
-    /// There are none.
+    /// There are no addresses.
     pub fn route(&mut self, found: Option<Found>) -> Result<Route, Closed> {
         let slow = || {
             let text = "looking up its name takes longer than connect_timeout: check the name service, or use numbers";
@@ -160,7 +160,7 @@ impl<'p, S: Signals> Dialing<'p, S> {
             let unknown = "its address is unknown: name it in the member's label";
             return Err(io::Error::new(io::ErrorKind::NotFound, unknown).into());
         }
-        // Only where it was connected is it of interest who answers.
+        // Another process matters only at the address of the last connection.
         self.in_doubt &= addresses.contains(&self.address);
         if !self.in_doubt {
             self.turn = self.failures / addresses.len();
@@ -173,7 +173,7 @@ impl<'p, S: Signals> Dialing<'p, S> {
     ///
     /// # Errors
     ///
-    /// Never: a hello is short.
+    /// None, because a hello is short.
     pub fn hello(&mut self, address: SocketAddr) -> Result<Vec<u8>, Closed> {
         self.speaking = Some(address);
         let mut bytes = Vec::new();
@@ -183,11 +183,11 @@ impl<'p, S: Signals> Dialing<'p, S> {
         Ok(bytes)
     }
 
-    /// Takes the answer to the hello: the peer has let us in, if we want it to.
+    /// Takes the answer to the hello, and completes the connection if both sides agree.
     ///
     /// # Errors
     ///
-    /// It has refused us, or it is not the one that the cluster knows.
+    /// The peer has refused this node, or it is not the node that the cluster knows.
     pub fn conclude(&mut self, answer: &[u8]) -> Result<(), Closed> {
         let welcome = Answer::conclude(answer).inspect_err(|error| {
             if let HandshakeError::Refused(refusal) = error {
@@ -211,18 +211,19 @@ impl<'p, S: Signals> Dialing<'p, S> {
         Ok(())
     }
 
-    /// Takes what a peer sends to its dialer after the handshake: nothing but signs of life.
+    /// Takes what a peer sends to its dialer after the handshake, which must be empty frames.
     ///
     /// # Errors
     ///
-    /// [`Closed::Unexpected`] if it is anything else.
+    /// [`Closed::Unexpected`] if the frame is not empty.
     pub fn receive(payload: &Bytes) -> Result<(), Closed> {
         if payload.is_empty() { Ok(()) } else { Err(Closed::Unexpected) }
     }
 
-    /// The connection, or the attempt to make one, has ended; what waits for the peer is dropped.
-    /// Returns how long to wait before the next, unless the peer shows up: zero is not at all, and
-    /// no timer should make it longer. `None` if there is to be no next one, and the dialer ends.
+    /// To be called when the connection, or the attempt to make one, has ended. Drops the messages
+    /// that wait for the peer. Returns how long to wait before the next attempt, unless the peer
+    /// dials this node first. Zero means at once, without a timer that would make it longer. `None`
+    /// means that there is no next attempt, and the dialer ends.
     pub fn on_closed(&mut self, closed: &Closed) -> Option<Duration> {
         self.peer.queue().clear(0);
         self.peer.set_connected_store(None);
@@ -241,7 +242,7 @@ impl<'p, S: Signals> Dialing<'p, S> {
         Some(if at_once { Duration::ZERO } else { self.backoff.next_wait() })
     }
 
-    /// Whether to dial again at once: who closed it may be gone.
+    /// Whether to dial again at once, because the process that closed the connection may be gone.
     fn on_lost(&mut self, lifetime: Duration, closed: &Closed) -> bool {
         let lasted = self.backoff.connected_for(lifetime);
         self.in_doubt = closed.is_like_the_end_of_a_process();

@@ -1,4 +1,4 @@
-//! What comes in on an accepted connection.
+//! The messages of one accepted connection.
 
 use bytes::Bytes;
 
@@ -8,9 +8,9 @@ use crate::codec;
 use crate::host::transport::PeerInbox;
 use crate::types::NodeId;
 
-/// Payloads of at least this many bytes are kept as they came. A command from a shorter one would
-/// hold on to the buffer, tens of KiB, that it was read into, for as long as it is in the log;
-/// these are copied to memory of their own, once for all commands.
+/// Payloads of at least this many bytes are kept as they arrived. Shorter payloads are copied once
+/// for all their commands. Otherwise a command from a short payload would hold on to the buffer
+/// that it was read into, tens of KiB, for as long as it is in the log.
 const SHARED_BYTES_MIN: usize = 32 * 1024;
 
 /// Turns the frames of one peer into messages for this node.
@@ -22,16 +22,16 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// For what the peer of that inbox sends to `me`.
+    /// For messages from the peer of `inbox` to `me`.
     pub fn new(me: NodeId, inbox: PeerInbox, counters: Counters) -> Self {
         Self { me, inbox, counters }
     }
 
-    /// Delivers the message in a frame; an empty frame holds none.
+    /// Delivers the message in a frame. An empty frame holds none.
     ///
     /// # Errors
     ///
-    /// The peer is not to be trusted with this connection any more.
+    /// The peer may not use this connection any more.
     pub fn receive(&self, payload: &Bytes) -> Result<(), Closed> {
         if payload.is_empty() {
             return Ok(());

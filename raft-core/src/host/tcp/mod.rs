@@ -1,30 +1,30 @@
-//! What every TCP transport needs beside its sockets: limits, queues, counters, and who may be
-//! connected.
+//! What every TCP transport needs besides its sockets: limits, queues, counters, and the rules on
+//! which peers may be connected.
 //!
-//! Two connections join a pair of nodes, one for each direction. Whoever has messages dials; the
-//! acceptor only reads. After the [handshake](crate::host::wire::handshake), both sides send an
-//! empty frame now and then, so that each notices within [`Config::idle_timeout`] when the other is
-//! gone without a word; a connection that TCP would nurse for minutes after a network failure is
-//! then dialed anew. The dialer's frames hold one message each.
+//! Two connections join a pair of nodes, one for each direction. A node that has messages for a
+//! peer dials it, and the acceptor only reads. After the [handshake](crate::host::handshake), both
+//! sides send an empty frame now and then, so that each notices within [`Config::idle_timeout`] if
+//! the other is gone without a word. After a network failure TCP would keep such a connection open
+//! for minutes; here it is closed and dialed anew. The dialer's frames hold one message each.
 //!
 //! ```text
 //! send(message) ─► SendQueue ─► dialer ══ frames ══► acceptor ─► Incoming ─► MessageInbox
-//!                  bounded      ▲  └ reconnects:     whom to let in:
+//!                  bounded      ▲  └ reconnects:     which peers to let in:
 //!                               │    Dialing         Peers::judge
 //!                               └── empty frames ───
 //! ```
 //!
-//! A connection that a peer's host closes is dialed again at once, which tells a [process that is
-//! gone](Dialing) from a network that flaps.
+//! If a peer's host closes a connection, it is dialed again at once. This tells a [process that is
+//! gone](Dialing) from an unstable network.
 //!
-//! Who is dialed and who is let in changes with the configuration of the cluster, and is up to
-//! [`Peers`]; its page also tells what becomes of a node that has lost its memory.
+//! [`Peers`] decides which nodes are dialed and which are let in as the configuration of the
+//! cluster changes. Its page also says what becomes of a node that has lost its memory.
 //!
-//! A name of a peer is looked up by a thread of its own, since the system's lookup blocks and may
-//! hang; all its addresses are tried. Warnings that repeat themselves are counted together: a few
-//! of each cause in a minute, the rest for debugging.
+//! A thread of its own looks up the name of a peer, because the system's lookup blocks and may
+//! hang. All addresses of the name are tried. Warnings that repeat themselves are counted together:
+//! a few of each cause are logged in a minute as warnings, the rest for debugging.
 //!
-//! Nothing else here does I/O; an adapter adds sockets and waiting.
+//! Nothing else here does I/O. An adapter adds sockets and waiting.
 
 use std::format;
 use std::io;
@@ -65,7 +65,7 @@ pub use reading::Reading;
 pub use registry::Ticket;
 pub use route::Route;
 
-/// The empty frame that says that one is there.
+/// The empty frame by which a node says that it is alive.
 pub fn keepalive() -> Vec<u8> {
     let mut bytes = Vec::with_capacity(frame::HEADER_BYTES);
     frame::encode(&mut bytes, 0, |_| ()).expect("nothing is not too long");
@@ -75,37 +75,37 @@ pub fn keepalive() -> Vec<u8> {
 /// The limits of a TCP transport. The defaults suit the defaults of [`crate::Config`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// The longest frame in bytes, sent or received. Above
+    /// The longest frame in bytes, sent or received. It must exceed
     /// [`append_bytes_max`](crate::Config::append_bytes_max) and
-    /// [`snapshot_chunk_bytes`](crate::Config::snapshot_chunk_bytes) by 72 KiB at least, or the
-    /// node does not start. A node refuses a peer that may send longer messages, so to raise those
-    /// on any node, first raise this on all nodes.
+    /// [`snapshot_chunk_bytes`](crate::Config::snapshot_chunk_bytes) by at least 72 KiB, or the
+    /// node does not start. A node refuses a peer that may send longer messages. So to raise those
+    /// limits on any node, first raise this one on all nodes.
     pub frame_bytes_max: usize,
-    /// The most messages that wait for one peer; more are dropped.
+    /// The most messages that wait for one peer. More are dropped.
     pub queue_messages_max: usize,
-    /// The most bytes of messages that wait for one peer; more are dropped.
+    /// The most bytes of messages that wait for one peer. More are dropped.
     pub queue_bytes_max: usize,
-    /// The most incoming connections at a time, those that have not introduced themselves included;
-    /// more wait to be accepted.
+    /// The most incoming connections at a time, including those that have not introduced
+    /// themselves. More wait to be accepted.
     pub connections_max: usize,
-    /// The most incoming connections at a time of nodes that are no members as far as this node
+    /// The most incoming connections at a time from nodes that are no members as far as this node
     /// knows.
     pub unknown_peers_max: usize,
-    /// Where others reach this node: a name or number with a port, which it says to those that it
-    /// dials. `None` is where it listens, and if that is every address of the machine, the one from
-    /// which it dials.
+    /// Where other nodes reach this node: a name or number with a port, which this node says to the
+    /// nodes that it dials. `None` means the address on which it listens or, if it listens on every
+    /// address of the machine, the address from which it dials.
     pub advertise: Option<String>,
     /// How long to wait for a connection, name resolution included. The addresses of a name share
     /// it.
     pub connect_timeout: Duration,
     /// How long to wait for the other side's part of the handshake.
     pub handshake_timeout: Duration,
-    /// How long to wait, at most, before the first attempt to connect again. Doubles with each
-    /// failure in a row.
+    /// How long to wait, at most, before the first attempt to connect again. The wait doubles with
+    /// each failure in a row.
     pub reconnect_backoff_min: Duration,
-    /// Where the doubling ends. Every wait is a random part of it, of at least half.
+    /// The limit of the doubling. Every wait is a random part of it, at least half.
     pub reconnect_backoff_max: Duration,
-    /// How often to say that one is there.
+    /// How often a node says that it is alive.
     pub keepalive_interval: Duration,
     /// How long the other side may be silent, or take nothing, before the connection is closed. At
     /// least twice `keepalive_interval`.
@@ -134,19 +134,20 @@ impl Default for Config {
     }
 }
 
-/// What a message takes in a frame besides what [`Message::size`](crate::Message::size) counts, at
-/// most: the members, of whom a snapshot names all, and its other fields.
+/// The most bytes that a message takes in a frame besides what
+/// [`Message::size`](crate::Message::size) counts: the members, all of whom a snapshot names, and
+/// its other fields.
 const BESIDES_SIZE_BYTES_MAX: usize = 72 << 10;
 const _: () = assert!(BESIDES_SIZE_BYTES_MAX > MEMBERS_MAX * (LABEL_BYTES_MAX + 96) + 1024);
 
 impl Config {
-    /// What a transport with this says of itself: see
+    /// The answer of a transport with this configuration to
     /// [`Transport::message_bytes_max`](crate::host::Transport::message_bytes_max).
     pub fn message_bytes_max(&self) -> usize {
         self.frame_bytes_max.saturating_sub(BESIDES_SIZE_BYTES_MAX)
     }
 
-    /// Whether a transport can work with this.
+    /// Whether a transport can work with this configuration.
     ///
     /// # Errors
     ///

@@ -1,15 +1,15 @@
 //! How the names of peers become addresses, the same way in all adapters.
 //!
 //! The system's lookup of a name blocks its thread, cannot be cancelled, and may hang for minutes.
-//! So each has a thread of its own, and a dialer that has waited long enough leaves it there. It
-//! does not begin another for the same name: the next attempt waits for the one that hangs, and
-//! takes its answer if that came in between. A peer therefore costs one thread for each of its
-//! names, and [`LOOKUPS_MAX`] at most, whatever the name service does.
+//! So each lookup has a thread of its own, and a dialer that has waited long enough leaves it
+//! there. The dialer does not begin another lookup of the same name: the next attempt waits for the
+//! lookup that hangs, or takes its answer if the answer came in between. So a peer costs one thread
+//! for each of its names, and [`LOOKUPS_MAX`] at most, whatever the name service does.
 //!
-//! A lookup that hangs may outlive its transport. It holds nothing of that but the name.
+//! A lookup that hangs may outlive its transport. It holds nothing of the transport but the name.
 //!
-//! While a name service is slow or gone, the addresses that a name had last are good enough to be
-//! dialed: see [`Dialing::route`](super::Dialing::route).
+//! While a name service is slow or gone, the dialer uses the addresses that a name had last: see
+//! [`Dialing::route`](super::Dialing::route).
 
 use std::fmt;
 use std::future::Future;
@@ -24,14 +24,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-/// How many lookups a peer may have that have not ended: it has one name in its label, one in the
-/// list, and one that it says itself.
+/// How many unfinished lookups a peer may have: for the name in its label, the name in the list,
+/// and the name that it says itself.
 const LOOKUPS_MAX: usize = 3;
 
-/// Of how many names the last addresses are kept.
+/// For how many names the last addresses are kept.
 const NAMES_MAX: usize = 2 * LOOKUPS_MAX;
 
-/// How long an answer for which nobody waited any more is still good for the next attempt.
+/// How long an answer that came when no attempt waited is still good for the next attempt.
 const LATE_ANSWER_GOOD_FOR: Duration = Duration::from_secs(10);
 
 /// The addresses of a name, or why there are none.
@@ -62,7 +62,7 @@ impl Resolver {
         Self(Arc::new(resolve))
     }
 
-    /// The operating system's.
+    /// The operating system's resolver.
     pub fn of_system() -> Self {
         Self::new(|name| Ok(name.to_socket_addrs()?.collect()))
     }
@@ -75,7 +75,7 @@ impl Default for Resolver {
 }
 
 impl PartialEq for Resolver {
-    /// Whether they are clones of one.
+    /// Whether the two are clones of one resolver.
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -99,13 +99,13 @@ pub(super) struct Names {
 #[derive(Debug)]
 struct Name {
     name: String,
-    /// Whether a thread is at it.
+    /// Whether a thread is looking it up.
     is_looked_up: bool,
-    /// The attempt that waits for its answer, if it still does.
+    /// The attempt that waits for the answer, if any.
     waiting: Option<oneshot::Sender<Found>>,
     /// The answer that came when no attempt waited.
     late: Option<(Instant, Found)>,
-    /// The last addresses that it had.
+    /// The last addresses that the name had.
     last: Vec<SocketAddr>,
 }
 
@@ -121,7 +121,7 @@ impl Names {
         known.map_or_else(Vec::new, |known| known.last.clone())
     }
 
-    /// Looks up a name, unless that is going on. A number is its own answer.
+    /// Looks up a name, unless a lookup of it is under way. A number needs no lookup.
     pub(super) fn look_up(&self, name: &str) -> Lookup {
         if let Ok(address) = name.parse() {
             return Lookup::found(Ok([address].into()));
@@ -137,7 +137,7 @@ impl Names {
         }
         let at = at.unwrap_or_else(|| {
             if names.len() >= NAMES_MAX {
-                // The name whose last use is the longest ago makes room.
+                // The name that was used least recently makes room.
                 let oldest = names.iter().position(|known| !known.is_looked_up);
                 oldest.map(|oldest| names.remove(oldest));
             }
@@ -195,8 +195,7 @@ impl Name {
     }
 }
 
-/// A lookup that goes on. Await it, or [`wait`](Lookup::wait) for it; it may be dropped at any
-/// time.
+/// A lookup under way. Await it, or [`wait`](Lookup::wait) for it. It may be dropped at any time.
 #[derive(Debug)]
 pub struct Lookup(LookupState);
 
@@ -212,7 +211,8 @@ impl Lookup {
         Self(LookupState::Found(Some(found)))
     }
 
-    /// Blocks this thread until the answer is there, or for this long; then there is none.
+    /// Blocks this thread until the answer is there, for `timeout` at most. `None` if it is not
+    /// there by then.
     pub fn wait(self, timeout: Duration) -> Option<Found> {
         match self.0 {
             LookupState::Found(found) => found,

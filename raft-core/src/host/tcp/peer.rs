@@ -1,4 +1,4 @@
-//! Another node, as a transport sees it: what waits for it, and whether it is to be dialed at all.
+//! Another node as a transport sees it: the messages that wait for it, and whether it is dialed.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
@@ -14,8 +14,8 @@ use crate::host::identity::StoreId;
 use crate::message::Message;
 use crate::types::NodeId;
 
-/// How an adapter wakes the task or thread that dials a peer. Called from anywhere; neither may
-/// block, and neither may be lost.
+/// How an adapter wakes the task or thread that dials a peer. The methods are called from any
+/// thread. They must not block, and a signal must not be lost.
 pub trait Signals: Default + fmt::Debug + Send + Sync + 'static {
     /// Messages wait to be sent.
     fn ready(&self);
@@ -24,26 +24,26 @@ pub trait Signals: Default + fmt::Debug + Send + Sync + 'static {
     fn retry(&self);
 }
 
-/// A peer: everyone whom this node dials has one.
+/// A peer. Every node that this node dials has one.
 #[derive(Debug)]
 pub struct Peer<S> {
     id: NodeId,
     queue: SendQueue,
     signals: S,
-    /// How long one who is no member is dialed after the last message for it.
+    /// How long a node that is no member is dialed after the last message for it.
     grace: Duration,
     standing: Mutex<Standing>,
 }
 
 #[derive(Debug)]
 struct Standing {
-    /// Whether it is dialed whether or not there are messages for it.
+    /// Whether the peer is dialed also if no messages wait for it.
     stays: bool,
-    /// When a message for it was taken last, or when it ceased to be a member.
+    /// When the last message for the peer was taken, or when the peer ceased to be a member.
     used: Instant,
-    /// Its store as the cluster knows it.
+    /// The peer's store as the cluster knows it.
     known: Option<StoreId>,
-    /// Its store as it said itself on the present connection.
+    /// The peer's store as the peer said on the present connection.
     met: Option<StoreId>,
 }
 
@@ -59,22 +59,22 @@ impl<S: Signals> Peer<S> {
         }
     }
 
-    /// Which node it is.
+    /// The peer's node id.
     pub fn id(&self) -> NodeId {
         self.id
     }
 
-    /// What waits for it.
+    /// The messages that wait for the peer.
     pub fn queue(&self) -> &SendQueue {
         &self.queue
     }
 
-    /// What wakes its dialer.
+    /// The signals that wake the peer's dialer.
     pub fn signals(&self) -> &S {
         &self.signals
     }
 
-    /// Whether the connection to it is to stay; to be asked whenever it is time for a
+    /// Whether to keep the connection to the peer. Ask whenever it is time for a
     /// [`keepalive`](super::keepalive).
     ///
     /// # Errors
@@ -102,7 +102,8 @@ impl<S: Signals> Peer<S> {
         }
     }
 
-    /// Takes note of what the configuration says of it.
+    /// Takes what the configuration says of the peer: whether it stays, and its store if that is
+    /// known.
     pub(super) fn update_membership(&self, stays: bool, known: Option<StoreId>) {
         let mut standing = self.lock();
         if standing.stays && !stays {
@@ -111,12 +112,13 @@ impl<S: Signals> Peer<S> {
         (standing.stays, standing.known) = (stays, known);
     }
 
-    /// It has said which store it has; nothing, on an old connection that has ended.
+    /// Sets the store that the peer has said on the present connection; `None` when the connection
+    /// has ended.
     pub(super) fn set_connected_store(&self, met: Option<StoreId>) {
         self.lock().met = met;
     }
 
-    /// Whether nobody needs it any more.
+    /// Whether the peer is no longer needed.
     pub(super) fn has_left(&self) -> bool {
         matches!(self.check(), Err(Closed::Left))
     }

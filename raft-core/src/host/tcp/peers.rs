@@ -1,29 +1,30 @@
-//! Whom a transport dials and whom it lets in, as the configuration of the cluster changes (§6).
+//! Which nodes a transport dials and which it lets in, as the configuration of the cluster changes
+//! (§6).
 //!
-//! | who | dialed | let in |
+//! | node | dialed | let in |
 //! |---|---|---|
 //! | a member | for as long as it is one | with the store that its [`Label`] names, if any |
 //! | one listed in the transport | until this node knows a configuration | as all others |
 //! | all others | while messages wait for it | [`Config::unknown_peers_max`] at a time |
 //!
-//! A node is dialed where its label says, or else where the list says, or else where it says itself
-//! in its handshake: an address that does not answer, or at which another node answers, is followed
-//! by the next.
+//! A transport dials a node at the address in its label, or else the address in the list, or else
+//! the address that the node says itself in its handshake. If an address does not answer, or
+//! another node answers there, the transport tries the next.
 //!
 //! # A node that lost its memory
 //!
-//! A node whose disk was wiped or replaced has forgotten its votes and what it acknowledged: to go
-//! on under its old id would let it vote twice in a term, and would let a majority be counted on
-//! entries that it does not hold. So the leader records in each member's entry the [`StoreId`]
-//! of its store once it has heard it, and from then on every node refuses to talk to one of that id
-//! with another store: [`Refusal::OtherStore`] if that node dials, [`Closed::OtherStore`] if it was
-//! dialed. Each is counted ([`Counts::refused_other_store`](super::Counts::refused_other_store))
-//! and warned about now and then.
+//! A node whose disk was wiped or replaced has forgotten its votes and what it acknowledged. If it
+//! went on under its old id, it could vote twice in a term, and a majority could be counted for
+//! entries that it does not hold. So the leader records the [`StoreId`] of each member in the
+//! configuration once it has heard it. From then on every node refuses to talk to a node with that
+//! id and another store: [`Refusal::OtherStore`] if that node dials, [`Closed::OtherStore`] if it
+//! was dialed. The transport counts each case
+//! ([`Counts::refused_other_store`](super::Counts::refused_other_store)) and warns now and then.
 //!
 //! The way back: [remove](crate::Change::Remove) the member, and [add](crate::Change::AddLearner)
 //! it again as a learner, in a second change. It then catches up as any new server does, before it
-//! counts. What was recorded before the wipe is gone with the old member. A wipe within the first
-//! moments of a cluster, before its stores are recorded, is not noticed.
+//! counts. The record of its former store is gone with the old member. If a store is wiped within
+//! the first moments of a cluster, before it is recorded, no node notices.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,8 +48,8 @@ use crate::types::NodeId;
 #[cfg(doc)]
 use {super::closed::Closed, crate::host::wire::handshake::Refusal};
 
-/// The other nodes. An adapter starts a dialer for each [`Peer`] that it is handed, and does
-/// nothing else about them.
+/// The other nodes. An adapter starts a dialer for each [`Peer`] that it is given, and does nothing
+/// else about them.
 #[derive(Debug)]
 pub struct Peers<S> {
     pub(super) identity: Identity,
@@ -59,24 +60,25 @@ pub struct Peers<S> {
     pub(super) counters: Counters,
     /// Where this node says that it is reached.
     pub(super) address: String,
-    /// Those listed when the transport was made, and where.
+    /// The nodes listed when the transport was made, and their addresses.
     listed: BTreeMap<NodeId, String>,
     state: Mutex<PeerTable<S>>,
 }
 
 #[derive(Debug)]
 struct PeerTable<S> {
-    /// The others in the configuration in force; none while this node knows no configuration.
+    /// The other members in the configuration in force. `None` while this node knows no
+    /// configuration.
     members: Option<BTreeMap<NodeId, Label>>,
     peers: BTreeMap<NodeId, Arc<Peer<S>>>,
 }
 
-/// Those who are to be dialed from now on.
+/// The peers to dial from now on.
 type ToDial<S> = Vec<Arc<Peer<S>>>;
 
 impl<S: Signals> Peers<S> {
-    /// For a node that listens there, with these others to begin with; and those whom it is to
-    /// dial.
+    /// The peers of a node that listens on `listening`, with the nodes in `listed` to begin with,
+    /// and those of them to dial.
     pub fn new(
         identity: Identity,
         inbox: MessageInbox,
@@ -102,10 +104,10 @@ impl<S: Signals> Peers<S> {
         (peers, to_dial)
     }
 
-    /// These are the members now. Returns those who are to be dialed from now on.
+    /// Takes the members that are in force now. Returns the peers to dial from now on.
     pub fn members(&self, membership: &Membership) -> ToDial<S> {
         let others = membership.members().iter().filter(|member| member.id != self.identity.node);
-        // Whoever keeps something else in labels keeps no addresses there.
+        // If an application uses labels in another way, they hold no addresses.
         let label = |member: &Member| Label {
             store_id: recorded_store(member).map(StoreId::new),
             ..Label::decode(&member.label).unwrap_or_default()
@@ -140,8 +142,8 @@ impl<S: Signals> Peers<S> {
         to_dial
     }
 
-    /// Queues a message. Returns its receiver if that is to be dialed from now on: one who is no
-    /// member, and waits for an answer.
+    /// Queues a message. Returns its receiver if the receiver must be dialed from now on: a node
+    /// that is no member and waits for an answer.
     pub fn send(&self, message: Message<Bytes>) -> Option<Arc<Peer<S>>> {
         let to = message.to;
         let mut state = self.lock();
@@ -160,24 +162,24 @@ impl<S: Signals> Peers<S> {
         Some(peer)
     }
 
-    /// Wakes the dialers of those for whom messages were queued.
+    /// Wakes the dialers of the peers for which messages were queued.
     pub fn flush(&self) {
         self.lock().peers.values().for_each(|peer| peer.flush());
     }
 
-    /// Wakes all dialers, to find that this transport stops.
+    /// Wakes all dialers, so that they see that this transport stops.
     pub fn wake_all(&self) {
         self.lock().peers.values().for_each(|peer| peer.signals().ready());
     }
 
-    /// This one has dialed us, so it is there.
+    /// To be called when this node has dialed us, which shows that it is alive.
     pub fn is_back(&self, id: NodeId) {
         if let Some(peer) = self.lock().peers.get(&id) {
             peer.signals().retry();
         }
     }
 
-    /// Where a node may be reached, best first.
+    /// The addresses at which a node may be reached, the best first.
     pub(super) fn addresses(&self, id: NodeId) -> Vec<String> {
         let labelled = self.label(id, |label| label.address.clone());
         let listed = self.listed.get(&id).cloned();
@@ -195,7 +197,7 @@ impl<S: Signals> Peers<S> {
         self.label(id, |label| label.store_id)
     }
 
-    /// Whether this is one with whom this node has to do at any rate.
+    /// Whether this node expects a connection from the node `id`: it is a member, or it is listed.
     pub(super) fn is_expected(&self, id: NodeId) -> bool {
         match &self.lock().members {
             Some(members) => members.contains_key(&id),
@@ -203,7 +205,7 @@ impl<S: Signals> Peers<S> {
         }
     }
 
-    /// Forgets a peer whom nobody needs any more. False if that has changed meanwhile.
+    /// Forgets a peer that is no longer needed. Returns false if the peer is needed again.
     pub(super) fn forget(&self, peer: &Peer<S>) -> bool {
         let mut state = self.lock();
         let has_left = peer.has_left();

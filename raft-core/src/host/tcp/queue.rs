@@ -13,14 +13,14 @@ use crate::codec;
 use crate::host::wire::frame;
 use crate::message::Message;
 
-/// What is gathered for one write to a socket, in bytes, unless a single message is longer.
+/// How many bytes are gathered for one write to a socket, unless a single message is longer.
 const WRITE_BYTES: usize = 256 * 1024;
 
-/// What a message counts besides its entries towards `queue_bytes_max`.
+/// How many bytes a message counts besides its entries towards `queue_bytes_max`.
 const MESSAGE_BYTES: usize = 128;
 
-/// A bounded queue of messages for one peer. When it is full it drops what comes and counts it:
-/// Raft sends again.
+/// A bounded queue of messages for one peer. If the queue is full, it drops a new message and
+/// counts it, because Raft sends it again.
 #[derive(Debug)]
 pub struct SendQueue {
     frame_bytes_max: usize,
@@ -51,7 +51,7 @@ impl SendQueue {
         }
     }
 
-    /// Takes a message, or drops it if the queue is full. An empty queue takes any.
+    /// Takes a message, or drops it if the queue is full. An empty queue takes any message.
     pub fn push(&self, message: Message<Bytes>) {
         let mut waiting = self.lock();
         let bytes = waiting.bytes.saturating_add(size(&message));
@@ -66,15 +66,15 @@ impl SendQueue {
         self.pushed.store(true, Relaxed);
     }
 
-    /// Whether messages were pushed since this was asked last: then the dialer is to be woken, once
-    /// for all of them.
+    /// Whether messages were pushed since the last call. If so, wake the dialer, once for all of
+    /// them.
     #[must_use = "those messages wait for the dialer to be woken"]
     pub fn flush(&self) -> bool {
         self.pushed.swap(false, Relaxed)
     }
 
-    /// Moves messages to the end of `out`, as frames, until there are enough for one write, and
-    /// says how many. Messages that are too long for a frame are dropped and counted.
+    /// Moves messages to the end of `out`, as frames, until there are enough for one write. Returns
+    /// how many. Messages that are too long for a frame are dropped and counted.
     pub fn take(&self, out: &mut Vec<u8>) -> usize {
         let mut taken = 0;
         while out.len() < WRITE_BYTES {
@@ -86,7 +86,7 @@ impl SendQueue {
                 Ok(()) => taken += 1,
                 Err(error) => {
                     let too_long = &self.counters.cells().dropped_too_long;
-                    // Raft tries again and again, so only the first is worth a line.
+                    // Raft sends the message again and again, so only the first is logged.
                     if too_long.is_zero() {
                         tracing::warn!(node = self.counters.node(), peer = message.to.get(), %error, "message dropped: raise frame_bytes_max");
                     }
@@ -97,20 +97,20 @@ impl SendQueue {
         taken
     }
 
-    /// Counts what [`SendQueue::take`] gave, once it is written.
+    /// Counts the messages that [`SendQueue::take`] returned, once they are written.
     pub fn sent(&self, messages: usize, bytes: usize) {
         self.counters.cells().messages_sent.add(messages);
         self.counters.cells().bytes_sent.add(bytes);
     }
 
-    /// Drops what waits, and counts it together with the `taken` messages that were not written:
-    /// the peer is out of reach, and by the time that it is back all this is old.
+    /// Drops the waiting messages, and counts them together with the `taken` messages that were not
+    /// written. The peer is out of reach, and when it is back all these messages are old.
     pub fn clear(&self, taken: usize) {
         let QueuedMessages { messages, bytes: _ } = std::mem::take(&mut *self.lock());
         self.counters.cells().dropped_unreachable.add(messages.len().saturating_add(taken));
     }
 
-    /// Whether nothing waits.
+    /// Whether no message waits.
     pub fn is_empty(&self) -> bool {
         self.lock().messages.is_empty()
     }

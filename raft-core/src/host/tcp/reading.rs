@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::closed::Closed;
 use crate::host::wire::frame::Decoder;
 
-/// Takes payloads out of what was read, and knows when the other side was heard last.
+/// Takes payloads out of the bytes that were read, and knows when the other side was last heard.
 ///
 /// # Example
 ///
@@ -34,12 +34,12 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The beginning of a connection, on which frames of at most that many bytes are expected.
+    /// The start of a connection whose frames may have at most `frame_bytes_max` bytes.
     pub fn new(frame_bytes_max: usize) -> Self {
         Self { decoder: Decoder::new(frame_bytes_max), heard: Instant::now() }
     }
 
-    /// Where what is read goes, as in [`Decoder::space`].
+    /// The buffer to read into, as in [`Decoder::space`].
     pub fn space(&mut self) -> &mut BytesMut {
         self.decoder.space()
     }
@@ -48,8 +48,8 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// [`Closed::Ended`] or [`Closed::Cut`] when there were none: the other side has closed the
-    /// connection.
+    /// [`Closed::Ended`] or [`Closed::Cut`] if it brought none, because the other side has closed
+    /// the connection.
     pub fn on_read(&mut self, bytes: usize) -> Result<(), Closed> {
         if bytes > 0 {
             self.heard = Instant::now();
@@ -58,21 +58,22 @@ impl Reading {
         Err(if self.decoder.is_mid_frame() { Closed::Cut } else { Closed::Ended })
     }
 
-    /// The next payload, or `None` if more bytes are needed first. Take all before the next read.
+    /// The next payload, or `None` if more bytes are needed first. Take all payloads before the
+    /// next read.
     ///
     /// # Errors
     ///
-    /// [`Closed::Frame`]: what comes is damaged or too long.
+    /// [`Closed::Frame`]: the data is damaged or too long.
     pub fn next_payload(&mut self) -> Result<Option<Bytes>, Closed> {
         Ok(self.decoder.next_payload()?)
     }
 
-    /// Whether there is more than the payloads that were taken.
+    /// Whether bytes are there that belong to no payload that was taken.
     pub(super) fn is_mid_frame(&self) -> bool {
         self.decoder.is_mid_frame()
     }
 
-    /// Checks that the other side lives; to be done whenever it is time for a
+    /// Checks that the other side is alive. Ask whenever it is time for a
     /// [`keepalive`](super::keepalive).
     ///
     /// # Errors

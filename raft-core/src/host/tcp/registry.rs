@@ -13,23 +13,24 @@ use crate::types::NodeId;
 
 /// The peers that are connected to this node. Cheap to clone.
 ///
-/// A peer that comes back, restarted, replaces its old connection, which may linger for long if its
-/// end was lost. Another node that uses the same id has another [`StoreId`], and is refused for
-/// as long as the first one is connected.
+/// A peer that restarts and comes back replaces its old connection, which may stay open for long if
+/// its end was lost. Another node with the same id has another [`StoreId`], and is refused for as
+/// long as the first one is connected.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Registry(Arc<Mutex<BTreeMap<NodeId, Connected>>>);
 
 #[derive(Debug)]
 struct Connected {
     store_id: StoreId,
-    /// Where it is reached, if it said.
+    /// Where the peer is reached, if it said so.
     address: Option<String>,
     standing: SharedStanding,
-    /// Who is to hear that its process is gone, when this connection ends as well.
+    /// The inbox to be told that the peer's process is gone, once this connection has ended as
+    /// well.
     suspected: Option<MessageInbox>,
 }
 
-/// Shared by a ticket and its entry; the ticket looks here for what became of it.
+/// Shared by a ticket and its entry, so that the ticket sees what became of the entry.
 type SharedStanding = Arc<Mutex<Standing>>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,8 +66,9 @@ impl Registry {
         Ok(Ticket { registry: self.clone(), peer, standing })
     }
 
-    /// The process of this peer does not answer any more. Once it is not connected either, `inbox`
-    /// is told: what it said before its end counts first, and one that still speaks is not gone.
+    /// To be called when the process of this peer does not answer any more. `inbox` is told once
+    /// the peer is not connected either, because what the peer said before its end counts first,
+    /// and a peer that still speaks is not gone.
     pub(super) fn suspect(&self, peer: NodeId, inbox: &MessageInbox) {
         if let Some(connected) = self.lock().get_mut(&peer) {
             connected.suspected = Some(inbox.clone());
@@ -75,14 +77,14 @@ impl Registry {
         inbox.suspect(peer);
     }
 
-    /// It answers again.
+    /// To be called when the peer answers again.
     pub(super) fn trust(&self, peer: NodeId) {
         if let Some(connected) = self.lock().get_mut(&peer) {
             connected.suspected = None;
         }
     }
 
-    /// Closes the connections of those whose store is not the one that `known` names for them.
+    /// Closes the connections of peers whose store is not the one that `known` returns for them.
     pub(super) fn expel(&self, known: impl Fn(NodeId) -> Option<StoreId>) {
         self.lock().retain(|peer, connected| {
             let stays = known(*peer).is_none_or(|known| known == connected.store_id);
@@ -98,7 +100,7 @@ impl Registry {
         self.lock().get(&peer).and_then(|connected| connected.address.clone())
     }
 
-    /// The stores of all.
+    /// The stores of all connected peers.
     pub(super) fn stores(&self) -> Vec<(NodeId, StoreId)> {
         self.lock().iter().map(|(peer, connected)| (*peer, connected.store_id)).collect()
     }
@@ -114,7 +116,7 @@ fn end(shared: &SharedStanding, standing: Standing) {
     *shared.lock().expect(UNPOISONED) = standing;
 }
 
-/// A connected peer's place among those who are connected.
+/// A connected peer's entry in the registry.
 #[derive(Debug)]
 pub struct Ticket {
     registry: Registry,
@@ -123,7 +125,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Whether the connection is to stay.
+    /// Whether to keep the connection.
     ///
     /// # Errors
     ///

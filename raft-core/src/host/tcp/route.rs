@@ -1,12 +1,12 @@
-//! In which order the addresses of a peer are tried, and for how long each.
+//! The order in which the addresses of a peer are tried, and the time for each.
 //!
-//! A name may have several addresses, of which some are silent: a machine's IPv6 address behind a
-//! firewall, the old address of a host that moved. An attempt tries all of them within
-//! [`Config::connect_timeout`](super::Config::connect_timeout): each has an equal share of the time
-//! that is left, so that no silent address keeps the attempt from the others. The order is that of
-//! "happy eyeballs" (RFC 8305, section 4): as the name service says, the families in turn. But the
-//! address at which the peer was connected last comes first, and each failed attempt begins with
-//! another one.
+//! A name may have several addresses, some of which are silent, for example a machine's IPv6
+//! address behind a firewall, or the old address of a host that moved. An attempt tries all of them
+//! within [`Config::connect_timeout`](super::Config::connect_timeout). Each has an equal share of
+//! the time that is left, so that no silent address keeps the attempt from the others. The order is
+//! that of "happy eyeballs" (RFC 8305, section 4): as the name service says, the address families
+//! in turn. But the address at which the peer was last connected comes first, and each failed
+//! attempt begins with another address.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,8 +16,7 @@ use std::vec::Vec;
 
 use super::closed::Closed;
 
-/// The most addresses of a name that are tried in one attempt, so that each has a share of some
-/// use.
+/// The most addresses of a name that are tried in one attempt, so that each has enough time.
 const ADDRESSES_MAX: usize = 8;
 
 /// The addresses that one attempt tries.
@@ -31,7 +30,7 @@ pub struct Route {
 
 impl Route {
     /// A route through these addresses. It begins with `first` if that is one of them, or else with
-    /// the address of this number.
+    /// the address at position `number`.
     pub(super) fn new(
         addresses: Vec<SocketAddr>,
         first: Option<SocketAddr>,
@@ -51,7 +50,7 @@ impl Route {
         Self { addresses: addresses.into(), deadline, failed: None }
     }
 
-    /// The next address to connect to, and how long to wait for that. `None` if all were tried, or
+    /// The next address to connect to, and how long to wait for it. `None` if all were tried, or
     /// the time is over.
     pub fn next_address(&mut self) -> Option<(SocketAddr, Duration)> {
         let left = self.deadline.saturating_duration_since(Instant::now());
@@ -62,7 +61,7 @@ impl Route {
         self.addresses.pop_front().map(|address| (address, share))
     }
 
-    /// The last address did not answer, or not in its time.
+    /// To be called when the last address did not answer, or not in its time.
     pub fn on_failed(&mut self, error: io::Error) {
         // A refusal says more than silence.
         let is_silence = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
@@ -78,7 +77,7 @@ impl Route {
     }
 }
 
-/// The families in turn, beginning with that of the first address; none twice.
+/// The addresses with their families in turn, beginning with the family of the first; none twice.
 fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let starts_with_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =

@@ -1,10 +1,9 @@
-//! Which warnings are worth a line in the log, when the same happens again and again.
+//! Which warnings are logged when the same thing happens again and again.
 //!
-//! A port scanner, a peer that was wiped, a host without file descriptors: each repeats itself many
-//! times a second, and a line for each hides what else is said. So of each cause, and each peer,
-//! the first few within [`WARNING_INTERVAL`] are logged as warnings, the others for debugging
-//! alone. The next warning says how many were left out. What is counted, [`Counts`](super::Counts)
-//! has in full.
+//! A port scanner, a wiped peer, or a host without file descriptors causes many warnings in a
+//! second, and a line for each would hide everything else. So of each cause and peer the first few
+//! within [`WARNING_INTERVAL`] are logged as warnings, and the others only for debugging. The next
+//! warning says how many were left out. [`Counts`](super::Counts) counts all of them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -15,18 +14,18 @@ use crate::types::NodeId;
 /// How long warnings of one cause are counted together.
 pub(super) const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many of them are logged in that time.
+/// How many warnings of one cause are logged in that time.
 pub(super) const WARNINGS_PER_INTERVAL: u32 = 5;
 
-/// How many causes and peers are told apart.
+/// The most pairs of cause and peer that are told apart.
 const KEYS_MAX: usize = 256;
 
-/// What went wrong, as far as that makes a difference for somebody who reads of it.
+/// What went wrong, as far as the difference matters to a reader of the log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Cause {
     /// No connection can be accepted.
     Accept,
-    /// No thread or task can be had to dial.
+    /// The system gives no thread or task to dial.
     Spawn,
     Cut,
     Io,
@@ -35,7 +34,7 @@ pub(super) enum Cause {
     Decode,
     Unexpected,
     Misaddressed,
-    /// A node has lost its memory. It dials again and again, and somebody has to help it.
+    /// A node has lost its memory. It dials again and again until an operator acts.
     OtherStore,
     Refused,
     Handshake,
@@ -74,14 +73,15 @@ struct Window {
 }
 
 impl Warnings {
-    /// Whether to warn of this now, and of how many like it that were left out.
+    /// Whether to log this warning now: the number of similar warnings left out before it, or
+    /// `None` to leave it out.
     pub(super) fn may_warn(&self, cause: Cause, peer: Option<NodeId>, now: Instant) -> Option<u64> {
         let mut windows = self.0.lock().expect("nothing panics while it holds this lock");
         let is_over =
             |window: &Window| now.saturating_duration_since(window.begun) >= WARNING_INTERVAL;
         if windows.len() >= KEYS_MAX && !windows.contains_key(&(cause, peer)) {
             windows.retain(|_, window| !is_over(window));
-            // Strangers have as many ids as they like.
+            // A stranger may use any number of ids.
             if windows.len() >= KEYS_MAX {
                 return None;
             }

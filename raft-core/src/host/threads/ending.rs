@@ -1,9 +1,9 @@
-//! The end of a node's life: waits for what it has left running, for a bounded time.
+//! The end of a node: waits, for a bounded time, for the threads that the node has left running.
 //!
-//! By then everyone who waits has been answered, but for the command that is being applied. The
-//! journal's thread closes the journal, and with it gives up the directory's lock, only after the
-//! threads of the snapshots have ended, because these write to the same directory: an old capture
-//! would otherwise rename what the next owner has half written.
+//! By then every waiting client has been answered, except the proposer of the command that is being
+//! applied. The journal's thread closes the journal, and gives up the lock of its directory, only
+//! after the threads of the snapshots have ended. These threads write to the same directory:
+//! otherwise an old capture could rename a file that the next owner has half written.
 //!
 //! A thread that hangs is left running, and the error names it. If the thread writes to the
 //! directory, it keeps the lock until it ends.
@@ -20,26 +20,26 @@ use super::lifecycle::Lifecycle;
 use super::watch::Watch;
 use super::worker::Thread;
 
-/// How long a node that stops waits for its transport to close its sockets, in any case.
+/// How long the end of a node waits for its transport to close its sockets.
 const TRANSPORT_STOP_MAX: Duration = Duration::from_secs(10);
 
 /// The threads that a node leaves running at its end, to be waited for.
 pub(in crate::host) struct Ending {
-    /// Each but the snapshots' threads, for which the journal's waits.
+    /// All threads but those of the snapshots, for which the journal's thread waits.
     pub(in crate::host) threads: Vec<Thread>,
     /// Returns once the transport's sockets are closed.
     pub(in crate::host) transport: oneshot::Receiver<()>,
-    /// Knows what the threads are at.
+    /// Knows which unit of work each thread is working on.
     pub(in crate::host) watch: Watch,
     pub(in crate::host) lifecycle: Arc<Lifecycle>,
-    /// Answers who still waits when the time is over.
+    /// Answers the clients that still wait when the time is over.
     pub(in crate::host) refuse_rest: Box<dyn FnOnce() + Send>,
     /// How long to wait.
     pub(in crate::host) patience: Duration,
 }
 
 impl Ending {
-    /// Waits on a thread of its own. If there is none to be had, gives itself back.
+    /// Waits on a thread of its own. Returns itself if the system gives no thread.
     pub(in crate::host) fn begin(self) -> Option<Self> {
         let (give, take) = mpsc::channel::<Self>();
         let thread = thread::Builder::new().name("raft-end".into()).spawn(move || {
@@ -53,11 +53,12 @@ impl Ending {
         }
     }
 
-    /// Waits until nothing of the node is left, or its patience ends; then its life is over.
+    /// Waits until nothing of the node is left, for `patience` at most, and then declares the node
+    /// over.
     pub(in crate::host) fn wait(self) {
         let Self { threads, transport, watch, lifecycle, refuse_rest, patience } = self;
         let node = lifecycle.node();
-        // None is for a patience beyond what a clock can show.
+        // `None` if the patience exceeds what a clock can represent.
         let deadline = Instant::now().checked_add(patience);
         let mut left = Vec::new();
         for thread in threads {

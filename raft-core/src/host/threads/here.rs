@@ -1,8 +1,9 @@
-//! Which node the present thread works for, and whether it is inside of the application's code.
+//! Which node the present thread works for, and whether the thread is inside of the application's
+//! code.
 //!
-//! A state machine that waits for its own node, inside of `apply` say, would wait for ever: the
-//! answer comes from the thread that waits. So [`Pending`](crate::host::Pending) asks here, and
-//! refuses.
+//! If a state machine waited for its own node, inside of `apply` say, it would wait for ever,
+//! because the answer comes from the thread that waits. So [`Pending`](crate::host::Pending) asks
+//! here, and refuses.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -14,21 +15,22 @@ std::thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What the thread was inside of before, to be restored.
+/// What the thread was inside of before. Dropping this restores it.
 pub(in crate::host) struct Entered {
     node: Option<Arc<Lifecycle>>,
     inside: bool,
 }
 
-/// The thread works for this node until the guard is dropped; `inside` of code that the node must
-/// not be waited for in.
+/// Until the returned guard is dropped, the thread works for this node. `inside` says whether it
+/// runs code that must not wait for the node.
 pub(in crate::host) fn enter(lifecycle: &Arc<Lifecycle>, inside: bool) -> Entered {
     Entered { node: NODE.replace(Some(Arc::clone(lifecycle))), inside: INSIDE.replace(inside) }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        // Dropped outside of the thread-local: the last owner of a life runs code of its own.
+        // Dropped outside of the thread-local, because dropping the last owner of a lifecycle runs
+        // other code.
         let ours = NODE.replace(self.node.take());
         INSIDE.set(self.inside);
         drop(ours);
@@ -47,7 +49,7 @@ pub(in crate::host) fn outside(code: impl FnOnce()) {
     code();
 }
 
-/// Whether waiting for this node would wait for the present thread.
+/// Whether the present thread would wait for itself if it waited for this node.
 pub(in crate::host) fn is_inside(lifecycle: &Arc<Lifecycle>) -> bool {
     INSIDE.get()
         && NODE.with_borrow(|node| node.as_ref().is_some_and(|node| Arc::ptr_eq(node, lifecycle)))

@@ -1,13 +1,13 @@
-//! From a node's start to the moment when nothing of it is left.
+//! The lifecycle of a node, from its start to the moment when nothing of it is left.
 //!
 //! ```text
 //!   runs ──── ends: the reason is known, ───── is over: threads have ended, the journal is closed,
-//!             everyone who waits is told       the transport's addresses are free
+//!             all clients are told             the transport's addresses are free
 //! ```
 //!
 //! A thread that hangs delays the end by
-//! [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) at most: then the node's
-//! life is over, and what it left behind is named.
+//! [`NodeConfig::shutdown_max`](crate::host::NodeConfig::shutdown_max) at most. Then the node is
+//! over, and the threads that it left behind are named.
 
 use std::fmt;
 use std::mem;
@@ -21,19 +21,19 @@ use super::watch::WorkerStatus;
 use crate::host::error::{ReadError, StopReason, Stopped};
 use crate::types::NodeId;
 
-/// Whether a node still lives, shared by all who ask.
+/// The stage of a node's lifecycle, shared by all code that asks for it.
 #[derive(Debug, Default)]
 pub(in crate::host) struct Lifecycle {
-    /// Whose life it is.
+    /// The node.
     node: NodeId,
     state: Mutex<Stage>,
-    /// Panics of code that waits for an answer.
+    /// How often the code of a waiting client panicked.
     panics: AtomicU64,
     /// The read that the state machine serves, whose closure may hang.
     running_read: Mutex<Option<Arc<dyn Refusable>>>,
 }
 
-/// The client that waits for a read, whatever it reads.
+/// The sender for the reply to a read, whatever the read returns.
 type RunningRead<T> = Mutex<Option<oneshot::Sender<Result<T, ReadError>>>>;
 
 trait Refusable: Send + Sync {
@@ -64,28 +64,28 @@ struct Stage {
 }
 
 impl Lifecycle {
-    /// A node begins to live.
+    /// The lifecycle of a node that starts.
     pub(in crate::host) fn new(node: NodeId) -> Self {
         Self { node, ..Self::default() }
     }
 
-    /// Whose life it is.
+    /// The node.
     pub(in crate::host) fn node(&self) -> NodeId {
         self.node
     }
 
-    /// The code of a client that waits for an answer panicked.
+    /// Counts a panic in the code of a waiting client.
     pub(in crate::host) fn count_panic(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often that happened.
+    /// How often the code of a waiting client panicked.
     pub(in crate::host) fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
     }
 
     /// Runs a read and answers its client, unless
-    /// [`refuse_running_read`](Self::refuse_running_read) does before.
+    /// [`refuse_running_read`](Self::refuse_running_read) answers first.
     pub(in crate::host) fn serve<T: Send + 'static>(
         &self,
         reply: oneshot::Sender<Result<T, ReadError>>,
@@ -115,12 +115,12 @@ impl Lifecycle {
         self.running_read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The threads that had not ended when the node's life was over.
+    /// The threads that had not ended when the node was over.
     pub(in crate::host) fn left_behind(&self) -> Vec<WorkerStatus> {
         self.lock().left_behind.clone()
     }
 
-    /// The node stops now, for this reason unless it had one before.
+    /// Stops the node for this reason. The first reason stays.
     pub(in crate::host) fn end(&self, reason: StopReason) {
         self.lock().reason.get_or_insert(reason);
     }
@@ -130,12 +130,12 @@ impl Lifecycle {
         self.lock().reason.clone()
     }
 
-    /// For those who find that the node has stopped.
+    /// The error for a client that finds that the node has stopped.
     pub(in crate::host) fn stopped(&self) -> Stopped {
         Stopped { reason: self.reason().unwrap_or(StopReason::Abandoned) }
     }
 
-    /// Nothing of the node is left, but for these threads.
+    /// Declares the node over: nothing of it is left but these threads.
     pub(in crate::host) fn over(&self, left_behind: Vec<WorkerStatus>) {
         let mut state = self.lock();
         state.over = true;
@@ -148,7 +148,7 @@ impl Lifecycle {
         }
     }
 
-    /// Tells the reason why the node stopped, once nothing of it is left.
+    /// Sends the reason why the node stopped, once nothing of the node is left.
     pub(in crate::host) fn tell_when_over(
         &self,
         sender: oneshot::Sender<Result<StopReason, Stopped>>,

@@ -1,14 +1,12 @@
-//! Panics of the application's code on the node's threads: one policy, by kind.
+//! Panics of the application's code on the node's threads: one policy for each kind of code.
 //!
 //! | what panics | what follows |
 //! |---|---|
 //! | the journal, the state machine | the node stops, with a reason that says so |
-//! | a snapshot store, a capture | that snapshot fails, as if the disk were full, and is tried
-//! again |
+//! | a snapshot store, a capture | that snapshot fails as on a full disk, and is tried again |
 //! | a read's closure | that read fails |
 //! | code of a waiting client: a waker, the `Drop` of a reply | caught, counted and logged |
-//! | anything else on a worker's thread, and so a fault of ours | the node stops:
-//! [`WorkerPanicked`] |
+//! | other code on a worker's thread, which is a bug of ours | the node stops: [`WorkerPanicked`] |
 //!
 //! [`WorkerPanicked`]: crate::host::StopReason::WorkerPanicked
 
@@ -19,13 +17,13 @@ use std::sync::Arc;
 
 use super::here;
 
-/// Runs code of the application; the error is the message of its panic.
+/// Runs code of the application. The error is the message of its panic.
 ///
-/// The caller must know that the code may have left its work half done.
+/// The code may have left its work half done, which the caller must take into account.
 pub(in crate::host) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, Arc<str>> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let message = message(&*panic);
-        // A payload of the application's own may panic when it is dropped.
+        // A payload of the application's own type may panic when it is dropped.
         if !panic.is::<&str>() && !panic.is::<String>() {
             std::mem::forget(panic);
         }
@@ -33,7 +31,7 @@ pub(in crate::host) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, Arc<str>
     })
 }
 
-/// Runs code of a client that waits for an answer: its panic concerns nobody else, and is counted.
+/// Runs code of a waiting client. A panic in it is counted, and reaches nobody else.
 pub(in crate::host) fn contained(code: impl FnOnce()) {
     if let Err(message) = caught(|| here::outside(code)) {
         here::count_panic(&message);

@@ -1,14 +1,15 @@
-//! Watches the workers: what hangs is noticed, whichever thread it is.
+//! Watches the workers, so that the node notices whichever thread hangs.
 //!
-//! The loop looks at each worker's [`Activity`] about once in [`WATCH_INTERVAL`] while one is busy.
-//! A unit of work (a command, a read, a sync, a block of a snapshot) that lasts for
-//! [`NodeConfig::stuck_after`](crate::host::NodeConfig::stuck_after) is *stuck*: that is logged
-//! once, and is in [`NodeStatus::stuck`](crate::host::NodeStatus::stuck) until it goes on.
+//! While a worker is busy, the loop looks at each worker's [`Activity`] about once in
+//! [`WATCH_INTERVAL`]. If a unit of work (a command, a read, a sync, a block of a snapshot) lasts
+//! for [`NodeConfig::stuck_after`](crate::host::NodeConfig::stuck_after), the worker is *stuck*.
+//! The node logs that once, and shows it in [`NodeStatus::stuck`](crate::host::NodeStatus::stuck)
+//! until the worker goes on.
 //!
-//! While its state machine is stuck, a leader hands over, once in a term for each unit: a
-//! successor may apply what hangs here. If all state machines hang at the same command, leadership
-//! so goes round at that pace, and costs no election. A state machine that the loop itself calls
-//! ([`StateMachine::blocks`](crate::host::StateMachine::blocks)) cannot be watched by that loop.
+//! While its state machine is stuck, a leader hands over, once in a term for each unit, because its
+//! successor may be able to apply the command. If all state machines hang at the same command,
+//! leadership goes round at that pace, and costs no election. If the loop itself calls the state
+//! machine ([`StateMachine::blocks`](crate::host::StateMachine::blocks)), the loop cannot watch it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use super::worker::{Activity, Unit};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
 use crate::types::{Index, NodeId};
 
-/// How often the loop looks, while a worker is busy; oftener if less than four times that is
-/// patience.
+/// How often the loop looks while a worker is busy. It looks more often if `stuck_after` is less
+/// than four times this.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a worker of a node is doing.
@@ -31,9 +32,9 @@ pub struct WorkerStatus {
     pub worker: WorkerKind,
     /// What it is doing.
     pub task: WorkerTask,
-    /// The entry of the log that the task is about, if it is about one.
+    /// The entry that the task is about, if it is about one.
     pub index: Option<Index>,
-    /// Since when, as the node's loop has seen it: up to a second late.
+    /// When the node's loop first saw the worker at this unit: up to a second late.
     pub since: Instant,
 }
 
@@ -59,7 +60,7 @@ pub(in crate::host) struct Watch {
 struct Watched {
     kind: WorkerKind,
     activity: Arc<Activity>,
-    /// The unit of work that was seen last, and when first.
+    /// The unit of work that the loop saw last, and when it first saw that unit.
     seen: Option<(Unit, Instant)>,
     is_stuck: bool,
 }
@@ -69,18 +70,18 @@ impl Watch {
         Self { node, stuck_after, workers: Vec::new(), next: None }
     }
 
-    /// Watches this one, too.
+    /// Watches this worker as well.
     pub(in crate::host) fn add(&mut self, kind: WorkerKind, activity: &Arc<Activity>) {
         let activity = Arc::clone(activity);
         self.workers.push(Watched { kind, activity, seen: None, is_stuck: false });
     }
 
-    /// When to look again.
+    /// When the loop looks next.
     pub(in crate::host) fn deadline(&self) -> Option<Instant> {
         self.next
     }
 
-    /// A worker was given something to do.
+    /// To be called when a worker was given a job.
     pub(in crate::host) fn expect_work(&mut self) {
         if self.next.is_none() {
             self.next = Some(Instant::now() + self.interval());
@@ -105,7 +106,7 @@ impl Watch {
         WATCH_INTERVAL.min(self.stuck_after / 4)
     }
 
-    /// What a worker of this kind is stuck at, with the number of that unit of work.
+    /// The number of the unit of work at which the worker of this kind is stuck, if it is.
     pub(in crate::host) fn stuck_at(&self, kind: WorkerKind) -> Option<u64> {
         let worker = self.workers.iter().find(|worker| worker.kind == kind)?;
         if !worker.is_stuck {
@@ -114,12 +115,12 @@ impl Watch {
         worker.seen.map(|(unit, _)| unit.number)
     }
 
-    /// All that are stuck.
+    /// The workers that are stuck.
     pub(in crate::host) fn stuck(&self) -> Vec<WorkerStatus> {
         self.workers.iter().filter(|worker| worker.is_stuck).filter_map(Watched::status).collect()
     }
 
-    /// The workers that are at something, but for these, at the end of the node's life.
+    /// The workers that are busy at the end of the node, except those in `known`.
     pub(in crate::host) fn busy_besides(&self, known: &[WorkerStatus]) -> Vec<WorkerStatus> {
         let others = self.workers.iter().filter(|worker| {
             worker.activity.look().is_some()
@@ -128,7 +129,7 @@ impl Watch {
         others.map(|worker| self.status_of(worker.kind, &worker.activity)).collect()
     }
 
-    /// The status of the worker with this activity, at the end of the node's life.
+    /// The status of the worker with this activity, at the end of the node.
     pub(in crate::host) fn status_of(&self, kind: WorkerKind, activity: &Activity) -> WorkerStatus {
         let now = Instant::now();
         let seen = self.workers.iter().find(|worker| worker.kind == kind).and_then(|w| w.seen);
@@ -143,7 +144,7 @@ impl Watch {
 }
 
 impl Watched {
-    /// Whether it is busy.
+    /// Looks at the worker; returns whether it is busy.
     fn look(&mut self, node: NodeId, stuck_after: Duration, now: Instant) -> bool {
         let unit = self.activity.look();
         let goes_on = match (self.seen, unit) {

@@ -1,6 +1,6 @@
-//! A thread of a node. Journal, state machine and snapshots each have one, and all three are the
-//! same: jobs come in order, the thread is [watched](super::watch), its panics have
-//! [one policy](super::panics), and it ends when it is told to.
+//! A thread of a node. The journal, the state machine and the snapshots each have one, and all
+//! three work alike: jobs come in order, the thread is [watched](super::watch), its panics follow
+//! [one policy](super::panics), and the thread ends when it is told to.
 
 use std::io;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::host::stop_reason::StopReason;
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
 use crate::types::Index;
 
-/// What a worker is doing, for the node's loop to see.
+/// What a worker is doing, as the node's loop sees it.
 #[derive(Default, Debug)]
 pub(in crate::host) struct Activity {
-    /// 0 if it waits for a job.
+    /// 0 while the worker waits for a job.
     task: AtomicU8,
     index: AtomicU64,
-    /// Counts units of work, so that two looks can tell one from the next.
+    /// Counts units of work, so that the loop can tell one unit from the next.
     begun: AtomicU64,
 }
 
-/// A unit of work that a worker is at.
+/// The unit of work that a worker is working on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::host) struct Unit {
     pub(in crate::host) task: WorkerTask,
@@ -34,7 +34,7 @@ pub(in crate::host) struct Unit {
     pub(in crate::host) number: u64,
 }
 
-/// A handle to a worker's thread, for the code that has jobs for it.
+/// A worker's thread, for the code that has jobs for it.
 pub(in crate::host) struct Worker<J> {
     jobs: Jobs<J>,
     thread: Option<Thread>,
@@ -55,7 +55,7 @@ pub(in crate::host) struct Thread {
     activity: Arc<Activity>,
 }
 
-/// The thread's own end.
+/// The thread's side of its jobs.
 pub(in crate::host) struct Queue<J> {
     receiver: Receiver<Option<J>>,
     /// For jobs that the thread gives itself.
@@ -85,7 +85,7 @@ impl<J: Send + 'static> Worker<J> {
         Ok(Self { jobs, thread: Some(thread) })
     }
 
-    /// For others who have jobs for it.
+    /// The sender of jobs, for other code that has jobs for this worker.
     pub(in crate::host) fn jobs(&self) -> &Jobs<J> {
         &self.jobs
     }
@@ -100,13 +100,13 @@ impl<J: Send + 'static> Worker<J> {
         self.jobs.push(job);
     }
 
-    /// The thread, to be waited for, when it is told to end in another way.
+    /// The thread, to be waited for, if it is told to end in another way.
     pub(in crate::host) fn take_thread(&mut self) -> Option<Thread> {
         self.thread.take()
     }
 
-    /// Lets the thread end behind the jobs that it has; those that look at
-    /// [`stopping`](Queue::is_stopping) may be left undone. `None` if it was told before.
+    /// Lets the thread end after the jobs that it has. Jobs that look at
+    /// [`stopping`](Queue::is_stopping) may be left undone. `None` if the thread was told before.
     pub(in crate::host) fn finish(&mut self) -> Option<Thread> {
         self.jobs.stopping.store(true, Ordering::Relaxed);
         let _ = self.jobs.sender.send(None);
@@ -123,7 +123,7 @@ impl<J> Drop for Worker<J> {
 
 impl<J> Jobs<J> {
     pub(in crate::host) fn push(&self, job: J) {
-        // After its end nobody asks for anything any more.
+        // After the thread's end no job is needed any more.
         let _ = self.sender.send(Some(job));
     }
 }
@@ -139,12 +139,13 @@ impl<J> Clone for Jobs<J> {
 }
 
 impl<J> Queue<J> {
-    /// The next job, once there is one; `None` at the end.
+    /// Waits for the next job. `None` at the end.
     pub(in crate::host) fn next(&self) -> Option<J> {
         self.receiver.recv().ok().flatten()
     }
 
-    /// The next job, if there is one by then: `Err` if not, `Ok(None)` at the end.
+    /// Waits for the next job until `deadline`: `Err` if there is none by then, `Ok(None)` at the
+    /// end.
     pub(in crate::host) fn next_until(&self, deadline: Instant) -> Result<Option<J>, ()> {
         match self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(job) => Ok(job),
@@ -153,7 +154,7 @@ impl<J> Queue<J> {
         }
     }
 
-    /// A job that is there already: `Err` if none is, `Ok(None)` at the end.
+    /// The next job if there is one already: `Err` if there is none, `Ok(None)` at the end.
     pub(in crate::host) fn next_now(&self) -> Result<Option<J>, ()> {
         match self.receiver.try_recv() {
             Ok(job) => Ok(job),
@@ -162,12 +163,12 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Whether the worker was told to end, be it behind other jobs.
+    /// Whether the worker was told to end, perhaps after other jobs.
     pub(in crate::host) fn is_stopping(&self) -> bool {
         self.jobs.stopping.load(Ordering::Relaxed)
     }
 
-    /// The same, for others to look at and to say.
+    /// The same flag, for other code to read and set.
     pub(in crate::host) fn stopping(&self) -> &Arc<AtomicBool> {
         &self.jobs.stopping
     }
@@ -179,7 +180,7 @@ impl<J> Queue<J> {
 }
 
 impl Thread {
-    /// Starts a thread of a node by itself.
+    /// Starts one thread of a node.
     pub(in crate::host) fn start(
         kind: WorkerKind,
         activity: Arc<Activity>,
@@ -204,7 +205,8 @@ impl Thread {
         Ok(Self { kind, handle, ended, activity })
     }
 
-    /// Waits until nothing is left of the thread; gives it back if that is not so by then.
+    /// Waits until nothing of the thread is left. Returns the thread if it has not ended by
+    /// `deadline`.
     pub(in crate::host) fn wait(self, deadline: Option<Instant>) -> Result<(), Self> {
         let ended = match deadline {
             None => self.ended.recv().is_err(),
@@ -216,7 +218,7 @@ impl Thread {
         if !ended {
             return Err(self);
         }
-        // Its last panic was caught, and it ends within microseconds.
+        // Its last panic was caught, so it ends within microseconds.
         let _ = self.handle.join();
         Ok(())
     }
@@ -231,27 +233,27 @@ impl Thread {
 }
 
 impl Activity {
-    /// A unit of work begins. Only the worker itself calls this.
+    /// Begins a unit of work. Only the worker itself calls this.
     pub(in crate::host) fn begin(&self, task: WorkerTask, index: Index) {
         self.index.store(index.get(), Ordering::Relaxed);
         self.task.store(task as u8 + 1, Ordering::Relaxed);
         self.advance();
     }
 
-    /// The unit goes on: something of it was done.
+    /// Says that a part of the unit was done.
     pub(in crate::host) fn advance(&self) {
         let number = self.begun.load(Ordering::Relaxed);
         self.begun.store(number.wrapping_add(1), Ordering::Release);
     }
 
-    /// The worker waits.
+    /// Ends the unit of work: the worker waits for a job.
     pub(in crate::host) fn end(&self) {
         self.task.store(0, Ordering::Relaxed);
         self.advance();
     }
 
-    /// The unit that the worker is working on; `None` if it waits. If the unit changes during the
-    /// look, the result may mix two units; the next look then finds another number.
+    /// The unit that the worker is working on. `None` if the worker waits. If the unit changes
+    /// during the look, the result may mix two units; the next look then finds another number.
     pub(in crate::host) fn look(&self) -> Option<Unit> {
         let number = self.begun.load(Ordering::Acquire);
         let task = WorkerTask::of(self.task.load(Ordering::Relaxed))?;

@@ -1,5 +1,4 @@
-//! The one framing, for the journal and for the network: a payload behind its length and two
-//! checksums.
+//! The framing of the journal and of the network: a payload behind its length and two checksums.
 //!
 //! ```text
 //!  0        4        8        12
@@ -10,15 +9,15 @@
 //!  └────────┴────────┴────────┴─────────┘
 //! ```
 //!
-//! The header has a checksum of its own so that a damaged length is known for what it is before
-//! anybody believes it: it neither makes a reader wait for bytes that never come, nor makes it skip
+//! The header has a checksum of its own, so that a reader notices a damaged length before it uses
+//! the length. A damaged length can make a reader neither wait for bytes that never come nor skip
 //! frames that are whole. A header of zeros is never valid.
 //!
 //! A journal's frames are salted: both checksums also cover the frame's place ([`Salt`]). So a
 //! frame is valid only where it was written, and a command that holds the bytes of a frame is never
 //! taken for one. Frames on a connection have no salt.
 //!
-//! Nothing here does I/O. Writers frame in place, into a buffer of theirs; [`Decoder`] takes bytes
+//! Nothing here does I/O. Writers frame in place, in a buffer of their own. [`Decoder`] takes bytes
 //! as a stream delivers them.
 
 use std::error::Error;
@@ -27,23 +26,23 @@ use std::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
-/// What a frame costs besides its payload.
+/// The bytes that a frame takes besides its payload.
 pub const HEADER_BYTES: usize = 12;
 
-/// The longest payload that a frame can hold, whatever bound its reader names.
+/// The longest payload that a frame can hold, whatever limit its reader has.
 pub const PAYLOAD_BYTES_LIMIT: usize = u32::MAX as usize;
 
-/// How much room [`Decoder::space`] offers at least, as long as it does not know what comes.
+/// How much room [`Decoder::space`] offers at least while the length of the next frame is unknown.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Where the header begins and where it is checked from.
+/// Where the header's checksum stands in the header.
 const HEADER_CRC_AT: usize = 8;
 
-/// Takes frames out of a stream of bytes, cut anywhere.
+/// Takes frames out of a stream of bytes that may be cut anywhere.
 ///
-/// It holds at most one unfinished frame, [`HEADER_BYTES`] and `bytes_max`, and what the last read
-/// brought, provided that all payloads are taken after each read. After an error the stream cannot
-/// be followed any more: every later call repeats it.
+/// If all payloads are taken after each read, the decoder holds at most one unfinished frame
+/// ([`HEADER_BYTES`] and `bytes_max`) and the bytes of the last read. After an error the stream
+/// cannot be followed any more, and every later call returns the same error.
 ///
 /// # Example
 ///
@@ -74,8 +73,8 @@ impl Decoder {
         Self { bytes_max, buffer: BytesMut::new(), header: None, failed: None }
     }
 
-    /// Where to read into, behind what is there: with room for the rest of the frame that has
-    /// begun, or for many small ones.
+    /// The buffer to read into, behind the bytes that are there. It has room for the rest of the
+    /// frame that has begun, or for many small frames.
     ///
     /// Read at most its spare capacity at a time (`read_buf` does so), then take all payloads.
     pub fn space(&mut self) -> &mut BytesMut {
@@ -87,8 +86,8 @@ impl Decoder {
 
     /// The next payload, or `None` if more bytes are needed first.
     ///
-    /// A payload shares the memory that it was read into, tens of KiB, with its neighbours: who
-    /// keeps a small part of one for long should copy it.
+    /// A payload shares the memory that it was read into, tens of KiB, with its neighbours. To keep
+    /// a small part of a payload for long, copy it.
     ///
     /// # Errors
     ///
@@ -100,7 +99,7 @@ impl Decoder {
         }
     }
 
-    /// Whether part of a frame has arrived: a stream that ends here was cut.
+    /// Whether a part of a frame has arrived. A stream that ends here was cut.
     pub fn is_mid_frame(&self) -> bool {
         self.header.is_some() || !self.buffer.is_empty()
     }
@@ -151,7 +150,7 @@ impl Salt {
     }
 }
 
-/// A frame's header, found whole.
+/// A frame's header, whose checksum is right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     length: u32,
@@ -183,7 +182,8 @@ impl Header {
         let number = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        // One salt in four billion makes zeros their own checksum, and zeros are never a header.
+        // With one salt in four billion zeros would be their own checksum, and zeros are never a
+        // header.
         let is_blank = bytes.iter().all(|byte| *byte == 0);
         if is_blank || number(HEADER_CRC_AT) != salt.checksum(&bytes[..HEADER_CRC_AT]) {
             return Err(FrameError::HeaderDamaged);
@@ -198,7 +198,7 @@ impl Header {
         self.length as usize
     }
 
-    /// Whether `payload` is the one that this header announced.
+    /// Whether `payload` is the payload that this header announced.
     ///
     /// # Errors
     ///
@@ -228,8 +228,8 @@ pub fn encode(
     finish(out, start, bytes_max).inspect_err(|_| out.truncate(start))
 }
 
-/// Leaves room for a header at the end of `out` and says where: append the payload, then call
-/// [`finish`] with that.
+/// Leaves room for a header at the end of `out`, and returns where: append the payload, then call
+/// [`finish`] with that position.
 pub fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);

@@ -1,8 +1,8 @@
 //! What a host keeps in [`Member::label`](crate::Member::label): where a member is reached, and
-//! which store is its own.
+//! which store belongs to it.
 //!
-//! Raft does not look into labels. They are part of the configuration, so every member knows them,
-//! and a server that joins learns from them where the others are.
+//! Raft does not read labels. They are part of the configuration, so every member knows them, and a
+//! server that joins learns from them where the others are.
 //!
 //! ```text
 //! label = [address / null, store id / null, note]        a CBOR array by the rules of the codec;
@@ -28,8 +28,8 @@ use crate::types::NodeId;
 /// The longest address of a node, in bytes: a name of 253, a colon, and a port.
 pub const ADDRESS_BYTES_MAX: usize = 260;
 
-/// The longest [`Label::note`], in bytes. With it and the longest address a label is within
-/// [`LABEL_BYTES_MAX`].
+/// The longest [`Label::note`], in bytes. A label with the longest note and the longest address is
+/// within [`LABEL_BYTES_MAX`].
 pub const NOTE_BYTES_MAX: usize = 512;
 
 /// What the members of a cluster know of one of them beside its id.
@@ -47,13 +47,14 @@ pub const NOTE_BYTES_MAX: usize = 512;
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Label {
-    /// Where it listens for messages, as the transport of the cluster dials it: a name or number
-    /// with a port. At most [`ADDRESS_BYTES_MAX`].
+    /// Where the server listens for messages, as the transport of the cluster dials it: a name or
+    /// number with a port. At most [`ADDRESS_BYTES_MAX`].
     pub address: Option<String>,
-    /// Its store. A server that comes with another one has lost its memory. The leader fills this
-    /// in.
+    /// The server's store. A server that comes with another store has lost its memory. The leader
+    /// fills this in.
     pub store_id: Option<StoreId>,
-    /// The application's own, such as the address that clients use. At most [`NOTE_BYTES_MAX`].
+    /// The application's own data, such as the address that clients use. At most
+    /// [`NOTE_BYTES_MAX`].
     pub note: Bytes,
 }
 
@@ -63,19 +64,19 @@ pub struct Label {
 pub enum LabelError {
     /// The address is longer than [`ADDRESS_BYTES_MAX`].
     AddressTooLong,
-    /// The note is longer than [`NOTE_BYTES_MAX`]: keep it elsewhere, and note where.
+    /// The note is longer than [`NOTE_BYTES_MAX`]: keep the data elsewhere, and note where it is.
     NoteTooLong,
-    /// These bytes are not a label. Whoever wrote them uses labels in its own way.
+    /// These bytes are not a label. The application that wrote them uses labels in its own way.
     NotALabel(DecodeError),
 }
 
 impl Label {
-    /// The label of a server that listens there.
+    /// The label of a server that listens at this address.
     pub fn at(address: impl Into<String>) -> Self {
         Self { address: Some(address.into()), ..Self::default() }
     }
 
-    /// The change that adds a server of this label.
+    /// The change that adds a server with this label.
     ///
     /// # Errors
     ///
@@ -112,12 +113,12 @@ impl Label {
         Ok(bytes)
     }
 
-    /// Reads the bytes of a [`Member::label`](crate::Member::label). None at all are a label that
-    /// says nothing.
+    /// Reads the bytes of a [`Member::label`](crate::Member::label). Without bytes, the label says
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// They are not a label, or part of it is too long.
+    /// The bytes are not a label, or part of the label is too long.
     pub fn decode(bytes: &[u8]) -> Result<Self, LabelError> {
         if bytes.is_empty() {
             return Ok(Self::default());
@@ -170,7 +171,7 @@ impl fmt::Display for LabelError {
 
 impl Error for LabelError {}
 
-/// The store of a member, where the configuration names one. Older versions kept it in the label.
+/// The store of a member, if the configuration names one. Older versions kept it in the label.
 pub(in crate::host) fn recorded_store(member: &Member) -> Option<u64> {
     let labelled = || Label::decode(&member.label).ok()?.store_id.map(StoreId::get);
     match member.store {

@@ -1,4 +1,5 @@
-//! How a node ends: everyone who waits is told why, and others wait for its threads.
+//! How a node ends: every waiting client is told why, and another thread waits for the node's
+//! threads.
 
 use std::boxed::Box;
 use std::io;
@@ -21,7 +22,7 @@ use crate::host::transport::{MessageInbox, Running, Transport};
 use crate::host::worker_kind::WorkerKind;
 
 impl<S: StateMachine> Driver<S> {
-    /// Lets others wait for what is left, because the loop must not block.
+    /// Hands the rest of the end to another thread, because the loop must not block.
     fn end(
         &mut self,
         state_machine: Option<Thread>,
@@ -44,7 +45,7 @@ impl<S: StateMachine> Driver<S> {
             patience: self.shutdown_max,
         };
         let ending = ending.begin().map(|ending| Ending {
-            // The journal's thread will wait, and so not for itself.
+            // The journal's thread waits for the others, and not for itself.
             threads: ending
                 .threads
                 .into_iter()
@@ -57,7 +58,7 @@ impl<S: StateMachine> Driver<S> {
 }
 
 impl<S: StateMachine> Drop for Driver<S> {
-    /// Ends the node's life: everyone who waits is told why, the workers finish what must be
+    /// Ends the node: every waiting client is told why, and the workers finish what must be
     /// finished.
     fn drop(&mut self) {
         self.lifecycle.end(StopReason::Abandoned);
@@ -80,7 +81,7 @@ impl<S: StateMachine> Drop for Driver<S> {
         self.leadership_state.close();
         let (running, transport) = Running::new();
         self.transport.stop(running);
-        // Only now is it dropped, so that it may be asked to stop first.
+        // The transport is dropped only now, so that it was asked to stop first.
         self.transport = Box::new(Nowhere);
         let left = self.inbox.close().requests;
         for request in mem::take(&mut self.arrived.requests).into_iter().chain(left) {
@@ -107,7 +108,7 @@ impl Transport for Nowhere {
     fn send(&mut self, _message: crate::message::Message<Bytes>) {}
 }
 
-/// Answers a request that the node did not come to; a command was not appended.
+/// Answers a request that the node did not come to. A command among them was not appended.
 fn refuse<S: StateMachine>(request: NodeRequest<S>, stopped: &Stopped) {
     match request {
         NodeRequest::Propose { command, reply } => {

@@ -1,4 +1,4 @@
-//! How a node begins: what is checked, recovered and started, in which order.
+//! How a node starts: what is checked, recovered and started, in which order.
 
 use std::boxed::Box;
 use std::format;
@@ -188,7 +188,8 @@ impl<S: StateMachine> Threads<'_, S> {
 }
 
 impl<S: StateMachine> Workers<S> {
-    /// Watches the threads, each of which is stuck after so long at one unit of work.
+    /// A watch over these threads. A thread is stuck if it works on one unit for longer than
+    /// `stuck_after`.
     fn watch(&self, node: NodeId, stuck_after: Duration) -> Watch {
         let mut watch = Watch::new(node, stuck_after);
         watch.add(WorkerKind::Journal, self.journal.activity());
@@ -202,7 +203,7 @@ impl<S: StateMachine> Workers<S> {
     }
 }
 
-/// Raft as the journal left it, with a seed drawn by the operating system if none is given.
+/// Raft as the journal left it. If no seed is given, the operating system draws one.
 fn recover_raft(
     config: Config,
     restored: Restored<Bytes>,
@@ -219,7 +220,7 @@ fn recover_raft(
     Ok(raft)
 }
 
-/// What a node says of itself must fit into a handshake.
+/// Refuses a note that does not fit into a handshake.
 fn check_note(note: &Bytes) -> Result<(), StartError> {
     if note.len() <= SAID_NOTE_BYTES_MAX {
         return Ok(());
@@ -230,8 +231,8 @@ fn check_note(note: &Bytes) -> Result<(), StartError> {
     ))))
 }
 
-/// The disk decides who the members are, so other voters in the configuration of this start take no
-/// effect.
+/// Warns if the configuration of this start lists other voters than the log. They take no effect,
+/// because the log decides who the members are.
 fn warn_of_other_voters(node: NodeId, listed: &[NodeId], membership: &Membership) {
     let mut listed = listed.to_vec();
     listed.sort_unstable();
@@ -251,7 +252,7 @@ fn warn_of_other_voters(node: NodeId, listed: &[NodeId], membership: &Membership
     }
 }
 
-/// A journal under another name would make one node speak for two.
+/// Refuses a journal of another node or cluster, because with it one node would speak for two.
 fn check_owner(journal: &dyn Journal, cluster: ClusterId, node: NodeId) -> Result<(), StartError> {
     match journal.owner() {
         Some((of_cluster, of_node)) if (of_cluster, of_node) != (cluster, node) => {

@@ -1,4 +1,5 @@
-//! Pieces of a snapshot, as they travel: read from the store to be sent, and checked as they come.
+//! Pieces of a snapshot as they travel: read from the store to be sent, and checked when they
+//! arrive.
 
 use std::boxed::Box;
 use std::format;
@@ -13,7 +14,7 @@ use crate::host::snapshot::store::SnapshotReader;
 use crate::host::storage_error::StorageError;
 use crate::host::wire::frame::{self, HEADER_BYTES, Header};
 
-/// Reads pieces of a snapshot to be sent, each of which is checked.
+/// Reads and checks the pieces of a snapshot that is sent.
 pub(in crate::host::snapshot) struct PieceReader {
     file: Box<dyn SnapshotReader>,
     head_bytes: u64,
@@ -48,16 +49,15 @@ impl PieceReader {
         }
     }
 
-    /// What begins at `offset`, at most `bytes_max` bytes of it, and whether the snapshot ends with
-    /// it. Prefers to end where a block does.
+    /// The piece that begins at `offset`, at most `bytes_max` bytes, and whether the snapshot ends
+    /// with it. The piece ends where a block does, if possible.
     pub(in crate::host::snapshot) fn piece(
         &mut self,
         offset: u64,
         bytes_max: usize,
     ) -> Result<(Bytes, bool), StorageError> {
         if offset > self.length {
-            // What a follower says it has is no more than it was sent; but this must not depend on
-            // it.
+            // A follower never reports more than it was sent, but the reader must not rely on that.
             let error =
                 io::Error::new(ErrorKind::InvalidInput, "asked for what lies behind its end");
             return Err(StorageError::io("read", self.file.path(), error));
@@ -67,7 +67,8 @@ impl PieceReader {
         let aligned = self.frame_before(limit);
         let ends_with_frame = limit == self.length || aligned > offset;
         let end = if limit < self.length && ends_with_frame { aligned } else { limit };
-        // Where a piece ends inside of a frame, the rest of that is read as well, to be checked.
+        // If the piece ends inside of a frame, the rest of the frame is read as well, so that it
+        // can be checked.
         let rest = if ends_with_frame { 0 } else { self.head_bytes.max(BLOCK_FRAME_BYTES as u64) };
         let span = (end - start).saturating_add(rest).min(self.length - start);
         let mut bytes = Vec::with_capacity(usize::try_from(span).unwrap_or_default());
@@ -83,7 +84,8 @@ impl PieceReader {
         Ok((piece, end == self.length))
     }
 
-    /// Where a frame begins at or before `offset`: the one that holds it, unless that is the end.
+    /// The start of the frame at or before `offset`: the frame that holds `offset`, unless that is
+    /// the end.
     fn frame_before(&self, offset: u64) -> u64 {
         let block = BLOCK_FRAME_BYTES as u64;
         let blocks = self.length.saturating_sub(self.head_bytes + END_FRAME_BYTES) / block;
@@ -93,7 +95,7 @@ impl PieceReader {
         }
     }
 
-    /// How long the frame is with which `bytes` begin.
+    /// The length of the frame with which `bytes` begin.
     fn check_frame(&self, bytes: &[u8], offset: u64) -> Result<usize, StorageError> {
         let damaged = |what| StorageError::SnapshotDamaged {
             path: self.file.path().to_path_buf(),
@@ -112,7 +114,7 @@ impl PieceReader {
     }
 }
 
-/// Checks a snapshot that comes in pieces, cut anywhere.
+/// Checks a received snapshot, whose pieces may be cut anywhere.
 pub(in crate::host::snapshot) struct PieceChecker {
     decoder: frame::Decoder,
     checker: Checker,
@@ -124,7 +126,7 @@ impl PieceChecker {
         Self { decoder, checker: Checker::default() }
     }
 
-    /// Takes the next piece; the error says what is wrong with it.
+    /// Takes the next piece. The error says what is wrong with it.
     pub(in crate::host::snapshot) fn take(
         &mut self,
         piece: &[u8],
@@ -140,7 +142,7 @@ impl PieceChecker {
         Ok(())
     }
 
-    /// Whether what came is whole.
+    /// Whether the received snapshot is whole.
     pub(in crate::host::snapshot) fn finish(&self) -> Result<(), String> {
         if self.checker.ended && !self.decoder.is_mid_frame() {
             Ok(())

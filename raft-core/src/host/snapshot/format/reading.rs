@@ -11,21 +11,21 @@ use crate::host::snapshot::store::SnapshotReader;
 use crate::host::storage_error::{Refused, StorageError};
 use crate::host::wire::frame::{HEADER_BYTES, Header};
 
-/// Reads the state back, for a state machine to restore. It ends only if the whole snapshot was as
-/// it was written.
+/// Reads the state back, for a state machine to restore. It reaches its end only if the whole
+/// snapshot is as it was written.
 pub(in crate::host) struct StateReader {
     file: Box<dyn SnapshotReader>,
     /// Where the next frame begins.
     offset: u64,
     checker: Checker,
-    /// The last frame's payload, and how much of it was read.
+    /// The payload of the last frame, and how much of it was read.
     block: Vec<u8>,
     read: usize,
     failed: Option<StorageError>,
 }
 
 impl StateReader {
-    /// Begins to read a snapshot, which must be this one.
+    /// Opens a snapshot, which must be the one that `expected` names.
     pub(in crate::host) fn open(
         file: Box<dyn SnapshotReader>,
         expected: &Head,
@@ -41,8 +41,8 @@ impl StateReader {
         }
     }
 
-    /// Reads what is left, which the state machine did not care for, up to the end. Whether all of
-    /// it is as it was written.
+    /// Reads the rest, which the state machine did not read, to the end. Returns whether all of it
+    /// is as it was written.
     pub(in crate::host) fn finish(mut self) -> Result<(), StorageError> {
         while !self.checker.ended && self.failed.is_none() {
             self.next_frame()?;
@@ -50,7 +50,7 @@ impl StateReader {
         self.failed.map_or(Ok(()), Err)
     }
 
-    /// Why the last read failed, if that was the snapshot's fault.
+    /// Why the last read failed, if the snapshot is at fault.
     pub(in crate::host) fn take_failure(&mut self) -> Option<StorageError> {
         self.failed.take()
     }
@@ -116,8 +116,8 @@ impl Read for StateReader {
     }
 }
 
-/// Whether the snapshot is this one, and there to its end. What lies between is checked when it is
-/// read.
+/// Whether the snapshot is the one that `expected` names, and is there to its end. The blocks in
+/// between are checked when they are read.
 pub(in crate::host) fn check_whole(
     file: Box<dyn SnapshotReader>,
     expected: &Head,

@@ -31,15 +31,15 @@ const OTHER_STORE: u64 = 7;
 const OTHER_HISTORY: u64 = 8;
 const LONG_MESSAGES: u64 = 9;
 
-/// A past that is not said, though something behind it is.
+/// An unsaid past. It is encoded only if a later field follows.
 const UNKNOWN: u64 = 0;
 const BLANK: u64 = 1;
 const UNNAMED: u64 = 2;
 const BEGUN: u64 = 3;
 const OF: u64 = 4;
 
-/// What a node says of its past: a kind and the two halves of an identity, and whether it knows the
-/// other node.
+/// The number of fields in which a node says its past: a kind, the two halves of an identity, and
+/// whether the node knows the other node.
 const SAID_FIELDS: usize = 4;
 
 impl Hello {
@@ -51,7 +51,8 @@ impl Hello {
         let (min, max) = ((*version_min).into(), (*version_max).into());
         let numbers = [min, max, cluster, from.get(), to.get(), store_id];
         let mut said = said(self.past, self.knows_you);
-        // A field is found by its place: those before the last are there, if only as nothing.
+        // A field is found by its place, so all fields before the last are encoded, if only as
+        // nothing.
         if self.sends_bytes_max.is_some() {
             said = said.or(Some([UNKNOWN, 0, 0, 0]));
         }
@@ -146,11 +147,11 @@ impl Answer {
         }
     }
 
-    /// What the frame's payload means to the dialer.
+    /// What the answer means to the dialer.
     ///
     /// # Errors
     ///
-    /// It was refused, or no node answered.
+    /// The acceptor refused the dialer, or what answered is no node.
     pub fn conclude(payload: &[u8]) -> Result<Welcome, HandshakeError> {
         let is_known = |version| (VERSION_OLDEST..=codec::VERSION).contains(&version);
         match Self::read(payload).map_err(|_| HandshakeError::NotAnAnswer)? {
@@ -200,7 +201,7 @@ impl Answer {
 
 type Said = [u64; SAID_FIELDS];
 
-/// What a node says of its past; nothing, if it says none.
+/// The fields in which a node says its past; none if it says none.
 fn said(past: Past, knows_you: Option<bool>) -> Option<Said> {
     let (kind, [high, low]) = match past {
         Past::Unknown => return None,
@@ -278,7 +279,7 @@ impl<'b> Fields<'b> {
         u16::try_from(self.number()?).map_err(|_| DecodeError::Malformed { offset })
     }
 
-    /// None and an empty one are the same.
+    /// An absent address and an empty one are the same.
     fn address(&mut self) -> Result<String, DecodeError> {
         let offset = self.decoder.position();
         let address = self.if_more(|fields| {
@@ -296,8 +297,8 @@ impl<'b> Fields<'b> {
         Ok(ClusterIdentity::new(high << 64 | low))
     }
 
-    /// What older versions do not say. A kind of past that only newer versions know counts as
-    /// unknown.
+    /// The past, which older versions do not say. A kind of past that only newer versions know
+    /// counts as unknown.
     fn said(&mut self) -> Result<(Past, Option<bool>), DecodeError> {
         if self.left < SAID_FIELDS as u64 {
             return Ok((Past::Unknown, None));
@@ -331,7 +332,7 @@ impl<'b> Fields<'b> {
         }
     }
 
-    /// A field that older versions do not send.
+    /// Reads a field that older versions do not send.
     fn if_more<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,

@@ -13,32 +13,35 @@ use crate::types::NodeId;
 /// What a dialer says first.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hello {
-    /// The oldest version that it speaks.
+    /// The oldest version that the dialer speaks.
     pub version_min: u16,
-    /// The newest.
+    /// The newest version that the dialer speaks.
     pub version_max: u16,
-    /// Its cluster.
+    /// The dialer's cluster.
     pub cluster: ClusterId,
-    /// Who it is.
+    /// The dialer.
     pub from: NodeId,
-    /// Whom it believes to have reached.
+    /// The node that the dialer believes it has reached.
     pub to: NodeId,
-    /// Its store.
+    /// The dialer's store.
     pub store_id: StoreId,
-    /// Where it is reached; empty if it does not say. At most [`ADDRESS_BYTES_MAX`].
+    /// Where the dialer is reached; empty if it does not say. At most
+    /// [`ADDRESS_BYTES_MAX`](crate::host::ADDRESS_BYTES_MAX).
     pub address: String,
-    /// What its store holds.
+    /// What the dialer's store holds.
     pub past: Past,
-    /// Whether it knows the acceptor as a member, if it says.
+    /// Whether the dialer knows the acceptor as a member, if it says.
     pub knows_you: Option<bool>,
-    /// What its application says of it. At most [`SAID_NOTE_BYTES_MAX`].
+    /// What the application says of the dialer. At most
+    /// [`SAID_NOTE_BYTES_MAX`](super::SAID_NOTE_BYTES_MAX).
     pub note: Bytes,
-    /// The longest [`Message::size`](crate::Message::size) that it sends, in bytes, if it says.
+    /// The longest [`Message::size`](crate::Message::size) that the dialer sends, in bytes, if it
+    /// says.
     pub sends_bytes_max: Option<u64>,
 }
 
 impl Hello {
-    /// What `me` says to `to`; others reach it at `address`. It says nothing of its past.
+    /// What `me` says to `to`; other nodes reach `me` at `address`. It says nothing of its past.
     pub fn new(me: &Identity, to: NodeId, address: impl Into<String>) -> Self {
         let Identity { cluster, node, store_id } = *me;
         let (version_min, version_max) = (VERSION_OLDEST, codec::VERSION);
@@ -78,12 +81,13 @@ impl Hello {
         Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
     }
 
-    /// them. What only shows when it is compared with the connections that exist,
-    /// [`Refusal::Duplicate`] and [`Refusal::UnknownPeer`], is left to the caller.
+    /// Whether `me` lets the dialer in, and the version to speak. `stores` returns the stores of
+    /// the members, as far as the cluster knows them. The caller checks the reasons that need a
+    /// comparison with other connections: [`Refusal::Duplicate`] and [`Refusal::UnknownPeer`].
     ///
     /// # Errors
     ///
-    /// The reason against it, to be answered and logged.
+    /// The reason why the dialer is refused, to be answered and logged.
     pub fn check(
         &self,
         me: &Identity,
@@ -123,7 +127,7 @@ pub struct Welcome {
 }
 
 impl Welcome {
-    /// How the acceptor introduces itself, which is that node; none if it does not say which store
+    /// How the acceptor, the node `node`, introduces itself. `None` if it does not say which store
     /// it has.
     pub fn introduction(&self, node: NodeId) -> Option<Introduction> {
         let Self { version: _, store_id, past, knows_you } = *self;

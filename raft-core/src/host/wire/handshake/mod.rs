@@ -1,4 +1,5 @@
-//! The handshake: what two nodes say before the first message, so that only the right ones talk.
+//! The handshake: what two nodes say before the first message, so that only nodes that may talk to
+//! each other do.
 //!
 //! ```text
 //! dialer                                     acceptor
@@ -11,17 +12,17 @@
 //! Both sides also say what their stores hold, and whether they know each other as members: an
 //! [`Introduction`](crate::host::Introduction). The host judges it, the same on every transport.
 //!
-//! The dialer also says how long its messages are at most, because a message that the acceptor
-//! does not take would be lost each time it is sent, and nothing behind it would ever commit. An
-//! acceptor that takes less refuses the dialer: [`Refusal::LongMessages`].
+//! The dialer also says how long its messages are at most. A message that is too long for the
+//! acceptor would be lost each time it is sent, and nothing behind it would ever commit. So an
+//! acceptor that takes only shorter messages refuses the dialer: [`Refusal::LongMessages`].
 //!
-//! The address is where the dialer itself is reached, so that one who does not know it yet can
-//! answer: a configuration reaches its members one by one, and §6 wants requests to be heard
-//! whoever sends them.
+//! The address in the hello is where the dialer itself is reached, so that an acceptor which does
+//! not know it yet can answer. A configuration reaches its members one by one, and §6 wants servers
+//! to hear requests from servers that are not in their configuration.
 //!
-//! Each is the payload of one frame of at most [`HANDSHAKE_BYTES_MAX`]: eight bytes that name the
-//! protocol, then a CBOR array by the rules of [`codec`](crate::codec), so that later versions can
-//! add to it. Nothing here does I/O.
+//! Each message is the payload of one frame of at most [`HANDSHAKE_BYTES_MAX`]: eight bytes that
+//! name the protocol, then a CBOR array by the rules of [`codec`](crate::codec), so that later
+//! versions can add to it. Nothing here does I/O.
 
 mod codec;
 mod messages;

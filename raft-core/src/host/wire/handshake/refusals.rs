@@ -12,27 +12,27 @@ use crate::types::NodeId;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// What came first was not a [`Hello`].
+    /// The dialer's first bytes were not a [`Hello`](super::Hello).
     NotAHello,
-    /// No version is known to both.
+    /// No version of the protocol is known to both.
     Version {
-        /// The oldest that the acceptor speaks.
+        /// The oldest version that the acceptor speaks.
         min: u16,
-        /// The newest.
+        /// The newest version that the acceptor speaks.
         max: u16,
     },
     /// The dialer belongs to another cluster.
     Cluster {
-        /// The acceptor's.
+        /// The acceptor's cluster.
         cluster: ClusterId,
     },
     /// The dialer looks for another node.
     NotMe {
-        /// Who the acceptor is.
+        /// The acceptor.
         node: NodeId,
     },
-    /// The dialer is no member of the cluster as the acceptor knows it, and as many such as it
-    /// allows are connected.
+    /// The dialer is no member of the cluster as the acceptor knows it, and the most such peers
+    /// that the acceptor allows are connected.
     UnknownPeer,
     /// The dialer has the acceptor's own id.
     Itself {
@@ -41,10 +41,10 @@ pub enum Refusal {
     },
     /// Another node with the dialer's id, but with another store, is connected.
     Duplicate {
-        /// The other one's store.
+        /// The store of the connected node.
         store_id: StoreId,
     },
-    /// The dialer has the id of a member, but not its memory.
+    /// The dialer has the id of a member, but another store: it has lost the member's memory.
     OtherStore {
         /// The id.
         node: NodeId,
@@ -145,7 +145,7 @@ impl fmt::Display for Refusal {
 pub enum HandshakeError {
     /// The acceptor said no.
     Refused(Refusal),
-    /// What came back is no [`Answer`] to what was asked.
+    /// The bytes that came back are no [`Answer`](super::Answer) to the hello.
     NotAnAnswer,
 }
 
@@ -162,7 +162,7 @@ impl fmt::Display for HandshakeError {
 
 impl Error for HandshakeError {}
 
-/// What to do about a member that has lost its memory, in words that hold on both sides.
+/// Writes what to do about a member that has lost its memory, in words that hold on both sides.
 pub(in crate::host) fn other_store(f: &mut fmt::Formatter<'_>, node: NodeId) -> fmt::Result {
     write!(
         f,
