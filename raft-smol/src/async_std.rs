@@ -34,19 +34,20 @@
 pub use crate::names::*;
 use crate::on::{self, AsyncStd};
 
-/// A running node, on async-std's executor. A clone is another handle to it; when the last one is
+/// A running node, on async-std's executor. A clone is another handle to it. When the last clone is
 /// dropped, the node shuts down cleanly.
 ///
 /// Its methods are those of [`on::Node`].
 pub type Node<S> = on::Node<S, AsyncStd>;
 
-/// A network inside one process, with faults, for tests of one's own cluster.
+/// A network inside one process, with faults, for tests of your own cluster.
 pub mod channel {
     use crate::on;
 
-    /// Connects nodes of one process, and delivers what is late on async-std's executor. A clone is
-    /// the same network. Its faults, cuts and counts are those of [`Hub`](raft_core::host::Hub),
-    /// and [`endpoint`](on::Network::endpoint) gives each node its transport.
+    /// Connects nodes of one process, and delivers delayed messages on async-std's executor. A
+    /// clone is the same network. Its faults, cuts and counts are those of
+    /// [`Hub`](raft_core::host::Hub), and [`endpoint`](on::Network::endpoint) gives each node its
+    /// transport.
     pub type Network = on::Network<on::AsyncStd>;
 }
 
@@ -57,8 +58,8 @@ pub mod tcp {
     use crate::on;
 
     /// A [`raft_core::host::Transport`] over TCP, whose tasks run on async-std's executor. Nothing
-    /// is encrypted or authenticated: use it in a network that you trust.
+    /// is encrypted or authenticated: use it only in a network that you trust.
     ///
-    /// It is made by [`bind`](on::Transport::bind).
+    /// [`bind`](on::Transport::bind) makes one.
     pub type Transport = on::Transport<on::AsyncStd>;
 }

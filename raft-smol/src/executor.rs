@@ -1,4 +1,4 @@
-//! What runs the tasks: the choice between smol, async-std and an application's own executor.
+//! The executor that runs the tasks: smol, async-std, or an application's own.
 
 use std::future::Future;
 
@@ -34,8 +34,8 @@ use std::future::Future;
 /// # assert_eq!(network.traffic().sent, 0);
 /// ```
 pub trait Executor: 'static {
-    /// Runs a task until it ends. A task that is dropped instead, because the executor is, ends
-    /// what it ran for.
+    /// Runs a task until it ends. If the executor drops the task instead, what the task ran for
+    /// ends.
     fn spawn(task: impl Future<Output = ()> + Send + 'static);
 }
 
@@ -64,7 +64,7 @@ pub enum AsyncStd {}
 #[cfg(feature = "async-std")]
 impl Executor for AsyncStd {
     fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-        // A handle that is dropped lets its task go on.
+        // The task goes on if its handle is dropped.
         drop(::async_std::task::spawn(task));
     }
 }

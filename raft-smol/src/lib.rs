@@ -95,11 +95,11 @@ pub use names::*;
 #[cfg(feature = "smol")]
 pub use smol_spawn::{Node, channel, tcp};
 
-/// Nodes on an executor of one's own: what the names elsewhere stand for, with the executor as a
+/// Nodes on an executor of your own: the types behind the names elsewhere, with the executor as a
 /// parameter.
 ///
-/// `on::Node::<_, Own>::start` starts a node on the [`Executor`](on::Executor) `Own`; a type alias
-/// spares the parameter.
+/// `on::Node::<_, Own>::start` starts a node on the [`Executor`](on::Executor) `Own`. A type alias
+/// saves the parameter.
 pub mod on {
     #[cfg(feature = "async-std")]
     pub use crate::executor::AsyncStd;

@@ -1,4 +1,4 @@
-//! A network inside one process, with faults, for tests of one's own cluster.
+//! A network inside one process, with faults, for tests of your own cluster.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -39,7 +39,7 @@ pub struct Network<E> {
 }
 
 impl<E: Executor> Network<E> {
-    /// A perfect network without nodes; `seed` decides what its faults will hit.
+    /// A perfect network without nodes. `seed` decides which messages its faults affect.
     pub fn new(seed: u64) -> Self {
         let woken = Notify::new();
         let waker = woken.clone();
@@ -50,8 +50,8 @@ impl<E: Executor> Network<E> {
 }
 
 impl<E> Network<E> {
-    /// The transport of this node. A node that starts again gets a new one, which takes the place
-    /// of the old.
+    /// The transport of this node. If a node starts again, its new transport takes the place of the
+    /// old one.
     pub fn endpoint(&self, node: NodeId) -> Endpoint {
         self.hub.endpoint(node)
     }

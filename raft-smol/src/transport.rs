@@ -1,9 +1,9 @@
 //! Messages between nodes over TCP.
 //!
-//! Each node dials each of its peers, the members of its cluster, and sends on that connection;
-//! what it receives comes in on those that it accepted. A task dials one peer, and dials again when
-//! the connection is lost; one accepts, and spawns one for each connection. The rest, limits and
-//! counters among it, is [`raft_core::host::tcp`].
+//! Each node dials each of its peers, the members of its cluster, and sends on that connection. It
+//! receives on the connections that it accepted. One task dials one peer, and dials again when the
+//! connection is lost. Another task accepts connections, and spawns a task for each. Everything
+//! else, among it limits and counters, is in [`raft_core::host::tcp`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,7 +50,7 @@ pub struct Transport<E> {
     config: Config,
     counters: Counters,
     local_addr: SocketAddr,
-    /// Taken by `start`, with those listed.
+    /// Taken by `start`, with the listed peers.
     listener: Option<TcpListener>,
     listed: BTreeMap<NodeId, String>,
     started: Option<Started>,
@@ -60,34 +60,34 @@ pub struct Transport<E> {
 struct Started {
     shared: Arc<Shared>,
     stopping: Receiver<()>,
-    /// Its drop tells all tasks to stop.
+    /// When it is dropped, all tasks stop.
     _stop: Sender<()>,
 }
 
-/// What the tasks of a started transport share. Each drops it last, after its sockets.
+/// What the tasks of a started transport share. Each task drops it last, after its sockets.
 struct Shared {
     me: NodeId,
     config: Config,
     counters: Counters,
     inbox: MessageInbox,
     peers: Peers,
-    /// Left here by the transport when it stops, so that it goes with the last task.
+    /// Left here when the transport stops, so that it is dropped with the last task.
     running: OnceLock<Running>,
 }
 
 impl<E: Executor> Transport<E> {
-    /// Listens on an address, for a node that knows these peers to begin with: the others of a new
-    /// cluster, or some members of the one that it joins. A peer's address is a name or number with
-    /// a port; names are looked up anew for each connection. The node itself may be among the
-    /// peers; it is left out.
+    /// Listens on an address, for a node that knows these peers to begin with: the other nodes of a
+    /// new cluster, or some members of the cluster that it joins. A peer's address is a name or
+    /// number with a port. Names are looked up anew for each connection. If the node itself is
+    /// among the peers, it is left out.
     ///
-    /// From its first configuration on the node's peers are the members; one whose
+    /// Once the node has a configuration, its peers are the members. A member whose
     /// [label](raft_core::host::Label) holds an address is reached there, others as listed here, or
     /// where they say themselves.
     ///
     /// # Errors
     ///
-    /// When the address cannot be used, or the configuration makes no sense ([`Config::validate`]).
+    /// The address cannot be used, or the configuration is not [valid](Config::validate).
     pub async fn bind(
         listen: impl AsyncToSocketAddrs,
         peers: impl IntoIterator<Item = (NodeId, String)>,
@@ -101,7 +101,7 @@ impl<E: Executor> Transport<E> {
     ///
     /// # Errors
     ///
-    /// When the configuration makes no sense ([`Config::validate`]).
+    /// The configuration is not [valid](Config::validate).
     pub fn new(
         listener: TcpListener,
         peers: impl IntoIterator<Item = (NodeId, String)>,
@@ -121,12 +121,12 @@ impl<E: Executor> Transport<E> {
 }
 
 impl<E> Transport<E> {
-    /// Where it listens; tells the port if it was asked for any.
+    /// The address on which the transport listens. It tells the port if the system chose one.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// A handle to its counters.
+    /// A handle on the transport's counters.
     pub fn counters(&self) -> Counters {
         self.counters.clone()
     }
@@ -192,7 +192,7 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
 
     fn stop(&mut self, running: Running) {
         if let Some(started) = self.started.take() {
-            // It was never set before, for this is called at most once.
+            // It was not set before, because `stop` is called once at most.
             let _ = started.shared.running.set(running);
         }
     }

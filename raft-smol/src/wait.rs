@@ -11,8 +11,8 @@ use futures_lite::future::{or, yield_now};
 use raft_core::host::Next;
 use raft_core::host::tcp::Closed;
 
-/// Wakes one task. A wake-up that comes while the task does not wait is kept; more than one are
-/// one. A clone is the same.
+/// Wakes one task. A wake-up is kept if the task does not wait at that moment, and several wake-ups
+/// count as one. A clone wakes the same task.
 #[derive(Clone, Debug)]
 pub(crate) struct Notify {
     sender: Sender<()>,
@@ -32,7 +32,7 @@ impl Notify {
     }
 
     pub(crate) fn notify(&self) {
-        // If it is full, a wake-up waits already; closed it never is.
+        // If the channel is full, a wake-up waits already. It is never closed.
         let _ = self.sender.try_send(());
     }
 
@@ -41,13 +41,13 @@ impl Notify {
     }
 }
 
-/// Resolves when the other end, at which nothing is sent, is dropped.
+/// Resolves when the other end, which sends nothing, is dropped.
 pub(crate) async fn dropped(receiver: &Receiver<()>) {
     let _ = receiver.recv().await;
 }
 
-/// The future's output, or `late` if it takes longer than that. The timer costs nothing if the
-/// future is ready at once.
+/// The output of the future, or `late` if the future takes longer than `span`. The timer costs
+/// nothing if the future is ready at once.
 pub(crate) async fn timeout<T>(
     span: Duration,
     late: Closed,
@@ -72,7 +72,7 @@ pub(crate) async fn drive(mut turn: impl FnMut() -> Next, woken: Notify) {
     }
 }
 
-/// Waits until woken or until the deadline has come; `None` never comes. Lets other tasks run at
+/// Waits until woken or until the deadline has come. `None` never comes. Other tasks can run at
 /// least once.
 async fn wait(woken: &Notify, alarm: &mut Alarm, deadline: Option<Instant>) {
     let mut notified = pin!(woken.notified());
@@ -96,8 +96,8 @@ async fn wait(woken: &Notify, alarm: &mut Alarm, deadline: Option<Instant>) {
 /// A timer whose deadline moves on with almost every turn.
 struct Alarm {
     timer: Timer,
-    /// When it fires, if it was told to. It may be sooner than needed, for to move a timer wakes
-    /// the reactor: it is armed anew when it has fired too soon.
+    /// When the timer fires, if it is armed. That may be sooner than needed: to move a timer wakes
+    /// the reactor, so the timer is armed anew when it has fired too soon.
     armed: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! A network inside one process, with faults, for tests of one's own cluster.
+//! A network inside one process, with faults, for tests of your own cluster.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -32,8 +32,9 @@ pub struct Network {
 }
 
 impl Network {
-    /// A perfect network without nodes; `seed` decides what its faults will hit. It has one thread,
-    /// which delivers what is late and ends with the last clone and endpoint.
+    /// A perfect network without nodes. `seed` decides which messages its faults affect. The
+    /// network has one thread, which delivers delayed messages and ends with the last clone and
+    /// endpoint.
     ///
     /// # Panics
     ///
@@ -49,8 +50,8 @@ impl Network {
         Self { hub }
     }
 
-    /// The transport of this node. A node that starts again gets a new one, which takes the place
-    /// of the old.
+    /// The transport of this node. If a node starts again, its new transport takes the place of the
+    /// old one.
     pub fn endpoint(&self, node: NodeId) -> Endpoint {
         self.hub.endpoint(node)
     }

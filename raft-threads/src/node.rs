@@ -15,10 +15,10 @@ use raft_core::{Change, LogId, Membership, NodeId};
 
 use crate::wait::{self, Signal};
 
-/// A running node. A clone is another handle to it, for another thread; when the last one is
+/// A running node. A clone is another handle to it, for another thread. When the last clone is
 /// dropped, the node shuts down cleanly.
 ///
-/// Every method that waits has a twin, `…_timeout`, that gives up after a while.
+/// Every method that waits has a twin, `…_timeout`, which gives up after a while.
 pub struct Node<S: StateMachine> {
     handle: Handle<S>,
 }
@@ -48,8 +48,8 @@ impl<S: StateMachine> Node<S> {
         match looping {
             Ok(_) => Ok(Self { handle }),
             Err(error) => {
-                // The driver went with the thread that never was. Never an error; and the reason is
-                // the one above.
+                // The driver was dropped with the thread that did not start. The answer is never an
+                // error, and says less than the one above.
                 let _ = handle.stopped().wait();
                 Err(StartError::System(error))
             }
@@ -57,8 +57,8 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// The requests that do not wait: each returns a [`Pending`](crate::Pending) answer, to be
-    /// waited for later. So one thread can have many commands on their way, or hand their answers
-    /// to other threads.
+    /// waited for later. So one thread can have many commands under way, or hand their answers to
+    /// other threads.
     pub fn handle(&self) -> &Handle<S> {
         &self.handle
     }
@@ -78,8 +78,8 @@ impl<S: StateMachine> Node<S> {
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`]: the command is not taken back, and may yet be committed. Others as
-    /// [`Node::propose`].
+    /// [`WaitError::TimedOut`]: the command is not taken back, and may yet be committed. Otherwise
+    /// as [`Node::propose`].
     pub fn propose_timeout(
         &self,
         command: impl Into<Bytes>,
@@ -104,7 +104,7 @@ impl<S: StateMachine> Node<S> {
         self.handle.read(read)?.wait()
     }
 
-    /// Like [`Node::read`], for `timeout` at most. A `read` that is too late may run all the same.
+    /// Like [`Node::read`], for `timeout` at most. After that, `read` may run all the same.
     ///
     /// # Errors
     ///
@@ -122,9 +122,9 @@ impl<S: StateMachine> Node<S> {
         self.handle.leadership()
     }
 
-    /// What the node knows of its cluster's leader: now, and then after each change, for which it
-    /// blocks. Changes in quick succession may show as one. Ends with the node, which it does not
-    /// keep alive.
+    /// What the node knows of its cluster's leader: now, and then after each change, for which the
+    /// iterator blocks. Changes in quick succession may show as one. The iterator ends with the
+    /// node, and does not keep the node running.
     pub fn leaderships(&self) -> impl Iterator<Item = Leadership> + Send + use<S> {
         let watch = self.leadership();
         let mut seen: Option<Leadership> = None;
@@ -139,7 +139,7 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when
-    /// the lead is lost.
+    /// the leadership is lost.
     ///
     /// # Errors
     ///
@@ -157,14 +157,15 @@ impl<S: StateMachine> Node<S> {
         self.handle.lead().wait_timeout(timeout)
     }
 
-    /// Changes who takes part (§6), all of it or nothing: for instance adds servers as learners,
-    /// promotes them once they have caught up, and removes others. Returns the members once that is
-    /// complete. A [`Label`](crate::Label) tells the others where a new server is reached.
+    /// Changes the membership (§6), all of it or nothing: for example adds servers as learners,
+    /// promotes learners that have caught up, and removes servers. Returns the members once the
+    /// change is complete. A [`Label`](crate::Label) tells the others where a new server is
+    /// reached.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`] says what to do next; [`ChangeError::may_take_effect`] whether the change
-    /// may have been made nevertheless.
+    /// [`ChangeError`] says what to do next, and [`ChangeError::may_take_effect`] whether the
+    /// change may have been made nevertheless.
     pub fn change_membership(&self, changes: Vec<Change>) -> Result<Membership, ChangeError> {
         self.handle.change_membership(changes)?.wait()
     }
@@ -182,12 +183,12 @@ impl<S: StateMachine> Node<S> {
         self.handle.change_membership(changes)?.wait_timeout(timeout)
     }
 
-    /// Hands leadership over (thesis 3.10), to this node or, if none is named, to the one that is
-    /// furthest. Returns who leads now.
+    /// Hands leadership over (thesis 3.10) to this node. If none is named, the leader chooses the
+    /// voter whose log is most up to date. Returns the new leader.
     ///
     /// # Errors
     ///
-    /// [`TransferError`] says why not.
+    /// [`TransferError`] says why leadership was not handed over.
     pub fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
         self.handle.transfer_leadership(to)?.wait()
     }
@@ -205,12 +206,13 @@ impl<S: StateMachine> Node<S> {
         self.handle.transfer_leadership(to)?.wait_timeout(timeout)
     }
 
-    /// Takes a snapshot of the state machine now (§7), so that the log before it can go. Otherwise
-    /// it is taken when the log has grown. Returns the last entry that it includes.
+    /// Takes a snapshot of the state machine now (§7), so that the log before it can be removed.
+    /// Without this call the node takes one when the log has grown. Returns the last entry that the
+    /// snapshot includes.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError`] says why not. The node works on.
+    /// [`SnapshotError`] says why no snapshot was taken. The node goes on.
     pub fn take_snapshot(&self) -> Result<LogId, SnapshotError> {
         self.handle.take_snapshot()?.wait()
     }
@@ -227,8 +229,9 @@ impl<S: StateMachine> Node<S> {
         self.handle.take_snapshot()?.wait_timeout(timeout)
     }
 
-    /// The members of the cluster as this node knows them (§6): those of the newest configuration
-    /// in its log, committed or not. The leader knows best, and others may be behind.
+    /// The members of the cluster as this node knows them (§6): the newest configuration in its
+    /// log, committed or not. The leader's configuration is the newest, and other nodes may be
+    /// behind.
     pub fn membership(&self) -> Membership {
         self.handle.membership()
     }
@@ -251,14 +254,15 @@ impl<S: StateMachine> Node<S> {
         self.handle.status()?.wait_timeout(timeout)
     }
 
-    /// Stops the node, and returns why it stopped once nothing of it is left: all requests are
-    /// answered, the journal is synced and closed, its threads have ended, the transport's
-    /// addresses are free. Other handles remain, of a stopped node.
+    /// Stops the node. Returns the reason why it stopped once nothing of it is left: all requests
+    /// are answered, the journal is synced and closed, its threads have ended, and the transport's
+    /// addresses are free. Other handles stay valid, as handles of a stopped node.
     pub fn shutdown(&self) -> StopReason {
         self.handle.shutdown().wait().unwrap_or_else(|stopped| stopped.reason)
     }
 
-    /// Like [`Node::shutdown`], for `timeout` at most; `None` if it takes longer, and it goes on.
+    /// Like [`Node::shutdown`], for `timeout` at most. `None` if the shutdown takes longer; it goes
+    /// on then.
     pub fn shutdown_timeout(&self, timeout: Duration) -> Option<StopReason> {
         reason(self.handle.shutdown().wait_timeout(timeout))
     }
@@ -268,14 +272,14 @@ impl<S: StateMachine> Node<S> {
         self.handle.stopped().wait().unwrap_or_else(|stopped| stopped.reason)
     }
 
-    /// Like [`Node::stopped`], for `timeout` at most; `None` if it takes longer.
+    /// Like [`Node::stopped`], for `timeout` at most. `None` if it takes longer.
     pub fn stopped_timeout(&self, timeout: Duration) -> Option<StopReason> {
         reason(self.handle.stopped().wait_timeout(timeout))
     }
 
-    /// The threads that hung when the node stopped, and go on: see
-    /// [`NodeConfig::shutdown_max`](raft_core::host::NodeConfig::shutdown_max). None as long as it
-    /// runs.
+    /// The threads that the node left behind because they hung when it stopped: see
+    /// [`NodeConfig::shutdown_max`](raft_core::host::NodeConfig::shutdown_max). Empty while the
+    /// node runs.
     pub fn left_behind(&self) -> Vec<WorkerStatus> {
         self.handle.left_behind()
     }

@@ -1,21 +1,21 @@
 //! Messages between nodes over TCP.
 //!
-//! Each node dials each of its peers, the members of its cluster, and sends on that connection;
-//! what it receives comes in on those that it accepted.
+//! Each node dials each of its peers, the members of its cluster, and sends on that connection. It
+//! receives on the connections that it accepted.
 //!
 //! ```text
 //! send ─► SendQueue ─► dialer's thread ═ messages, keepalives ═► thread of the connection ─► inbox
 //!                      thread that hears ◄═══════ keepalives ═══
 //! ```
 //!
-//! The dialer's thread dials again when the connection is lost; one more accepts. The rest, limits
-//! and counters among it, is [`raft_core::host::tcp`]. Nothing is encrypted or authenticated: use
-//! it in a network that you trust.
+//! The dialer's thread dials again when the connection is lost. Another thread accepts connections.
+//! Everything else, among it limits and counters, is in [`raft_core::host::tcp`]. Nothing is
+//! encrypted or authenticated: use it only in a network that you trust.
 //!
-//! A blocked thread cannot be told to stop, so everything that blocks has an end: a stop closes the
-//! incoming connections, and those whose handshake has not ended; it wakes the thread that accepts
-//! by dialing it; writes have a timeout. Only an attempt to connect lasts its
-//! [`Config::connect_timeout`], where the peer's host does not even refuse.
+//! A blocked thread cannot be told to stop, so everything that blocks has an end. A stop closes the
+//! incoming connections, and the outgoing ones whose handshake has not ended. It wakes the thread
+//! that accepts by dialing it. Writes have a timeout. Only an attempt to connect may last for
+//! [`Config::connect_timeout`], if the peer's host does not even refuse.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -41,8 +41,8 @@ use dialer::{Peer, Peers};
 use sockets::Sockets;
 use undialed::Undialed;
 
-/// How long a stop tries to wake the thread that accepts. Where that has no effect at once it is
-/// not asleep.
+/// How long a stop tries to wake the thread that accepts. If that has no effect at once, the thread
+/// is not asleep.
 const KNOCK_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// A [`raft_core::host::Transport`] over TCP.
@@ -65,15 +65,16 @@ pub struct Transport {
     config: Config,
     counters: Counters,
     local_addr: SocketAddr,
-    /// Taken by `start`, with those listed.
+    /// Taken by `start`, with the listed peers.
     listener: Option<TcpListener>,
     listed: BTreeMap<NodeId, String>,
-    /// From `start` to the stop.
+    /// `Some` from `start` to the stop.
     shared: Option<Arc<Shared>>,
     undialed: Undialed,
 }
 
-/// What the threads of a started transport share; each holds it until its last socket is closed.
+/// What the threads of a started transport share. Each thread holds it until its last socket is
+/// closed.
 #[derive(Debug)]
 struct Shared {
     me: NodeId,
@@ -82,26 +83,26 @@ struct Shared {
     inbox: MessageInbox,
     peers: Peers,
     incoming: Arc<Sockets>,
-    /// Those in their handshake. Afterwards a dialer ends its connection itself, for it may have
-    /// something left to say.
+    /// The sockets whose handshake has not ended. After that a dialer ends its connection itself,
+    /// because it may have messages left to send.
     outgoing: Arc<Sockets>,
-    /// Goes with the last thread.
+    /// Dropped with the last thread.
     running: Mutex<Option<Running>>,
 }
 
 impl Transport {
-    /// Listens on an address, for a node that knows these peers to begin with: the others of a new
-    /// cluster, or some members of the one that it joins. A peer's address is a name or number with
-    /// a port; names are looked up anew for each connection. The node itself may be among the
-    /// peers; it is left out.
+    /// Listens on an address, for a node that knows these peers to begin with: the other nodes of a
+    /// new cluster, or some members of the cluster that it joins. A peer's address is a name or
+    /// number with a port. Names are looked up anew for each connection. If the node itself is
+    /// among the peers, it is left out.
     ///
-    /// From its first configuration on the node's peers are the members; one whose
+    /// Once the node has a configuration, its peers are the members. A member whose
     /// [label](raft_core::host::Label) holds an address is reached there, others as listed here, or
     /// where they say themselves.
     ///
     /// # Errors
     ///
-    /// When the address cannot be used, or the configuration makes no sense ([`Config::validate`]).
+    /// The address cannot be used, or the configuration is not [valid](Config::validate).
     pub fn bind(
         listen: impl ToSocketAddrs,
         peers: impl IntoIterator<Item = (NodeId, String)>,
@@ -114,7 +115,7 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// When the configuration makes no sense ([`Config::validate`]).
+    /// The configuration is not [valid](Config::validate).
     pub fn new(
         listener: TcpListener,
         peers: impl IntoIterator<Item = (NodeId, String)>,
@@ -133,12 +134,12 @@ impl Transport {
         })
     }
 
-    /// Where it listens; tells the port if it was asked for any.
+    /// The address on which the transport listens. It tells the port if the system chose one.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// A handle to its counters.
+    /// A handle on the transport's counters.
     pub fn counters(&self) -> Counters {
         self.counters.clone()
     }
@@ -152,7 +153,7 @@ impl Transport {
         knock(self.local_addr);
     }
 
-    /// Starts a thread for each of these peers, and for those for which there was none before.
+    /// Starts a thread for each of these peers, and for the peers that had none before.
     fn dial(&mut self, peers: impl IntoIterator<Item = Arc<Peer>>) {
         let Some(shared) = &self.shared else { return };
         self.undialed.dial(peers, &self.config, &self.counters, |peer| {
@@ -231,7 +232,8 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.into()).spawn(run).map(drop)
 }
 
-/// Wakes the thread that accepts. If it cannot be reached this way, it wakes by itself before long.
+/// Wakes the thread that accepts. If the thread cannot be reached in this way, it wakes by itself
+/// before long.
 fn knock(mut address: SocketAddr) {
     if address.ip().is_unspecified() {
         address.set_ip(match address {

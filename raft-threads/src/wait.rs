@@ -1,4 +1,4 @@
-//! Waiting to be woken, or for a moment, as precisely as the operating system can.
+//! Waiting until woken, or until a moment, as precisely as the operating system can.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -16,7 +16,7 @@ pub(crate) struct Signal {
 #[derive(Default, Debug)]
 struct State {
     woken: bool,
-    /// Someone waits, so that a wake is worth a system call.
+    /// Whether a thread waits, so that a wake is worth a system call.
     waits: bool,
 }
 
@@ -31,7 +31,7 @@ impl Signal {
         }
     }
 
-    /// Returns when woken or when the deadline has come; `None` never comes.
+    /// Returns when woken or when the deadline has come. `None` never comes.
     pub(crate) fn wait(&self, deadline: Option<Instant>) {
         let mut state = self.lock();
         while !state.woken {
@@ -57,7 +57,7 @@ impl Signal {
 
 const UNPOISONED: &str = "nothing panics while it holds this lock";
 
-/// Turns until it is told to stop. For a thread of its own.
+/// Calls `turn` until it says stop. For a thread of its own.
 pub(crate) fn run(signal: &Signal, mut turn: impl FnMut() -> Next) {
     be_punctual();
     loop {
@@ -69,11 +69,11 @@ pub(crate) fn run(signal: &Signal, mut turn: impl FnMut() -> Next) {
     }
 }
 
-/// Linux lets a thread sleep 50 µs longer than it asked for, to save power, unless the thread says
-/// otherwise. That would be half of all the lateness.
+/// Makes the thread's timers precise. To save power, Linux lets a thread sleep 50 µs longer than it
+/// asked for unless the thread says otherwise. That would be half of all the lateness.
 #[cfg(target_os = "linux")]
 fn be_punctual() {
-    // Without it the thread is a little late, no more.
+    // If this fails, the thread is only a little late.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
 }
 

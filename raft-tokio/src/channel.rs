@@ -1,4 +1,4 @@
-//! A network inside one process, with faults, for tests of one's own cluster.
+//! A network inside one process, with faults, for tests of your own cluster.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -35,11 +35,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// A perfect network without nodes; `seed` decides what its faults will hit.
+    /// A perfect network without nodes. `seed` decides which messages its faults affect.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with I/O and time enabled, on which it delivers what is late.
+    /// Outside of a tokio runtime with I/O and time enabled. The runtime delivers delayed messages.
     pub fn new(seed: u64) -> Self {
         let woken = Arc::new(Notify::new());
         let waker = Arc::clone(&woken);
@@ -48,8 +48,8 @@ impl Network {
         Self { hub }
     }
 
-    /// The transport of this node. A node that starts again gets a new one, which takes the place
-    /// of the old.
+    /// The transport of this node. If a node starts again, its new transport takes the place of the
+    /// old one.
     pub fn endpoint(&self, node: NodeId) -> Endpoint {
         self.hub.endpoint(node)
     }
@@ -64,7 +64,7 @@ impl Deref for Network {
 }
 
 async fn deliver(late: LateDelivery, woken: Arc<Notify>) {
-    // Without a timer nothing can be late, so what is late is lost.
+    // Without a timer there is no delay, and delayed messages are lost.
     let Ok(mut timer) = Timer::new() else { return };
     loop {
         match late.turn() {

@@ -71,7 +71,7 @@ pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Seat, Term,
 };
 
-// So that the README's example compiles.
+// Compiles the example of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

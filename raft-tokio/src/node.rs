@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::timer::{Timer, wait};
 
-/// A running node. A clone is another handle to it; when the last one is dropped, the node shuts
+/// A running node. A clone is another handle to it. When the last clone is dropped, the node shuts
 /// down cleanly.
 pub struct Node<S: StateMachine> {
     handle: Handle<S>,
@@ -75,9 +75,9 @@ impl<S: StateMachine> Node<S> {
         Ok(Self { handle })
     }
 
-    /// The requests that are queued at once, and answered later: each returns a
-    /// [`Pending`](crate::Pending) answer to be awaited. So one task can have many commands on
-    /// their way, in its order.
+    /// The requests that are queued at once and answered later: each returns a
+    /// [`Pending`](crate::Pending) answer to be awaited. So one task can have many commands under
+    /// way, in its order.
     pub fn handle(&self) -> &Handle<S> {
         &self.handle
     }
@@ -175,7 +175,7 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when
-    /// the lead is lost.
+    /// the leadership is lost.
     ///
     /// # Errors
     ///
@@ -212,16 +212,17 @@ impl<S: StateMachine> Node<S> {
         self.handle.lead().await
     }
 
-    /// Changes who takes part (§6), all of it or nothing: for instance adds servers as learners,
-    /// promotes them once they have caught up, and removes others. Returns the members once that is
-    /// complete. A [`Label`](crate::Label) tells the others where a new server is reached.
+    /// Changes the membership (§6), all of it or nothing: for example adds servers as learners,
+    /// promotes learners that have caught up, and removes servers. Returns the members once the
+    /// change is complete. A [`Label`](crate::Label) tells the others where a new server is
+    /// reached.
     ///
     /// Dropping the future does not take the change back.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`] says what to do next; [`ChangeError::may_take_effect`] whether the change
-    /// may have been made nevertheless.
+    /// [`ChangeError`] says what to do next, and [`ChangeError::may_take_effect`] whether the
+    /// change may have been made nevertheless.
     ///
     /// # Example
     ///
@@ -250,28 +251,30 @@ impl<S: StateMachine> Node<S> {
         self.handle.change_membership(changes)?.await
     }
 
-    /// Hands leadership over (thesis 3.10), to this node or, if none is named, to the one that is
-    /// furthest. Returns who leads now.
+    /// Hands leadership over (thesis 3.10) to this node. If none is named, the leader chooses the
+    /// voter whose log is most up to date. Returns the new leader.
     ///
     /// # Errors
     ///
-    /// [`TransferError`] says why not.
+    /// [`TransferError`] says why leadership was not handed over.
     pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
         self.handle.transfer_leadership(to)?.await
     }
 
-    /// Takes a snapshot of the state machine now (§7), so that the log before it can go. Otherwise
-    /// it is taken when the log has grown. Returns the last entry that it includes.
+    /// Takes a snapshot of the state machine now (§7), so that the log before it can be removed.
+    /// Without this call the node takes one when the log has grown. Returns the last entry that the
+    /// snapshot includes.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError`] says why not. The node works on.
+    /// [`SnapshotError`] says why no snapshot was taken. The node goes on.
     pub async fn take_snapshot(&self) -> Result<LogId, SnapshotError> {
         self.handle.take_snapshot()?.await
     }
 
-    /// The members of the cluster as this node knows them (§6): those of the newest configuration
-    /// in its log, committed or not. The leader knows best, and others may be behind.
+    /// The members of the cluster as this node knows them (§6): the newest configuration in its
+    /// log, committed or not. The leader's configuration is the newest, and other nodes may be
+    /// behind.
     pub fn membership(&self) -> Membership {
         self.handle.membership()
     }
@@ -285,9 +288,9 @@ impl<S: StateMachine> Node<S> {
         self.handle.status()?.await
     }
 
-    /// Stops the node, and returns why it stopped once nothing of it is left: all requests are
-    /// answered, the journal is synced and closed, its threads have ended, the transport's
-    /// addresses are free. Other handles remain, of a stopped node.
+    /// Stops the node. Returns the reason why it stopped once nothing of it is left: all requests
+    /// are answered, the journal is synced and closed, its threads have ended, and the transport's
+    /// addresses are free. Other handles stay valid, as handles of a stopped node.
     pub async fn shutdown(&self) -> StopReason {
         self.handle.shutdown().await.unwrap_or_else(|stopped| stopped.reason)
     }
@@ -297,9 +300,9 @@ impl<S: StateMachine> Node<S> {
         self.handle.stopped().await.unwrap_or_else(|stopped| stopped.reason)
     }
 
-    /// The threads that hung when the node stopped, and go on: see
-    /// [`NodeConfig::shutdown_max`](raft_core::host::NodeConfig::shutdown_max). None as long as it
-    /// runs.
+    /// The threads that the node left behind because they hung when it stopped: see
+    /// [`NodeConfig::shutdown_max`](raft_core::host::NodeConfig::shutdown_max). Empty while the
+    /// node runs.
     pub fn left_behind(&self) -> Vec<WorkerStatus> {
         self.handle.left_behind()
     }
@@ -322,7 +325,7 @@ impl<S: StateMachine> fmt::Debug for Node<S> {
     }
 }
 
-/// The loop. Ends with the node; if the runtime ends first, dropping the driver ends the node.
+/// The loop. It ends with the node. If the runtime ends first, dropping the driver ends the node.
 async fn run<S: StateMachine>(mut driver: Driver<S>, woken: Arc<Notify>, mut timer: Timer) {
     loop {
         match driver.turn() {

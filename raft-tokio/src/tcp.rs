@@ -1,10 +1,10 @@
 //! Messages between nodes over TCP.
 //!
-//! Each node dials each of its peers, the members of its cluster, and sends on that connection;
-//! what it receives comes in on those that it accepted. A task dials one peer, and dials again when
-//! the connection is lost; one accepts, and has a task for each connection. The rest, limits and
-//! counters among it, is [`raft_core::host::tcp`]. Nothing is encrypted or authenticated: use it in
-//! a network that you trust.
+//! Each node dials each of its peers, the members of its cluster, and sends on that connection. It
+//! receives on the connections that it accepted. One task dials one peer, and dials again when the
+//! connection is lost. Another task accepts connections, and each connection has a task of its own.
+//! Everything else, among it limits and counters, is in [`raft_core::host::tcp`]. Nothing is
+//! encrypted or authenticated: use it only in a network that you trust.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,7 +50,7 @@ pub struct Transport {
     config: Config,
     counters: Counters,
     local_addr: SocketAddr,
-    /// Taken by `start`, with those listed.
+    /// Taken by `start`, with the listed peers.
     listener: Option<TcpListener>,
     listed: BTreeMap<NodeId, String>,
     runtime: Handle,
@@ -61,7 +61,7 @@ pub struct Transport {
 #[derive(Debug)]
 struct Started {
     shared: Arc<Shared>,
-    /// Its drop tells all tasks to stop.
+    /// When it is dropped, all tasks stop.
     stop: watch::Sender<()>,
 }
 
@@ -76,18 +76,18 @@ struct Shared {
 }
 
 impl Transport {
-    /// Listens on an address, for a node that knows these peers to begin with: the others of a new
-    /// cluster, or some members of the one that it joins. A peer's address is a name or number with
-    /// a port; names are looked up anew for each connection. The node itself may be among the
-    /// peers; it is left out.
+    /// Listens on an address, for a node that knows these peers to begin with: the other nodes of a
+    /// new cluster, or some members of the cluster that it joins. A peer's address is a name or
+    /// number with a port. Names are looked up anew for each connection. If the node itself is
+    /// among the peers, it is left out.
     ///
-    /// From its first configuration on the node's peers are the members; one whose
+    /// Once the node has a configuration, its peers are the members. A member whose
     /// [label](raft_core::host::Label) holds an address is reached there, others as listed here, or
     /// where they say themselves.
     ///
     /// # Errors
     ///
-    /// When the address cannot be used, or the configuration makes no sense ([`Config::validate`]).
+    /// The address cannot be used, or the configuration is not [valid](Config::validate).
     pub async fn bind(
         listen: impl ToSocketAddrs,
         peers: impl IntoIterator<Item = (NodeId, String)>,
@@ -100,11 +100,11 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// When the configuration makes no sense ([`Config::validate`]).
+    /// The configuration is not [valid](Config::validate).
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime, as the `listener` could not have been made either.
+    /// Outside of a tokio runtime, where the `listener` could not have been made either.
     pub fn new(
         listener: TcpListener,
         peers: impl IntoIterator<Item = (NodeId, String)>,
@@ -123,12 +123,12 @@ impl Transport {
         })
     }
 
-    /// Where it listens; tells the port if it was asked for any.
+    /// The address on which the transport listens. It tells the port if the system chose one.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// A handle to its counters.
+    /// A handle on the transport's counters.
     pub fn counters(&self) -> Counters {
         self.counters.clone()
     }
@@ -139,7 +139,7 @@ impl Transport {
             let dialer = dialer::run(peer, Arc::clone(shared), stop.subscribe());
             self.tasks.spawn_on(dialer, &self.runtime);
         }
-        // Those who dialed peers that have left.
+        // Collects the tasks that dialed peers which are no longer members.
         while self.tasks.try_join_next().is_some() {}
     }
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// Waits until `woken` is notified or the deadline has come; `None` never comes. Lets other tasks
+/// Waits until `woken` is notified or the deadline has come. `None` never comes. Other tasks can
 /// run at least once.
 pub(crate) async fn wait(woken: &Notify, timer: &mut Timer, deadline: Option<Instant>) {
     let mut notified = pin!(woken.notified());
@@ -51,11 +51,12 @@ mod timerfd {
 
     /// One timer, for one task.
     pub(crate) struct Timer {
-        /// Tokio's type for a special file that is read, such as a pipe; unlike `AsyncFd`, it can
-        /// be had without unsafe code.
+        /// Tokio's type for a special file that is read, such as a pipe. Unlike `AsyncFd`, it needs
+        /// no unsafe code.
         file: Receiver,
-        /// When it fires, if it was told to. It may be sooner than needed, for a deadline that
-        /// moves on is not worth a system call: it is armed anew when it has fired too soon.
+        /// When the timer fires, if it is armed. That may be sooner than needed: if a deadline
+        /// moves on, a system call is not worth it, so the timer is armed anew when it has fired
+        /// too soon.
         armed: Option<Instant>,
     }
 
@@ -83,8 +84,8 @@ mod timerfd {
                 if ready!(self.file.poll_read_ready(cx)).is_err() {
                     return Poll::Ready(());
                 }
-                // The read takes back the readiness of the file: at the latest the second, when
-                // there is nothing to read.
+                // Reading resets the readiness of the file, at the latest the second read, which
+                // finds nothing to read.
                 match self.file.try_read(&mut [0; 8]) {
                     Ok(_) => self.armed = None,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

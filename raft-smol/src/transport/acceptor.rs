@@ -1,4 +1,4 @@
-//! Accepts connections, and receives on each what its peer sends.
+//! Accepts connections, and receives the messages of each peer.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use super::connection::{self, Reader, Stream};
 use crate::executor::Executor;
 use crate::wait::{dropped, timeout};
 
-/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the
+/// How long to wait if the system gives no more sockets. Peers that dial meanwhile wait in the
 /// system's queue.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -80,7 +80,7 @@ async fn serve(
     drop(place);
 }
 
-/// Lets a peer in, or tells the dialer why not.
+/// Lets a peer in, or tells the dialer why it is refused.
 async fn welcome(
     stream: &Stream,
     address: SocketAddr,

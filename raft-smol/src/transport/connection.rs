@@ -15,17 +15,17 @@ use raft_core::host::tcp::{Closed, Config, Reading};
 
 use crate::wait::timeout;
 
-/// A connection, which one may write to while another reads.
+/// A connection. One task may write to it while another reads.
 pub(super) type Stream = Arc<Async<TcpStream>>;
 
-/// What is read at a time, at most, in bytes.
+/// How many bytes are read at a time, at most.
 const READ_BYTES: usize = 64 * 1024;
 
 /// The reading side.
 pub(super) struct Reader {
     stream: Stream,
     reading: Reading,
-    /// What a read brings, before its length is known.
+    /// The buffer of a read.
     buffer: Box<[u8]>,
 }
 
@@ -51,12 +51,12 @@ impl Reader {
         self.stream.clone()
     }
 
-    /// What was read so far.
+    /// The bytes that were read so far.
     pub(super) fn reading(&self) -> &Reading {
         &self.reading
     }
 
-    /// Gives each payload to `receive` until the connection ends, or nothing was heard for
+    /// Hands each payload to `receive` until the connection ends, or nothing was heard for
     /// [`Config::idle_timeout`].
     pub(super) async fn hear(
         &mut self,
@@ -80,10 +80,10 @@ impl Reader {
         }
     }
 
-    /// Waits until bytes have come. May be dropped while it waits.
+    /// Waits until bytes have arrived. May be dropped while it waits.
     async fn fill(&mut self) -> Result<(), Closed> {
         let read = loop {
-            // To wait before each read leaves time for others, however much a peer sends.
+            // Waiting before each read lets other tasks run, however much a peer sends.
             self.stream.readable().await?;
             match self.stream.get_ref().read(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -1,4 +1,4 @@
-//! Dials one peer for as long as the transport lives, and sends what waits for it.
+//! Dials one peer for as long as the transport exists, and sends the messages that wait for it.
 
 use std::convert::Infallible;
 use std::io;
@@ -70,7 +70,7 @@ async fn connect(dialing: &mut Dialing<'_>, config: &Config) -> Result<Reader, C
     stream.set_nodelay(true)?;
     let stream = Stream::from(stream);
     connection::write(&stream, &dialing.hello(address)?, config.handshake_timeout).await?;
-    // All that comes back is the answer and empty frames.
+    // The peer sends nothing back but its answer and empty frames.
     let mut reader = Reader::new(stream, HANDSHAKE_BYTES_MAX);
     let answer = timeout(config.handshake_timeout, Closed::Idle, reader.handshake()).await?;
     dialing.conclude(&answer)?;
@@ -98,7 +98,7 @@ async fn carry(peer: &Peer, config: &Config, mut reader: Reader, stop: &Receiver
     closed
 }
 
-/// Says what waits, or that one is there.
+/// Sends the waiting messages, or a keepalive.
 async fn tell(
     peer: &Peer,
     config: &Config,
@@ -107,7 +107,7 @@ async fn tell(
 ) -> Result<Infallible, Closed> {
     let mut keepalives = Timer::after(config.keepalive_interval);
     let mut buffer = Vec::new();
-    // What came while there was no connection waits already.
+    // Messages that arrived while there was no connection already wait.
     peer.signals().ready.notify();
     loop {
         let stopped = async {
@@ -125,7 +125,7 @@ async fn tell(
         match or(stopped, or(tick, ready)).await {
             Event::Stopped => {
                 let last_words = say_last_words(peer, config, stream, &mut buffer);
-                // Whether they arrived or not, it is over.
+                // Whether they arrived or not, the connection ends.
                 let _ = timeout(config.idle_timeout, Closed::Idle, last_words).await;
                 return Err(Closed::Stopped);
             }
@@ -145,7 +145,7 @@ enum Event {
     Tick,
 }
 
-/// Sends what waits, up to one write's worth.
+/// Sends waiting messages, as much as one write takes.
 async fn send(
     peer: &Peer,
     config: &Config,
@@ -166,7 +166,8 @@ async fn send(
     Ok(())
 }
 
-/// What a node says before it stops, handing over its leadership for one, should still arrive.
+/// The messages that a node sends before it stops, such as the hand-over of its leadership, should
+/// still arrive.
 async fn say_last_words(
     peer: &Peer,
     config: &Config,

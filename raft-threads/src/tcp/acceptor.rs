@@ -1,4 +1,4 @@
-//! Accepts connections, and receives on each what its peer sends.
+//! Accepts connections, and receives the messages of each peer.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use super::connection::{self, Reader};
 use super::sockets::Socket;
 use super::spawn;
 
-/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the
+/// How long to wait if the system gives no more sockets. Peers that dial meanwhile wait in the
 /// system's queue.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// In how many parts a connection's thread sleeps between two keepalives: it says that it is there
-/// late by one of them at most.
+/// Into how many parts a connection's thread divides its sleep between two keepalives. A keepalive
+/// is late by one part at most.
 const KEEPALIVE_PARTS: u32 = 4;
 
 pub(super) fn run(listener: TcpListener, shared: &Arc<Shared>) {
@@ -35,12 +35,13 @@ pub(super) fn run(listener: TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// A stop dials the listener to wake it. That fails where its address is no longer this machine's.
+/// Lets the thread that accepts wake by itself now and then. A stop dials the listener to wake it,
+/// and that fails if the address is no longer this machine's.
 #[cfg(target_os = "linux")]
 fn wake_now_and_then(listener: &TcpListener) {
     use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-    // Without it, such a stop would be over with the next connection.
+    // If this fails, such a stop is over with the next connection.
     let _ = set_socket_timeout(listener, Timeout::Recv, Some(Duration::from_secs(1)));
 }
 
@@ -65,7 +66,7 @@ fn serve(socket: Socket, address: SocketAddr, shared: &Shared) {
         receive(&socket, from, &ticket, shared)
     });
     drop(socket);
-    // Whatever a stop looks like from here.
+    // While the transport stops, the reason is the stop, however it shows here.
     let closed = match served {
         Err(closed) if !shared.incoming.is_stopping() => closed,
         Ok(()) | Err(_) => Closed::Stopped,
@@ -73,7 +74,7 @@ fn serve(socket: Socket, address: SocketAddr, shared: &Shared) {
     closed.report(&shared.counters, peer, address);
 }
 
-/// Lets a peer in, or tells the dialer why not.
+/// Lets a peer in, or tells the dialer why it is refused.
 fn welcome(
     stream: &TcpStream,
     address: SocketAddr,

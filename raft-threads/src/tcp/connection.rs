@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{Closed, Reading};
 
-/// The most that one read takes.
+/// How many bytes one read takes at most.
 const READ_BYTES: usize = 64 * 1024;
 
 /// The reading side.
@@ -23,8 +23,8 @@ impl<'s> Reader<'s> {
         Self { stream, reading, buffer: vec![0; READ_BYTES] }
     }
 
-    /// Waits until bytes have come, for the stream's read timeout at most, and gives each payload
-    /// to `receive`.
+    /// Waits until bytes have arrived, for the stream's read timeout at most, and hands each
+    /// payload to `receive`.
     pub(super) fn read(
         &mut self,
         mut receive: impl FnMut(&Bytes) -> Result<(), Closed>,
@@ -64,7 +64,7 @@ pub(super) fn read_handshake(
 }
 
 /// Writes all bytes. Fails if the other side takes none for as long as the stream's write timeout,
-/// or not all by the deadline, where there is one.
+/// or does not take all by the deadline, if there is one.
 pub(super) fn write(
     mut stream: &TcpStream,
     mut bytes: &[u8],
@@ -85,13 +85,13 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Whether an operation took longer than its socket's timeout; which of the two it is depends on
-/// the system.
+/// Whether an operation took longer than its socket's timeout. The system decides which of the two
+/// errors it returns.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-/// Reads once; nothing, if nothing comes in time.
+/// Reads once. Reads nothing if nothing arrives in time.
 fn read_some(
     mut stream: &TcpStream,
     reading: &mut Reading,

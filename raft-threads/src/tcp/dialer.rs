@@ -1,4 +1,4 @@
-//! Dials one peer for as long as the transport lives, and sends what waits for it.
+//! Dials one peer for as long as the transport exists, and sends the messages that wait for it.
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,7 +20,7 @@ type Dialing<'p> = tcp::Dialing<'p, Signals>;
 /// Wakes the thread of a dialer.
 #[derive(Default, Debug)]
 pub(super) struct Signals {
-    /// Whether it is to dial again since it last looked.
+    /// Whether the dialer was told to dial again since it last looked.
     retry: AtomicBool,
     signal: Signal,
 }
@@ -43,7 +43,7 @@ pub(super) fn run(peer: &Peer, shared: &Shared) {
             Ok((stream, reading)) => carry(peer, shared, &stream, reading),
             Err(closed) => closed,
         };
-        // A stop closes sockets, which must not look as if the peer had.
+        // A stop closes sockets, which must not look as if the peer had closed them.
         let closed = if shared.outgoing.is_stopping() { Closed::Stopped } else { closed };
         let Some(wait) = dialing.on_closed(&closed) else { return };
         wait_to_retry(peer.signals(), shared, wait);
@@ -72,7 +72,7 @@ fn connect(
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(idle_timeout))?;
     connection::write(&stream, &dialing.hello(address)?, None)?;
-    // All that comes back is the answer and empty frames.
+    // The peer sends nothing back but its answer and empty frames.
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     let answer = connection::read_handshake(&stream, &mut reading, handshake_timeout)?;
     dialing.conclude(&answer)?;
@@ -111,7 +111,7 @@ fn carry(peer: &Peer, shared: &Shared, stream: &TcpStream, reading: Reading) -> 
     })
 }
 
-/// Until the connection ends.
+/// Reads keepalives until the connection ends, and returns why it ended.
 fn hear_keepalives(mut reader: Reader<'_>, idle_timeout: Duration) -> Closed {
     loop {
         let heard = reader.read(Dialing::receive).and_then(|()| reader.check_heard(idle_timeout));
@@ -137,8 +137,8 @@ fn talk(
             return Ok(closed);
         }
         if shared.outgoing.is_stopping() {
-            // What a node says before it stops, handing over its leadership for one, should still
-            // arrive.
+            // The messages that a node sends before it stops, such as the hand-over of its
+            // leadership, should still arrive.
             let deadline = Instant::now() + idle_timeout;
             while !peer.queue().is_empty() {
                 send(peer, stream, &mut buffer, Some(deadline))?;
@@ -157,7 +157,7 @@ fn talk(
     }
 }
 
-/// Sends what waits, up to one write's worth.
+/// Sends waiting messages, as much as one write takes.
 fn send(
     peer: &Peer,
     stream: &TcpStream,

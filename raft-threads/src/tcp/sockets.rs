@@ -1,4 +1,4 @@
-//! The sockets that a stop closes under their threads.
+//! The sockets that a stop closes while their threads are blocked on them.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
@@ -12,14 +12,14 @@ use raft_core::host::tcp::Closed;
 #[derive(Default, Debug)]
 pub(super) struct Sockets {
     state: Mutex<State>,
-    /// One was closed, or all are to be.
+    /// Notified when a socket was closed, or all are to be closed.
     changed: Condvar,
 }
 
 #[derive(Default, Debug)]
 struct State {
     stopping: bool,
-    /// How many there ever were.
+    /// How many sockets were ever entered.
     entered: u64,
     open: BTreeMap<u64, Arc<TcpStream>>,
 }
@@ -51,7 +51,7 @@ impl Sockets {
         let mut state = self.lock();
         state.stopping = true;
         for stream in state.open.values() {
-            // It fails where the connection is gone, and so are the reads and writes.
+            // This fails if the connection is gone, and then reads and writes have ended as well.
             let _ = stream.shutdown(Shutdown::Both);
         }
         drop(state);
@@ -62,14 +62,14 @@ impl Sockets {
         self.lock().stopping
     }
 
-    /// Waits until fewer than `max` are open. False if all are to be closed.
+    /// Waits until fewer than `max` sockets are open. Returns false if all are to be closed.
     pub(super) fn wait_for_place(&self, max: usize) -> bool {
         let full = |state: &mut State| !state.stopping && state.open.len() >= max;
         let state = self.changed.wait_while(self.lock(), full).expect(UNPOISONED);
         !state.stopping
     }
 
-    /// Waits for this long, or until all are to be closed.
+    /// Waits for `span`, or until all sockets are to be closed.
     pub(super) fn pause(&self, span: Duration) {
         let waited = self.changed.wait_timeout_while(self.lock(), span, |state| !state.stopping);
         drop(waited.expect(UNPOISONED));
@@ -83,7 +83,7 @@ impl Sockets {
 const UNPOISONED: &str = "nothing panics while it holds this lock";
 
 impl Socket {
-    /// The socket alone, which a stop does not close any more.
+    /// The socket alone. A stop does not close it any more.
     pub(super) fn leave(self) -> Arc<TcpStream> {
         self.stream.clone()
     }

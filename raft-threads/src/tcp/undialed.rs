@@ -1,7 +1,7 @@
-//! Peers without a thread that dials them, because the system had none to give.
+//! Peers without a thread that dials them, because the system gave none.
 //!
-//! A limit on threads may be reached for a moment only, and nobody else would ever dial the peer.
-//! So it is tried again with the next messages, after waits that double up to
+//! A limit on threads may be reached for a moment only, and no other thread would ever dial the
+//! peer. So the transport tries again with the next messages, after waits that double up to
 //! [`Config::reconnect_backoff_max`].
 
 use std::io;
@@ -13,7 +13,7 @@ use raft_core::host::tcp::{Backoff, Config, Counters};
 
 use super::dialer::Peer;
 
-/// Those that wait for a thread.
+/// The peers that wait for a thread.
 #[derive(Debug)]
 pub(super) struct Undialed {
     peers: Vec<Arc<Peer>>,
@@ -26,7 +26,7 @@ impl Undialed {
         Self { peers: Vec::new(), backoff: backoff(config), retry_at: Instant::now() }
     }
 
-    /// Starts dialers for these peers, and for those that wait if it is time to try that again.
+    /// Starts dialers for these peers, and for the waiting peers if it is time to try again.
     pub(super) fn dial(
         &mut self,
         peers: impl IntoIterator<Item = Arc<Peer>>,

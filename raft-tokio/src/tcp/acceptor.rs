@@ -1,4 +1,4 @@
-//! Accepts connections, and receives on each what its peer sends.
+//! Accepts connections, and receives the messages of each peer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::Shared;
 use super::connection::{self, Reader};
 
-/// How long to wait when the system can give no more sockets. Who dials meanwhile waits in the
+/// How long to wait if the system gives no more sockets. Peers that dial meanwhile wait in the
 /// system's queue.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -75,7 +75,7 @@ async fn serve(
     drop(place);
 }
 
-/// Lets a peer in, or tells the dialer why not.
+/// Lets a peer in, or tells the dialer why it is refused.
 async fn welcome(
     stream: &mut TcpStream,
     address: SocketAddr,
@@ -106,7 +106,8 @@ async fn receive(
     let mut reader = Reader::new(reader, Reading::new(config.frame_bytes_max));
     let mut keepalives = connection::keepalives(config.keepalive_interval);
     loop {
-        // Neither goes first: a peer that always sends must still hear that we are there.
+        // Neither branch has priority, because a peer that always sends must still hear that this
+        // node is alive.
         let turn = select! {
             read = reader.read(|payload| incoming.receive(payload)) => read,
             _ = keepalives.tick() => match reader.check_heard(config.idle_timeout) {

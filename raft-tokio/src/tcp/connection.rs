@@ -21,7 +21,7 @@ impl<'s> Reader<'s> {
         Self { stream, reading }
     }
 
-    /// Waits until bytes have come, and gives each payload to `receive`. May be dropped while it
+    /// Waits until bytes have arrived, and hands each payload to `receive`. May be dropped while it
     /// waits.
     pub(super) async fn read(
         &mut self,
@@ -41,7 +41,7 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// Ticks when it is time to say that one is there.
+/// Ticks whenever it is time for a keepalive.
 pub(super) fn keepalives(every: Duration) -> Interval {
     let mut interval = interval_at(Instant::now() + every, every);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! Dials one peer for as long as the transport lives, and sends what waits for it.
+//! Dials one peer for as long as the transport exists, and sends the messages that wait for it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -68,7 +68,7 @@ async fn connect(
     let found = timeout(dialing.lookup_patience(), lookup).await;
     let (mut stream, address) = dial(dialing.route(found.ok())?).await?;
     stream.set_nodelay(true)?;
-    // All that comes back is the answer and empty frames.
+    // The peer sends nothing back but its answer and empty frames.
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     let handshake = async {
         stream.write_all(&dialing.hello(address)?).await?;
@@ -103,7 +103,7 @@ async fn carry(
     let mut reader = Reader::new(reader, reading);
     let mut keepalives = connection::keepalives(config.keepalive_interval);
     let mut buffer = Vec::new();
-    // What came while there was no connection waits already.
+    // Messages that arrived while there was no connection already wait.
     peer.signals().ready.notify_one();
     loop {
         let turn = select! {
@@ -126,7 +126,7 @@ async fn carry(
     }
 }
 
-/// Sends what waits, up to one write's worth.
+/// Sends waiting messages, as much as one write takes.
 async fn send(
     peer: &Peer,
     config: &Config,
@@ -146,7 +146,8 @@ async fn send(
     Ok(())
 }
 
-/// What a node says before it stops, handing over its leadership for one, should still arrive.
+/// The messages that a node sends before it stops, such as the hand-over of its leadership, should
+/// still arrive.
 async fn say_last_words(
     peer: &Peer,
     config: &Config,
