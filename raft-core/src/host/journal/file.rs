@@ -297,7 +297,7 @@ fn settle(factory: &mut SegmentFactory, tail: &Tail) -> Result<Box<dyn SegmentFi
             file = %tail.path.display(),
             offset = torn.offset,
             bytes = torn.bytes,
-            "journal: cut off what a crash left of a write that was never acknowledged"
+            "journal: cut off the rest of a write that a crash interrupted and that was never acknowledged"
         );
         factory
             .disk

@@ -119,7 +119,7 @@ fn warn(directory: &Path, node: NodeId, last_log: LogId) {
     let directory = directory.display();
     tracing::warn!(
         node = node.get(), %directory, %last_log,
-        "the cluster was reduced to this node: what others had acknowledged beyond its last entry is lost, and none of them may run \
-         again with its old journal"
+        "the cluster was reduced to this node: what other nodes had acknowledged beyond its last entry is lost, and none of \
+         them may run again with its old journal"
     );
 }

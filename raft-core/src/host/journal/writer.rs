@@ -113,7 +113,7 @@ impl SegmentFactory {
             let removed = self.disk.remove(&path);
             if let Err(error) = removed.or_else(ignore_missing) {
                 let file = path.display();
-                tracing::warn!(%file, %error, "journal: a segment that is needed no more cannot be deleted");
+                tracing::warn!(%file, %error, "journal: a segment that is no longer needed cannot be deleted");
                 break;
             }
             deleted += 1;
@@ -277,8 +277,8 @@ impl Writer {
         let file = self.path.display();
         tracing::warn!(
             %file, %error,
-            "journal: the next segment cannot be made, so this one grows on; if that lasts, the node stops: look for a limit on \
-             open files, or for a full disk"
+            "journal: the next segment cannot be made, so the present one grows on: if that lasts, the node stops; look for a limit \
+             on open files, or for a full disk"
         );
         Ok(())
     }

@@ -154,11 +154,11 @@ impl<S: StateMachine> Driver<S> {
                     tracing::warn!(
                         node = node.get(),
                         peer,
-                        "hands over: its state machine is stuck"
+                        "this node hands over leadership, because its state machine is stuck"
                     );
                 }
                 Err(why) => {
-                    tracing::warn!(node = node.get(), %why, "leads with a stuck state machine");
+                    tracing::warn!(node = node.get(), %why, "this node leads with a stuck state machine, because it cannot hand over");
                 }
             }
             self.do_outputs();

@@ -110,10 +110,10 @@ fn log_end(node: NodeId, ended: SteppedDown) {
     let why = end_text(reason);
     let is_fault = matches!(reason, StepDown::NoQuorum | StepDown::DiskSilent | StepDown::Abstains);
     match role {
-        Role::Leader if is_fault => tracing::warn!(node, term, why, "leads no longer"),
-        Role::Leader => tracing::info!(node, term, why, "leads no longer"),
+        Role::Leader if is_fault => tracing::warn!(node, term, why, "this node no longer leads"),
+        Role::Leader => tracing::info!(node, term, why, "this node no longer leads"),
         Role::Candidate | Role::PreCandidate => {
-            tracing::info!(node, term, why, "stands for election no longer");
+            tracing::info!(node, term, why, "this node no longer stands for election");
         }
         Role::Follower => {}
     }
@@ -122,8 +122,8 @@ fn log_end(node: NodeId, ended: SteppedDown) {
 fn end_text(reason: StepDown) -> &'static str {
     match reason {
         StepDown::HigherTerm => {
-            "a message of a higher term came: another server stood for election; if this repeats, look at the network \
-             between the voters"
+            "a message of a higher term arrived, because another server stood for election: if this repeats, look at the \
+             network between the voters"
         }
         StepDown::OtherLeader => "another server leads this term",
         StepDown::GaveVote => "this node voted for another candidate",
@@ -149,7 +149,13 @@ fn log_refusal(node: NodeId, refused: RefusedVote) {
     let candidate = candidate.get();
     let term = term.get();
     let why = refusal_text(reason);
-    tracing::info!(node, candidate, term, why, "refuses a vote; is silent about more like it");
+    tracing::info!(
+        node,
+        candidate,
+        term,
+        why,
+        "this node refuses a vote; it does not log more refusals of the same kind"
+    );
 }
 
 fn refusal_text(reason: VoteRefusal) -> &'static str {
@@ -161,7 +167,7 @@ fn refusal_text(reason: VoteRefusal) -> &'static str {
         VoteRefusal::ShorterLog => "the log of the candidate is behind the log of this node",
         VoteRefusal::AlreadyVoted => "this node voted for another candidate in that term",
         VoteRefusal::Abstains => {
-            "this node votes for nobody: it knows no cluster yet, or its store is not the one that the cluster knows"
+            "this node votes for no candidate: it knows no cluster yet, or its store is not the one that the cluster knows"
         }
         VoteRefusal::CandidateNotAMember => {
             "the candidate has no vote in the configuration of the cluster: if it was removed, stop it"
@@ -175,7 +181,15 @@ fn log_cause(node: NodeId, attempts: u32, cause: &InVain) {
     let (granted, refused, silent) = (list(granted), list(refused), list(silent));
     let node = node.get();
     let why = cause_text(cause);
-    tracing::warn!(node, attempts, granted, refused, silent, why, "asks for votes in vain");
+    tracing::warn!(
+        node,
+        attempts,
+        granted,
+        refused,
+        silent,
+        why,
+        "this node asks for votes in vain"
+    );
 }
 
 fn cause_text(cause: &InVain) -> &'static str {

@@ -97,8 +97,9 @@ impl Recorder {
         if self.is_other {
             tracing::warn!(
                 node = node.get(),
-                "this node's store is not the one that this configuration names, so it does not vote. If it was added again, that \
-                 passes with the rest of the log; else remove node {node} from the cluster and add it again as a learner"
+                "this node's store is not the one that this configuration names, so node {node} does not vote. If it was added \
+                 again, it votes once the rest of the log has arrived; otherwise remove node {node} from the cluster and add it \
+                 again as a learner"
             );
         }
         self.past = past(self.past, raft);
@@ -133,14 +134,14 @@ impl Recorder {
             match told {
                 Some(Told::OtherStore { by }) => tracing::warn!(
                     node = node.get(),
-                    "this node's store is empty, and node {by} says that the cluster knows another store of node {node}: it does \
-                     not vote. Remove node {node} from the cluster and add it again as a learner; if most voters have lost \
-                     their stores, restore the cluster from a survivor"
+                    "this node's store is empty, and node {by} says that the cluster knows another store of node {node}: node \
+                     {node} does not vote. Remove it from the cluster and add it again as a learner; if most voters have lost \
+                     their stores, force a recovery from the voter with the longest log"
                 ),
                 Some(Told::NotMember { by }) => tracing::warn!(
                     node = node.get(),
-                    "this node's store is empty, and node {node} is no member of the cluster of node {by}, though it is listed as a \
-                     voter here: it does not vote. Add it to the cluster as a learner, or correct the addresses of its peers"
+                    "this node's store is empty, and node {node} is no member of the cluster of node {by}, though its own configuration \
+                     lists it as a voter: node {node} does not vote. Add it to the cluster as a learner, or correct the addresses of its peers"
                 ),
                 None => {}
             }

@@ -246,8 +246,8 @@ fn warn_of_other_voters(node: NodeId, listed: &[NodeId], membership: &Membership
             node = node.get(),
             listed,
             voters,
-            "the voters that this node was started with are not those of its log, which decide: change the membership through \
-             the leader, and correct what this node is started with"
+            "this node was started with other voters than those of its log, and the log decides: change the membership through \
+             the leader, and correct the voters with which this node is started"
         );
     }
 }
