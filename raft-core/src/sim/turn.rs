@@ -16,12 +16,14 @@ use super::queue::Queue;
 use super::server::INBOX_MAX;
 use super::state_machine::StateMachine;
 use super::trace::{Gist, Trace, What};
-use super::violation::{Failure, Verdict, hold};
+use super::violation::{Failure, Verdict, Violation, hold};
 use super::worker::Work;
+use crate::entries::Entries;
 use crate::message::Message;
-use crate::output::Output;
+use crate::output::{Output, SnapshotMeta, Write};
+use crate::raft::Raft;
 use crate::time::Instant;
-use crate::types::{Index, NodeId};
+use crate::types::{Index, NodeId, ReadId};
 
 /// More outputs than any turn can ask for: a server that asks for more never stops.
 const OUTPUTS_PER_TURN_MAX: u32 = 100_000;
@@ -242,130 +244,175 @@ impl<S: StateMachine> Cluster<S> {
 
     #[inline]
     fn try_turn(&mut self, at: usize, jobs: &mut Vec<Job<S::Command>>) -> Verdict {
-        let now = self.now;
         let server = &mut self.servers[at];
-        let id = server.id;
         if server.is_paused {
             return Ok(());
         }
         let Some(raft) = server.raft.as_mut() else { return Ok(()) };
-        let local = server.clock.local(now);
+        let (id, local) = (server.id, server.clock.local(self.now));
         raft.tick(local);
         let mut outputs = 0;
-        while let Some(output) = raft.poll_outbox() {
+        while let Some(output) = self.servers[at].raft.as_mut().and_then(Raft::poll_outbox) {
             outputs += 1;
             hold!(outputs < OUTPUTS_PER_TURN_MAX, BoundedMemory, "server {id} never stops asking");
-            match output {
-                Output::Persist(write) => {
-                    let last = write.entries.last().map_or(Index::ZERO, |last| last.index);
-                    self.trace.note(now, id, What::Wrote(write.id, last));
-                    self.observer.on_write(raft, &write)?;
-                    server.disk.write(write);
-                }
-                Output::Send(message) => {
-                    self.observer.on_send(&message)?;
-                    let Ok(to) = self.ids.binary_search(&message.to) else {
-                        // An answer to a stranger.
-                        self.counts.lost += 1;
-                        continue;
-                    };
-                    let mut post = Post {
-                        now,
-                        from: at,
-                        to,
-                        network: &self.network,
-                        links: &self.links,
-                        draw: &mut self.link_draws[at][to],
-                        queue: &mut self.queue,
-                        trace: &mut self.trace,
-                        counts: &mut self.counts,
-                    };
-                    if self.remembers {
-                        remember(&mut self.memory, &mut self.draw, &message);
-                    }
-                    let taken = self.sieve.as_ref().is_some_and(|takes| takes(&message));
-                    post.send(message, taken);
-                }
-                Output::Apply(entries) => {
-                    for entry in &entries {
-                        self.observer.on_apply(raft, entry)?;
-                    }
-                    if server.worker.is_slow() {
-                        server.worker.push(Work::Apply(entries));
-                        continue;
-                    }
-                    let (history, counts) = (&mut self.history, &mut self.counts);
-                    let last = server.application.apply(now, entries, history, counts);
-                    self.trace.note(now, id, What::Applied(last));
-                    raft.applied(last);
-                    self.observer.on_applied(id, last, &server.application.machine)?;
-                }
-                Output::TakeSnapshot(meta) if server.worker.is_slow() => {
-                    server.worker.push(Work::Take(meta));
-                }
-                Output::TakeSnapshot(meta) => {
-                    let bytes: Rc<[u8]> = server.application.machine.snapshot().into();
-                    let applied = server.application.applied;
-                    self.observer.on_take_snapshot(id, &meta, applied, &bytes)?;
-                    jobs.push(Job::Take(meta, bytes));
-                }
-                Output::ReadSnapshot(read) => jobs.push(Job::Read(read)),
-                Output::WriteSnapshot(write) => jobs.push(Job::Write(write)),
-                Output::Restore(meta) => {
-                    let bytes = server.files.get(meta.last);
-                    self.observer.on_restore(id, &meta, bytes.as_deref())?;
-                    if server.worker.is_slow() {
-                        server.worker.push(Work::Restore(meta));
-                        continue;
-                    }
-                    server.application.restore(meta.last.index, &bytes.unwrap_or_default());
-                    self.counts.restores += 1;
-                    self.trace.note(now, id, What::Restored(meta.last.index));
-                    raft.applied(meta.last.index);
-                }
-                Output::MembershipChanged(membership) => {
-                    let voters = membership.voters().count();
-                    let members = membership.members().len();
-                    self.trace.note(now, id, What::HasMembers { members, voters });
-                }
-                Output::ReadReady { id: read, index } => {
-                    self.observer.on_read_ready(id, read, index)?;
-                    if server.worker.is_slow() {
-                        server.worker.push(Work::Serve(read, index));
-                        continue;
-                    }
-                    let (history, counts) = (&mut self.history, &mut self.counts);
-                    if !server.application.serve_read(now, read, history, counts) {
-                        let index = Some(index);
-                        self.reads.push_back(ReadEnd { server: id, id: read, index });
-                    }
-                }
-                Output::ReadLost { id: read } => {
-                    self.observer.on_read_lost(id, read);
-                    match server.application.take_read(read) {
-                        Some(operation) => {
-                            self.history.lost(operation);
-                            self.counts.lost_operations += 1;
-                        }
-                        None => {
-                            self.reads.push_back(ReadEnd { server: id, id: read, index: None });
-                        }
-                    }
-                }
-                Output::RoleChanged { role, term, leader } => {
-                    self.trace.note(now, id, What::Became(role, term, leader));
-                }
-            }
+            self.carry_out(at, output, jobs)?;
         }
         if self.reads.len() > READ_ENDS_MAX {
             self.reads.pop_front();
         }
+        let Some(raft) = self.servers[at].raft.as_mut() else { return Ok(()) };
         self.observer.after_turn(raft, local)?;
         let deadline = raft.next_deadline();
         raft.tick(Instant::ZERO);
         let idle = raft.next_deadline() == deadline && raft.poll_outbox().is_none();
         hold!(idle, LawsOfTime, "a tick too early changes server {id}");
         Ok(())
+    }
+
+    /// Does what a server asks. Work on snapshot files is added to `jobs` and begins after the turn.
+    #[inline]
+    fn carry_out(
+        &mut self,
+        at: usize,
+        output: Output<S::Command>,
+        jobs: &mut Vec<Job<S::Command>>,
+    ) -> Verdict {
+        match output {
+            Output::Persist(write) => self.persist(at, write)?,
+            Output::Send(message) => self.send(at, message)?,
+            Output::Apply(entries) => self.apply(at, entries)?,
+            Output::TakeSnapshot(meta) => jobs.extend(self.capture(at, meta)?),
+            Output::ReadSnapshot(read) => jobs.push(Job::Read(read)),
+            Output::WriteSnapshot(write) => jobs.push(Job::Write(write)),
+            Output::Restore(meta) => self.restore(at, meta)?,
+            Output::MembershipChanged(membership) => {
+                let voters = membership.voters().count();
+                let members = membership.members().len();
+                self.trace.note(self.now, self.ids[at], What::HasMembers { members, voters });
+            }
+            Output::ReadReady { id, index } => self.serve_read(at, id, index)?,
+            Output::ReadLost { id } => self.lose_read(at, id),
+            Output::RoleChanged { role, term, leader } => {
+                self.trace.note(self.now, self.ids[at], What::Became(role, term, leader));
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn persist(&mut self, at: usize, write: Write<S::Command>) -> Verdict {
+        let server = &mut self.servers[at];
+        let Some(raft) = &server.raft else { return Ok(()) };
+        let last = write.entries.last().map_or(Index::ZERO, |last| last.index);
+        self.trace.note(self.now, server.id, What::Wrote(write.id, last));
+        self.observer.on_write(raft, &write)?;
+        server.disk.write(write);
+        Ok(())
+    }
+
+    #[inline]
+    fn send(&mut self, at: usize, message: Message<S::Command>) -> Verdict {
+        self.observer.on_send(&message)?;
+        let Ok(to) = self.ids.binary_search(&message.to) else {
+            // The answer to a message of no server.
+            self.counts.lost += 1;
+            return Ok(());
+        };
+        if self.remembers {
+            remember(&mut self.memory, &mut self.draw, &message);
+        }
+        let is_taken = self.sieve.as_ref().is_some_and(|takes| takes(&message));
+        let mut post = Post {
+            now: self.now,
+            from: at,
+            to,
+            network: &self.network,
+            links: &self.links,
+            draw: &mut self.link_draws[at][to],
+            queue: &mut self.queue,
+            trace: &mut self.trace,
+            counts: &mut self.counts,
+        };
+        post.send(message, is_taken);
+        Ok(())
+    }
+
+    #[inline]
+    fn apply(&mut self, at: usize, entries: Entries<S::Command>) -> Verdict {
+        let server = &mut self.servers[at];
+        let Some(raft) = &mut server.raft else { return Ok(()) };
+        for entry in &entries {
+            self.observer.on_apply(raft, entry)?;
+        }
+        if server.worker.is_slow() {
+            server.worker.push(Work::Apply(entries));
+            return Ok(());
+        }
+        let (history, counts) = (&mut self.history, &mut self.counts);
+        let last = server.application.apply(self.now, entries, history, counts);
+        self.trace.note(self.now, server.id, What::Applied(last));
+        raft.applied(last);
+        self.observer.on_applied(server.id, last, &server.application.machine)
+    }
+
+    /// Takes a snapshot. Returns the job that stores it, unless the state machine is slow.
+    fn capture(
+        &mut self,
+        at: usize,
+        meta: SnapshotMeta,
+    ) -> Result<Option<Job<S::Command>>, Box<Violation>> {
+        let server = &mut self.servers[at];
+        if server.worker.is_slow() {
+            server.worker.push(Work::Take(meta));
+            return Ok(None);
+        }
+        let bytes: Rc<[u8]> = server.application.machine.snapshot().into();
+        let applied = server.application.applied;
+        self.observer.on_take_snapshot(server.id, &meta, applied, &bytes)?;
+        Ok(Some(Job::Take(meta, bytes)))
+    }
+
+    fn restore(&mut self, at: usize, meta: SnapshotMeta) -> Verdict {
+        let server = &mut self.servers[at];
+        let bytes = server.files.get(meta.last);
+        self.observer.on_restore(server.id, &meta, bytes.as_deref())?;
+        if server.worker.is_slow() {
+            server.worker.push(Work::Restore(meta));
+            return Ok(());
+        }
+        let Some(raft) = &mut server.raft else { return Ok(()) };
+        server.application.restore(meta.last.index, &bytes.unwrap_or_default());
+        self.counts.restores += 1;
+        self.trace.note(self.now, server.id, What::Restored(meta.last.index));
+        raft.applied(meta.last.index);
+        Ok(())
+    }
+
+    fn serve_read(&mut self, at: usize, read: ReadId, index: Index) -> Verdict {
+        let server = &mut self.servers[at];
+        self.observer.on_read_ready(server.id, read, index)?;
+        if server.worker.is_slow() {
+            server.worker.push(Work::Serve(read, index));
+            return Ok(());
+        }
+        let (history, counts) = (&mut self.history, &mut self.counts);
+        if !server.application.serve_read(self.now, read, history, counts) {
+            let end = ReadEnd { server: server.id, id: read, index: Some(index) };
+            self.reads.push_back(end);
+        }
+        Ok(())
+    }
+
+    fn lose_read(&mut self, at: usize, read: ReadId) {
+        let server = &mut self.servers[at];
+        self.observer.on_read_lost(server.id, read);
+        match server.application.take_read(read) {
+            Some(operation) => {
+                self.history.lost(operation);
+                self.counts.lost_operations += 1;
+            }
+            None => self.reads.push_back(ReadEnd { server: server.id, id: read, index: None }),
+        }
     }
 
     pub(super) fn begin_sync(&mut self, at: usize) {
@@ -381,7 +428,7 @@ impl<S: StateMachine> Cluster<S> {
     pub(super) fn note_deadline(&mut self, at: usize) {
         let server = &self.servers[at];
         let raft = server.raft.as_ref().filter(|_| !server.is_paused);
-        let deadline = raft.and_then(crate::Raft::next_deadline);
+        let deadline = raft.and_then(Raft::next_deadline);
         self.due[at] = deadline.map_or(u64::MAX, |deadline| server.clock.global(deadline));
     }
 }
