@@ -65,7 +65,10 @@ impl Workshop {
     pub(crate) fn has(&self, check: &str) -> bool {
         let tests = self.root.join("raft-core/tests");
         match check.split_once("::") {
-            Some((target, module)) => tests.join(target).join(format!("{module}.rs")).is_file(),
+            Some((target, module)) => {
+                let folder = tests.join(target);
+                folder.join(format!("{module}.rs")).is_file() || folder.join(module).is_dir()
+            }
             None => check.starts_with("unit") || tests.join(check).join("main.rs").is_file(),
         }
     }
