@@ -1,6 +1,6 @@
 //! The simulator: a short search; runs that repeat to the bit; and, for each property that is checked, a history that breaks it.
 
-#[path = "../../examples/simulate/linear.rs"]
+#[path = "../../examples/simulate/linear/mod.rs"]
 mod linear;
 
 use std::time::Duration;

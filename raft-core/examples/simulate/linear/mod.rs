@@ -1,8 +1,12 @@
-//! Whether what clients were told is linearizable, by `stateright`'s tester: each register on its own, and each history in
-//! pieces.
+//! Whether what clients were told is linearizable: each register on its own, by two checks.
 //!
-//! A search for an order takes time that grows with everything that could be reordered. So the history is cut wherever nothing
-//! is under way and the last operation ran alone: what the register holds there is known.
+//! - [`chains`] is exact and fast because every value is written once.
+//! - `stateright`'s tester searches all orders and knows nothing of values. The time that a search
+//!   takes grows with everything that could be reordered. So the history is cut wherever nothing is
+//!   under way and the last operation ran alone: there the value of the register is known. Pieces
+//!   above [`SEARCHED_MAX`] operations are left to the first check.
+
+mod chains;
 
 use std::collections::BTreeMap;
 
@@ -51,23 +55,47 @@ pub(crate) fn check(history: &[OperationOf<Registers>]) -> Result<u64, String> {
 
 fn check_register(register: usize, history: &[OperationOf<Registers>]) -> Result<u64, String> {
     let operations: Vec<_> = history.iter().filter(|o| register_of(o) == register).collect();
-    // When each value was first told to anybody: whoever wrote it had done so by then.
+    let timed: Vec<_> = operations.iter().filter_map(|operation| timed(operation)).collect();
+    let name = |text| format!("register {register}: {text}");
+    let searched = search(&operations).map_err(name)?;
+    if chains::are_values_unique(&timed) {
+        return chains::check(&timed).map_err(name);
+    }
+    Ok(searched)
+}
+
+/// An operation as [`chains`] takes it; none if it had no effect.
+fn timed(operation: &OperationOf<Registers>) -> Option<chains::Timed> {
+    let (end, reply) = match &operation.outcome {
+        Outcome::Returned { reply, at } => (Some(at.order), *reply),
+        Outcome::Unknown => (None, 0),
+        Outcome::Lost => return None,
+    };
+    let op = match &operation.request {
+        Request::Command(swap) => chains::Op::Swap { value: swap.value(), replaced: reply },
+        Request::Query(_) => chains::Op::Read { value: reply },
+    };
+    Some(chains::Timed { begin: operation.invoked.order, end, op })
+}
+
+/// Searches for an order of these operations, piece by piece. Returns how many were searched.
+fn search(operations: &[&OperationOf<Registers>]) -> Result<u64, String> {
+    // When each value was first told to anybody: the swap that wrote it had taken effect by then.
     let mut seen = BTreeMap::<u64, u64>::new();
-    for operation in &operations {
+    for operation in operations {
         if let Outcome::Returned { reply, at } = &operation.outcome {
             let first = seen.entry(*reply).or_insert(at.order);
             *first = (*first).min(at.order);
         }
     }
-    let timed = operations.into_iter().filter_map(|operation| {
+    let timed = operations.iter().filter_map(|operation| {
         let (op, value) = match &operation.request {
             Request::Command(swap) => (Op::Swap(swap.value()), Some(swap.value())),
             Request::Query(_) => (Op::Read, None),
         };
         let (end, reply) = match &operation.outcome {
             Outcome::Returned { reply, at } => (at.order, Some(*reply)),
-            // A swap whose value nobody saw may as well never have happened: to leave it out is right if it did not; and if it
-            // did, then whoever came next is unknown too, and may follow on what was there before.
+            // A swap whose value nobody saw is left out: `chains` says why that is right.
             Outcome::Unknown => (*seen.get(&value?)?, None),
             Outcome::Lost => return None,
         };
@@ -88,17 +116,17 @@ fn check_register(register: usize, history: &[OperationOf<Registers>]) -> Result
     for (_, event) in events {
         piece.take(event)?;
         if piece.under_way == 0 {
-            checked += piece.check().map_err(|text| format!("register {register}: {text}"))?;
+            checked += piece.check()?;
         }
     }
     Ok(checked)
 }
 
-/// The most operations of a part that is searched. In one world of ten thousand a part is longer, and
-/// the search would not end within a lifetime; its operations do not count as checked.
+/// The most operations of a piece that is searched. In one world of ten thousand a piece is longer,
+/// and the search would not end within a lifetime.
 const SEARCHED_MAX: usize = 100;
 
-/// A part of a history that begins with a known value.
+/// A piece of a history that begins with a known value.
 struct Piece {
     tester: LinearizabilityTester<u64, Register>,
     /// Operations that began since nothing was under way.
