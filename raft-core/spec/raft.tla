@@ -55,12 +55,13 @@ VARIABLES
     (* What happened, for the invariants alone. *)
     elected,     \* Who led each term, and with which log it began.
     committed,   \* All entries that were ever committed, in order.
+    decided,     \* For each of them, in which term.
     reads        \* Reads that a leader has accepted.
 
 memory  == <<term, vote, log, base, commit, role, leader, granted, match, held>>
 storage == <<disk, writes>>
 network == <<requests, replies, said, acked, timeoutNow>>
-history == <<elected, committed, reads>>
+history == <<elected, committed, decided, reads>>
 vars    == <<memory, storage, network, history>>
 
 Terms == DOMAIN said
@@ -207,11 +208,13 @@ AskFirst(s) ==
 
 \* A voter would vote for `s` in the next term. It changes nothing at the voter. A request that
 \* was refused for the sake of a leader is kept, so the voter may answer later, too.
-GrantPreVote(v, s) ==
-    /\ role[s] = "precandidate" /\ v \notin granted[s]
+WouldVote(v, s) ==
+    /\ role[s] = "precandidate" /\ role[v] # "leader"
     /\ v \in Voters(Config(log[s]))
     /\ term[s] >= term[v] /\ AtLeast(LastLog(log[s]), LastLog(log[v]))
-    /\ role[v] # "leader"
+
+GrantPreVote(v, s) ==
+    /\ WouldVote(v, s) /\ v \notin granted[s]
     /\ granted' = [granted EXCEPT ![s] = @ \cup {v}]
     /\ UNCHANGED <<term, vote, log, base, commit, role, leader, match, held, storage,
                    network, history>>
@@ -258,10 +261,12 @@ OnRequestVote(v, m) ==
     /\ UNCHANGED <<log, base, commit, storage, network, history>>
 
 \* A vote counts for the log that it was given to, and for no other.
-OnVoteReply(s, m) ==
+Counts(s, m) ==
     /\ role[s] = "candidate" /\ m.to = s /\ m.term = term[s]
     /\ m.last = LastLog(log[s])
-    /\ m.from \notin granted[s]
+
+OnVoteReply(s, m) ==
+    /\ Counts(s, m) /\ m.from \notin granted[s]
     /\ granted' = [granted EXCEPT ![s] = @ \cup {m.from}]
     /\ UNCHANGED <<term, vote, log, base, commit, role, leader, match, held, storage,
                    network, history>>
@@ -280,7 +285,7 @@ BecomeLeader(s) ==
     /\ leader'  = [leader  EXCEPT ![s] = s]
     /\ granted' = [granted EXCEPT ![s] = {}]
     /\ UNCHANGED <<term, vote, base, commit, match, held, storage, requests, replies, acked,
-                   timeoutNow, committed, reads>>
+                   timeoutNow, committed, decided, reads>>
 
 (*******************************************************************************)
 (* Log replication (§5.3).                                                     *)
@@ -327,14 +332,13 @@ OnAppendEntries(f, t, prev, last) ==
     /\ UNCHANGED <<base, storage, network, history>>
 
 \* A follower acknowledges the part of its leader's log that is on its own disk.
+MayAcknowledge(f) == role[f] = "follower" /\ leader[f] # Nil /\ HardStateIsDurable(f)
+Acknowledges(f)   == Min(DurableIndex(f), Agreement(log[f], said[term[f]].log))
+
 Acknowledge(f) ==
-    LET t    == term[f]
-        upTo == Min(DurableIndex(f), Agreement(log[f], said[t].log))
-    IN  /\ role[f] = "follower" /\ leader[f] # Nil
-        /\ HardStateIsDurable(f)
-        /\ upTo > acked[t][f]
-        /\ acked' = [acked EXCEPT ![t][f] = upTo]
-        /\ UNCHANGED <<memory, storage, requests, replies, said, timeoutNow, history>>
+    /\ MayAcknowledge(f) /\ Acknowledges(f) > acked[term[f]][f]
+    /\ acked' = [acked EXCEPT ![term[f]][f] = Acknowledges(f)]
+    /\ UNCHANGED <<memory, storage, requests, replies, said, timeoutNow, history>>
 
 OnAcknowledged(s, f) ==
     /\ role[s] = "leader" /\ acked[term[s]][f] > match[s][f]
@@ -347,15 +351,21 @@ OnAcknowledged(s, f) ==
 (* its own copy like any other: once it is on disk.                            *)
 (*******************************************************************************)
 
+MayCommit(s) ==
+    LET holds(p) == IF p = s THEN DurableIndex(s) ELSE match[s][p]
+    IN  {n \in (commit[s] + 1)..Len(log[s]) :
+            /\ log[s][n].term = term[s]
+            /\ Quorum({p \in Server : holds(p) >= n}, Config(log[s]))}
+
 AdvanceCommit(s) ==
     /\ role[s] = "leader"
-    /\ \E n \in (commit[s] + 1)..Len(log[s]) :
-        /\ log[s][n].term = term[s]
-        /\ LET holds(p) == IF p = s THEN DurableIndex(s) ELSE match[s][p]
-           IN  Quorum({p \in Server : holds(p) >= n}, Config(log[s]))
+    /\ \E n \in MayCommit(s) :
         /\ commit'    = [commit EXCEPT ![s] = n]
         /\ said'      = [said   EXCEPT ![term[s]].commit = n]
-        /\ committed' = IF n > Len(committed) THEN Prefix(log[s], n) ELSE committed
+        /\ IF n <= Len(committed) THEN UNCHANGED <<committed, decided>>
+           ELSE /\ committed' = Prefix(log[s], n)
+                /\ decided'   = [i \in 1..n |->
+                       IF i <= Len(decided) THEN decided[i] ELSE term[s]]
     /\ UNCHANGED <<term, vote, log, base, role, leader, granted, match, held, storage,
                    requests, replies, acked, timeoutNow, elected, reads>>
 
@@ -445,19 +455,19 @@ StartRead(s) ==
     /\ role[s] = "leader" /\ HasCommittedInTerm(s)
     /\ reads' = reads \cup {[leader |-> s, term |-> term[s], index |-> commit[s],
                              needs |-> Len(committed), by |-> {s}, served |-> FALSE]}
-    /\ UNCHANGED <<memory, storage, network, elected, committed>>
+    /\ UNCHANGED <<memory, storage, network, elected, committed, decided>>
 
 EchoRound(f, r) ==
     /\ ~r.served /\ f \notin r.by
     /\ term[f] = r.term /\ leader[f] = r.leader /\ HardStateIsDurable(f)
     /\ reads' = (reads \ {r}) \cup {[r EXCEPT !.by = @ \cup {f}]}
-    /\ UNCHANGED <<memory, storage, network, elected, committed>>
+    /\ UNCHANGED <<memory, storage, network, elected, committed, decided>>
 
 ServeRead(s, r) ==
     /\ ~r.served /\ role[s] = "leader" /\ r.leader = s /\ r.term = term[s]
     /\ Quorum(r.by, Config(log[s]))
     /\ reads' = (reads \ {r}) \cup {[r EXCEPT !.served = TRUE]}
-    /\ UNCHANGED <<memory, storage, network, elected, committed>>
+    /\ UNCHANGED <<memory, storage, network, elected, committed, decided>>
 
 (*******************************************************************************)
 (* The whole.                                                                  *)
@@ -478,7 +488,7 @@ Init ==
         /\ disk    = [s \in Server |-> nothing]
         /\ writes  = [s \in Server |-> <<>>]
         /\ requests = {} /\ replies = {} /\ timeoutNow = {}
-        /\ elected = {} /\ committed = <<>> /\ reads = {}
+        /\ elected = {} /\ committed = <<>> /\ decided = <<>> /\ reads = {}
 
 \* The steps of one server. Which of them a model takes, and how often, its own module says.
 Elect(s) ==
@@ -518,10 +528,10 @@ LogMatching ==
     \A a, b \in Server : \A i \in 1..Min(Len(log[a]), Len(log[b])) :
         log[a][i].term = log[b][i].term => Prefix(log[a], i) = Prefix(log[b], i)
 
-\* An entry that is committed is in the log of every leader of a later term.
+\* An entry that is committed in a term is in the log of every leader of a later one.
 LeaderCompleteness ==
     \A e \in elected : \A i \in 1..Len(committed) :
-        committed[i].term < e.term => (i <= Len(e.log) /\ e.log[i] = committed[i])
+        decided[i] < e.term => (i <= Len(e.log) /\ e.log[i] = committed[i])
 
 \* No two servers take different entries as committed.
 StateMachineSafety ==
