@@ -38,7 +38,7 @@ async fn start<E: Executor>(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>>
     let (listener, clients) = (TcpListener::try_from(listener)?, TcpListener::try_from(clients)?);
     let transport = on::Transport::<E>::new(listener, peers, transport)?;
     let node = on::Node::<_, E>::start(config, store, journal, transport).await?;
-    let server = front.open(node.handle());
+    let server = front.open(&node);
     E::spawn(accept(clients, server.clone(), E::spawn));
     Ok(server)
 }

@@ -33,7 +33,7 @@ async fn a_panic_of_the_state_machine_stops_the_node_and_names_itself<E: Runtime
         let node = alone::<E>(config(1, 1), log).await;
         let commands = ["one", POISON, "three", "four"];
         // Queued here and now, for tasks of their own would run in any order.
-        let proposals = commands.map(|command| node.handle().propose(command.into()).unwrap());
+        let proposals = commands.map(|command| node.propose(command));
         let mut answers = Vec::new();
         for proposal in proposals {
             answers.push(in_time("an answer", proposal).await);

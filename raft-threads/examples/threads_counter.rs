@@ -62,11 +62,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("three counters listen at {services:?}");
     if serve {
-        println!("stopped: {}", nodes[0].stopped());
+        println!("stopped: {}", nodes[0].stopped().wait());
     } else {
         demonstrate(&nodes, &services)?;
     }
-    nodes.iter().for_each(|node| drop(node.shutdown()));
+    nodes.iter().for_each(|node| drop(node.shutdown().wait()));
     std::fs::remove_dir_all(journals)?;
     Ok(())
 }
@@ -104,7 +104,7 @@ fn serve_client(mut stream: TcpStream, node: &Node<Counter>) -> Option<()> {
 
 fn answer(line: &str, node: &Node<Counter>) -> String {
     if line == "get" {
-        return match node.read_timeout(|counter| counter.0, PATIENCE) {
+        return match node.read(|counter| counter.0).wait_timeout(PATIENCE) {
             Ok(count) => format!("count {count}"),
             Err(WaitError::Answered(ReadError::NoLeader)) => ask(None),
             Err(error) => format!("error: {error}"),
@@ -114,7 +114,7 @@ fn answer(line: &str, node: &Node<Counter>) -> String {
     else {
         return "error: say `get` or `add`, a space and a number".to_owned();
     };
-    match node.propose_timeout(number.to_le_bytes().to_vec(), PATIENCE) {
+    match node.propose(number.to_le_bytes().to_vec()).wait_timeout(PATIENCE) {
         Ok(count) => format!("count {count}"),
         Err(WaitError::Answered(ProposeError::NotLeader { leader, .. })) => ask(leader),
         // Who adds again after this might add twice: that is for the client to decide.
@@ -133,7 +133,7 @@ fn demonstrate(nodes: &[Node<Counter>], services: &[SocketAddr]) -> Result<(), B
         println!("add {number}: {answer}");
     }
     let (leader, _) = ask_around(services, "get")?;
-    println!("node {} leads, and is stopped: {}", leader + 1, nodes[leader].shutdown());
+    println!("node {} leads, and is stopped: {}", leader + 1, nodes[leader].shutdown().wait());
     let (leader, answer) = ask_around(services, "get")?;
     println!("node {} leads now: {answer}", leader + 1);
     assert_eq!(answer, "count 55");

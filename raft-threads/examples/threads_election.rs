@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     // The last one's successor.
     tired_workers.recv()?;
-    nodes.iter().for_each(|node| drop(node.shutdown()));
+    nodes.iter().for_each(|node| drop(node.shutdown().wait()));
     for worker in workers {
         let stopped = worker.join().expect("no worker panics");
         assert!(matches!(stopped, Err(Stopped { reason: StopReason::Shutdown })));
@@ -86,7 +86,7 @@ fn work_when_leading(
     tired: &mpsc::Sender<NodeId>,
 ) -> Result<(), Stopped> {
     loop {
-        let lead = node.lead()?;
+        let lead = node.lead().wait()?;
         println!("node {id} leads, its token is {}", lead.term());
         let mut works = 0;
         while lead.is_leading() {

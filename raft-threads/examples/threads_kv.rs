@@ -26,7 +26,7 @@ fn serve(parts: Parts) -> Result<(), Box<dyn Error>> {
     let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
     let transport = tcp::Transport::new(listener, peers, transport)?;
     let node = Node::start(config, store, journal, transport)?;
-    let server = front.open(node.handle());
+    let server = front.open(&node);
     let accepting = server.clone();
     thread::Builder::new().name("kv-accept".into()).spawn(move || accept(&clients, &accepting))?;
     server.run_until_told()

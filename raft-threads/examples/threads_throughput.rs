@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let nodes = cluster(blocks)?;
         let leader = nodes[0].leaderships().find_map(|now| now.leader).ok_or("it has stopped")?;
         let leader = &nodes[usize::try_from(leader.get())? - 1];
-        leader.lead()?;
+        leader.lead().wait()?;
         let place = if blocks { "on a thread" } else { "in the loop" };
         measure(leader, clients, 1, span / 4)?;
         for (threads, inflight) in [(clients, 1), (1, clients)] {
@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                  state machine {place}: {rate:>9.0} writes/s"
             );
         }
-        nodes.iter().for_each(|node| drop(node.shutdown()));
+        nodes.iter().for_each(|node| drop(node.shutdown().wait()));
     }
     Ok(())
 }
@@ -96,7 +96,7 @@ fn measure(
         let mut writes = 0;
         let mut waiting = VecDeque::new();
         while start.elapsed() < span {
-            waiting.push_back(leader.handle().propose(Bytes::from_static(b"sixteen bytes..!"))?);
+            waiting.push_back(leader.propose(Bytes::from_static(b"sixteen bytes..!")));
             if waiting.len() == inflight {
                 waiting.pop_front().map(Pending::wait).transpose()?;
                 writes += 1;

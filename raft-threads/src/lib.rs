@@ -34,22 +34,22 @@
 //! // Whichever node wins the election takes the commands.
 //! let leader = nodes[0].leaderships().find_map(|now| now.leader).expect("the node runs");
 //! let leader = &nodes[leader.get() as usize - 1];
-//! leader.lead()?;
-//! assert_eq!(leader.propose("one")?, 1);
-//! assert_eq!(leader.propose("two")?, 2);
-//! assert_eq!(leader.read(|counter| counter.0)?, 2);
+//! leader.lead().wait()?;
+//! assert_eq!(leader.propose("one").wait()?, 1);
+//! assert_eq!(leader.propose("two").wait()?, 2);
+//! assert_eq!(leader.read(|counter| counter.0).wait()?, 2);
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # What blocks, and for how long
 //!
-//! The methods of [`Node`] block the thread that calls them until there is an answer, which comes
-//! at the latest when the leadership is lost or the node stops. A leader that is cut off from the
-//! others by the network learns that only after an election timeout or so; who cannot wait that
-//! long has a `…_timeout` method for each. Clone the node to call from many threads at once:
-//! commands that are proposed together travel together. One thread with many commands on their way
-//! ([`Node::handle`]) is faster still, for it spares a switch of threads for each.
+//! No method of a [`Node`] blocks: each returns an answer. `wait` blocks the calling thread until
+//! the answer is there, which it is at the latest when the leadership is lost or the node stops. A
+//! leader that is cut off from the others by the network learns that only after an election timeout
+//! or so; `wait_timeout` gives up earlier. Clone the node to call from many threads at once:
+//! commands that are proposed together travel together. One thread with many answers to wait for is
+//! faster still, because it spares a switch of threads for each command.
 //!
 //! # Threads
 //!
@@ -72,8 +72,8 @@ pub use raft_core::host::{
     Capture, ChangeError, ClusterId, Faults, FileJournal, Handle, Journal, Label, LabelError, Lead,
     Leadership, LeadershipWatch, MemoryJournal, NodeConfig, NodeStatus, NotUnderstood, Pending,
     ProposeError, ReadError, SnapshotError, StartError, StateMachine, StopReason, Stopped,
-    StorageError, StoreId, Traffic, TransferError, Transport, WaitError, WorkerKind, WorkerStatus,
-    WorkerTask,
+    Stopping, StorageError, StoreId, Traffic, TransferError, Transport, WaitError, WorkerKind,
+    WorkerStatus, WorkerTask,
 };
 pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Seat, Term,

@@ -17,16 +17,16 @@ fn three_nodes_elect_one_and_agree() {
     let leader = &cluster.nodes[cluster.leader()];
     let mut replies = thread::scope(|scope| {
         let clients: Vec<_> = (0..100u8)
-            .map(|number| scope.spawn(move || leader.propose_timeout(vec![number], DEADLINE)))
+            .map(|number| scope.spawn(move || leader.propose(vec![number]).wait_timeout(DEADLINE)))
             .collect();
         let replies = clients.into_iter().map(|client| answer(client.join().unwrap()).unwrap());
         replies.collect::<Vec<_>>()
     });
     replies.sort_unstable();
     assert_eq!(replies, (1..=100).collect::<Vec<_>>());
-    assert_eq!(leader.read(|log| log.commands.len()).unwrap(), 100);
+    assert_eq!(leader.read(|log| log.commands.len()).wait().unwrap(), 100);
     assert_eq!(cluster.agreed().len(), 100);
-    assert_eq!(leader.status().unwrap().raft.role, Role::Leader);
+    assert_eq!(leader.status().wait().unwrap().raft.role, Role::Leader);
     cluster.shutdown();
 }
 
@@ -38,14 +38,14 @@ fn a_follower_names_the_leader_gives_the_command_back_and_reads() {
     let follower = &cluster.nodes[(leader + 1) % 3];
     let named = follower.leaderships().find_map(|now| now.leader);
     assert_eq!(named, Some(id));
-    let error = follower.propose("x").unwrap_err();
+    let error = follower.propose("x").wait().unwrap_err();
     assert!(
         matches!(error, ProposeError::NotLeader { leader: Some(leader), .. } if leader == id),
         "{error:?}"
     );
     assert_eq!(came_back(error), "x");
     // A read it serves itself, once the leader has said how far the log is committed.
-    follower.read(|_| ()).unwrap();
+    follower.read(|_| ()).wait().unwrap();
     cluster.shutdown();
 }
 
@@ -60,18 +60,18 @@ fn who_waits_too_long_is_told_and_takes_nothing_back() {
         let hold = move |_: &Log| holds.send(()).is_ok() && blocked.recv().is_err();
         let reading = scope.spawn(|| node.read(hold));
         held.recv_timeout(DEADLINE).expect("the read holds");
-        assert!(matches!(node.propose_timeout("late", soon), Err(WaitError::TimedOut)));
-        assert!(matches!(node.read_timeout(|_| (), soon), Err(WaitError::TimedOut)));
-        assert!(node.stopped_timeout(soon).is_none());
+        assert!(matches!(node.propose("late").wait_timeout(soon), Err(WaitError::TimedOut)));
+        assert!(matches!(node.read(|_| ()).wait_timeout(soon), Err(WaitError::TimedOut)));
+        assert!(node.stopped().wait_timeout(soon).is_none());
         drop(unblock);
-        assert!(reading.join().unwrap().unwrap());
+        assert!(reading.join().unwrap().wait().unwrap());
     });
-    assert_eq!(node.read(|log| log.commands.clone()).unwrap(), ["late"]);
+    assert_eq!(node.read(|log| log.commands.clone()).wait().unwrap(), ["late"]);
 
     let network = channel::Network::new(1);
     let (log, endpoint) = (Log::default(), network.endpoint(NodeId::new(1)));
     let lonely = Node::start(config(1, 3), log, MemoryJournal::new(), endpoint).unwrap();
-    assert!(matches!(lonely.lead_timeout(soon), Err(WaitError::TimedOut)));
+    assert!(matches!(lonely.lead().wait_timeout(soon), Err(WaitError::TimedOut)));
 }
 
 #[test]
@@ -80,18 +80,18 @@ fn a_leader_that_is_cut_off_loses_its_lead_and_tells_everyone_who_waits() {
     cluster.propose("before");
     let old = cluster.leader();
     let node = &cluster.nodes[old];
-    let lead = answer(node.lead_timeout(DEADLINE)).unwrap();
+    let lead = answer(node.lead().wait_timeout(DEADLINE)).unwrap();
     assert!(lead.is_leading());
     cluster.network.isolate(NodeId::new(old as u64 + 1));
     thread::scope(|scope| {
         let waiters: Vec<_> = (0..10)
-            .map(|_| scope.spawn(|| answer(node.propose_timeout("in vain", DEADLINE))))
+            .map(|_| scope.spawn(|| answer(node.propose("in vain").wait_timeout(DEADLINE))))
             .collect();
-        let reader = scope.spawn(|| answer(node.read_timeout(|_| (), DEADLINE)));
+        let reader = scope.spawn(|| answer(node.read(|_| ()).wait_timeout(DEADLINE)));
 
         let others: Vec<_> = (0..3).filter(|position| *position != old).collect();
         let new = cluster.leader_among(&others);
-        answer(cluster.nodes[new].propose_timeout("after", DEADLINE)).unwrap();
+        answer(cluster.nodes[new].propose("after").wait_timeout(DEADLINE)).unwrap();
 
         for waiter in waiters {
             let error = waiter.join().unwrap().unwrap_err();
@@ -112,7 +112,7 @@ fn a_leader_that_is_cut_off_loses_its_lead_and_tells_everyone_who_waits() {
 
     cluster.network.heal();
     assert_eq!(cluster.agreed(), ["before", "after"]);
-    let newer = answer(cluster.nodes[cluster.leader()].lead_timeout(DEADLINE)).unwrap();
+    let newer = answer(cluster.nodes[cluster.leader()].lead().wait_timeout(DEADLINE)).unwrap();
     assert!(newer.term() > lead.term(), "a fencing token rises");
     cluster.shutdown();
 }
@@ -125,7 +125,7 @@ fn a_cluster_keeps_everything_over_a_restart_of_all() {
     }
     let before = cluster.nodes[0].leadership().current().term;
     for node in &cluster.nodes {
-        node.shutdown_timeout(DEADLINE).unwrap();
+        node.shutdown().wait_timeout(DEADLINE).unwrap();
     }
     for position in 0..3 {
         cluster.nodes[position] = cluster.start_node(position);
@@ -151,7 +151,7 @@ fn what_was_acknowledged_survives_a_bad_network() {
     until("the last answer", || {
         let command = format!("command {}", acknowledged.len()).into_bytes();
         let leader = &cluster.nodes[cluster.leader()];
-        if answer(leader.propose_timeout(command.clone(), DEADLINE)).is_ok() {
+        if answer(leader.propose(command.clone()).wait_timeout(DEADLINE)).is_ok() {
             acknowledged.push(command);
         }
         (acknowledged.len() == 50).then_some(())

@@ -26,7 +26,7 @@ fn a_full_inbox_refuses_and_gives_the_command_back() {
                 began.send(()).unwrap();
                 let _ = unblock.recv();
             };
-            answer(node.read_timeout(hold, DEADLINE))
+            answer(node.read(hold).wait_timeout(DEADLINE))
         });
         begun.recv_timeout(DEADLINE).unwrap();
         let (sender, refusals) = mpsc::channel();
@@ -34,7 +34,7 @@ fn a_full_inbox_refuses_and_gives_the_command_back() {
             .map(|_| {
                 let (node, sender) = (&node, sender.clone());
                 scope.spawn(move || {
-                    let answer = answer(node.propose_timeout("x", DEADLINE));
+                    let answer = answer(node.propose("x").wait_timeout(DEADLINE));
                     if let Err(error) = answer {
                         sender.send(error).unwrap();
                     }
@@ -50,8 +50,8 @@ fn a_full_inbox_refuses_and_gives_the_command_back() {
         reading.join().unwrap().unwrap();
         clients.into_iter().for_each(|client| client.join().unwrap());
     });
-    assert_eq!(node.read(|log| log.commands.len()).unwrap(), 8);
-    assert_eq!(node.status().unwrap().requests_refused, 12);
+    assert_eq!(node.read(|log| log.commands.len()).wait().unwrap(), 8);
+    assert_eq!(node.status().wait().unwrap().requests_refused, 12);
 }
 
 #[test]
@@ -59,14 +59,14 @@ fn a_panic_of_the_state_machine_stops_the_node_and_names_itself() {
     for in_loop in [false, true] {
         let log = Log { in_loop, ..Log::default() };
         let node = alone(config(1, 1), log, MemoryJournal::new());
-        assert_eq!(node.propose("one").unwrap(), 1);
-        let error = answer(node.propose_timeout(POISON, DEADLINE)).unwrap_err();
+        assert_eq!(node.propose("one").wait().unwrap(), 1);
+        let error = answer(node.propose(POISON).wait_timeout(DEADLINE)).unwrap_err();
         let ProposeError::Stopped { reason, .. } = error else { panic!("{error:?}") };
         let StopReason::StateMachinePanicked { index, message } = reason else {
             panic!("{reason:?}")
         };
         assert_eq!((index.get(), &*message), (3, "poisoned"));
-        let reason = node.stopped_timeout(DEADLINE).unwrap();
+        let reason = node.stopped().wait_timeout(DEADLINE).unwrap();
         assert!(reason.to_string().contains("index 3: poisoned"), "{reason}");
     }
 }
@@ -74,25 +74,25 @@ fn a_panic_of_the_state_machine_stops_the_node_and_names_itself() {
 #[test]
 fn a_panic_of_a_read_is_its_own_affair() {
     let node = alone(config(1, 1), Log::default(), MemoryJournal::new());
-    let error = node.read(|_| panic!("clumsy")).unwrap_err();
+    let error = node.read(|_| panic!("clumsy")).wait().unwrap_err();
     assert!(matches!(&error, ReadError::Panicked { message } if &**message == "clumsy"), "{error}");
-    assert_eq!(node.propose("x").unwrap(), 1);
+    assert_eq!(node.propose("x").wait().unwrap(), 1);
 }
 
 #[test]
 fn the_first_failed_write_stops_the_node_and_everyone_learns_it() {
     let journal = MemoryJournal::new();
     let node = alone(config(1, 1), Log::default(), journal.clone());
-    node.propose("durable").unwrap();
+    node.propose("durable").wait().unwrap();
     journal.fail();
-    let error = answer(node.propose_timeout("lost", DEADLINE)).unwrap_err();
+    let error = answer(node.propose("lost").wait_timeout(DEADLINE)).unwrap_err();
     assert!(matches!(&error, ProposeError::Stopped { reason: StopReason::JournalFailed(_), .. }));
     assert!(error.may_commit(), "it may be in the journal all the same");
-    let reason = node.stopped_timeout(DEADLINE).unwrap();
+    let reason = node.stopped().wait_timeout(DEADLINE).unwrap();
     assert!(matches!(reason, StopReason::JournalFailed(_)), "{reason}");
 
     let again = alone(config(1, 1), Log::default(), journal);
-    assert_eq!(again.read(|log| log.commands.clone()).unwrap(), ["durable"]);
+    assert_eq!(again.read(|log| log.commands.clone()).wait().unwrap(), ["durable"]);
 }
 
 #[test]
@@ -102,12 +102,12 @@ fn a_leader_whose_journal_fails_makes_room_for_another() {
     let old = cluster.leader();
     cluster.journals[old].fail();
     // Its own copy is not needed for a majority, so this may be answered yet.
-    let _ = answer(cluster.nodes[old].propose_timeout("between", DEADLINE));
-    cluster.nodes[old].stopped_timeout(DEADLINE).unwrap();
+    let _ = answer(cluster.nodes[old].propose("between").wait_timeout(DEADLINE));
+    cluster.nodes[old].stopped().wait_timeout(DEADLINE).unwrap();
     let others: Vec<_> = (0..3).filter(|position| *position != old).collect();
     let new = cluster.leader_among(&others);
-    answer(cluster.nodes[new].propose_timeout("after", DEADLINE)).unwrap();
-    let commands = cluster.nodes[new].read(|log| log.commands.clone()).unwrap();
+    answer(cluster.nodes[new].propose("after").wait_timeout(DEADLINE)).unwrap();
+    let commands = cluster.nodes[new].read(|log| log.commands.clone()).wait().unwrap();
     assert_eq!((&commands[0], commands.last().unwrap()), (&"before".into(), &"after".into()));
     cluster.shutdown();
 }
@@ -115,19 +115,19 @@ fn a_leader_whose_journal_fails_makes_room_for_another() {
 #[test]
 fn a_stopped_node_says_so_to_everyone_who_asks() {
     let node = alone(config(1, 1), Log::default(), MemoryJournal::new());
-    let (watch, lead) = (node.leadership(), node.lead().unwrap());
+    let (watch, lead) = (node.leadership(), node.lead().wait().unwrap());
     let other = node.clone();
-    assert!(matches!(node.shutdown_timeout(DEADLINE), Some(StopReason::Shutdown)));
-    assert!(matches!(other.shutdown_timeout(DEADLINE), Some(StopReason::Shutdown)));
+    assert!(matches!(node.shutdown().wait_timeout(DEADLINE), Some(StopReason::Shutdown)));
+    assert!(matches!(other.shutdown().wait_timeout(DEADLINE), Some(StopReason::Shutdown)));
 
-    let error = answer(node.propose_timeout("x", DEADLINE)).unwrap_err();
+    let error = answer(node.propose("x").wait_timeout(DEADLINE)).unwrap_err();
     assert!(matches!(error, ProposeError::Stopped { reason: StopReason::Shutdown, .. }));
     assert_eq!(came_back(error), "x");
     let stopped = ReadError::Stopped { reason: StopReason::Shutdown }.to_string();
-    let error = answer(node.read_timeout(|_| (), DEADLINE)).unwrap_err();
+    let error = answer(node.read(|_| ()).wait_timeout(DEADLINE)).unwrap_err();
     assert_eq!(error.to_string(), stopped);
-    assert_eq!(answer(node.status_timeout(DEADLINE)).unwrap_err().to_string(), stopped);
-    let error = answer(node.lead_timeout(DEADLINE)).unwrap_err();
+    assert_eq!(answer(node.status().wait_timeout(DEADLINE)).unwrap_err().to_string(), stopped);
+    let error = answer(node.lead().wait_timeout(DEADLINE)).unwrap_err();
     assert!(matches!(error, Stopped { reason: StopReason::Shutdown }));
     assert!(matches!(node.stop_reason(), Some(StopReason::Shutdown)));
     assert!(!lead.is_leading());
@@ -148,7 +148,7 @@ fn a_shutdown_answers_those_who_wait_and_does_not_wait_for_a_long_queue() {
             .map(|_| {
                 scope.spawn(|| {
                     loop {
-                        if let Err(error) = answer(node.propose_timeout("x", DEADLINE)) {
+                        if let Err(error) = answer(node.propose("x").wait_timeout(DEADLINE)) {
                             return error;
                         }
                     }
@@ -156,10 +156,10 @@ fn a_shutdown_answers_those_who_wait_and_does_not_wait_for_a_long_queue() {
             })
             .collect();
         until("the first", || {
-            let status = node.status().unwrap();
+            let status = node.status().wait().unwrap();
             (status.raft.commit_index.get() > 2).then_some(())
         });
-        node.shutdown_timeout(DEADLINE).unwrap();
+        node.shutdown().wait_timeout(DEADLINE).unwrap();
         slowness.store(0, Ordering::Relaxed);
         for client in clients {
             let error = client.join().unwrap();
@@ -175,7 +175,7 @@ fn a_node_ends_with_its_last_handle() {
     let now = watch.current();
     let clone = node.clone();
     drop(node);
-    assert_eq!(clone.propose("x").unwrap(), 1);
+    assert_eq!(clone.propose("x").wait().unwrap(), 1);
     drop(clone);
     let error = answer(watch.changed_from(now).wait_timeout(DEADLINE)).unwrap_err();
     assert!(matches!(error.reason, StopReason::Shutdown), "{error}");

@@ -21,16 +21,19 @@ fn a_cluster_survives_its_leader() {
 
     let leader = leader_of(&nodes);
     for count in 1..=10 {
-        assert_eq!(answer(nodes[leader].propose_timeout("count", DEADLINE)).unwrap(), count);
+        assert_eq!(answer(nodes[leader].propose("count").wait_timeout(DEADLINE)).unwrap(), count);
     }
-    nodes.remove(leader).shutdown_timeout(DEADLINE).unwrap();
+    nodes.remove(leader).shutdown().wait_timeout(DEADLINE).unwrap();
     let address = addresses[leader].1;
     TcpListener::bind(address).expect("the port is free at once");
 
     let leader = leader_of(&nodes);
-    let eleven = answer(nodes[leader].propose_timeout("count", DEADLINE)).unwrap();
+    let eleven = answer(nodes[leader].propose("count").wait_timeout(DEADLINE)).unwrap();
     assert_eq!(eleven, 11, "nothing was lost");
-    assert_eq!(answer(nodes[leader].read_timeout(|log| log.commands.len(), DEADLINE)).unwrap(), 11);
+    assert_eq!(
+        answer(nodes[leader].read(|log| log.commands.len()).wait_timeout(DEADLINE)).unwrap(),
+        11
+    );
 }
 
 fn start(id: u64, listener: TcpListener, addresses: &[(u64, SocketAddr)]) -> Node<Log> {

@@ -36,7 +36,7 @@ fn nothing_is_left_of_a_node() {
     let Cluster { network, nodes, .. } = Cluster::start(3);
     drop(network);
     for node in &nodes {
-        node.shutdown_timeout(DEADLINE).unwrap();
+        node.shutdown().wait_timeout(DEADLINE).unwrap();
     }
     no_thread_is_left();
 
@@ -65,7 +65,7 @@ fn nothing_is_left_of_a_node() {
         address = transport.local_addr();
         let node = Node::start(config(1, 3), Log::default(), MemoryJournal::new(), transport);
         let mute = TcpStream::connect(address).unwrap();
-        node.unwrap().shutdown_timeout(DEADLINE).unwrap();
+        node.unwrap().shutdown().wait_timeout(DEADLINE).unwrap();
         drop(mute);
     }
     no_thread_is_left();

@@ -31,7 +31,7 @@ async fn start(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
     let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
     let transport = tcp::Transport::new(adopt(listener)?, peers, transport)?;
     let node = Node::start(config, store, journal, transport).await?;
-    let server = front.open(node.handle());
+    let server = front.open(&node);
     tokio::spawn(accept(adopt(clients)?, server.clone()));
     Ok(server)
 }

@@ -29,7 +29,7 @@ async fn start_on_tokio(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
     let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
     let transport = raft_tokio::tcp::Transport::new(adopt(listener)?, peers, transport)?;
     let node = raft_tokio::Node::start(config, store, journal, transport).await?;
-    let server = front.open(node.handle());
+    let server = front.open(&node);
     tokio::spawn(kv_sockets::tokio::accept(adopt(clients)?, server.clone()));
     Ok(server)
 }
@@ -42,7 +42,7 @@ async fn start_on_smol<E: Executor>(parts: Parts) -> Result<Arc<Server>, Box<dyn
     let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
     let transport = on::Transport::<E>::new(listener.try_into()?, peers, transport)?;
     let node = on::Node::<_, E>::start(config, store, journal, transport).await?;
-    let server = front.open(node.handle());
+    let server = front.open(&node);
     E::spawn(kv_sockets::smol::accept(clients.try_into()?, server.clone(), E::spawn));
     Ok(server)
 }
@@ -51,7 +51,7 @@ fn serve_on_threads(parts: Parts) -> Result<(), Box<dyn Error>> {
     let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
     let transport = raft_threads::tcp::Transport::new(listener, peers, transport)?;
     let node = raft_threads::Node::start(config, store, journal, transport)?;
-    let server = front.open(node.handle());
+    let server = front.open(&node);
     let admitting = server.clone();
     let accept = move || kv_sockets::threads::accept(&clients, &admitting);
     thread::Builder::new().name("kv-accept".into()).spawn(accept)?;

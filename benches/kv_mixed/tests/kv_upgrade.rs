@@ -131,7 +131,7 @@ fn a_server_stops_before_it_skips_a_command_and_goes_on_there_once_it_is_upgrade
     cluster.terminate(1, PATIENCE)?;
     let first = Upgraded::start(&cluster, 1);
     let leads = |cluster: &mut Cluster| {
-        let leader = first.node.handle().leadership().current().leader;
+        let leader = first.node.leadership().current().leader;
         if leader.is_some_and(|leader| leader.get() == 1) {
             return Some(());
         }
@@ -140,7 +140,7 @@ fn a_server_stops_before_it_skips_a_command_and_goes_on_there_once_it_is_upgrade
         None
     };
     cluster.wait(PATIENCE, "the upgraded server to lead", leads)?;
-    let reply = first.node.handle().propose(new_command()).unwrap().wait().unwrap();
+    let reply = first.node.propose(new_command()).wait().unwrap();
     assert_eq!(reply, Frame::Integer(1));
     let index = first.applied.recv_timeout(PATIENCE).unwrap();
 

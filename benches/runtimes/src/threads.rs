@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters};
 use raft_core::host::{
-    ChangeError, Hub, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError,
+    ChangeError, Handle, Hub, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError,
     ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError, Transport,
 };
 use raft_core::{Change, LogId, Membership, NodeId};
@@ -56,58 +56,58 @@ impl Member for Node<Log> {
 
     fn propose(&self, command: Bytes) -> Answer<Result<usize, ProposeError>> {
         let node = self.clone();
-        Answer::of(move || Self::propose(&node, command))
+        Answer::of(move || Handle::propose(&node, command).wait())
     }
 
     fn read(&self) -> Answer<Result<Vec<Bytes>, ReadError>> {
         let node = self.clone();
-        Answer::of(move || Self::read(&node, Log::commands))
+        Answer::of(move || Handle::read(&node, Log::commands).wait())
     }
 
     fn lead(&self) -> Answer<Result<Lead, Stopped>> {
         let node = self.clone();
-        Answer::of(move || Self::lead(&node))
+        Answer::of(move || Handle::lead(&node).wait())
     }
 
     fn change_membership(&self, changes: Vec<Change>) -> Answer<Result<Membership, ChangeError>> {
         let node = self.clone();
-        Answer::of(move || Self::change_membership(&node, changes))
+        Answer::of(move || Handle::change_membership(&node, changes).wait())
     }
 
     fn transfer_leadership(&self, to: Option<NodeId>) -> Answer<Result<NodeId, TransferError>> {
         let node = self.clone();
-        Answer::of(move || Self::transfer_leadership(&node, to))
+        Answer::of(move || Handle::transfer_leadership(&node, to).wait())
     }
 
     fn take_snapshot(&self) -> Answer<Result<LogId, SnapshotError>> {
         let node = self.clone();
-        Answer::of(move || Self::take_snapshot(&node))
+        Answer::of(move || Handle::take_snapshot(&node).wait())
     }
 
     fn membership(&self) -> Membership {
-        Self::membership(self)
+        Handle::membership(self)
     }
 
     fn status(&self) -> Answer<Result<NodeStatus, ReadError>> {
         let node = self.clone();
-        Answer::of(move || Self::status(&node))
+        Answer::of(move || Handle::status(&node).wait())
     }
 
     fn shutdown(&self) -> Answer<StopReason> {
         let node = self.clone();
-        Answer::of(move || Self::shutdown(&node))
+        Answer::of(move || Handle::shutdown(&node).wait())
     }
 
     fn stopped(&self) -> Answer<StopReason> {
         let node = self.clone();
-        Answer::of(move || Self::stopped(&node))
+        Answer::of(move || Handle::stopped(&node).wait())
     }
 
     fn leadership(&self) -> LeadershipWatch {
-        Self::leadership(self)
+        Handle::leadership(self)
     }
 
     fn stop_reason(&self) -> Option<StopReason> {
-        Self::stop_reason(self)
+        Handle::stop_reason(self)
     }
 }

@@ -51,9 +51,9 @@
 //!    right before it, never an older one.
 //! 3. **The spawn** of the loop. [`Driver::start`] reads the journal, so the adapter calls it where
 //!    blocking is allowed.
-//! 4. **A handle**: a node type around [`Handle`] whose methods await (or [`wait`](Pending::wait)
-//!    for) what `Handle` returns. The adapter re-exports everything else: [`LeadershipWatch`],
-//!    [`Lead`], the errors.
+//! 4. **A node**: a type that starts the driver and dereferences to [`Handle`], whose answers its
+//!    users await or [`wait`](Pending::wait) for. The adapter re-exports everything else:
+//!    [`LeadershipWatch`], [`Lead`], the errors.
 //! 5. **Transports**: sockets for messages, and a task that sleeps for a [`Hub`], the in-process
 //!    network, and calls its [`LateDelivery::turn`] as the loop calls the driver's. A transport
 //!    that notices the end of a peer's process [says so](MessageInbox::suspect), as
@@ -120,7 +120,7 @@ pub use identity::{ClusterId, Identity, Introduction, Past, StoreId};
 pub use journal::{FileJournal, Journal, MemoryJournal, Survivor};
 pub use node::{
     DIGEST_INTERVAL, Driver, Handle, Lead, Leadership, LeadershipWatch, NodeConfig, NodeStatus,
-    Pending, StateDifference, Unanswered, WaitError,
+    Pending, StateDifference, Stopping, Unanswered, WaitError,
 };
 pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use state_machine::{Capture, NotUnderstood, StateMachine};

@@ -57,15 +57,15 @@ fn a_node_runs_on_a_plain_thread() {
     let journal = MemoryJournal::new();
     let node = start(1, 1, &hub, journal.clone());
     let lead = node.lead().wait().unwrap();
-    assert_eq!(node.propose("one".into()).unwrap().wait().unwrap(), 1);
-    assert_eq!(node.read(|count| count.0).unwrap().wait().unwrap(), 1);
-    assert!(matches!(node.shutdown().wait(), Ok(StopReason::Shutdown)));
+    assert_eq!(node.propose("one").wait().unwrap(), 1);
+    assert_eq!(node.read(|count| count.0).wait().unwrap(), 1);
+    assert!(matches!(node.shutdown().wait(), StopReason::Shutdown));
     assert!(lead.lost().wait().is_err());
-    assert!(node.propose("two".into()).unwrap_err().into_command().is_some());
+    assert!(node.propose("two").wait().unwrap_err().into_command().is_some());
 
     let again = start(1, 1, &hub, journal);
     assert!(again.lead().wait().unwrap().term() > lead.term());
-    assert_eq!(again.read(|count| count.0).unwrap().wait().unwrap(), 1);
+    assert_eq!(again.read(|count| count.0).wait().unwrap(), 1);
 }
 
 #[test]
@@ -79,11 +79,11 @@ fn equal_seeds_make_no_equal_nodes() {
     }
     let leader = usize::try_from(now.leader.unwrap().get()).unwrap() - 1;
     nodes[leader].lead().wait().unwrap();
-    let answers: Vec<_> = (0..10).map(|_| nodes[leader].propose("x".into()).unwrap()).collect();
+    let answers: Vec<_> = (0..10).map(|_| nodes[leader].propose("x")).collect();
     for (position, answer) in answers.into_iter().enumerate() {
         assert_eq!(answer.wait().unwrap(), position as u64 + 1);
     }
     let follower = &nodes[(leader + 1) % 3];
-    let error = follower.propose("x".into()).unwrap().wait().unwrap_err();
+    let error = follower.propose("x").wait().unwrap_err();
     assert!(matches!(error, ProposeError::NotLeader { .. }), "{error:?}");
 }

@@ -41,12 +41,12 @@ fn a_leader_whose_state_machine_hangs_hands_over_and_its_clients_are_answered() 
         nodes.insert(own, start_as(impatient(raft), &hub, MemoryJournal::new(), state).unwrap());
     }
     let sick = leader(&nodes);
-    nodes[&sick].propose(set(1, b"before")).unwrap().wait().unwrap();
+    nodes[&sick].propose(set(1, b"before")).wait().unwrap();
     gates[&sick].shut();
-    let hangs = nodes[&sick].propose(set(GATED, b"hangs")).unwrap();
+    let hangs = nodes[&sick].propose(set(GATED, b"hangs"));
     until("it hangs", || gates[&sick].holds());
-    let behind = nodes[&sick].propose(set(2, b"behind")).unwrap();
-    let reads = nodes[&sick].read(|state| state.map.count).unwrap();
+    let behind = nodes[&sick].propose(set(2, b"behind"));
+    let reads = nodes[&sick].read(|state| state.map.count);
 
     for answer in [hangs, behind] {
         let error = answer.wait_timeout(Duration::from_secs(30)).unwrap_err();
@@ -56,7 +56,7 @@ fn a_leader_whose_state_machine_hangs_hands_over_and_its_clients_are_answered() 
     }
     let error = reads.wait_timeout(Duration::from_secs(30)).unwrap_err();
     assert!(matches!(error, raft_core::host::WaitError::Answered(ReadError::Stuck)), "{error}");
-    let status = nodes[&sick].status().unwrap().wait().unwrap();
+    let status = nodes[&sick].status().wait().unwrap();
     assert_eq!(status.stuck.len(), 1, "{:?}", status.stuck);
     let stuck = &status.stuck[0];
     assert_eq!((stuck.worker, stuck.task), (WorkerKind::StateMachine, WorkerTask::Apply));
@@ -66,12 +66,12 @@ fn a_leader_whose_state_machine_hangs_hands_over_and_its_clients_are_answered() 
     // The others have applied both, and go on.
     until("another leads", || leader(&nodes) != sick);
     let next = leader(&nodes);
-    assert_eq!(nodes[&next].propose(set(3, b"after")).unwrap().wait().unwrap(), 4);
+    assert_eq!(nodes[&next].propose(set(3, b"after")).wait().unwrap(), 4);
 
     // A shutdown has a bound, and says what it leaves behind.
     let ends = nodes.remove(&sick).unwrap();
     let begun = Instant::now();
-    assert!(matches!(ends.shutdown().wait(), Ok(StopReason::Shutdown)));
+    assert!(matches!(ends.shutdown().wait(), StopReason::Shutdown));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     let left = ends.left_behind();
     assert_eq!(left.len(), 1, "{left:?}");
@@ -90,10 +90,10 @@ fn a_node_that_stops_answers_for_a_state_machine_that_hangs_and_frees_its_journa
     let node = start_as(impatient(raft.clone()), &hub, open().unwrap(), state).unwrap();
     node.lead().wait().unwrap();
     gate.shut();
-    let hangs = node.propose(set(GATED, b"hangs")).unwrap();
+    let hangs = node.propose(set(GATED, b"hangs"));
     until("it hangs", || gate.holds());
-    let behind = node.propose(set(2, b"behind")).unwrap();
-    let read = node.read(|state| state.map.count).unwrap();
+    let behind = node.propose(set(2, b"behind"));
+    let read = node.read(|state| state.map.count);
     let stopped = node.shutdown();
     let error = behind.wait().unwrap_err();
     assert!(matches!(error, ProposeError::Stopped { .. }), "{error}");
@@ -102,12 +102,12 @@ fn a_node_that_stops_answers_for_a_state_machine_that_hangs_and_frees_its_journa
     // Depending on when the loop looked, it was told of the end or of what hangs.
     let error = read.wait().unwrap_err();
     assert!(matches!(error, ReadError::Stopped { .. } | ReadError::Stuck), "{error}");
-    stopped.wait().unwrap();
+    stopped.wait();
     assert_eq!(node.left_behind().len(), 1);
 
     let again = start(raft, &hub, open().unwrap(), Gated::default()).unwrap();
     again.lead().wait().unwrap();
-    assert!(again.read(|state| state.map.count).unwrap().wait().unwrap() > 0);
+    assert!(again.read(|state| state.map.count).wait().unwrap() > 0);
     gate.open();
 }
 
@@ -120,11 +120,11 @@ fn a_read_that_hangs_is_answered_too() {
     let gate = Gate::default();
     gate.shut();
     let passes = gate.clone();
-    let read = node.read(move |_| passes.pass()).unwrap();
+    let read = node.read(move |_| passes.pass());
     assert!(matches!(read.wait(), Err(ReadError::Stuck)));
     gate.open();
-    until("it goes on", || node.status().unwrap().wait().unwrap().stuck.is_empty());
-    node.propose(set(1, b"works")).unwrap().wait().unwrap();
+    until("it goes on", || node.status().wait().unwrap().stuck.is_empty());
+    node.propose(set(1, b"works")).wait().unwrap();
 }
 
 #[test]
@@ -137,15 +137,15 @@ fn the_lock_stays_until_a_capture_that_hangs_has_ended() {
     let raft = Config::new(id(1), [id(1)]);
     let node = start_as(impatient(raft.clone()), &hub, open().unwrap(), state).unwrap();
     node.lead().wait().unwrap();
-    node.propose(set(1, b"kept")).unwrap().wait().unwrap();
+    node.propose(set(1, b"kept")).wait().unwrap();
     gate.shut();
-    let asked = node.take_snapshot().unwrap();
+    let asked = node.take_snapshot();
     until("it hangs", || gate.holds());
     until("it is noticed", || {
-        let stuck = node.status().unwrap().wait().unwrap().stuck;
+        let stuck = node.status().wait().unwrap().stuck;
         stuck.iter().any(|worker| worker.worker == WorkerKind::Capture)
     });
-    node.shutdown().wait().unwrap();
+    node.shutdown().wait();
     assert!(matches!(asked.wait(), Err(SnapshotError::Stopped { .. })));
     let left = node.left_behind();
     assert!(left.iter().any(|worker| worker.worker == WorkerKind::Capture), "{left:?}");
@@ -162,7 +162,7 @@ fn the_lock_stays_until_a_capture_that_hangs_has_ended() {
     assert!(!unfinished, "it was given up, and left nothing");
     let again = start(raft, &hub, open().unwrap(), Gated::default()).unwrap();
     again.lead().wait().unwrap();
-    assert_eq!(again.read(|state| state.map.count).unwrap().wait().unwrap(), 1);
+    assert_eq!(again.read(|state| state.map.count).wait().unwrap(), 1);
 }
 
 /// Asks its own node from inside of `apply`, in the way that the command names.
@@ -179,19 +179,19 @@ impl StateMachine for AsksItself {
         let node = self.node.lock().unwrap().clone();
         let Some(node) = node else { return String::new() };
         match &command[..] {
-            b"propose" => node.propose("inner".into()).unwrap().wait().unwrap_err().to_string(),
+            b"propose" => node.propose("inner").wait().unwrap_err().to_string(),
             b"await" => {
-                let mut inner = pin!(node.propose("inner".into()).unwrap().into_future());
+                let mut inner = pin!(node.propose("inner").into_future());
                 let polled = inner.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 let Poll::Ready(Err(error)) = polled else { panic!("{polled:?}") };
                 error.to_string()
             }
-            b"read" => node.read(|_| ()).unwrap().wait().unwrap_err().to_string(),
+            b"read" => node.read(|_| ()).wait().unwrap_err().to_string(),
             b"status" => {
-                let answer = node.status().unwrap().wait_timeout(Duration::from_secs(60));
+                let answer = node.status().wait_timeout(Duration::from_secs(60));
                 answer.unwrap_err().to_string()
             }
-            b"snapshot" => node.take_snapshot().unwrap().wait().unwrap_err().to_string(),
+            b"snapshot" => node.take_snapshot().wait().unwrap_err().to_string(),
             _ => "inner".into(),
         }
     }
@@ -212,14 +212,14 @@ fn a_state_machine_that_waits_for_its_own_node_is_refused_at_once() {
         node.lead().wait().unwrap();
         *slot.lock().unwrap() = Some(node.clone());
         for way in ["propose", "await", "read", "status", "snapshot"] {
-            let answer = node.propose(way.into()).unwrap();
+            let answer = node.propose(way);
             let text = answer.wait_timeout(Duration::from_secs(30)).unwrap();
             assert!(text.contains("waits for its own node"), "{way}: {text}");
         }
         // From elsewhere it is asked as ever, and what was proposed inside is applied.
-        assert_eq!(node.propose("x".into()).unwrap().wait().unwrap(), "inner");
+        assert_eq!(node.propose("x").wait().unwrap(), "inner");
         *slot.lock().unwrap() = None;
-        node.shutdown().wait().unwrap();
+        node.shutdown().wait();
     }
 }
 
@@ -265,18 +265,18 @@ fn code_of_a_client_that_panics_is_counted_and_harms_no_node() {
     let gate = Gate::default();
     gate.shut();
     let passes = gate.clone();
-    let read = node.read(move |_| passes.pass()).unwrap();
+    let read = node.read(move |_| passes.pass());
     until("it hangs", || gate.holds());
     // Nobody waits for this one, so that the node drops the answer.
-    drop(node.propose("dropped".into()).unwrap());
-    let panics = || node.status().unwrap().wait().unwrap().client_panics;
-    let mut answer = pin!(node.propose("awaited".into()).unwrap().into_future());
+    drop(node.propose("dropped"));
+    let panics = || node.status().wait().unwrap().client_panics;
+    let mut answer = pin!(node.propose("awaited").into_future());
     let waker = Waker::from(Arc::new(BadWaker));
     assert!(answer.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     gate.open();
     read.wait().unwrap();
     until("a panic", || panics() == 2);
-    let count = node.read(|bombs| bombs.0).unwrap().wait().unwrap();
+    let count = node.read(|bombs| bombs.0).wait().unwrap();
     assert_eq!(count, 2, "it works on");
     assert!(node.stop_reason().is_none());
     let Poll::Ready(Ok(bomb)) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
@@ -284,7 +284,7 @@ fn code_of_a_client_that_panics_is_counted_and_harms_no_node() {
         panic!("it was answered")
     };
     std::mem::forget(bomb);
-    node.shutdown().wait().unwrap();
+    node.shutdown().wait();
 }
 
 /// As long as it takes is a bound, too.
@@ -293,7 +293,7 @@ fn a_node_with_all_the_time_in_the_world_ends() {
     let (hub, _late) = Hub::new(8, || ());
     let patient = NodeConfig { shutdown_max: Duration::MAX, ..config(Config::new(id(1), [id(1)])) };
     let node = start_as(patient, &hub, MemoryJournal::new(), Map::default()).unwrap();
-    let ended = thread::spawn(move || node.shutdown().wait().unwrap());
+    let ended = thread::spawn(move || node.shutdown().wait());
     until("the end", || ended.is_finished());
     assert_eq!(ended.join().unwrap().to_string(), StopReason::Shutdown.to_string());
 }

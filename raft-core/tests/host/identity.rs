@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::node::{CLUSTER, Map, leader, set, start, until};
 use raft_core::host::handshake::Refusal;
 use raft_core::host::{
-    ChangeError, FileJournal, Handle, Hub, Journal, Label, MemoryJournal, NodeStatus, Pending,
+    ChangeError, FileJournal, Handle, Hub, Journal, Label, MemoryJournal, NodeStatus,
 };
 use raft_core::{
     Change, ClusterIdentity, Config, Index, LogId, Member, MemberStore, Membership, NodeId,
@@ -39,21 +39,21 @@ fn run(hub: &Hub, own: u64, voters: &[u64], journal: impl Journal) -> Handle<Map
 }
 
 fn stop(node: &Handle<Map>) {
-    node.shutdown().wait().unwrap();
+    node.shutdown().wait();
 }
 
 fn status(node: &Handle<Map>) -> NodeStatus {
-    node.status().unwrap().wait().unwrap()
+    node.status().wait().unwrap()
 }
 
 /// Through the leader, again if it is lost meanwhile.
 fn propose(nodes: &Nodes, key: u64) {
     let propose = || nodes[&leader(nodes)].propose(set(key, b"value"));
-    until("a command", || propose().and_then(Pending::wait).is_ok());
+    until("a command", || propose().wait().is_ok());
 }
 
 fn change(nodes: &Nodes, changes: &[Change]) -> Result<Membership, ChangeError> {
-    nodes[&leader(nodes)].change_membership(changes.to_vec()).and_then(Pending::wait)
+    nodes[&leader(nodes)].change_membership(changes.to_vec()).wait()
 }
 
 /// The identity of the cluster, once every one of these nodes knows it and the stores of all
@@ -106,7 +106,7 @@ fn a_foreign_history_is_not_taken_in() {
     propose(&four, 8);
     let keys = |node: &Handle<Map>| {
         let read = node.read(|map: &Map| map.values.keys().copied().collect::<Vec<_>>());
-        read.and_then(Pending::wait).unwrap()
+        read.wait().unwrap()
     };
     assert_eq!(keys(&nodes[&leader(&nodes)]), [1_u64.to_be_bytes(), 2_u64.to_be_bytes()]);
     assert_eq!(keys(&foreign), [8_u64.to_be_bytes(), 9_u64.to_be_bytes()]);

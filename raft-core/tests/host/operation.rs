@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::node::{CLUSTER, Map, leader, set, start, until};
 use bytes::Bytes;
 use raft_core::host::{
-    ChangeError, FileJournal, Handle, Hub, Journal, MemoryJournal, Pending, ProposeError,
-    SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StartError, StopReason,
-    StorageError, StoreId, TransferError, WaitError,
+    ChangeError, FileJournal, Handle, Hub, Journal, MemoryJournal, ProposeError, SnapshotError,
+    SnapshotReader, SnapshotStore, SnapshotWriter, StartError, StopReason, StorageError, StoreId,
+    TransferError, WaitError,
 };
 use raft_core::{Change, Config, LogId, MembershipError, NodeId, Restored, Role, Seat, Write};
 
@@ -60,11 +60,11 @@ fn directory_bytes(directory: &Path) -> u64 {
 fn replicate(nodes: &BTreeMap<u64, Handle<Map>>, key: u64) {
     let command = set(key, &[key as u8; 1000]);
     let propose = || nodes[&leader(nodes)].propose(command.clone());
-    while propose().and_then(Pending::wait).is_err() {}
+    while propose().wait().is_err() {}
 }
 
 fn state_of(node: &Handle<Map>) -> Map {
-    node.read(Map::clone).unwrap().wait().unwrap()
+    node.read(Map::clone).wait().unwrap()
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_cluster_compacts_grows_by_snapshot_and_replaces_its_leader() {
     let joins = start(small(4, &[]), &hub, journal(directory.path(), 4), Map::default()).unwrap();
     assert!(joins.membership().is_empty());
     let change = |own: &u64, changes: Vec<Change>| {
-        let answer = nodes[own].change_membership(changes).unwrap();
+        let answer = nodes[own].change_membership(changes);
         answer.wait_timeout(Duration::from_secs(30)).unwrap()
     };
     let members = change(&old_leader, vec![Change::add_learner(id(4), "four")]);
@@ -97,13 +97,13 @@ fn a_cluster_compacts_grows_by_snapshot_and_replaces_its_leader() {
     let members = change(&old_leader, vec![Change::Promote(id(4)), Change::Remove(id(old_leader))]);
     assert_eq!((members.seat(id(4)), members.seat(id(old_leader))), (Some(Seat::Voter), None));
     assert!(!members.is_joint());
-    let status = joins.status().unwrap().wait().unwrap();
+    let status = joins.status().wait().unwrap();
     assert!(status.raft.snapshot.index.get() > 0, "it was sent a snapshot");
 
     // The old leader leads no more, and is stopped; the others go on, and hold everything.
     let removed = nodes.remove(&old_leader).unwrap();
     until("the removed leader follows", || removed.leadership().current().role != Role::Leader);
-    assert!(matches!(removed.shutdown().wait(), Ok(StopReason::Shutdown)));
+    assert!(matches!(removed.shutdown().wait(), StopReason::Shutdown));
     nodes.insert(4, joins);
     (0..200).for_each(|number| replicate(&nodes, number % 100));
     let expected = state_of(&nodes[&leader(&nodes)]);
@@ -113,11 +113,11 @@ fn a_cluster_compacts_grows_by_snapshot_and_replaces_its_leader() {
 
     // A restart begins with the snapshot.
     let node = nodes.remove(&4).unwrap();
-    let taken = node.take_snapshot().unwrap().wait().unwrap();
-    assert!(matches!(node.shutdown().wait(), Ok(StopReason::Shutdown)));
+    let taken = node.take_snapshot().wait().unwrap();
+    assert!(matches!(node.shutdown().wait(), StopReason::Shutdown));
     let again = start(small(4, &[]), &hub, journal(directory.path(), 4), Map::default()).unwrap();
-    assert_eq!(again.status().unwrap().wait().unwrap().raft.snapshot, taken);
-    until("its state", || again.read(Map::clone).unwrap().wait().is_ok_and(|s| s == expected));
+    assert_eq!(again.status().wait().unwrap().raft.snapshot, taken);
+    until("its state", || again.read(Map::clone).wait().is_ok_and(|s| s == expected));
     let members = again.membership();
     assert_eq!(members.members().len(), 3);
     assert_eq!(members.member(id(4)).map(|member| &*member.label), Some(&b"four"[..]));
@@ -130,11 +130,9 @@ fn leadership_goes_where_it_is_sent_and_nobody_is_refused_meanwhile() {
     for _ in 0..5 {
         let from = leader(&nodes);
         let to = from % 3 + 1;
-        let before: Vec<_> =
-            (0..50).map(|key| nodes[&from].propose(set(key, b"before")).unwrap()).collect();
-        let transfer = nodes[&from].transfer_leadership(Some(id(to))).unwrap();
-        let during: Vec<_> =
-            (0..50).map(|key| nodes[&from].propose(set(key, b"during")).unwrap()).collect();
+        let before: Vec<_> = (0..50).map(|key| nodes[&from].propose(set(key, b"before"))).collect();
+        let transfer = nodes[&from].transfer_leadership(Some(id(to)));
+        let during: Vec<_> = (0..50).map(|key| nodes[&from].propose(set(key, b"during"))).collect();
         assert_eq!(transfer.wait().unwrap(), id(to));
         // What was in the log that was handed over is answered as if nothing had happened.
         assert!(before.into_iter().all(|answer| answer.wait().is_ok()));
@@ -157,11 +155,11 @@ fn a_transfer_that_fails_is_given_up_and_those_who_waited_are_served() {
     replicate(&nodes, 1);
     let from = leader(&nodes);
     let dead = from % 3 + 1;
-    nodes.remove(&dead).unwrap().shutdown().wait().unwrap();
-    let transfer = nodes[&from].transfer_leadership(Some(id(dead))).unwrap();
-    let joins = nodes[&from].transfer_leadership(None).unwrap();
-    let other = nodes[&from].transfer_leadership(Some(id(dead % 3 + 1))).unwrap();
-    let parked = nodes[&from].propose(set(1, b"parked")).unwrap();
+    nodes.remove(&dead).unwrap().shutdown().wait();
+    let transfer = nodes[&from].transfer_leadership(Some(id(dead)));
+    let joins = nodes[&from].transfer_leadership(None);
+    let other = nodes[&from].transfer_leadership(Some(id(dead % 3 + 1)));
+    let parked = nodes[&from].propose(set(1, b"parked"));
     assert!(matches!(other.wait(), Err(TransferError::Transferring { to }) if to == id(dead)));
     for transfer in [transfer, joins] {
         let answer = transfer.wait();
@@ -172,7 +170,7 @@ fn a_transfer_that_fails_is_given_up_and_those_who_waited_are_served() {
     }
     assert_eq!(parked.wait().unwrap(), 2);
     let follower = dead % 3 + 1;
-    let refused = nodes[&follower].transfer_leadership(None).unwrap().wait();
+    let refused = nodes[&follower].transfer_leadership(None).wait();
     assert!(matches!(refused, Err(TransferError::NotLeader { leader: Some(_) })), "{refused:?}");
 }
 
@@ -185,7 +183,7 @@ fn a_transfer_is_answered_if_the_leader_steps_down_without_a_successor() {
     replicate(&nodes, 1);
     let from = leader(&nodes);
     hub.isolate(id(from));
-    let transfer = nodes[&from].transfer_leadership(None).unwrap();
+    let transfer = nodes[&from].transfer_leadership(None);
     let answer = transfer.wait_timeout(Duration::from_secs(20));
     // The last is for a machine that stands still between the two lines before.
     let is_told = matches!(
@@ -219,7 +217,7 @@ fn a_leader_that_shuts_down_hands_over_first() {
     let first = leader(&nodes);
     let leads = nodes.remove(&first).unwrap();
     let begun = std::time::Instant::now();
-    leads.shutdown().wait().unwrap();
+    leads.shutdown().wait();
     leader(&nodes);
     assert!(begun.elapsed() < HAND_OVER_MAX, "{:?}", begun.elapsed());
     // So does one whose last handle is dropped.
@@ -236,7 +234,7 @@ fn changes_that_cannot_be_are_refused_and_those_that_can_wait_their_turn() {
     let (hub, _late) = Hub::new(1, || {});
     let raft = Config::new(id(1), [id(1)]);
     let node = start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap();
-    let change = |changes| node.change_membership(changes).unwrap();
+    let change = |changes| node.change_membership(changes);
     node.lead().wait().unwrap();
     let refused = [
         (Change::Promote(id(9)), MembershipError::NotMember(id(9))),
@@ -253,7 +251,7 @@ fn changes_that_cannot_be_are_refused_and_those_that_can_wait_their_turn() {
     let again = change(vec![Change::add_learner(id(3), "nobody")]);
     assert_eq!(added.wait().unwrap().members().len(), 2);
     assert_eq!(again.wait().unwrap().members().len(), 3);
-    assert_eq!(node.status().unwrap().wait().unwrap().changes_waiting, 1);
+    assert_eq!(node.status().wait().unwrap().changes_waiting, 1);
     let removed = change(vec![Change::Remove(id(2))]).wait().unwrap();
     assert_eq!(removed.seat(id(2)), None);
     let in_vain = promoted.wait();
@@ -261,9 +259,9 @@ fn changes_that_cannot_be_are_refused_and_those_that_can_wait_their_turn() {
     assert!(matches!(in_vain, Err(ChangeError::Invalid(error)) if error == not_member));
 
     let waits = change(vec![Change::Promote(id(3))]);
-    node.shutdown().wait().unwrap();
+    node.shutdown().wait();
     assert!(!waits.wait().unwrap_err().may_take_effect());
-    assert!(!node.change_membership(vec![]).unwrap_err().may_take_effect());
+    assert!(!node.change_membership(vec![]).wait().unwrap_err().may_take_effect());
 }
 
 /// A journal whose snapshots find the disk full for as long as it is said so.
@@ -330,23 +328,23 @@ fn a_disk_too_full_for_snapshots_ends_no_node_and_they_are_made_when_there_is_ro
     let mut nodes = BTreeMap::new();
     nodes.insert(1, start(small(1, &[1]), &hub, full(), Map::default()).unwrap());
     (0..300).for_each(|number| replicate(&nodes, number % 100));
-    let refused = nodes[&1].take_snapshot().unwrap().wait();
+    let refused = nodes[&1].take_snapshot().wait();
     let Err(SnapshotError::Failed { message }) = refused else { panic!("{refused:?}") };
     assert!(message.contains("no room"), "{message}");
     is_full.store(false, Ordering::Relaxed);
-    nodes[&1].take_snapshot().unwrap().wait().unwrap();
+    nodes[&1].take_snapshot().wait().unwrap();
 
     // A learner without room is not harmed, and catches up when it has some.
     is_full.store(true, Ordering::Relaxed);
     let joins = start(small(2, &[]), &hub, full(), Map::default()).unwrap();
-    let added = nodes[&1].change_membership(vec![Change::add_learner(id(2), "")]).unwrap();
+    let added = nodes[&1].change_membership(vec![Change::add_learner(id(2), "")]);
     added.wait().unwrap();
-    let promoted = nodes[&1].change_membership(vec![Change::Promote(id(2))]).unwrap();
+    let promoted = nodes[&1].change_membership(vec![Change::Promote(id(2))]);
     let promoted = promoted.wait_timeout(Duration::from_millis(300));
     assert!(matches!(promoted, Err(WaitError::TimedOut)), "{promoted:?}");
     assert!(joins.stop_reason().is_none());
     is_full.store(false, Ordering::Relaxed);
-    let promoted = nodes[&1].change_membership(vec![Change::Promote(id(2))]).unwrap();
+    let promoted = nodes[&1].change_membership(vec![Change::Promote(id(2))]);
     promoted.wait_timeout(Duration::from_secs(30)).unwrap();
     assert_eq!(state_of(&joins), state_of(&nodes[&1]));
 }
@@ -367,21 +365,21 @@ fn a_snapshot_is_taken_when_asked_for_or_refused_with_a_reason() {
     let memory = MemoryJournal::new();
     let node = start(raft.clone(), &hub, memory.clone(), Map::default()).unwrap();
     node.lead().wait().unwrap();
-    node.propose(set(7, b"kept")).unwrap().wait().unwrap();
-    let taken = node.take_snapshot().unwrap().wait().unwrap();
-    assert_eq!(node.take_snapshot().unwrap().wait().unwrap(), taken, "nothing is new");
-    node.shutdown().wait().unwrap();
+    node.propose(set(7, b"kept")).wait().unwrap();
+    let taken = node.take_snapshot().wait().unwrap();
+    assert_eq!(node.take_snapshot().wait().unwrap(), taken, "nothing is new");
+    node.shutdown().wait();
 
     let node = start(raft.clone(), &hub, memory.clone(), Map::default()).unwrap();
     node.lead().wait().unwrap();
     assert_eq!(state_of(&node).count, 1);
-    node.shutdown().wait().unwrap();
+    node.shutdown().wait();
     let refused = start(raft.clone(), &hub, memory, Forgetful);
     assert!(matches!(refused, Err(StartError::Restore(_))));
 
     let node = start(raft, &hub, MemoryJournal::new(), Forgetful).unwrap();
     node.lead().wait().unwrap();
-    node.propose(Bytes::new()).unwrap().wait().unwrap();
-    let refused = node.take_snapshot().unwrap().wait();
+    node.propose(Bytes::new()).wait().unwrap();
+    let refused = node.take_snapshot().wait();
     assert!(matches!(refused, Err(SnapshotError::Unsupported)), "{refused:?}");
 }

@@ -63,7 +63,7 @@ impl Servers {
 
     /// The leader leads on in that term: it commits, and the others follow.
     fn assert_leads(&self, leader: usize, term: u64, case: &str) {
-        let answer = self.handles[leader].propose(set(1, b"after")).unwrap();
+        let answer = self.handles[leader].propose(set(1, b"after"));
         let mut answer = pin!(answer.into_future());
         let mut is_answered = false;
         until("an answer of the leader", || {
@@ -92,7 +92,7 @@ fn all_stand_still_and_the_leader_stays() {
         for messages_wait in [true, false] {
             let (leader, term) = servers.settle();
             if messages_wait {
-                drop(servers.handles[leader].propose(set(1, b"waits")).unwrap());
+                drop(servers.handles[leader].propose(set(1, b"waits")));
                 servers.turn(leader);
             }
             thread::sleep(STAND_STILL);
@@ -128,7 +128,7 @@ fn what_comes_before_the_clock_is_read_is_heard_before_the_leader_is_given_up() 
     assert_eq!(servers.leadership(follower).role, Role::Follower, "it listens first");
 
     let waker = Waker::from(Arc::new(StandsStill(Arc::clone(&servers.drivers[leader]))));
-    let mut status = pin!(servers.handles[follower].status().unwrap().into_future());
+    let mut status = pin!(servers.handles[follower].status().into_future());
     assert!(status.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     servers.turn(follower);
     assert_eq!(servers.leadership(follower).role, Role::Follower, "its leader was to be heard");

@@ -44,18 +44,17 @@ fn snapshot_files(directory: &Path, own: u64) -> Vec<PathBuf> {
 }
 
 fn fill(node: &Handle<Gated>) {
-    let answers: Vec<_> =
-        (0..100).map(|key| node.propose(set(key, &[key as u8; 1000])).unwrap()).collect();
+    let answers: Vec<_> = (0..100).map(|key| node.propose(set(key, &[key as u8; 1000]))).collect();
     answers.into_iter().for_each(|answer| assert!(answer.wait().unwrap() > 0));
 }
 
 fn status(node: &Handle<Gated>) -> Status {
-    let status = node.status().unwrap().wait_timeout(Duration::from_secs(30));
+    let status = node.status().wait_timeout(Duration::from_secs(30));
     status.unwrap().raft
 }
 
 fn state(node: &Handle<Gated>) -> Option<Map> {
-    let state = node.read(|state| state.map.clone()).ok()?;
+    let state = node.read(|state| state.map.clone());
     state.wait_timeout(Duration::from_secs(2)).ok()
 }
 
@@ -64,11 +63,11 @@ fn leader_and_learner(hub: &Hub, directory: &Path) -> (Handle<Gated>, Handle<Gat
     let leads = start(small(1, &[1]), hub, journal(directory, 1), Gated::default()).unwrap();
     leads.lead().wait().unwrap();
     fill(&leads);
-    leads.take_snapshot().unwrap().wait().unwrap();
+    leads.take_snapshot().wait().unwrap();
     let gates = Gated::default();
     hub.isolate(id(2));
     let learns = start(small(2, &[]), hub, journal(directory, 2), gates.clone()).unwrap();
-    leads.change_membership(vec![Change::add_learner(id(2), "")]).unwrap().wait().unwrap();
+    leads.change_membership(vec![Change::add_learner(id(2), "")]).wait().unwrap();
     (leads, learns, gates)
 }
 
@@ -76,7 +75,7 @@ fn leader_and_learner(hub: &Hub, directory: &Path) -> (Handle<Gated>, Handle<Gat
 fn install_another(hub: &Hub, leads: &Handle<Gated>, learns: &Handle<Gated>) -> LogId {
     hub.isolate(id(2));
     fill(leads);
-    let taken = leads.take_snapshot().unwrap().wait().unwrap();
+    let taken = leads.take_snapshot().wait().unwrap();
     until("the log is compacted", || status(leads).log_base.index > status(learns).last_log.index);
     hub.rejoin(id(2));
     until("it is installed", || status(learns).snapshot >= taken);
@@ -113,22 +112,22 @@ fn a_capture_that_hangs_delays_no_install_and_who_asked_is_answered_with_what_is
     let (leads, learns, gates) = leader_and_learner(&hub, directory.path());
     hub.rejoin(id(2));
     until("it has caught up", || status(&learns).applied_index == status(&leads).last_log.index);
-    leads.propose(set(1, b"news")).unwrap().wait().unwrap();
+    leads.propose(set(1, b"news")).wait().unwrap();
     until("it has caught up", || status(&learns).applied_index == status(&leads).last_log.index);
     gates.capture.shut();
-    let asked = learns.take_snapshot().unwrap();
+    let asked = learns.take_snapshot();
     until("it hangs", || gates.capture.holds());
     // Two, so that the node has wanted another capture in between.
     install_another(&hub, &leads, &learns);
     let installed = install_another(&hub, &leads, &learns);
     let answer = asked.wait_timeout(Duration::from_secs(30)).unwrap();
     assert!(answer.index > Index::new(100), "{answer}");
-    let answer = learns.take_snapshot().unwrap().wait_timeout(Duration::from_secs(30));
+    let answer = learns.take_snapshot().wait_timeout(Duration::from_secs(30));
     if let Ok(answer) = answer {
         assert!(answer >= installed, "{answer} is older than {installed}");
     }
     gates.capture.open();
-    let taken = learns.take_snapshot().unwrap().wait().unwrap();
+    let taken = learns.take_snapshot().wait().unwrap();
     assert!(taken >= installed, "{taken} is older than {installed}");
     let expected = state(&leads).unwrap();
     until("its state", || state(&learns).is_some_and(|state| state == expected));
@@ -140,7 +139,7 @@ fn a_leader_with_a_damaged_snapshot_takes_another_one() {
         let directory = tempfile::tempdir().unwrap();
         let (hub, _late) = Hub::new(1, || {});
         let (leads, learns, _) = leader_and_learner(&hub, directory.path());
-        let taken = leads.take_snapshot().unwrap().wait().unwrap();
+        let taken = leads.take_snapshot().wait().unwrap();
         until("one file", || snapshot_files(directory.path(), 1).len() == 1);
         let file = &snapshot_files(directory.path(), 1)[0];
         if missing {
@@ -157,7 +156,7 @@ fn a_leader_with_a_damaged_snapshot_takes_another_one() {
         assert_eq!(status(&learns).snapshot, taken, "the same entry's, taken again");
         // A restart of the leader finds it whole, too.
         drop(learns);
-        leads.shutdown().wait().unwrap();
+        leads.shutdown().wait();
         let again =
             start(small(1, &[1]), &hub, journal(directory.path(), 1), Gated::default()).unwrap();
         assert_eq!(again.lead().wait().map(|_| ()).ok(), Some(()));
@@ -240,8 +239,8 @@ fn a_store_that_panics_ends_no_node_and_is_asked_again() {
     }
     nodes[&1].lead().wait().unwrap();
     flags.iter().for_each(|panics| panics.store(true, Ordering::Relaxed));
-    nodes[&1].propose(set(1, b"one")).unwrap().wait().unwrap();
-    let refused = nodes[&1].take_snapshot().unwrap().wait_timeout(Duration::from_secs(30));
+    nodes[&1].propose(set(1, b"one")).wait().unwrap();
+    let refused = nodes[&1].take_snapshot().wait_timeout(Duration::from_secs(30));
     let Err(raft_core::host::WaitError::Answered(SnapshotError::Failed { message })) = refused
     else {
         panic!("{refused:?}")
@@ -249,16 +248,16 @@ fn a_store_that_panics_ends_no_node_and_is_asked_again() {
     assert_eq!(&*message, "a sick store");
     flags[0].store(false, Ordering::Relaxed);
     fill(&nodes[&1]);
-    nodes[&1].take_snapshot().unwrap().wait().unwrap();
+    nodes[&1].take_snapshot().wait().unwrap();
 
     // Now the leader cannot read, and then the learner cannot write.
     flags[0].store(true, Ordering::Relaxed);
     let learner = vec![Change::add_learner(id(2), "")];
-    nodes[&1].change_membership(learner).unwrap().wait().unwrap();
+    nodes[&1].change_membership(learner).wait().unwrap();
     let commit = status(&nodes[&1]).commit_index;
-    nodes[&1].propose(set(2, b"two")).unwrap().wait().unwrap();
+    nodes[&1].propose(set(2, b"two")).wait().unwrap();
     flags[0].store(false, Ordering::Relaxed);
-    nodes[&1].propose(set(3, b"three")).unwrap().wait().unwrap();
+    nodes[&1].propose(set(3, b"three")).wait().unwrap();
     flags[1].store(false, Ordering::Relaxed);
     until("it catches up", || status(&nodes[&2]).applied_index > commit);
     assert!(nodes.values().all(|node| node.stop_reason().is_none()));

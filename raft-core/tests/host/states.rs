@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::node::{CLUSTER, leader, start, until};
 use bytes::Bytes;
 use raft_core::host::{
-    Capture, FileJournal, Handle, Hub, MemoryJournal, NodeStatus, Pending, StateMachine, StopReason,
+    Capture, FileJournal, Handle, Hub, MemoryJournal, NodeStatus, StateMachine, StopReason,
 };
 use raft_core::{Change, Config, Index, NodeId};
 
@@ -63,7 +63,7 @@ fn raft(own: u64, voters: &[u64]) -> Config {
 }
 
 fn status(node: &Handle<Sum>) -> NodeStatus {
-    node.status().unwrap().wait().unwrap()
+    node.status().wait().unwrap()
 }
 
 /// Replicates numbers of a kilobyte, each once or, if leadership changes, more often.
@@ -71,7 +71,7 @@ fn add(nodes: &Nodes, numbers: u64) {
     for number in 1..=numbers {
         let command = Bytes::from([&number.to_le_bytes()[..], &[0; 1000]].concat());
         let propose = || nodes[&leader(nodes)].propose(command.clone());
-        while propose().and_then(Pending::wait).is_err() {}
+        while propose().wait().is_err() {}
     }
 }
 
@@ -103,7 +103,7 @@ fn a_server_whose_state_differs_is_named_on_both_ends() {
     until("a leader that is not odd", || {
         leader(&nodes) != 3 || {
             let moved = nodes[&3].transfer_leadership(Some(id(1)));
-            moved.is_ok_and(|moved| moved.wait().is_ok()) && leader(&nodes) != 3
+            moved.wait().is_ok() && leader(&nodes) != 3
         }
     });
     until("both ends know", || {
@@ -146,9 +146,9 @@ fn equal_states_are_equal_over_restarts_installs_and_restores() {
     for own in 1..=3 {
         let node = nodes.remove(&own).unwrap();
         if own != 2 {
-            node.take_snapshot().unwrap().wait().unwrap();
+            node.take_snapshot().wait().unwrap();
         }
-        assert!(matches!(node.shutdown().wait(), Ok(StopReason::Shutdown)));
+        assert!(matches!(node.shutdown().wait(), StopReason::Shutdown));
         add(&nodes, 10);
         nodes.insert(own, start_one(own, &[1, 2, 3]));
         until_compared(&nodes, 4);
@@ -158,7 +158,7 @@ fn equal_states_are_equal_over_restarts_installs_and_restores() {
     add(&nodes, 200);
     let joins = start_one(4, &[]);
     let change = nodes[&leader(&nodes)].change_membership(vec![Change::add_learner(id(4), "")]);
-    change.unwrap().wait_timeout(Duration::from_secs(30)).unwrap();
+    change.wait_timeout(Duration::from_secs(30)).unwrap();
     nodes.insert(4, joins);
     until("a snapshot", || status(&nodes[&4]).raft.snapshot.index.get() > 0);
     until_compared(&nodes, 8);

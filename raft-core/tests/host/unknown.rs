@@ -62,7 +62,7 @@ impl StateMachine for Versioned {
 fn replicate(nodes: &BTreeMap<u64, Handle<Versioned>>, command: &Bytes) {
     until("a commit", || {
         let answer = nodes[&leader(nodes)].propose(command.clone());
-        answer.is_ok_and(|answer| answer.wait().is_ok())
+        answer.wait().is_ok()
     });
 }
 
@@ -78,17 +78,17 @@ fn a_server_stops_before_a_command_that_it_does_not_know_and_goes_on_after_its_u
     let mut nodes: BTreeMap<u64, _> = (1..=2).map(|own| (own, run(own, 2))).collect();
     let old = run(3, 1);
     replicate(&nodes, &set(1, b"both know"));
-    let before = nodes[&leader(&nodes)].read(|state| state.map.count).unwrap().wait().unwrap();
+    let before = nodes[&leader(&nodes)].read(|state| state.map.count).wait().unwrap();
     replicate(&nodes, &set(NEW, b"new"));
     replicate(&nodes, &set(1, b"behind it"));
 
-    let reason = old.stopped().wait().unwrap();
+    let reason = old.stopped().wait();
     let StopReason::CommandNotUnderstood { index, message } = &reason else { panic!("{reason}") };
     assert_eq!(&**message, "a command of version 2; this is version 1");
     assert!(reason.to_string().contains(&format!("index {index}")), "{reason}");
 
     nodes.insert(3, run(3, 2));
-    let state = |node: &Handle<Versioned>| node.read(|state| state.map.clone()).unwrap().wait();
+    let state = |node: &Handle<Versioned>| node.read(|state| state.map.clone()).wait();
     until("all commands", || state(&nodes[&3]).is_ok_and(|map| map.count > before + 1));
     let expected = state(&nodes[&leader(&nodes)]).unwrap();
     until("the same state", || state(&nodes[&3]).is_ok_and(|map| map == expected));
@@ -101,22 +101,22 @@ fn a_proposer_whose_command_is_not_understood_learns_that_it_may_be_committed() 
     let raft = Config::new(NodeId::new(1), [NodeId::new(1)]);
     let node = start(raft.clone(), &hub, journal.clone(), version(1)).unwrap();
     node.lead().wait().unwrap();
-    node.propose(set(1, b"known")).unwrap().wait().unwrap();
-    let error = node.propose(set(NEW, b"new")).unwrap().wait().unwrap_err();
+    node.propose(set(1, b"known")).wait().unwrap();
+    let error = node.propose(set(NEW, b"new")).wait().unwrap_err();
     assert!(error.may_commit(), "{error}");
     let ProposeError::Stopped { reason: StopReason::CommandNotUnderstood { .. }, .. } = error
     else {
         panic!("{error}")
     };
-    node.stopped().wait().unwrap();
+    node.stopped().wait();
 
     // It does so again, until the program knows the command.
     let again = start(raft.clone(), &hub, journal.clone(), version(1)).unwrap();
-    let reason = again.stopped().wait().unwrap();
+    let reason = again.stopped().wait();
     assert!(matches!(reason, StopReason::CommandNotUnderstood { .. }), "{reason}");
     let upgraded = start(raft, &hub, journal, version(2)).unwrap();
     upgraded.lead().wait().unwrap();
-    assert_eq!(upgraded.read(|state| state.map.count).unwrap().wait().unwrap(), 2);
+    assert_eq!(upgraded.read(|state| state.map.count).wait().unwrap(), 2);
 }
 
 #[test]
@@ -126,9 +126,9 @@ fn a_snapshot_of_a_newer_version_starts_no_older_one() {
     let raft = Config::new(NodeId::new(1), [NodeId::new(1)]);
     let node = start(raft.clone(), &hub, journal.clone(), version(2)).unwrap();
     node.lead().wait().unwrap();
-    node.propose(set(NEW, b"new")).unwrap().wait().unwrap();
-    let taken = node.take_snapshot().unwrap().wait().unwrap();
-    node.shutdown().wait().unwrap();
+    node.propose(set(NEW, b"new")).wait().unwrap();
+    let taken = node.take_snapshot().wait().unwrap();
+    node.shutdown().wait();
 
     let Err(error) = start(raft.clone(), &hub, journal.clone(), version(1)) else {
         panic!("it starts")
@@ -139,5 +139,5 @@ fn a_snapshot_of_a_newer_version_starts_no_older_one() {
     assert_eq!((*last, &**message), (taken, "a snapshot of version 2; this is version 1"));
     let node = start(raft, &hub, journal, version(2)).unwrap();
     node.lead().wait().unwrap();
-    assert_eq!(node.read(|state| state.map.count).unwrap().wait().unwrap(), 1);
+    assert_eq!(node.read(|state| state.map.count).wait().unwrap(), 1);
 }

@@ -89,7 +89,7 @@ impl Cluster {
     /// Proposes to whoever leads until it is answered. The command may be applied more than once.
     pub fn propose(&self, command: &'static str) {
         until("a reply", || {
-            answer(self.nodes[self.leader()].propose_timeout(command, DEADLINE)).ok()
+            answer(self.nodes[self.leader()].propose(command).wait_timeout(DEADLINE)).ok()
         });
     }
 
@@ -100,7 +100,7 @@ impl Cluster {
                 .nodes
                 .iter()
                 .map(|node| {
-                    let status = answer(node.status_timeout(DEADLINE)).unwrap().raft;
+                    let status = answer(node.status().wait_timeout(DEADLINE)).unwrap().raft;
                     (status.applied_index, status.commit_index, status.last_log)
                 })
                 .collect();
@@ -109,12 +109,12 @@ impl Cluster {
             (quiet && states.iter().all(|state| *state == states[0])).then_some(())
         });
         let leader = &self.nodes[self.leader()];
-        answer(leader.read_timeout(|log| log.commands.clone(), DEADLINE)).unwrap()
+        answer(leader.read(|log| log.commands.clone()).wait_timeout(DEADLINE)).unwrap()
     }
 
     pub fn shutdown(self) {
         for node in self.nodes {
-            node.shutdown_timeout(DEADLINE).unwrap();
+            node.shutdown().wait_timeout(DEADLINE).unwrap();
         }
     }
 }
@@ -130,7 +130,7 @@ pub fn alone(config: NodeConfig, log: Log, journal: impl Journal) -> Node<Log> {
     let network = channel::Network::new(1);
     let endpoint = network.endpoint(config.raft.id);
     let node = Node::start(config, log, journal, endpoint).unwrap();
-    answer(node.lead_timeout(DEADLINE)).unwrap();
+    answer(node.lead().wait_timeout(DEADLINE)).unwrap();
     node
 }
 

@@ -68,11 +68,11 @@ pub enum Step {
 #[derive(Debug)]
 pub enum Question {
     /// To write, in this order.
-    Writes(Vec<Result<Pending<Frame, ProposeError>, ProposeError>>),
+    Writes(Vec<Pending<Frame, ProposeError>>),
     /// To read.
-    Reads(Result<Pending<Vec<Frame>, ReadError>, ReadError>),
+    Reads(Pending<Vec<Frame>, ReadError>),
     /// What it knows about itself.
-    Status(Result<Pending<NodeStatus, ReadError>, ReadError>),
+    Status(Pending<NodeStatus, ReadError>),
     /// To do what an operator asked.
     Operating(Operating),
 }
@@ -274,17 +274,12 @@ impl Question {
             Self::Writes(writes) => {
                 let mut outcomes = Vec::with_capacity(writes.len());
                 for write in writes {
-                    outcomes.push(write_outcome(match write {
-                        Ok(pending) => pending.await,
-                        Err(refused) => Err(refused),
-                    }));
+                    outcomes.push(write_outcome(write.await));
                 }
                 Answer::Outcomes(outcomes)
             }
-            Self::Reads(Ok(pending)) => Answer::Outcomes(read_outcomes(pending.await)),
-            Self::Reads(Err(refused)) => Answer::Outcomes(read_outcomes(Err(refused))),
-            Self::Status(Ok(pending)) => Answer::Status(Box::new(pending.await)),
-            Self::Status(Err(refused)) => Answer::Status(Box::new(Err(refused))),
+            Self::Reads(pending) => Answer::Outcomes(read_outcomes(pending.await)),
+            Self::Status(pending) => Answer::Status(Box::new(pending.await)),
             Self::Operating(operating) => Answer::Operated(operating.answer().await),
         }
     }
@@ -293,11 +288,11 @@ impl Question {
     pub fn wait(self) -> Answer {
         match self {
             Self::Writes(writes) => {
-                let wait = |write: Result<Pending<_, _>, _>| write.and_then(Pending::wait);
-                Answer::Outcomes(writes.into_iter().map(wait).map(write_outcome).collect())
+                let waited = writes.into_iter().map(Pending::wait);
+                Answer::Outcomes(waited.map(write_outcome).collect())
             }
-            Self::Reads(reads) => Answer::Outcomes(read_outcomes(reads.and_then(Pending::wait))),
-            Self::Status(status) => Answer::Status(Box::new(status.and_then(Pending::wait))),
+            Self::Reads(reads) => Answer::Outcomes(read_outcomes(reads.wait())),
+            Self::Status(status) => Answer::Status(Box::new(status.wait())),
             Self::Operating(operating) => Answer::Operated(operating.wait()),
         }
     }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::host::{Handle, Label, Pending};
+use raft_core::host::{Handle, Label};
 use raft_core::{Change, Member, Membership, NodeId};
 
 use super::store::Store;
@@ -97,7 +97,7 @@ fn complete(node: &Handle<Store>, addresses: &Addresses) {
         return;
     }
     let members = changes.len();
-    match node.change_membership(changes).and_then(Pending::wait) {
+    match node.change_membership(changes).wait() {
         Ok(_) => tracing::info!(members, "the addresses of members are recorded"),
         Err(why) => tracing::debug!(%why, "the addresses of members are not recorded yet"),
     }

@@ -187,14 +187,12 @@ impl Server {
             let node = self.node.clone();
             when_stdin_ends(move || drop(node.shutdown()));
         }
-        match self.node.stopped().wait() {
-            Ok(StopReason::Shutdown) => {
-                tracing::info!(id = %self.id, "stopped");
-                Ok(())
-            }
-            Ok(reason) => Err(reason.to_string().into()),
-            Err(stopped) => Err(stopped.into()),
+        let reason = self.node.stopped().wait();
+        if !matches!(reason, StopReason::Shutdown) {
+            return Err(reason.to_string().into());
         }
+        tracing::info!(id = %self.id, "stopped");
+        Ok(())
     }
 
     /// Asks this server's node, which leads. All writes are proposed before the first is waited for: they share a write to the disk

@@ -86,11 +86,11 @@ pub(super) enum Begun {
 #[derive(Debug)]
 pub enum Operating {
     /// A change of membership.
-    Change(Result<Pending<Membership, ChangeError>, ChangeError>),
+    Change(Pending<Membership, ChangeError>),
     /// A transfer of leadership.
-    Transfer(Result<Pending<NodeId, TransferError>, TransferError>),
+    Transfer(Pending<NodeId, TransferError>),
     /// A snapshot.
-    Snapshot(Result<Pending<LogId, SnapshotError>, SnapshotError>),
+    Snapshot(Pending<LogId, SnapshotError>),
 }
 
 impl Operation {
@@ -173,21 +173,18 @@ impl Operating {
     /// Waits for the end, on any runtime.
     pub(super) async fn answer(self) -> Frame {
         match self {
-            Self::Change(Ok(pending)) => changed(pending.await),
-            Self::Change(Err(refused)) => changed(Err(refused)),
-            Self::Transfer(Ok(pending)) => transferred(pending.await),
-            Self::Transfer(Err(refused)) => transferred(Err(refused)),
-            Self::Snapshot(Ok(pending)) => taken(pending.await),
-            Self::Snapshot(Err(refused)) => taken(Err(refused)),
+            Self::Change(pending) => changed(pending.await),
+            Self::Transfer(pending) => transferred(pending.await),
+            Self::Snapshot(pending) => taken(pending.await),
         }
     }
 
     /// Waits for the end, on this thread.
     pub(super) fn wait(self) -> Frame {
         match self {
-            Self::Change(change) => changed(change.and_then(Pending::wait)),
-            Self::Transfer(transfer) => transferred(transfer.and_then(Pending::wait)),
-            Self::Snapshot(snapshot) => taken(snapshot.and_then(Pending::wait)),
+            Self::Change(change) => changed(change.wait()),
+            Self::Transfer(transfer) => transferred(transfer.wait()),
+            Self::Snapshot(snapshot) => taken(snapshot.wait()),
         }
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::inbox::{Inbox, InboxRefusal, NodeRequest};
 use super::leadership::{Lead, LeadershipState, LeadershipWatch};
-use super::pending::{Pending, Unanswered};
+use super::pending::{Pending, Stopping, Unanswered};
 use super::status::NodeStatus;
 use crate::change::Change;
 use crate::host::error::{
@@ -26,7 +26,8 @@ use crate::types::{LogId, NodeId};
 /// An application's handle on a node. Cheap to clone. When the last clone is dropped, the node
 /// shuts down.
 ///
-/// No method blocks: each queues a request and returns its [`Pending`] answer.
+/// No method blocks: each queues a request and returns its [`Pending`] answer, which the caller
+/// awaits or blocks for. So one task or thread can have many commands on their way, in its order.
 pub struct Handle<S: StateMachine> {
     shared: Arc<NodeParts<S>>,
 }
@@ -48,33 +49,36 @@ impl<S: StateMachine> Handle<S> {
         Self { shared: Arc::new(NodeParts { inbox, leadership_state, lifecycle, members }) }
     }
 
-    /// Asks for a command to be replicated. The answer is the state machine's reply, once the
-    /// command is committed and applied here.
+    /// Replicates a command. The answer is the state machine's reply, once the command is committed
+    /// and applied on this node.
     ///
     /// # Errors
     ///
-    /// At once [`ProposeError::Busy`] or [`ProposeError::Stopped`], with the command. All other
-    /// errors come as the answer.
-    pub fn propose(&self, command: Bytes) -> Result<Pending<S::Reply, ProposeError>, ProposeError> {
+    /// [`ProposeError`] says what to do next, and [`ProposeError::may_commit`] whether the command
+    /// may have been committed nevertheless. [`ProposeError::Busy`] and [`ProposeError::Stopped`]
+    /// give the command back.
+    pub fn propose(&self, command: impl Into<Bytes>) -> Pending<S::Reply, ProposeError> {
         let (reply, receiver) = oneshot::channel();
-        match self.shared.inbox.propose(command, reply) {
-            Ok(()) => Ok(self.pending(receiver)),
-            Err((InboxRefusal::Full, command)) => Err(ProposeError::Busy { command }),
-            Err((InboxRefusal::Closed, command)) => {
+        let refusal = self.shared.inbox.propose(command.into(), reply).err();
+        let refused = refusal.map(|(refusal, command)| match refusal {
+            InboxRefusal::Full => ProposeError::Busy { command },
+            InboxRefusal::Closed => {
                 let reason = self.shared.lifecycle.stopped().reason;
-                Err(ProposeError::Stopped { reason, command: Some(command) })
+                ProposeError::Stopped { reason, command: Some(command) }
             }
-        }
+        });
+        self.pending(receiver, refused)
     }
 
-    /// Asks for a linearizable read (§8): `read` sees a state that holds every command that was
-    /// answered before the call, on any node. `read` runs on the state machine's thread, so it
-    /// should be quick. A follower asks its leader up to which entry its own state must be applied.
+    /// Reads the state machine, linearizably (§8): `read` sees a state that holds every command
+    /// that was answered before the call, on any node. `read` runs on the state machine's thread,
+    /// so it should be quick. A follower asks its leader up to which entry its own state must be
+    /// applied.
     ///
     /// # Errors
     ///
-    /// At once [`ReadError::Busy`] or [`ReadError::Stopped`]. All other errors come as the answer.
-    pub fn read<T, F>(&self, read: F) -> Result<Pending<T, ReadError>, ReadError>
+    /// [`ReadError`] says what to do next. It is always safe to read again.
+    pub fn read<T, F>(&self, read: F) -> Pending<T, ReadError>
     where
         T: Send + 'static,
         F: FnOnce(&S) -> T + Send + 'static,
@@ -88,23 +92,24 @@ impl<S: StateMachine> Handle<S> {
                 answer(reply, Err(error));
             }
         });
-        self.ask(NodeRequest::Read(read), ReadError::Busy)?;
-        Ok(self.pending(receiver))
+        let refused = self.ask(NodeRequest::Read(read), ReadError::Busy);
+        self.pending(receiver, refused)
     }
 
-    /// Asks the node what it knows about itself.
+    /// What the node knows about itself.
     ///
     /// # Errors
     ///
     /// [`ReadError::Busy`] or [`ReadError::Stopped`].
-    pub fn status(&self) -> Result<Pending<NodeStatus, ReadError>, ReadError> {
+    pub fn status(&self) -> Pending<NodeStatus, ReadError> {
         let (reply, receiver) = oneshot::channel();
-        self.ask(NodeRequest::Status(reply), ReadError::Busy)?;
-        Ok(self.pending(receiver))
+        let refused = self.ask(NodeRequest::Status(reply), ReadError::Busy);
+        self.pending(receiver, refused)
     }
 
     /// Asks the leader to change the membership (§6): all of these changes at once, or none. The
-    /// answer comes when the change is complete, with the members by then.
+    /// answer comes when the change is complete, with the members by then. A
+    /// [`Label`](crate::host::Label) tells the others at which address a new server is reached.
     ///
     /// A change waits for the changes before it, and the promotion of a learner waits until the
     /// learner has caught up. If the answer is dropped before the change has begun, the change is
@@ -112,26 +117,23 @@ impl<S: StateMachine> Handle<S> {
     ///
     /// # Errors
     ///
-    /// At once [`ChangeError::Busy`] or [`ChangeError::Stopped`]. All other errors come as the
-    /// answer, and [`ChangeError::may_take_effect`] says whether the change may be in force
-    /// nevertheless.
-    pub fn change_membership(
-        &self,
-        changes: Vec<Change>,
-    ) -> Result<Pending<Membership, ChangeError>, ChangeError> {
+    /// [`ChangeError`] says what to do next, and [`ChangeError::may_take_effect`] whether the
+    /// change may be in force nevertheless.
+    pub fn change_membership(&self, changes: Vec<Change>) -> Pending<Membership, ChangeError> {
         let (reply, receiver) = oneshot::channel();
-        match self.shared.inbox.ask(NodeRequest::Change { changes, reply }) {
-            Ok(()) => Ok(self.pending(receiver)),
-            Err(InboxRefusal::Full) => Err(ChangeError::Busy),
-            Err(InboxRefusal::Closed) => {
+        let refusal = self.shared.inbox.ask(NodeRequest::Change { changes, reply }).err();
+        let refused = refusal.map(|refusal| match refusal {
+            InboxRefusal::Full => ChangeError::Busy,
+            InboxRefusal::Closed => {
                 let reason = self.shared.lifecycle.stopped().reason;
-                Err(ChangeError::Stopped { reason, may_take_effect: false })
+                ChangeError::Stopped { reason, may_take_effect: false }
             }
-        }
+        });
+        self.pending(receiver, refused)
     }
 
     /// The members as this node knows them (§6): the newest configuration in its log, committed or
-    /// not.
+    /// not. The leader knows best; other nodes may be behind.
     pub fn membership(&self) -> Membership {
         self.shared.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -142,29 +144,24 @@ impl<S: StateMachine> Handle<S> {
     ///
     /// # Errors
     ///
-    /// At once [`TransferError::Busy`] or [`TransferError::Stopped`]. All other errors come as the
-    /// answer.
-    pub fn transfer_leadership(
-        &self,
-        to: Option<NodeId>,
-    ) -> Result<Pending<NodeId, TransferError>, TransferError> {
+    /// [`TransferError`] says why leadership was not handed over.
+    pub fn transfer_leadership(&self, to: Option<NodeId>) -> Pending<NodeId, TransferError> {
         let (reply, receiver) = oneshot::channel();
-        self.ask(NodeRequest::Transfer { to, reply }, TransferError::Busy)?;
-        Ok(self.pending(receiver))
+        let refused = self.ask(NodeRequest::Transfer { to, reply }, TransferError::Busy);
+        self.pending(receiver, refused)
     }
 
-    /// Asks for a snapshot of this node's state now (§7), whatever the size of the log. The answer
+    /// Takes a snapshot of this node's state now (§7), whatever the size of the log. The answer
     /// comes when the snapshot is durable, and is the last entry that the snapshot includes. If
     /// nothing was applied since the last snapshot, the answer is that snapshot's last entry.
     ///
     /// # Errors
     ///
-    /// At once [`SnapshotError::Busy`] or [`SnapshotError::Stopped`]. All other errors come as the
-    /// answer.
-    pub fn take_snapshot(&self) -> Result<Pending<LogId, SnapshotError>, SnapshotError> {
+    /// [`SnapshotError`] says why there is no snapshot. The node works on.
+    pub fn take_snapshot(&self) -> Pending<LogId, SnapshotError> {
         let (reply, receiver) = oneshot::channel();
-        self.ask(NodeRequest::TakeSnapshot(reply), SnapshotError::Busy)?;
-        Ok(self.pending(receiver))
+        let refused = self.ask(NodeRequest::TakeSnapshot(reply), SnapshotError::Busy);
+        self.pending(receiver, refused)
     }
 
     /// A watch over who leads.
@@ -172,7 +169,12 @@ impl<S: StateMachine> Handle<S> {
         LeadershipWatch::new(Arc::clone(&self.shared.leadership_state))
     }
 
-    /// Resolves when this node leads.
+    /// Waits until this node leads. The guard's term is a fencing token, and the guard knows when
+    /// the lead is lost.
+    ///
+    /// # Errors
+    ///
+    /// The node has stopped.
     pub fn lead(&self) -> Pending<Lead, Stopped> {
         self.shared.leadership_state.wait_to_lead()
     }
@@ -186,14 +188,14 @@ impl<S: StateMachine> Handle<S> {
     /// for a thread that hangs. Then the answer comes nevertheless, and [`Handle::left_behind`]
     /// names the thread. The journal's directory stays locked for as long as a thread that writes
     /// there hangs.
-    pub fn shutdown(&self) -> Pending<StopReason, Stopped> {
+    pub fn shutdown(&self) -> Stopping {
         self.shared.inbox.stop(StopReason::Shutdown);
         self.stopped()
     }
 
-    /// Resolves when nothing of the node is left, with the reason why it stopped. Never an error.
-    pub fn stopped(&self) -> Pending<StopReason, Stopped> {
-        wait_over(&self.shared.lifecycle)
+    /// Waits until the node has stopped, by itself or by another handle, and nothing of it is left.
+    pub fn stopped(&self) -> Stopping {
+        Stopping::new(wait_over(&self.shared.lifecycle))
     }
 
     /// Why the node has stopped, if it has.
@@ -208,8 +210,10 @@ impl<S: StateMachine> Handle<S> {
         self.shared.lifecycle.left_behind()
     }
 
-    fn ask<E: From<Stopped>>(&self, request: NodeRequest<S>, busy: E) -> Result<(), E> {
-        self.shared.inbox.ask(request).map_err(|refusal| match refusal {
+    /// Queues a request. Returns an error if the node refuses the request.
+    fn ask<E: From<Stopped>>(&self, request: NodeRequest<S>, busy: E) -> Option<E> {
+        let refusal = self.shared.inbox.ask(request).err();
+        refusal.map(|refusal| match refusal {
             InboxRefusal::Full => busy,
             InboxRefusal::Closed => self.shared.lifecycle.stopped().into(),
         })
@@ -218,8 +222,13 @@ impl<S: StateMachine> Handle<S> {
     fn pending<T, E: Unanswered>(
         &self,
         receiver: oneshot::Receiver<Result<T, E>>,
+        refused: Option<E>,
     ) -> Pending<T, E> {
-        Pending::new(receiver, Arc::clone(&self.shared.lifecycle))
+        let lifecycle = Arc::clone(&self.shared.lifecycle);
+        match refused {
+            Some(error) => Pending::refused(error, lifecycle),
+            None => Pending::new(receiver, lifecycle),
+        }
     }
 }
 

@@ -24,5 +24,5 @@ pub use digests::{DIGEST_INTERVAL, StateDifference};
 pub use driver::Driver;
 pub use handle::Handle;
 pub use leadership::{Lead, Leadership, LeadershipWatch};
-pub use pending::{Pending, Unanswered, WaitError};
+pub use pending::{Pending, Stopping, Unanswered, WaitError};
 pub use status::NodeStatus;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::host::error::{
-    ChangeError, ProposeError, ReadError, SnapshotError, Stopped, TransferError,
+    ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped, TransferError,
 };
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Lifecycle;
@@ -16,12 +16,19 @@ use crate::host::threads::lifecycle::Lifecycle;
 /// The answer to a request. Await it, or [`wait`](Pending::wait) for it on a thread; no runtime is
 /// needed for either.
 ///
-/// Dropping it does not take the request back.
-#[must_use = "the answer comes to whoever waits for it"]
+/// The request is queued before its caller gets this answer. If the node refuses the request, the
+/// answer is there already. Dropping an answer does not take the request back.
+#[must_use = "the answer says whether the request succeeded"]
 pub struct Pending<T, E> {
     receiver: Receiver<T, E>,
     lifecycle: Arc<Lifecycle>,
 }
+
+/// The end of a node. Await it, or [`wait`](Stopping::wait) for it on a thread. It is there when
+/// nothing of the node is left, and says why the node stopped.
+#[must_use = "the node may still be stopping"]
+#[derive(Debug)]
+pub struct Stopping(Pending<StopReason, Stopped>);
 
 /// Why an answer is not there when [`Pending::wait_timeout`] returns.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,8 +41,10 @@ pub enum WaitError<E> {
 }
 
 enum Receiver<T, E> {
+    /// The node refused the request.
+    Refused(E),
     /// Neither awaited nor blocked for yet.
-    Unasked(oneshot::Receiver<Result<T, E>>),
+    Untouched(oneshot::Receiver<Result<T, E>>),
     Awaited(oneshot::AsyncReceiver<Result<T, E>>),
     Done,
 }
@@ -77,7 +86,11 @@ impl<T, E: Unanswered> Pending<T, E> {
         receiver: oneshot::Receiver<Result<T, E>>,
         lifecycle: Arc<Lifecycle>,
     ) -> Self {
-        Self { receiver: Receiver::Unasked(receiver), lifecycle }
+        Self { receiver: Receiver::Untouched(receiver), lifecycle }
+    }
+
+    pub(super) fn refused(error: E, lifecycle: Arc<Lifecycle>) -> Self {
+        Self { receiver: Receiver::Refused(error), lifecycle }
     }
 
     /// Blocks this thread until the answer is there.
@@ -93,7 +106,8 @@ impl<T, E: Unanswered> Pending<T, E> {
     /// If the answer was polled as a future before, or if a state machine waits for its own node to
     /// lead or to end.
     pub fn wait(self) -> Result<T, E> {
-        let (receiver, lifecycle) = self.into_receiver();
+        let lifecycle = Arc::clone(&self.lifecycle);
+        let receiver = self.into_receiver()?;
         if here::is_inside(&lifecycle) {
             return receiver.try_recv().unwrap_or_else(|_| Err(E::waits_for_itself()));
         }
@@ -110,7 +124,8 @@ impl<T, E: Unanswered> Pending<T, E> {
     ///
     /// If the answer was polled as a future before.
     pub fn wait_timeout(self, timeout: Duration) -> Result<T, WaitError<E>> {
-        let (receiver, lifecycle) = self.into_receiver();
+        let lifecycle = Arc::clone(&self.lifecycle);
+        let receiver = self.into_receiver().map_err(WaitError::Answered)?;
         if here::is_inside(&lifecycle) {
             let answer = receiver.try_recv().unwrap_or_else(|_| Err(E::waits_for_itself()));
             return answer.map_err(WaitError::Answered);
@@ -124,13 +139,19 @@ impl<T, E: Unanswered> Pending<T, E> {
         }
     }
 
-    fn into_receiver(self) -> (oneshot::Receiver<Result<T, E>>, Arc<Lifecycle>) {
-        let Receiver::Unasked(receiver) = self.receiver else {
-            panic!("an answer is either awaited or blocked for, not both")
-        };
-        (receiver, self.lifecycle)
+    fn into_receiver(self) -> Result<oneshot::Receiver<Result<T, E>>, E> {
+        match self.receiver {
+            Receiver::Refused(error) => Err(error),
+            Receiver::Untouched(receiver) => Ok(receiver),
+            Receiver::Awaited(_) | Receiver::Done => {
+                panic!("an answer is either awaited or blocked for, not both")
+            }
+        }
     }
 }
+
+/// An answer may move in memory, because nothing in it refers to its own place.
+impl<T, E> Unpin for Pending<T, E> {}
 
 impl<T, E: Unanswered> Future for Pending<T, E> {
     type Output = Result<T, E>;
@@ -138,7 +159,8 @@ impl<T, E: Unanswered> Future for Pending<T, E> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
         let this = self.get_mut();
         let mut receiver = match std::mem::replace(&mut this.receiver, Receiver::Done) {
-            Receiver::Unasked(receiver) => receiver.into_future(),
+            Receiver::Refused(error) => return Poll::Ready(Err(error)),
+            Receiver::Untouched(receiver) => receiver.into_future(),
             Receiver::Awaited(receiver) => receiver,
             Receiver::Done => panic!("polled after it was ready"),
         };
@@ -156,11 +178,44 @@ impl<T, E: Unanswered> Future for Pending<T, E> {
     }
 }
 
-/// For requests that the node refused at once.
-impl<E> From<E> for WaitError<E> {
-    fn from(error: E) -> Self {
-        Self::Answered(error)
+impl Stopping {
+    pub(super) fn new(end: Pending<StopReason, Stopped>) -> Self {
+        Self(end)
     }
+
+    /// Blocks this thread until nothing of the node is left, and returns why the node stopped.
+    ///
+    /// # Panics
+    ///
+    /// If it was polled as a future before, or if a state machine waits for its own node to end.
+    pub fn wait(self) -> StopReason {
+        reason(self.0.wait())
+    }
+
+    /// Blocks this thread until nothing of the node is left, or for `timeout` at most. Returns
+    /// `None` if the node takes longer; the node goes on stopping.
+    ///
+    /// # Panics
+    ///
+    /// As [`Stopping::wait`].
+    pub fn wait_timeout(self, timeout: Duration) -> Option<StopReason> {
+        match self.0.wait_timeout(timeout) {
+            Ok(reason) | Err(WaitError::Answered(Stopped { reason })) => Some(reason),
+            Err(WaitError::TimedOut) => None,
+        }
+    }
+}
+
+impl Future for Stopping {
+    type Output = StopReason;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
+        Pin::new(&mut self.get_mut().0).poll(cx).map(reason)
+    }
+}
+
+fn reason(end: Result<StopReason, Stopped>) -> StopReason {
+    end.unwrap_or_else(|stopped| stopped.reason)
 }
 
 impl<E: fmt::Display> fmt::Display for WaitError<E> {
@@ -182,8 +237,9 @@ impl<T, E> fmt::Debug for Pending<T, E> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
-    use crate::host::StopReason;
 
     #[test]
     fn an_answer_comes_in_time_or_too_late() {
@@ -204,5 +260,15 @@ mod tests {
         let Err(WaitError::Answered(Stopped { reason: StopReason::Shutdown })) = stopped else {
             panic!("{stopped:?}")
         };
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer_that_is_there() {
+        let refused = || Pending::<u8, _>::refused(ReadError::Busy, Arc::new(Lifecycle::default()));
+        assert!(matches!(refused().wait(), Err(ReadError::Busy)));
+        let waited = refused().wait_timeout(Duration::ZERO);
+        assert!(matches!(waited, Err(WaitError::Answered(ReadError::Busy))));
+        let polled = Pin::new(&mut refused()).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Ready(Err(ReadError::Busy))));
     }
 }
