@@ -13,9 +13,9 @@ use clap::{Args, Subcommand};
 use raft_core::NodeId;
 use raft_core::host::{ClusterId, FileJournal};
 
+use crate::address::address;
 use crate::client::Client;
 use crate::demo::cluster::Failure;
-use crate::flags::address;
 use crate::server::operation::{LEADER, TRY_AGAIN};
 use crate::server::resp::Frame;
 

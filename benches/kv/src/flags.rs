@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use raft_core::{Config, NodeId};
 
+use crate::address::address;
 use crate::admin::{Order, SurvivorFlags};
 use crate::server::resp::WRITE_BYTES_MAX;
 use crate::server::write::COMMANDS_VERSION;
@@ -225,16 +226,6 @@ impl FromStr for Peer {
             text.split_once('=').ok_or("not of the form N=ADDR, as 1=127.0.0.1:7101")?;
         let id = id.parse().map_err(|_| format!("'{id}' is no server's number"))?;
         Ok(Self { id, address: address(place)? })
-    }
-}
-
-/// A name or number with a port; a name is looked up when it is needed, for it may not be known yet.
-pub(crate) fn address(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-            Ok(text.to_owned())
-        }
-        _ => Err(format!("'{text}' is no address and port, as 127.0.0.1:7101 or [::1]:7101")),
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`admin`] | the command line of operators |
 //! | [`program`] | `main` |
 
+mod address;
 pub mod admin;
 pub mod client;
 pub mod demo;

@@ -1,9 +1,9 @@
 //! What the `main` of every adapter's example does.
 
+use std::env;
 use std::error::Error;
-use std::io::{self, Read};
+use std::io;
 use std::process::ExitCode;
-use std::{env, thread};
 
 use crate::admin;
 use crate::demo;
@@ -46,16 +46,6 @@ pub fn main(runtimes: &[Runtime]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Calls `ended` once standard input has ended, from a thread of its own.
-pub(super) fn when_stdin_ends(ended: impl FnOnce() + Send + 'static) {
-    thread::spawn(move || {
-        let mut chunk = [0; 64];
-        // An error ends it as well.
-        while io::stdin().read(&mut chunk).is_ok_and(|read| read > 0) {}
-        ended();
-    });
 }
 
 fn find<'a>(runtimes: &'a [Runtime], name: Option<&str>) -> Result<&'a Runtime, Box<dyn Error>> {

@@ -17,7 +17,7 @@ use smol::net::{TcpListener, TcpStream};
 pub async fn accept(clients: TcpListener, server: Arc<Server>, spawn: fn(Boxed<()>)) {
     loop {
         match clients.accept().await {
-            Ok((mut client, _)) => match server.admit() {
+            Ok((mut client, _)) => match Conversation::admit(&server) {
                 Ok(conversation) => spawn(Box::pin(converse(client, conversation))),
                 // A client that does not wait for the reason needs none.
                 Err(reason) => drop(client.write_all(&reason).await),

@@ -22,7 +22,7 @@ pub fn accept(clients: &TcpListener, server: &Arc<Server>) {
 }
 
 fn admit(mut client: TcpStream, server: &Arc<Server>) -> io::Result<()> {
-    match server.admit() {
+    match Conversation::admit(server) {
         Ok(conversation) => {
             let converse = move || converse(client, conversation);
             thread::Builder::new().name("kv-client".into()).spawn(converse)?;

@@ -25,7 +25,7 @@ pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 pub async fn accept(clients: TcpListener, server: Arc<Server>) {
     loop {
         match clients.accept().await {
-            Ok((mut client, _)) => match server.admit() {
+            Ok((mut client, _)) => match Conversation::admit(&server) {
                 Ok(conversation) => drop(tokio::spawn(converse(client, conversation))),
                 // A client that does not wait for the reason needs none.
                 Err(reason) => drop(client.write_all(&reason).await),

@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 use super::cluster::{Cluster, Failure};
 use crate::client::Client;
+use crate::server::digest::Digest;
 use crate::server::resp::Frame;
-use crate::server::store::Digest;
 
 /// The key that all clients increment.
 const COUNTER: &str = "counter";

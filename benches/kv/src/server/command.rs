@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use super::local_command::NO_PASSWORD;
 use super::once::WriteName;
 use super::resp::{Frame, error};
 use super::write::{NO_CLOCK, ONCE};
@@ -11,47 +12,6 @@ use super::write::{NO_CLOCK, ONCE};
 pub use super::local_command::{Hello, Local, PEER};
 pub use super::read::Read;
 pub use super::write::{Condition, Write};
-
-/// What a client can ask for but an operator; COMMAND LIST tells it.
-pub(super) const COMMANDS: [&str; 37] = [
-    "APPEND",
-    "CLIENT",
-    "CLUSTER",
-    "COMMAND",
-    "CONFIG",
-    "DBSIZE",
-    "DECR",
-    "DECRBY",
-    "DEL",
-    "ECHO",
-    "EXISTS",
-    "EXPIRETIME",
-    "GET",
-    "GETDEL",
-    "GETSET",
-    "HELLO",
-    "INCR",
-    "INCRBY",
-    "INFO",
-    "KEYS",
-    "MGET",
-    "MSET",
-    "PEXPIRETIME",
-    "PING",
-    "PTTL",
-    "QUIT",
-    "READONLY",
-    "READWRITE",
-    "RESET",
-    "SCAN",
-    "SELECT",
-    "SET",
-    "SETNX",
-    "STRLEN",
-    "TTL",
-    "TYPE",
-    "UNLINK",
-];
 
 /// How many bytes of an unknown command are told, and how many of its arguments.
 const TOLD_BYTES_MAX: usize = 128;
@@ -129,10 +89,6 @@ fn why_not(name: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// What a client with a password is told. It must not believe that one protects the server.
-pub(super) const NO_PASSWORD: &str = "ERR AUTH called without any password configured: this server \
-     knows no passwords, connect without one";
-
 /// What Redis answers to a command that it does not have.
 fn unknown_command(name: &[u8], words: &[Bytes]) -> String {
     let told = |word: &[u8], bytes_max| {
@@ -158,6 +114,7 @@ fn refusal(text: impl AsRef<str>) -> Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::local_command::COMMANDS;
     use crate::server::resp::Decoder;
 
     fn parse(words: &[&'static str]) -> Request {

@@ -14,19 +14,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use raft_core::host::{
-    Leadership, LeadershipWatch, NodeStatus, Pending, ProposeError, ReadError, Stopped,
+    Handle, Leadership, LeadershipWatch, NodeStatus, Pending, ProposeError, ReadError, Stopped,
 };
 use raft_core::{NodeId, Term};
 
 use super::Server;
+use super::limits::CONNECTIONS_MAX;
 use super::local::{read_outcomes, write_outcome};
 use super::once::Writer;
 use super::operation::{Begun, Operating, Operation};
-use super::resp::Frame;
+use super::resp::{Frame, encode, error};
 use super::run::{LEADER_WAIT_MAX, Outcome, RETRY_PAUSE, Run};
 use super::session::{OUTPUT_BYTES_MAX, Session, Work};
+use super::store::Store;
 use super::uplink::Uplink;
 
 pub use super::uplink::LinkStep;
@@ -110,8 +112,23 @@ enum Phase {
 }
 
 impl Conversation {
+    /// Lets a client in; if it would be one too many, gives what to tell it before its socket is closed.
+    ///
+    /// # Errors
+    ///
+    /// As many are open as the server takes.
+    pub fn admit(server: &Arc<Server>) -> Result<Self, Bytes> {
+        let writer = server.writers.take().ok_or_else(|| {
+            let mut out = BytesMut::new();
+            let text = format!("ERR this server has its {CONNECTIONS_MAX} connections already");
+            encode(&mut out, &error(text));
+            out.freeze()
+        })?;
+        Ok(Self::new(server.clone(), writer))
+    }
+
     /// A connection on which nothing was said. While it lasts, its writes are this writer's.
-    pub(super) fn new(server: Arc<Server>, writer: Writer) -> Self {
+    fn new(server: Arc<Server>, writer: Writer) -> Self {
         let session = Session::new(writer).with_commands_version(server.commands_version);
         let watch = server.node.leadership();
         Self { server, watch, session, operation: None, operating: None, task: None, uplink: None }
@@ -215,7 +232,9 @@ impl Conversation {
         let leadership = self.watch.current();
         task.known = leadership;
         match leadership.leader {
-            Some(leader) if leader == self.server.id => return Some(self.server.ask(&task.run)),
+            Some(leader) if leader == self.server.id => {
+                return Some(ask(&self.server.node, &task.run));
+            }
             Some(leader) if !self.session.is_peer() => {
                 self.uplink = self.uplink_to((leader, leadership.term));
             }
@@ -302,5 +321,20 @@ impl Task {
     fn new(run: Run) -> Self {
         let deadline = Instant::now() + LEADER_WAIT_MAX;
         Self { run, phase: Phase::Attempt, deadline, known: Leadership::default() }
+    }
+}
+
+/// Asks a node, which leads. All writes are proposed before the first is waited for: they share a write to the disk
+/// and a message to each peer.
+fn ask(node: &Handle<Store>, run: &Run) -> Question {
+    match run {
+        Run::Writes(writes) => {
+            let propose = |write: &Bytes| node.propose(write.clone());
+            Question::Writes(writes.commands().iter().map(propose).collect())
+        }
+        Run::Reads(reads) => {
+            let reads = reads.clone();
+            Question::Reads(node.read(move |store| store.read(&reads)))
+        }
     }
 }

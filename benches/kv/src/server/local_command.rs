@@ -15,7 +15,6 @@
 
 use bytes::Bytes;
 
-use super::command::{COMMANDS, NO_PASSWORD};
 use super::glob::{self, PATTERN_BYTES_MAX};
 use super::operation::Operation;
 use super::reply::Protocol;
@@ -27,6 +26,51 @@ pub const CLIENT_NAME_BYTES_MAX: usize = 256;
 
 /// How a server introduces a connection on which it forwards.
 pub const PEER: &str = "PEER";
+
+/// What a client can ask for but an operator; COMMAND LIST tells it.
+pub(super) const COMMANDS: [&str; 37] = [
+    "APPEND",
+    "CLIENT",
+    "CLUSTER",
+    "COMMAND",
+    "CONFIG",
+    "DBSIZE",
+    "DECR",
+    "DECRBY",
+    "DEL",
+    "ECHO",
+    "EXISTS",
+    "EXPIRETIME",
+    "GET",
+    "GETDEL",
+    "GETSET",
+    "HELLO",
+    "INCR",
+    "INCRBY",
+    "INFO",
+    "KEYS",
+    "MGET",
+    "MSET",
+    "PEXPIRETIME",
+    "PING",
+    "PTTL",
+    "QUIT",
+    "READONLY",
+    "READWRITE",
+    "RESET",
+    "SCAN",
+    "SELECT",
+    "SET",
+    "SETNX",
+    "STRLEN",
+    "TTL",
+    "TYPE",
+    "UNLINK",
+];
+
+/// What a client with a password is told. It must not believe that one protects the server.
+pub(super) const NO_PASSWORD: &str = "ERR AUTH called without any password configured: this server \
+     knows no passwords, connect without one";
 
 /// What CONFIG GET tells: what redis-benchmark asks for.
 const SETTINGS: [(&str, &str); 2] = [("save", ""), ("appendonly", "yes")];

@@ -9,6 +9,7 @@
 //! | [`read`] | looks at the store |
 //! | [`local_command`] | what a connection answers by itself |
 //! | [`store`] | the state machine |
+//! | [`digest`] | a sum over what it holds |
 //! | [`values`] | its keys, in an order |
 //! | [`glob`] | patterns of keys |
 //! | [`snapshot`] | what is stored, as a file |
@@ -20,13 +21,16 @@
 //! | `uplink` | the part of that which forwards to the leader |
 //! | [`run`] | requests on their way to the leader, and when they may be tried again |
 //! | [`local`] | what a node's own answers mean for a run |
+//! | [`limits`] | what a server bounds |
 //! | [`info`] | what INFO tells |
 
 pub mod command;
 pub mod conversation;
+pub mod digest;
 pub mod glob;
 pub mod hold;
 pub mod info;
+pub mod limits;
 pub mod local;
 pub mod local_command;
 mod members;
@@ -45,26 +49,24 @@ pub mod write;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::io::{self, Read};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use raft_core::NodeId;
 use raft_core::host::{
     ClusterId, FileJournal, Handle, NodeConfig, NodeStatus, ReadError, StopReason, tcp,
 };
 
-use self::conversation::{Conversation, Question};
 use self::members::Addresses;
 use self::once::Writers;
 use self::operation::{Begun, Operation};
-use self::resp::{Frame, encode, error};
-use self::run::Run;
-use self::session::CONNECTIONS_MAX;
+use self::resp::{Frame, error};
 use self::store::{Store, Watch};
 use crate::flags::ServeOptions;
-use crate::program::when_stdin_ends;
 
 /// How long no client is let in after the operating system refused one, as it does when too many files are open.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -167,17 +169,6 @@ impl Front {
 }
 
 impl Server {
-    /// Lets a client in; if it would be one too many, gives what to tell it before its socket is closed.
-    pub fn admit(self: &Arc<Self>) -> Result<Conversation, Bytes> {
-        let writer = self.writers.take().ok_or_else(|| {
-            let mut out = BytesMut::new();
-            let text = format!("ERR this server has its {CONNECTIONS_MAX} connections already");
-            encode(&mut out, &error(text));
-            out.freeze()
-        })?;
-        Ok(Conversation::new(self.clone(), writer))
-    }
-
     /// Blocks until the server was told to stop, by SIGTERM, SIGINT or its parent, and its node has stopped. A node that stops by
     /// itself is an error.
     pub fn run_until_told(&self) -> Result<(), Box<dyn Error>> {
@@ -193,21 +184,6 @@ impl Server {
         }
         tracing::info!(id = %self.id, "stopped");
         Ok(())
-    }
-
-    /// Asks this server's node, which leads. All writes are proposed before the first is waited for: they share a write to the disk
-    /// and a message to each peer.
-    fn ask(&self, run: &Run) -> Question {
-        match run {
-            Run::Writes(writes) => {
-                let propose = |write: &Bytes| self.node.propose(write.clone());
-                Question::Writes(writes.commands().iter().map(propose).collect())
-            }
-            Run::Reads(reads) => {
-                let reads = reads.clone();
-                Question::Reads(self.node.read(move |store| store.read(&reads)))
-            }
-        }
     }
 
     /// Where that server listens for clients, if this one knows.
@@ -238,6 +214,16 @@ impl Server {
             Err(e) => error(format!("ERR {e}")),
         }
     }
+}
+
+/// Calls `ended` once standard input has ended, from a thread of its own.
+fn when_stdin_ends(ended: impl FnOnce() + Send + 'static) {
+    thread::spawn(move || {
+        let mut chunk = [0; 64];
+        // An error ends it as well.
+        while io::stdin().read(&mut chunk).is_ok_and(|read| read > 0) {}
+        ended();
+    });
 }
 
 fn listen(address: &str, whom: &str) -> Result<TcpListener, String> {

@@ -24,9 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use raft_core::Index;
 use rpds::HashTrieMapSync;
 
+use super::limits::{CONNECTIONS_MAX, RUN_REQUESTS_MAX};
 use super::resp::{Frame, error};
-use super::run::RUN_REQUESTS_MAX;
-use super::session::CONNECTIONS_MAX;
 
 /// How many writers a store remembers. It forgets the one that has been silent the longest; a server has at most
 /// [`CONNECTIONS_MAX`] in its life, so several servers must restart within one retry before that could be one that retries.

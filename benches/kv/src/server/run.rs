@@ -15,11 +15,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::command::{PEER, Read};
+use super::local_command::PEER;
+use super::read::Read;
 use super::resp::{Decoder, Frame, ProtocolError, REPLY_BYTES_MAX, encode_request, error};
 
-/// The most requests of one connection that are on their way through the cluster at once.
-pub const RUN_REQUESTS_MAX: usize = 256;
 /// How long a request waits for a leader that takes it, before its client is told that there is none.
 pub const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a server waits for the leader to answer what it forwarded, before the fate of a write is called unknown.

@@ -8,17 +8,15 @@
 use bytes::{Bytes, BytesMut};
 
 use super::command::{Hello, Local, Request};
+use super::limits::RUN_REQUESTS_MAX;
 use super::local_command::about;
 use super::once::Writer;
 use super::operation::Operation;
 use super::reply::Protocol;
 use super::resp::{self, Decoder, Frame, error};
-use super::run::{RUN_REQUESTS_MAX, Run, Writes};
+use super::run::{Run, Writes};
 use super::write::{COMMANDS_VERSION, Write};
 
-/// The most connections that a server takes, also those of other servers: a client of a server that does not lead has one there
-/// and, as long as it lives, one on which that server forwards. Both count towards a process's open files, often 1024.
-pub const CONNECTIONS_MAX: usize = 480;
 /// How many bytes of answers are gathered, before they are written although more requests are at hand.
 pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// How many bytes are asked of a socket at a time.

@@ -15,10 +15,10 @@ use bytes::{Bytes, BytesMut};
 use raft_core::Index;
 use raft_core::host::NotUnderstood;
 
+use super::digest::Digest;
+use super::limits::RUN_REQUESTS_MAX;
 use super::once::{Memory, Recent, WRITERS_MAX};
 use super::resp::{self, Decoder, WRITE_BYTES_MAX};
-use super::run::RUN_REQUESTS_MAX;
-use super::store::Digest;
 use super::values::Values;
 
 const MAGIC: [u8; 8] = *b"kv-store";

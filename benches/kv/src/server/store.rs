@@ -3,14 +3,13 @@
 //! The digest is the same on every server that holds the same data, in whatever order it was written. So a server can prove
 //! what its own memory holds, which a linearizable read, answered by the leader, cannot.
 
-use std::hash::Hasher;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use raft_core::Index;
-use siphasher::sip::SipHasher13;
 
+use super::digest::Digest;
 use super::glob;
 use super::once::WriteName;
 use super::read::Read;
@@ -49,10 +48,6 @@ pub struct Summary {
 /// Tells from any thread what a [`Store`] holds right now, without asking the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Watch(Arc<Mutex<Summary>>);
-
-/// A sum over all pairs of key and value: kept up to date at the cost of the pair that changes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Digest(u64);
 
 impl Store {
     /// An empty store.
@@ -310,45 +305,6 @@ impl Watch {
     pub fn summary(&self) -> Summary {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Digest {
-    /// Counts a pair in.
-    pub fn add(&mut self, key: &[u8], value: &[u8]) {
-        self.0 = self.0.wrapping_add(hash(key, value));
-    }
-
-    /// Counts a pair out that was counted in.
-    pub fn remove(&mut self, key: &[u8], value: &[u8]) {
-        self.0 = self.0.wrapping_sub(hash(key, value));
-    }
-}
-
-impl From<u64> for Digest {
-    fn from(sum: u64) -> Self {
-        Self(sum)
-    }
-}
-
-impl From<Digest> for u64 {
-    fn from(digest: Digest) -> Self {
-        digest.0
-    }
-}
-
-impl std::fmt::Display for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// The standard library's hasher may change with its version; servers of different builds must agree.
-fn hash(key: &[u8], value: &[u8]) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(&(key.len() as u64).to_le_bytes());
-    hasher.write(key);
-    hasher.write(value);
-    hasher.finish()
 }
 
 #[cfg(test)]
