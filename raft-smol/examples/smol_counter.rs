@@ -1,10 +1,11 @@
 //! A counter service: three nodes agree on one number, and clients on TCP add to it, by any node.
 //!
-//! Each node has a journal on disk, a Raft port and a client port, all in this process; nothing changes if each has a machine. A
-//! client sends lines, `add 5` or `get`, and gets a line for each.
+//! Each node has a journal on disk, a Raft port and a client port, all in this process; nothing
+//! changes if each has a machine. A client sends lines, `add 5` or `get`, and gets a line for each.
 //!
-//! `cargo run -p raft-smol --example smol_counter` adds by itself, stops the leader, and goes on. With `serve`, it waits for you:
-//! `nc 127.0.0.1 7101`. With `--features async-std` the same runs on async-std: only two lines differ.
+//! `cargo run -p raft-smol --example smol_counter` adds by itself, stops the leader, and goes on.
+//! With `serve`, it waits for you: `nc 127.0.0.1 7101`. With `--features async-std` the same runs
+//! on async-std: only two lines differ.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -46,7 +47,8 @@ impl StateMachine for Counter {
     type Reply = u64;
 
     fn apply(&mut self, _index: Index, command: Bytes) -> u64 {
-        // All nodes must do the same with a command, so one that makes no sense is worth nothing on all of them.
+        // All nodes must do the same with a command, so one that makes no sense is worth nothing on
+        // all of them.
         let number = command.as_ref().try_into().map_or(0, u64::from_le_bytes);
         self.0 = self.0.wrapping_add(number);
         self.0

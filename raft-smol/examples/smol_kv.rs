@@ -1,4 +1,5 @@
-//! A key-value store that speaks the Redis protocol: a demonstration without arguments, a server with `serve`.
+//! A key-value store that speaks the Redis protocol: a demonstration without arguments, a server
+//! with `serve`.
 //!
 //! ```text
 //! cargo run --release -p raft-smol --example smol_kv
@@ -6,8 +7,9 @@
 //! cargo run --release -p raft-smol --example smol_kv --features async-std
 //! ```
 //!
-//! The last runs on async-std. Here is its node. The packages `kv` and `kv_sockets` have the rest: the store, the protocol, what may
-//! be tried again, the command line and the demonstration; and the sockets of its clients.
+//! The last runs on async-std. Here is its node. The packages `kv` and `kv_sockets` have the rest:
+//! the store, the protocol, what may be tried again, the command line and the demonstration; and
+//! the sockets of its clients.
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! How late a node's loop wakes: messages that a network must deliver after 1 to 10 ms, and when they come.
+//! How late a node's loop wakes: messages that a network must deliver after 1 to 10 ms, and when
+//! they come.
 //!
 //! `cargo run --release -p raft-smol [--features async-std] --example smol_lateness`
 

@@ -1,7 +1,8 @@
-//! Writes per second end to end: three nodes in this process, journals in memory, commands of 16 bytes; the state machine on a
-//! thread of its own, and in the node's loop.
+//! Writes per second end to end: three nodes in this process, journals in memory, commands of 16
+//! bytes; the state machine on a thread of its own, and in the node's loop.
 //!
-//! The log is kept in memory, so give it no more seconds than there is room for: a second may take a gigabyte.
+//! The log is kept in memory, so give it no more seconds than there is room for: a second may take
+//! a gigabyte.
 //!
 //! `cargo run --release -p raft-smol [--features async-std] --example smol_throughput [seconds for each figure]`
 

@@ -1,7 +1,8 @@
 //! An election and nothing else: of three workers, one works at a time. No commands, no state.
 //!
-//! The term of the [`Lead`](raft_threads::Lead) is a fencing token: it rises with each leader, so a store that remembers the
-//! highest it has seen refuses a worker that was cut off, and does not know yet that it was replaced.
+//! The term of the [`Lead`](raft_threads::Lead) is a fencing token: it rises with each leader, so a
+//! store that remembers the highest it has seen refuses a worker that was cut off, and does not
+//! know yet that it was replaced.
 //!
 //! `cargo run -p raft-threads --example threads_election`
 

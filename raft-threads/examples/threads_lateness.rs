@@ -1,4 +1,5 @@
-//! How late the threads that wait for a moment wake: messages that a network must deliver after 1 to 10 ms, and when they come.
+//! How late the threads that wait for a moment wake: messages that a network must deliver after 1
+//! to 10 ms, and when they come.
 //!
 //! `cargo run --release -p raft-threads --example threads_lateness`
 

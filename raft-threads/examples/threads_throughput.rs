@@ -1,9 +1,12 @@
-//! Writes per second end to end: three nodes in this process, journals in memory, commands of 16 bytes; the state machine on a
-//! thread of its own, and in the node's loop; clients that are a thread each, and one thread with as many commands on their way.
+//! Writes per second end to end: three nodes in this process, journals in memory, commands of 16
+//! bytes; the state machine on a thread of its own, and in the node's loop; clients that are a
+//! thread each, and one thread with as many commands on their way.
 //!
-//! A thread that waits for its own answer costs a switch of threads for each write; that, not the node, is then the limit.
+//! A thread that waits for its own answer costs a switch of threads for each write; that, not the
+//! node, is then the limit.
 //!
-//! The log is kept in memory, so give it no more seconds than there is room for: a second may take a gigabyte.
+//! The log is kept in memory, so give it no more seconds than there is room for: a second may take
+//! a gigabyte.
 //!
 //! `cargo run --release -p raft-threads --example threads_throughput [seconds for each figure]`
 

@@ -1,4 +1,5 @@
-//! The smallest cluster: three nodes in this process agree upon a counter, lose their leader, and go on counting.
+//! The smallest cluster: three nodes in this process agree upon a counter, lose their leader, and
+//! go on counting.
 //!
 //! `cargo run -p raft-tokio --example counter`
 

@@ -1,12 +1,14 @@
-//! A key-value store that speaks the Redis protocol: a demonstration without arguments, a server with `serve`.
+//! A key-value store that speaks the Redis protocol: a demonstration without arguments, a server
+//! with `serve`.
 //!
 //! ```text
 //! cargo run --release -p raft-tokio --example kv
 //! cargo run --release -p raft-tokio --example kv -- --help
 //! ```
 //!
-//! Here is its node. The packages `kv` and `kv_sockets` have the rest: the store, the protocol, what may be tried again, the command
-//! line and the demonstration; and the sockets of its clients, on tokio.
+//! Here is its node. The packages `kv` and `kv_sockets` have the rest: the store, the protocol,
+//! what may be tried again, the command line and the demonstration; and the sockets of its clients,
+//! on tokio.
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! Addresses on the command line.
 
-/// A name or number with a port; a name is looked up when it is needed, for it may not be known yet.
+/// A name or number with a port; a name is looked up when it is needed, for it may not be known
+/// yet.
 pub(crate) fn address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {

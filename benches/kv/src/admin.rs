@@ -1,5 +1,6 @@
-//! The command line of operators: each order is a [command of the Redis protocol](crate::server::operation), brought to the server that can
-//! carry it out, and its answer for people.
+//! The command line of operators: each order is a
+//! [command of the Redis protocol](crate::server::operation), brought to the server that can carry
+//! it out, and its answer for people.
 
 use std::fmt;
 use std::io;
@@ -25,7 +26,8 @@ const REDIRECTS_MAX: usize = 8;
 const LEADER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long until it is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// How long one answer may take: a leader that lost its majority notices within an election timeout, a snapshot may be large.
+/// How long one answer may take: a leader that lost its majority notices within an election
+/// timeout, a snapshot may be large.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(600);
 /// How often one is told what an order waits for, unless that changes.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
@@ -55,7 +57,8 @@ pub enum Order {
 /// Whom to ask.
 #[derive(Args, Clone, Debug)]
 pub struct At {
-    /// A server's address for clients. Any member will do: what only the leader can do is brought there
+    /// A server's address for clients. Any member will do: what only the leader can do is brought
+    /// there
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     server: String,
 }
@@ -144,7 +147,8 @@ pub struct SurvivorFlags {
     /// The cluster's number
     #[arg(long, value_name = "N", default_value_t = 1)]
     cluster: u64,
-    /// Yes: acknowledged writes may be lost, and no other server will run again with its old journal
+    /// Yes: acknowledged writes may be lost, and no other server will run again with its old
+    /// journal
     #[arg(long)]
     yes: bool,
 }

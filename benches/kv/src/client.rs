@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::server::batch::{FORWARD_WAIT_MAX, LEADER_WAIT_MAX};
 use crate::server::resp::{Decoder, Frame, encode_request};
-use crate::server::run::{FORWARD_WAIT_MAX, LEADER_WAIT_MAX};
 
 /// How long a client waits for an answer: longer than a server that looks for a leader and asks it.
 const ANSWER_WAIT_MAX: Duration =
     LEADER_WAIT_MAX.saturating_add(FORWARD_WAIT_MAX).saturating_add(Duration::from_secs(5));
 /// How long a client waits for a connection.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// The most requests sent before answers are read, so that neither side can fill the other's buffers while both write.
+/// The most requests sent before answers are read, so that neither side can fill the other's
+/// buffers while both write.
 const PIPELINE_MAX: usize = 256;
 
 /// A connection to one server.
@@ -34,14 +35,15 @@ impl Client {
         Ok(Self { stream, decoder: Decoder::of_replies() })
     }
 
-    /// Waits no longer than this for each piece of an answer, instead of as long as a server may look for a leader.
+    /// Waits no longer than this for each piece of an answer, instead of as long as a server may
+    /// look for a leader.
     pub fn set_answer_wait(&self, wait: Duration) -> io::Result<()> {
         self.stream.set_read_timeout(Some(wait))?;
         self.stream.set_write_timeout(Some(wait))
     }
 
-    /// Sends one request and waits for its answer. After an error the connection is of no more use, and whether the request was
-    /// carried out is unknown.
+    /// Sends one request and waits for its answer. After an error the connection is of no more use,
+    /// and whether the request was carried out is unknown.
     pub fn call<W: Into<Bytes>>(
         &mut self,
         words: impl IntoIterator<Item = W>,

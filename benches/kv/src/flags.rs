@@ -1,4 +1,5 @@
-//! The command line: `kv` alone is the demonstration, `kv serve` a server; the rest is for [operators](crate::admin).
+//! The command line: `kv` alone is the demonstration, `kv serve` a server; the rest is for
+//! [operators](crate::admin).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,8 +17,8 @@ use crate::server::write::COMMANDS_VERSION;
 
 /// A key-value store on servers that agree by Raft; it speaks the Redis protocol.
 ///
-/// Without a command it is a demonstration: three servers on this machine, the leader killed under load, every acknowledged
-/// write verified.
+/// Without a command it is a demonstration: three servers on this machine, the leader killed under
+/// load, every acknowledged write verified.
 #[derive(Parser, Debug)]
 #[command(name = "kv", version, after_help = EXAMPLE)]
 pub struct Options {
@@ -50,7 +51,8 @@ Exit code: 0 after a clean stop and when an order is carried out, 1 if not, 2 fo
 
 /// The size of the log that makes it full, at least.
 const LOG_MIB_MAX: usize = 256;
-/// In how many times the size at which a snapshot is due the log is full: the time that one may take.
+/// In how many times the size at which a snapshot is due the log is full: the time that one may
+/// take.
 const SNAPSHOTS_IN_LOG: usize = 4;
 
 /// What `kv` can do.
@@ -61,7 +63,8 @@ pub enum Command {
     /// What an operator orders.
     #[command(flatten)]
     Order(Order),
-    /// Makes a stopped server the only voter of its cluster, when most servers are lost for good. Loses data
+    /// Makes a stopped server the only voter of its cluster, when most servers are lost for good.
+    /// Loses data
     RestoreFromSurvivor(SurvivorFlags),
 }
 
@@ -74,10 +77,12 @@ pub struct ServeFlags {
     /// Where each server of the cluster listens for the others; the same on all of them
     #[arg(long, value_name = "N=ADDR,...", value_delimiter = ',', required = true)]
     peers: Vec<Peer>,
-    /// Where each server listens for clients: requests that only the leader can answer are forwarded there
+    /// Where each server listens for clients: requests that only the leader can answer are
+    /// forwarded there
     #[arg(long, value_name = "N=ADDR,...", value_delimiter = ',')]
     client_peers: Vec<Peer>,
-    /// Join a cluster that exists: wait for `kv add`. With --peers of this server and of members. What the folder holds goes before it
+    /// Join a cluster that exists: wait for `kv add`. With --peers of this server and of members.
+    /// What the folder holds goes before it
     #[arg(long)]
     join: bool,
     /// The folder of the journal; created if absent. Belongs to this server alone
@@ -101,7 +106,8 @@ pub struct ServeFlags {
     /// How often a leader says that it lives, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 50)]
     heartbeat: u64,
-    /// How long after one another servers stand that lost their leader: four or five one-way latencies, in milliseconds; 0: at random
+    /// How long after one another servers stand that lost their leader: four or five one-way
+    /// latencies, in milliseconds; 0: at random
     #[arg(long, value_name = "MS", default_value_t = 5)]
     rank_slot: u64,
     /// Take a snapshot, and remove the log before it, after so many MiB of commands
@@ -153,14 +159,16 @@ pub struct ServeOptions {
 }
 
 impl Options {
-    /// Reads the process's arguments; on a mistake prints usage and exits with code 2, for `--help` with 0.
+    /// Reads the process's arguments; on a mistake prints usage and exits with code 2, for `--help`
+    /// with 0.
     pub fn from_process() -> Self {
         Self::parse()
     }
 }
 
 impl ServeFlags {
-    /// The server that these flags describe; on a mistake prints it with the usage and exits with code 2.
+    /// The server that these flags describe; on a mistake prints it with the usage and exits with
+    /// code 2.
     pub fn check_or_exit(self) -> ServeOptions {
         self.check().unwrap_or_else(|mistake| {
             let mut kv = Options::command();

@@ -1,7 +1,8 @@
-//! A key-value store replicated by Raft, which speaks the Redis protocol: all of it that knows no runtime.
+//! A key-value store replicated by Raft, which speaks the Redis protocol: all of it that knows no
+//! runtime.
 //!
-//! Each adapter has an example of it, and the package `kv_mixed` has them all in one program; they differ in sockets and waiting,
-//! and in nothing else.
+//! Each adapter has an example of it, and the package `kv_mixed` has them all in one program; they
+//! differ in sockets and waiting, and in nothing else.
 //!
 //! | module | what |
 //! |---|---|

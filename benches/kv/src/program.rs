@@ -19,10 +19,12 @@ pub struct Runtime {
     pub serve: fn(Parts) -> Result<(), Box<dyn Error>>,
 }
 
-/// Runs the command line: the demonstration, with servers of this same program, one server by `serve`, or an order of an
-/// operator. The servers of the demonstration run on the `runtimes` in turn.
+/// Runs the command line: the demonstration, with servers of this same program, one server by
+/// `serve`, or an order of an operator. The servers of the demonstration run on the `runtimes` in
+/// turn.
 ///
-/// The exit code is 0 after a clean end and 1 after a failure, which is printed; wrong flags end the process with 2.
+/// The exit code is 0 after a clean end and 1 after a failure, which is printed; wrong flags end
+/// the process with 2.
 pub fn main(runtimes: &[Runtime]) -> ExitCode {
     let done = match Options::from_process().command {
         Some(Command::Serve(flags)) => {

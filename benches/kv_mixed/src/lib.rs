@@ -1,7 +1,7 @@
 //! The `kv` server on every runtime, for programs that have them all.
 //!
-//! Each adapter's example begins a server in the same few lines, which stand there for people to read. The two cannot share them: what
-//! an example depends on does not depend on its adapter.
+//! Each adapter's example begins a server in the same few lines, which stand there for people to
+//! read. The two cannot share them: what an example depends on does not depend on its adapter.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The example `kv` of all adapters in one program: the demonstration with a server on each of three runtimes, or a server on the one
-//! that `--runtime` names.
+//! The example `kv` of all adapters in one program: the demonstration with a server on each of
+//! three runtimes, or a server on the one that `--runtime` names.
 //!
 //! ```text
 //! cargo run --release -p kv_mixed

@@ -1,4 +1,5 @@
-//! The examples `kv` as operators run them: clusters that grow, compact their logs, lose disks and majorities, and hand over.
+//! The examples `kv` as operators run them: clusters that grow, compact their logs, lose disks and
+//! majorities, and hand over.
 
 #![allow(clippy::unwrap_used)]
 
@@ -64,7 +65,8 @@ fn a_cluster_grows_and_loses_all_with_whom_it_began() -> Result<(), Failure> {
         workload.follow(&cluster);
         if let Some(old) = old {
             members.retain(|id| *id != old);
-            // Asked of one who does not lead, it is brought to the leader: the newest member is asked first.
+            // Asked of one who does not lead, it is brought to the leader: the newest member is
+            // asked first.
             let said = cluster.order(new, &["remove", &old.to_string()])?;
             assert!(said.contains("is no member any more"), "{said}");
             assert_eq!(cluster.terminate(old, PATIENCE)?.code(), Some(0));
@@ -236,7 +238,7 @@ fn a_write_does_not_wait_for_a_leader_that_stands_still() -> Result<(), Failure>
     view?;
     let mut answers = Vec::new();
     for (answer, waited) in waits {
-        assert!(waited < kv::server::run::FORWARD_WAIT_MAX, "after {waited:?}");
+        assert!(waited < kv::server::batch::FORWARD_WAIT_MAX, "after {waited:?}");
         answers.push(answer.unwrap());
     }
     answers.sort_by_key(|answer| format!("{answer:?}"));

@@ -1,7 +1,8 @@
 //! The examples `kv` as their users run it: processes, files and sockets, and SIGKILL.
 //!
-//! Every acknowledged write must be there at the end, on every server, however servers died meanwhile; none may be there twice. The
-//! servers run on every runtime, and on all of them in one cluster.
+//! Every acknowledged write must be there at the end, on every server, however servers died
+//! meanwhile; none may be there twice. The servers run on every runtime, and on all of them in one
+//! cluster.
 
 #![allow(clippy::unwrap_used)]
 
@@ -62,7 +63,8 @@ fn acknowledged_writes_survive(runtimes: &[&str]) -> Result<(), Failure> {
     let mut ledger = workload.stop();
     ledger.verify(&mut cluster, PATIENCE)?;
 
-    // With all of them dead, the data is in the journals alone. Clients write until the last moment.
+    // With all of them dead, the data is in the journals alone. Clients write until the last
+    // moment.
     let workload = Workload::start(&cluster, 1);
     wait_for_writes(&mut cluster, &workload)?;
     for id in cluster.ids() {

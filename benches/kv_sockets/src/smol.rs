@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use kv::server::conversation::{Conversation, LinkStep, Step};
-use kv::server::session::INPUT_BYTES;
+use kv::server::connection::{Connection, LinkStep, Step};
+use kv::server::pipeline::INPUT_BYTES;
 use kv::server::{ACCEPT_PAUSE, Server};
 use smol::Timer;
 use smol::future::{Boxed, or, poll_once};
@@ -17,8 +17,8 @@ use smol::net::{TcpListener, TcpStream};
 pub async fn accept(clients: TcpListener, server: Arc<Server>, spawn: fn(Boxed<()>)) {
     loop {
         match clients.accept().await {
-            Ok((mut client, _)) => match Conversation::admit(&server) {
-                Ok(conversation) => spawn(Box::pin(converse(client, conversation))),
+            Ok((mut client, _)) => match Connection::admit(&server) {
+                Ok(connection) => spawn(Box::pin(serve_client(client, connection))),
                 // A client that does not wait for the reason needs none.
                 Err(reason) => drop(client.write_all(&reason).await),
             },
@@ -30,16 +30,16 @@ pub async fn accept(clients: TcpListener, server: Arc<Server>, spawn: fn(Boxed<(
     }
 }
 
-async fn converse(client: TcpStream, conversation: Conversation) {
+async fn serve_client(client: TcpStream, connection: Connection) {
     let chunk = vec![0; INPUT_BYTES];
     // That a client went away is its own affair.
-    let _ = Sockets { client, leader: None, conversation, chunk }.run().await;
+    let _ = Sockets { client, leader: None, connection, chunk }.run().await;
 }
 
 struct Sockets {
     client: TcpStream,
     leader: Option<TcpStream>,
-    conversation: Conversation,
+    connection: Connection,
     /// What a read brings, before its length is known.
     chunk: Vec<u8>,
 }
@@ -48,15 +48,15 @@ impl Sockets {
     async fn run(&mut self) -> io::Result<()> {
         self.client.set_nodelay(true)?;
         loop {
-            match self.conversation.step() {
+            match self.connection.step() {
                 Step::Read => {
-                    read(&mut self.client, &mut self.chunk, self.conversation.input()).await?;
+                    read(&mut self.client, &mut self.chunk, self.connection.input()).await?;
                 }
-                Step::Write => write(&mut self.client, self.conversation.output()).await?,
-                Step::Ask(question) => self.conversation.on_answer(question.answer().await),
+                Step::Write => write(&mut self.client, self.connection.output()).await?,
+                Step::Ask(question) => self.connection.on_answer(question.answer().await),
                 Step::Link(step, deadline) => {
                     let done = or(self.link(step), late(deadline)).await;
-                    self.conversation.on_link(done);
+                    self.connection.on_link(done);
                 }
                 Step::Pause(change, span) => {
                     let passed = async {
@@ -84,9 +84,9 @@ impl Sockets {
                     Some(_) => Err(io::ErrorKind::NotConnected.into()),
                 }
             }
-            LinkStep::Send => write(open(&mut self.leader)?, self.conversation.link_output()).await,
+            LinkStep::Send => write(open(&mut self.leader)?, self.connection.link_output()).await,
             LinkStep::Receive => {
-                let input = self.conversation.link_input();
+                let input = self.connection.link_input();
                 read(open(&mut self.leader)?, &mut self.chunk, input).await
             }
         }

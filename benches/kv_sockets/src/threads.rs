@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use kv::server::conversation::{Conversation, LinkStep, Step};
-use kv::server::session::INPUT_BYTES;
+use kv::server::connection::{Connection, LinkStep, Step};
+use kv::server::pipeline::INPUT_BYTES;
 use kv::server::{ACCEPT_PAUSE, Server};
 
 /// Lets clients in.
@@ -22,10 +22,10 @@ pub fn accept(clients: &TcpListener, server: &Arc<Server>) {
 }
 
 fn admit(mut client: TcpStream, server: &Arc<Server>) -> io::Result<()> {
-    match Conversation::admit(server) {
-        Ok(conversation) => {
-            let converse = move || converse(client, conversation);
-            thread::Builder::new().name("kv-client".into()).spawn(converse)?;
+    match Connection::admit(server) {
+        Ok(connection) => {
+            let serve_client = move || serve_client(client, connection);
+            thread::Builder::new().name("kv-client".into()).spawn(serve_client)?;
         }
         // A client that does not wait for the reason needs none.
         Err(reason) => drop(client.write_all(&reason)),
@@ -33,16 +33,16 @@ fn admit(mut client: TcpStream, server: &Arc<Server>) -> io::Result<()> {
     Ok(())
 }
 
-fn converse(client: TcpStream, conversation: Conversation) {
+fn serve_client(client: TcpStream, connection: Connection) {
     let chunk = vec![0; INPUT_BYTES];
     // That a client went away is its own affair.
-    let _ = Sockets { client, leader: None, conversation, chunk }.run();
+    let _ = Sockets { client, leader: None, connection, chunk }.run();
 }
 
 struct Sockets {
     client: TcpStream,
     leader: Option<TcpStream>,
-    conversation: Conversation,
+    connection: Connection,
     /// What a read brings, before its length is known.
     chunk: Vec<u8>,
 }
@@ -51,15 +51,15 @@ impl Sockets {
     fn run(&mut self) -> io::Result<()> {
         self.client.set_nodelay(true)?;
         loop {
-            match self.conversation.step() {
+            match self.connection.step() {
                 Step::Read => {
-                    read(&mut self.client, &mut self.chunk, self.conversation.input())?;
+                    read(&mut self.client, &mut self.chunk, self.connection.input())?;
                 }
-                Step::Write => write(&mut self.client, self.conversation.output())?,
-                Step::Ask(question) => self.conversation.on_answer(question.wait()),
+                Step::Write => write(&mut self.client, self.connection.output())?,
+                Step::Ask(question) => self.connection.on_answer(question.wait()),
                 Step::Link(step, deadline) => {
                     let done = self.link(step, deadline);
-                    self.conversation.on_link(done);
+                    self.connection.on_link(done);
                 }
                 Step::Pause(change, span) => drop(change.wait_timeout(span)),
                 Step::End => return Ok(()),
@@ -76,7 +76,7 @@ impl Sockets {
             }
             LinkStep::Probe => probe(open(&mut self.leader)?),
             LinkStep::Send => {
-                let (leader, output) = (open(&mut self.leader)?, self.conversation.link_output());
+                let (leader, output) = (open(&mut self.leader)?, self.connection.link_output());
                 while !output.is_empty() {
                     leader.set_write_timeout(Some(until(deadline)?))?;
                     output.advance(leader.write(output)?);
@@ -86,7 +86,7 @@ impl Sockets {
             LinkStep::Receive => {
                 let leader = open(&mut self.leader)?;
                 leader.set_read_timeout(Some(until(deadline)?))?;
-                read(leader, &mut self.chunk, self.conversation.link_input())
+                read(leader, &mut self.chunk, self.connection.link_input())
             }
         }
     }

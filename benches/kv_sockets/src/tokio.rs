@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use kv::server::conversation::{Conversation, LinkStep, Step};
-use kv::server::session::INPUT_BYTES;
+use kv::server::connection::{Connection, LinkStep, Step};
+use kv::server::pipeline::INPUT_BYTES;
 use kv::server::{ACCEPT_PAUSE, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,8 +25,8 @@ pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 pub async fn accept(clients: TcpListener, server: Arc<Server>) {
     loop {
         match clients.accept().await {
-            Ok((mut client, _)) => match Conversation::admit(&server) {
-                Ok(conversation) => drop(tokio::spawn(converse(client, conversation))),
+            Ok((mut client, _)) => match Connection::admit(&server) {
+                Ok(connection) => drop(tokio::spawn(serve_client(client, connection))),
                 // A client that does not wait for the reason needs none.
                 Err(reason) => drop(client.write_all(&reason).await),
             },
@@ -38,28 +38,28 @@ pub async fn accept(clients: TcpListener, server: Arc<Server>) {
     }
 }
 
-async fn converse(client: TcpStream, conversation: Conversation) {
+async fn serve_client(client: TcpStream, connection: Connection) {
     // That a client went away is its own affair.
-    let _ = Sockets { client, leader: None, conversation }.run().await;
+    let _ = Sockets { client, leader: None, connection }.run().await;
 }
 
 struct Sockets {
     client: TcpStream,
     leader: Option<TcpStream>,
-    conversation: Conversation,
+    connection: Connection,
 }
 
 impl Sockets {
     async fn run(&mut self) -> io::Result<()> {
         self.client.set_nodelay(true)?;
         loop {
-            match self.conversation.step() {
-                Step::Read => read(&mut self.client, self.conversation.input()).await?,
-                Step::Write => self.client.write_all_buf(self.conversation.output()).await?,
-                Step::Ask(question) => self.conversation.on_answer(question.answer().await),
+            match self.connection.step() {
+                Step::Read => read(&mut self.client, self.connection.input()).await?,
+                Step::Write => self.client.write_all_buf(self.connection.output()).await?,
+                Step::Ask(question) => self.connection.on_answer(question.answer().await),
                 Step::Link(step, deadline) => {
                     let done = timeout_at(deadline.into(), self.link(step)).await;
-                    self.conversation.on_link(done.unwrap_or_else(|late| Err(late.into())));
+                    self.connection.on_link(done.unwrap_or_else(|late| Err(late.into())));
                 }
                 Step::Pause(change, span) => drop(timeout(span, change).await),
                 Step::End => return Ok(()),
@@ -82,11 +82,9 @@ impl Sockets {
                 Ok(_) => Err(io::ErrorKind::NotConnected.into()),
             },
             LinkStep::Send => {
-                open(&mut self.leader)?.write_all_buf(self.conversation.link_output()).await
+                open(&mut self.leader)?.write_all_buf(self.connection.link_output()).await
             }
-            LinkStep::Receive => {
-                read(open(&mut self.leader)?, self.conversation.link_input()).await
-            }
+            LinkStep::Receive => read(open(&mut self.leader)?, self.connection.link_input()).await,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A cluster of `kv serve` processes on this machine, which can be killed and started again.
 //!
-//! Whatever ends the program, no server stays behind: they are killed when the [`Cluster`] is dropped, and they end by themselves
-//! when the pipe to their standard input does, so also if this process is killed.
+//! Whatever ends the program, no server stays behind: they are killed when the [`Cluster`] is
+//! dropped, and they end by themselves when the pipe to their standard input does, so also if this
+//! process is killed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,8 +23,8 @@ use crate::client::Client;
 use crate::server::info::field;
 use crate::server::resp::Frame;
 
-/// Where free ports are looked for: below those that systems give to outgoing connections, or a server that is restarted could
-/// find its port taken by one.
+/// Where free ports are looked for: below those that systems give to outgoing connections, or a
+/// server that is restarted could find its port taken by one.
 const PORTS: std::ops::Range<u16> = 10_240..32_000;
 /// How often a condition is looked at that someone waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -75,7 +76,8 @@ pub struct View {
 pub struct Failure(pub String);
 
 impl Cluster {
-    /// Starts `count` servers by running `program serve`, on these of its runtimes in turn; on its first if none is named.
+    /// Starts `count` servers by running `program serve`, on these of its runtimes in turn; on its
+    /// first if none is named.
     pub fn start(program: &Path, count: u64, runtimes: &[&str]) -> Result<Self, Failure> {
         Self::start_with(program, count, runtimes, &[])
     }
@@ -185,7 +187,8 @@ impl Cluster {
         fs::read_to_string(self.log_path(id)).unwrap_or_default()
     }
 
-    /// Runs the program with this command of operators, for this server. Gives what it printed; fails if it failed.
+    /// Runs the program with this command of operators, for this server. Gives what it printed;
+    /// fails if it failed.
     pub fn order(&self, id: u64, words: &[&str]) -> Result<String, Failure> {
         let server = self.client_address(id).to_string();
         self.run(&words.iter().copied().chain(["--server", &server]).collect::<Vec<_>>())
@@ -202,7 +205,8 @@ impl Cluster {
         Err(Failure(format!("`{what}`: {}", String::from_utf8_lossy(&output.stderr).trim_end())))
     }
 
-    /// Adds a server that [waits](Cluster::join) for it, and waits until it votes. Asks this member.
+    /// Adds a server that [waits](Cluster::join) for it, and waits until it votes. Asks this
+    /// member.
     pub fn add(&self, id: u64, member: u64) -> Result<String, Failure> {
         let (address, client) = (self.address(id).to_string(), self.client_address(id).to_string());
         self.order(member, &["add", &id.to_string(), &address, &client])
@@ -254,7 +258,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Kills this server with SIGKILL: it has no chance to say or write anything. Returns once it is dead.
+    /// Kills this server with SIGKILL: it has no chance to say or write anything. Returns once it
+    /// is dead.
     pub fn kill(&mut self, id: u64) -> Result<(), Failure> {
         let Some(server) = self.servers.get_mut(&id) else { return Ok(()) };
         server.connection = None;
@@ -309,7 +314,8 @@ impl Cluster {
         })
     }
 
-    /// Waits for `ready` to give something. Fails after `within`, when interrupted, and when a server ends by itself.
+    /// Waits for `ready` to give something. Fails after `within`, when interrupted, and when a
+    /// server ends by itself.
     pub fn wait<T>(
         &mut self,
         within: Duration,
@@ -416,7 +422,8 @@ impl std::error::Error for Failure {}
 
 /// Ports on which nothing listens now.
 pub fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
-    // The standard library's seed for maps is the randomness at hand: two demonstrations at once should not meet.
+    // The standard library's seed for maps is the randomness at hand: two demonstrations at once
+    // should not meet.
     let offset = RandomState::new().hash_one(0) % u64::from(PORTS.end - PORTS.start);
     let offset = usize::try_from(offset).unwrap_or(0);
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();

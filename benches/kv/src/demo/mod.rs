@@ -16,7 +16,8 @@ const SERVERS: usize = 3;
 /// How long anything may take before the demonstration fails.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Runs the demonstration with servers of this `program`, on the first of its `runtimes` in turn, and prints what happens.
+/// Runs the demonstration with servers of this `program`, on the first of its `runtimes` in turn,
+/// and prints what happens.
 pub fn run(program: &Path, runtimes: &[&str]) -> Result<(), Failure> {
     let runtimes = &runtimes[..runtimes.len().min(SERVERS)];
     let timeline = Timeline::start(runtimes);
@@ -116,7 +117,8 @@ impl Timeline {
         self.tell("", &format!("any Redis client can join in: redis-cli -p {port}"));
     }
 
-    /// Lets the clients write for a while, and tells what they did since `before` writes were acknowledged.
+    /// Lets the clients write for a while, and tells what they did since `before` writes were
+    /// acknowledged.
     fn write_for(
         &self,
         span: Duration,

@@ -1,7 +1,8 @@
-//! Clients that write without pause, and a ledger of what they were told, against which the cluster is verified.
+//! Clients that write without pause, and a ledger of what they were told, against which the cluster
+//! is verified.
 //!
-//! Every key is written once, so a write is there or it is not. Beside them all clients increment one counter: there a write that
-//! was silently repeated would show, and nowhere else.
+//! Every key is written once, so a write is there or it is not. Beside them all clients increment
+//! one counter: there a write that was silently repeated would show, and nowhere else.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,7 +87,8 @@ enum Told {
 }
 
 impl Workload {
-    /// Sets a client to work on each server of the cluster. `round` keeps the keys of one workload from those of another.
+    /// Sets a client to work on each server of the cluster. `round` keeps the keys of one workload
+    /// from those of another.
     pub fn start(cluster: &Cluster, round: u64) -> Self {
         Self::start_with(cluster, round, cluster.ids().len())
     }
@@ -184,13 +186,14 @@ impl Ledger {
         self.increments_unknown += other.increments_unknown;
     }
 
-    /// Compares what every server answers, and what every server holds in its own memory, with what the clients were told.
-    /// Nobody may write meanwhile.
+    /// Compares what every server answers, and what every server holds in its own memory, with what
+    /// the clients were told. Nobody may write meanwhile.
     pub fn verify(&self, cluster: &mut Cluster, within: Duration) -> Result<Verdict, Failure> {
         self.verify_beside(cluster, &[], within)
     }
 
-    /// The same where others have written to these keys: what is there is taken for right, if it is the same on every server.
+    /// The same where others have written to these keys: what is there is taken for right, if it is
+    /// the same on every server.
     pub fn verify_beside(
         &self,
         cluster: &mut Cluster,

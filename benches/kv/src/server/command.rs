@@ -1,12 +1,12 @@
-//! What clients can ask: the words of a request become a [`Write`] for the log, a [`Read`] of the store, or something that
-//! [the connection answers by itself](Local). Names, arguments and errors are those of Redis, so
-//! that its clients understand them.
+//! What clients can ask: the words of a request become a [`Write`] for the log, a [`Read`] of the
+//! store, or something that [the connection answers by itself](Local). Names, arguments and errors
+//! are those of Redis, so that its clients understand them.
 
 use bytes::Bytes;
 
 use super::local_command::NO_PASSWORD;
-use super::once::WriteName;
 use super::resp::{Frame, error};
+use super::sessions::WriteName;
 use super::write::{NO_CLOCK, ONCE};
 
 pub use super::local_command::{Hello, Local, PEER};

@@ -38,7 +38,8 @@ impl std::fmt::Display for Digest {
     }
 }
 
-/// The standard library's hasher may change with its version; servers of different builds must agree.
+/// The standard library's hasher may change with its version; servers of different builds must
+/// agree.
 fn hash(key: &[u8], value: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(&(key.len() as u64).to_le_bytes());

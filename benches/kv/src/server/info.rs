@@ -1,6 +1,7 @@
 //! What INFO tells about a server: its place in the cluster, and what its own memory holds.
 //!
-//! It is the server's own view, asked of nobody else: a server that was cut off may still believe in an old leader.
+//! It is the server's own view, asked of nobody else: a server that was cut off may still believe
+//! in an old leader.
 
 use std::fmt;
 use std::process;

@@ -1,4 +1,5 @@
-//! A node's own answers to a [run](super::run), and its description of itself: the same whatever adapter hosts it.
+//! A node's own answers to a [run](super::batch), and its description of itself: the same whatever
+//! adapter hosts it.
 
 use std::io;
 
@@ -6,10 +7,10 @@ use bytes::Bytes;
 use raft_core::Index;
 use raft_core::host::{Capture, NodeStatus, NotUnderstood, ProposeError, ReadError, StateMachine};
 
+use super::batch::Outcome;
 use super::hold::wait_while_held;
 use super::info::Info;
 use super::resp::{Frame, error};
-use super::run::Outcome;
 use super::store::{Store, Summary};
 
 impl StateMachine for Store {

@@ -1,8 +1,9 @@
 //! Where the members are reached, by servers and by clients.
 //!
-//! The configuration of the cluster says it, in each member's [`Label`]: its address, and as the note the one for clients. Of the servers
-//! with which a cluster began, only their command lines know. So whoever leads writes what its own command line says into labels that
-//! lack it, and every server that joins later knows where to forward.
+//! The configuration of the cluster says it, in each member's [`Label`]: its address, and as the
+//! note the one for clients. Of the servers with which a cluster began, only their command lines
+//! know. So whoever leads writes what its own command line says into labels that lack it, and every
+//! server that joins later knows where to forward.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -69,8 +70,8 @@ pub(super) fn label(address: &str, client: &str) -> Label {
     Label { note: Bytes::copy_from_slice(client.as_bytes()), ..Label::at(address) }
 }
 
-/// While this node leads, labels that lack an address are given the one that the command line names. On a thread of its own, for as long
-/// as the node runs.
+/// While this node leads, labels that lack an address are given the one that the command line
+/// names. On a thread of its own, for as long as the node runs.
 pub(super) fn keep_labels(id: NodeId, node: &Handle<Store>, addresses: &Addresses) {
     let (node, addresses) = (node.clone(), addresses.clone());
     let keep = move || {

@@ -1,4 +1,5 @@
-//! A server but for its sockets: what it is made of before a runtime runs its node, and what its connections share.
+//! A server but for its sockets: what it is made of before a runtime runs its node, and what its
+//! connections share.
 //!
 //! | module | what |
 //! |---|---|
@@ -9,24 +10,26 @@
 //! | [`read`] | looks at the store |
 //! | [`local_command`] | what a connection answers by itself |
 //! | [`store`] | the state machine |
-//! | [`digest`] | a sum over what it holds |
-//! | [`values`] | its keys, in an order |
-//! | [`glob`] | patterns of keys |
+//! | [`values`], [`glob`] | its keys, in an order; patterns of keys |
+//! | [`digest`] | a sum over what the store holds |
 //! | [`snapshot`] | what is stored, as a file |
+//! | [`sessions`] | numbers for writes, so that each takes effect once (§8) |
+//! | [`pipeline`] | a client's bytes become batches of requests, and replies become bytes |
+//! | [`batch`] | requests on their way to the leader, and when they may be tried again |
+//! | [`forwarder`] | brings a client's batches to the leader |
+//! | [`connection`] | what a server does for a client, step by step, without waiting |
+//! | [`local`] | what the node's own answers mean for a batch |
 //! | [`operation`] | what operators can ask |
 //! | `members` | where the members of the cluster are reached |
-//! | [`once`] | writes that take effect once, however often they are sent |
-//! | [`session`] | what a client says and is told, without its socket |
-//! | [`conversation`] | what a server does for a client, step by step, without waiting |
-//! | `uplink` | the part of that which forwards to the leader |
-//! | [`run`] | requests on their way to the leader, and when they may be tried again |
-//! | [`local`] | what a node's own answers mean for a run |
-//! | [`limits`] | what a server bounds |
 //! | [`info`] | what INFO tells |
+//! | [`hold`] | a test can make the state machine wait |
+//! | [`limits`] | what a server bounds |
 
+pub mod batch;
 pub mod command;
-pub mod conversation;
+pub mod connection;
 pub mod digest;
+pub mod forwarder;
 pub mod glob;
 pub mod hold;
 pub mod info;
@@ -34,16 +37,14 @@ pub mod limits;
 pub mod local;
 pub mod local_command;
 mod members;
-pub mod once;
 pub mod operation;
+pub mod pipeline;
 pub mod read;
 pub mod reply;
 pub mod resp;
-pub mod run;
-pub mod session;
+pub mod sessions;
 pub mod snapshot;
 pub mod store;
-mod uplink;
 pub mod values;
 pub mod write;
 
@@ -62,16 +63,18 @@ use raft_core::host::{
 };
 
 use self::members::Addresses;
-use self::once::Writers;
 use self::operation::{Begun, Operation};
 use self::resp::{Frame, error};
+use self::sessions::SessionPool;
 use self::store::{Store, Watch};
 use crate::flags::ServeOptions;
 
-/// How long no client is let in after the operating system refused one, as it does when too many files are open.
+/// How long no client is let in after the operating system refused one, as it does when too many
+/// files are open.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a runtime needs to run a server's node and to let clients in. The sockets listen already, and block.
+/// What a runtime needs to run a server's node and to let clients in. The sockets listen already,
+/// and block.
 #[derive(Debug)]
 pub struct Parts {
     /// For the node.
@@ -112,7 +115,7 @@ pub struct Server {
     store: Watch,
     addresses: Addresses,
     promotion_lag_max: u64,
-    writers: Writers,
+    sessions: SessionPool,
     /// The newest version of writes that clients may ask for.
     commands_version: u32,
     until_stdin_ends: bool,
@@ -154,14 +157,14 @@ impl Front {
         let Self { commands_version, until_stdin_ends, .. } = self;
         tracing::info!(%id, clients = %client, "serving");
         members::keep_labels(id, node, &addresses);
-        let (node, writers) = (node.clone(), Writers::new());
+        let (node, sessions) = (node.clone(), SessionPool::new());
         Arc::new(Server {
             id,
             node,
             store,
             addresses,
             promotion_lag_max,
-            writers,
+            sessions,
             commands_version,
             until_stdin_ends,
         })
@@ -169,8 +172,8 @@ impl Front {
 }
 
 impl Server {
-    /// Blocks until the server was told to stop, by SIGTERM, SIGINT or its parent, and its node has stopped. A node that stops by
-    /// itself is an error.
+    /// Blocks until the server was told to stop, by SIGTERM, SIGINT or its parent, and its node has
+    /// stopped. A node that stops by itself is an error.
     pub fn run_until_told(&self) -> Result<(), Box<dyn Error>> {
         let node = self.node.clone();
         ctrlc::set_handler(move || drop(node.shutdown()))?;

@@ -2,7 +2,7 @@
 //!
 //! | command | what it does | who answers |
 //! |---|---|---|
-//! | `MEMBERS` | who takes part, a line each: id, seat, address, address for clients, `leader` | every server, as it knows it |
+//! | `MEMBERS` | the members, a line each: id, seat, addresses, `leader` | every server, as it knows them |
 //! | `STATUS` | what the server knows about itself | every server |
 //! | `SNAPSHOT` | writes a snapshot now, and compacts the log | every server, of its own |
 //! | `ADD id address client-address` | lets a server join as a learner | the leader |
@@ -11,8 +11,8 @@
 //! | `REMOVE id` | takes a member out | the leader |
 //! | `TRANSFER [id]` | hands leadership over | the leader |
 //!
-//! A server that does not lead answers `LEADER address`, and one that can answer later `TRYAGAIN why`. The
-//! [command line](crate::admin) goes where it is sent, and tries again.
+//! A server that does not lead answers `LEADER address`, and one that can answer later
+//! `TRYAGAIN why`. The [command line](crate::admin) goes where it is sent, and tries again.
 
 use bytes::Bytes;
 use raft_core::host::handshake::Refusal;
@@ -94,7 +94,8 @@ pub enum Operating {
 }
 
 impl Operation {
-    /// The operation of this name with these arguments; none if there is none of that name, an error says how it is used.
+    /// The operation of this name with these arguments; none if there is none of that name, an
+    /// error says how it is used.
     pub fn parse(name: &[u8], words: &[Bytes]) -> Option<Result<Self, &'static str>> {
         Some(match (name, words) {
             (b"MEMBERS", []) => Ok(Self::Members),

@@ -2,10 +2,11 @@
 //! replies. Requests are the same in RESP2 and RESP3; how [replies](super::reply) differ, clients
 //! alone are told.
 //!
-//! The crate `redis-protocol` decodes and encodes. It decodes arrays by recursion, so a nest of `*1\r\n*1\r\n…` would run down
-//! the stack, and it starts over whenever bytes are missing, so a long request in small pieces would cost its square. Both end
-//! here: the crate is handed one element at a time, and arrays within arrays are bounded. Requests
-//! have none, and of the replies that servers give each other only that to SCAN has one.
+//! The crate `redis-protocol` decodes and encodes. It decodes arrays by recursion, so a nest of
+//! `*1\r\n*1\r\n…` would run down the stack, and it starts over whenever bytes are missing, so a
+//! long request in small pieces would cost its square. Both end here: the crate is handed one
+//! element at a time, and arrays within arrays are bounded. Requests have none, and of the replies
+//! that servers give each other only that to SCAN has one.
 
 use std::fmt;
 
@@ -15,7 +16,8 @@ use redis_protocol::resp2::{decode::decode_bytes_mut, encode::extend_encode};
 
 pub use redis_protocol::resp2::types::BytesFrame as Frame;
 
-/// The most bytes of a write as it travels and enters the log: a request with its [name](super::once::WriteName).
+/// The most bytes of a write as it travels and enters the log: a request with its
+/// [name](super::sessions::WriteName).
 pub const WRITE_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of one request of a client.
 pub const REQUEST_BYTES_MAX: usize = WRITE_BYTES_MAX - NAME_BYTES_MAX;
@@ -55,7 +57,8 @@ struct Array {
     elements: Vec<Frame>,
 }
 
-/// What arrived is not the Redis protocol, or over a limit. Nothing after it can be understood: close the connection.
+/// What arrived is not the Redis protocol, or over a limit. Nothing after it can be understood:
+/// close the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -103,7 +106,8 @@ impl Decoder {
         (self.bytes_max, self.words_max) = (WRITE_BYTES_MAX, REQUEST_WORDS_MAX + NAME_WORDS);
     }
 
-    /// The next whole request or reply; `None` if more bytes must come first. After an error, close the connection.
+    /// The next whole request or reply; `None` if more bytes must come first. After an error, close
+    /// the connection.
     pub fn decode(&mut self) -> Result<Option<Frame>, ProtocolError> {
         loop {
             let is_whole = |array: &Array| array.elements.len() == array.expected;

@@ -1,13 +1,18 @@
-//! A snapshot of the store (§7): all that follows from the commands up to one index, as a stream of bytes.
+//! A snapshot of the store (§7): all that follows from the commands up to one index, as a stream of
+//! bytes.
 //!
 //! ```text
-//! "kv-store" | version u32 | applied u64 | digest u64 | writers u64 | keys u64                numbers little-endian
-//! for each writer: id u64 | run u64 | at u64 | replies u32 | for each reply: length u32, the reply as the Redis protocol has it
+//! "kv-store" | version u32 | applied u64 | digest u64 | sessions u64 | keys u64
+//! for each session: id u64 | batch u64 | at u64 | replies u32
+//!     for each reply: length u32, the reply as the Redis protocol has it
 //! for each key: length u32, key | length u32, value
 //! ```
 //!
-//! What writers were told is part of it: a server that starts from a snapshot must know a write that comes again. The digest is
-//! computed anew from what was read, and must come out the same. That blocks are whole and in their order is the host's affair.
+//! Numbers are little-endian.
+//!
+//! The replies to sessions are part of it: a server that starts from a snapshot must know a write
+//! that comes again. The digest is computed anew from what was read, and must come out the same.
+//! That blocks are whole and in their order is the host's affair.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -16,9 +21,9 @@ use raft_core::Index;
 use raft_core::host::NotUnderstood;
 
 use super::digest::Digest;
-use super::limits::RUN_REQUESTS_MAX;
-use super::once::{Memory, Recent, WRITERS_MAX};
+use super::limits::BATCH_REQUESTS_MAX;
 use super::resp::{self, Decoder, WRITE_BYTES_MAX};
+use super::sessions::{LastBatch, SESSIONS_MAX, Sessions};
 use super::values::Values;
 
 const MAGIC: [u8; 8] = *b"kv-store";
@@ -33,8 +38,8 @@ pub struct Contents {
     pub values: Values,
     /// The digest of all keys and values.
     pub digest: Digest,
-    /// What writers were told.
-    pub writers: Memory,
+    /// What sessions were told.
+    pub sessions: Sessions,
 }
 
 impl Contents {
@@ -46,13 +51,13 @@ impl Contents {
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
-        let writers = self.writers.writers();
-        let counts = [writers.len(), self.values.size()].map(|count| count as u64);
+        let sessions = self.sessions.iter();
+        let counts = [sessions.len(), self.values.size()].map(|count| count as u64);
         for number in [self.applied.get(), self.digest.into()].into_iter().chain(counts) {
             out.write_all(&number.to_le_bytes())?;
         }
-        for (writer, recent) in writers {
-            write_writer(out, writer, recent)?;
+        for (session, last) in sessions {
+            write_session(out, session, last)?;
         }
         for (key, value) in self.values.iter() {
             write_bytes(out, key)?;
@@ -79,14 +84,14 @@ pub fn read(from: &mut dyn Read) -> io::Result<Contents> {
     }
     let applied = Index::new(read_u64(from)?);
     let digest = Digest::from(read_u64(from)?);
-    let (writers, keys) = (read_u64(from)?, read_u64(from)?);
-    if writers > WRITERS_MAX as u64 {
-        return Err(invalid("more writers than a store remembers"));
+    let (sessions, keys) = (read_u64(from)?, read_u64(from)?);
+    if sessions > SESSIONS_MAX as u64 {
+        return Err(invalid("more sessions than a store remembers"));
     }
     let mut contents = Contents { applied, ..Contents::default() };
-    for _ in 0..writers {
-        let (writer, recent) = read_writer(from)?;
-        contents.writers.restore(writer, recent);
+    for _ in 0..sessions {
+        let (session, last) = read_session(from)?;
+        contents.sessions.restore(session, last);
     }
     for _ in 0..keys {
         let (key, value) = (read_bytes(from)?, read_bytes(from)?);
@@ -99,13 +104,13 @@ pub fn read(from: &mut dyn Read) -> io::Result<Contents> {
     Ok(contents)
 }
 
-fn write_writer(out: &mut dyn Write, writer: u64, recent: &Recent) -> io::Result<()> {
-    for number in [writer, recent.run, recent.at.get()] {
+fn write_session(out: &mut dyn Write, session: u64, last: &LastBatch) -> io::Result<()> {
+    for number in [session, last.batch, last.at.get()] {
         out.write_all(&number.to_le_bytes())?;
     }
-    write_length(out, recent.replies.len())?;
+    write_length(out, last.replies.len())?;
     let mut encoded = BytesMut::new();
-    for reply in &recent.replies {
+    for reply in &last.replies {
         encoded.clear();
         resp::encode(&mut encoded, reply);
         write_bytes(out, &encoded)?;
@@ -113,9 +118,9 @@ fn write_writer(out: &mut dyn Write, writer: u64, recent: &Recent) -> io::Result
     Ok(())
 }
 
-fn read_writer(from: &mut dyn Read) -> io::Result<(u64, Recent)> {
-    let (writer, run, at) = (read_u64(from)?, read_u64(from)?, Index::new(read_u64(from)?));
-    let count = read_length(from, RUN_REQUESTS_MAX)?;
+fn read_session(from: &mut dyn Read) -> io::Result<(u64, LastBatch)> {
+    let (session, batch, at) = (read_u64(from)?, read_u64(from)?, Index::new(read_u64(from)?));
+    let count = read_length(from, BATCH_REQUESTS_MAX)?;
     let mut replies = Vec::with_capacity(count);
     for _ in 0..count {
         let mut decoder = Decoder::of_replies();
@@ -123,7 +128,7 @@ fn read_writer(from: &mut dyn Read) -> io::Result<(u64, Recent)> {
         let reply = decoder.decode().ok().flatten();
         replies.push(reply.ok_or_else(|| invalid("a reply in it cannot be read"))?);
     }
-    Ok((writer, Recent { run, replies, at }))
+    Ok((session, LastBatch { batch, replies, at }))
 }
 
 fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
@@ -256,9 +261,9 @@ mod tests {
     #[test]
     fn lengths_that_cannot_be_are_not_believed() {
         let head = b"kv-store\x01\0\0\0";
-        for (writers, keys) in [(u64::MAX, 0), (0, u64::MAX)] {
+        for (sessions, keys) in [(u64::MAX, 0), (0, u64::MAX)] {
             let mut bytes = head.to_vec();
-            for number in [1, 0, writers, keys] {
+            for number in [1, 0, sessions, keys] {
                 bytes.extend_from_slice(&u64::to_le_bytes(number));
             }
             bytes.extend_from_slice(&[0xff; 8]);

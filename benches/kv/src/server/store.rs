@@ -1,7 +1,8 @@
 //! The replicated state machine: a map from keys to values, and a digest of what it holds.
 //!
-//! The digest is the same on every server that holds the same data, in whatever order it was written. So a server can prove
-//! what its own memory holds, which a linearizable read, answered by the leader, cannot.
+//! The digest is the same on every server that holds the same data, in whatever order it was
+//! written. So a server can prove what its own memory holds, which a linearizable read, answered by
+//! the leader, cannot.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,9 +12,9 @@ use raft_core::Index;
 
 use super::digest::Digest;
 use super::glob;
-use super::once::WriteName;
 use super::read::Read;
 use super::resp::{self, Frame, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, error};
+use super::sessions::WriteName;
 use super::snapshot::{self, Contents};
 use super::write::{Condition, NO_INTEGER, UnknownWrite, Write, number};
 
@@ -26,8 +27,8 @@ const KEYS_BYTES_MAX: usize = 1 << 20;
 
 /// The state machine.
 ///
-/// Its maps are persistent ones: a clone shares all of the original, and what is written afterwards copies only the path to it. So a
-/// snapshot is captured at once, however much is stored.
+/// Its maps are persistent ones: a clone shares all of the original, and what is written afterwards
+/// copies only the path to it. So a snapshot is captured at once, however much is stored.
 #[derive(Debug, Default)]
 pub struct Store {
     contents: Contents,
@@ -106,7 +107,8 @@ impl Store {
         Ok(())
     }
 
-    /// Answers reads in order, at least one, until the answers reach [`REPLY_BYTES_MAX`]; those that are left out are asked anew.
+    /// Answers reads in order, at least one, until the answers reach [`REPLY_BYTES_MAX`]; those
+    /// that are left out are asked anew.
     pub fn read(&self, reads: &[Read]) -> Vec<Frame> {
         let mut replies = Vec::with_capacity(reads.len());
         let mut bytes = 0;
@@ -128,9 +130,9 @@ impl Store {
     }
 
     fn write_once(&mut self, name: WriteName, index: Index, write: Write) -> Frame {
-        let mut writers = std::mem::take(&mut self.contents.writers);
-        let reply = writers.once(name, index, || self.write(write));
-        self.contents.writers = writers;
+        let mut sessions = std::mem::take(&mut self.contents.sessions);
+        let reply = sessions.apply_once(name, index, || self.write(write));
+        self.contents.sessions = sessions;
         reply
     }
 

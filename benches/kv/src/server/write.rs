@@ -6,7 +6,9 @@
 //! | in the log | version |
 //! |---|---|
 //! | `ONCE name SET key value`, `ONCE name DEL key…`, `ONCE name INCR key` | 1 |
-//! | `ONCE name V2 SET key value [NX or XX] [GET]`, `… V2 SETNX key value`, `… V2 MSET key value…`, `… V2 GETDEL key`, `… V2 APPEND key value`, `… V2 INCRBY key number` | 2 |
+//! | `ONCE name V2 SET key value [NX or XX] [GET]`, `… V2 SETNX key value` | 2 |
+//! | `… V2 MSET key value…`, `… V2 GETDEL key`, `… V2 APPEND key value` | 2 |
+//! | `… V2 INCRBY key number` | 2 |
 //!
 //! **A replica skips no command.** If one server skips what the others apply, the states differ for
 //! good, and nobody notices. So what [`Write::decode`] does not know is no error of the client but
@@ -22,8 +24,8 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use super::once::WriteName;
 use super::resp::{Decoder, Frame, encode_request};
+use super::sessions::WriteName;
 
 /// The newest version of commands that this program knows.
 pub const COMMANDS_VERSION: u32 = 2;

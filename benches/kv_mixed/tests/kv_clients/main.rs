@@ -7,8 +7,8 @@
 //! at the next address. At the end each counter must hold every increment that was acknowledged,
 //! and none twice; of one that was not acknowledged nobody can know.
 //!
-//! `benches/kv_mixed/clients/install.sh` installs the clients that are no crates. Those that are missing are
-//! said to be skipped.
+//! `benches/kv_mixed/clients/install.sh` installs the clients that are no crates. Those that are
+//! missing are said to be skipped.
 
 #![allow(clippy::unwrap_used)]
 

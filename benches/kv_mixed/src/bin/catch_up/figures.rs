@@ -1,5 +1,6 @@
-//! Measures what an operator wants to know before it happens: how fast a server that lost its disk catches up and what that costs the
-//! others, how long a transfer of leadership stalls clients, whether memory stays flat under load.
+//! Measures what an operator wants to know before it happens: how fast a server that lost its disk
+//! catches up and what that costs the others, how long a transfer of leadership stalls clients,
+//! whether memory stays flat under load.
 
 use std::env;
 use std::fs::{self, File};
@@ -54,7 +55,8 @@ struct Options {
 
 /// Runs the command line.
 ///
-/// The exit code is 0 if everything was measured and 1 if not, which is printed; wrong flags end the process with 2.
+/// The exit code is 0 if everything was measured and 1 if not, which is printed; wrong flags end
+/// the process with 2.
 pub(crate) fn main() -> ExitCode {
     let options = Options::parse();
     let program = env::current_exe().map_err(|e| Failure(e.to_string()));
@@ -88,7 +90,8 @@ fn start(program: &Path, options: &Options, snapshot_log: usize) -> Result<Clust
     let flag = format!("--snapshot-log={snapshot_log}");
     let mut cluster = Cluster::start_with(program, 3, &[&options.runtime], &[&flag])?;
     let interrupted = cluster.interrupted();
-    // From the second cluster on, signals are handled already, and end nothing but the first: its servers are gone.
+    // From the second cluster on, signals are handled already, and end nothing but the first: its
+    // servers are gone.
     let _ = ctrlc::set_handler(move || interrupted.store(true, Ordering::Relaxed));
     cluster.wait_for_leader(0, PATIENCE)?;
     Ok(cluster)

@@ -1,4 +1,5 @@
-//! Clients that overwrite the same keys without end, each with many writes on their way: a load whose state does not grow.
+//! Clients that overwrite the same keys without end, each with many writes on their way: a load
+//! whose state does not grow.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

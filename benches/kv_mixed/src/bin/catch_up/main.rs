@@ -1,8 +1,8 @@
-//! What snapshots and transfers cost: how fast a server that lost its disk catches up and what that costs the leader, how long a transfer
-//! of leadership stalls clients, whether memory stays flat.
+//! What snapshots and transfers cost: how fast a server that lost its disk catches up and what that
+//! costs the leader, how long a transfer of leadership stalls clients, whether memory stays flat.
 //!
 //! ```text
-//! cargo run --release -p kv_mixed --bin catch_up                          # 1 GiB, 50 transfers, 10 minutes
+//! cargo run --release -p kv_mixed --bin catch_up             # 1 GiB, 50 transfers, 10 minutes
 //! cargo run --release -p kv_mixed --bin catch_up -- --mib 128 --transfers 20 --memory-seconds 30
 //! ```
 //!

@@ -1,5 +1,6 @@
-//! A demonstration: a cluster grows from one server to three to five, then every one of them is replaced, one by one, under load. In the
-//! end all data is there, on servers none of which was there when it was written first.
+//! A demonstration: a cluster grows from one server to three to five, then every one of them is
+//! replaced, one by one, under load. In the end all data is there, on servers none of which was
+//! there when it was written first.
 
 use std::env;
 use std::path::Path;
@@ -19,25 +20,29 @@ use crate::benchmark::Benchmark;
 const SERVERS: u64 = 5;
 /// How many clients write beside redis-benchmark and remember what they were told.
 const CLIENTS: usize = 3;
-/// After how much log a snapshot is due, in MiB: little, so that servers are sent snapshots and not only logs.
+/// After how much log a snapshot is due, in MiB: little, so that servers are sent snapshots and not
+/// only logs.
 const SNAPSHOT_LOG: &str = "--snapshot-log=8";
 /// How long anything may take before the demonstration fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A kv cluster grows from one server to three to five, and every one of them is replaced, under the load of redis-benchmark
+/// A kv cluster grows from one server to three to five, and every one of them is replaced, under
+/// the load of redis-benchmark
 ///
 /// Exit code: 0 if all data is there in the end, 1 if not, 2 for wrong flags.
 #[derive(Parser, Debug)]
 #[command(name = "grow", version)]
 struct Options {
-    /// How long it goes on, verifying everything not included. Steps that take longer than their share make it longer
+    /// How long it goes on, verifying everything not included. Steps that take longer than their
+    /// share make it longer
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 }
 
 /// Runs the command line; the servers run on these in turn.
 ///
-/// The exit code is 0 if all data is there in the end and 1 if not, which is printed; wrong flags end the process with 2.
+/// The exit code is 0 if all data is there in the end and 1 if not, which is printed; wrong flags
+/// end the process with 2.
 pub(crate) fn main(runtimes: &[Runtime]) -> ExitCode {
     let options = Options::parse();
     let names: Vec<_> = runtimes.iter().map(|runtime| runtime.name).collect();
@@ -89,7 +94,8 @@ fn run(program: &Path, runtimes: &[&str], span: Duration) -> Result<(), Failure>
     let beside = format!("{CLIENTS} clients that remember every write they were acknowledged");
     timeline.tell("", &beside);
     let workload = Workload::start_with(&cluster, 0, CLIENTS);
-    // A step for each server that comes, one for each that is replaced, and the time after the last.
+    // A step for each server that comes, one for each that is replaced, and the time after the
+    // last.
     let step = span / (2 * SERVERS as u32);
     let before = (0, Instant::now());
     let mut show = Show { timeline, cluster, workload, benchmark, step, steps: 0, before };
@@ -172,7 +178,8 @@ impl Show {
         self.go_through(new)
     }
 
-    /// The load goes through this server from now on, for it is the one that will be there the longest.
+    /// The load goes through this server from now on, for it is the one that will be there the
+    /// longest.
     fn go_through(&mut self, id: u64) -> Result<(), Failure> {
         self.workload.follow(&self.cluster);
         let address = self.cluster.client_address(id);

@@ -1,4 +1,5 @@
-//! A cluster of `kv` servers grows from one to three to five, and every one of them is replaced, under the load of redis-benchmark.
+//! A cluster of `kv` servers grows from one to three to five, and every one of them is replaced,
+//! under the load of redis-benchmark.
 //!
 //! ```text
 //! cargo run --release -p kv_mixed --bin grow -- --seconds 60

@@ -1,35 +1,38 @@
-//! One client's connection without its socket: bytes in, runs of requests out; replies in, bytes out.
+//! The pipeline of one client: its bytes become batches of requests, and replies become bytes. The
+//! socket is elsewhere.
 //!
-//! A client may send many requests without waiting (pipelining). They are worked on in runs: neighbours of one kind go together,
-//! so that a run of writes shares one fsync and a run of reads one round of heartbeats. The next run begins when the last has
-//! been answered: a client reads what it wrote before, and never what it writes later. Until then nothing more is read from its
-//! socket, so a client that does not wait for its answers fills its own buffers, not ours.
+//! A client may send many requests without waiting for replies (pipelining). Adjacent requests of
+//! one kind form a batch: the writes of a batch share one fsync, and its reads share one round of
+//! heartbeats. The next batch begins when the last one is answered, so a client reads what it wrote
+//! before, and never what it writes later. Until then the server reads nothing more from the
+//! socket. A client that does not wait for replies fills its own buffers and not the server's.
 
 use bytes::{Bytes, BytesMut};
 
+use super::batch::{Batch, Writes};
 use super::command::{Hello, Local, Request};
-use super::limits::RUN_REQUESTS_MAX;
+use super::limits::BATCH_REQUESTS_MAX;
 use super::local_command::about;
-use super::once::Writer;
 use super::operation::Operation;
 use super::reply::Protocol;
 use super::resp::{self, Decoder, Frame, error};
-use super::run::{Run, Writes};
+use super::sessions::Session;
 use super::write::{COMMANDS_VERSION, Write};
 
-/// How many bytes of answers are gathered, before they are written although more requests are at hand.
+/// How many bytes of answers are gathered, before they are written although more requests are at
+/// hand.
 pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// How many bytes are asked of a socket at a time.
 pub const INPUT_BYTES: usize = 16 << 10;
 
-/// The state of a connection.
+/// The requests and replies of one client.
 #[derive(Debug)]
-pub struct Session {
+pub struct Pipeline {
     decoder: Decoder,
     output: BytesMut,
     /// Names the writes.
-    writer: Writer,
-    /// The request that ended a run by being of another kind: the first of the next.
+    session: Session,
+    /// The first request of the next batch, which ended the last one because it is of another kind.
     next: Option<Request>,
     /// What the client speaks, and how it calls this connection.
     protocol: Protocol,
@@ -40,24 +43,24 @@ pub struct Session {
     closing: bool,
 }
 
-/// What a connection wants done before it goes on.
+/// What the server must do before the pipeline goes on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Work {
     /// Requests for the cluster.
-    Run(Run),
+    Batch(Batch),
     /// A description of this server: one bulk string.
     Info,
     /// What an operator asks.
     Operate(Operation),
 }
 
-impl Session {
-    /// A connection on which nothing was said. While it lasts, its writes are this writer's.
-    pub fn new(writer: Writer) -> Self {
+impl Pipeline {
+    /// The pipeline of a new connection, whose writes belong to this session.
+    pub fn new(session: Session) -> Self {
         Self {
             decoder: Decoder::of_requests(),
             output: BytesMut::new(),
-            writer,
+            session,
             next: None,
             protocol: Protocol::default(),
             name: None,
@@ -88,40 +91,42 @@ impl Session {
         self.closing
     }
 
-    /// Whether requests come from another server, which forwards them: they are not forwarded again.
+    /// Whether requests come from another server, which forwards them: they are not forwarded
+    /// again.
     pub fn is_peer(&self) -> bool {
         self.is_peer
     }
 
-    /// What to work on next; `None` if more input must come first. What needs no work is answered on the way.
+    /// What to work on next; `None` if more input must come first. What needs no work is answered
+    /// on the way.
     pub fn next_work(&mut self) -> Option<Work> {
-        let mut run = None;
+        let mut batch = None;
         while let Some(request) = self.next_request() {
-            match (&mut run, request) {
+            match (&mut batch, request) {
                 (None, Request::Local(Local::Info)) => return Some(Work::Info),
                 (None, Request::Local(Local::Operate(operation))) => {
                     return Some(Work::Operate(operation));
                 }
                 (None, Request::Local(local)) => self.answer_local(local),
-                (None, Request::Read(read)) => run = Some(Run::Reads(vec![read])),
-                (Some(run), request) if run.len() == RUN_REQUESTS_MAX => {
+                (None, Request::Read(read)) => batch = Some(Batch::Reads(vec![read])),
+                (Some(batch), request) if batch.len() == BATCH_REQUESTS_MAX => {
                     self.next = Some(request);
                     break;
                 }
-                (Some(Run::Reads(reads)), Request::Read(read)) => reads.push(read),
+                (Some(Batch::Reads(reads)), Request::Read(read)) => reads.push(read),
                 (None, request @ (Request::Write(_) | Request::NamedWrite(..))) => {
-                    self.writer.begin_run();
-                    run = Some(Run::Writes(Writes::default()));
+                    self.session.begin_batch();
+                    batch = Some(Batch::Writes(Writes::default()));
                     self.next = Some(request);
                 }
-                (Some(Run::Writes(writes)), Request::Write(write)) => {
-                    let name = self.writer.name(writes.commands().len());
+                (Some(Batch::Writes(writes)), Request::Write(write)) => {
+                    let name = self.session.name(writes.commands().len());
                     writes.push(write.encode(name));
                     if write.returns_value() {
                         break;
                     }
                 }
-                (Some(Run::Writes(writes)), Request::NamedWrite(name, write)) => {
+                (Some(Batch::Writes(writes)), Request::NamedWrite(name, write)) => {
                     writes.push(write.encode(name));
                     if write.returns_value() {
                         break;
@@ -133,7 +138,7 @@ impl Session {
                 }
             }
         }
-        run.map(Work::Run)
+        batch.map(Work::Batch)
     }
 
     /// Answers the first requests of the last work that have no answer yet.
@@ -178,7 +183,7 @@ impl Session {
             Local::Hello(Hello { protocol, name }) => {
                 self.protocol = protocol.unwrap_or(self.protocol);
                 self.name = name.or(self.name.take());
-                let about = about(self.protocol, self.writer.connection_id());
+                let about = about(self.protocol, self.session.connection_id());
                 return self.protocol.encode_map(&mut self.output, &about);
             }
             Local::SetName(name) => {
@@ -187,7 +192,7 @@ impl Session {
                 resp::ok()
             }
             Local::GetName => self.name.clone().map_or(Frame::Null, Frame::BulkString),
-            Local::Id => Frame::Integer(self.writer.connection_id()),
+            Local::Id => Frame::Integer(self.session.connection_id()),
             Local::Reset => {
                 (self.protocol, self.name) = (Protocol::default(), None);
                 Frame::SimpleString(Bytes::from_static(b"RESET"))
@@ -227,17 +232,17 @@ fn not_a_peer() -> Frame {
 mod tests {
     use super::*;
     use crate::server::command::{PEER, Read};
-    use crate::server::once::Writers;
+    use crate::server::sessions::SessionPool;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    fn session(requests: &[&[&'static str]]) -> Session {
-        let mut session = Session::new(Writers::new().take().unwrap());
+    fn pipeline(requests: &[&[&'static str]]) -> Pipeline {
+        let mut pipeline = Pipeline::new(SessionPool::new().take().unwrap());
         for request in requests {
             let words = request.iter().map(|word| (*word).into());
-            resp::encode_request(session.input(), words);
+            resp::encode_request(pipeline.input(), words);
         }
-        session
+        pipeline
     }
 
     fn set(key: &'static str) -> Write {
@@ -245,8 +250,10 @@ mod tests {
     }
 
     /// The next work, which must be writes, without their names.
-    fn next_writes(session: &mut Session) -> Vec<Write> {
-        let Some(Work::Run(Run::Writes(writes))) = session.next_work() else { panic!("no writes") };
+    fn next_writes(pipeline: &mut Pipeline) -> Vec<Write> {
+        let Some(Work::Batch(Batch::Writes(writes))) = pipeline.next_work() else {
+            panic!("no writes")
+        };
         let decode = |command: &Bytes| Write::decode(command.clone()).unwrap().1;
         writes.commands().iter().map(decode).collect()
     }
@@ -257,7 +264,7 @@ mod tests {
 
     #[test]
     fn neighbours_of_one_kind_form_a_run() {
-        let mut session = session(&[
+        let mut pipeline = pipeline(&[
             &["SET", "a", "v"],
             &["SET", "b", "v"],
             &["GET", "a"],
@@ -265,129 +272,129 @@ mod tests {
             &["INFO"],
             &["GET", "b"],
         ]);
-        assert_eq!(next_writes(&mut session), [set("a"), set("b")]);
-        assert_eq!(session.next_work(), Some(Work::Run(Run::Reads(vec![get("a")]))));
-        assert!(session.output().is_empty(), "PING waits for its turn");
-        assert_eq!(session.next_work(), Some(Work::Info));
-        assert_eq!(&session.output()[..], b"+PONG\r\n");
-        assert_eq!(session.next_work(), Some(Work::Run(Run::Reads(vec![get("b")]))));
-        assert_eq!(session.next_work(), None);
+        assert_eq!(next_writes(&mut pipeline), [set("a"), set("b")]);
+        assert_eq!(pipeline.next_work(), Some(Work::Batch(Batch::Reads(vec![get("a")]))));
+        assert!(pipeline.output().is_empty(), "PING waits for its turn");
+        assert_eq!(pipeline.next_work(), Some(Work::Info));
+        assert_eq!(&pipeline.output()[..], b"+PONG\r\n");
+        assert_eq!(pipeline.next_work(), Some(Work::Batch(Batch::Reads(vec![get("b")]))));
+        assert_eq!(pipeline.next_work(), None);
     }
 
     #[test]
     fn a_run_is_bounded() {
-        let mut session = session(&vec![&["INCR", "n"] as &[_]; RUN_REQUESTS_MAX + 1]);
-        let lengths: Vec<_> = std::iter::from_fn(|| session.next_work())
+        let mut pipeline = pipeline(&vec![&["INCR", "n"] as &[_]; BATCH_REQUESTS_MAX + 1]);
+        let lengths: Vec<_> = std::iter::from_fn(|| pipeline.next_work())
             .map(|work| match work {
-                Work::Run(run) => run.len(),
+                Work::Batch(batch) => batch.len(),
                 Work::Info | Work::Operate(_) => 0,
             })
             .collect();
-        assert_eq!(lengths, [RUN_REQUESTS_MAX, 1]);
+        assert_eq!(lengths, [BATCH_REQUESTS_MAX, 1]);
     }
 
     #[test]
     fn quit_says_ok_and_nothing_after_it_counts() {
-        let mut session = session(&[&["QUIT"], &["PING"]]);
-        assert_eq!(session.next_work(), None);
-        assert_eq!(&session.output()[..], b"+OK\r\n");
-        assert!(session.is_closing());
+        let mut pipeline = pipeline(&[&["QUIT"], &["PING"]]);
+        assert_eq!(pipeline.next_work(), None);
+        assert_eq!(&pipeline.output()[..], b"+OK\r\n");
+        assert!(pipeline.is_closing());
     }
 
     #[test]
     fn a_broken_request_is_answered_after_those_before_it() {
-        let mut session = session(&[&["GET", "a"]]);
-        session.input().extend_from_slice(b"junk\r\n");
-        assert_eq!(session.next_work(), Some(Work::Run(Run::Reads(vec![get("a")]))));
-        session.answer([Frame::Null]);
-        assert_eq!(session.next_work(), None);
-        assert!(session.is_closing());
-        assert!(session.output().starts_with(b"$-1\r\n-ERR Protocol error"));
+        let mut pipeline = pipeline(&[&["GET", "a"]]);
+        pipeline.input().extend_from_slice(b"junk\r\n");
+        assert_eq!(pipeline.next_work(), Some(Work::Batch(Batch::Reads(vec![get("a")]))));
+        pipeline.answer([Frame::Null]);
+        assert_eq!(pipeline.next_work(), None);
+        assert!(pipeline.is_closing());
+        assert!(pipeline.output().starts_with(b"$-1\r\n-ERR Protocol error"));
     }
 
     #[test]
     fn many_empty_requests_are_many_errors_and_nothing_worse() {
-        let mut session = session(&[]);
-        session.input().extend_from_slice(&b"*0\r\n".repeat(100_000));
-        assert_eq!(session.next_work(), None);
-        assert!(session.output().starts_with(b"-ERR empty request\r\n"));
+        let mut pipeline = pipeline(&[]);
+        pipeline.input().extend_from_slice(&b"*0\r\n".repeat(100_000));
+        assert_eq!(pipeline.next_work(), None);
+        assert!(pipeline.output().starts_with(b"-ERR empty request\r\n"));
     }
 
     #[test]
     fn only_a_peer_names_writes() {
         let named: &[_] = &["ONCE", "5f.9.0", "SET", "a", "v"];
-        let mut client = session(&[named]);
+        let mut client = pipeline(&[named]);
         assert_eq!(client.next_work(), None);
         assert!(client.output().starts_with(b"-ERR only servers"));
 
-        let mut peer = session(&[&[PEER, "2"], named]);
+        let mut peer = pipeline(&[&[PEER, "2"], named]);
         let write = set("a").encode("5f.9.0".parse().unwrap());
-        assert_eq!(peer.next_work(), Some(Work::Run(Run::Writes(vec![write].into()))));
+        assert_eq!(peer.next_work(), Some(Work::Batch(Batch::Writes(vec![write].into()))));
         assert!(peer.is_peer());
     }
 
     #[test]
     fn each_write_of_a_client_has_a_name_of_its_own() {
         let incr: &[_] = &["INCR", "n"];
-        let mut session = session(&[incr, incr, &["PING"], incr]);
+        let mut pipeline = pipeline(&[incr, incr, &["PING"], incr]);
         let mut names = Vec::new();
-        while let Some(Work::Run(Run::Writes(writes))) = session.next_work() {
+        while let Some(Work::Batch(Batch::Writes(writes))) = pipeline.next_work() {
             let name = |command: &Bytes| Write::decode(command.clone()).unwrap().0;
             names.extend(writes.commands().iter().map(name).map(|name| name.to_string()));
         }
         names.dedup();
         assert_eq!(names.len(), 3, "{names:?}");
-        assert_eq!(session.writer.name(0).to_string().split('.').nth(1), Some("2"));
+        assert_eq!(pipeline.session.name(0).to_string().split('.').nth(1), Some("2"));
     }
 
-    fn said(session: &mut Session) -> String {
-        assert_eq!(session.next_work(), None);
-        String::from_utf8(session.output().split().into()).unwrap()
+    fn said(pipeline: &mut Pipeline) -> String {
+        assert_eq!(pipeline.next_work(), None);
+        String::from_utf8(pipeline.output().split().into()).unwrap()
     }
 
     #[test]
     fn a_client_that_says_hello_is_answered_in_its_protocol() {
-        let mut session = session(&[&["HELLO", "3", "SETNAME", "me"], &["CLIENT", "GETNAME"]]);
-        let hello = said(&mut session);
+        let mut pipeline = pipeline(&[&["HELLO", "3", "SETNAME", "me"], &["CLIENT", "GETNAME"]]);
+        let hello = said(&mut pipeline);
         assert!(hello.starts_with("%7\r\n$6\r\nserver\r\n$2\r\nkv\r\n"), "{hello}");
         assert!(hello.contains("$5\r\nproto\r\n:3\r\n") && hello.ends_with("$2\r\nme\r\n"));
 
-        session.answer([Frame::Null]);
-        resp::encode_request(session.input(), ["CONFIG".into(), "GET".into(), "save".into()]);
-        assert_eq!(said(&mut session), "_\r\n%1\r\n$4\r\nsave\r\n$0\r\n\r\n");
+        pipeline.answer([Frame::Null]);
+        resp::encode_request(pipeline.input(), ["CONFIG".into(), "GET".into(), "save".into()]);
+        assert_eq!(said(&mut pipeline), "_\r\n%1\r\n$4\r\nsave\r\n$0\r\n\r\n");
 
-        resp::encode_request(session.input(), ["RESET".into()]);
-        resp::encode_request(session.input(), ["CLIENT".into(), "GETNAME".into()]);
-        assert_eq!(said(&mut session), "+RESET\r\n$-1\r\n");
-        resp::encode_request(session.input(), ["HELLO".into()]);
-        assert!(said(&mut session).starts_with("*14\r\n"));
+        resp::encode_request(pipeline.input(), ["RESET".into()]);
+        resp::encode_request(pipeline.input(), ["CLIENT".into(), "GETNAME".into()]);
+        assert_eq!(said(&mut pipeline), "+RESET\r\n$-1\r\n");
+        resp::encode_request(pipeline.input(), ["HELLO".into()]);
+        assert!(said(&mut pipeline).starts_with("*14\r\n"));
     }
 
     #[test]
     fn what_is_not_a_request_is_an_error_and_a_close_in_either_protocol() {
         for version in ["2", "3"] {
             for bad in ["%1\r\n", "*2\r\n$3\r\nGET\r\n_\r\n", "*1\r\n*1\r\n", "#t\r\n", "$?\r\n"] {
-                let mut session = session(&[&["HELLO", version.to_owned().leak()]]);
-                session.input().extend_from_slice(bad.as_bytes());
-                let said = said(&mut session);
+                let mut pipeline = pipeline(&[&["HELLO", version.to_owned().leak()]]);
+                pipeline.input().extend_from_slice(bad.as_bytes());
+                let said = said(&mut pipeline);
                 assert!(said.contains("\r\n-ERR Protocol error"), "{said}");
-                assert!(session.is_closing());
+                assert!(pipeline.is_closing());
             }
         }
     }
 
     #[test]
     fn a_write_that_returns_a_value_ends_its_run() {
-        let mut session =
-            session(&[&["SET", "a", "v"], &["GETDEL", "a"], &["GETDEL", "b"], &["SET", "b", "v"]]);
-        assert_eq!(next_writes(&mut session).len(), 2);
-        assert_eq!(next_writes(&mut session), [Write::GetDelete { key: "b".into() }]);
-        assert_eq!(next_writes(&mut session), [set("b")]);
+        let mut pipeline =
+            pipeline(&[&["SET", "a", "v"], &["GETDEL", "a"], &["GETDEL", "b"], &["SET", "b", "v"]]);
+        assert_eq!(next_writes(&mut pipeline).len(), 2);
+        assert_eq!(next_writes(&mut pipeline), [Write::GetDelete { key: "b".into() }]);
+        assert_eq!(next_writes(&mut pipeline), [set("b")]);
     }
 
     #[test]
     fn newer_writes_wait_until_every_server_knows_them() {
-        let mut old = session(&[&["SETNX", "a", "v"], &["SET", "a", "v", "NX"]]);
+        let mut old = pipeline(&[&["SETNX", "a", "v"], &["SET", "a", "v", "NX"]]);
         old.commands_version = 1;
         let told = said(&mut old);
         assert_eq!(told.matches("a command of version 2 here").count(), 2, "{told}");
@@ -395,20 +402,20 @@ mod tests {
         assert_eq!(next_writes(&mut old), [set("a")]);
 
         let forwarded: &[_] = &["ONCE", "5f.9.0", "V2", "SETNX", "a", "v"];
-        let mut old = session(&[&[PEER, "2"], forwarded]).with_commands_version(1);
+        let mut old = pipeline(&[&[PEER, "2"], forwarded]).with_commands_version(1);
         assert!(said(&mut old).contains("a command of version 2 here"));
         let unknown: &[_] = &["ONCE", "5f.9.0", "V9", "SETNX", "a", "v"];
-        assert!(said(&mut session(&[&[PEER, "2"], unknown])).contains("SETNX of version 9"));
+        assert!(said(&mut pipeline(&[&[PEER, "2"], unknown])).contains("SETNX of version 9"));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_worked_on_or_refused(bytes in vec(any::<u8>(), 0..64)) {
             for before in [b"" as &[u8], b"*1\r\n", b"*2\r\n$3\r\nGET\r\n", b"*3\r\n$4\r\nONCE\r\n"] {
-                let mut session = session(&[]);
-                session.input().extend_from_slice(before);
-                session.input().extend_from_slice(&bytes);
-                while session.next_work().is_some() {}
+                let mut pipeline = pipeline(&[]);
+                pipeline.input().extend_from_slice(before);
+                pipeline.input().extend_from_slice(&bytes);
+                while pipeline.next_work().is_some() {}
             }
         }
     }

@@ -1,12 +1,14 @@
-//! A client's connection to a server, without its sockets and without waiting: it says what to do next.
+//! A client's connection to a server, sans-IO: it says what to do next, and neither reads nor
+//! waits.
 //!
-//! What is left to a runtime is a loop that does what [`Conversation::step`] says, by awaiting or by blocking:
+//! The runtime has the sockets and a loop that does what [`Connection::step`] returns, by awaiting
+//! or by blocking:
 //!
 //! | [`Step`] | then |
 //! |---|---|
-//! | `Read`, `Write`: the client's socket | [`input`](Conversation::input), [`output`](Conversation::output) |
-//! | `Ask` the node | [`on_answer`](Conversation::on_answer) |
-//! | `Link`: a socket to the leader | [`on_link`](Conversation::on_link) |
+//! | `Read`, `Write`: to the client | [`input`](Connection::input), [`output`](Connection::output) |
+//! | `Ask` the node | [`on_answer`](Connection::on_answer) |
+//! | `Link`: to the leader | [`on_link`](Connection::on_link) |
 //! | `Pause` | |
 //! | `End` | close both |
 
@@ -21,44 +23,46 @@ use raft_core::host::{
 use raft_core::{NodeId, Term};
 
 use super::Server;
+use super::batch::{Batch, LEADER_WAIT_MAX, Outcome, RETRY_PAUSE};
+use super::forwarder::Forwarder;
 use super::limits::CONNECTIONS_MAX;
 use super::local::{read_outcomes, write_outcome};
-use super::once::Writer;
 use super::operation::{Begun, Operating, Operation};
+use super::pipeline::{OUTPUT_BYTES_MAX, Pipeline, Work};
 use super::resp::{Frame, encode, error};
-use super::run::{LEADER_WAIT_MAX, Outcome, RETRY_PAUSE, Run};
-use super::session::{OUTPUT_BYTES_MAX, Session, Work};
+use super::sessions::Session;
 use super::store::Store;
-use super::uplink::Uplink;
 
-pub use super::uplink::LinkStep;
+pub use super::forwarder::LinkStep;
 
 /// A client's connection.
 #[derive(Debug)]
-pub struct Conversation {
+pub struct Connection {
     server: Arc<Server>,
     watch: LeadershipWatch,
-    session: Session,
-    /// What an operator asked; it begins with what the node knows about itself.
+    pipeline: Pipeline,
+    /// What an operator asked, while the node is asked for its status.
     operation: Option<Operation>,
-    /// What is to be asked for it then.
+    /// What to ask the node for the operator, once the status is known.
     operating: Option<Operating>,
-    /// What is being worked on.
+    /// The batch in progress.
     task: Option<Task>,
-    /// To the leader, once something was forwarded.
-    uplink: Option<Uplink>,
+    /// The connection to the leader, if a batch was forwarded.
+    forwarder: Option<Forwarder>,
 }
 
 /// What to do before the next step.
 #[derive(Debug)]
 pub enum Step {
-    /// Read from the client, and append it to [`Conversation::input`]. A client that says no more is to be closed.
+    /// Read from the client, and append it to [`Connection::input`]. A client that says no more is
+    /// to be closed.
     Read,
-    /// Write all of [`Conversation::output`] to the client, and empty it.
+    /// Write all of [`Connection::output`] to the client, and empty it.
     Write,
-    /// Wait for this, and hand the answer to [`Conversation::on_answer`].
+    /// Wait for this, and hand the answer to [`Connection::on_answer`].
     Ask(Question),
-    /// Do this until then, and hand what came of it to [`Conversation::on_link`]: an error if it takes longer.
+    /// Do this until then, and hand what came of it to [`Connection::on_link`]: an error if it
+    /// takes longer.
     Link(LinkStep, Instant),
     /// Wait for this, for so long at most. What it brings does not matter.
     Pause(Pending<Leadership, Stopped>, Duration),
@@ -82,7 +86,7 @@ pub enum Question {
 /// What the node answered.
 #[derive(Debug)]
 pub enum Answer {
-    /// What became of a run.
+    /// What became of a batch.
     Outcomes(Vec<Outcome>),
     /// What it knows about itself.
     Status(Box<Result<NodeStatus, ReadError>>),
@@ -90,10 +94,10 @@ pub enum Answer {
     Operated(Frame),
 }
 
-/// A run on its way to the leader, wherever that is.
+/// A batch on its way to the leader, which may be this server.
 #[derive(Debug)]
 struct Task {
-    run: Run,
+    batch: Batch,
     phase: Phase,
     /// When to give up.
     deadline: Instant,
@@ -107,64 +111,73 @@ enum Phase {
     Attempt,
     /// It is being forwarded.
     Forward,
-    /// Nobody took it. Wait a little.
+    /// No server took the batch. Wait a little.
     Pause,
 }
 
-impl Conversation {
-    /// Lets a client in; if it would be one too many, gives what to tell it before its socket is closed.
+impl Connection {
+    /// A connection for a new client.
     ///
     /// # Errors
     ///
-    /// As many are open as the server takes.
+    /// The server has [`CONNECTIONS_MAX`] connections already. The error is the reply to send
+    /// before the socket is closed.
     pub fn admit(server: &Arc<Server>) -> Result<Self, Bytes> {
-        let writer = server.writers.take().ok_or_else(|| {
+        let session = server.sessions.take().ok_or_else(|| {
             let mut out = BytesMut::new();
             let text = format!("ERR this server has its {CONNECTIONS_MAX} connections already");
             encode(&mut out, &error(text));
             out.freeze()
         })?;
-        Ok(Self::new(server.clone(), writer))
+        Ok(Self::new(server.clone(), session))
     }
 
-    /// A connection on which nothing was said. While it lasts, its writes are this writer's.
-    fn new(server: Arc<Server>, writer: Writer) -> Self {
-        let session = Session::new(writer).with_commands_version(server.commands_version);
+    /// A new connection, whose writes belong to this session.
+    fn new(server: Arc<Server>, session: Session) -> Self {
+        let pipeline = Pipeline::new(session).with_commands_version(server.commands_version);
         let watch = server.node.leadership();
-        Self { server, watch, session, operation: None, operating: None, task: None, uplink: None }
+        Self {
+            server,
+            watch,
+            pipeline,
+            operation: None,
+            operating: None,
+            task: None,
+            forwarder: None,
+        }
     }
 
     /// Where what the client says is appended.
     pub fn input(&mut self) -> &mut BytesMut {
-        self.session.input()
+        self.pipeline.input()
     }
 
     /// What the client is told.
     pub fn output(&mut self) -> &mut BytesMut {
-        self.session.output()
+        self.pipeline.output()
     }
 
     /// Where what the leader says is appended.
     pub fn link_input(&mut self) -> &mut BytesMut {
-        self.uplink.as_mut().expect("asked for at a step of the link").input()
+        self.forwarder.as_mut().expect("asked for at a step of the link").input()
     }
 
     /// What the leader is told.
     pub fn link_output(&mut self) -> &mut BytesMut {
-        self.uplink.as_mut().expect("asked for at a step of the link").output()
+        self.forwarder.as_mut().expect("asked for at a step of the link").output()
     }
 
     /// What to do next.
     pub fn step(&mut self) -> Step {
         loop {
-            if self.session.output().len() >= OUTPUT_BYTES_MAX {
+            if self.pipeline.output().len() >= OUTPUT_BYTES_MAX {
                 return Step::Write;
             }
             if let Some(operating) = self.operating.take() {
                 return Step::Ask(Question::Operating(operating));
             }
             let Some(task) = &mut self.task else {
-                match self.session.next_work() {
+                match self.pipeline.next_work() {
                     Some(Work::Info) => {
                         return Step::Ask(Question::Status(self.server.node.status()));
                     }
@@ -172,16 +185,16 @@ impl Conversation {
                         self.operation = Some(operation);
                         return Step::Ask(Question::Status(self.server.node.status()));
                     }
-                    Some(Work::Run(run)) => self.task = Some(Task::new(run)),
-                    None if !self.session.output().is_empty() => return Step::Write,
-                    None if self.session.is_closing() => return Step::End,
+                    Some(Work::Batch(batch)) => self.task = Some(Task::new(batch)),
+                    None if !self.pipeline.output().is_empty() => return Step::Write,
+                    None if self.pipeline.is_closing() => return Step::End,
                     None => return Step::Read,
                 }
                 continue;
             };
-            match (task.phase, &self.uplink) {
-                (Phase::Forward, Some(uplink)) => {
-                    return Step::Link(uplink.step(), uplink.deadline());
+            match (task.phase, &self.forwarder) {
+                (Phase::Forward, Some(forwarder)) => {
+                    return Step::Link(forwarder.step(), forwarder.deadline());
                 }
                 (Phase::Attempt | Phase::Forward, _) => {
                     if let Some(question) = self.attempt() {
@@ -202,85 +215,87 @@ impl Conversation {
         match answer {
             Answer::Outcomes(outcomes) => self.settle(outcomes),
             Answer::Status(status) => match self.operation.take() {
-                None => self.session.answer([self.server.info(*status)]),
+                None => self.pipeline.answer([self.server.info(*status)]),
                 Some(operation) => match self.server.operate(operation, *status) {
-                    Begun::Reply(reply) => self.session.answer([reply]),
+                    Begun::Reply(reply) => self.pipeline.answer([reply]),
                     Begun::Operating(operating) => self.operating = Some(operating),
                 },
             },
-            Answer::Operated(reply) => self.session.answer([reply]),
+            Answer::Operated(reply) => self.pipeline.answer([reply]),
         }
     }
 
     /// A step of the link is done, or has failed.
     pub fn on_link(&mut self, done: io::Result<()>) {
-        let (Some(task), Some(uplink)) = (&self.task, self.uplink.take()) else { return };
-        if uplink.may_go_on(&done) && !self.is_overthrown(&uplink) {
-            self.uplink = Some(uplink);
+        let (Some(task), Some(forwarder)) = (&self.task, self.forwarder.take()) else { return };
+        if forwarder.may_go_on(&done) && !self.is_overthrown(&forwarder) {
+            self.forwarder = Some(forwarder);
             return;
         }
-        let (uplink, outcomes) = uplink.on_done(done, &task.run);
-        self.uplink = uplink;
+        let (forwarder, outcomes) = forwarder.on_done(done, &task.batch);
+        self.forwarder = forwarder;
         if let Some(outcomes) = outcomes {
             self.settle(outcomes);
         }
     }
 
-    /// Begins to bring the run to the leader; gives what to ask if that is this server's node.
+    /// Begins to bring the batch to the leader; gives what to ask if that is this server's node.
     fn attempt(&mut self) -> Option<Question> {
         let task = self.task.as_mut()?;
         let leadership = self.watch.current();
         task.known = leadership;
         match leadership.leader {
             Some(leader) if leader == self.server.id => {
-                return Some(ask(&self.server.node, &task.run));
+                return Some(ask(&self.server.node, &task.batch));
             }
-            Some(leader) if !self.session.is_peer() => {
-                self.uplink = self.uplink_to((leader, leadership.term));
+            Some(leader) if !self.pipeline.is_peer() => {
+                self.forwarder = self.forwarder_to((leader, leadership.term));
             }
-            Some(_) | None => self.uplink = None,
+            Some(_) | None => self.forwarder = None,
         }
         let task = self.task.as_mut()?;
-        if self.uplink.is_some() {
+        if self.forwarder.is_some() {
             task.phase = Phase::Forward;
         } else {
-            let untouched = task.run.untouched();
+            let untouched = task.batch.untouched();
             self.settle(untouched);
         }
         None
     }
 
     /// The connection that there is, or a new one; none if nobody knows where.
-    fn uplink_to(&mut self, leader: (NodeId, Term)) -> Option<Uplink> {
-        if let Some(uplink) = self.uplink.take().filter(|uplink| uplink.leads_to(leader)) {
-            return Some(uplink.probe());
+    fn forwarder_to(&mut self, leader: (NodeId, Term)) -> Option<Forwarder> {
+        if let Some(forwarder) =
+            self.forwarder.take().filter(|forwarder| forwarder.leads_to(leader))
+        {
+            return Some(forwarder.probe());
         }
         let address = self.server.client_address(leader.0)?;
-        Some(Uplink::dial(self.server.id, leader, &address))
+        Some(Forwarder::dial(self.server.id, leader, &address))
     }
 
     /// Whether another leader is known than the one whose answer is waited for.
-    fn is_overthrown(&self, uplink: &Uplink) -> bool {
+    fn is_overthrown(&self, forwarder: &Forwarder) -> bool {
         let Leadership { leader, term, .. } = self.watch.current();
-        leader.is_some_and(|leader| !uplink.leads_to((leader, term)))
+        leader.is_some_and(|leader| !forwarder.leads_to((leader, term)))
     }
 
     /// Takes in what an attempt brought.
     fn settle(&mut self, outcomes: Vec<Outcome>) {
         let Some(task) = &mut self.task else { return };
-        let replies = task.run.settle(outcomes);
+        let replies = task.batch.settle(outcomes);
         task.phase = Phase::Attempt;
         if !replies.is_empty() {
             task.deadline = Instant::now() + LEADER_WAIT_MAX;
-            self.session.answer(replies);
-        } else if self.session.is_peer() {
-            self.session.answer(task.run.hand_back());
+            self.pipeline.answer(replies);
+        } else if self.pipeline.is_peer() {
+            self.pipeline.answer(task.batch.hand_back());
         } else if Instant::now() >= task.deadline {
-            self.session.answer(task.run.give_up());
+            self.pipeline.answer(task.batch.give_up());
         } else {
             task.phase = Phase::Pause;
         }
-        if task.run.is_empty() {
+        if task.batch.is_empty() {
             self.task = None;
         }
     }
@@ -318,21 +333,21 @@ impl Question {
 }
 
 impl Task {
-    fn new(run: Run) -> Self {
+    fn new(batch: Batch) -> Self {
         let deadline = Instant::now() + LEADER_WAIT_MAX;
-        Self { run, phase: Phase::Attempt, deadline, known: Leadership::default() }
+        Self { batch, phase: Phase::Attempt, deadline, known: Leadership::default() }
     }
 }
 
-/// Asks a node, which leads. All writes are proposed before the first is waited for: they share a write to the disk
-/// and a message to each peer.
-fn ask(node: &Handle<Store>, run: &Run) -> Question {
-    match run {
-        Run::Writes(writes) => {
+/// Asks the node of this server, which leads. Proposes all writes before waiting for the first, so
+/// that they share a write to the disk and a message to each peer.
+fn ask(node: &Handle<Store>, batch: &Batch) -> Question {
+    match batch {
+        Batch::Writes(writes) => {
             let propose = |write: &Bytes| node.propose(write.clone());
             Question::Writes(writes.commands().iter().map(propose).collect())
         }
-        Run::Reads(reads) => {
+        Batch::Reads(reads) => {
             let reads = reads.clone();
             Question::Reads(node.read(move |store| store.read(&reads)))
         }

@@ -1,14 +1,15 @@
-//! The connection on which a server forwards one client's runs to the leader, one after another, without its socket.
+//! The forwarder of one client: it brings the client's batches to the leader, one after another.
+//! The socket to the leader is elsewhere.
 //!
 //! ```text
 //! Dial ──► Greet ──► Welcome ──┐
-//!                              ├──► Send ──► Answers ──► (kept for the next run)
+//!                              ├──► Send ──► Answers ──► (kept for the next batch)
 //!                    Probe ────┘                              │
 //!                      ▲──────────────────────────────────────┘
 //! ```
 //!
-//! Whatever fails before `Send` has changed nothing, so the run may go elsewhere; after it, the fate of what is not answered is
-//! unknown.
+//! If a stage before `Send` fails, nothing was changed and the batch may go to another server. If a
+//! later stage fails, the outcome of every request without an answer is unknown.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,15 +17,16 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use raft_core::{NodeId, Term};
 
-use super::run::{FORWARD_WAIT_MAX, Link, Outcome, Run};
+use super::batch::{Batch, FORWARD_WAIT_MAX, Link, Outcome};
 
-/// How often, while an answer is waited for, it is looked whether another server leads by now: one that stands still answers nobody.
+/// How often the forwarder, while it waits for an answer, checks whether another server leads. A
+/// leader that is paused does not answer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A connection to the leader, which lasts as long as it leads.
+/// A connection to the leader, which lasts as long as that server leads.
 #[derive(Debug)]
-pub(super) struct Uplink {
-    /// A leader that comes back in another term has been away: what it said on an old connection counts no more.
+pub(super) struct Forwarder {
+    /// With its term: if the same server leads again in a later term, it needs a new connection.
     leader: (NodeId, Term),
     address: String,
     link: Link,
@@ -41,9 +43,10 @@ pub enum LinkStep {
     Dial(String),
     /// See, without waiting, whether it is open and nothing is there to be read. An error if not.
     Probe,
-    /// Write all of [`link_output`](super::conversation::Conversation::link_output), and empty it.
+    /// Write all of [`link_output`](super::connection::Connection::link_output), and empty it.
     Send,
-    /// Read, and append it to [`link_input`](super::conversation::Conversation::link_input). Its end is an error.
+    /// Read, and append it to [`link_input`](super::connection::Connection::link_input). Its end is
+    /// an error.
     Receive,
 }
 
@@ -57,7 +60,7 @@ enum Stage {
     Answers,
 }
 
-impl Uplink {
+impl Forwarder {
     /// A new connection from the server `from`.
     pub(super) fn dial(from: NodeId, leader: (NodeId, Term), address: &str) -> Self {
         let mut output = BytesMut::new();
@@ -71,14 +74,15 @@ impl Uplink {
         self.leader == leader
     }
 
-    /// For another run, if the connection is not known to be gone: what was never sent can be tried elsewhere.
+    /// For another batch, if the connection is not known to be gone: what was never sent can be
+    /// tried elsewhere.
     pub(super) fn probe(mut self) -> Self {
         self.stage = Stage::Probe;
         self.deadline = Instant::now() + FORWARD_WAIT_MAX;
         self
     }
 
-    /// When the next step must be over, or is to be [taken again](Uplink::may_go_on).
+    /// When the next step must be over, or is to be [taken again](Forwarder::may_go_on).
     pub(super) fn deadline(&self) -> Instant {
         if self.receives() {
             self.deadline.min(Instant::now() + LOOK_INTERVAL)
@@ -87,8 +91,8 @@ impl Uplink {
         }
     }
 
-    /// Whether the last step only brought nothing so far. Only what is read can be taken up again; of what was being written, nobody
-    /// knows how much has left.
+    /// Whether the last step only brought nothing so far. Only what is read can be taken up again;
+    /// of what was being written, nobody knows how much has left.
     pub(super) fn may_go_on(&self, done: &io::Result<()>) -> bool {
         let kind = done.as_ref().err().map(io::Error::kind);
         let silence = matches!(kind, Some(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
@@ -112,27 +116,27 @@ impl Uplink {
         }
     }
 
-    /// The last step is done. Gives back the connection if it is of use still, and what became of the run if it is known; if neither,
-    /// a new connection should be tried.
+    /// The last step is done. Gives back the connection if it is of use still, and what became of
+    /// the batch if it is known; if neither, a new connection should be tried.
     pub(super) fn on_done(
         mut self,
         done: io::Result<()>,
-        run: &Run,
+        batch: &Batch,
     ) -> (Option<Self>, Option<Vec<Outcome>>) {
         match (self.stage, done) {
             (Stage::Probe, Err(_)) => return (None, None),
             (Stage::Dial | Stage::Greet | Stage::Welcome, Err(_)) => {
-                return (None, Some(run.untouched()));
+                return (None, Some(batch.untouched()));
             }
             (Stage::Send | Stage::Answers, Err(_)) => return self.finish(),
             (Stage::Dial, Ok(())) => self.stage = Stage::Greet,
             (Stage::Greet, Ok(())) => self.stage = Stage::Welcome,
             (Stage::Welcome, Ok(())) => match self.link.poll_welcome() {
-                Ok(true) => self.send(run),
+                Ok(true) => self.send(batch),
                 Ok(false) => {}
-                Err(_) => return (None, Some(run.untouched())),
+                Err(_) => return (None, Some(batch.untouched())),
             },
-            (Stage::Probe, Ok(())) => self.send(run),
+            (Stage::Probe, Ok(())) => self.send(batch),
             (Stage::Send, Ok(())) => self.stage = Stage::Answers,
             (Stage::Answers, Ok(())) => match self.link.poll() {
                 Ok(false) => {}
@@ -147,8 +151,8 @@ impl Uplink {
         matches!(self.stage, Stage::Welcome | Stage::Answers)
     }
 
-    fn send(&mut self, run: &Run) {
-        self.link.forward(run, &mut self.output);
+    fn send(&mut self, batch: &Batch) {
+        self.link.forward(batch, &mut self.output);
         self.stage = Stage::Send;
         self.deadline = Instant::now() + FORWARD_WAIT_MAX;
     }
@@ -166,8 +170,8 @@ mod tests {
     use crate::server::command::Read;
     use crate::server::resp::{encode, ok};
 
-    fn run() -> Run {
-        Run::Reads(vec![Read::Size])
+    fn batch() -> Batch {
+        Batch::Reads(vec![Read::Size])
     }
 
     fn failed() -> io::Result<()> {
@@ -175,20 +179,20 @@ mod tests {
     }
 
     /// A connection at this stage, from the first.
-    fn at(stage: Stage) -> Uplink {
+    fn at(stage: Stage) -> Forwarder {
         let leader = (NodeId::new(1), Term::new(1));
-        let mut uplink = Uplink::dial(NodeId::new(2), leader, "host:1");
+        let mut forwarder = Forwarder::dial(NodeId::new(2), leader, "host:1");
         for _ in 0..8 {
-            if uplink.stage == stage {
-                return uplink;
+            if forwarder.stage == stage {
+                return forwarder;
             }
-            if let LinkStep::Receive = uplink.step() {
-                encode(uplink.input(), &ok());
+            if let LinkStep::Receive = forwarder.step() {
+                encode(forwarder.input(), &ok());
             }
-            let (next, outcomes) = uplink.on_done(Ok(()), &run());
-            uplink = next.unwrap();
+            let (next, outcomes) = forwarder.on_done(Ok(()), &batch());
+            forwarder = next.unwrap();
             if outcomes.is_some() {
-                uplink = uplink.probe();
+                forwarder = forwarder.probe();
             }
         }
         panic!("{stage:?} never came")
@@ -204,8 +208,8 @@ mod tests {
             (Stage::Send, Some(vec![Outcome::Unknown])),
             (Stage::Answers, Some(vec![Outcome::Unknown])),
         ] {
-            let (uplink, outcomes) = at(stage).on_done(failed(), &run());
-            assert!(uplink.is_none(), "{stage:?}");
+            let (forwarder, outcomes) = at(stage).on_done(failed(), &batch());
+            assert!(forwarder.is_none(), "{stage:?}");
             assert_eq!(outcomes, expected, "{stage:?}");
         }
     }
@@ -217,25 +221,25 @@ mod tests {
             assert!(!at(stage).may_go_on(&silent()), "{stage:?}");
         }
         for stage in [Stage::Welcome, Stage::Answers] {
-            let mut uplink = at(stage);
-            assert!(uplink.deadline() < uplink.deadline, "{stage:?} is looked at in between");
-            assert!(uplink.may_go_on(&silent()));
-            assert!(!uplink.may_go_on(&failed()) && !uplink.may_go_on(&Ok(())));
-            uplink.deadline = Instant::now();
-            assert!(!uplink.may_go_on(&silent()), "{stage:?} is over");
+            let mut forwarder = at(stage);
+            assert!(forwarder.deadline() < forwarder.deadline, "{stage:?} is looked at in between");
+            assert!(forwarder.may_go_on(&silent()));
+            assert!(!forwarder.may_go_on(&failed()) && !forwarder.may_go_on(&Ok(())));
+            forwarder.deadline = Instant::now();
+            assert!(!forwarder.may_go_on(&silent()), "{stage:?} is over");
         }
     }
 
     #[test]
     fn a_run_that_was_answered_leaves_the_connection_for_the_next() {
-        let mut uplink = at(Stage::Answers);
-        encode(uplink.input(), &ok());
-        let (uplink, outcomes) = uplink.on_done(Ok(()), &run());
+        let mut forwarder = at(Stage::Answers);
+        encode(forwarder.input(), &ok());
+        let (forwarder, outcomes) = forwarder.on_done(Ok(()), &batch());
         assert_eq!(outcomes, Some(vec![Outcome::Replied(ok())]));
-        let mut uplink = uplink.unwrap().probe();
-        uplink.output().clear();
-        let (uplink, outcomes) = uplink.on_done(Ok(()), &run());
+        let mut forwarder = forwarder.unwrap().probe();
+        forwarder.output().clear();
+        let (forwarder, outcomes) = forwarder.on_done(Ok(()), &batch());
         assert!(outcomes.is_none());
-        assert!(!uplink.unwrap().output().is_empty());
+        assert!(!forwarder.unwrap().output().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! A run of requests on its way to the leader, and when it may be tried again.
+//! A batch of requests on its way to the leader, and when a server may send it again.
 //!
 //! An attempt can end in three ways for each request:
 //!
@@ -6,10 +6,11 @@
 //! |---|---|---|
 //! | `Replied` | done, or refused for good | tell the client |
 //! | `NotApplied` | never entered a log | try again |
-//! | `Unknown` | sent, but the leader was lost before it answered | try again: it takes effect [once](super::once) all the same |
+//! | `Unknown` | sent, but the leader was lost | try again: a [session](super::sessions) applies it once |
 //!
-//! What differs is the end, if no leader is found in time: a client is told `CLUSTERDOWN` if nothing was changed, and `UNKNOWN` if
-//! its write may have been applied, or may yet be. A server that confused them would make its clients lose data or double it.
+//! If no leader is found in time, the server answers `CLUSTERDOWN` to a request that changed
+//! nothing, and `UNKNOWN` to a write that may have been applied or may still be. A server that
+//! confused the two would make its clients lose data or write it twice.
 
 use std::time::Duration;
 
@@ -19,11 +20,14 @@ use super::local_command::PEER;
 use super::read::Read;
 use super::resp::{Decoder, Frame, ProtocolError, REPLY_BYTES_MAX, encode_request, error};
 
-/// How long a request waits for a leader that takes it, before its client is told that there is none.
+/// How long a request waits for a leader that takes it, before its client is told that there is
+/// none.
 pub const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long a server waits for the leader to answer what it forwarded, before the fate of a write is called unknown.
+/// How long a server waits for the leader to answer what it forwarded, before the fate of a write
+/// is called unknown.
 pub const FORWARD_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long until a request that nobody took is tried again, if nothing is heard of a new leader meanwhile.
+/// How long until a request that nobody took is tried again, if nothing is heard of a new leader
+/// meanwhile.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How the reply begins with which a server that does not lead gives a forwarded request back.
@@ -31,16 +35,16 @@ const NOT_LEADER: &str = "NOTLEADER";
 /// How the reply begins to a write of unknown fate.
 const UNKNOWN: &str = "UNKNOWN";
 
-/// Neighbouring requests of one kind on one connection, to be answered in order.
+/// Adjacent requests of one kind on one connection. Replies go out in the same order.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Run {
+pub enum Batch {
     /// Changes.
     Writes(Writes),
     /// Looks at the store.
     Reads(Vec<Read>),
 }
 
-/// The writes of a run.
+/// The writes of a batch.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Writes {
     commands: Vec<Bytes>,
@@ -59,7 +63,7 @@ pub enum Outcome {
     Unknown,
 }
 
-impl Run {
+impl Batch {
     /// How many requests have no answer yet.
     pub fn len(&self) -> usize {
         match self {
@@ -78,8 +82,9 @@ impl Run {
         vec![Outcome::NotApplied; self.len()]
     }
 
-    /// Takes in what an attempt brought, for the first requests or all of them, and gives the answers that are final, in order.
-    /// What is left in the run may be tried again; write to the client before, so that answers do not pile up.
+    /// Takes in what an attempt brought, for the first requests or all of them, and gives the
+    /// answers that are final, in order. What is left in the batch may be tried again; write to the
+    /// client before, so that answers do not pile up.
     pub fn settle(&mut self, outcomes: Vec<Outcome>) -> Vec<Frame> {
         let uncertain = outcomes.iter().rposition(|outcome| *outcome != Outcome::NotApplied);
         let replies: Vec<_> = outcomes.into_iter().map_while(Outcome::into_reply).collect();
@@ -95,7 +100,7 @@ impl Run {
         replies
     }
 
-    /// The answers if nobody took the run within [`LEADER_WAIT_MAX`]. Nothing is left.
+    /// The answers if nobody took the batch within [`LEADER_WAIT_MAX`]. Nothing is left.
     pub fn give_up(&mut self) -> Vec<Frame> {
         let seconds = LEADER_WAIT_MAX.as_secs();
         self.refuse(&format!(
@@ -103,7 +108,8 @@ impl Run {
         ))
     }
 
-    /// The answers with which a server that does not lead gives back what another forwarded to it. Nothing is left.
+    /// The answers with which a server that does not lead gives back what another forwarded to it.
+    /// Nothing is left.
     pub fn hand_back(&mut self) -> Vec<Frame> {
         self.refuse(&format!("{NOT_LEADER} nothing was changed, ask the server that leads"))
     }
@@ -157,7 +163,7 @@ impl Outcome {
     }
 }
 
-/// A connection to the leader on which runs are forwarded one after another, without its socket.
+/// A connection to the leader on which batches are forwarded one after another, without its socket.
 ///
 /// It belongs to one client's connection, so nobody waits behind another client's requests.
 #[derive(Debug)]
@@ -170,8 +176,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// For a new connection from the server `from`. Send what is appended to `out`, then fill [`Link::input`] until
-    /// [`Link::poll_welcome`] says that it is enough.
+    /// For a new connection from the server `from`. Send what is appended to `out`, then fill
+    /// [`Link::input`] until [`Link::poll_welcome`] says that it is enough.
     pub fn new(from: u64, out: &mut BytesMut) -> Self {
         encode_request(out, [PEER.into(), from.to_string().into()]);
         let decoder = Decoder::of_replies();
@@ -187,10 +193,11 @@ impl Link {
         }
     }
 
-    /// Appends what to send for this run. Then fill [`Link::input`] until [`Link::poll`] says that it is enough.
-    pub fn forward(&mut self, run: &Run, out: &mut BytesMut) {
-        run.encode(out);
-        self.expected = run.len();
+    /// Appends what to send for this batch. Then fill [`Link::input`] until [`Link::poll`] says
+    /// that it is enough.
+    pub fn forward(&mut self, batch: &Batch, out: &mut BytesMut) {
+        batch.encode(out);
+        self.expected = batch.len();
         self.bytes = 0;
     }
 
@@ -199,7 +206,8 @@ impl Link {
         &mut self.decoder.buffer
     }
 
-    /// Whether to go on to [`Link::finish`]: all is answered, or as much as is held at a time ([`REPLY_BYTES_MAX`]).
+    /// Whether to go on to [`Link::finish`]: all is answered, or as much as is held at a time
+    /// ([`REPLY_BYTES_MAX`]).
     pub fn poll(&mut self) -> Result<bool, ProtocolError> {
         while self.outcomes.len() < self.expected && self.bytes <= REPLY_BYTES_MAX {
             let before = self.decoder.buffer.len();
@@ -211,7 +219,8 @@ impl Link {
         Ok(true)
     }
 
-    /// What became of the run, also when the connection broke: what was not answered is of unknown fate.
+    /// What became of the batch, also when the connection broke: what was not answered is of
+    /// unknown fate.
     pub fn finish(&mut self) -> Vec<Outcome> {
         let mut outcomes = std::mem::take(&mut self.outcomes);
         self.spent = outcomes.len() < self.expected;
@@ -242,18 +251,18 @@ fn outcome(reply: Frame) -> Outcome {
 mod tests {
     use super::*;
     use crate::server::command::Write;
-    use crate::server::once::Writers;
+    use crate::server::pipeline::{Pipeline, Work};
     use crate::server::resp::{self, ok};
-    use crate::server::session::{Session, Work};
+    use crate::server::sessions::SessionPool;
 
     const DONE: Outcome = Outcome::Replied(Frame::Null);
 
-    fn writes(count: u8) -> Run {
-        Run::Writes((0..count).map(|n| Bytes::from(vec![n])).collect::<Vec<_>>().into())
+    fn writes(count: u8) -> Batch {
+        Batch::Writes((0..count).map(|n| Bytes::from(vec![n])).collect::<Vec<_>>().into())
     }
 
-    fn reads(count: usize) -> Run {
-        Run::Reads(vec![Read::Size; count])
+    fn reads(count: usize) -> Batch {
+        Batch::Reads(vec![Read::Size; count])
     }
 
     fn codes(replies: &[Frame]) -> Vec<&str> {
@@ -267,57 +276,57 @@ mod tests {
 
     #[test]
     fn what_has_no_answer_is_tried_again_from_there() {
-        let mut run = writes(4);
-        let replies = run.settle(vec![DONE, Outcome::Unknown, DONE, Outcome::NotApplied]);
+        let mut batch = writes(4);
+        let replies = batch.settle(vec![DONE, Outcome::Unknown, DONE, Outcome::NotApplied]);
         assert_eq!(codes(&replies), ["done"]);
-        assert_eq!(run.len(), 3);
-        assert_eq!(codes(&run.settle(vec![DONE, DONE, DONE])), ["done"; 3]);
-        assert!(run.is_empty());
+        assert_eq!(batch.len(), 3);
+        assert_eq!(codes(&batch.settle(vec![DONE, DONE, DONE])), ["done"; 3]);
+        assert!(batch.is_empty());
     }
 
     #[test]
     fn a_client_is_told_whether_its_write_may_have_been_applied() {
-        let mut run = writes(4);
-        run.settle(vec![DONE, Outcome::Unknown, DONE, Outcome::NotApplied]);
-        run.settle(run.untouched());
-        let mut other = run.clone();
-        assert_eq!(codes(&run.give_up()), ["UNKNOWN", "UNKNOWN", "CLUSTERDOWN"]);
+        let mut batch = writes(4);
+        batch.settle(vec![DONE, Outcome::Unknown, DONE, Outcome::NotApplied]);
+        batch.settle(batch.untouched());
+        let mut other = batch.clone();
+        assert_eq!(codes(&batch.give_up()), ["UNKNOWN", "UNKNOWN", "CLUSTERDOWN"]);
         assert_eq!(codes(&other.hand_back()), ["UNKNOWN", "UNKNOWN", "NOTLEADER"]);
-        assert!(run.is_empty() && other.is_empty());
+        assert!(batch.is_empty() && other.is_empty());
 
-        let mut run = writes(2);
-        run.settle(run.untouched());
-        assert_eq!(codes(&run.give_up()), ["CLUSTERDOWN"; 2]);
+        let mut batch = writes(2);
+        batch.settle(batch.untouched());
+        assert_eq!(codes(&batch.give_up()), ["CLUSTERDOWN"; 2]);
     }
 
     #[test]
     fn reads_are_asked_again_from_the_first_without_an_answer() {
-        let mut run = reads(3);
-        let replies = run.settle(vec![DONE, Outcome::Unknown, DONE]);
+        let mut batch = reads(3);
+        let replies = batch.settle(vec![DONE, Outcome::Unknown, DONE]);
         assert_eq!(codes(&replies), ["done"]);
-        assert_eq!(run, reads(2));
-        assert_eq!(codes(&run.settle(vec![DONE])), ["done"], "fewer outcomes than requests");
-        assert_eq!(codes(&run.give_up()), ["CLUSTERDOWN"]);
-        assert!(run.is_empty());
+        assert_eq!(batch, reads(2));
+        assert_eq!(codes(&batch.settle(vec![DONE])), ["done"], "fewer outcomes than requests");
+        assert_eq!(codes(&batch.give_up()), ["CLUSTERDOWN"]);
+        assert!(batch.is_empty());
     }
 
-    /// What `link` forwards, as the other side's session understands it.
-    fn forwarded(link: &mut Link, run: &Run, out: &mut BytesMut) -> (Session, Option<Work>) {
-        link.forward(run, out);
-        let mut session = Session::new(Writers::new().take().unwrap());
-        session.input().extend_from_slice(out);
-        let work = session.next_work();
-        (session, work)
+    /// What `link` forwards, as the other side's pipeline understands it.
+    fn forwarded(link: &mut Link, batch: &Batch, out: &mut BytesMut) -> (Pipeline, Option<Work>) {
+        link.forward(batch, out);
+        let mut pipeline = Pipeline::new(SessionPool::new().take().unwrap());
+        pipeline.input().extend_from_slice(out);
+        let work = pipeline.next_work();
+        (pipeline, work)
     }
 
     #[test]
     fn a_run_crosses_a_link_and_comes_back_answered() {
         let write = Write::Increment { key: "n".into() }.encode("5f.9.0".parse().unwrap());
-        let run = Run::Writes(vec![write; 2].into());
+        let batch = Batch::Writes(vec![write; 2].into());
         let mut out = BytesMut::new();
         let mut link = Link::new(2, &mut out);
-        let (mut leader, work) = forwarded(&mut link, &run, &mut out);
-        assert_eq!(work, Some(Work::Run(run.clone())));
+        let (mut leader, work) = forwarded(&mut link, &batch, &mut out);
+        assert_eq!(work, Some(Work::Batch(batch.clone())));
         assert!(leader.is_peer());
 
         leader.answer([Frame::Integer(1), Frame::Integer(2)]);
@@ -335,7 +344,7 @@ mod tests {
         let mut out = BytesMut::new();
         let mut link = Link::new(2, &mut out);
         let scan = Read::Scan { cursor: 0, pattern: "*".into(), count: 10 };
-        let (mut leader, _) = forwarded(&mut link, &Run::Reads(vec![scan]), &mut out);
+        let (mut leader, _) = forwarded(&mut link, &Batch::Reads(vec![scan]), &mut out);
         let keys = Frame::Array(vec![Frame::BulkString("k".into())]);
         let answer = Frame::Array(vec![Frame::BulkString("0".into()), keys]);
         leader.answer([answer.clone()]);
@@ -347,11 +356,11 @@ mod tests {
 
     #[test]
     fn what_is_handed_back_keeps_its_outcome() {
-        let mut run = writes(2);
+        let mut batch = writes(2);
         let mut link = Link::new(2, &mut BytesMut::new());
-        link.forward(&run, &mut BytesMut::new());
-        run.settle(vec![Outcome::Unknown, Outcome::NotApplied]);
-        run.hand_back().iter().for_each(|reply| resp::encode(link.input(), reply));
+        link.forward(&batch, &mut BytesMut::new());
+        batch.settle(vec![Outcome::Unknown, Outcome::NotApplied]);
+        batch.hand_back().iter().for_each(|reply| resp::encode(link.input(), reply));
         assert_eq!(link.poll(), Ok(true));
         assert_eq!(link.finish(), [Outcome::Unknown, Outcome::NotApplied]);
     }
