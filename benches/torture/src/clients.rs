@@ -1,5 +1,5 @@
-//! Clients without rest. Those of a group work on the same key, each on a connection to a server of its own, and go on with the
-//! next server when that one is gone or silent.
+//! Clients without rest. Those of a group work on the same key, each on a connection to a server of
+//! its own, and go on with the next server when that one is gone or silent.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -8,17 +8,18 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use fastrand::Rng;
-
-use super::history::{Answer, Call, End, Recorder, Ticket};
 use kv::client::Client;
 use kv::demo::cluster::Failure;
+
+use super::history::{Answer, Call, End, Recorder, Ticket};
 
 /// How long a client waits for an answer before it calls the fate of its request unknown.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long a client waits before it tries the next server after it found one gone.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
-/// How many clients work on the same key. The last of them only reads: whoever writes notices a leader that was cut off, for
-/// nothing is acknowledged there, and goes; a reader stays, and must not be told what is no longer so.
+/// How many clients work on the same key. The last of them only reads: whoever writes notices a
+/// leader that was cut off, for nothing is acknowledged there, and goes; a reader stays, and must
+/// not be told what is no longer so.
 const GROUP: usize = 4;
 /// A reader goes on to the next server once in so many reads.
 const READER_MOVES_EVERY: u32 = 256;
@@ -26,7 +27,8 @@ const READER_MOVES_EVERY: u32 = 256;
 const PAUSE_MICROS_MAX: u64 = 4_000;
 /// One operation in so many is a look at a key that the group has left.
 const LOOK_BACK_EVERY: u32 = 16;
-/// Half of these looks are at one of so many last keys: what a fault destroys is what was written just before.
+/// Half of these looks are at one of so many last keys: what a fault destroys is what was written
+/// just before.
 const LAST_KEYS: usize = 8;
 
 /// Clients at work.

@@ -1,17 +1,17 @@
 //! A disk for each server that can be filled and freed.
 //!
-//! With root it is a file system in memory, filled to the last byte (ENOSPC). Without, the limit on the size of the server's files
-//! is set to what its journal has reached (EFBIG), which is lifted by a restart.
+//! With root it is a file system in memory, filled to the last byte (ENOSPC). Without, the limit on
+//! the size of the server's files is set to what its journal has reached (EFBIG), which is lifted
+//! by a restart.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
+use kv::demo::cluster::Failure;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-
-use kv::demo::cluster::Failure;
 
 /// How large such a file system is. It takes as much memory as is written to it.
 const DISK_BYTES: u64 = 256 << 20;
@@ -51,7 +51,8 @@ impl Disk {
         self.folder.join("data")
     }
 
-    /// Leaves no room for another byte of this process, which writes its journal here and nothing else but a log of `log_bytes`.
+    /// Leaves no room for another byte of this process, which writes its journal here and nothing
+    /// else but a log of `log_bytes`.
     pub fn fill(&self, process: Pid, log_bytes: u64) -> Result<(), Failure> {
         let filled =
             if self.mounted { self.take_the_room() } else { self.limit(process, log_bytes) };
@@ -68,7 +69,8 @@ impl Disk {
         }
     }
 
-    /// A file that grows until nothing is left; the server may take some of the last bytes meanwhile, or give some back.
+    /// A file that grows until nothing is left; the server may take some of the last bytes
+    /// meanwhile, or give some back.
     fn take_the_room(&self) -> io::Result<()> {
         let ballast = File::create(self.folder.join(BALLAST))?;
         let mut length = 0;

@@ -1,7 +1,8 @@
 //! What clients asked and were told, and when: a history of every key.
 //!
-//! A key lives for a few operations, then its clients go on to a new one, so that each history is short enough to be
-//! [judged](super::judge) in full. An operation whose answer never came is open to the end: it may take effect at any time.
+//! A key lives for a few operations, then its clients go on to a new one, so that each history is
+//! short enough to be [judged](super::judge) in full. An operation whose answer never came is open
+//! to the end: it may take effect at any time.
 
 use std::fmt::{self, Write as _};
 use std::ops::Range;
@@ -11,13 +12,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-
 use kv::demo::cluster::Failure;
 use kv::server::resp::Frame;
 
 /// How many operations a key lives.
 const KEY_OPERATIONS_MAX: usize = 32;
-/// After how many operations of unknown fate a key is left early: each of them multiplies the orders that are possible.
+/// After how many operations of unknown fate a key is left early: each of them multiplies the
+/// orders that are possible.
 const KEY_UNKNOWN_MAX: usize = 4;
 
 /// Something that a client asks of one key.
@@ -133,7 +134,8 @@ struct Key {
 }
 
 impl Recorder {
-    /// For this many groups of clients. The history of each key goes to `left` once all clients have left it.
+    /// For this many groups of clients. The history of each key goes to `left` once all clients
+    /// have left it.
     pub fn new(groups: usize, left: Sender<History>) -> Self {
         let records = Records {
             last: 0,
@@ -154,7 +156,8 @@ impl Recorder {
         self.begin_on(&mut records, key, client, call)
     }
 
-    /// A client looks at a key that its group has left, if there is one. `choose` picks a number below its argument.
+    /// A client looks at a key that its group has left, if there is one. `choose` picks a number
+    /// below its argument.
     pub fn begin_again(
         &self,
         group: usize,

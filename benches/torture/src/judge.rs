@@ -1,7 +1,9 @@
-//! Whether a history is linearizable: whether each operation could have taken effect at one moment between its call and its answer.
+//! Whether a history is linearizable: whether each operation could have taken effect at one moment
+//! between its call and its answer.
 //!
-//! The crate `stateright` decides. An operation of unknown fate is to it one that is still under way: it may be put anywhere after
-//! its call, or nowhere. A write that was acknowledged and is missing later is a history that is not linearizable.
+//! The crate `stateright` decides. An operation of unknown fate is to it one that is still under
+//! way: it may be put anywhere after its call, or nowhere. A write that was acknowledged and is
+//! missing later is a history that is not linearizable.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -9,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use kv::demo::cluster::Failure;
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 
 use super::history::{Answer, Call, End, History};
-use kv::demo::cluster::Failure;
 
-/// How long one history may take to judge. Short histories take less than a millisecond; one that takes longer than this counts
-/// as a violation, for nobody can say that it is none.
+/// How long one history may take to judge. Short histories take less than a millisecond; one that
+/// takes longer than this counts as a violation, for nobody can say that it is none.
 const JUDGEMENT_MAX: Duration = Duration::from_secs(60);
 
 /// What was found.
@@ -130,7 +132,8 @@ impl SequentialSpec for Cell {
 fn is_linearizable(history: &History) -> bool {
     let mut tester = LinearizabilityTester::new(Cell::default());
     for (_, event) in events(history) {
-        // A client that has two operations under way at once makes no history: the tester says so, and then finds no order.
+        // A client that has two operations under way at once makes no history: the tester says so,
+        // and then finds no order.
         let _ = match event {
             Event::Invoked(thread, call) => tester.on_invoke(thread, call).map(drop),
             Event::Answered(thread, answer) => tester.on_return(thread, answer).map(drop),
@@ -146,8 +149,9 @@ enum Event {
     Answered(u64, Answer),
 }
 
-/// What happened, in order. A client goes on after an operation of unknown fate, which a thread of the tester cannot: such an
-/// operation has a thread of its own, behind those of the clients. One without effect has none.
+/// What happened, in order. A client goes on after an operation of unknown fate, which a thread of
+/// the tester cannot: such an operation has a thread of its own, behind those of the clients. One
+/// without effect has none.
 fn events(history: &History) -> Vec<(u64, Event)> {
     let mut events = Vec::new();
     for (operation, number) in history.operations.iter().zip(1..) {

@@ -1,11 +1,12 @@
-//! Torture: servers of the example `kv` as processes of their own, whatever an operating system can do to them, and clients whose
-//! histories must be linearizable all the same, with no acknowledged write lost.
+//! Torture: servers of the example `kv` as processes of their own, whatever an operating system can
+//! do to them, and clients whose histories must be linearizable all the same, with no acknowledged
+//! write lost.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`schedule`] | which faults come, from the seed |
 //! | [`servers`] | the processes |
-//! | [`namespaces`], [`switch`] | a host for each of them, and a network that loses, delays and cuts |
+//! | [`namespaces`], [`switch`] | a host for each, and a network that loses, delays and cuts |
 //! | [`disk`] | a disk that can be full |
 //! | [`membership`] | servers that leave, lose their disk, bring another, or move |
 //! | [`clients`] | who asks |
@@ -37,18 +38,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use kv::demo::cluster::Failure;
 
 use self::history::{Counts, History, parse_all};
 use self::options::Options;
 use self::run::{Run, Tally, judge_all};
-use kv::demo::cluster::Failure;
 
 /// Seeds that nobody chose are below this, so that they are short to write.
 const SEED_MAX: u64 = 1_000_000;
 
 /// Runs the command line.
 ///
-/// The exit code is 0 if nothing was found and 1 if something was, which is printed; wrong flags end the process with 2.
+/// The exit code is 0 if nothing was found and 1 if something was, which is printed; wrong flags
+/// end the process with 2.
 pub fn main() -> ExitCode {
     let options = Options::parse();
     let done = match &options.judge {

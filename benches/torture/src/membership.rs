@@ -4,21 +4,16 @@
 //! What such a server was is over: its way back is that of the manual, `REMOVE`, an empty folder,
 //! `--join`, `ADD` and `PROMOTE`.
 
-use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use kv::demo::cluster::Failure;
+use kv::server::resp::Frame;
 use rustix::process::Signal;
 
 use super::run::Run;
-use super::servers::Servers;
-use kv::client::Client;
-use kv::demo::cluster::Failure;
-use kv::server::resp::Frame;
+use super::servers::{Servers, ask};
 
-/// How long an order may take before it is given again.
-const ORDER_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long until an order that was refused is given again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// What is written so that logs are compacted beyond what a server holds that is behind.
@@ -184,11 +179,4 @@ impl Servers {
         let own = rows.filter(|(number, _)| *number == id.to_string()).map(|(_, rest)| rest);
         Some(own.filter_map(|rest| rest.split(' ').next()).next().map(str::to_owned))
     }
-}
-
-/// What the server at this address says to this; none if it says nothing.
-pub(super) fn ask(address: SocketAddr, words: &[String]) -> Option<Frame> {
-    let mut client = Client::connect(address).ok()?;
-    client.set_answer_wait(ORDER_WAIT_MAX).ok()?;
-    client.call(words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes()))).ok()
 }

@@ -1,6 +1,8 @@
-//! A host for each server: network namespaces, connected by a [`Switch`]. Needs root, `ip` of iproute2 and `/dev/net/tun`.
+//! A host for each server: network namespaces, connected by a [`Switch`]. Needs root, `ip` of
+//! iproute2 and `/dev/net/tun`.
 //!
-//! Clients have a namespace too, so that nothing outside is touched and nothing from outside comes in.
+//! Clients have a namespace too, so that nothing outside is touched and nothing from outside comes
+//! in.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,11 +13,11 @@ use std::process::{self, Command};
 use std::sync::Arc;
 use std::{io, thread};
 
+use kv::demo::cluster::Failure;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use super::switch::Switch;
-use kv::demo::cluster::Failure;
 
 /// Where `ip netns` keeps its names.
 const FOLDER: &str = "/run/netns";
@@ -26,7 +28,8 @@ const CLIENTS: u8 = 254;
 /// The device in each namespace.
 const DEVICE: &str = "raft0";
 
-/// The namespaces. They are removed when this is dropped, those that an earlier process left when new ones are made.
+/// The namespaces. They are removed when this is dropped, those that an earlier process left when
+/// new ones are made.
 #[derive(Debug)]
 pub struct Namespaces {
     hosts: Vec<u8>,
@@ -35,7 +38,8 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Makes a namespace for each of these servers and one for clients, into which the calling thread moves.
+    /// Makes a namespace for each of these servers and one for clients, into which the calling
+    /// thread moves.
     pub fn create(servers: &[u8], seed: u64) -> Result<Self, Failure> {
         remove_stale();
         let hosts: Vec<_> = servers.iter().copied().chain([CLIENTS]).collect();

@@ -7,10 +7,11 @@ use clap::{Parser, ValueEnum};
 
 use super::schedule::Kind;
 
-/// Servers that are killed, stopped, cut off and starved of disk, and clients whose histories must be linearizable meanwhile.
+/// Servers that are killed, stopped, cut off and starved of disk, and clients whose histories must
+/// be linearizable meanwhile.
 ///
-/// Faults come in the order and for the time that the seed says. Exit code: 0 if every history is linearizable and the cluster
-/// recovered from every fault in time, 1 if not, 2 for wrong flags.
+/// Faults come in the order and for the time that the seed says. Exit code: 0 if every history is
+/// linearizable and the cluster recovered from every fault in time, 1 if not, 2 for wrong flags.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "torture", version)]
 pub struct Options {
@@ -32,10 +33,12 @@ pub struct Options {
     /// How many servers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=9))]
     pub servers: u8,
-    /// How many groups of four clients, one of which only reads; each group works on one key at a time
+    /// How many groups of four clients, one of which only reads; each group works on one key at a
+    /// time
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub groups: u8,
-    /// How long the cluster may take, after a fault, until a write goes through every server that could take one, in seconds
+    /// How long the cluster may take, after a fault, until a write goes through every server that
+    /// could take one, in seconds
     #[arg(long, default_value_t = 15)]
     pub recovery_seconds: u64,
     /// The program whose `serve` runs a server [default: this one]

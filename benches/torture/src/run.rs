@@ -8,6 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kv::demo::cluster::{Failure, View};
 use rustix::process::Signal;
 
 use super::clients::{ANSWER_WAIT_MAX, Clients, ask, connect};
@@ -20,13 +21,13 @@ use super::schedule::{Kind, Schedule, Step, Target};
 use super::servers::{Place, Servers};
 use super::switch::Packets;
 use super::timeline::Timeline;
-use kv::demo::cluster::{Failure, View};
 
 /// How often a condition is looked at that someone waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// How many reads are on their way at once when everything is read back.
 const READ_BACK: usize = 256;
-/// The clients with these numbers, and behind them, ask once per server: those that probe, and those that read everything back.
+/// The clients with these numbers, and behind them, ask once per server: those that probe, and
+/// those that read everything back.
 const PROBERS: u32 = 10_000;
 const READERS: u32 = 20_000;
 /// The flags of a rolling restart: longer timeouts, and no ranks.

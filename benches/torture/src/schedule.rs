@@ -1,6 +1,8 @@
-//! Which faults come, in which order and for how long: drawn from the seed alone, before anything happens.
+//! Which faults come, in which order and for how long: drawn from the seed alone, before anything
+//! happens.
 //!
-//! Kinds are dealt like cards: none comes again before all have come, so that a short run has most of them.
+//! Kinds are dealt like cards: none comes again before all have come, so that a short run has most
+//! of them.
 
 use std::fmt;
 use std::time::Duration;

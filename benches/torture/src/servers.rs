@@ -1,4 +1,5 @@
-//! The server processes: each with its address, its disk, its log, and on a host of its own where there are namespaces.
+//! The server processes: each with its address, its disk, its log, and on a host of its own where
+//! there are namespaces.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,17 +11,16 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use kv::client::Client;
+use kv::demo::cluster::{Failure, View, free_ports};
+use kv::server::hold::HOLD_FILE;
+use kv::server::resp::Frame;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::disk::Disk;
 use super::namespaces::Namespaces;
 use super::switch::Switch;
-use kv::client::Client;
-use kv::demo::cluster::{Failure, View, free_ports};
-use kv::server::hold::HOLD_FILE;
-use kv::server::resp::Frame;
-
-use super::membership::ask;
 
 /// Where a server on a host of its own listens for the others, and for clients.
 const PORTS: [u16; 2] = [7_101, 6_371];
@@ -30,6 +30,8 @@ const SNAPSHOT_LOG_MIB: u32 = 1;
 const FOREIGN_WRITES: u32 = 20;
 /// How long a server is given to tell about itself.
 const VIEW_WAIT_MAX: Duration = Duration::from_millis(300);
+/// How long an order may take before it is given again.
+const ORDER_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often a condition is looked at that someone waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// What a shell does so that a file that may not grow is an error and not a signal.
@@ -76,7 +78,8 @@ struct Server {
 }
 
 impl Servers {
-    /// Starts the servers 1 to `count`: `program serve`, on these of its runtimes in turn, with all that they leave in `folder`.
+    /// Starts the servers 1 to `count`: `program serve`, on these of its runtimes in turn, with all
+    /// that they leave in `folder`.
     pub fn start(
         program: &Path,
         count: u8,
@@ -419,4 +422,11 @@ impl Drop for Servers {
             }
         }
     }
+}
+
+/// What the server at this address says to this; none if it says nothing.
+pub(super) fn ask(address: SocketAddr, words: &[String]) -> Option<Frame> {
+    let mut client = Client::connect(address).ok()?;
+    client.set_answer_wait(ORDER_WAIT_MAX).ok()?;
+    client.call(words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes()))).ok()
 }

@@ -1,8 +1,10 @@
-//! A network between hosts that does to their packets what it is told: loses, delays, doubles, reorders them, or cuts a direction.
+//! A network between hosts that does to their packets what it is told: loses, delays, doubles,
+//! reorders them, or cuts a direction.
 //!
-//! Every host is a network namespace whose only device is a TUN device. What the host sends, this process reads as packets, decides
-//! on, and hands to the host that they are for. `tc netem` does the same inside the kernel, but not every kernel has it, and it
-//! neither draws from our seed nor cuts one direction between two of many hosts.
+//! Every host is a network namespace whose only device is a TUN device. What the host sends, this
+//! process reads as packets, decides on, and hands to the host that they are for. `tc netem` does
+//! the same inside the kernel, but not every kernel has it, and it neither draws from our seed nor
+//! cuts one direction between two of many hosts.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -57,11 +59,13 @@ struct Links {
 
 type Hosts = BTreeMap<u8, Arc<SyncDevice>>;
 
-/// A packet that is late: when it is due, its number so that those due at once keep their order, to whom.
+/// A packet that is late: when it is due, its number so that those due at once keep their order, to
+/// whom.
 type Late = Reverse<(Instant, u64, u8, Vec<u8>)>;
 
 impl Switch {
-    /// Connects hosts, each named by the last byte of its address. The weather spares the links of `sheltered`.
+    /// Connects hosts, each named by the last byte of its address. The weather spares the links of
+    /// `sheltered`.
     pub fn start(hosts: Hosts, sheltered: u8, seed: u64) -> Self {
         let links = Links {
             cut: BTreeSet::new(),

@@ -1,4 +1,5 @@
-//! A short torture of real processes, on loopback and, with root, in network namespaces: see the library beside it.
+//! A short torture of real processes, on loopback and, with root, in network namespaces: see the
+//! library beside it.
 //!
 //! What cannot be done here is said in a line that begins with SKIPPED.
 
