@@ -1,7 +1,8 @@
-//! Prints how often raft-core and raft-rs allocate memory, per replicated entry and per election, summed over all servers.
+//! Prints how often raft-core and raft-rs allocate memory, per replicated entry and per election,
+//! summed over all servers.
 //!
-//! Apart from the bench `core`, for a counting allocator costs time. Each cluster has done as much before as is counted, so that
-//! every server has led; the logs still grow, as they do in life.
+//! Apart from the bench `core`, for a counting allocator costs time. Each cluster has done as much
+//! before as is counted, so that every server has led; the logs still grow, as they do in life.
 
 use allocation_counter::measure;
 use benches::one_thread::{COMMAND_BYTES, Cluster, CoreServer, RaftRsServer, Server};

@@ -1,11 +1,12 @@
 //! raft-core beside raft-rs in the same run: replication and election, all servers in one thread.
 //!
-//! Times of `replicate` are per entry: from the proposal until all three servers have applied it, in batches that are proposed
-//! together. Times of `election` are per election, from the moment the candidate stands: `known` until every server knows the
-//! new leader, `settled` until also its no-op is committed and applied by all and nothing is on its way any more.
+//! Times of `replicate` are per entry: from the proposal until all three servers have applied it,
+//! in batches that are proposed together. Times of `election` are per election, from the moment the
+//! candidate stands: `known` until every server knows the new leader, `settled` until also its
+//! no-op is committed and applied by all and nothing is on its way any more.
 //!
-//! Clusters are replaced before their logs grow large. What that takes, a new cluster's first election and the time in which
-//! a leader is missed, is not measured.
+//! Clusters are replaced before their logs grow large. What that takes, a new cluster's first
+//! election and the time in which a leader is missed, is not measured.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -138,8 +139,9 @@ fn elect<S: Server>(voters: usize, pre_vote: bool, until: Until, mut elections: 
     elapsed
 }
 
-/// Teaches glibc's allocator to keep what is freed, as it does in a process that has run for long: it raises its thresholds once
-/// a large block is given back. Else each new cluster would take its memory page by page from the kernel.
+/// Teaches glibc's allocator to keep what is freed, as it does in a process that has run for long:
+/// it raises its thresholds once a large block is given back. Else each new cluster would take its
+/// memory page by page from the kernel.
 fn keep_freed_memory() {
     drop(black_box(Vec::<u8>::with_capacity(LARGE_BLOCK_BYTES)));
 }

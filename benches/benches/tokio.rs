@@ -1,7 +1,9 @@
-//! Writes through whole nodes on tokio: three of them in one process, on its in-process network, with journals in memory.
+//! Writes through whole nodes on tokio: three of them in one process, on its in-process network,
+//! with journals in memory.
 //!
-//! Each client waits for the reply to its write before it sends the next. The time is that of one write: what all clients
-//! together needed, divided by how many they made; the throughput beside it is in writes.
+//! Each client waits for the reply to its write before it sends the next. The time is that of one
+//! write: what all clients together needed, divided by how many they made; the throughput beside it
+//! is in writes.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -14,7 +16,8 @@ use raft_tokio::{
 };
 use tokio::runtime::Runtime;
 
-/// A cluster is replaced after so many writes, long before its log, which nothing compacts here, is full.
+/// A cluster is replaced after so many writes, long before its log, which nothing compacts here, is
+/// full.
 const WRITES_PER_CLUSTER: u64 = 1_000_000;
 
 criterion_main!(benches);
@@ -120,7 +123,8 @@ impl<const BLOCKS: bool> Cluster<BLOCKS> {
     }
 }
 
-/// The least that a state machine can do: on a thread of its own, or in the node's loop if it never blocks.
+/// The least that a state machine can do: on a thread of its own, or in the node's loop if it never
+/// blocks.
 struct Counter<const BLOCKS: bool>(u64);
 
 impl<const BLOCKS: bool> StateMachine for Counter<BLOCKS> {

@@ -1,4 +1,5 @@
-//! How often the core allocates, for hosts that count on it: a counting allocator over whole clusters.
+//! How often the core allocates, for hosts that count on it: a counting allocator over whole
+//! clusters.
 
 use allocation_counter::measure;
 use benches::one_thread::{COMMAND_BYTES, Cluster, CoreServer};
@@ -6,8 +7,8 @@ use bytes::Bytes;
 
 type Arrays = CoreServer<[u8; COMMAND_BYTES]>;
 
-/// Elections reuse what earlier ones allocated. The log, in which each leaves a no-op, doubles its memory at powers of two, so
-/// the elections counted lie between two of those.
+/// Elections reuse what earlier ones allocated. The log, in which each leaves a no-op, doubles its
+/// memory at powers of two, so the elections counted lie between two of those.
 #[test]
 fn an_election_allocates_nothing_once_every_server_has_led() {
     for pre_vote in [false, true] {
@@ -26,7 +27,8 @@ fn an_entry_that_travels_alone_allocates_nothing() {
     assert_eq!(measure(replicate).count_total, 0);
 }
 
-/// A batch costs a vector for each hand-off: disk, peer, state machine. Commands are not copied with it.
+/// A batch costs a vector for each hand-off: disk, peer, state machine. Commands are not copied
+/// with it.
 #[test]
 fn a_batch_allocates_once_for_each_hand_off() {
     const HAND_OFFS: u64 = 3 + 2 + 3;

@@ -1,11 +1,14 @@
-//! How long elections take on every runtime: `election/{cold,silence,kill,handover}/{runtime}/{servers}`.
+//! How long elections take on every runtime:
+//! `election/{cold,silence,kill,handover}/{runtime}/{servers}`.
 //!
-//! One trial is one sample. For a cold start and for silence the time is from the deadline of the first candidate until it has
-//! committed its first entry, S + E, for all before is the choice of timeouts. For a kill and for a hand-over it is from
-//! the failure until then. `election-report` takes the same trials apart, with runtimes taking turns.
+//! One trial is one sample. For a cold start and for silence the time is from the deadline of the
+//! first candidate until it has committed its first entry, S + E, for all before is the choice of
+//! timeouts. For a kill and for a hand-over it is from the failure until then. `election-report`
+//! takes the same trials apart, with runtimes taking turns.
 //!
-//! By default over channels with journals in memory, and kills over TCP as well, which takes about six minutes. With `ELECTION_FULL=1` in the environment over
-//! channels and TCP, with journals in memory and in fsynced files. With feature `peers` other libraries with equal timeouts, too.
+//! By default over channels with journals in memory, and kills over TCP as well, which takes about
+//! six minutes. With `ELECTION_FULL=1` in the environment over channels and TCP, with journals in
+//! memory and in fsynced files. With feature `peers` other libraries with equal timeouts, too.
 
 #[cfg(feature = "peers")]
 mod peers;

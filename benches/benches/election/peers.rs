@@ -1,8 +1,9 @@
-//! raft-rs under the same trial: a thread for each server, channels between them, timeouts as near to ours as its ticks allow.
+//! raft-rs under the same trial: a thread for each server, channels between them, timeouts as near
+//! to ours as its ticks allow.
 //!
-//! raft-rs counts ticks, so how finely its timeouts are drawn and how late it notices one is the host's choice: a tick of a
-//! millisecond, as fine as it can be driven without burning the processor, and one of a tenth of the smallest timeout, as its
-//! documentation has it.
+//! raft-rs counts ticks, so how finely its timeouts are drawn and how late it notices one is the
+//! host's choice: a tick of a millisecond, as fine as it can be driven without burning the
+//! processor, and one of a tenth of the smallest timeout, as its documentation has it.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};

@@ -13,16 +13,19 @@ use super::trial::{Cluster, Node, Outcome, PATIENCE, position};
 /// So many heartbeats pass before the leader fails: every follower has heard its rank.
 const HEARTBEATS: u32 = 2;
 
-/// And so many when followers are away: until their leader has noticed and ranks those that it still hears.
+/// And so many when followers are away: until their leader has noticed and ranks those that it
+/// still hears.
 const HEARTBEATS_AFTER_LOSS: u32 = 6;
 
 /// How long a client writes before its leader goes.
 const LOAD_SPAN: Duration = Duration::from_millis(20);
 
 impl Cluster {
-    /// The leader fails as the setting says, and another is elected. For a cold start it is silence.
+    /// The leader fails as the setting says, and another is elected. For a cold start it is
+    /// silence.
     ///
-    /// It fails so long after a heartbeat; all other moments are the runtime's and the seed's. Afterwards all servers are back.
+    /// It fails so long after a heartbeat; all other moments are the runtime's and the seed's.
+    /// Afterwards all servers are back.
     ///
     /// # Errors
     ///
@@ -65,7 +68,8 @@ impl Cluster {
         Ok(outcome)
     }
 
-    /// Silences so many followers, if the setting says so, that without the leader a majority is just left.
+    /// Silences so many followers, if the setting says so, that without the leader a majority is
+    /// just left.
     fn leave_bare_majority(&self, leader: NodeId) -> Vec<NodeId> {
         if self.setting.failure != Failure::BareMajority {
             return vec![];
@@ -86,7 +90,8 @@ impl Cluster {
         self.observe()?.outcome(failed_at, deadline)
     }
 
-    /// Nobody is asked for its deadline: the question would come into the middle of an election that began at once.
+    /// Nobody is asked for its deadline: the question would come into the middle of an election
+    /// that began at once.
     fn kill(&self, leader: NodeId) -> io::Result<Outcome> {
         self.watch(leader);
         let failed_at = Instant::now();

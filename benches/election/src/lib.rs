@@ -1,7 +1,9 @@
-//! How long a cluster is without a leader, measured: the trials behind the bench `election` and the election report.
+//! How long a cluster is without a leader, measured: the trials behind the bench `election` and the
+//! election report.
 //!
-//! [`Cluster`] loses its leader again and again, on any runtime, and takes the moments of each election apart.
-//! [`virtual_time`] does the same without a clock, where the figures are exact and hours pass in seconds.
+//! [`Cluster`] loses its leader again and again, on any runtime, and takes the moments of each
+//! election apart. [`virtual_time`] does the same without a clock, where the figures are exact and
+//! hours pass in seconds.
 
 mod failures;
 pub mod load;

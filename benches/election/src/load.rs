@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_core::host::ProposeError;
-
 use runtimes::{Answer, Member, Probe};
 
 /// How many commands are on their way at once.
@@ -28,7 +27,8 @@ pub(super) struct Served {
     accepted: Vec<Bytes>,
     /// When the last of them was proposed.
     pub(super) last_accepted: Option<Instant>,
-    /// Those of them whose client was told that they may be committed, for its leader went before it knew.
+    /// Those of them whose client was told that they may be committed, for its leader went before
+    /// it knew.
     pub(super) unanswered: u64,
 }
 
@@ -39,7 +39,8 @@ struct Proposed {
 }
 
 impl Load {
-    /// Begins, and ends when the leader refuses a command. No other client in the life of the cluster has this number.
+    /// Begins, and ends when the leader refuses a command. No other client in the life of the
+    /// cluster has this number.
     pub(super) fn begin(leader: Box<dyn Member>, client: u64) -> Self {
         Self { thread: thread::spawn(move || serve(&*leader, client)) }
     }

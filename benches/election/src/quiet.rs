@@ -1,13 +1,15 @@
 //! Several clusters at once, and yet no trial among the noise of another's start.
 //!
-//! A trial mostly waits. So clusters of several threads share the machine: many may be without a leader at once, for an election
-//! takes little of the processor; but nothing starts or ends meanwhile, which takes much of it.
+//! A trial mostly waits. So clusters of several threads share the machine: many may be without a
+//! leader at once, for an election takes little of the processor; but nothing starts or ends
+//! meanwhile, which takes much of it.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What clusters share that take turns in being noisy. Without another that shares it, it forbids nothing.
+/// What clusters share that take turns in being noisy. Without another that shares it, it forbids
+/// nothing.
 #[derive(Clone, Default, Debug)]
 pub struct Quiet {
     floor: Arc<RwLock<()>>,
@@ -22,8 +24,8 @@ pub struct Measuring<'a>(
 pub struct Noise<'a>(#[expect(dead_code, reason = "held for its drop")] RwLockWriteGuard<'a, ()>);
 
 impl Quiet {
-    /// Waits until this moment, and if there is noise then, again for as long as it takes by this interval: the phase within it
-    /// stays what it was to be.
+    /// Waits until this moment, and if there is noise then, again for as long as it takes by this
+    /// interval: the phase within it stays what it was to be.
     pub fn measure_at(&self, mut moment: Instant, interval: Duration) -> Measuring<'_> {
         loop {
             thread::sleep(moment.saturating_duration_since(Instant::now()));

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use raft_core::host::Faults;
 use raft_core::{Adaptive, Config, NodeId};
-
 use runtimes::{Runtime, Smol, Threads, Tokio};
 
 /// The runtimes that are measured.
@@ -61,13 +60,16 @@ impl On {
 pub enum Failure {
     /// There is none yet: all servers start at once.
     Cold,
-    /// Nothing that it says is heard any more, and no connection is closed: a host that lost its power, a cable that was cut.
+    /// Nothing that it says is heard any more, and no connection is closed: a host that lost its
+    /// power, a cable that was cut.
     Silence,
-    /// Its process ends: the operating system closes its connections. Over channels there are none, and it is silence.
+    /// Its process ends: the operating system closes its connections. Over channels there are none,
+    /// and it is silence.
     Kill,
     /// It is told to shut down.
     Handover,
-    /// The same while a client keeps [`IN_FLIGHT`](super::load::IN_FLIGHT) commands on their way, none of which may be lost.
+    /// The same while a client keeps [`IN_FLIGHT`](super::load::IN_FLIGHT) commands on their way,
+    /// none of which may be lost.
     LoadedHandover,
     /// It falls silent together with the follower that would have stood first.
     WithSuccessor,
@@ -145,7 +147,8 @@ impl Failure {
         matches!(self, Self::Handover | Self::LoadedHandover)
     }
 
-    /// Whether connections of the leader are closed, which followers may notice before any deadline.
+    /// Whether connections of the leader are closed, which followers may notice before any
+    /// deadline.
     pub fn closes_connections(self) -> bool {
         matches!(self, Self::Kill | Self::Sigkill)
     }
@@ -271,7 +274,8 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Random timeouts of this many milliseconds, with heartbeats as in the paper's Figure 16: half of the smallest timeout.
+    /// Random timeouts of this many milliseconds, with heartbeats as in the paper's Figure 16: half
+    /// of the smallest timeout.
     pub const fn paper(min: u64, max: u64) -> Self {
         Self {
             min: Duration::from_millis(min),

@@ -1,10 +1,13 @@
-//! What the transports of a cluster see of an election, and when: a transport around each node's own.
+//! What the transports of a cluster see of an election, and when: a transport around each node's
+//! own.
 //!
-//! A node's loop hands each message to its transport the moment it has decided to send it. So the first vote request shows when a
-//! candidate stood, a new leader's first AppendEntries when it began to lead, and its first word of a commit when its
-//! first entry was committed: on the loop's own thread, without a change of thread in between, and the same under every runtime.
+//! A node's loop hands each message to its transport the moment it has decided to send it. So the
+//! first vote request shows when a candidate stood, a new leader's first AppendEntries when it
+//! began to lead, and its first word of a commit when its first entry was committed: on the loop's
+//! own thread, without a change of thread in between, and the same under every runtime.
 //!
-//! The same place can cut a node off in silence, and can close its sockets as the end of its process would.
+//! The same place can cut a node off in silence, and can close its sockets as the end of its
+//! process would.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -75,7 +78,8 @@ struct State {
     majority: usize,
     knowing: BTreeSet<NodeId>,
     moments: Moments,
-    /// To be counted in bytes when the election is over, and not in the midst of it; at most [`COUNTED_MAX`].
+    /// To be counted in bytes when the election is over, and not in the midst of it; at most
+    /// [`COUNTED_MAX`].
     sent: Vec<Message<Bytes>>,
 }
 
@@ -107,7 +111,8 @@ impl Tape {
         self.lock().away.remove(&node);
     }
 
-    /// Waits until the new leader's first entry is committed; `None` if that takes longer than `patience`.
+    /// Waits until the new leader's first entry is committed; `None` if that takes longer than
+    /// `patience`.
     pub fn wait(&self, patience: Duration) -> Option<Moments> {
         let waits = |state: &mut State| state.moments.committed.is_none();
         let waited = self.committed.wait_timeout_while(self.lock(), patience, waits);
@@ -244,7 +249,8 @@ pub struct Plug {
 }
 
 impl Plug {
-    /// Closes them, as the operating system does when a process ends: whoever reads from them learns at once.
+    /// Closes them, as the operating system does when a process ends: whoever reads from them
+    /// learns at once.
     pub fn pull(&self) {
         let transport = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut transport) = transport {

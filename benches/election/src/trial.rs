@@ -1,12 +1,12 @@
 //! A trial: a cluster on a runtime loses its leader, and elects another.
 //!
 //! ```text
-//! t0 leader stops … d first deadline … f its handler runs … v votes counted … k a majority knows … c first entry committed
-//!    |<-- D: detection (chosen) -->|<- S: slop ->|<------------------ E: election ------------------>|
+//! t0 leader stops   d first deadline   f its handler runs   v votes counted   c first entry committed
+//! |<-- D: detection (chosen) -->|<- S: slop ->|<----------------- E: election ----------------->|
 //! ```
 //!
-//! D is read from the deadlines that the servers had drawn when the leader stopped, so it owes nothing to the runtime; S and E are what the
-//! runtime, the network and the disk add.
+//! D is read from the deadlines that the servers had drawn when the leader stopped, so it owes
+//! nothing to the runtime; S and E are what the runtime, the network and the disk add.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -18,12 +18,12 @@ use raft_core::host::{
     ClusterId, FileJournal, Hub, Journal, MemoryJournal, NodeConfig, Transport, tcp,
 };
 use raft_core::{NodeId, Role, Term, Wake};
+use runtimes::{Log, Member, Probe, Runtime};
 use tempfile::TempDir;
 
 use super::quiet::Quiet;
 use super::setting::{Disk, Failure, On, Setting, Wire};
 use super::tape::{Moments, Plug, Tape};
-use runtimes::{Log, Member, Probe, Runtime};
 
 /// Longer than any election that ends.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,7 +37,8 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(500);
 /// What a trial has measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// From the failure until the first deadline; zero for a hand-over; where connections were closed, until a candidate stood.
+    /// From the failure until the first deadline; zero for a hand-over; where connections were
+    /// closed, until a candidate stood.
     pub detection: Duration,
     /// How late the candidate's handler ran.
     pub slop: Duration,
@@ -55,7 +56,8 @@ pub struct Outcome {
     pub messages: u64,
     /// The same in bytes, as they are encoded on a wire, without framing.
     pub bytes: u64,
-    /// Commands that the leader accepted, and went before it could say that they are committed; they are.
+    /// Commands that the leader accepted, and went before it could say that they are committed;
+    /// they are.
     pub unanswered: u64,
 }
 
@@ -184,7 +186,8 @@ impl Cluster {
         first.leader.filter(|_| agreed && leads)
     }
 
-    /// Waits until the election is over. One that takes strangely long is told of, for it is a finding.
+    /// Waits until the election is over. One that takes strangely long is told of, for it is a
+    /// finding.
     pub(super) fn observe(&self) -> io::Result<Moments> {
         if let Some(moments) = self.tape.wait(STRANGE) {
             return Ok(moments);
@@ -257,7 +260,8 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// Followers first, or a leader would hand over to one that is to stop too. It still waits for one, which makes no noise.
+    /// Followers first, or a leader would hand over to one that is to stop too. It still waits for
+    /// one, which makes no noise.
     fn drop(&mut self) {
         let nodes: Vec<_> = self.nodes.drain(..).flatten().collect();
         let (leaders, others): (Vec<_>, Vec<_>) = nodes

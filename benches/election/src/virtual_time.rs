@@ -1,7 +1,9 @@
-//! Elections without a clock: whole clusters in one thread, in a time that jumps from event to event.
+//! Elections without a clock: whole clusters in one thread, in a time that jumps from event to
+//! event.
 //!
-//! What is measured is exact, for nothing but the network, the disks and the chosen timeouts takes time; and an hour passes in
-//! seconds, so that one can wait for what is rare. The servers are the real ones; only the hosts are not.
+//! What is measured is exact, for nothing but the network, the disks and the chosen timeouts takes
+//! time; and an hour passes in seconds, so that one can wait for what is rare. The servers are the
+//! real ones; only the hosts are not.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -39,7 +41,8 @@ pub struct World {
     pub pause: Duration,
     /// ... so often on average; none: never.
     pub pause_every: Option<Duration>,
-    /// A server's connection to its leader breaks so often on average, while the leader lives; none: never.
+    /// A server's connection to its leader breaks so often on average, while the leader lives;
+    /// none: never.
     pub false_hint_every: Option<Duration>,
     /// A client writes to the leader so often; none: never.
     pub command_every: Option<Duration>,
@@ -61,8 +64,9 @@ impl World {
         }
     }
 
-    /// Hosts of one building at full load: messages take up to 2 ms, one of a hundred is lost, hosts wake up to 2 ms late and
-    /// stand still for 20 ms every ten seconds, connections break as often, writes take 1 ms, and a client writes every 20 ms.
+    /// Hosts of one building at full load: messages take up to 2 ms, one of a hundred is lost,
+    /// hosts wake up to 2 ms late and stand still for 20 ms every ten seconds, connections break as
+    /// often, writes take 1 ms, and a client writes every 20 ms.
     pub const fn busy() -> Self {
         Self {
             latency: Duration::from_micros(200),
@@ -124,7 +128,8 @@ pub fn trial(servers: usize, timing: Timing, world: World, seed: u64) -> Outcome
     }
 }
 
-/// How often a cluster from which nothing is taken changes its leader all the same, in so long a time.
+/// How often a cluster from which nothing is taken changes its leader all the same, in so long a
+/// time.
 pub fn needless_elections(
     servers: usize,
     timing: Timing,
@@ -267,7 +272,8 @@ impl Cluster {
         }
     }
 
-    /// All that is due goes to its server before any of them turns, as a host empties its inbox before it ticks.
+    /// All that is due goes to its server before any of them turns, as a host empties its inbox
+    /// before it ticks.
     fn take_events(&mut self) {
         while self.events.peek().is_some_and(|Reverse(event)| event.at <= self.now) {
             let Some(Reverse(event)) = self.events.pop() else { return };
@@ -465,7 +471,8 @@ mod tests {
         }
     }
 
-    /// Means of five hundred trials, with a standard error of a tenth of the spread's part that is random.
+    /// Means of five hundred trials, with a standard error of a tenth of the spread's part that is
+    /// random.
     #[test]
     fn the_forecast_is_what_happens() {
         let random = Timing { heartbeat: Duration::from_millis(50), ..Timing::paper(150, 300) };
@@ -510,7 +517,8 @@ mod tests {
         assert!((396..=404).contains(&messages), "{messages}");
     }
 
-    /// Timeouts as short as these change leaders for nothing: the one who leads now is stopped, not the one who led first.
+    /// Timeouts as short as these change leaders for nothing: the one who leads now is stopped, not
+    /// the one who led first.
     #[test]
     fn whoever_leads_is_stopped() {
         let millisecond = Duration::from_millis(1);

@@ -63,7 +63,8 @@ impl Image {
     }
 }
 
-/// A board that runs the image of one node. It loses its power when it is dropped; what its flash holds stays in the file.
+/// A board that runs the image of one node. It loses its power when it is dropped; what its flash
+/// holds stays in the file.
 #[derive(Debug)]
 pub struct Board {
     emulator: Child,

@@ -1,7 +1,8 @@
 //! The bridge between the firmware's serial line and the servers' network.
 //!
-//! To the servers it is the firmware's node: it has that one's id and address, and speaks their protocol, handshake and all, by an
-//! adapter's own transport. On the line it speaks the firmware's frames, and carries messages from one to the other unchanged.
+//! To the servers it is the firmware's node: it has that one's id and address, and speaks their
+//! protocol, handshake and all, by an adapter's own transport. On the line it speaks the firmware's
+//! frames, and carries messages from one to the other unchanged.
 //!
 //! ```text
 //! servers ◄═ TCP ═► Transport ─► inbox ─► queue ─► thread that writes ─► line ═ board
@@ -9,7 +10,8 @@
 //!                       └──────────────── thread that reads ◄─────────────┘
 //! ```
 //!
-//! Both queues are bounded; what does not fit is dropped and counted. The bridge can make its line noisy or stuck, for tests.
+//! Both queues are bounded; what does not fit is dropped and counted. The bridge can make its line
+//! noisy or stuck, for tests.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,14 +21,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use firmware_line::line::{self, Decoder, FRAME_BYTES_MAX, Kind};
+use firmware_line::report::Report;
 use raft_core::host::{Identity, MessageInbox, Transport};
 use raft_core::{
     AppendEntries, Body, Entry, Index, LogId, Message, NodeId, Payload, Round, Session, Term, codec,
 };
 
 use super::noise::Noise;
-use firmware_line::line::{self, Decoder, FRAME_BYTES_MAX, Kind};
-use firmware_line::report::Report;
 
 /// The most frames that wait for the line.
 const QUEUED_FRAMES_MAX: usize = 64;
@@ -78,7 +80,8 @@ struct State {
 }
 
 impl Bridge {
-    /// Joins the servers' network as the firmware's node, by a transport that has not been started, and waits for the line.
+    /// Joins the servers' network as the firmware's node, by a transport that has not been started,
+    /// and waits for the line.
     ///
     /// # Errors
     ///
@@ -122,7 +125,8 @@ impl Bridge {
         self.shared.enqueue(Kind::Propose, command, &self.queue);
     }
 
-    /// Sends a whole frame whose body would take the firmware forty times its bytes of memory: a message of nothing but empty entries.
+    /// Sends a whole frame whose body would take the firmware forty times its bytes of memory: a
+    /// message of nothing but empty entries.
     pub fn send_hostile_message(&self) {
         const ENTRIES: usize = 400;
         let entry = |index| Entry {
@@ -167,7 +171,8 @@ impl Bridge {
         self.shared.lock().counts
     }
 
-    /// Damages so many of a hundred pieces, in both directions: changes a bit, cuts the rest off, or puts noise in between.
+    /// Damages so many of a hundred pieces, in both directions: changes a bit, cuts the rest off,
+    /// or puts noise in between.
     pub fn set_noise(&self, percent: u32) {
         self.shared.lock().noise.set_percent(percent);
     }

@@ -1,4 +1,5 @@
-//! A firmware node in a cluster of servers: the emulated board, and the bridge between its serial line and their network.
+//! A firmware node in a cluster of servers: the emulated board, and the bridge between its serial
+//! line and their network.
 //!
 //! The firmware itself is in `raft-core/examples/firmware`.
 

@@ -1,7 +1,8 @@
-//! A node on an emulated microcontroller and two servers, one on tokio and one on threads, in one cluster.
+//! A node on an emulated microcontroller and two servers, one on tokio and one on threads, in one
+//! cluster.
 //!
-//! Needs `qemu-system-arm` and a bare-metal compiler; where one is missing, every story is listed as ignored, and a line says
-//! what to install. Every wait has an end.
+//! Needs `qemu-system-arm` and a bare-metal compiler; where one is missing, every story is listed
+//! as ignored, and a line says what to install. Every wait has an end.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -88,8 +89,9 @@ fn its_vote_elects(image: &Image) {
     cluster.expect_everywhere(&commands);
 }
 
-/// The second server was away when the first and the board acknowledged commands; then the first is gone. Of the two that are
-/// left, only the board may lead, for only it has what was acknowledged; and it has that from its flash.
+/// The second server was away when the first and the board acknowledged commands; then the first is
+/// gone. Of the two that are left, only the board may lead, for only it has what was acknowledged;
+/// and it has that from its flash.
 fn it_leads_when_only_it_can(image: &Image) {
     let mut cluster = Cluster::start(image);
     cluster.propose(1);
@@ -118,7 +120,8 @@ fn it_leads_when_only_it_can(image: &Image) {
     cluster.expect_everywhere(&all);
 }
 
-/// Its power goes, its reset button is pressed, a write is cut short: whatever was acknowledged by then, it still has.
+/// Its power goes, its reset button is pressed, a write is cut short: whatever was acknowledged by
+/// then, it still has.
 fn it_comes_back_from_any_reset(image: &Image) {
     let mut cluster = Cluster::start(image);
     // With one server away, the board's copy is needed for every command.
@@ -152,7 +155,8 @@ fn it_comes_back_from_any_reset(image: &Image) {
     cluster.expect_everywhere(&commands);
 }
 
-/// A tenth of all that passes the line is damaged, in both directions, and commands are committed all the same.
+/// A tenth of all that passes the line is damaged, in both directions, and commands are committed
+/// all the same.
 fn it_bears_a_noisy_line(image: &Image) {
     let mut cluster = Cluster::start(image);
     cluster.stop(1);
@@ -167,7 +171,8 @@ fn it_bears_a_noisy_line(image: &Image) {
     cluster.expect_everywhere(&commands);
 }
 
-/// Nothing passes the line for longer than an election takes. The board goes on, and is back as soon as the line is.
+/// Nothing passes the line for longer than an election takes. The board goes on, and is back as
+/// soon as the line is.
 fn it_bears_a_stuck_line(image: &Image) {
     let mut cluster = Cluster::start(image);
     let mut commands = cluster.propose(5);
@@ -181,7 +186,8 @@ fn it_bears_a_stuck_line(image: &Image) {
     cluster.expect_everywhere(&commands);
 }
 
-/// A log of 4 KiB holds a hundred of these commands. Six times as many pass, by snapshots on all sides, with resets in between.
+/// A log of 4 KiB holds a hundred of these commands. Six times as many pass, by snapshots on all
+/// sides, with resets in between.
 fn it_fills_its_log_many_times(image: &Image) {
     let mut cluster = Cluster::start(image);
     // With one server away, the board's copy is needed for every command.
@@ -201,7 +207,8 @@ fn it_fills_its_log_many_times(image: &Image) {
     cluster.show_marks();
 }
 
-/// The servers compact their logs behind its back; it gets a snapshot and goes on from there, also after the next reset.
+/// The servers compact their logs behind its back; it gets a snapshot and goes on from there, also
+/// after the next reset.
 fn it_was_away_for_longer_than_logs_last(image: &Image) {
     let mut cluster = Cluster::start(image);
     cluster.propose(3);
@@ -224,8 +231,8 @@ fn it_was_away_for_longer_than_logs_last(image: &Image) {
     cluster.show_marks();
 }
 
-/// One server was away while the board's log was compacted, and the other is gone: what was acknowledged comes from the board's
-/// snapshot.
+/// One server was away while the board's log was compacted, and the other is gone: what was
+/// acknowledged comes from the board's snapshot.
 fn it_sends_its_snapshot(image: &Image) {
     let mut cluster = Cluster::start(image);
     let (first, second) = (0, 1);
@@ -247,7 +254,8 @@ fn it_sends_its_snapshot(image: &Image) {
     cluster.show_marks();
 }
 
-/// Hundreds of commands on a noisy line that now and then brings a frame made to take memory: nothing makes it stop.
+/// Hundreds of commands on a noisy line that now and then brings a frame made to take memory:
+/// nothing makes it stop.
 fn it_runs_out_of_nothing(image: &Image) {
     let mut cluster = Cluster::start(image);
     cluster.propose(1);
@@ -270,7 +278,8 @@ fn it_runs_out_of_nothing(image: &Image) {
     cluster.show_marks();
 }
 
-/// Writes what a reset leaves of a write: its beginning. Behind the last word that is not erased, where the next record goes.
+/// Writes what a reset leaves of a write: its beginning. Behind the last word that is not erased,
+/// where the next record goes.
 fn cut_a_write_short(flash: &Path) {
     let bytes = fs::read(flash).expect("the flash is a file");
     let half = bytes.len() / 2;
@@ -461,7 +470,8 @@ impl Cluster {
         self.commands_of(self.leading_server())
     }
 
-    /// Waits until both servers and the board have applied the same, among it all of `acknowledged`.
+    /// Waits until both servers and the board have applied the same, among it all of
+    /// `acknowledged`.
     fn expect_everywhere(&self, acknowledged: &[Bytes]) {
         let all = until("both servers have applied the same", || {
             let [first, second] = [0, 1].map(|at| self.commands_of(at));

@@ -17,7 +17,8 @@ pub(super) trait Spawns: Clone + Send + Sync + 'static {
 
 /// The output of a future that a runtime drives.
 ///
-/// It is polled here first, so that requests are made in the order of the calls, and a refusal is there at once.
+/// It is polled here first, so that requests are made in the order of the calls, and a refusal is
+/// there at once.
 pub(super) fn ask<T: Send + 'static>(
     runtime: &impl Spawns,
     future: impl Future<Output = T> + Send + 'static,

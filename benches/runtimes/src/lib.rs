@@ -1,7 +1,8 @@
-//! What a runtime can do: the few verbs by which a test or a bench drives an adapter without knowing which it is.
+//! What a runtime can do: the few verbs by which a test or a bench drives an adapter without
+//! knowing which it is.
 //!
-//! All of them are called from a thread outside of the runtime and none blocks for long: what takes its time returns an
-//! [`Answer`]. Each goes through the adapter's own `Node`, not around it.
+//! All of them are called from a thread outside of the runtime and none blocks for long: what takes
+//! its time returns an [`Answer`]. Each goes through the adapter's own `Node`, not around it.
 
 use std::io;
 use std::net::TcpListener;
@@ -29,7 +30,8 @@ pub use smol::Smol;
 pub use threads::Threads;
 pub use tokio::Tokio;
 
-/// A runtime that hosts nodes. When it is dropped it ends, and its nodes with it, where the runtime is of a kind that can.
+/// A runtime that hosts nodes. When it is dropped it ends, and its nodes with it, where the runtime
+/// is of a kind that can.
 pub trait Runtime: Send + Sync {
     /// Starts a node.
     ///

@@ -55,7 +55,8 @@ impl Log {
         (Self { probe: Arc::clone(&probe), blocks, digest: None }, probe)
     }
 
-    /// One that takes snapshots: of a digest, and not of the commands. So a life that goes on from one holds only what followed.
+    /// One that takes snapshots: of a digest, and not of the commands. So a life that goes on from
+    /// one holds only what followed.
     pub fn with_snapshots(digest: Digest) -> (Self, Arc<Probe>) {
         let (log, probe) = Self::new(false);
         (Self { digest: Some(digest), ..log }, probe)

@@ -57,9 +57,10 @@ impl<C: Sample> Server for CoreServer<C> {
         servers
     }
 
-    /// The first whose election timeout ends. Until then time passes for all, in which nothing is heard of the leader; that it
-    /// steps down meanwhile for want of a quorum is no part of the election. It wakes for each of its deadlines, as on a host:
-    /// a leader that slept past them would listen before it gives up.
+    /// The first whose election timeout ends. Until then time passes for all, in which nothing is
+    /// heard of the leader; that it steps down meanwhile for want of a quorum is no part of the
+    /// election. It wakes for each of its deadlines, as on a host: a leader that slept past them
+    /// would listen before it gives up.
     fn next_candidate(servers: &mut [Self], leader: usize) -> usize {
         let leads = servers[leader].leader() == Some(leader);
         let deadlines = servers.iter().map(|server| server.raft.next_deadline());

@@ -1,8 +1,10 @@
-//! Whole clusters in one thread, without disk or network: what the benches measure, the same for raft-core and for raft-rs.
+//! Whole clusters in one thread, without disk or network: what the benches measure, the same for
+//! raft-core and for raft-rs.
 //!
-//! A [`Cluster`] passes messages from server to server in a fixed order, one turn of a server at a time. A turn is what every
-//! host does: take all messages that have come, then do what the library asks until it asks nothing more. A write is durable at
-//! once and costs nothing on either side beyond what the library itself does with it.
+//! A [`Cluster`] passes messages from server to server in a fixed order, one turn of a server at a
+//! time. A turn is what every host does: take all messages that have come, then do what the library
+//! asks until it asks nothing more. A write is durable at once and costs nothing on either side
+//! beyond what the library itself does with it.
 
 pub mod core_server;
 pub mod raft_rs_server;
@@ -25,7 +27,8 @@ pub trait Server: Sized {
     /// The servers of a new cluster, none of which leads.
     fn cluster(voters: usize, pre_vote: bool) -> Vec<Self>;
 
-    /// Chooses who stands for election next, after `leader` has fallen silent: nothing that it says is heard any more.
+    /// Chooses who stands for election next, after `leader` has fallen silent: nothing that it says
+    /// is heard any more.
     fn next_candidate(servers: &mut [Self], leader: usize) -> usize;
 
     /// Stands for election.
@@ -34,7 +37,8 @@ pub trait Server: Sized {
     /// Proposes that many commands to this server, which leads.
     fn propose(&mut self, commands: usize);
 
-    /// Takes all messages from `inbox`, then does what the library asks; `send` takes the receiver's position.
+    /// Takes all messages from `inbox`, then does what the library asks; `send` takes the
+    /// receiver's position.
     fn turn(&mut self, inbox: &mut Vec<Self::Message>, send: &mut impl FnMut(usize, Self::Message));
 
     /// The leader of this server's term, if it knows one.
@@ -93,7 +97,8 @@ impl<S: Server> Cluster<S> {
         }
     }
 
-    /// Replication: from the moment the leader is given the commands until every server has applied them all.
+    /// Replication: from the moment the leader is given the commands until every server has applied
+    /// them all.
     pub fn replicate(&mut self, commands: usize) {
         self.servers[self.leader].propose(commands);
         self.proposed += commands;
@@ -108,7 +113,8 @@ impl<S: Server> Cluster<S> {
         self.servers.iter().map(S::commit_index).min().unwrap_or_default()
     }
 
-    /// A turn for each server that has messages, the leader last: what it sent last round is answered by then.
+    /// A turn for each server that has messages, the leader last: what it sent last round is
+    /// answered by then.
     fn sweep(&mut self) {
         let voters = self.servers.len();
         for step in 1..=voters {

@@ -1,4 +1,5 @@
-//! raft-rs under measurement, driven as its documentation says: step, ready, advance; over its own `MemStorage`.
+//! raft-rs under measurement, driven as its documentation says: step, ready, advance; over its own
+//! `MemStorage`.
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, Message, MessageType};
@@ -8,8 +9,9 @@ use std::hint::black_box;
 
 use super::{COMMAND_BYTES, Server, received};
 
-/// One server of raft-rs. With `ONE_MESSAGE` the commands of a batch are proposed as one message with many entries, which
-/// suits raft-rs best; else each by its method `propose`, which wants a vector.
+/// One server of raft-rs. With `ONE_MESSAGE` the commands of a batch are proposed as one message
+/// with many entries, which suits raft-rs best; else each by its method `propose`, which wants a
+/// vector.
 pub struct RaftRsServer<const ONE_MESSAGE: bool> {
     node: RawNode<MemStorage>,
     received: Bytes,
@@ -50,7 +52,8 @@ impl<const ONE_MESSAGE: bool> Server for RaftRsServer<ONE_MESSAGE> {
         (0..voters).map(|position| Self::new(position, voters, pre_vote)).collect()
     }
 
-    /// The next in the row. Without `check_quorum` raft-rs lets anyone stand at any time, so no time has to pass.
+    /// The next in the row. Without `check_quorum` raft-rs lets anyone stand at any time, so no
+    /// time has to pass.
     fn next_candidate(servers: &mut [Self], leader: usize) -> usize {
         (leader + 1) % servers.len()
     }

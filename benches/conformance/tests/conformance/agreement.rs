@@ -15,7 +15,8 @@ fn numbered(number: usize) -> Bytes {
     format!("command {number}").into()
 }
 
-/// A hundred proposals at once: each is answered with its own place, and all nodes end with all of them.
+/// A hundred proposals at once: each is answered with its own place, and all nodes end with all of
+/// them.
 pub(crate) fn proposals_and_reads(stage: Stage) {
     const PROPOSALS: usize = 100;
     let cluster = stage.cluster_with(3, patient);
@@ -41,8 +42,8 @@ pub(crate) fn proposals_and_reads(stage: Stage) {
     cluster.shutdown();
 }
 
-/// Whoever answers a read has seen everything that was answered before: the leader, and an old one that was cut off and, for it
-/// does not watch its quorum, believes that it leads.
+/// Whoever answers a read has seen everything that was answered before: the leader, and an old one
+/// that was cut off and, for it does not watch its quorum, believes that it leads.
 pub(crate) fn reads_are_linearizable(stage: Stage) {
     let mut cluster = stage.cluster_with(3, |config| {
         config.raft.check_quorum = false;
@@ -88,7 +89,8 @@ fn check_reads(reads: Vec<Read>, acknowledged: usize) -> usize {
 
 type Read = Answer<Result<Vec<Bytes>, ReadError>>;
 
-/// Nothing is committed before it is proposed; three commands come in order, to the same places everywhere.
+/// Nothing is committed before it is proposed; three commands come in order, to the same places
+/// everywhere.
 pub(crate) fn in_order(stage: Stage) {
     let cluster = stage.cluster(3);
     for place in 1..=3 {
@@ -120,8 +122,8 @@ pub(crate) fn bytes(stage: Stage) {
     assert!(cost <= 200_000, "{cost} bytes");
 }
 
-/// What elections, agreements and idleness may cost, in messages with their replies: twice what the laboratory counts, which
-/// counts requests.
+/// What elections, agreements and idleness may cost, in messages with their replies: twice what the
+/// laboratory counts, which counts requests.
 pub(crate) fn counts(stage: Stage) {
     let cluster = stage.cluster_with(3, |config| {
         config.raft.election_timeout_min = Duration::from_millis(500);
@@ -173,8 +175,8 @@ pub(crate) fn follower_away_and_back(stage: Stage) {
     assert_eq!(cluster.agreed(), ["101", "102", "103", "104", "105", "106"]);
 }
 
-/// The leader is away and the others agree under another; that one is away too, and nobody can agree. Each returns and catches
-/// up.
+/// The leader is away and the others agree under another; that one is away too, and nobody can
+/// agree. Each returns and catches up.
 pub(crate) fn leader_away_twice(stage: Stage) {
     let mut cluster = stage.cluster(3);
     cluster.agree("101", 3);
@@ -239,7 +241,8 @@ pub(crate) fn a_cut_off_leader_rejoins(stage: Stage) {
     assert_eq!(cluster.agreed(), ["101", "103", "104", "105"]);
 }
 
-/// Two minorities each end with thirty entries that nobody else has, and a majority commits thirty others, twice.
+/// Two minorities each end with thirty entries that nobody else has, and a majority commits thirty
+/// others, twice.
 pub(crate) fn divergent_logs(stage: Stage) {
     const ENTRIES: usize = 30;
     let mut cluster = stage.cluster_with(5, patient);

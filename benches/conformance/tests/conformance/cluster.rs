@@ -295,7 +295,8 @@ impl Cluster {
             Network::Tcp(sockets) => {
                 let Sockets { listeners, addresses, ways, names, frames, links } = sockets;
                 let address = addresses[position];
-                // Whoever had the port before has given it back when its shutdown was over: no second attempt.
+                // Whoever had the port before has given it back when its shutdown was over: no
+                // second attempt.
                 let bind = || TcpListener::bind(address).expect("the port is free again");
                 let listener = listeners[position].take().unwrap_or_else(bind);
                 // Those who came later are known by their labels alone.
@@ -490,7 +491,8 @@ impl Cluster {
         self.all().into_iter().all(|position| self.leadership(position).role != Role::Leader)
     }
 
-    /// Proposes to whoever leads those present, until it is answered. The command may be applied more than once.
+    /// Proposes to whoever leads those present, until it is answered. The command may be applied
+    /// more than once.
     pub(crate) fn propose(&self, command: impl Into<Bytes>) {
         self.propose_among(&self.present(), command);
     }
@@ -517,8 +519,8 @@ impl Cluster {
         self.await_applied(command.as_bytes(), nodes);
     }
 
-    /// Waits until all nodes have applied all there is, and checks that it is the same. What was proposed again because its answer
-    /// was lost is there once.
+    /// Waits until all nodes have applied all there is, and checks that it is the same. What was
+    /// proposed again because its answer was lost is there once.
     pub(crate) fn agreed(&self) -> Vec<Bytes> {
         until("agreement", || {
             let states = self.all().into_iter().map(|position| {
@@ -548,7 +550,8 @@ impl Cluster {
     }
 }
 
-/// A node whose requests still wait, such as for a lead, lives on without its cluster: they hold handles to it.
+/// A node whose requests still wait, such as for a lead, lives on without its cluster: they hold
+/// handles to it.
 impl Drop for Cluster {
     fn drop(&mut self) {
         // What a failed scenario has left shut would hold up others on the same runtime.

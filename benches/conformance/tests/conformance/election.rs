@@ -20,8 +20,9 @@ pub(crate) fn initial_election(stage: Stage) {
     assert_steady(&cluster, leader);
 }
 
-/// The leader is cut off, and there is a new one; the old one returns, and the new one still leads; without a quorum nobody
-/// leads; with one there is a leader again, whom the last to return does not disturb.
+/// The leader is cut off, and there is a new one; the old one returns, and the new one still leads;
+/// without a quorum nobody leads; with one there is a leader again, whom the last to return does
+/// not disturb.
 pub(crate) fn re_election(stage: Stage) {
     let mut cluster = stage.cluster_with(3, patient);
     let first = cluster.elect();
@@ -71,7 +72,8 @@ pub(crate) fn many_elections(stage: Stage) {
     }
 }
 
-/// The leader is shut down, again and again; nothing is lost, and each comes back to the same place.
+/// The leader is shut down, again and again; nothing is lost, and each comes back to the same
+/// place.
 pub(crate) fn election_after_a_shutdown(stage: Stage) {
     let mut cluster = stage.cluster(3);
     cluster.propose("one");

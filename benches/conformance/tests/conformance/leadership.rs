@@ -52,7 +52,8 @@ pub(crate) fn a_lost_leadership_answers_all(stage: Stage) {
     assert_eq!(cluster.status(old).proposals_waiting, 0);
 }
 
-/// A leader is heard and hears nothing. It cannot know that its command was taken, and says that it may commit; it does.
+/// A leader is heard and hears nothing. It cannot know that its command was taken, and says that it
+/// may commit; it does.
 pub(crate) fn what_may_commit_may_commit(stage: Stage) {
     let cluster = stage.cluster(3);
     cluster.propose("before");
@@ -69,7 +70,8 @@ pub(crate) fn what_may_commit_may_commit(stage: Stage) {
     assert_eq!(cluster.agreed(), ["before", "unsure", "after"]);
 }
 
-/// The guard of a leader that is cut off knows of its loss within a few timeouts, and the next leader's token is higher.
+/// The guard of a leader that is cut off knows of its loss within a few timeouts, and the next
+/// leader's token is higher.
 pub(crate) fn a_guard_is_lost_in_time(stage: Stage) {
     let mut cluster = stage.cluster(3);
     let old = cluster.elect();

@@ -11,8 +11,8 @@ use crate::cluster::{Cluster, Stage, until};
 /// How often a cluster starts and stops.
 const CYCLES: usize = 100;
 
-/// Clusters of three start and stop, hundreds of nodes in all, always on the same ports; some are shut down and others only
-/// dropped. No thread, no task, no open file is left of them.
+/// Clusters of three start and stop, hundreds of nodes in all, always on the same ports; some are
+/// shut down and others only dropped. No thread, no task, no open file is left of them.
 pub(crate) fn cycles_leave_nothing(stage: Stage) {
     let mut cluster = stage.idle(3, |config| {
         config.raft.election_timeout_min = Duration::from_millis(20);

@@ -57,7 +57,8 @@ pub(crate) fn asking_after_a_shutdown(stage: Stage) {
     Answer::of(move || watch.changed_from(now).wait()).wait("an answer").expect_err("it has ended");
 }
 
-/// A state machine panics on one node: that node stops and names the command, and the others go on. Corrected, it comes back.
+/// A state machine panics on one node: that node stops and names the command, and the others go on.
+/// Corrected, it comes back.
 pub(crate) fn a_sick_state_machine(stage: Stage) {
     let mut cluster = stage.cluster(3);
     cluster.propose("before");

@@ -7,7 +7,8 @@ use raft_core::host::{MemoryJournal, ProposeError, ReadError};
 use crate::cluster::{Stage, came_back, patient, until};
 use crate::runner::disturbed;
 
-/// Commands of 100 ms each, for longer than the longest election timeout: nobody misses a heartbeat.
+/// Commands of 100 ms each, for longer than the longest election timeout: nobody misses a
+/// heartbeat.
 pub(crate) fn a_slow_state_machine_costs_no_election(stage: Stage) {
     const COMMANDS: u32 = 20;
     const SLOWNESS: Duration = Duration::from_millis(100);
@@ -30,7 +31,8 @@ pub(crate) fn a_slow_state_machine_costs_no_election(stage: Stage) {
     }
 }
 
-/// A node that is stuck takes as many requests as its inbox holds; it refuses the others at once and gives the commands back.
+/// A node that is stuck takes as many requests as its inbox holds; it refuses the others at once
+/// and gives the commands back.
 pub(crate) fn a_full_inbox_refuses(stage: Stage) {
     const INBOX_MAX: usize = 8;
     const TOO_MANY: usize = 5;

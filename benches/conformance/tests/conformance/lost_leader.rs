@@ -1,5 +1,5 @@
-//! How soon the end of a leader is noticed, and what is none. All but the first node are so patient that no timeout of theirs
-//! ends within a scenario.
+//! How soon the end of a leader is noticed, and what is none. All but the first node are so patient
+//! that no timeout of theirs ends within a scenario.
 
 use std::time::{Duration, Instant};
 
@@ -40,8 +40,8 @@ fn expect_another(cluster: &Cluster, since: Instant) {
     assert!(took < PATIENCE / 2, "it took {took:?}");
 }
 
-/// The first comes back and leads again until all are told to end: a patient leader would wait for long to hand over to others who
-/// end. These are the commands then.
+/// The first comes back and leads again until all are told to end: a patient leader would wait for
+/// long to hand over to others who end. These are the commands then.
 fn end(mut cluster: Cluster) -> Vec<Bytes> {
     if cluster.nodes[0].stop_reason().is_some() {
         cluster.restart(0);
@@ -55,7 +55,8 @@ fn end(mut cluster: Cluster) -> Vec<Bytes> {
     commands
 }
 
-/// A leader's sockets are closed behind its back, as by the end of its process: those who follow need no timeout to notice.
+/// A leader's sockets are closed behind its back, as by the end of its process: those who follow
+/// need no timeout to notice.
 pub(crate) fn a_process_that_dies_is_noticed(stage: Stage) {
     let cluster = led_by_the_first(stage, |_| ());
     // Heartbeats bring the followers their ranks.
@@ -73,7 +74,8 @@ pub(crate) fn a_process_that_dies_is_noticed(stage: Stage) {
     assert_eq!(end(cluster), ["before", "after"]);
 }
 
-/// The connections to a leader break again and again, and it is reached again each time: nobody suspects it, and it leads on.
+/// The connections to a leader break again and again, and it is reached again each time: nobody
+/// suspects it, and it leads on.
 pub(crate) fn a_network_that_flaps_costs_no_election(stage: Stage) {
     const BREAKS: usize = 20;
     let mut detour = None;

@@ -1,11 +1,13 @@
-//! One suite for all adapters: what a node promises it promises on every runtime, over channels and over TCP, and in a cluster
-//! that mixes runtimes.
+//! One suite for all adapters: what a node promises it promises on every runtime, over channels and
+//! over TCP, and in a cluster that mixes runtimes.
 //!
-//! `cargo test -p conformance [part of a name]` prints a line for each runtime, wire and scenario, such as
-//! `tokio::channel::re_election`, and at the end how long each scenario took on each runtime.
+//! `cargo test -p conformance [part of a name]` prints a line for each runtime, wire and scenario,
+//! such as `tokio::channel::re_election`, and at the end how long each scenario took on each
+//! runtime.
 //!
-//! Scenarios that see whether *nothing* happens, such as an election too many, can be disturbed by a machine that holds a node up for
-//! longer than its timeouts. They say so and are tried again; what is at fault fails every time.
+//! Scenarios that see whether *nothing* happens, such as an election too many, can be disturbed by
+//! a machine that holds a node up for longer than its timeouts. They say so and are tried again;
+//! what is at fault fails every time.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! Changes of membership (§6), transfer of leadership (thesis 3.10), and a node that lost its memory.
+//! Changes of membership (§6), transfer of leadership (thesis 3.10), and a node that lost its
+//! memory.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,8 @@ use raft_core::{Change, Membership, Seat};
 
 use crate::cluster::{Cluster, Stage, Wire, id, patient, until};
 
-/// A server joins as a learner, is given all there is, becomes a voter, and takes the leader's place.
+/// A server joins as a learner, is given all there is, becomes a voter, and takes the leader's
+/// place.
 pub(crate) fn a_learner_joins_and_the_leader_goes(stage: Stage) {
     let mut cluster = stage.cluster_with(3, patient);
     cluster.propose("one");
@@ -34,7 +36,8 @@ pub(crate) fn a_learner_joins_and_the_leader_goes(stage: Stage) {
     assert_eq!(cluster.elect_among(&rest), leader);
 }
 
-/// One after the other, until no server is left of those that began. Those who came later know each other by their labels alone.
+/// One after the other, until no server is left of those that began. Those who came later know each
+/// other by their labels alone.
 pub(crate) fn every_member_is_replaced(stage: Stage) {
     let mut cluster = stage.cluster_with(3, patient);
     cluster.propose("begin");
@@ -100,8 +103,8 @@ pub(crate) fn shutdown_of_a_leader_hands_over(stage: Stage) {
     assert!(start.elapsed() < ELECTION_TIMEOUT / 2, "after {:?}", start.elapsed());
 }
 
-/// A node comes back under its id without its memory: it is refused on both sides, says what to do, and counts for nothing. It is
-/// removed and added again, catches up, and counts.
+/// A node comes back under its id without its memory: it is refused on both sides, says what to do,
+/// and counts for nothing. It is removed and added again, catches up, and counts.
 pub(crate) fn a_wiped_node_is_refused(stage: Stage) {
     let wire = stage.wire;
     let mut cluster = stage.cluster_with(3, patient);

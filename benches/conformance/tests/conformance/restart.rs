@@ -18,7 +18,8 @@ pub(crate) fn from_memory(stage: Stage) {
     assert!(cluster.leadership(0).term > term, "terms survive too");
 }
 
-/// The same with journals in files; each life's last act frees the directory and the port for the next.
+/// The same with journals in files; each life's last act frees the directory and the port for the
+/// next.
 pub(crate) fn from_files(stage: Stage) {
     let directory = tempfile::tempdir().expect("a directory for temporary files");
     let mut cluster = stage.idle(3, |_| ());
@@ -43,7 +44,8 @@ pub(crate) fn from_files(stage: Stage) {
     }
 }
 
-/// Nodes crash one after the other: what they were is cut off from journal and network without a word.
+/// Nodes crash one after the other: what they were is cut off from journal and network without a
+/// word.
 pub(crate) fn after_crashes(stage: Stage) {
     let mut cluster = stage.cluster(3);
     for (position, command) in [(0, "one"), (1, "two"), (2, "three")] {

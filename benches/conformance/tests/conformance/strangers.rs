@@ -13,7 +13,8 @@ use runtimes::DEADLINE;
 
 use crate::cluster::{Cluster, Stage, id, until};
 
-/// Noise, frames that are too long or damaged, nodes of another cluster, and messages in another's name.
+/// Noise, frames that are too long or damaged, nodes of another cluster, and messages in another's
+/// name.
 pub(crate) fn are_refused(stage: Stage) {
     let mut cluster = stage.idle(3, |_| ());
     // The third never starts, so that the test may play it.

@@ -35,7 +35,8 @@ pub(crate) fn mute_leader(stage: Stage) {
     assert_eq!(cluster.agreed(), ["before", "between", "after"]);
 }
 
-/// A follower that hears nobody asks in vain: those who hear the leader do not listen to it (thesis 9.6).
+/// A follower that hears nobody asks in vain: those who hear the leader do not listen to it (thesis
+/// 9.6).
 pub(crate) fn deaf_follower(stage: Stage) {
     let cluster = stage.cluster_with(3, patient);
     let leader = cluster.elect();

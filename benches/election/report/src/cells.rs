@@ -107,7 +107,8 @@ pub(crate) fn settings() -> Vec<Setting> {
     settings
 }
 
-/// How many clusters of a setting may run at once, at most: those that keep the processor busy are measured alone.
+/// How many clusters of a setting may run at once, at most: those that keep the processor busy are
+/// measured alone.
 pub(crate) fn jobs(setting: &Setting, jobs: usize) -> usize {
     let busy = setting.failure == Failure::LoadedHandover;
     // Where heartbeats are that frequent, another cluster's would too often fall into an election.
@@ -115,7 +116,8 @@ pub(crate) fn jobs(setting: &Setting, jobs: usize) -> usize {
     if busy { 1 } else { jobs }
 }
 
-/// How long all trials of a setting take, roughly: two heartbeats and a half, detection, and a start again where something ended.
+/// How long all trials of a setting take, roughly: two heartbeats and a half, detection, and a
+/// start again where something ended.
 pub(crate) fn forecast(setting: &Setting, trials: usize, jobs_max: usize) -> Duration {
     let Timing { min, heartbeat, .. } = setting.timing;
     let waits = heartbeat * 5 / 2;

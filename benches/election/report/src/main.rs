@@ -4,10 +4,11 @@
 //! cargo run --release -p election-report -- --trials 1000
 //! ```
 //!
-//! First in virtual time, where figures are exact; then on every runtime, in turns. It writes `index.html`, which needs nothing else,
-//! the plots as SVG, and the tables as CSV and Markdown. Each trial is a line in the folder `raw` as soon as its turn is over: an interrupted
-//! report goes on with `--resume`, and settings can be measured one by one with `--only` and put together so. On Linux it also starts
-//! itself as servers, which it kills and stops.
+//! First in virtual time, where figures are exact; then on every runtime, in turns. It writes
+//! `index.html`, which needs nothing else, the plots as SVG, and the tables as CSV and Markdown.
+//! Each trial is a line in the folder `raw` as soon as its turn is over: an interrupted report goes
+//! on with `--resume`, and settings can be measured one by one with `--only` and put together so.
+//! On Linux it also starts itself as servers, which it kills and stops.
 
 mod cells;
 mod measured;

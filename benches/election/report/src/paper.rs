@@ -1,4 +1,5 @@
-//! What the paper measured: Figure 16 of the extended version, five servers, 1000 trials for each line.
+//! What the paper measured: Figure 16 of the extended version, five servers, 1000 trials for each
+//! line.
 
 /// Downtime with timeouts from one range, in milliseconds.
 pub(crate) struct Line {
@@ -23,7 +24,8 @@ pub(crate) const SCALING: [Line; 5] = [
     line(150, 300, 172.0, 181.0, 406.0, 604.0),
 ];
 
-/// Its upper half: how much randomness is needed. The range without any, which elects nobody for long, is left out.
+/// Its upper half: how much randomness is needed. The range without any, which elects nobody for
+/// long, is left out.
 pub(crate) const RANDOMNESS: [Line; 4] = [
     line(150, 155, 287.0, 349.0, 1233.0, 2154.0),
     line(150, 175, 143.0, 166.0, 467.0, 616.0),

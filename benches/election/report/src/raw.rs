@@ -1,4 +1,5 @@
-//! Every trial as a line, written as soon as it is over: the published data, and what an interrupted report goes on from.
+//! Every trial as a line, written as soon as it is over: the published data, and what an
+//! interrupted report goes on from.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -32,7 +33,8 @@ impl Raw {
     ///
     /// # Errors
     ///
-    /// The file cannot be written or read, or its lines are not ours: measure again, without going on.
+    /// The file cannot be written or read, or its lines are not ours: measure again, without going
+    /// on.
     pub(crate) fn open(
         folder: &Path,
         setting: &Setting,

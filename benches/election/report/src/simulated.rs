@@ -104,8 +104,9 @@ pub(crate) fn figure(timing: Timing, trials: usize) -> Figure {
     Figure { timing, downtime: downtime.collect(), splits }
 }
 
-/// Its broadcast time, a message there, a durable write and the answer back, is given as 15 ms on average. Here the write takes most of it,
-/// for on a network that took most of it the paper's shortest timeouts could not elect as fast as they did.
+/// Its broadcast time, a message there, a durable write and the answer back, is given as 15 ms on
+/// average. Here the write takes most of it, for on a network that took most of it the paper's
+/// shortest timeouts could not elect as fast as they did.
 fn network_of_the_paper() -> World {
     let millisecond = Duration::from_millis(1);
     let write = Duration::from_millis(paper::BROADCAST_MS) - 3 * millisecond;
@@ -157,7 +158,8 @@ pub(crate) fn exact(trials: usize) -> Exact {
     exact
 }
 
-/// Hosts at full load, with clients that write and without: what is written keeps followers from doubting, too.
+/// Hosts at full load, with clients that write and without: what is written keeps followers from
+/// doubting, too.
 const LOADS: [(&str, World); 2] = [
     ("hosts and clients", World::busy()),
     ("hosts alone", World { command_every: None, ..World::busy() }),

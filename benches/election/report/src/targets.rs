@@ -136,7 +136,8 @@ fn silence(
     }
 }
 
-/// From the moment a candidate stands until all know that it leads; the median of many, for the machine does other things, too.
+/// From the moment a candidate stands until all know that it leads; the median of many, for the
+/// machine does other things, too.
 fn election_cpu(servers: usize) -> Duration {
     let elections = 1000;
     let mut cluster = one_thread::Cluster::<CoreServer<[u8; 16]>>::elected(servers, true);

@@ -1,8 +1,9 @@
-//! The same trials with a process for each server, which signals of the operating system befall: SIGKILL, and SIGSTOP, after which a
-//! process does nothing and keeps its connections.
+//! The same trials with a process for each server, which signals of the operating system befall:
+//! SIGKILL, and SIGSTOP, after which a process does nothing and keeps its connections.
 //!
-//! Each server says on its standard output when it stood, led and committed, by the clock that all processes of a machine share
-//! (CLOCK_MONOTONIC). Journals are files with fdatasync, and messages travel by TCP on the loopback.
+//! Each server says on its standard output when it stood, led and committed, by the clock that all
+//! processes of a machine share (CLOCK_MONOTONIC). Journals are files with fdatasync, and messages
+//! travel by TCP on the loopback.
 
 mod said;
 mod server;
@@ -37,7 +38,8 @@ const STRAGGLERS_WAIT: Duration = Duration::from_millis(5);
 /// So many heartbeats pass before the leader fails: every follower has heard its rank.
 const HEARTBEATS: u32 = 2;
 
-/// Clusters so far: each has an address of its own, so that no connection of another takes a port that a killed server had.
+/// Clusters so far: each has an address of its own, so that no connection of another takes a port
+/// that a killed server had.
 static CLUSTERS: AtomicU16 = AtomicU16::new(1);
 
 /// A cluster of processes, in which trials take place one after the other.
@@ -61,7 +63,8 @@ struct Server {
 }
 
 impl Cluster {
-    /// Starts all servers: processes of this program, which hands what follows its argument `serve` to [`serve`].
+    /// Starts all servers: processes of this program, which hands what follows its argument `serve`
+    /// to [`serve`].
     ///
     /// # Errors
     ///
@@ -101,7 +104,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The leader's process is given the signal, and another server is elected. Afterwards all servers are back.
+    /// The leader's process is given the signal, and another server is elected. Afterwards all
+    /// servers are back.
     ///
     /// # Errors
     ///
@@ -119,7 +123,8 @@ impl Cluster {
         let failed_at = now();
         kill_process(pid, signal)?;
         if is_stop {
-            // Whose connections are closed begins at once, and a question would come into the middle.
+            // Whose connections are closed begins at once, and a question would come into the
+            // middle.
             self.ask(Some(leader))?;
         }
         let heard = self.hear_election(term)?;
@@ -136,7 +141,8 @@ impl Cluster {
         outcome(failed_at, term, &heard).ok_or_else(|| io::Error::other(format!("{heard:?}")))
     }
 
-    /// All that is said until somebody has committed an entry of a later term than this, and a little longer.
+    /// All that is said until somebody has committed an entry of a later term than this, and a
+    /// little longer.
     fn hear_election(&self, term: u64) -> io::Result<Vec<Said>> {
         let mut heard = Vec::new();
         let mut until = Instant::now() + PATIENCE;

@@ -13,14 +13,15 @@ use raft_core::host::{
     ClusterId, FileJournal, Identity, MessageInbox, NodeConfig, Running, Transport,
 };
 use raft_core::{Body, Index, Message, NodeId, Term, Wake};
+use runtimes::{Log, Member};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::said::{Said, now};
 use crate::setting::{On, Timing};
 use crate::trial::tcp_config;
-use runtimes::{Log, Member};
 
-/// What is told to a server before the folder of its journal and the addresses of all; spans in microseconds, no slot as 0.
+/// What is told to a server before the folder of its journal and the addresses of all; spans in
+/// microseconds, no slot as 0.
 pub(super) fn arguments(timing: &Timing, on: On, position: usize, seed: u64) -> Vec<String> {
     let Timing { min, max, heartbeat, rank_slot, floor: _, pre_vote } = *timing;
     let spans = [min, max, heartbeat, rank_slot.unwrap_or_default()];
@@ -30,7 +31,8 @@ pub(super) fn arguments(timing: &Timing, on: On, position: usize, seed: u64) -> 
     own.into_iter().chain(spans).chain([pre_vote]).collect()
 }
 
-/// Serves with the arguments that [`Cluster::start`](super::Cluster::start) gives, until standard input ends or the parent does.
+/// Serves with the arguments that [`Cluster::start`](super::Cluster::start) gives, until standard
+/// input ends or the parent does.
 ///
 /// # Errors
 ///

@@ -1,19 +1,20 @@
 //! The configuration of a cluster with a small member, and what it bounds.
 //!
-//! All servers of such a cluster run with these limits, since a leader cuts its messages by its own, and a message that is too
-//! long for the line would never arrive.
+//! All servers of such a cluster run with these limits, since a leader cuts its messages by its
+//! own, and a message that is too long for the line would never arrive.
 //!
 //! What the limits mean for the heap of a member with a 4 KiB log, in bytes; pointers have 4:
 //!
 //! | what | bound | why |
 //! |---|---|---|
 //! | entries of the log | 24 x 144 | [`LOG_ENTRIES_MAX`], allocated once, when the server starts |
-//! | their commands | 72 x 46 | 8 and the command's bytes: the most is that of 46 commands of 57 bytes |
+//! | their commands | 72 x 46 | 8 and the command's bytes: at most 46 commands of 57 bytes |
 //! | a message or write in the works | 24 x 8 | [`BATCH_BYTES_MAX`] / 32 entries |
 //! | encoding, journal | 528 | one buffer |
 //!
-//! The log's size counts entries with 32 bytes and their command. So much of it is never reached by commands that are
-//! applied, for snapshots come first: `TAIL_BYTES`, `SNAPSHOT_LOG_BYTES` and what is not yet committed make it up.
+//! The log's size counts entries with 32 bytes and their command. So much of it is never reached by
+//! commands that are applied, for snapshots come first: `TAIL_BYTES`, `SNAPSHOT_LOG_BYTES` and what
+//! is not yet committed make it up.
 
 use core::time::Duration;
 
@@ -25,8 +26,9 @@ pub const CLUSTER: u64 = 0xf1;
 /// The most bytes in the log, as the core counts them: 32 and the command for each entry.
 pub const LOG_BYTES_MAX: usize = 4096;
 
-/// How many terms may begin while the log is full: the entry with which a term begins is never refused by the core, or no leader
-/// could lead. A member whose log has reached even this steps aside, see the module `bounds`.
+/// How many terms may begin while the log is full: the entry with which a term begins is never
+/// refused by the core, or no leader could lead. A member whose log has reached even this steps
+/// aside, see the module `bounds`.
 pub const LOG_TERMS_MAX: usize = 16;
 
 /// The most entries in the log.
@@ -41,7 +43,8 @@ const SNAPSHOT_LOG_BYTES: usize = 1536;
 /// The most bytes of a snapshot, members and checksums included. One message carries it.
 pub const SNAPSHOT_BYTES_MAX: usize = 256;
 
-/// The heap of a member: what `make.sh bounds` finds it to need at most, and the reserve without which it hears nothing.
+/// The heap of a member: what `make.sh bounds` finds it to need at most, and the reserve without
+/// which it hears nothing.
 pub const HEAP_BYTES: usize = 12 * 1024;
 
 /// The longest command.

@@ -4,9 +4,10 @@
 //! 00 │ COBS( kind │ body │ CRC-32 of kind and body, little-endian ) │ 00
 //! ```
 //!
-//! COBS takes every zero out of what it encodes, so a zero always ends a frame and a reader that was lost is back with the next
-//! one. A frame begins with a zero as well: noise before it costs the noise, and not the frame. What does not check out is
-//! counted and dropped, as if the line had lost it.
+//! COBS takes every zero out of what it encodes, so a zero always ends a frame and a reader that
+//! was lost is back with the next one. A frame begins with a zero as well: noise before it costs
+//! the noise, and not the frame. What does not check out is counted and dropped, as if the line had
+//! lost it.
 
 use cobs::CobsEncoder;
 use heapless::{Deque, Vec};
@@ -14,8 +15,9 @@ use heapless::{Deque, Vec};
 use super::limits::{BATCH_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use super::sum::crc32;
 
-/// The most bytes in a frame's body: a message with entries that count [`BATCH_BYTES_MAX`], each of which takes fewer bytes
-/// on the line than it is counted with, or with a snapshot of no more bytes; and its head.
+/// The most bytes in a frame's body: a message with entries that count [`BATCH_BYTES_MAX`], each of
+/// which takes fewer bytes on the line than it is counted with, or with a snapshot of no more
+/// bytes; and its head.
 pub const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX + 256;
 
 const _: () = assert!(SNAPSHOT_BYTES_MAX <= BATCH_BYTES_MAX);
@@ -167,7 +169,8 @@ pub fn encode<'b>(
 
 /// Bytes on their way to the line: whole frames, or nothing of them.
 ///
-/// A line that does not take bytes blocks nobody; frames for which there is no room are dropped and counted.
+/// A line that does not take bytes blocks nobody; frames for which there is no room are dropped and
+/// counted.
 #[derive(Debug)]
 pub struct Outgoing<const N: usize> {
     queue: Deque<u8, N>,

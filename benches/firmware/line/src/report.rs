@@ -1,4 +1,5 @@
-//! What the firmware says about itself over the line, a few times in a second: for tests and for those who watch it.
+//! What the firmware says about itself over the line, a few times in a second: for tests and for
+//! those who watch it.
 
 use raft_core::Role;
 
