@@ -27,8 +27,11 @@ prepare() {
     fi
 }
 
+# What else Java is told.
+java_options=(-XX:+UseParallelGC)
+
 # tlc FOLDER MODULE CONFIG: runs TLC on a module in a folder, with all cores. Its files stay in the folder.
 tlc() {
-    (cd "$1" && java -XX:+UseParallelGC -cp "$work/tla2tools.jar" tlc2.TLC -deadlock -workers "$(nproc)" \
+    (cd "$1" && java "${java_options[@]}" -cp "$work/tla2tools.jar" tlc2.TLC -deadlock -workers "$(nproc)" \
         -metadir "$1/states" -config "$3" "$2")
 }

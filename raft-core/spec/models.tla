@@ -115,8 +115,9 @@ Act(s) ==
     \/ \E t \in Terms : said[t] # Nil /\
            LET agreed == Agreement(log[s], said[t].log)
            IN  \E last \in agreed..Len(said[t].log) :
-                   /\ OnAppendEntries(s, t, agreed, last)
-                   /\ TellsCommit => commit'[s] = Max(commit[s], Min(said[t].commit, last))
+                   LET upTo == Min(said[t].commit, last)
+                   IN  \E known \in (IF TellsCommit THEN upTo ELSE 0)..upTo :
+                           OnAppendEntries(s, t, agreed, last, known)
     \/ AdvanceCommit(s)
     \/ Sync(s)
     \/ \E v \in Commands : IsNew(v) /\ Propose(s, v)

@@ -309,10 +309,11 @@ Propose(s, v) ==
     /\ \A i \in 1..Len(log[s]) : log[s][i].value # v
     /\ AppendAsLeader(s, Proposal(term[s], v))
 
-\* AppendEntries of term `t`, with the entries from `prev + 1` to `last`, receiver
-\* implementation. Entries are removed only where they conflict.
-OnAppendEntries(f, t, prev, last) ==
+\* AppendEntries of term `t`, with the entries from `prev + 1` to `last` and the commit index
+\* `known`, receiver implementation. Entries are removed only where they conflict.
+OnAppendEntries(f, t, prev, last, known) ==
     /\ said[t] # Nil /\ t >= term[f]
+    /\ known <= said[t].commit /\ known <= last
     /\ LET sent     == said[t].log
            begins   == Max(prev, base[f])     \* What was compacted is committed, and agrees.
            fits     == /\ prev <= last /\ last <= Len(sent)
@@ -323,8 +324,7 @@ OnAppendEntries(f, t, prev, last) ==
            grown    == IF conflict = {} /\ last <= Len(log[f])
                        THEN log[f] ELSE Prefix(sent, last)
        IN  /\ fits
-           /\ \E known \in 0..Min(said[t].commit, last) :
-                  commit' = [commit EXCEPT ![f] = Max(@, known)]
+           /\ commit' = [commit EXCEPT ![f] = Max(@, known)]
            /\ log'  = [log  EXCEPT ![f] = grown]
            /\ held' = [held EXCEPT ![f] = IF t > term[f] THEN {} ELSE @]
            /\ \E l \in {e.leader : e \in {e \in elected : e.term = t}} :
@@ -503,8 +503,8 @@ Elect(s) ==
 \* Of the stretches that end at `last`, any that the follower accepts has the same effect.
 Replicate(s) ==
     \/ \E t \in Terms : said[t] # Nil /\
-           \E last \in 0..Len(said[t].log) :
-               OnAppendEntries(s, t, Min(last, Agreement(log[s], said[t].log)), last)
+           \E last \in 0..Len(said[t].log), known \in 0..said[t].commit :
+               OnAppendEntries(s, t, Min(last, Agreement(log[s], said[t].log)), last, known)
     \/ Acknowledge(s)
     \/ \E f \in Server \ {s} : OnAcknowledged(s, f)
     \/ AdvanceCommit(s)

@@ -11,7 +11,7 @@
 (*******************************************************************************)
 EXTENDS raft, Worlds, TLC
 
-CONSTANTS TermMax, StepsMax  \* So many steps explain one event, at the most.
+CONSTANT StepsMax  \* So many steps explain one event, at the most.
 
 VARIABLES world, at, steps
 
@@ -66,19 +66,26 @@ Explain(s, r) ==
     IF ~DiskShows(disk[s], r) /\ writes[s] # <<>> /\ r.runs THEN Sync(s)
     ELSE IF ~r.runs THEN Crash(s) /\ DiskShows(disk'[s], r)
     ELSE
-    \/ role[s] # "leader" /\ r.term >= term[s] /\
-          (AskFirst(s) \/ (Stand(s) /\ term'[s] <= r.term) \/
-           (term[s] < r.term /\ r.role \in {"candidate", "leader"} /\
-            OnTimeoutNow(s, [term |-> term[s], to |-> s, last |-> [term |-> 0, index |-> 0]])))
-    \/ \E m \in requests : /\ m.term <= r.term
-                           /\ (OnRequestVote(s, m) /\ vote'[s] \in {Nil, Id(r.vote)}) \/ HearOfTerm(s, m)
+    \/ /\ role[s] # "leader" /\ r.term >= term[s]
+       /\ r.role # "follower" \/ (r.term > term[s] /\ r.vote = s)
+       /\ \/ role[s] # "precandidate" /\ AskFirst(s)
+          \/ Stand(s) /\ term'[s] <= r.term
+          \/ /\ term[s] < r.term /\ r.role \in {"candidate", "leader"}
+             /\ OnTimeoutNow(s, [term |-> term[s], to |-> s, last |-> [term |-> 0, index |-> 0]])
+    \/ \E m \in requests :
+          /\ m.term = r.term /\ Id(r.vote) = m.from
+          /\ OnRequestVote(s, m) /\ vote'[s] = m.from
+    \/ \E t \in {m.term : m \in requests} :
+          /\ t = r.term \/ (t + 1 = r.term /\ r.role \in {"candidate", "leader"})
+          /\ HearOfTerm(s, [term |-> t])
     \/ r.role = "leader" /\ BecomeLeader(s)
     \/ r.role = "follower" /\ r.leader = 0 /\ GiveUp(s)
-    \/ /\ \E t \in {term[s], r.term} \cap Terms : said[t] # Nil /\
-              \E last \in {r.last[2], Min(r.last[2], Len(log[s])), r.commit} :
-                  last <= Len(said[t].log) /\
-                  OnAppendEntries(s, t, Min(last, Agreement(log[s], said[t].log)), last)
-       /\ commit'[s] <= r.commit
+    \/ r.role # "leader" /\ \E t \in {term[s], r.term} \cap Terms : said[t] # Nil /\
+           LET agreed == Agreement(log[s], said[t].log)
+           IN  \E last \in {r.last[2], Min(r.last[2], Len(log[s])), r.commit} :
+                  /\ last <= Len(said[t].log)
+                  /\ \E known \in {0, r.commit} :
+                         OnAppendEntries(s, t, Min(last, agreed), last, known)
     \/ /\ role[s] = "leader" /\ Len(log[s]) < r.last[2]
        /\ \/ AppendAsLeader(s, Proposal(term[s], Nil))
           \/ LeaveJoint(s)
@@ -89,17 +96,23 @@ Explain(s, r) ==
     \/ /\ r.leader # 0 /\ said[r.term] # Nil
        /\ commit[s] < r.base /\ OnInstallSnapshot(s, r.term, r.base)
 
+\* The terms that there are in a run: no more need to be kept.
+LastTerm(run) ==
+    LET terms == {run[i].disk[1] : i \in 1..Len(run)}
+                 \cup {run[i].term : i \in {i \in 1..Len(run) : run[i].runs}}
+    IN  CHOOSE t \in terms : \A other \in terms : other <= t
+
 TraceInit ==
     /\ Init
-    /\ said  = [t \in 1..TermMax |-> Nil]
-    /\ acked = [t \in 1..TermMax |-> [s \in Server |-> 0]]
     /\ world \in 1..Len(Runs) /\ at = 1 /\ steps = 0
+    /\ said  = [t \in 1..LastTerm(Runs[world]) |-> Nil]
+    /\ acked = [t \in 1..LastTerm(Runs[world]) |-> [s \in Server |-> 0]]
 
 TraceNext ==
     /\ ~IsOver
-    /\ \/ /\ steps < StepsMax
-          /\ Explain(Told.server, Told)
-          /\ steps' = steps + 1 /\ at' = at
+    /\ \/ /\ Explain(Told.server, Told)
+          /\ steps' = (IF disk' = disk THEN steps + 1 ELSE steps) /\ at' = at
+          /\ steps' <= StepsMax
        \/ /\ DiskShows(disk[Told.server], Told)
           /\ Told.runs => MemoryShows(Told.server, Told)
           /\ Settle(Told.server)
