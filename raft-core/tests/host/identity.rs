@@ -77,7 +77,7 @@ fn journals() -> BTreeMap<u64, MemoryJournal> {
     (1..=3).map(|number| (number, MemoryJournal::new())).collect()
 }
 
-/// FIELD-BUGS 49: a server that holds the history of another cluster of the same number leads
+/// Field bug 49: a server that holds the history of another cluster of the same number leads
 /// alone. It is added, and neither its messages nor those of the cluster pass; the caller
 /// that waits for the addition is told why.
 #[test]
@@ -172,7 +172,7 @@ fn blank_voters_found_no_second_cluster() {
     nodes.values().chain(blank.values()).for_each(stop);
 }
 
-/// A server that only its own flags name stands for nothing, and its status says so.
+/// Field bug 55: a server that only its own flags name stands for nothing, and its status says so.
 #[test]
 fn a_server_in_the_flags_alone_is_told() {
     let hub = hub(4);

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod by_hand;
+mod field_bugs;
 mod hangs;
 mod identity;
 mod journal;

@@ -1,5 +1,4 @@
 //! Nodes on plain threads, with blocking waits, on an in-process network.
-#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

@@ -51,7 +51,7 @@ fn three(hub: &Hub) -> BTreeMap<u64, Handle<Map>> {
     (1..=3).map(node).collect()
 }
 
-fn directory_bytes(directory: &Path) -> u64 {
+pub(super) fn directory_bytes(directory: &Path) -> u64 {
     let files = fs::read_dir(directory).unwrap();
     files.map(|file| file.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
 }
@@ -265,9 +265,9 @@ fn changes_that_cannot_be_are_refused_and_those_that_can_wait_their_turn() {
 }
 
 /// A journal whose snapshots find the disk full for as long as it is said so.
-struct Full<J> {
-    journal: J,
-    is_full: Arc<AtomicBool>,
+pub(super) struct Full<J> {
+    pub(super) journal: J,
+    pub(super) is_full: Arc<AtomicBool>,
 }
 
 struct FullStore {

@@ -1,5 +1,5 @@
 //! Commands and snapshots that a version of the program does not understand: a server stops before
-//! it skips, and goes on with a newer version on the same data.
+//! it skips, and goes on with a newer version on the same data (field bug 51).
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};

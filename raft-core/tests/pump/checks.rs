@@ -17,7 +17,7 @@ use raft_core::{
     Role, Term, Write,
 };
 
-use super::{Command, Host, Server, slot};
+use super::{Command, Host, Server};
 
 pub(super) struct Checks {
     leaders: BTreeMap<Term, NodeId>,

@@ -1,8 +1,8 @@
 //! A deterministic cluster in virtual time, over a network and disks that the test controls.
 //!
 //! One seed, one run. After every event the pump checks what no run may break: see [`checks`].
-// Each test file is a crate of its own and uses its own part.
-#![allow(dead_code, unreachable_pub, unused_imports)]
+// Each test crate that includes this file uses its own part.
+#![allow(dead_code, unused_imports, unreachable_pub)]
 
 mod checks;
 mod laboratory;

@@ -39,6 +39,18 @@ pub type Command = Vec<u8>;
 /// What went wrong, if something did.
 pub type Told = Result<(), String>;
 
+/// Bugs below the core, each with the file that has its test and how to run that test.
+const BELOW_THE_CORE: [(u32, &str, &str); 8] = [
+    (49, "tests/host/identity.rs", "--test host a_foreign_history"),
+    (51, "tests/host/unknown.rs", "--test host unknown"),
+    (53, "tests/host/hangs.rs", "--test host hangs"),
+    (54, "tests/host/states.rs", "--test host states"),
+    (55, "tests/host/identity.rs", "--test host a_server_in_the_flags"),
+    (56, "tests/host/field_bugs.rs", "--test host bug_56"),
+    (57, "tests/host/field_bugs.rs", "--test host bug_57"),
+    (58, "src/host/journal/power.rs", "--lib host::journal"),
+];
+
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
 
 fn main() -> ExitCode {
@@ -50,7 +62,11 @@ fn main() -> ExitCode {
             arguments.filter = None;
             paths.into_iter().map(trial).collect()
         }
-        None => scripts().into_iter().map(trial).chain(promises()).collect(),
+        None => {
+            let trials = scripts().into_iter().map(trial).chain(promises());
+            let below = Trial::test("bugs_below_the_core_have_tests", have_tests);
+            trials.chain([below]).collect()
+        }
     };
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -61,7 +77,22 @@ fn choose(filter: &str) -> Option<Vec<PathBuf>> {
         return Some(vec![find(filter)]);
     }
     let number: u32 = filter.parse().ok()?;
+    for (_, _, test) in BELOW_THE_CORE.iter().filter(|(bug, ..)| *bug == number) {
+        println!("bug {number} lies below the core: cargo test -p raft-core --features std {test}");
+    }
     Some(scripts().into_iter().filter(|path| number_of(path) == Some(number)).collect())
+}
+
+/// The files that [`BELOW_THE_CORE`] names are there, and each names its bug.
+fn have_tests() -> Result<(), libtest_mimic::Failed> {
+    for (bug, file, _) in BELOW_THE_CORE {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{file}: {error}"))?;
+        if !text.contains(&format!("ield bug {bug}")) {
+            return Err(format!("{file} does not name field bug {bug}").into());
+        }
+    }
+    Ok(())
 }
 
 fn promises() -> impl Iterator<Item = Trial> {

@@ -2,7 +2,7 @@
 //!
 //! The server is number 1. After every message and every moment it takes a whole turn of the host's loop. Its disk answers at
 //! once, unless the test holds it.
-// Each test file is a crate of its own and uses its own part.
+// Each test crate that includes this file uses its own part.
 #![allow(dead_code, unreachable_pub)]
 
 use std::ops::{Deref, DerefMut};

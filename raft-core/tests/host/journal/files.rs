@@ -1,6 +1,5 @@
 //! A journal's files, for the tests of journals.
-// Each test target uses a part.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(unreachable_pub)]
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
