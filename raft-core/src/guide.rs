@@ -20,3 +20,6 @@ pub mod disks {}
 
 #[doc = include_str!("../docs/limits.md")]
 pub mod limits {}
+
+#[doc = include_str!("../docs/evidence.md")]
+pub mod evidence {}
