@@ -30,7 +30,7 @@ use core::mem::discriminant;
 
 use rand_core::Rng;
 
-use crate::few::sort_few_by_key;
+use crate::insertion_sort::insertion_sort_by_key;
 use crate::message::{
     Body, Message, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
 };
@@ -175,7 +175,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             *place = (silent, peer.match_index() < commit, priority, position);
         }
         let line = line.get_mut(..voters.len()).unwrap_or_default();
-        sort_few_by_key(line, |place| *place);
+        insertion_sort_by_key(line, |place| *place);
         for ((.., position), rank) in line.iter().zip(0..) {
             if let Some(peer) = leader.peers.get_mut(*position) {
                 peer.rank = Some(rank);

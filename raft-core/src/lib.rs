@@ -176,7 +176,6 @@ mod durable;
 mod election;
 mod entries;
 mod error;
-mod few;
 #[cfg(doc)]
 pub mod guide;
 #[cfg(feature = "std")]
@@ -188,6 +187,7 @@ pub mod guide;
 )]
 pub mod host;
 mod identity;
+mod insertion_sort;
 mod invariants;
 mod leader;
 mod log;

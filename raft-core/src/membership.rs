@@ -17,8 +17,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::change::{Change, MembershipError};
-use crate::few::sort_few_by_key;
 use crate::identity::{ClusterIdentity, MemberStore};
+use crate::insertion_sort::insertion_sort_by_key;
 use crate::quorum::MEMBERS_MAX;
 use crate::types::NodeId;
 
@@ -111,7 +111,7 @@ impl Membership {
         let (seat, priority, store) = (Seat::Voter, 0, MemberStore::Unrecorded);
         let voter = |id| Member { id, seat, priority, label: Vec::new(), store };
         let mut members: Vec<_> = ids.into_iter().map(voter).collect();
-        sort_few_by_key(&mut members, |member| member.id);
+        insertion_sort_by_key(&mut members, |member| member.id);
         members.dedup_by_key(|member| member.id);
         Self { members, identity: None }
     }
@@ -123,7 +123,7 @@ impl Membership {
     /// If an id comes twice, nobody votes, there are more than [`MEMBERS_MAX`], or a label is too long.
     pub fn of_members(members: impl IntoIterator<Item = Member>) -> Result<Self, MembershipError> {
         let mut members: Vec<_> = members.into_iter().collect();
-        sort_few_by_key(&mut members, |member| member.id);
+        insertion_sort_by_key(&mut members, |member| member.id);
         let mut pairs = members.iter().zip(members.iter().skip(1));
         if let Some((twice, _)) = pairs.find(|(member, next)| member.id == next.id) {
             return Err(MembershipError::AlreadyMember(twice.id));
@@ -215,7 +215,7 @@ impl Membership {
         // Learners who go have nothing to decide on their way out.
         let gone = gone.filter(|member| member.seat == Seat::Outgoing);
         let mut members: Vec<_> = kept.chain(gone).collect();
-        sort_few_by_key(&mut members, |member| member.id);
+        insertion_sort_by_key(&mut members, |member| member.id);
         Self { members, identity: target.identity.clone() }
     }
 

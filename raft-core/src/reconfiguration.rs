@@ -37,7 +37,7 @@ use rand_core::Rng;
 use crate::change::Change;
 use crate::entries::Payload;
 use crate::error::ChangeRefused;
-use crate::few::sort_few_by_key;
+use crate::insertion_sort::insertion_sort_by_key;
 use crate::log::Log;
 use crate::membership::{Membership, Seat};
 use crate::message::{AppendEntries, Body, Message};
@@ -71,7 +71,7 @@ impl Members {
         // Where there is no place for all, those who leave are not told that they do.
         let all = in_force.members().iter().chain(leaving).take(MEMBERS_MAX);
         let mut ids: Vec<_> = all.map(|member| member.id).collect();
-        sort_few_by_key(&mut ids, |id| *id);
+        insertion_sort_by_key(&mut ids, |id| *id);
         let seats = |votes: fn(Seat) -> bool| -> MemberSet {
             let with_seats = ids.iter().enumerate();
             let voting = with_seats.filter(|(_, id)| in_force.seat(**id).is_some_and(votes));

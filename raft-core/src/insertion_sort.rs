@@ -1,9 +1,10 @@
-//! Sorting few things: members, voters, ranks; 64 at most.
+//! Insertion sort, for the short lists of this crate: members, voters and ranks, at most 64 of each.
 //!
-//! The standard library's sort is made for many, and instantiated for each type takes up to 5 KiB of a microcontroller's flash.
+//! The standard sort is made for long lists, and each type that it is compiled for takes up to 5 KiB of
+//! a microcontroller's flash.
 
-/// Sorts by insertion; equal ones keep their order.
-pub(crate) fn sort_few_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
+/// Sorts by this key. Items with equal keys keep their order.
+pub(crate) fn insertion_sort_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
     for end in 1..=items.len() {
         let Some(mut unsorted) = items.get_mut(..end) else { return };
         while let [before @ .., item] = unsorted {
@@ -21,10 +22,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_things_are_sorted() {
+    fn a_short_list_is_sorted_and_equals_keep_their_order() {
         let mut items = [(3, 'a'), (1, 'b'), (3, 'c'), (2, 'd'), (1, 'e')];
-        sort_few_by_key(&mut items, |(number, _)| *number);
+        insertion_sort_by_key(&mut items, |(number, _)| *number);
         assert_eq!(items, [(1, 'b'), (1, 'e'), (2, 'd'), (3, 'a'), (3, 'c')]);
-        sort_few_by_key(&mut [0u8; 0], |number| *number);
+        insertion_sort_by_key(&mut [0u8; 0], |number| *number);
     }
 }
