@@ -52,8 +52,8 @@ impl MemberSet {
         })
     }
 
-    /// The positions of both sets.
-    pub(crate) fn common(self, other: Self) -> Self {
+    /// The positions that both sets hold.
+    pub(crate) fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 }
@@ -83,7 +83,8 @@ impl Quorum {
 
     /// Whether these are enough to decide. Without voters nobody can.
     pub(crate) fn is_reached_by(self, members: MemberSet) -> bool {
-        let agree = |voters: MemberSet| voters.common(members).len() >= majority(voters.len());
+        let agree =
+            |voters: MemberSet| voters.intersection(members).len() >= majority(voters.len());
         agree(self.incoming) && (self.outgoing.is_empty() || agree(self.outgoing))
     }
 

@@ -133,7 +133,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
         }
         Some(InVain {
-            granted: ids(ballot.granted.common(others)),
+            granted: ids(ballot.granted.intersection(others)),
             refused: ids(refused),
             silent: ids(ballot.silent),
             quorum_answered: self.members.quorum.is_reached_by(answered),

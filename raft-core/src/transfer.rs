@@ -170,7 +170,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The voter that is furthest with the log, and among equals the one heard of last.
     fn best_successor(&self) -> Option<NodeId> {
         let RoleState::Leader(leader) = &self.role else { return None };
-        let voters = self.members.other_voters().common(self.members.quorum.incoming);
+        let voters = self.members.other_voters().intersection(self.members.quorum.incoming);
         let peers =
             voters.iter().filter_map(|at| Some((self.members.id(at)?, leader.peers.get(at)?)));
         let candidates = peers.filter(|(_, peer)| peer.state() == ProgressState::Replicate);
