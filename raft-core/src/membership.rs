@@ -189,7 +189,7 @@ impl Membership {
                     return Err(MembershipError::RemovedAndAdded(*id));
                 }
             }
-            target.take(change)?;
+            target.apply(change)?;
         }
         target.validate()?;
         if target == *self { Err(MembershipError::Nothing) } else { Ok(target) }
@@ -234,7 +234,7 @@ impl Membership {
         labels.map(|label| label.saturating_add(MEMBER_OVERHEAD_BYTES)).sum()
     }
 
-    fn take(&mut self, change: &Change) -> Result<(), MembershipError> {
+    fn apply(&mut self, change: &Change) -> Result<(), MembershipError> {
         match change {
             Change::AddLearner { id, label } => {
                 let Err(at) = self.members.binary_search_by_key(id, |member| member.id) else {
