@@ -218,7 +218,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let could_win = request.term >= self.current_term
             && request.last_log >= self.log.last()
             && !self.has_no_vote(request.candidate, request.last_log)
-            && !self.is_stranger();
+            && !self.may_not_vote();
         let granted = could_win && self.now >= self.bound_until() && !self.is_voting();
         let reply = RequestPreVoteReply { granted, campaign };
         self.reply(request.candidate, Body::RequestPreVoteReply(reply));
@@ -260,7 +260,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             && self.leader().is_none()
             && last_log >= self.log.last()
             && !self.has_no_vote(candidate, last_log)
-            && !self.is_stranger();
+            && !self.may_not_vote();
         if granted && self.voted_for.is_none() {
             self.step_down(term, StepDown::GaveVote);
             self.vote_for(candidate);
@@ -275,7 +275,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk, and with it votes and
     /// entries; so it votes for nobody until a leader has brought it into a cluster. Nor does one whose host knows that it did.
-    pub(crate) fn is_stranger(&self) -> bool {
+    pub(crate) fn may_not_vote(&self) -> bool {
         self.membership().is_empty() || self.members.abstains
     }
 

@@ -161,7 +161,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let VoteRequest { candidate, term, last_log, .. } = *request;
         let reason = if term < self.current_term {
             VoteRefusal::OldTerm
-        } else if self.is_stranger() {
+        } else if self.may_not_vote() {
             VoteRefusal::Abstains
         } else if self.has_no_vote(candidate, last_log) {
             VoteRefusal::CandidateNotAMember
