@@ -148,7 +148,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             // If the same server has asked again since, only the answer to its newer request
             // counts.
             if !self.vote_requests.iter().any(|newer| newer.is_like(&request)) {
-                self.keep_vote_request(request);
+                self.hold_vote_request(request);
             }
         }
         self.timers.election.touch();
@@ -183,8 +183,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Keeps a vote request until the next tick: the newest of its kind from each server.
-    pub(crate) fn keep_vote_request(&mut self, request: VoteRequest) {
+    /// Holds a vote request until the next tick: the newest of its kind from each server.
+    pub(crate) fn hold_vote_request(&mut self, request: VoteRequest) {
         let is_full = self.vote_requests.len() >= VOTE_REQUESTS_MAX;
         let earlier = self.vote_requests.iter_mut().find(|earlier| earlier.is_like(&request));
         match earlier {

@@ -214,11 +214,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         match body {
             Body::RequestPreVote(request) => {
                 let kind = VoteKind::PreVote { campaign: request.campaign };
-                self.keep_vote_request(VoteRequest::new(from, term, request.last_log, kind));
+                self.hold_vote_request(VoteRequest::new(from, term, request.last_log, kind));
             }
             Body::RequestVote(request) => {
                 let kind = VoteKind::Vote { transfer: request.transfer };
-                self.keep_vote_request(VoteRequest::new(from, term, request.last_log, kind));
+                self.hold_vote_request(VoteRequest::new(from, term, request.last_log, kind));
             }
             Body::RequestPreVoteReply(reply) => {
                 // A voter of an earlier term may grant; which attempt it answers, the reply says.
