@@ -221,7 +221,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             && !self.may_not_vote();
         let granted = could_win && self.now >= self.bound_until() && !self.is_voting();
         let reply = RequestPreVoteReply { granted, campaign };
-        self.reply(request.candidate, Body::RequestPreVoteReply(reply));
+        self.hold_reply(request.candidate, Body::RequestPreVoteReply(reply));
         if !granted {
             self.note_refusal(&request, true);
         }
@@ -270,7 +270,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.note_refusal(&request, self.leader().is_some());
         }
         let reply = RequestVoteReply { granted, last_log };
-        self.reply(candidate, Body::RequestVoteReply(reply));
+        self.hold_reply(candidate, Body::RequestVoteReply(reply));
     }
 
     /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk, and with it votes and

@@ -22,8 +22,8 @@ use crate::types::{Command, HardState, LogId, WriteId};
 pub(crate) struct Outbox<C> {
     /// In the order of their gates.
     held: VecDeque<Held<C>>,
-    /// Promise nothing: leave as they come.
-    free: VecDeque<Message<C>>,
+    /// Messages that promise nothing: they leave in the order in which they come.
+    ungated: VecDeque<Message<C>>,
 }
 
 /// The most replies held at a time: each kind, to each member. More come only from servers that are no members.
@@ -38,7 +38,7 @@ struct Held<C> {
 
 impl<C> Outbox<C> {
     pub(crate) fn new() -> Self {
-        Self { held: VecDeque::new(), free: VecDeque::new() }
+        Self { held: VecDeque::new(), ungated: VecDeque::new() }
     }
 
     /// Holds a reply until the current term and vote are durable. It replaces an earlier one of its kind to the same server:
@@ -56,14 +56,14 @@ impl<C> Outbox<C> {
         }
     }
 
-    /// A message that promises nothing. The caller bounds how many there are.
-    pub(crate) fn send(&mut self, message: Message<C>) {
-        self.free.push_back(message);
+    /// Sends a message that promises nothing. The caller bounds how many there are.
+    pub(crate) fn send_ungated(&mut self, message: Message<C>) {
+        self.ungated.push_back(message);
     }
 
     /// The next reply whose promise is durable, or a message that makes none.
     pub(crate) fn next_ready(&mut self, durable: &Durable) -> Option<Message<C>> {
-        if let Some(message) = self.free.pop_front() {
+        if let Some(message) = self.ungated.pop_front() {
             return Some(message);
         }
         let ready = durable.is_durable(self.held.front()?.gate);
@@ -78,7 +78,7 @@ impl<C> Outbox<C> {
     /// Forgets all replies: they spoke for a term that is over.
     pub(crate) fn clear(&mut self) {
         self.held.clear();
-        self.free.clear();
+        self.ungated.clear();
     }
 }
 

@@ -517,7 +517,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     // Messages.
 
     /// A reply that rests on the current term and vote: held until both are durable.
-    pub(crate) fn reply(&mut self, to: NodeId, body: Body<C>) {
+    pub(crate) fn hold_reply(&mut self, to: NodeId, body: Body<C>) {
         let message = self.message(to, body);
         self.outbox.hold(message, &self.durable);
     }
@@ -528,7 +528,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let (session, round) = (Session::new(0), Round::new(0));
         let result = AppendResult::Matched(Index::ZERO);
         let reply = AppendEntriesReply { session, round, result, promise_micros: 0, state: None };
-        self.reply(to, Body::AppendEntriesReply(reply));
+        self.hold_reply(to, Body::AppendEntriesReply(reply));
     }
 
     pub(crate) fn message(&self, to: NodeId, body: Body<C>) -> Message<C> {

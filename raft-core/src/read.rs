@@ -311,7 +311,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         match read {
             Read::Here(id) => self.reads.confirmed.push_back((id, index)),
             Read::At(follower, id) => {
-                self.reply(follower, Body::ReadIndexReply(ReadIndexReply { id, index }));
+                self.hold_reply(follower, Body::ReadIndexReply(ReadIndexReply { id, index }));
             }
         }
     }

@@ -236,7 +236,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             removal_notice(&self.log, last_log.index, last, session, bytes_max)
         });
         if let Some(notice) = notice {
-            self.outbox.send(self.message(candidate, Body::AppendEntries(notice)));
+            self.outbox.send_ungated(self.message(candidate, Body::AppendEntries(notice)));
         }
     }
 
@@ -292,7 +292,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             });
             if let Some(body) = notice.map(Body::AppendEntries) {
                 let (from, term) = (self.config.id, self.current_term);
-                self.outbox.send(Message { from, to: *id, term, body });
+                self.outbox.send_ungated(Message { from, to: *id, term, body });
             }
         }
         let progress = |id: &NodeId| match before.position(*id).and_then(|old| peers.get_mut(old)) {

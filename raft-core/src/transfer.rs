@@ -123,12 +123,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(successor) = under_way.or_else(|| self.best_successor()) {
             let append = self.members.position(successor).and_then(|at| self.append_to(at));
             if let Some(append) = append {
-                self.outbox.send(append);
+                self.outbox.send_ungated(append);
             }
             if let Some(last_log) = self.sent_to(successor) {
                 let body = Body::TimeoutNow(TimeoutNow { last_log });
                 let message = self.message(successor, body);
-                self.outbox.send(message);
+                self.outbox.send_ungated(message);
             }
         }
         self.step_down(self.current_term, reason);

@@ -209,6 +209,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     fn reply_received(&mut self, to: NodeId, session: Session, snapshot: LogId, received: u64) {
         let reply = InstallSnapshotReply { session, snapshot, received };
-        self.reply(to, Body::InstallSnapshotReply(reply));
+        self.hold_reply(to, Body::InstallSnapshotReply(reply));
     }
 }

@@ -147,7 +147,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let body =
             Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done });
         let message = self.message(to, body);
-        self.outbox.send(message);
+        self.outbox.send_ungated(message);
     }
 
     /// The host cannot read the snapshot that was to be sent. The newest one is sent instead, from its beginning.
