@@ -328,8 +328,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             RoleState::Follower(_) | RoleState::Leader(_) => return None,
         };
-        let position = ballot.unasked.first()?;
-        ballot.unasked.remove(position);
+        let position = ballot.to_send.first()?;
+        ballot.to_send.remove(position);
         Some(self.message(self.members.id(position)?, body))
     }
 }

@@ -126,7 +126,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let others = self.members.other_voters();
         let own: MemberSet = self.members.own.into_iter().collect();
         let (mut refused, mut answered) = (MemberSet::default(), own);
-        for position in others.iter().filter(|position| !ballot.silent.contains(*position)) {
+        for position in others.iter().filter(|position| !ballot.unanswered.contains(*position)) {
             answered.insert(position);
             if !ballot.granted.contains(position) {
                 refused.insert(position);
@@ -135,7 +135,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         Some(InVain {
             granted: ids(ballot.granted.intersection(others)),
             refused: ids(refused),
-            silent: ids(ballot.silent),
+            silent: ids(ballot.unanswered),
             quorum_answered: self.members.quorum.is_reached_by(answered),
             waits_for_disk: self.voted_for.is_some() && !self.durable.hard_state_is_durable(),
         })

@@ -116,14 +116,14 @@ pub(crate) struct Candidate {
     pub(crate) transfer: bool,
 }
 
-/// Who was asked, and who said yes.
+/// The votes for a candidate, or the pre-votes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Ballot {
     /// Voters to whom the request has yet to be sent.
-    pub(crate) unasked: MemberSet,
-    /// Voters who have not answered; they are asked again while the ballot lasts.
-    pub(crate) silent: MemberSet,
-    /// Voters who granted, the candidate among them.
+    pub(crate) to_send: MemberSet,
+    /// Voters that have not answered; they are asked again while the ballot lasts.
+    pub(crate) unanswered: MemberSet,
+    /// Voters that granted, the candidate among them.
     pub(crate) granted: MemberSet,
 }
 
@@ -131,13 +131,13 @@ impl Ballot {
     /// A candidate is for itself, and asks the others.
     pub(crate) fn new(members: &Members) -> Self {
         let others = members.other_voters();
-        Self { unasked: others, silent: others, granted: members.own.into_iter().collect() }
+        Self { to_send: others, unanswered: others, granted: members.own.into_iter().collect() }
     }
 
     /// A voter's answer. One that comes twice counts once.
     pub(crate) fn count(&mut self, voter: usize, granted: bool) {
-        self.silent.remove(voter);
-        self.unasked.remove(voter);
+        self.unanswered.remove(voter);
+        self.to_send.remove(voter);
         if granted {
             self.granted.insert(voter);
         }
@@ -145,7 +145,7 @@ impl Ballot {
 
     /// Asks those again who have not answered (§5.1: "servers retry RPCs if they do not receive a response in a timely manner").
     pub(crate) fn ask_again(&mut self) {
-        self.unasked = self.silent;
+        self.to_send = self.unanswered;
     }
 
     pub(crate) fn is_won(&self, quorum: Quorum) -> bool {
