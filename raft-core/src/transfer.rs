@@ -27,8 +27,8 @@ use crate::types::{Command, LogId, NodeId};
 pub(crate) struct Transfer {
     /// Who is to lead.
     pub(crate) to: NodeId,
-    /// Whether it was told to stand since the last heartbeat.
-    pub(crate) told: bool,
+    /// Whether TimeoutNow was sent to it since the last heartbeat.
+    pub(crate) timeout_now_sent: bool,
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -88,13 +88,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn next_timeout_now(&mut self) -> Option<Message<C>> {
         let last_log = self.log.last();
         let RoleState::Leader(leader) = &mut self.role else { return None };
-        let transfer = leader.transfer.as_mut().filter(|transfer| !transfer.told)?;
+        let transfer = leader.transfer.as_mut().filter(|transfer| !transfer.timeout_now_sent)?;
         let to = transfer.to;
         let peer = leader.peers.get(self.members.position(to)?)?;
         if peer.state() != ProgressState::Replicate || peer.next_index() <= last_log.index {
             return None;
         }
-        transfer.told = true;
+        transfer.timeout_now_sent = true;
         leader.lease.end();
         Some(self.message(to, Body::TimeoutNow(TimeoutNow { last_log })))
     }
@@ -105,7 +105,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let now = self.now;
         let RoleState::Leader(leader) = &mut self.role else { return };
         if let Some(transfer) = &mut leader.transfer {
-            transfer.told = false;
+            transfer.timeout_now_sent = false;
         } else if leader.preference_after <= now && self.has_committed_in_term() {
             if let Some(preferred) = self.preferred_successor() {
                 self.begin_transfer(preferred);
@@ -153,7 +153,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn begin_transfer(&mut self, to: NodeId) {
         let position = self.members.position(to);
         let RoleState::Leader(leader) = &mut self.role else { return };
-        leader.transfer = Some(Transfer { to, told: false });
+        leader.transfer = Some(Transfer { to, timeout_now_sent: false });
         position.into_iter().for_each(|position| leader.pending.insert(position));
         self.timers.transfer.touch();
     }

@@ -17,9 +17,10 @@ use crate::types::{Command, LogId, NodeId};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Sending {
     snapshot: SnapshotMeta,
-    /// The follower has written it up to here; and what it said last, which is less if that came late or its file is lost.
+    /// The follower has written it up to here.
     acknowledged: u64,
-    said: u64,
+    /// What the follower reported last: less than that, if the reply came late or its file is lost.
+    last_reported: u64,
     /// Where the next chunk begins, and where the furthest that was sent ends.
     next: u64,
     sent: u64,
@@ -38,7 +39,7 @@ impl Sending {
         Self {
             snapshot,
             acknowledged: 0,
-            said: 0,
+            last_reported: 0,
             next: 0,
             sent: 0,
             size: None,
@@ -71,23 +72,23 @@ impl Sending {
     fn on_received(&mut self, received: u64) {
         let received = received.min(self.sent);
         if received == 0 {
-            self.said = 0;
+            self.last_reported = 0;
             if self.acknowledged > 0 || !self.in_vain {
                 self.begin_again();
             }
         } else if self.size.is_none_or(|size| received <= size) {
             // Replies may come late, and say less than is known.
-            self.said = received;
+            self.last_reported = received;
             self.in_vain &= received <= self.acknowledged;
             self.acknowledged = self.acknowledged.max(received);
             self.next = self.next.max(received);
         }
     }
 
-    /// Goes back to what the follower said last.
+    /// Goes back to what the follower reported last.
     fn begin_again(&mut self) {
-        self.acknowledged = self.said;
-        self.next = self.said;
+        self.acknowledged = self.last_reported;
+        self.next = self.last_reported;
         self.in_vain = true;
         if self.size == Some(self.next) {
             // All that is missing is an empty last chunk, as is all of a snapshot of no bytes: it is to
