@@ -55,14 +55,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The next batch for the state machine.
     pub(crate) fn next_apply(&mut self) -> Option<Entries<C>> {
         let through = self.commit_index.min(self.durable.index());
-        let is_full = self.applying.len() >= self.config.inflight_applies_max;
-        if self.handed_out >= through || is_full || self.snapshots.is_restore_due() {
+        let is_full = self.inflight_applies.len() >= self.config.inflight_applies_max;
+        if self.apply_sent >= through || is_full || self.snapshots.is_restore_due() {
             return None;
         }
-        let (from, bytes_max) = (self.handed_out.next(), self.config.apply_bytes_max);
+        let (from, bytes_max) = (self.apply_sent.next(), self.config.apply_bytes_max);
         let (entries, bytes) = self.log.slice(from, through, bytes_max);
-        self.handed_out = entries.last()?.index;
-        self.applying.push(self.handed_out, bytes);
+        self.apply_sent = entries.last()?.index;
+        self.inflight_applies.push(self.apply_sent, bytes);
         self.snapshots.bytes_since = self.snapshots.bytes_since.saturating_add(bytes);
         Some(entries)
     }

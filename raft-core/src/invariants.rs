@@ -26,7 +26,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         assert!(snapshot.index <= self.commit_index, "a snapshot of what is not committed");
         assert!(self.memberships.index() <= last.index, "a configuration beyond the log");
         let through = self.commit_index.min(self.durable.index());
-        assert!(self.handed_out <= through, "handed out what is not committed and durable");
+        assert!(self.apply_sent <= through, "handed out what is not committed and durable");
         assert!(last.term <= self.current_term, "an entry of a term not reached yet");
     }
 

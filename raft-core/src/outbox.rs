@@ -116,7 +116,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(output) = self.next_snapshot_to_take() {
             return Some(output);
         }
-        self.reads.next_ready(self.handed_out).map(|(id, index)| Output::ReadReady { id, index })
+        self.reads.next_ready(self.apply_sent).map(|(id, index)| Output::ReadReady { id, index })
     }
 
     fn next_role_change(&mut self) -> Option<Output<C>> {

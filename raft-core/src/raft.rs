@@ -106,9 +106,9 @@ pub struct Raft<C, R> {
     /// The size of what a leader has yet to commit, in bytes.
     pub(crate) uncommitted_bytes: usize,
     /// The last entry given to the state machine, and the one it has answered for.
-    pub(crate) handed_out: Index,
-    pub(crate) applied_index: Index,
-    pub(crate) applying: Window,
+    pub(crate) apply_sent: Index,
+    pub(crate) last_applied: Index,
+    pub(crate) inflight_applies: Window,
 
     pub(crate) reads: Reads,
     pub(crate) outbox: Outbox<C>,
@@ -171,9 +171,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
             campaigns: 0,
             commit_index,
             uncommitted_bytes: 0,
-            handed_out: begin,
-            applied_index: begin,
-            applying: Window::default(),
+            apply_sent: begin,
+            last_applied: begin,
+            inflight_applies: Window::default(),
             reads: Reads::new(),
             outbox: Outbox::new(),
             reported: (Role::Follower, hard_state.current_term, None),
@@ -370,12 +370,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// The state machine has applied the entries up to this one, as [`Output::Apply`] asked.
     pub fn applied(&mut self, index: Index) {
-        if index > self.handed_out {
+        if index > self.apply_sent {
             self.counters.host_mistakes = self.counters.host_mistakes.saturating_add(1);
             return;
         }
-        self.applied_index = self.applied_index.max(index);
-        self.applying.acknowledge(index);
+        self.last_applied = self.last_applied.max(index);
+        self.inflight_applies.acknowledge(index);
     }
 
     /// This server.
@@ -441,7 +441,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             last_log: self.log.last(),
             durable_index: self.durable.index(),
             commit_index: self.commit_index,
-            applied_index: self.applied_index,
+            last_applied: self.last_applied,
             log_bytes: self.log.bytes(),
             log_base: self.log.base(),
             snapshot: self.snapshots.last.last,

@@ -187,9 +187,9 @@ impl Reads {
     }
 
     /// The next confirmed read whose entries have all been handed out.
-    pub(crate) fn next_ready(&mut self, handed_out: Index) -> Option<(ReadId, Index)> {
+    pub(crate) fn next_ready(&mut self, apply_sent: Index) -> Option<(ReadId, Index)> {
         let (_, index) = *self.confirmed.front()?;
-        if index <= handed_out { self.confirmed.pop_front() } else { None }
+        if index <= apply_sent { self.confirmed.pop_front() } else { None }
     }
 
     /// The leader is followed, for the first time or again: what was asked of it before may be

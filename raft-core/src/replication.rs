@@ -188,7 +188,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let beyond = if earlier { self.config.log_room() } else { 0 };
         let fits = self.log.bytes().saturating_add(entry.size()).saturating_sub(beyond)
             <= self.config.log_bytes_max;
-        let is_idle = self.handed_out >= last.index && !self.snapshots.is_due(&self.config);
+        let is_idle = self.apply_sent >= last.index && !self.snapshots.is_due(&self.config);
         begins_term || fits || is_idle
     }
 

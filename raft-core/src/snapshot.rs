@@ -129,7 +129,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///
     /// If one is being taken already, or none could say more than the last.
     pub fn take_snapshot(&mut self) -> Result<(), NothingToSnapshot> {
-        let is_news = self.handed_out > self.snapshots.last.last.index || self.snapshots.damaged;
+        let is_news = self.apply_sent > self.snapshots.last.last.index || self.snapshots.damaged;
         if !is_news || self.snapshots.taking.is_some() || self.snapshots.restoring {
             return Err(NothingToSnapshot);
         }
@@ -185,17 +185,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// A snapshot, if it is time for one.
     pub(crate) fn next_snapshot_to_take(&mut self) -> Option<Output<C>> {
         let snapshots = &self.snapshots;
-        let entries = self.handed_out.get().saturating_sub(snapshots.tried.get());
+        let entries = self.apply_sent.get().saturating_sub(snapshots.tried.get());
         let is_due = snapshots.bytes_since >= self.config.snapshot_log_bytes
             || entries >= self.config.snapshot_log_entries;
         let is_retry = snapshots.retry_at.is_some_and(|retry_at| retry_at <= self.now);
         let is_time = snapshots.wanted || is_due || is_retry;
-        let is_news = self.handed_out > snapshots.last.last.index || snapshots.damaged;
+        let is_news = self.apply_sent > snapshots.last.last.index || snapshots.damaged;
         if !is_time || !is_news || snapshots.taking.is_some() || snapshots.restoring {
             return None;
         }
-        let last = LogId::new(self.log.term_at(self.handed_out)?, self.handed_out);
-        let membership = self.memberships.at(self.handed_out).clone();
+        let last = LogId::new(self.log.term_at(self.apply_sent)?, self.apply_sent);
+        let membership = self.memberships.at(self.apply_sent).clone();
         if membership.is_empty() {
             // A server that joins has yet to come to the entry that says who the members are: no restart could begin without.
             return None;
@@ -208,7 +208,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if !is_retry {
             self.snapshots.failures = 0;
         }
-        (self.snapshots.bytes_since, self.snapshots.tried) = (0, self.handed_out);
+        (self.snapshots.bytes_since, self.snapshots.tried) = (0, self.apply_sent);
         Some(Output::TakeSnapshot(taking))
     }
 }

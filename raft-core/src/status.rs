@@ -36,7 +36,7 @@ pub struct Status {
     /// The last entry known to be committed.
     pub commit_index: Index,
     /// The last entry that the state machine has answered for.
-    pub applied_index: Index,
+    pub last_applied: Index,
     /// The size of the log in memory, in bytes.
     pub log_bytes: usize,
     /// The position before the first entry that the log holds.

@@ -18,7 +18,7 @@ async fn a_cluster_of_one_elects_itself_and_serves() {
     assert_eq!(in_time("a read", read).await.unwrap(), ["one", "two"]);
     let status = node.status().await.unwrap();
     assert_eq!(status.raft.role, Role::Leader);
-    assert_eq!(status.raft.applied_index.get(), 3, "the no-op and two commands");
+    assert_eq!(status.raft.last_applied.get(), 3, "the no-op and two commands");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

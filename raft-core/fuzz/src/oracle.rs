@@ -247,7 +247,7 @@ impl Oracle {
     pub(crate) fn check_change(&mut self, before: &Status, after: &Status) {
         assert!(after.current_term >= before.current_term, "a term taken back");
         assert!(after.commit_index >= before.commit_index, "a commit taken back");
-        assert!(after.applied_index >= before.applied_index, "applied backwards");
+        assert!(after.last_applied >= before.last_applied, "applied backwards");
         let entered = after.current_term > before.current_term;
         if entered || after.role != before.role {
             self.check_role(before, after);

@@ -168,13 +168,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// state machine has answered for the one before.
     pub(crate) fn next_restore(&mut self) -> Option<Output<C>> {
         let last = self.snapshots.last.last.index;
-        let is_busy = self.applied_index < self.snapshots.restored;
+        let is_busy = self.last_applied < self.snapshots.restored;
         if !self.snapshots.restoring || self.durable.index() < last || is_busy {
             return None;
         }
         (self.snapshots.restoring, self.snapshots.restored) = (false, last);
-        self.handed_out = last;
-        self.applying.push(last, 0);
+        self.apply_sent = last;
+        self.inflight_applies.push(last, 0);
         Some(Output::Restore(self.snapshots.last.clone()))
     }
 

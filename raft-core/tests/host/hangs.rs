@@ -60,7 +60,7 @@ fn a_leader_whose_state_machine_hangs_hands_over_and_its_clients_are_answered() 
     assert_eq!(status.stuck.len(), 1, "{:?}", status.stuck);
     let stuck = &status.stuck[0];
     assert_eq!((stuck.worker, stuck.task), (WorkerKind::StateMachine, WorkerTask::Apply));
-    assert!(stuck.index.unwrap() > status.raft.applied_index);
+    assert!(stuck.index.unwrap() > status.raft.last_applied);
     assert!(stuck.since.elapsed() >= Duration::from_millis(200), "{stuck}");
 
     // The others have applied both, and go on.

@@ -111,9 +111,9 @@ fn a_capture_that_hangs_delays_no_install_and_who_asked_is_answered_with_what_is
     let (hub, _late) = Hub::new(1, || {});
     let (leads, learns, gates) = leader_and_learner(&hub, directory.path());
     hub.rejoin(id(2));
-    until("it has caught up", || status(&learns).applied_index == status(&leads).last_log.index);
+    until("it has caught up", || status(&learns).last_applied == status(&leads).last_log.index);
     leads.propose(set(1, b"news")).wait().unwrap();
-    until("it has caught up", || status(&learns).applied_index == status(&leads).last_log.index);
+    until("it has caught up", || status(&learns).last_applied == status(&leads).last_log.index);
     gates.capture.shut();
     let asked = learns.take_snapshot();
     until("it hangs", || gates.capture.holds());
@@ -259,6 +259,6 @@ fn a_store_that_panics_ends_no_node_and_is_asked_again() {
     flags[0].store(false, Ordering::Relaxed);
     nodes[&1].propose(set(3, b"three")).wait().unwrap();
     flags[1].store(false, Ordering::Relaxed);
-    until("it catches up", || status(&nodes[&2]).applied_index > commit);
+    until("it catches up", || status(&nodes[&2]).last_applied > commit);
     assert!(nodes.values().all(|node| node.stop_reason().is_none()));
 }

@@ -15,7 +15,7 @@ fn numbered(number: u64) -> Vec<u8> {
 
 /// Commands that were applied somewhere are applied everywhere, in the same order; returns them.
 fn settle(cluster: &mut Cluster, last: Index) -> Vec<Vec<u8>> {
-    let caught_up = |cluster: &Cluster| cluster.hosts.iter().all(|h| h.applied_index >= last);
+    let caught_up = |cluster: &Cluster| cluster.hosts.iter().all(|h| h.last_applied >= last);
     assert!(cluster.run_until(ms(10_000), caught_up), "not all caught up at {}", cluster.now);
     let shortest = cluster.hosts.iter().map(|host| host.applied.len()).min().expect("some");
     let commands = cluster.hosts[0].applied[..shortest].to_vec();

@@ -423,9 +423,9 @@ fn a_cluster_goes_on_while_a_followers_disk_is_stuck() {
     let stuck = cluster.ids().find(|id| *id != leader).unwrap();
     cluster.hosts[stuck.get() as usize - 1].disk_stuck = true;
     let index = cluster.agree(b"two of three", 2);
-    assert!(cluster.host(stuck).applied_index < index);
+    assert!(cluster.host(stuck).last_applied < index);
     cluster.unstick(stuck);
-    assert!(cluster.run_until(ms(500), |cluster| cluster.host(stuck).applied_index >= index));
+    assert!(cluster.run_until(ms(500), |cluster| cluster.host(stuck).last_applied >= index));
 }
 
 /// A crash loses what was not answered for; whoever survives goes on, and whoever comes back catches up.
@@ -441,7 +441,7 @@ fn a_cluster_survives_the_loss_of_its_leader_and_takes_it_back() {
         cluster.agree(b"between", 2);
         cluster.start(first);
         let index = cluster.agree(b"after", 3);
-        let caught_up = |cluster: &Cluster| cluster.host(first).applied_index >= index;
+        let caught_up = |cluster: &Cluster| cluster.host(first).last_applied >= index;
         assert!(cluster.run_until(ms(1000), caught_up), "the first leader does not catch up");
         assert_eq!(cluster.applied_commands(first), [&b"before"[..], b"between", b"after"]);
     }

@@ -198,7 +198,7 @@ fn answers_of_the_host_for_what_was_never_asked_are_counted() {
     server.persisted(WriteId::new(u64::MAX));
     server.applied(index(u64::MAX));
     let mistakes = server.status().counters.host_mistakes;
-    assert_eq!((mistakes, server.status().applied_index), (3, before.applied_index));
+    assert_eq!((mistakes, server.status().last_applied), (3, before.last_applied));
 }
 
 // What peers say.

@@ -168,7 +168,7 @@ fn an_old_entry_is_committed_with_one_of_the_leaders_own_term() {
         only(&mut cluster, id(1), |message, _| message.to == id(4));
         run_until_a_majority_matches(&mut cluster, Index::new(4));
         let applied = |cluster: &Cluster| {
-            [1, 2, 3].iter().all(|n| cluster.host(id(*n)).applied_index == Index::new(4))
+            [1, 2, 3].iter().all(|n| cluster.host(id(*n)).last_applied == Index::new(4))
         };
         assert!(cluster.run_until(ms(1000), applied), "an own entry on a majority commits");
         assert_eq!(cluster.applied_count(Index::new(3), COMMAND_OF_TERM_2), 3);

@@ -60,7 +60,7 @@ fn a_leader_retries_until_all_followers_have_all_entries() {
     let last = (0..20).map(|_| cluster.agree(b"x", 2)).last().unwrap();
     cluster.run_for(ms(5000));
     cluster.start(slow);
-    assert!(cluster.run_until(ms(1000), |cluster| cluster.host(slow).applied_index >= last));
+    assert!(cluster.run_until(ms(1000), |cluster| cluster.host(slow).last_applied >= last));
 }
 
 /// An entry holds a command, the term in which the leader got it, and its position.

@@ -87,7 +87,7 @@ fn a_snapshot_replaces_the_log_once_it_is_whole() {
     let (_, reply) = server.append_reply().unwrap();
     assert_eq!(reply.result, AppendResult::Matched(index(9)));
     server.applied(index(9));
-    assert_eq!(server.status().applied_index, index(9));
+    assert_eq!(server.status().last_applied, index(9));
     server.crash();
     assert_eq!((server.status().commit_index, server.status().last_log), (index(9), at(2, 9)));
 }

@@ -17,7 +17,7 @@ fn leader() -> TestServer {
     server.lead();
     propose(&mut server, 3);
     server.matched(2, 4);
-    assert_eq!(server.status().applied_index, index(4));
+    assert_eq!(server.status().last_applied, index(4));
     server.take_sent();
     server
 }
@@ -122,7 +122,7 @@ fn a_snapshot_that_failed_is_not_due_at_once() {
     propose(&mut server, 1);
     for asked in 1..4 {
         assert_eq!(server.others.len(), asked);
-        let (through, _) = (server.status().applied_index, server.snapshot_failed());
+        let (through, _) = (server.status().last_applied, server.snapshot_failed());
         server.poll();
         assert_eq!(server.others.len(), asked, "nothing has come since {through}");
         propose(&mut server, 2);
@@ -214,7 +214,7 @@ fn a_restart_begins_with_the_snapshot() {
     compact(&mut server);
     server.crash();
     let status = server.status();
-    assert_eq!((status.commit_index, status.applied_index), (index(4), index(4)));
+    assert_eq!((status.commit_index, status.last_applied), (index(4), index(4)));
     assert_eq!((status.log_base, status.last_log), (at(1, 4), at(1, 5)));
     server.lead();
     server.matched(2, 6);

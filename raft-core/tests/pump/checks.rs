@@ -160,7 +160,7 @@ impl Checks {
     }
 
     pub(super) fn on_apply(&mut self, host: &Host, raft: &Server, entry: &Entry<Command>) {
-        assert_eq!(entry.index, host.applied_index.next(), "applied one by one, in order");
+        assert_eq!(entry.index, host.last_applied.next(), "applied one by one, in order");
         let at = entry.index.get() as usize - 1;
         let stored = host.stored.entries.get(at);
         assert!(stored == Some(entry), "entry {} is applied but not durable", entry.id());

@@ -58,7 +58,7 @@ pub struct Host {
     pub connected: bool,
     /// What the state machine saw, no-ops left out, since the last start.
     pub applied: Vec<(Index, Command)>,
-    pub applied_index: Index,
+    pub last_applied: Index,
     pub reads_ready: Vec<(ReadId, Index)>,
     pub reads_lost: Vec<ReadId>,
     /// How many elections this server has won.
@@ -80,7 +80,7 @@ impl Host {
             disk_latency: None,
             connected: true,
             applied: Vec::new(),
-            applied_index: Index::ZERO,
+            last_applied: Index::ZERO,
             reads_ready: Vec::new(),
             reads_lost: Vec::new(),
             elections: 0,
@@ -247,7 +247,7 @@ impl Cluster {
         host.raft = Some(Raft::new(config, host.stored.clone(), rng).expect("a sound state"));
         host.log.clone_from(&host.stored.entries);
         host.applied.clear();
-        host.applied_index = Index::ZERO;
+        host.last_applied = Index::ZERO;
         self.checks.on_start(slot(id), host);
         self.turn(id);
     }

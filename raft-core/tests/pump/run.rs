@@ -154,7 +154,7 @@ impl Cluster {
                 raft.applied(last);
             }
             Output::ReadReady { id, index } => {
-                assert!(self.hosts[server].applied_index >= index, "a read before its entries");
+                assert!(self.hosts[server].last_applied >= index, "a read before its entries");
                 self.hosts[server].reads_ready.push((id, index));
             }
             Output::ReadLost { id } => self.hosts[server].reads_lost.push(id),
@@ -195,7 +195,7 @@ impl Cluster {
     fn apply(&mut self, server: usize, raft: &Server, entry: Entry<Command>) {
         let host = &mut self.hosts[server];
         self.checks.on_apply(host, raft, &entry);
-        host.applied_index = entry.index;
+        host.last_applied = entry.index;
         if let Payload::Command(command) = entry.payload {
             host.applied.push((entry.index, command));
         }

@@ -179,7 +179,7 @@ impl<E: Runtime> Cluster<E> {
             let mut logs = Vec::new();
             for node in &self.nodes {
                 let status = node.status().await.unwrap().raft;
-                logs.push((status.applied_index, status.commit_index, status.last_log));
+                logs.push((status.last_applied, status.commit_index, status.last_log));
             }
             let (applied, commit, last) = logs[0];
             let quiet = applied == commit && commit == last.index;

@@ -101,7 +101,7 @@ impl Cluster {
                 .iter()
                 .map(|node| {
                     let status = answer(node.status().wait_timeout(DEADLINE)).unwrap().raft;
-                    (status.applied_index, status.commit_index, status.last_log)
+                    (status.last_applied, status.commit_index, status.last_log)
                 })
                 .collect();
             let (applied, commit, last) = states[0];

@@ -525,7 +525,7 @@ impl Cluster {
         until("agreement", || {
             let states = self.all().into_iter().map(|position| {
                 let raft = self.status(position).raft;
-                (raft.applied_index, raft.commit_index, raft.last_log)
+                (raft.last_applied, raft.commit_index, raft.last_log)
             });
             let states: Vec<_> = states.collect();
             let (applied, commit, last) = states[0];

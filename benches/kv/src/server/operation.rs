@@ -223,7 +223,7 @@ fn status(view: &View<'_>) -> Frame {
             raft.log_bytes >> 10,
             raft.durable_index,
             raft.commit_index,
-            raft.applied_index
+            raft.last_applied
         ),
         match raft.snapshot {
             LogId::ZERO => "snapshot: none".to_owned(),

@@ -24,7 +24,7 @@ pub(super) fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     hold!(writes <= config.inflight_writes_max, BoundedMemory, "server {id}: {writes} writes");
     let reads = raft.reads.waiting();
     hold!(reads <= config.reads_waiting_max, BoundedMemory, "server {id}: {reads} reads wait");
-    let applies = raft.applying.len();
+    let applies = raft.inflight_applies.len();
     // One restore at a time is not counted against the limit.
     hold!(
         applies <= config.inflight_applies_max + 1,
