@@ -36,7 +36,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 assert!(self.timers.heartbeat == Timer::Off && self.timers.quorum == Timer::Off);
                 if let Some(following) = &follower.following {
                     assert!(following.leader != self.id(), "follows itself");
-                    assert!(following.verified <= self.log.last().index);
+                    assert!(following.matched <= self.log.last().index);
                     assert!(
                         following.acknowledged <= self.durable.index(),
                         "said what it could forget"

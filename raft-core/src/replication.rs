@@ -52,15 +52,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
 
         let carries_entries = !entries.is_empty();
-        let verified = self.append_entries(prev_log.index.max(base), entries);
+        let matched = self.append_entries(prev_log.index.max(base), entries);
         let durable = self.durable.index();
         if let Some(following) = self.following() {
-            let asks = round > following.round || (carries_entries && verified <= durable);
+            let asks = round > following.round || (carries_entries && matched <= durable);
             following.reply_due |= asks;
             following.round = following.round.max(round);
-            following.verified = following.verified.max(verified);
+            following.matched = following.matched.max(matched);
         }
-        self.advance_commit_to(leader_commit.min(verified));
+        self.advance_commit_to(leader_commit.min(matched));
     }
 
     /// Whether the entries follow `prev_log` without a gap, in terms that never fall nor pass the leader's.
@@ -93,7 +93,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.counters.impossible = self.counters.impossible.saturating_add(1);
             return false;
         }
-        let known = self.following().map(|following| (following.session, following.verified));
+        let known = self.following().map(|following| (following.session, following.matched));
         if known.is_some_and(|(current, _)| session < current) {
             self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
             return false;
@@ -118,7 +118,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             rank: None,
             refused: None,
             pace,
-            verified: known.map_or(Index::ZERO, |(_, verified)| verified),
+            matched: known.map_or(Index::ZERO, |(_, matched)| matched),
             acknowledged: Index::ZERO,
             reply_due: false,
             rejection: None,
@@ -127,15 +127,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     /// Appends what is new; removes what conflicts, and all that follows it. Returns up to where the log is the leader's, given
-    /// that it is up to `verified`.
-    fn append_entries(&mut self, mut verified: Index, entries: Entries<C>) -> Index {
+    /// that it is up to `matched`.
+    fn append_entries(&mut self, mut matched: Index, entries: Entries<C>) -> Index {
         let mut members_changed = false;
         for entry in entries {
-            if entry.index <= verified {
+            if entry.index <= matched {
                 continue;
             }
             if self.log.contains(entry.id()) {
-                verified = entry.index;
+                matched = entry.index;
                 continue;
             }
             if self.log.term_at(entry.index.previous()) > Some(entry.term) {
@@ -158,7 +158,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 self.counters.log_full = self.counters.log_full.saturating_add(1);
                 break;
             }
-            verified = entry.index;
+            matched = entry.index;
             if let Payload::Configuration(membership) = &entry.payload {
                 self.memberships.append(entry.index, (**membership).clone());
                 members_changed = true;
@@ -168,7 +168,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if members_changed {
             self.on_membership_changed();
         }
-        verified
+        matched
     }
 
     /// Whether a follower's log has room for the next entry. A log that is full must not stay full
@@ -195,7 +195,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// What a follower claims to share with its leader ends where the log does.
     pub(crate) fn on_log_truncated(&mut self, from: Index) {
         if let Some(following) = self.following() {
-            following.verified = following.verified.min(from.previous());
+            following.matched = following.matched.min(from.previous());
             following.acknowledged = following.acknowledged.min(from.previous());
         }
     }
@@ -207,7 +207,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let (durable, promise_micros) = (self.durable.index(), self.config.promise_micros());
         let following = self.following()?;
-        let matched = following.verified.min(durable);
+        let matched = following.matched.min(durable);
         let result = match following.rejection.take() {
             Some(rejection) => rejection,
             None if following.reply_due || matched > following.acknowledged => {

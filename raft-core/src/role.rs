@@ -91,7 +91,7 @@ pub(crate) struct Following {
     /// A pre-vote that was refused for this leader's sake alone.
     pub(crate) refused: Option<VoteRequest>,
     /// The log is known to be the leader's up to here.
-    pub(crate) verified: Index,
+    pub(crate) matched: Index,
     /// The leader was told that the log is durable up to here.
     pub(crate) acknowledged: Index,
     /// A round or a repeated append asks for an answer, even if it brings no news.

@@ -58,7 +58,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         if is_old || self.log.contains(last) {
             self.snapshots.receiving = None;
-            self.verify(last.index);
+            self.note_match(last.index);
             if let Some(following) = self.following() {
                 following.reply_due = true;
             }
@@ -183,7 +183,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let last = snapshot.last;
         if last.index <= self.commit_index || self.log.contains(last) {
             // The log has come meanwhile, and is as good.
-            return self.verify(last.index);
+            return self.note_match(last.index);
         }
         self.durable.on_log_replaced(self.commit_index, last.index);
         self.log.replace(last);
@@ -194,16 +194,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.snapshots =
             Snapshots { restoring: true, restored, installs, ..Snapshots::new(snapshot) };
         self.on_log_truncated(self.durable.index().next());
-        self.verify(last.index);
+        self.note_match(last.index);
         self.update_members();
     }
 
     /// The log is the leader's up to this committed index, as far as it goes.
-    fn verify(&mut self, index: Index) {
-        let verified = index.min(self.log.last().index);
-        self.advance_commit_to(verified);
+    fn note_match(&mut self, index: Index) {
+        let matched = index.min(self.log.last().index);
+        self.advance_commit_to(matched);
         if let Some(following) = self.following() {
-            following.verified = following.verified.max(verified);
+            following.matched = following.matched.max(matched);
         }
     }
 
