@@ -187,6 +187,7 @@ pub mod guide;
 )]
 pub mod host;
 mod identity;
+mod inflights;
 mod insertion_sort;
 mod invariants;
 mod leader;
@@ -223,7 +224,6 @@ mod timers;
 pub mod timing;
 mod transfer;
 mod types;
-mod window;
 
 pub use adaptive::Adaptive;
 pub use change::{Change, MembershipError};

@@ -30,13 +30,13 @@ use core::time::Duration;
 
 use crate::adaptive::RoundTrip;
 use crate::config::Config;
+use crate::inflights::Inflights;
 use crate::log::Log;
 use crate::message::AppendEntries;
 use crate::output::SnapshotMeta;
 use crate::snapshot::Sending;
 use crate::time::Instant;
 use crate::types::{Command, Index, LogId, Round, Session};
-use crate::window::Window;
 
 /// How a leader sends to a follower.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -63,7 +63,7 @@ pub(crate) struct Progress {
     /// The last probe was in vain: it was lost, or the follower had no room. The next one holds a
     /// single entry.
     in_vain: bool,
-    inflight: Window,
+    inflights: Inflights,
     /// The newest round that went out to the follower, and the newest that it has echoed.
     round_sent: Round,
     round_echoed: Round,
@@ -91,7 +91,7 @@ impl Progress {
             next_index: Index::ZERO.next(),
             probed: None,
             in_vain: false,
-            inflight: Window::default(),
+            inflights: Inflights::default(),
             round_sent: Round::new(0),
             round_echoed: Round::new(0),
             commit_sent: Index::ZERO,
@@ -103,14 +103,14 @@ impl Progress {
         }
     }
 
-    /// Begins a session with a guess: the follower holds all that the leader does. Keeps the window's memory.
+    /// Begins a session with a guess: the follower holds all that the leader does. Keeps the memory of `inflights`.
     pub(crate) fn begin(&mut self, session: Session, next_index: Index, now: Instant) {
-        self.inflight.clear();
-        let inflight = core::mem::take(&mut self.inflight);
-        *self = Self { session, next_index, inflight, heard_at: now, ..Self::new() };
+        self.inflights.clear();
+        let inflights = core::mem::take(&mut self.inflights);
+        *self = Self { session, next_index, inflights, heard_at: now, ..Self::new() };
     }
 
-    /// The term is over. Keeps the window's memory.
+    /// The term is over. Keeps the memory of `inflights`.
     pub(crate) fn end(&mut self) {
         self.begin(Session::new(0), Index::ZERO.next(), Instant::ZERO);
     }
@@ -185,8 +185,8 @@ impl Progress {
                 return news;
             }
         }
-        self.inflight.acknowledge(index);
-        let is_probed = self.state == ProgressState::Probe && self.inflight.len() > 0;
+        self.inflights.acknowledge(index);
+        let is_probed = self.state == ProgressState::Probe && self.inflights.len() > 0;
         if !is_probed {
             self.state = ProgressState::Replicate;
             self.in_vain = false;
@@ -215,7 +215,7 @@ impl Progress {
             && self.probed.is_some_and(|probed| probed.next() == self.next_index);
         self.state = ProgressState::Probe;
         self.probed = None;
-        self.inflight.clear();
+        self.inflights.clear();
         true
     }
 
@@ -239,7 +239,7 @@ impl Progress {
     /// From here on the follower is sent this snapshot, and heartbeats.
     pub(crate) fn begin_snapshot(&mut self, snapshot: SnapshotMeta, now: Instant) {
         self.state = ProgressState::Snapshot;
-        self.inflight.clear();
+        self.inflights.clear();
         self.sending = Some(Sending::new(snapshot, now));
     }
 
@@ -271,7 +271,7 @@ impl Progress {
         };
         if let Some(last) = entries.last() {
             self.probed = Some(prev_index);
-            self.inflight.push(last.index, bytes);
+            self.inflights.push(last.index, bytes);
             self.next_index = last.index.next();
         }
         self.round_sent = round;
@@ -291,10 +291,10 @@ impl Progress {
 
     fn is_full(&self, config: &Config) -> bool {
         match self.state {
-            ProgressState::Probe => self.inflight.len() > 0,
+            ProgressState::Probe => self.inflights.len() > 0,
             ProgressState::Replicate => {
-                self.inflight.len() >= config.inflight_appends_max
-                    || self.inflight.bytes() >= config.inflight_bytes_max
+                self.inflights.len() >= config.inflight_appends_max
+                    || self.inflights.bytes() >= config.inflight_bytes_max
             }
             ProgressState::Snapshot => true,
         }

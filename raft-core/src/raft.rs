@@ -10,6 +10,7 @@ use crate::durable::Durable;
 use crate::election::{VoteKind, VoteRequest};
 use crate::entries::{Entry, Payload};
 use crate::error::{ConfigError, ProposeError, ReadRefused};
+use crate::inflights::Inflights;
 use crate::log::Log;
 use crate::membership::Membership;
 use crate::memberships::Memberships;
@@ -28,7 +29,6 @@ use crate::status::{Counters, PeerStatus, Status};
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term, WriteId};
-use crate::window::Window;
 
 /// One Raft server, as a state machine without clock, disk or network.
 ///
@@ -108,7 +108,7 @@ pub struct Raft<C, R> {
     /// The last entry given to the state machine, and the one it has answered for.
     pub(crate) apply_sent: Index,
     pub(crate) last_applied: Index,
-    pub(crate) inflight_applies: Window,
+    pub(crate) inflight_applies: Inflights,
 
     pub(crate) reads: Reads,
     pub(crate) outbox: Outbox<C>,
@@ -173,7 +173,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             uncommitted_bytes: 0,
             apply_sent: begin,
             last_applied: begin,
-            inflight_applies: Window::default(),
+            inflight_applies: Inflights::default(),
             reads: Reads::new(),
             outbox: Outbox::new(),
             reported: (Role::Follower, hard_state.current_term, None),

@@ -1,18 +1,19 @@
-//! A window of batches that were handed out and not yet acknowledged: appends on their way to a peer, entries in the hands of
-//! the state machine. It is what keeps a slow receiver from holding unbounded memory.
+//! Batches that were handed out and are not acknowledged: appends on their way to a follower, or
+//! entries at the state machine. Their number and their bytes are bounded, so that a slow receiver
+//! holds no unbounded memory.
 
 use alloc::collections::VecDeque;
 
 use crate::types::Index;
 
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-pub(crate) struct Window {
+pub(crate) struct Inflights {
     /// Last index and size of each batch, in order.
     batches: VecDeque<(Index, usize)>,
     bytes: usize,
 }
 
-impl Window {
+impl Inflights {
     pub(crate) fn push(&mut self, last_index: Index, bytes: usize) {
         self.batches.push_back((last_index, bytes));
         self.bytes = self.bytes.saturating_add(bytes);
