@@ -169,9 +169,9 @@ impl Config {
         self.rank_slot.map(|slot| micros(slot).min(pace.0 / 4))
     }
 
-    /// How long a voter that heard from a leader is loyal to it, in microseconds. With ranks a slot less than the smallest timeout, so that the first in
+    /// How long a voter that heard from a leader sticks to it, in microseconds. With ranks a slot less than the smallest timeout, so that the first in
     /// line is granted what it asks for even by those who heard the last heartbeat a little later.
-    pub(crate) fn loyalty_at(&self, pace: Pace) -> u64 {
+    pub(crate) fn stickiness_at(&self, pace: Pace) -> u64 {
         let slot = self.rank_slot_at(pace).unwrap_or(0);
         pace.0.saturating_sub(slot)
     }
@@ -360,7 +360,7 @@ mod tests {
         let times = |pace| (config.heartbeat_interval_at(pace), config.spread_at(pace));
         assert_eq!(times(config.configured_pace()), (Duration::from_millis(50), 150 * MS));
         assert_eq!(times(Pace(75 * MS)), (Duration::from_millis(25), 75 * MS));
-        assert_eq!(config.loyalty_at(Pace(75 * MS)), (75 - 5) * MS);
+        assert_eq!(config.stickiness_at(Pace(75 * MS)), (75 - 5) * MS);
     }
 
     /// However often the pace changes: heartbeats go by the quickest that was told within the last span.

@@ -248,7 +248,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let is_sticky = self.config.check_quorum && term > self.current_term;
         let bound_until = if is_sticky { self.bound_until() } else { self.promised_until() };
         if !transfer && self.now < bound_until {
-            self.counters.loyal_refusals = self.counters.loyal_refusals.saturating_add(1);
+            self.counters.sticky_refusals = self.counters.sticky_refusals.saturating_add(1);
             self.note_refusal(&request, true);
             return;
         }

@@ -109,7 +109,7 @@ pub struct Counters {
     /// Replies of an earlier replication session, or to a message that later ones made irrelevant.
     pub stale_replies: u64,
     /// Vote requests not heard because a leader is known to live (thesis 4.2.3).
-    pub loyal_refusals: u64,
+    pub sticky_refusals: u64,
     /// Entries that found the log at its limit.
     pub log_full: u64,
     /// Messages that no correct cluster can bring about: two leaders in a term, a conflict below the commit index. If this

@@ -277,7 +277,7 @@ fn counted(stage: &Stage, id: NodeId, expected: u64, counter: &str) -> Told {
         "stale-term" => counters.stale_term,
         "impossible" => counters.impossible,
         "host-mistakes" => counters.host_mistakes,
-        "loyal-refusals" => counters.loyal_refusals,
+        "loyal-refusals" => counters.sticky_refusals,
         _ => return Err(format!("servers do not count {counter}")),
     };
     same(&format!("{counter} at {id}"), found, expected)

@@ -240,7 +240,7 @@ fn a_follower_of_a_live_leader_does_not_hear_candidates() {
     server.pass(ms(149));
     assert_eq!(server.asked_to_vote(3, 9, at(9, 9)), None);
     assert_eq!((server.term(), server.leader()), (term(1), Some(id(2))));
-    assert_eq!(server.status().counters.loyal_refusals, 1);
+    assert_eq!(server.status().counters.sticky_refusals, 1);
 }
 
 /// It refuses pre-votes, too, but says so.
