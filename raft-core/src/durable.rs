@@ -70,8 +70,8 @@ pub(crate) struct NextWrite {
 }
 
 impl Durable {
-    /// After a restart: everything up to `last_index` was read from the disk, unless the server is new.
-    pub(crate) fn new(last_index: Index, is_new: bool) -> Self {
+    /// After a restart: everything up to `last_index` was read from the disk, unless the server has never run.
+    pub(crate) fn new(last_index: Index, has_never_run: bool) -> Self {
         Self {
             index: last_index,
             acknowledged: WriteId::new(0),
@@ -81,7 +81,7 @@ impl Durable {
             next_write: WriteId::new(1),
             hard_state_changed: false,
             hard_state_write: WriteId::new(0),
-            snapshot: if is_new { Untold::Beginning } else { Untold::Nothing },
+            snapshot: if has_never_run { Untold::Beginning } else { Untold::Nothing },
             truncate_from: None,
             unwritten_from: last_index.next(),
         }

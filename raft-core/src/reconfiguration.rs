@@ -158,8 +158,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let target = in_force.after(changes).map_err(ChangeRefused::Invalid)?;
         let is_behind = |id: &NodeId| {
-            let is_new = in_force.seat(*id).is_none_or(|seat| !seat.is_voter());
-            is_new && !self.has_caught_up(*id, &leader.peers)
+            let gains_vote = in_force.seat(*id).is_none_or(|seat| !seat.is_voter());
+            gains_vote && !self.has_caught_up(*id, &leader.peers)
         };
         if let Some(id) = target.voters().find(is_behind) {
             return Err(ChangeRefused::NotCaughtUp { id });
