@@ -238,8 +238,8 @@ pub(crate) struct RoundTrip {
     /// The round whose answer is timed, and when it left.
     timed: Option<(Round, Instant)>,
     samples: u8,
-    mean: u32,
-    deviation: u32,
+    srtt: u32,
+    rttvar: u32,
 }
 
 impl RoundTrip {
@@ -263,24 +263,24 @@ impl RoundTrip {
 
     fn on_measured(&mut self, sample: u32) {
         if self.samples == 0 {
-            (self.mean, self.deviation) = (sample, sample / 2);
+            (self.srtt, self.rttvar) = (sample, sample / 2);
         } else {
-            let (mean, deviation) = (self.mean, self.deviation);
-            let deviates = mean.abs_diff(sample);
-            self.deviation = deviation.saturating_sub(deviation / 4).saturating_add(deviates / 4);
-            self.mean = mean.saturating_sub(mean / 8).saturating_add(sample / 8);
+            let (srtt, rttvar) = (self.srtt, self.rttvar);
+            let deviates = srtt.abs_diff(sample);
+            self.rttvar = rttvar.saturating_sub(rttvar / 4).saturating_add(deviates / 4);
+            self.srtt = srtt.saturating_sub(srtt / 8).saturating_add(sample / 8);
         }
         self.samples = self.samples.saturating_add(1);
     }
 
-    /// The mean, once one is known.
-    pub(crate) fn mean(&self) -> Option<Duration> {
-        (self.samples > 0).then(|| Duration::from_micros(self.mean.into()))
+    /// The smoothed round-trip time, once a round was measured.
+    pub(crate) fn srtt(&self) -> Option<Duration> {
+        (self.samples > 0).then(|| Duration::from_micros(self.srtt.into()))
     }
 
     /// The pace that this follower can keep; none as long as too little is known of it.
     fn pace(&self) -> Option<Pace> {
-        let longest = self.mean.saturating_add(self.deviation.saturating_mul(DEVIATIONS));
+        let longest = self.srtt.saturating_add(self.rttvar.saturating_mul(DEVIATIONS));
         (self.samples >= SAMPLES_MIN).then(|| Pace(longest.saturating_mul(ROUND_TRIPS).into()))
     }
 
@@ -345,9 +345,9 @@ mod tests {
     fn round_trips_are_smoothed_as_in_rfc_6298() {
         let mut round_trip = RoundTrip::default();
         round_trip.on_measured(800);
-        assert_eq!((round_trip.mean, round_trip.deviation), (800, 400));
+        assert_eq!((round_trip.srtt, round_trip.rttvar), (800, 400));
         round_trip.on_measured(1600);
-        assert_eq!((round_trip.mean, round_trip.deviation), (900, 500));
+        assert_eq!((round_trip.srtt, round_trip.rttvar), (900, 500));
         assert_eq!(round_trip.pace(), None);
         (0..SAMPLES_MIN).for_each(|_| round_trip.on_measured(u32::MAX));
         assert_eq!(round_trip.pace(), Some(Pace(u32::MAX.into())), "no time is too long");

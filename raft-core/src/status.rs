@@ -88,7 +88,7 @@ impl PeerStatus {
             next_index: progress.next_index(),
             state: progress.state(),
             heard_at: progress.heard_at(),
-            round_trip: progress.round_trip.mean(),
+            round_trip: progress.round_trip.srtt(),
         }
     }
 }
