@@ -3,12 +3,12 @@
 //! The broadcast time must be an order of magnitude below the election timeout, and who configures a timeout must think of the worst
 //! that the network will ever do. With this option a leader measures what it does today. It times its heartbeat rounds, smooths
 //! each follower's mean and deviation as TCP does (RFC 6298), and tells its followers with every AppendEntries which smallest election
-//! timeout is in force: the *pace*. The idea is that of Dynatune.
+//! timeout is in force: the *timeout in force*. The idea is that of Dynatune.
 //!
-//! Only *when* somebody stands depends on it. Votes, terms and logs do not, so no word about the pace can do worse than cost an
+//! Only *when* somebody stands depends on it. Votes, terms and logs do not, so no word about the timeout in force can do worse than cost an
 //! election; and what a message says is never believed below the follower's own floor or above what it is configured to.
 //!
-//! The pace belongs to a leader and is forgotten with it: a new leader begins at the configured one, and so does each try of a candidate.
+//! The timeout in force belongs to a leader and is forgotten with it: a new leader begins at the configured one, and so does each try of a candidate.
 //! If the network has become slower than the timeouts, the first try may fail; the next has all the time that is configured. For the same
 //! reason a leader that hears from no quorum steps down after the configured time: whoever is cut off with it waits no longer than
 //! without the option, and a network that is suddenly slow first lengthens the timeouts.
@@ -23,7 +23,7 @@
 //! follower   50 ms                        the word is lost; stands after 50 ms, for nothing
 //! ```
 //!
-//! So a leader beats at the quickest pace that it told within the last configured timeout. Whoever missed every beat of that time has
+//! So a leader beats at the quickest timeout in force that it told within the last configured timeout. Whoever missed every beat of that time has
 //! given it up anyway.
 
 use alloc::format;
@@ -70,7 +70,7 @@ const DEVIATIONS: u32 = 4;
 /// A follower's round trip counts as known after so many measurements in a term; until then the configured timeouts are in force.
 const SAMPLES_MIN: u8 = 16;
 
-/// With each heartbeat the pace falls by this part of what it is to fall by. It rises at once: too long a timeout costs
+/// With each heartbeat the timeout in force falls by this part of what it is to fall by. It rises at once: too long a timeout costs
 /// milliseconds, too short a one an election.
 const FALLS_BY: u64 = 16;
 
@@ -107,8 +107,8 @@ impl Adaptive {
                 "election_timeout_floor {floor:?} must be above zero and at most election_timeout_min {min:?}"
             )));
         }
-        let pace = Pace(micros(floor));
-        if config.heartbeat_interval_at(pace) < HEARTBEAT_MIN {
+        let timeout_in_force = TimeoutInForce(micros(floor));
+        if config.heartbeat_interval_at(timeout_in_force) < HEARTBEAT_MIN {
             let beats = micros(min).checked_div(micros(config.heartbeat_interval)).unwrap_or(1);
             let works = HEARTBEAT_MIN.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX));
             return Err(ConfigError(format!(
@@ -123,9 +123,9 @@ impl Adaptive {
 
 /// The smallest election timeout in force, in microseconds. All other times follow it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct Pace(u64);
+pub(crate) struct TimeoutInForce(u64);
 
-impl Pace {
+impl TimeoutInForce {
     pub(crate) fn election_timeout(self) -> Duration {
         Duration::from_micros(self.0)
     }
@@ -136,67 +136,75 @@ impl Pace {
 }
 
 impl Config {
-    /// The slowest pace, and the only one without the option.
-    pub(crate) fn configured_pace(&self) -> Pace {
-        Pace(micros(self.election_timeout_min))
+    /// The slowest timeout in force, and the only one without the option.
+    pub(crate) fn configured_timeout(&self) -> TimeoutInForce {
+        TimeoutInForce(micros(self.election_timeout_min))
     }
 
     /// What a leader's word comes to here: nothing without the option, and never what this server's own bounds do not allow.
-    pub(crate) fn pace_told(&self, micros: Option<NonZeroU32>) -> Pace {
+    pub(crate) fn timeout_told(&self, micros: Option<NonZeroU32>) -> TimeoutInForce {
         match (self.adaptive, micros) {
-            (Some(adaptive), Some(told)) => self.bounded(adaptive, Pace(told.get().into())),
-            (None, _) | (_, None) => self.configured_pace(),
+            (Some(adaptive), Some(told)) => {
+                self.bounded(adaptive, TimeoutInForce(told.get().into()))
+            }
+            (None, _) | (_, None) => self.configured_timeout(),
         }
     }
 
-    pub(crate) fn bounded(&self, adaptive: Adaptive, pace: Pace) -> Pace {
-        pace.max(Pace(micros(adaptive.election_timeout_floor))).min(self.configured_pace())
+    pub(crate) fn bounded(
+        &self,
+        adaptive: Adaptive,
+        timeout_in_force: TimeoutInForce,
+    ) -> TimeoutInForce {
+        timeout_in_force
+            .max(TimeoutInForce(micros(adaptive.election_timeout_floor)))
+            .min(self.configured_timeout())
     }
 
     /// Election timeouts are drawn from a range of this width above the smallest, in microseconds.
-    pub(crate) fn spread_at(&self, pace: Pace) -> u64 {
+    pub(crate) fn spread_at(&self, timeout_in_force: TimeoutInForce) -> u64 {
         let (min, max) = (micros(self.election_timeout_min), micros(self.election_timeout_max));
-        self.scaled(max.saturating_sub(min), pace)
+        self.scaled(max.saturating_sub(min), timeout_in_force)
     }
 
-    pub(crate) fn heartbeat_interval_at(&self, pace: Pace) -> Duration {
-        Duration::from_micros(self.scaled(micros(self.heartbeat_interval), pace))
+    pub(crate) fn heartbeat_interval_at(&self, timeout_in_force: TimeoutInForce) -> Duration {
+        Duration::from_micros(self.scaled(micros(self.heartbeat_interval), timeout_in_force))
     }
 
     /// How far successors stand apart, in microseconds. Latencies decide that, not timeouts; so it stays what it is, up to a quarter of the
     /// timeout. That is above two round trips still, by which timeouts are ten.
-    pub(crate) fn rank_slot_at(&self, pace: Pace) -> Option<u64> {
-        self.rank_slot.map(|slot| micros(slot).min(pace.0 / 4))
+    pub(crate) fn rank_slot_at(&self, timeout_in_force: TimeoutInForce) -> Option<u64> {
+        self.rank_slot.map(|slot| micros(slot).min(timeout_in_force.0 / 4))
     }
 
     /// How long a voter that heard from a leader sticks to it, in microseconds. With ranks a slot less than the smallest timeout, so that the first in
     /// line is granted what it asks for even by those who heard the last heartbeat a little later.
-    pub(crate) fn stickiness_at(&self, pace: Pace) -> u64 {
-        let slot = self.rank_slot_at(pace).unwrap_or(0);
-        pace.0.saturating_sub(slot)
+    pub(crate) fn stickiness_at(&self, timeout_in_force: TimeoutInForce) -> u64 {
+        let slot = self.rank_slot_at(timeout_in_force).unwrap_or(0);
+        timeout_in_force.0.saturating_sub(slot)
     }
 
-    fn scaled(&self, micros: u64, pace: Pace) -> u64 {
-        let configured = self.configured_pace();
-        if pace == configured {
+    fn scaled(&self, micros: u64, timeout_in_force: TimeoutInForce) -> u64 {
+        let configured = self.configured_timeout();
+        if timeout_in_force == configured {
             return micros;
         }
-        micros.saturating_mul(pace.0).checked_div(configured.0).unwrap_or(micros)
+        micros.saturating_mul(timeout_in_force.0).checked_div(configured.0).unwrap_or(micros)
     }
 }
 
-/// A leader's pace.
+/// A leader's timeout in force.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Pacing {
-    in_force: Pace,
+pub(crate) struct LeaderTimeout {
+    in_force: TimeoutInForce,
     /// The quickest that was told within a span of the configured timeout, and within the one before.
-    quickest: [Pace; 2],
+    quickest: [TimeoutInForce; 2],
     span_ends: Instant,
 }
 
-impl Pacing {
-    /// A term begins at the configured pace.
-    pub(crate) fn new(configured: Pace, now: Instant) -> Self {
+impl LeaderTimeout {
+    /// A term begins at the configured timeout in force.
+    pub(crate) fn new(configured: TimeoutInForce, now: Instant) -> Self {
         Self { in_force: configured, quickest: [configured; 2], span_ends: now }
     }
 
@@ -205,16 +213,16 @@ impl Pacing {
         config.adaptive.and_then(|_| NonZeroU32::new(u32::try_from(self.in_force.0).ok()?))
     }
 
-    /// The pace at which to send heartbeats.
-    pub(crate) fn beat(&self) -> Pace {
+    /// The timeout in force at which to send heartbeats.
+    pub(crate) fn beat(&self) -> TimeoutInForce {
         let [recent, earlier] = self.quickest;
         recent.min(earlier)
     }
 
-    /// This pace is wanted; a heartbeat that tells of what comes of it leaves now.
-    fn approach(&mut self, wanted: Pace, span: Duration, now: Instant) {
+    /// This timeout in force is wanted; a heartbeat that tells of what comes of it leaves now.
+    fn approach(&mut self, wanted: TimeoutInForce, span: Duration, now: Instant) {
         let falls_by = self.in_force.0.saturating_sub(wanted.0) / FALLS_BY;
-        self.in_force = Pace(self.in_force.0.saturating_sub(falls_by)).max(wanted);
+        self.in_force = TimeoutInForce(self.in_force.0.saturating_sub(falls_by)).max(wanted);
         if self.span_ends <= now {
             self.quickest = [self.in_force, self.quickest[0]];
             self.span_ends = now + span;
@@ -278,10 +286,11 @@ impl RoundTrip {
         (self.samples > 0).then(|| Duration::from_micros(self.srtt.into()))
     }
 
-    /// The pace that this follower can keep; none as long as too little is known of it.
-    fn pace(&self) -> Option<Pace> {
+    /// The timeout in force that this follower can keep; none as long as too little is known of it.
+    fn timeout(&self) -> Option<TimeoutInForce> {
         let longest = self.srtt.saturating_add(self.rttvar.saturating_mul(DEVIATIONS));
-        (self.samples >= SAMPLES_MIN).then(|| Pace(longest.saturating_mul(ROUND_TRIPS).into()))
+        (self.samples >= SAMPLES_MIN)
+            .then(|| TimeoutInForce(longest.saturating_mul(ROUND_TRIPS).into()))
     }
 
     /// Puts its moment elsewhere, for [`Raft::canonical`].
@@ -291,35 +300,35 @@ impl RoundTrip {
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
-    /// The pace by which this server goes: its leader's, as long as it knows one or only suspects that it is gone.
-    pub(crate) fn pace(&self) -> Pace {
+    /// The timeout in force by which this server goes: its leader's, as long as it knows one or only suspects that it is gone.
+    pub(crate) fn timeout_in_force(&self) -> TimeoutInForce {
         let told = match &self.role {
             RoleState::Follower(Follower { following, suspicion }) => {
-                let told = following.as_ref().map(|following| following.pace);
-                told.or(suspicion.map(|suspicion| suspicion.pace))
+                let told = following.as_ref().map(|following| following.timeout_in_force);
+                told.or(suspicion.map(|suspicion| suspicion.timeout_in_force))
             }
-            RoleState::Leader(leader) => Some(leader.pacing.in_force),
+            RoleState::Leader(leader) => Some(leader.timeout.in_force),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         };
-        told.unwrap_or_else(|| self.config.configured_pace())
+        told.unwrap_or_else(|| self.config.configured_timeout())
     }
 
-    /// Finds the pace for the next heartbeat, which is about to leave: that of the slowest voter that answers. One that is silent
+    /// Finds the timeout in force for the next heartbeat, which is about to leave: that of the slowest voter that answers. One that is silent
     /// has no say, and one that is new has the last.
     ///
     /// A quorum could do with its own slowest voter. But whoever stands for nothing serves no reads meanwhile.
-    pub(crate) fn adapt_pace(&mut self) {
+    pub(crate) fn adapt_timeout(&mut self) {
         let Some(adaptive) = self.config.adaptive else { return };
-        let (now, configured) = (self.now, self.config.configured_pace());
+        let (now, configured) = (self.now, self.config.configured_timeout());
         let RoleState::Leader(leader) = &mut self.role else { return };
-        let patience = leader.pacing.in_force.election_timeout();
+        let patience = leader.timeout.in_force.election_timeout();
         let voters = self.members.other_voters();
         let peers = voters.iter().filter_map(|position| leader.peers.get(position));
         let answering =
             peers.filter(|peer| now.saturating_duration_since(peer.heard_at()) < patience);
-        let slowest = answering.map(|peer| peer.round_trip.pace().unwrap_or(configured)).max();
+        let slowest = answering.map(|peer| peer.round_trip.timeout().unwrap_or(configured)).max();
         let wanted = self.config.bounded(adaptive, slowest.unwrap_or(configured));
-        leader.pacing.approach(wanted, configured.election_timeout(), now);
+        leader.timeout.approach(wanted, configured.election_timeout(), now);
     }
 }
 
@@ -348,36 +357,42 @@ mod tests {
         assert_eq!((round_trip.srtt, round_trip.rttvar), (800, 400));
         round_trip.on_measured(1600);
         assert_eq!((round_trip.srtt, round_trip.rttvar), (900, 500));
-        assert_eq!(round_trip.pace(), None);
+        assert_eq!(round_trip.timeout(), None);
         (0..SAMPLES_MIN).for_each(|_| round_trip.on_measured(u32::MAX));
-        assert_eq!(round_trip.pace(), Some(Pace(u32::MAX.into())), "no time is too long");
+        assert_eq!(
+            round_trip.timeout(),
+            Some(TimeoutInForce(u32::MAX.into())),
+            "no time is too long"
+        );
     }
 
-    /// All times keep their proportions at any pace, and are what is configured at the slowest.
+    /// All times keep their proportions at any timeout in force, and are what is configured at the slowest.
     #[test]
     fn times_are_scaled() {
         let config = config();
-        let times = |pace| (config.heartbeat_interval_at(pace), config.spread_at(pace));
-        assert_eq!(times(config.configured_pace()), (Duration::from_millis(50), 150 * MS));
-        assert_eq!(times(Pace(75 * MS)), (Duration::from_millis(25), 75 * MS));
-        assert_eq!(config.stickiness_at(Pace(75 * MS)), (75 - 5) * MS);
+        let times = |timeout_in_force| {
+            (config.heartbeat_interval_at(timeout_in_force), config.spread_at(timeout_in_force))
+        };
+        assert_eq!(times(config.configured_timeout()), (Duration::from_millis(50), 150 * MS));
+        assert_eq!(times(TimeoutInForce(75 * MS)), (Duration::from_millis(25), 75 * MS));
+        assert_eq!(config.stickiness_at(TimeoutInForce(75 * MS)), (75 - 5) * MS);
     }
 
-    /// However often the pace changes: heartbeats go by the quickest that was told within the last span.
+    /// However often the timeout in force changes: heartbeats go by the quickest that was told within the last span.
     #[test]
     fn heartbeats_go_by_the_quickest_pace_that_was_told_lately() {
         let span = Duration::from_micros(150 * MS);
-        let mut pacing = Pacing::new(Pace(150 * MS), at(0));
-        let mut told = alloc::vec![(at(0), Pace(150 * MS))];
+        let mut timeout = LeaderTimeout::new(TimeoutInForce(150 * MS), at(0));
+        let mut told = alloc::vec![(at(0), TimeoutInForce(150 * MS))];
         let mut slowed_down = false;
         for beat in 1..10_000_u64 {
             let now = at(beat * 10 * MS);
-            let quickest = pacing.beat();
-            pacing.approach(Pace((50 + beat * beat % 101) * MS), span, now);
-            told.push((now, pacing.in_force));
+            let quickest = timeout.beat();
+            timeout.approach(TimeoutInForce((50 + beat * beat % 101) * MS), span, now);
+            told.push((now, timeout.in_force));
             told.retain(|(at, _)| now <= *at + span);
-            assert!(told.iter().all(|(_, pace)| pacing.beat() <= *pace));
-            slowed_down |= pacing.beat() > quickest;
+            assert!(told.iter().all(|(_, timeout_in_force)| timeout.beat() <= *timeout_in_force));
+            slowed_down |= timeout.beat() > quickest;
         }
         assert!(slowed_down);
     }

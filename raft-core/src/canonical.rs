@@ -47,7 +47,7 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
                 leader.listened_after = leader.listened_after.map(|at| clock.future(at));
                 leader.preference_after = clock.future(leader.preference_after);
                 leader.lease.move_in_time(|at| clock.past(at));
-                leader.pacing.move_in_time(|at| clock.future(at));
+                leader.timeout.move_in_time(|at| clock.future(at));
                 leader.peers.iter_mut().for_each(|peer| {
                     peer.on_heard(clock.past(peer.heard_at()));
                     peer.promised_until = clock.future(peer.promised_until);

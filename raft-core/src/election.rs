@@ -135,14 +135,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let following = self.following().filter(|following| following.leader == leader);
         let known = following.map(|following| (following.rank, following.refused));
         let Some((rank, refused)) = known else { return };
-        let pace = self.pace();
+        let timeout_in_force = self.timeout_in_force();
         if !self.config.pre_vote {
             return;
         }
         self.become_follower(self.current_term);
         self.reads.on_leader_suspected();
         if let RoleState::Follower(Follower { suspicion, .. }) = &mut self.role {
-            *suspicion = Some(Suspicion { rank, pace });
+            *suspicion = Some(Suspicion { rank, timeout_in_force });
         }
         if let Some(request) = refused {
             // If the same server has asked again since, only the answer to its newer request
@@ -161,7 +161,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.config.rank_slot.is_none() {
             return;
         }
-        let (now, alive, commit) = (self.now, self.pace().election_timeout(), self.commit_index);
+        let (now, alive, commit) =
+            (self.now, self.timeout_in_force().election_timeout(), self.commit_index);
         let membership = self.memberships.in_force();
         let RoleState::Leader(leader) = &mut self.role else { return };
         let mut line = [(true, true, Reverse(0), 0); MEMBERS_MAX];

@@ -13,7 +13,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if cfg!(debug_assertions) {
             self.check_log();
             self.check_role();
-            self.check_pace();
+            self.check_timeout();
         }
     }
 
@@ -62,18 +62,20 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    fn check_pace(&self) {
-        let (pace, configured) = (self.pace(), self.config.configured_pace());
-        let bounded = self.config.adaptive.map(|adaptive| self.config.bounded(adaptive, pace));
+    fn check_timeout(&self) {
+        let (timeout_in_force, configured) =
+            (self.timeout_in_force(), self.config.configured_timeout());
+        let bounded =
+            self.config.adaptive.map(|adaptive| self.config.bounded(adaptive, timeout_in_force));
         assert_eq!(
-            pace,
+            timeout_in_force,
             bounded.unwrap_or(configured),
             "below the floor, or above what is configured"
         );
         if let RoleState::Leader(leader) = &self.role {
-            let beats = self.config.heartbeat_interval_at(leader.pacing.beat());
+            let beats = self.config.heartbeat_interval_at(leader.timeout.beat());
             assert!(
-                beats.saturating_mul(2) <= pace.election_timeout(),
+                beats.saturating_mul(2) <= timeout_in_force.election_timeout(),
                 "a late heartbeat alone would start an election"
             );
         }

@@ -12,7 +12,7 @@
 
 use rand_core::Rng;
 
-use crate::adaptive::Pacing;
+use crate::adaptive::LeaderTimeout;
 use crate::entries::{Entry, Payload};
 use crate::progress::Progress;
 use crate::quorum::MemberSet;
@@ -41,7 +41,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             round: Round::new(1),
             session,
             lease: LeaseState::default(),
-            pacing: Pacing::new(self.config.configured_pace(), self.now),
+            timeout: LeaderTimeout::new(self.config.configured_timeout(), self.now),
             transfer: None,
             listened_after: None,
             preference_after: self.now,

@@ -106,7 +106,7 @@ impl Config {
     pub(crate) fn promise_micros(&self) -> u32 {
         match self.lease {
             Some(_) => {
-                let sticky = self.stickiness_at(self.configured_pace());
+                let sticky = self.stickiness_at(self.configured_timeout());
                 u32::try_from(sticky).unwrap_or(u32::MAX)
             }
             None => 0,
@@ -140,7 +140,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 return Instant::ZERO;
             }
         };
-        let sticky_until = heard_at.plus_micros(self.config.stickiness_at(self.pace()));
+        let sticky_until = heard_at.plus_micros(self.config.stickiness_at(self.timeout_in_force()));
         sticky_until.max(listens_until.unwrap_or(Instant::ZERO))
     }
 

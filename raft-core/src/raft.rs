@@ -437,7 +437,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             current_term: self.current_term,
             voted_for: self.voted_for,
             leader: self.leader(),
-            election_timeout: self.pace().election_timeout(),
+            election_timeout: self.timeout_in_force().election_timeout(),
             last_log: self.log.last(),
             durable_index: self.durable.index(),
             commit_index: self.commit_index,

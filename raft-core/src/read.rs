@@ -353,7 +353,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if !self.reads.wait_for_leader() {
             return None;
         }
-        let patience = self.config.heartbeat_interval_at(self.pace());
+        let patience = self.config.heartbeat_interval_at(self.timeout_in_force());
         let now = self.now;
         let leader = self.following()?.leader;
         let request = self.reads.next_request(now, patience)?;

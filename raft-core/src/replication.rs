@@ -34,10 +34,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.timers.election.touch();
 
         let AppendEntries { round, prev_log, entries, leader_commit, rank, .. } = append;
-        let pace = self.config.pace_told(append.election_timeout_micros);
+        let timeout_in_force = self.config.timeout_told(append.election_timeout_micros);
         if let Some(following) = self.following() {
             following.rank = rank;
-            following.pace = pace;
+            following.timeout_in_force = timeout_in_force;
         }
         // What lies below the first entry is committed, and so the same on every server.
         let base = self.log.base().index;
@@ -105,7 +105,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             following.listens_until = None;
             return true;
         }
-        let pace = self.pace();
+        let timeout_in_force = self.timeout_in_force();
         let before_first = round.map_or(0, |round| round.get().saturating_sub(1));
         self.step_down(self.current_term, StepDown::OtherLeader);
         self.reads.on_leader_followed();
@@ -117,7 +117,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             round: Round::new(before_first),
             rank: None,
             refused: None,
-            pace,
+            timeout_in_force,
             matched: known.map_or(Index::ZERO, |(_, matched)| matched),
             acknowledged: Index::ZERO,
             reply_due: false,
@@ -266,7 +266,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.timers.heartbeat.touch();
         match &mut self.role {
             RoleState::Leader(_) => {
-                self.adapt_pace();
+                self.adapt_timeout();
                 self.rank_successors();
                 self.begin_round();
                 self.retry_snapshots();
@@ -325,7 +325,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         };
         let log = &self.log;
         let mut append = peer.next_append(log, last_index, commit_index, round, &self.config)?;
-        append.election_timeout_micros = leader.pacing.told(&self.config);
+        append.election_timeout_micros = leader.timeout.told(&self.config);
         Some(self.message(to, Body::AppendEntries(append)))
     }
 

@@ -1,6 +1,6 @@
 //! The roles a server can have (Figure 4), each with the state that only it owns.
 
-use crate::adaptive::{Pace, Pacing};
+use crate::adaptive::{LeaderTimeout, TimeoutInForce};
 use crate::election::VoteRequest;
 use crate::message::AppendResult;
 use crate::peers::Peers;
@@ -68,8 +68,8 @@ pub(crate) struct Follower {
 pub(crate) struct Suspicion {
     /// This server's place in the line of successors.
     pub(crate) rank: Option<u8>,
-    /// The leader's pace.
-    pub(crate) pace: Pace,
+    /// The leader's timeout in force.
+    pub(crate) timeout_in_force: TimeoutInForce,
 }
 
 /// What a follower knows of its leader, and owes it. Ends with the term.
@@ -86,8 +86,8 @@ pub(crate) struct Following {
     pub(crate) round: Round,
     /// This server's place in the line of successors.
     pub(crate) rank: Option<u8>,
-    /// The leader's pace.
-    pub(crate) pace: Pace,
+    /// The leader's timeout in force.
+    pub(crate) timeout_in_force: TimeoutInForce,
     /// A pre-vote that was refused for this leader's sake alone.
     pub(crate) refused: Option<VoteRequest>,
     /// The log is known to be the leader's up to here.
@@ -170,7 +170,7 @@ pub(crate) struct Leader {
     /// Until when reads need no round (thesis 6.4.1).
     pub(crate) lease: LeaseState,
     /// Which timeouts are in force.
-    pub(crate) pacing: Pacing,
+    pub(crate) timeout: LeaderTimeout,
     /// Who is to lead instead (thesis 3.10).
     pub(crate) transfer: Option<Transfer>,
     /// Until when this leader has listened for its quorum, after a tick that came late.

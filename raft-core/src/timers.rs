@@ -175,7 +175,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// A leader's heartbeats follow its timeouts; who stands for election asks again as is configured.
     fn heartbeat_interval(&self) -> Duration {
         match &self.role {
-            RoleState::Leader(leader) => self.config.heartbeat_interval_at(leader.pacing.beat()),
+            RoleState::Leader(leader) => self.config.heartbeat_interval_at(leader.timeout.beat()),
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
                 self.config.heartbeat_interval
             }
@@ -191,12 +191,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     /// Drawn anew for every arming, in microseconds. A follower that its leader has ranked waits for its slot, any other server for a
-    /// random time from the configured range (§5.2), or from what the pace makes of it. A server
+    /// random time from the configured range (§5.2), or from what the timeout in force makes of it. A server
     /// that suspects that the leader is gone waits for what goes beyond the smallest timeout, or as
     /// if it had heard the leader, if it is bound by a promise; a cluster of one waits for nobody.
     fn draw_election_timeout(&mut self, bound_until: Instant) -> u64 {
-        let pace = self.pace();
-        let min = pace.micros();
+        let timeout_in_force = self.timeout_in_force();
+        let min = timeout_in_force.micros();
         let is_last_term = self.current_term.next() == self.current_term;
         // While a vote is on its way to the disk nobody stands, and to try again at once would
         // never end.
@@ -214,7 +214,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                     if bound > 0 {
                         // Others may have heard the leader's last words a little later: they are
                         // bound for so much longer.
-                        let slot = self.config.rank_slot_at(pace).unwrap_or(0);
+                        let slot = self.config.rank_slot_at(timeout_in_force).unwrap_or(0);
                         bound = bound.saturating_add(slot);
                     }
                     (bound, rank)
@@ -225,11 +225,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 (min, None)
             }
         };
-        if let (Some(slot), Some(rank)) = (self.config.rank_slot_at(pace), rank) {
+        if let (Some(slot), Some(rank)) = (self.config.rank_slot_at(timeout_in_force), rank) {
             let wait = slot.saturating_mul(u64::from(rank));
             return min.saturating_add(wait);
         }
-        let spread = self.config.spread_at(pace);
+        let spread = self.config.spread_at(timeout_in_force);
         let drawn = self.rng.next_u64().checked_rem(spread).unwrap_or(0);
         min.saturating_add(drawn)
     }

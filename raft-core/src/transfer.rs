@@ -194,7 +194,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let silent = self.now.saturating_duration_since(peer.heard_at());
             peer.state() == ProgressState::Replicate
                 && peer.match_index() >= self.commit_index
-                && silent < self.pace().election_timeout()
+                && silent < self.timeout_in_force().election_timeout()
         })
     }
 }
