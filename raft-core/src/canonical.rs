@@ -10,7 +10,7 @@ use rand_core::Rng;
 
 use crate::raft::Raft;
 use crate::reason::Reasons;
-use crate::role::{Follower, RoleState};
+use crate::role::{Follower, Heard, RoleState};
 use crate::status::Counters;
 use crate::time::Instant;
 use crate::timers::Timer;
@@ -40,7 +40,9 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
         copy.snapshots.move_in_time(|at| clock.future(at));
         match &mut copy.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
-                following.heard_at = following.heard_at.map(|at| clock.past(at));
+                if let Heard::At(at) = &mut following.heard {
+                    *at = clock.past(*at);
+                }
                 following.listens_until = following.listens_until.map(|at| clock.future(at));
             }
             RoleState::Leader(leader) => {

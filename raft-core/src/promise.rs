@@ -133,7 +133,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn sticky_until(&self) -> Instant {
         let (heard_at, listens_until) = match &self.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
-                (following.heard_at.unwrap_or(self.now), following.listens_until)
+                (following.heard.at(self.now), following.listens_until)
             }
             RoleState::Leader(leader) => (self.quorum_heard_at(leader), leader.listened_after),
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {

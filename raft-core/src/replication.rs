@@ -18,7 +18,7 @@ use crate::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Mess
 use crate::progress::ProgressState;
 use crate::raft::Raft;
 use crate::reason::StepDown;
-use crate::role::{Candidate, Following, PreCandidate, RoleState};
+use crate::role::{Candidate, Following, Heard, PreCandidate, RoleState};
 use crate::types::{Command, Index, NodeId, Round, Session};
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -101,7 +101,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.promise_to_leader();
         if known.is_some_and(|(current, _)| session == current) {
             let Some(following) = self.following() else { return false };
-            following.heard_at = None;
+            following.heard = Heard::SinceTick;
             following.listens_until = None;
             return true;
         }
@@ -111,7 +111,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.reads.on_leader_followed();
         self.set_following(Following {
             leader,
-            heard_at: None,
+            heard: Heard::SinceTick,
             listens_until: None,
             session,
             round: Round::new(before_first),

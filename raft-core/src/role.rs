@@ -72,12 +72,31 @@ pub(crate) struct Suspicion {
     pub(crate) timeout_in_force: TimeoutInForce,
 }
 
+/// When a follower last heard its leader. `step` has no clock, so it cannot know the time of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Heard {
+    /// Since the last tick. The next tick puts its own time in place of this.
+    SinceTick,
+    /// At this moment.
+    At(Instant),
+}
+
+impl Heard {
+    /// The moment, of which `now` is an upper bound.
+    pub(crate) fn at(self, now: Instant) -> Instant {
+        match self {
+            Self::SinceTick => now,
+            Self::At(moment) => moment,
+        }
+    }
+}
+
 /// What a follower knows of its leader, and owes it. Ends with the term.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Following {
     pub(crate) leader: NodeId,
-    /// When the leader was last heard of; none if only since the last tick.
-    pub(crate) heard_at: Option<Instant>,
+    /// When the leader was last heard.
+    pub(crate) heard: Heard,
     /// Until when this server listens for the leader, after a tick that came late; none since the
     /// leader was heard.
     pub(crate) listens_until: Option<Instant>,

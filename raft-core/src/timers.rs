@@ -16,7 +16,7 @@ use core::time::Duration;
 use rand_core::Rng;
 
 use crate::raft::Raft;
-use crate::role::{Follower, Following, RoleState, Suspicion};
+use crate::role::{Follower, Following, Heard, RoleState, Suspicion};
 use crate::status::Wake;
 use crate::time::{Instant, micros};
 use crate::types::Command;
@@ -153,12 +153,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Who was heard of since the last tick was heard of now.
+    /// Stamps every peer heard from since the last tick with the current time, because `step` has no clock.
     fn note_who_was_heard(&mut self) {
         let (now, longest) = (self.now, self.config.election_timeout_min);
         match &mut self.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
-                following.heard_at.get_or_insert(now);
+                following.heard = Heard::At(following.heard.at(now));
             }
             RoleState::Leader(leader) => {
                 for position in core::mem::take(&mut leader.heard).iter() {
