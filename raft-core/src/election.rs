@@ -113,7 +113,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let term = self.current_term.next();
         if term == self.current_term {
             // Only a broken peer can have brought the last term there is: nobody can stand any more.
-            self.counters.impossible = self.counters.impossible.saturating_add(1);
+            self.counters.protocol_violations = self.counters.protocol_violations.saturating_add(1);
             return;
         }
         self.advance_term(term);

@@ -361,7 +361,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The host made this write durable, and all before it. Several may be answered for at once, by the last.
     pub fn persisted(&mut self, id: WriteId) {
         if !self.durable.on_persisted(id) {
-            self.counters.host_mistakes = self.counters.host_mistakes.saturating_add(1);
+            self.counters.api_misuse = self.counters.api_misuse.saturating_add(1);
         }
         self.count_votes();
         self.advance_commit();
@@ -371,7 +371,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The state machine has applied the entries up to this one, as [`Output::Apply`] asked.
     pub fn applied(&mut self, index: Index) {
         if index > self.apply_sent {
-            self.counters.host_mistakes = self.counters.host_mistakes.saturating_add(1);
+            self.counters.api_misuse = self.counters.api_misuse.saturating_add(1);
             return;
         }
         self.last_applied = self.last_applied.max(index);

@@ -90,7 +90,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         round: Option<Round>,
     ) -> bool {
         if self.leader().is_some_and(|known| known != leader) {
-            self.counters.impossible = self.counters.impossible.saturating_add(1);
+            self.counters.protocol_violations = self.counters.protocol_violations.saturating_add(1);
             return false;
         }
         let known = self.following().map(|following| (following.session, following.matched));
@@ -140,13 +140,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             if self.log.term_at(entry.index.previous()) > Some(entry.term) {
                 // What the message says lies below the log's first entry is not what is committed there.
-                self.counters.impossible = self.counters.impossible.saturating_add(1);
+                self.counters.protocol_violations =
+                    self.counters.protocol_violations.saturating_add(1);
                 break;
             }
             if entry.index <= self.log.last().index {
                 if entry.index <= self.commit_index {
                     // Only a leader without a committed entry could ask for this, and none is ever elected.
-                    self.counters.impossible = self.counters.impossible.saturating_add(1);
+                    self.counters.protocol_violations =
+                        self.counters.protocol_violations.saturating_add(1);
                     break;
                 }
                 self.log.truncate_from(entry.index);

@@ -114,9 +114,9 @@ pub struct Counters {
     pub log_full: u64,
     /// Messages that no correct cluster can bring about: two leaders in a term, a conflict below the commit index. If this
     /// grows, some server has lost what it had promised to keep.
-    pub impossible: u64,
+    pub protocol_violations: u64,
     /// Acknowledgements by the host of writes or entries that were never handed out: a mistake in the host.
-    pub host_mistakes: u64,
+    pub api_misuse: u64,
 }
 
 /// Why a server will wake.

@@ -53,7 +53,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let is_old = last.index <= self.commit_index;
         if is_old && last.index >= self.log.base().index && !self.log.contains(last) {
             // Only a leader without a committed entry could hold it, and none is ever elected.
-            self.counters.impossible = self.counters.impossible.saturating_add(1);
+            self.counters.protocol_violations = self.counters.protocol_violations.saturating_add(1);
             return;
         }
         if is_old || self.log.contains(last) {

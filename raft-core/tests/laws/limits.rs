@@ -197,7 +197,7 @@ fn answers_of_the_host_for_what_was_never_asked_are_counted() {
     server.persisted(WriteId::new(1));
     server.persisted(WriteId::new(u64::MAX));
     server.applied(index(u64::MAX));
-    let mistakes = server.status().counters.host_mistakes;
+    let mistakes = server.status().counters.api_misuse;
     assert_eq!((mistakes, server.status().last_applied), (3, before.last_applied));
 }
 

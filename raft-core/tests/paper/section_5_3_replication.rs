@@ -210,7 +210,7 @@ fn a_leader_only_appends() {
     server.rejected(2, 3, at(0, 0));
     server.hear(3, 3, Body::AppendEntries(append(at(1, 1), entries_after(1, &[3, 3]), 3)));
     assert_eq!((server.stored_terms(), server.commit_index()), (before, 0));
-    assert_eq!(server.status().counters.impossible, 1);
+    assert_eq!(server.status().counters.protocol_violations, 1);
 }
 
 // The follower (Figure 2, AppendEntries).

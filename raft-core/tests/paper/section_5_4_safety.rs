@@ -198,7 +198,7 @@ fn a_committed_entry_is_never_taken_back() {
     server.appended(3, 2, at(0, 0), &[2, 2], 2);
     assert_eq!(server.stored_terms(), [1, 1]);
     assert_eq!(server.applied_ids(), [at(1, 1), at(1, 2)]);
-    assert_eq!(server.status().counters.impossible, 1);
+    assert_eq!(server.status().counters.protocol_violations, 1);
 }
 
 /// Nobody but the leader of a term makes others follow in it: a second one is counted and not heard.
@@ -208,7 +208,7 @@ fn a_second_leader_of_a_term_is_not_followed() {
     server.heartbeat(2, 1);
     assert_eq!(server.appended(3, 1, at(0, 0), &[1], 1), None);
     assert_eq!((server.leader(), server.commit_index()), (Some(crate::pump::id(2)), 0));
-    assert_eq!(server.status().counters.impossible, 1);
+    assert_eq!(server.status().counters.protocol_violations, 1);
 }
 
 /// After a restart a server applies its log from the beginning again, once it learns what is committed.

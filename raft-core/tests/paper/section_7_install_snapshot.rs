@@ -112,7 +112,7 @@ fn a_snapshot_of_a_committed_index_in_another_term_is_refused() {
     server.appended(2, 2, at(1, 3), &[], 3);
     install(&mut server, at(2, 2), 0, b"abcd", true);
     assert!(writes(&mut server).is_empty() && server.append_reply().is_none());
-    assert_eq!(server.status().counters.impossible, 1);
+    assert_eq!(server.status().counters.protocol_violations, 1);
 }
 
 /// The late completion of a snapshot, after the log has come by itself, is harmless.
@@ -255,5 +255,5 @@ fn an_append_that_contradicts_what_was_compacted_is_not_taken() {
     server.poll();
     server.appended(2, 2, at(1, 1), &[1, 1], 0);
     let status = server.status();
-    assert_eq!((status.last_log, status.counters.impossible), (at(2, 2), 1));
+    assert_eq!((status.last_log, status.counters.protocol_violations), (at(2, 2), 1));
 }

@@ -193,11 +193,11 @@ impl Checks {
         }
         if !tolerates_oddities {
             let counters = status.counters;
-            assert_eq!(counters.impossible, 0, "server {id} saw the impossible");
+            assert_eq!(counters.protocol_violations, 0, "server {id} saw the impossible");
             assert_eq!(counters.malformed, 0, "server {id} was sent nonsense");
             assert_eq!(counters.misrouted, 0, "server {id}: misrouted");
             assert!(counters.unknown_sender == 0 || self.members_change, "server {id}: unknown");
-            assert_eq!(counters.host_mistakes, 0, "the pump makes a mistake");
+            assert_eq!(counters.api_misuse, 0, "the pump makes a mistake");
         }
         let (commit_index, last_index) = (status.commit_index, status.last_log.index);
         self.servers[server] = Seen { term, commit_index, last_index, leads };

@@ -151,7 +151,7 @@ pub const EXPECTATIONS: &[Sentence] = &[
     }),
     sentence(
         "expect N counted COUNT NAME",
-        "Of what it should not have been told: `malformed`, `stale-replies`, `stale-term`, `impossible`, `host-mistakes`.",
+        "Of what it should not have been told: `malformed`, `stale-replies`, `stale-term`, `protocol-violations`, `api-misuse`.",
         |stage, values| counted(stage, values.server(), values.count(), &values.name()),
     ),
 ];
@@ -275,8 +275,8 @@ fn counted(stage: &Stage, id: NodeId, expected: u64, counter: &str) -> Told {
         "malformed" => counters.malformed,
         "stale-replies" => counters.stale_replies,
         "stale-term" => counters.stale_term,
-        "impossible" => counters.impossible,
-        "host-mistakes" => counters.host_mistakes,
+        "protocol-violations" => counters.protocol_violations,
+        "api-misuse" => counters.api_misuse,
         "loyal-refusals" => counters.sticky_refusals,
         _ => return Err(format!("servers do not count {counter}")),
     };

@@ -248,8 +248,12 @@ impl Truth {
             return Ok(());
         }
         let (id, counters) = (status.id, status.counters);
-        let odd =
-            [counters.impossible, counters.malformed, counters.misrouted, counters.host_mistakes];
+        let odd = [
+            counters.protocol_violations,
+            counters.malformed,
+            counters.misrouted,
+            counters.api_misuse,
+        ];
         must!(odd == [0; 4], "{id} sees what no correct cluster can bring about: {counters:?}");
         Ok(())
     }

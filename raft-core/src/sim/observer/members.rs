@@ -173,7 +173,7 @@ impl<C: Command + Eq> Observer<C> {
         let counters = &raft.counters;
         let unknown = counters.unknown_sender > 0 && !self.members_change;
         let strange = counters.misrouted > 0 || unknown;
-        let odd = counters.impossible | counters.malformed | counters.host_mistakes;
+        let odd = counters.protocol_violations | counters.malformed | counters.api_misuse;
         let fine = odd == 0 && (!strange || self.tolerates_strangers);
         hold!(fine, NoImpossibleInput, "server {} counts {counters:?}", raft.id());
         Ok(())

@@ -312,7 +312,7 @@ impl Node {
             Input::Crash { .. } => unreachable!("a crash begins another life"),
         }
         node.turn(sent, fault);
-        let impossible = |node: &Self| node.raft.status().counters.impossible;
+        let impossible = |node: &Self| node.raft.status().counters.protocol_violations;
         if impossible(&node) > impossible(self) {
             *fault = fault.or(Some(Fault::Impossible));
         }
