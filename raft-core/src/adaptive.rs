@@ -1,30 +1,36 @@
 //! Timeouts that adapt (§5.6): short on a network that answers fast, the configured ones on a network that does not.
 //!
-//! The broadcast time must be an order of magnitude below the election timeout, and who configures a timeout must think of the worst
-//! that the network will ever do. With this option a leader measures what it does today. It times its heartbeat rounds, smooths
-//! each follower's mean and deviation as TCP does (RFC 6298), and tells its followers with every AppendEntries which smallest election
-//! timeout is in force: the *timeout in force*. The idea is that of Dynatune.
+//! The broadcast time must be an order of magnitude below the election timeout, so whoever configures
+//! a timeout must think of the worst that the network will ever do. With this option a leader
+//! measures what the network does today. It times its heartbeat rounds, and smooths each follower's
+//! round-trip time (`srtt`) and its variation (`rttvar`) as TCP does (RFC 6298). With every
+//! AppendEntries it tells its followers which election timeout is in force. The idea is that of
+//! Dynatune.
 //!
-//! Only *when* somebody stands depends on it. Votes, terms and logs do not, so no word about the timeout in force can do worse than cost an
-//! election; and what a message says is never believed below the follower's own floor or above what it is configured to.
+//! Only *when* a server stands for election depends on the timeout in force. Votes, terms and logs do
+//! not, so a wrong timeout costs an election at worst. A follower never believes a timeout below its
+//! own floor or above its own configured timeout.
 //!
-//! The timeout in force belongs to a leader and is forgotten with it: a new leader begins at the configured one, and so does each try of a candidate.
-//! If the network has become slower than the timeouts, the first try may fail; the next has all the time that is configured. For the same
-//! reason a leader that hears from no quorum steps down after the configured time: whoever is cut off with it waits no longer than
-//! without the option, and a network that is suddenly slow first lengthens the timeouts.
+//! The timeout in force belongs to a leader and is forgotten with it: a new leader begins with the
+//! configured timeout, and so does each attempt of a candidate. If the network has become slower than
+//! the timeouts, the first attempt may fail; the next one has the whole configured timeout. For the
+//! same reason a leader that hears from no quorum steps down after the configured timeout: a client
+//! that is cut off with it waits no longer than without the option, and a network that is suddenly
+//! slow first lengthens the timeouts.
 //!
 //! # Heartbeats
 //!
-//! They are as much faster as the timeouts are shorter, and must never be slower than the shortest timeout that a follower may still
-//! believe in, though the word of a longer one was lost:
+//! Heartbeats are as much faster as the timeouts are shorter. They must never be slower than the
+//! shortest timeout that a follower may still believe in, because the message that told a longer one
+//! may be lost:
 //!
 //! ```text
 //! leader     50 ms, beats every 16 ms     150 ms, beats every 50 ms
-//! follower   50 ms                        the word is lost; stands after 50 ms, for nothing
+//! follower   50 ms                        the message is lost; stands after 50 ms, for nothing
 //! ```
 //!
-//! So a leader beats at the quickest timeout in force that it told within the last configured timeout. Whoever missed every beat of that time has
-//! given it up anyway.
+//! So a leader sends heartbeats by the shortest timeout that it told within the last configured
+//! timeout. A follower that missed every heartbeat of that time has given its leader up anyway.
 
 use alloc::format;
 use core::num::NonZeroU32;
@@ -64,14 +70,15 @@ pub struct Adaptive {
 /// The timeout must be so many times the broadcast time: an order of magnitude (§5.6).
 const ROUND_TRIPS: u32 = 10;
 
-/// A round trip takes at most the mean and so many mean deviations (RFC 6298, K).
+/// A round trip takes at most `srtt` and so many times `rttvar` (RFC 6298, K).
 const DEVIATIONS: u32 = 4;
 
-/// A follower's round trip counts as known after so many measurements in a term; until then the configured timeouts are in force.
+/// A follower's round trip counts as known after so many samples in a term. Until then the
+/// configured timeout is in force.
 const SAMPLES_MIN: u8 = 16;
 
-/// With each heartbeat the timeout in force falls by this part of what it is to fall by. It rises at once: too long a timeout costs
-/// milliseconds, too short a one an election.
+/// With each heartbeat the timeout in force falls by this part of the way to what is wanted. It
+/// rises at once, because too long a timeout costs milliseconds, and too short a one an election.
 const FALLS_BY: u64 = 16;
 
 /// The shortest interval between heartbeats that the floor may lead to.
@@ -107,8 +114,7 @@ impl Adaptive {
                 "election_timeout_floor {floor:?} must be above zero and at most election_timeout_min {min:?}"
             )));
         }
-        let timeout_in_force = TimeoutInForce(micros(floor));
-        if config.heartbeat_interval_at(timeout_in_force) < HEARTBEAT_MIN {
+        if config.heartbeat_interval_at(TimeoutInForce(micros(floor))) < HEARTBEAT_MIN {
             let beats = micros(min).checked_div(micros(config.heartbeat_interval)).unwrap_or(1);
             let works = HEARTBEAT_MIN.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX));
             return Err(ConfigError(format!(
@@ -136,12 +142,13 @@ impl TimeoutInForce {
 }
 
 impl Config {
-    /// The slowest timeout in force, and the only one without the option.
+    /// The configured timeout: the longest that can be in force, and the only one without the option.
     pub(crate) fn configured_timeout(&self) -> TimeoutInForce {
         TimeoutInForce(micros(self.election_timeout_min))
     }
 
-    /// What a leader's word comes to here: nothing without the option, and never what this server's own bounds do not allow.
+    /// The timeout that a leader told, within this server's own bounds; the configured one if the
+    /// leader told none, or without the option.
     pub(crate) fn timeout_told(&self, micros: Option<NonZeroU32>) -> TimeoutInForce {
         match (self.adaptive, micros) {
             (Some(adaptive), Some(told)) => {
@@ -151,61 +158,59 @@ impl Config {
         }
     }
 
-    pub(crate) fn bounded(
-        &self,
-        adaptive: Adaptive,
-        timeout_in_force: TimeoutInForce,
-    ) -> TimeoutInForce {
-        timeout_in_force
+    pub(crate) fn bounded(&self, adaptive: Adaptive, timeout: TimeoutInForce) -> TimeoutInForce {
+        timeout
             .max(TimeoutInForce(micros(adaptive.election_timeout_floor)))
             .min(self.configured_timeout())
     }
 
     /// Election timeouts are drawn from a range of this width above the smallest, in microseconds.
-    pub(crate) fn spread_at(&self, timeout_in_force: TimeoutInForce) -> u64 {
+    pub(crate) fn spread_at(&self, timeout: TimeoutInForce) -> u64 {
         let (min, max) = (micros(self.election_timeout_min), micros(self.election_timeout_max));
-        self.scaled(max.saturating_sub(min), timeout_in_force)
+        self.scaled(max.saturating_sub(min), timeout)
     }
 
-    pub(crate) fn heartbeat_interval_at(&self, timeout_in_force: TimeoutInForce) -> Duration {
-        Duration::from_micros(self.scaled(micros(self.heartbeat_interval), timeout_in_force))
+    pub(crate) fn heartbeat_interval_at(&self, timeout: TimeoutInForce) -> Duration {
+        Duration::from_micros(self.scaled(micros(self.heartbeat_interval), timeout))
     }
 
-    /// How far successors stand apart, in microseconds. Latencies decide that, not timeouts; so it stays what it is, up to a quarter of the
-    /// timeout. That is above two round trips still, by which timeouts are ten.
-    pub(crate) fn rank_slot_at(&self, timeout_in_force: TimeoutInForce) -> Option<u64> {
-        self.rank_slot.map(|slot| micros(slot).min(timeout_in_force.0 / 4))
+    /// How far successors stand apart, in microseconds. Latencies decide that, not timeouts. So the
+    /// slot stays as configured, up to a quarter of the timeout: that is still above two round
+    /// trips, because a timeout is at least ten.
+    pub(crate) fn rank_slot_at(&self, timeout: TimeoutInForce) -> Option<u64> {
+        self.rank_slot.map(|slot| micros(slot).min(timeout.0 / 4))
     }
 
-    /// How long a voter that heard from a leader sticks to it, in microseconds. With ranks a slot less than the smallest timeout, so that the first in
-    /// line is granted what it asks for even by those who heard the last heartbeat a little later.
-    pub(crate) fn stickiness_at(&self, timeout_in_force: TimeoutInForce) -> u64 {
-        let slot = self.rank_slot_at(timeout_in_force).unwrap_or(0);
-        timeout_in_force.0.saturating_sub(slot)
+    /// How long a voter sticks to a leader that it has heard, in microseconds (thesis 4.2.3). With
+    /// ranks this is a slot less than the smallest timeout, so that the first in line gets the votes
+    /// also of those that heard the last heartbeat a little later.
+    pub(crate) fn stickiness_at(&self, timeout: TimeoutInForce) -> u64 {
+        let slot = self.rank_slot_at(timeout).unwrap_or(0);
+        timeout.0.saturating_sub(slot)
     }
 
-    fn scaled(&self, micros: u64, timeout_in_force: TimeoutInForce) -> u64 {
+    fn scaled(&self, micros: u64, timeout: TimeoutInForce) -> u64 {
         let configured = self.configured_timeout();
-        if timeout_in_force == configured {
+        if timeout == configured {
             return micros;
         }
-        micros.saturating_mul(timeout_in_force.0).checked_div(configured.0).unwrap_or(micros)
+        micros.saturating_mul(timeout.0).checked_div(configured.0).unwrap_or(micros)
     }
 }
 
-/// A leader's timeout in force.
+/// The timeout in force with a leader, and the shortest ones that it told lately.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct LeaderTimeout {
     in_force: TimeoutInForce,
-    /// The quickest that was told within a span of the configured timeout, and within the one before.
-    quickest: [TimeoutInForce; 2],
+    /// The shortest that was told within a span of the configured timeout, and within the span before.
+    shortest: [TimeoutInForce; 2],
     span_ends: Instant,
 }
 
 impl LeaderTimeout {
-    /// A term begins at the configured timeout in force.
+    /// A term begins with the configured timeout.
     pub(crate) fn new(configured: TimeoutInForce, now: Instant) -> Self {
-        Self { in_force: configured, quickest: [configured; 2], span_ends: now }
+        Self { in_force: configured, shortest: [configured; 2], span_ends: now }
     }
 
     /// What followers are told; nothing without the option.
@@ -213,21 +218,21 @@ impl LeaderTimeout {
         config.adaptive.and_then(|_| NonZeroU32::new(u32::try_from(self.in_force.0).ok()?))
     }
 
-    /// The timeout in force at which to send heartbeats.
+    /// The timeout by which to send heartbeats: the shortest that a follower may still believe in.
     pub(crate) fn beat(&self) -> TimeoutInForce {
-        let [recent, earlier] = self.quickest;
+        let [recent, earlier] = self.shortest;
         recent.min(earlier)
     }
 
-    /// This timeout in force is wanted; a heartbeat that tells of what comes of it leaves now.
+    /// Moves the timeout in force towards `wanted`. A heartbeat that tells the result leaves now.
     fn approach(&mut self, wanted: TimeoutInForce, span: Duration, now: Instant) {
         let falls_by = self.in_force.0.saturating_sub(wanted.0) / FALLS_BY;
         self.in_force = TimeoutInForce(self.in_force.0.saturating_sub(falls_by)).max(wanted);
         if self.span_ends <= now {
-            self.quickest = [self.in_force, self.quickest[0]];
+            self.shortest = [self.in_force, self.shortest[0]];
             self.span_ends = now + span;
         }
-        self.quickest[0] = self.quickest[0].min(self.in_force);
+        self.shortest[0] = self.shortest[0].min(self.in_force);
     }
 
     /// Puts its moment elsewhere, for [`Raft::canonical`].
@@ -238,9 +243,10 @@ impl LeaderTimeout {
 
 /// How long a follower takes to answer a round, smoothed (RFC 6298), in microseconds.
 ///
-/// The network and the follower's loop are in it, and its disk is not: rounds are answered without a write. Nor does a disk delay the
-/// next heartbeat, which is what a timeout waits for. A round that is lost and comes with the next append is late, and counts as that:
-/// losses lengthen timeouts.
+/// The time of the network and of the follower's loop counts. The time of its disk does not, because
+/// a follower answers a round without a write, and no disk delays the next heartbeat, which is what a
+/// timeout waits for. A lost round that comes with the next append counts as late: losses lengthen
+/// timeouts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct RoundTrip {
     /// The round whose answer is timed, and when it left.
@@ -256,8 +262,8 @@ impl RoundTrip {
         self.timed.get_or_insert((round, now));
     }
 
-    /// The follower has echoed this round by now. If it is a later one, the answer to the timed one is lost or overtaken, or will
-    /// never come, and says nothing (Karn's rule).
+    /// Takes a sample if the timed round was echoed. If a later round was echoed, the answer to the
+    /// timed one is lost or overtaken, or will never come, so it is no sample (Karn's rule).
     pub(crate) fn on_echoed(&mut self, echoed: Round, now: Instant, longest: Duration) {
         let Some((round, left_at)) = self.timed.filter(|(round, _)| *round <= echoed) else {
             return;
@@ -286,7 +292,7 @@ impl RoundTrip {
         (self.samples > 0).then(|| Duration::from_micros(self.srtt.into()))
     }
 
-    /// The timeout in force that this follower can keep; none as long as too little is known of it.
+    /// The timeout that this follower's round trips allow; none until it has enough samples.
     fn timeout(&self) -> Option<TimeoutInForce> {
         let longest = self.srtt.saturating_add(self.rttvar.saturating_mul(DEVIATIONS));
         (self.samples >= SAMPLES_MIN)
@@ -300,7 +306,8 @@ impl RoundTrip {
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
-    /// The timeout in force by which this server goes: its leader's, as long as it knows one or only suspects that it is gone.
+    /// The election timeout in force at this server: its leader's, as long as the server knows a
+    /// leader or only suspects that it is gone; else the configured one.
     pub(crate) fn timeout_in_force(&self) -> TimeoutInForce {
         let told = match &self.role {
             RoleState::Follower(Follower { following, suspicion }) => {
@@ -313,10 +320,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         told.unwrap_or_else(|| self.config.configured_timeout())
     }
 
-    /// Finds the timeout in force for the next heartbeat, which is about to leave: that of the slowest voter that answers. One that is silent
-    /// has no say, and one that is new has the last.
+    /// Chooses the timeout that the next heartbeat tells: what the slowest voter that answers can keep
+    /// up with. Unresponsive voters are ignored; a voter without enough samples keeps the configured
+    /// timeout.
     ///
-    /// A quorum could do with its own slowest voter. But whoever stands for nothing serves no reads meanwhile.
+    /// A quorum could do with its own slowest voter. But a follower that stands for nothing serves no
+    /// reads meanwhile.
     pub(crate) fn adapt_timeout(&mut self) {
         let Some(adaptive) = self.config.adaptive else { return };
         let (now, configured) = (self.now, self.config.configured_timeout());
@@ -366,33 +375,31 @@ mod tests {
         );
     }
 
-    /// All times keep their proportions at any timeout in force, and are what is configured at the slowest.
+    /// All times keep their proportions, and are as configured at the configured timeout.
     #[test]
     fn times_are_scaled() {
         let config = config();
-        let times = |timeout_in_force| {
-            (config.heartbeat_interval_at(timeout_in_force), config.spread_at(timeout_in_force))
-        };
+        let times = |timeout| (config.heartbeat_interval_at(timeout), config.spread_at(timeout));
         assert_eq!(times(config.configured_timeout()), (Duration::from_millis(50), 150 * MS));
         assert_eq!(times(TimeoutInForce(75 * MS)), (Duration::from_millis(25), 75 * MS));
         assert_eq!(config.stickiness_at(TimeoutInForce(75 * MS)), (75 - 5) * MS);
     }
 
-    /// However often the timeout in force changes: heartbeats go by the quickest that was told within the last span.
+    /// However often the timeout changes, heartbeats go by the shortest that was told within the span.
     #[test]
-    fn heartbeats_go_by_the_quickest_pace_that_was_told_lately() {
+    fn heartbeats_go_by_the_shortest_pace_that_was_told_lately() {
         let span = Duration::from_micros(150 * MS);
         let mut timeout = LeaderTimeout::new(TimeoutInForce(150 * MS), at(0));
         let mut told = alloc::vec![(at(0), TimeoutInForce(150 * MS))];
         let mut slowed_down = false;
         for beat in 1..10_000_u64 {
             let now = at(beat * 10 * MS);
-            let quickest = timeout.beat();
+            let shortest = timeout.beat();
             timeout.approach(TimeoutInForce((50 + beat * beat % 101) * MS), span, now);
             told.push((now, timeout.in_force));
             told.retain(|(at, _)| now <= *at + span);
-            assert!(told.iter().all(|(_, timeout_in_force)| timeout.beat() <= *timeout_in_force));
-            slowed_down |= timeout.beat() > quickest;
+            assert!(told.iter().all(|(_, earlier)| timeout.beat() <= *earlier));
+            slowed_down |= timeout.beat() > shortest;
         }
         assert!(slowed_down);
     }
