@@ -1,28 +1,29 @@
-//! Timeouts that adapt (§5.6): short on a network that answers fast, the configured ones on a network that does not.
+//! Timeouts that adapt (§5.6): short on a network that answers fast, the configured ones on a
+//! network that does not.
 //!
-//! The broadcast time must be an order of magnitude below the election timeout, so whoever configures
-//! a timeout must think of the worst that the network will ever do. With this option a leader
-//! measures what the network does today. It times its heartbeat rounds, and smooths each follower's
-//! round-trip time (`srtt`) and its variation (`rttvar`) as TCP does (RFC 6298). With every
-//! AppendEntries it tells its followers which election timeout is in force. The idea is that of
-//! Dynatune.
+//! The broadcast time must be an order of magnitude below the election timeout, so whoever
+//! configures a timeout must think of the worst that the network will ever do. With this option a
+//! leader measures what the network does today. It times its heartbeat rounds, and smooths each
+//! follower's round-trip time (`srtt`) and its variation (`rttvar`) as TCP does (RFC 6298). With
+//! every AppendEntries it tells its followers which election timeout is in force. The idea is that
+//! of Dynatune.
 //!
-//! Only *when* a server stands for election depends on the timeout in force. Votes, terms and logs do
-//! not, so a wrong timeout costs an election at worst. A follower never believes a timeout below its
-//! own floor or above its own configured timeout.
+//! Only *when* a server stands for election depends on the timeout in force. Votes, terms and logs
+//! do not, so a wrong timeout costs an election at worst. A follower never believes a timeout below
+//! its own floor or above its own configured timeout.
 //!
 //! The timeout in force belongs to a leader and is forgotten with it: a new leader begins with the
-//! configured timeout, and so does each attempt of a candidate. If the network has become slower than
-//! the timeouts, the first attempt may fail; the next one has the whole configured timeout. For the
-//! same reason a leader that hears from no quorum steps down after the configured timeout: a client
-//! that is cut off with it waits no longer than without the option, and a network that is suddenly
-//! slow first lengthens the timeouts.
+//! configured timeout, and so does each attempt of a candidate. If the network has become slower
+//! than the timeouts, the first attempt may fail; the next one has the whole configured timeout.
+//! For the same reason a leader that hears from no quorum steps down after the configured timeout:
+//! a client that is cut off with it waits no longer than without the option, and a network that is
+//! suddenly slow first lengthens the timeouts.
 //!
 //! # Heartbeats
 //!
 //! Heartbeats are as much faster as the timeouts are shorter. They must never be slower than the
-//! shortest timeout that a follower may still believe in, because the message that told a longer one
-//! may be lost:
+//! shortest timeout that a follower may still believe in, because the message that told a longer
+//! one may be lost:
 //!
 //! ```text
 //! leader     50 ms, beats every 16 ms     150 ms, beats every 50 ms
@@ -45,8 +46,8 @@ use crate::role::{Follower, RoleState};
 use crate::time::{Instant, micros};
 use crate::types::{Command, Round};
 
-/// Election timeouts that follow the network, from this floor up to what is configured. See [`timing`](crate::timing) for
-/// when not to use it.
+/// Election timeouts that follow the network, from this floor up to what is configured. See
+/// [`timing`](crate::timing) for when not to use it.
 ///
 /// # Example
 ///
@@ -62,8 +63,9 @@ use crate::types::{Command, Round};
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Adaptive {
-    /// The smallest that `election_timeout_min` can become. Ten durable writes at least, and longer than the longest pause that
-    /// servers make without being dead: neither shows in the round trips of heartbeats. Microseconds count.
+    /// The smallest that `election_timeout_min` can become. Ten durable writes at least, and longer
+    /// than the longest pause that servers make without being dead: neither shows in the round
+    /// trips of heartbeats. Microseconds count.
     pub election_timeout_floor: Duration,
 }
 
@@ -84,7 +86,8 @@ const FALLS_BY: u64 = 16;
 /// The shortest interval between heartbeats that the floor may lead to.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(1);
 
-/// The longest timeout that can be told and scaled: in microseconds it fits 32 bits, and products of two 64.
+/// The longest timeout that can be told and scaled: in microseconds it fits 32 bits, and products
+/// of two 64.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 impl Adaptive {
@@ -142,7 +145,8 @@ impl TimeoutInForce {
 }
 
 impl Config {
-    /// The configured timeout: the longest that can be in force, and the only one without the option.
+    /// The configured timeout: the longest that can be in force, and the only one without the
+    /// option.
     pub(crate) fn configured_timeout(&self) -> TimeoutInForce {
         TimeoutInForce(micros(self.election_timeout_min))
     }
@@ -182,8 +186,8 @@ impl Config {
     }
 
     /// How long a voter sticks to a leader that it has heard, in microseconds (thesis 4.2.3). With
-    /// ranks this is a slot less than the smallest timeout, so that the first in line gets the votes
-    /// also of those that heard the last heartbeat a little later.
+    /// ranks this is a slot less than the smallest timeout, so that the first in line gets the
+    /// votes also of those that heard the last heartbeat a little later.
     pub(crate) fn stickiness_at(&self, timeout: TimeoutInForce) -> u64 {
         let slot = self.rank_slot_at(timeout).unwrap_or(0);
         timeout.0.saturating_sub(slot)
@@ -202,7 +206,8 @@ impl Config {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct LeaderTimeout {
     in_force: TimeoutInForce,
-    /// The shortest that was told within a span of the configured timeout, and within the span before.
+    /// The shortest that was told within a span of the configured timeout, and within the span
+    /// before.
     shortest: [TimeoutInForce; 2],
     span_ends: Instant,
 }
@@ -243,10 +248,10 @@ impl LeaderTimeout {
 
 /// How long a follower takes to answer a round, smoothed (RFC 6298), in microseconds.
 ///
-/// The time of the network and of the follower's loop counts. The time of its disk does not, because
-/// a follower answers a round without a write, and no disk delays the next heartbeat, which is what a
-/// timeout waits for. A lost round that comes with the next append counts as late: losses lengthen
-/// timeouts.
+/// The time of the network and of the follower's loop counts. The time of its disk does not,
+/// because a follower answers a round without a write, and no disk delays the next heartbeat, which
+/// is what a timeout waits for. A lost round that comes with the next append counts as late: losses
+/// lengthen timeouts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct RoundTrip {
     /// The round whose answer is timed, and when it left.
@@ -320,12 +325,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         told.unwrap_or_else(|| self.config.configured_timeout())
     }
 
-    /// Chooses the timeout that the next heartbeat tells: what the slowest voter that answers can keep
-    /// up with. Unresponsive voters are ignored; a voter without enough samples keeps the configured
-    /// timeout.
+    /// Chooses the timeout that the next heartbeat tells: what the slowest voter that answers can
+    /// keep up with. Unresponsive voters are ignored; a voter without enough samples keeps the
+    /// configured timeout.
     ///
-    /// A quorum could do with its own slowest voter. But a follower that stands for nothing serves no
-    /// reads meanwhile.
+    /// A quorum could do with its own slowest voter. But a follower that stands for nothing serves
+    /// no reads meanwhile.
     pub(crate) fn adapt_timeout(&mut self) {
         let Some(adaptive) = self.config.adaptive else { return };
         let (now, configured) = (self.now, self.config.configured_timeout());
@@ -358,7 +363,8 @@ mod tests {
         Instant::from_micros(micros)
     }
 
-    /// "When the first RTT measurement R is made": the mean is R, the deviation half of it; and then by parts of 8 and of 4.
+    /// "When the first RTT measurement R is made": the mean is R, the deviation half of it; and
+    /// then by parts of 8 and of 4.
     #[test]
     fn round_trips_are_smoothed_as_in_rfc_6298() {
         let mut round_trip = RoundTrip::default();
@@ -385,7 +391,8 @@ mod tests {
         assert_eq!(config.stickiness_at(TimeoutInForce(75 * MS)), (75 - 5) * MS);
     }
 
-    /// However often the timeout changes, heartbeats go by the shortest that was told within the span.
+    /// However often the timeout changes, heartbeats go by the shortest that was told within the
+    /// span.
     #[test]
     fn heartbeats_go_by_the_shortest_pace_that_was_told_lately() {
         let span = Duration::from_micros(150 * MS);

@@ -1,8 +1,10 @@
-//! What decides a server's future, and nothing else: for model checkers, which must know a state again when they meet it.
+//! What decides a server's future, and nothing else: for model checkers, which must know a state
+//! again when they meet it.
 //!
-//! Two servers whose [`canonical`](Raft::canonical) copies are equal answer every sequence of inputs alike, if the host's clock
-//! and the ids of its writes are counted from where each stands. A field that is not named here stays as it is, so that one
-//! which is added later can only tell apart too much, and never merge what differs.
+//! Two servers whose [`canonical`](Raft::canonical) copies are equal answer every sequence of
+//! inputs alike, if the host's clock and the ids of its writes are counted from where each stands.
+//! A field that is not named here stays as it is, so that one which is added later can only tell
+//! apart too much, and never merge what differs.
 
 use core::time::Duration;
 
@@ -17,11 +19,13 @@ use crate::timers::Timer;
 use crate::types::Command;
 
 impl<C: Command, R: Rng + Clone> Raft<C, R> {
-    /// A copy that stands for all servers which will behave like this one. Not to be run: hash it, or compare it.
+    /// A copy that stands for all servers which will behave like this one. Not to be run: hash it,
+    /// or compare it.
     ///
     /// - Times count from the last tick. What was heard of longer ago than any timeout is merely
     ///   old.
-    /// - Ids of writes count from the last that is durable, for none is compared but with those that follow.
+    /// - Ids of writes count from the last that is durable, for none is compared but with those
+    ///   that follow.
     /// - The counters are zero and the reasons are none, for nothing depends on them.
     pub fn canonical(&self) -> Self {
         let mut copy = self.clone();

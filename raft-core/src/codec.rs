@@ -1,10 +1,11 @@
 //! The wire format: messages as they travel between servers, writes as they lie in a journal.
 //!
-//! The encoding is CBOR (RFC 8949) by the crate `minicbor`: it needs neither `std` nor atomics, has no build step and no schema
-//! compiler, borrows what it decodes, and each value says its own kind and length, so that a reader can skip what it does not
-//! know. That last property is what lets the format evolve, and what `postcard` or `bincode`, a byte or two smaller, lack.
-//! The calls are written out rather than derived, because the numbers below are a promise between versions and should be
-//! read in one place.
+//! The encoding is CBOR (RFC 8949) by the crate `minicbor`: it needs neither `std` nor atomics, has
+//! no build step and no schema compiler, borrows what it decodes, and each value says its own kind
+//! and length, so that a reader can skip what it does not know. That last property is what lets the
+//! format evolve, and what `postcard` or `bincode`, a byte or two smaller, lack. The calls are
+//! written out rather than derived, because the numbers below are a promise between versions and
+//! should be read in one place.
 //!
 //! Every structure is an array; a field's number is its position.
 //!
@@ -41,21 +42,23 @@
 //! seat       = 0 Voter | 1 Learner | 2 Incoming | 3 Outgoing | 4 Demoted
 //! ```
 //!
-//! An entry has no index of its own: it follows from `prev_log` or `first_index`, so a gap cannot even be written. A command
-//! costs its bytes and one to five more.
+//! An entry has no index of its own: it follows from `prev_log` or `first_index`, so a gap cannot
+//! even be written. A command costs its bytes and one to five more.
 //!
 //! # How it evolves
 //!
-//! A new field goes to the end of its array. Older nodes skip it, so it must be one that may be ignored; newer nodes must take its
-//! absence. What may not be ignored gets a new kind: older nodes answer [`DecodeError::UnknownMessage`] or its like and
-//! drop that message alone. In a write nothing may be ignored, for it is all that a node will
-//! remember: an unknown field there is an error, unless it is null. Any other change is a new [`VERSION`].
+//! A new field goes to the end of its array. Older nodes skip it, so it must be one that may be
+//! ignored; newer nodes must take its absence. What may not be ignored gets a new kind: older nodes
+//! answer [`DecodeError::UnknownMessage`] or its like and drop that message alone. In a write
+//! nothing may be ignored, for it is all that a node will remember: an unknown field there is an
+//! error, unless it is null. Any other change is a new [`VERSION`].
 //!
 //! # Bounds
 //!
-//! Decoding never panics, takes time linear in the input's length, and no memory on the word of a claimed count. An entry is at least
-//! one byte of input; a decoded message therefore takes at most about a hundred times its bytes, and does so only if
-//! somebody sends nothing but empty entries. Whoever frames the bytes bounds their length.
+//! Decoding never panics, takes time linear in the input's length, and no memory on the word of a
+//! claimed count. An entry is at least one byte of input; a decoded message therefore takes at most
+//! about a hundred times its bytes, and does so only if somebody sends nothing but empty entries.
+//! Whoever frames the bytes bounds their length.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -124,8 +127,8 @@ pub fn encode_message<C: AsRef<[u8]>>(message: &Message<C>, out: &mut Vec<u8>) {
     debug_assert!(encoded.is_ok(), "a vector takes all bytes");
 }
 
-/// The message in `bytes`, which must hold it and nothing else. `command` makes a command of the bytes it is given, which lie
-/// within `bytes`: it may copy them, or keep a reference.
+/// The message in `bytes`, which must hold it and nothing else. `command` makes a command of the
+/// bytes it is given, which lie within `bytes`: it may copy them, or keep a reference.
 pub fn decode_message<'b, C>(
     bytes: &'b [u8],
     command: impl FnMut(&'b [u8]) -> C,
@@ -136,14 +139,15 @@ pub fn decode_message<'b, C>(
     Ok(message)
 }
 
-/// Appends the write to `out`; its id is left out, for it means something only to the process that made it.
+/// Appends the write to `out`; its id is left out, for it means something only to the process that
+/// made it.
 pub fn encode_write<C: AsRef<[u8]>>(write: &Write<C>, out: &mut Vec<u8>) {
     let encoded = write_into(&mut Encoder::new(out), write);
     debug_assert!(encoded.is_ok(), "a vector takes all bytes");
 }
 
-/// The write in `bytes`, which must hold it and nothing else. Its id is `WriteId::default()`, which no process uses. For `command` see
-/// [`decode_message`].
+/// The write in `bytes`, which must hold it and nothing else. Its id is `WriteId::default()`, which
+/// no process uses. For `command` see [`decode_message`].
 pub fn decode_write<'b, C>(
     bytes: &'b [u8],
     command: impl FnMut(&'b [u8]) -> C,
@@ -548,9 +552,11 @@ fn skip(d: &mut Decoder<'_>, depth: usize) -> Result<(), DecodeError> {
     }
 }
 
-/// Skips a value without parts: a byte that says how many more there are, and those. No length is indefinite in this format.
+/// Skips a value without parts: a byte that says how many more there are, and those. No length is
+/// indefinite in this format.
 ///
-/// The crate's own way to skip keeps a stack for values with parts, in 2.7 KiB of a microcontroller's flash.
+/// The crate's own way to skip keeps a stack for values with parts, in 2.7 KiB of a
+/// microcontroller's flash.
 fn skip_scalar(d: &mut Decoder<'_>) -> Result<(), DecodeError> {
     let begin = d.position();
     let head = d.input().get(begin).ok_or(DecodeError::Truncated)?;

@@ -1,8 +1,9 @@
 //! The commit index (§5.3, §5.4.2) and what it lets through to the state machine.
 //!
-//! A leader commits by counting only entries of its own term; older ones commit with them (Figure 8). Its own copy counts like
-//! any other: once it is durable. What is handed to the state machine is committed, and durable here as well, so that no
-//! restart finds a state machine ahead of its log.
+//! A leader commits by counting only entries of its own term; older ones commit with them (Figure
+//! 8). Its own copy counts like any other: once it is durable. What is handed to the state machine
+//! is committed, and durable here as well, so that no restart finds a state machine ahead of its
+//! log.
 
 use rand_core::Rng;
 
@@ -47,7 +48,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Whether this leader has committed an entry of its own term, and so knows of every commit before it (§8).
+    /// Whether this leader has committed an entry of its own term, and so knows of every commit
+    /// before it (§8).
     pub(crate) fn has_committed_in_term(&self) -> bool {
         self.log.term_at(self.commit_index) == Some(self.current_term)
     }

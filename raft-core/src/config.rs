@@ -1,4 +1,5 @@
-//! What a server is told before it starts: who it is, who the others are, its timeouts and its limits.
+//! What a server is told before it starts: who it is, who the others are, its timeouts and its
+//! limits.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -33,21 +34,24 @@ use crate::types::NodeId;
 pub struct Config {
     /// This server.
     pub id: NodeId,
-    /// The voters with which a new cluster begins, this server among them; at most [`MEMBERS_MAX`]. Empty for a server that joins
-    /// a cluster: it waits to be [added](crate::Change::AddLearner). What the disk holds goes before it, so that it matters only
-    /// until the first write.
+    /// The voters with which a new cluster begins, this server among them; at most [`MEMBERS_MAX`].
+    /// Empty for a server that joins a cluster: it waits to be [added](crate::Change::AddLearner).
+    /// What the disk holds goes before it, so that it matters only until the first write.
     pub voters: Vec<NodeId>,
-    /// A follower that has heard nothing for a random time of at least this long stands for election (§5.2). Also how long a
-    /// voter stays true to a leader that it heard from, and a leader leads without hearing from a quorum (thesis 4.2.3, 6.2).
-    /// Microseconds count; what is finer is cut off.
+    /// A follower that has heard nothing for a random time of at least this long stands for
+    /// election (§5.2). Also how long a voter stays true to a leader that it heard from, and a
+    /// leader leads without hearing from a quorum (thesis 4.2.3, 6.2). Microseconds count; what is
+    /// finer is cut off.
     pub election_timeout_min: Duration,
-    /// The end of the range, itself excluded, from which election timeouts are drawn. The wider the range against the
-    /// network's latency, the rarer are split votes.
+    /// The end of the range, itself excluded, from which election timeouts are drawn. The wider the
+    /// range against the network's latency, the rarer are split votes.
     pub election_timeout_max: Duration,
-    /// Followers that lose their leader stand one after the other, in the order in which the leader has ranked them: the first after
-    /// `election_timeout_min`, each next one so much later (at least four one-way latencies, or two stand at once; at most a quarter of
-    /// `election_timeout_min`). Who has tried in vain, or has no rank, waits for a random time as ever. It changes only when a server
-    /// stands: votes and terms are what they are. None: all wait for random times, as in the paper.
+    /// Followers that lose their leader stand one after the other, in the order in which the leader
+    /// has ranked them: the first after `election_timeout_min`, each next one so much later (at
+    /// least four one-way latencies, or two stand at once; at most a quarter of
+    /// `election_timeout_min`). Who has tried in vain, or has no rank, waits for a random time as
+    /// ever. It changes only when a server stands: votes and terms are what they are. None: all
+    /// wait for random times, as in the paper.
     pub rank_slot: Option<Duration>,
     /// How often a leader says that it lives. At most half of `election_timeout_min`, as in Figure
     /// 16, or a heartbeat that is only a little late elects somebody. For a lost round to elect
@@ -61,16 +65,18 @@ pub struct Config {
     /// [`write_bytes_max`](Config::write_bytes_max) takes, hiccups included. A leader never steps
     /// down sooner than after `election_timeout_min`. Microseconds count.
     pub disk_timeout: Duration,
-    /// Ask before standing whether one could win (thesis 9.6), so that a server that was cut off does not disturb on return.
+    /// Ask before standing whether one could win (thesis 9.6), so that a server that was cut off
+    /// does not disturb on return.
     pub pre_vote: bool,
-    /// A leader that hears from no quorum steps down (thesis 6.2), and voters that hear from a leader ignore
-    /// candidates (thesis 4.2.3). With `pre_vote` leaders step down in any case: voters refuse
-    /// pre-votes while they hear a leader, so one that hears no quorum, but is heard, would keep
-    /// all others from leading for ever.
+    /// A leader that hears from no quorum steps down (thesis 6.2), and voters that hear from a
+    /// leader ignore candidates (thesis 4.2.3). With `pre_vote` leaders step down in any case:
+    /// voters refuse pre-votes while they hear a leader, so one that hears no quorum, but is heard,
+    /// would keep all others from leading for ever.
     pub check_quorum: bool,
     /// The longest command accepted, in bytes.
     pub command_bytes_max: usize,
-    /// The most bytes of entries in one AppendEntries; a single entry may exceed it by its overhead.
+    /// The most bytes of entries in one AppendEntries; a single entry may exceed it by its
+    /// overhead.
     pub append_bytes_max: usize,
     /// The most AppendEntries with entries on their way to one peer.
     pub inflight_appends_max: usize,
@@ -79,7 +85,8 @@ pub struct Config {
     /// The most bytes of entries in one write. A host ends one sync of its disk with the write that
     /// reaches this number, so that a sync holds less than twice as much.
     pub write_bytes_max: usize,
-    /// The most writes that the disk has yet to answer for; what comes meanwhile goes into the next ones.
+    /// The most writes that the disk has yet to answer for; what comes meanwhile goes into the next
+    /// ones.
     pub inflight_writes_max: usize,
     /// The most bytes of entries in one [`Output::Apply`](crate::Output::Apply).
     pub apply_bytes_max: usize,
@@ -97,7 +104,8 @@ pub struct Config {
     /// handed out. A host that does not serve a read at once counts it until it is served, as the
     /// module `host` does.
     pub reads_waiting_max: usize,
-    /// A snapshot is taken when the state machine was given so many bytes of entries since the last one (§7).
+    /// A snapshot is taken when the state machine was given so many bytes of entries since the last
+    /// one (§7).
     pub snapshot_log_bytes: usize,
     /// A snapshot is taken when the state machine was given so many entries since the last one.
     pub snapshot_log_entries: u64,
@@ -109,10 +117,11 @@ pub struct Config {
     pub inflight_chunks_max: usize,
     /// How many entries a learner may be behind the commit index when it is promoted.
     pub promotion_lag_max: u64,
-    /// Serve reads by a lease instead of a round of heartbeats (thesis 6.4.1). See [`Lease`] for what it assumes.
+    /// Serve reads by a lease instead of a round of heartbeats (thesis 6.4.1). See [`Lease`] for
+    /// what it assumes.
     pub lease: Option<Lease>,
-    /// Shorten the election timeouts, and with them the heartbeats, to what the measured network allows; the configured ones are
-    /// then the longest. None: they are always as configured.
+    /// Shorten the election timeouts, and with them the heartbeats, to what the measured network
+    /// allows; the configured ones are then the longest. None: they are always as configured.
     pub adaptive: Option<Adaptive>,
 }
 
@@ -131,13 +140,14 @@ pub struct Config {
 /// elected, also if the leader's process is known to be gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Lease {
-    /// How many microseconds in a second two clocks may differ in speed at most, below a million. 500 is an ordinary bound for crystals
-    /// under a time daemon's care.
+    /// How many microseconds in a second two clocks may differ in speed at most, below a million.
+    /// 500 is an ordinary bound for crystals under a time daemon's care.
     pub drift_ppm_max: u32,
 }
 
 impl Config {
-    /// The defaults: for servers in one building, with timeouts of 150-300 ms, heartbeats of 50 ms and ranks 5 ms apart.
+    /// The defaults: for servers in one building, with timeouts of 150-300 ms, heartbeats of 50 ms
+    /// and ranks 5 ms apart.
     pub fn new(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Self {
         Self {
             id,

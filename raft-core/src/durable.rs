@@ -1,15 +1,15 @@
 //! What is written, what is being written, and what is durable.
 //!
-//! The host answers for writes by their id, in order, and may answer for several at once. It never answers by index, for an
-//! index can name two entries:
+//! The host answers for writes by their id, in order, and may answer for several at once. It never
+//! answers by index, for an index can name two entries:
 //!
 //! ```text
 //! write 1: entries 5 6 7 of term 2      leader of term 3 replaces 6:
 //! write 2: truncate from 6, entry 6'    now "write 1 is durable" makes 5 durable, and neither 6 nor 6'
 //! ```
 //!
-//! So a truncation clamps what every write still on its way will make durable, and an acknowledgement raises the durable index
-//! to what is left of the claim.
+//! So a truncation clamps what every write still on its way will make durable, and an
+//! acknowledgement raises the durable index to what is left of the claim.
 
 use alloc::collections::VecDeque;
 
@@ -34,7 +34,8 @@ pub(crate) struct Durable {
     hard_state_changed: bool,
     /// The last write that took term and vote along.
     hard_state_write: WriteId,
-    /// Whether there is a snapshot that no write has told of, and whether that is worth a write of its own.
+    /// Whether there is a snapshot that no write has told of, and whether that is worth a write of
+    /// its own.
     snapshot: Untold,
     /// What the next write removes from the stored log first.
     truncate_from: Option<Index>,
@@ -70,7 +71,8 @@ pub(crate) struct NextWrite {
 }
 
 impl Durable {
-    /// After a restart: everything up to `last_index` was read from the disk, unless the server has never run.
+    /// After a restart: everything up to `last_index` was read from the disk, unless the server has
+    /// never run.
     pub(crate) fn new(last_index: Index, has_never_run: bool) -> Self {
         Self {
             index: last_index,
@@ -138,20 +140,22 @@ impl Durable {
         self.snapshot = Untold::Snapshot;
     }
 
-    /// The log was replaced by a snapshot: of what the disk held, only what was `committed` is certain to be part of it.
+    /// The log was replaced by a snapshot: of what the disk held, only what was `committed` is
+    /// certain to be part of it.
     pub(crate) fn on_log_replaced(&mut self, committed: Index, snapshot: Index) {
         self.snapshot = Untold::Snapshot;
         self.index = self.index.min(committed);
         for write in &mut self.in_flight {
             write.last_index = write.last_index.min(committed);
         }
-        // A truncation that no write took along may have removed the snapshot's last entry from memory alone. Then the stored log
-        // holds it, and is kept up to there and no further.
+        // A truncation that no write took along may have removed the snapshot's last entry from
+        // memory alone. Then the stored log holds it, and is kept up to there and no further.
         self.truncate_from = Some(snapshot.next());
         self.unwritten_from = snapshot.next();
     }
 
-    /// The log was truncated: neither the disk nor any write on its way counts for what was removed.
+    /// The log was truncated: neither the disk nor any write on its way counts for what was
+    /// removed.
     pub(crate) fn on_truncated(&mut self, from: Index) {
         let keep = from.previous();
         self.index = self.index.min(keep);
@@ -164,7 +168,8 @@ impl Durable {
         }
     }
 
-    /// Counts ids from the last write that is durable, which it returns, and moves the one moment kept here. See `canonical`.
+    /// Counts ids from the last write that is durable, which it returns, and moves the one moment
+    /// kept here. See `canonical`.
     pub(crate) fn renumber(&mut self, moved: impl Fn(Instant) -> Instant) -> WriteId {
         let acknowledged = self.acknowledged;
         for write in &mut self.in_flight {

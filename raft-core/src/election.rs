@@ -10,9 +10,10 @@
 //! a disk that is slower than the election timeout no vote would ever count. For the same reason it
 //! grants no pre-vote meanwhile: it would be said in the same moment as the vote, and undo it.
 //!
-//! A candidate's request leaves beside the write of its own term and vote, which takes one fsync out of every election. It
-//! promises nothing, for a candidate wins only once its own vote is durable. But a crash can take the term back, and the
-//! log's unsynced tail with it; then the same server may stand in the same term again, with a shorter log:
+//! A candidate's request leaves beside the write of its own term and vote, which takes one fsync
+//! out of every election. It promises nothing, for a candidate wins only once its own vote is
+//! durable. But a crash can take the term back, and the log's unsynced tail with it; then the same
+//! server may stand in the same term again, with a shorter log:
 //!
 //! ```text
 //! A  term 5, log ..9 (9 unsynced)   "vote for me in 6, my log ends at 9" ──► B grants, its log ends at 9 too
@@ -20,10 +21,11 @@
 //! A  gets B's late grant            and would lead without entry 9, which may be committed
 //! ```
 //!
-//! So a vote is given to a log: the reply echoes the `last_log` that was judged, and a candidate counts a grant only if that is
-//! its own log still. Two logs that end with the same entry are the same log (Log Matching), so an echo that fits is as good
-//! as a fresh vote. Besides, no server leads a term that it could forget: its second life could fill the same indexes of the
-//! same term with other entries.
+//! So a vote is given to a log: the reply echoes the `last_log` that was judged, and a candidate
+//! counts a grant only if that is its own log still. Two logs that end with the same entry are the
+//! same log (Log Matching), so an echo that fits is as good as a fresh vote. Besides, no server
+//! leads a term that it could forget: its second life could fill the same indexes of the same term
+//! with other entries.
 
 use core::cmp::Reverse;
 use core::mem::discriminant;
@@ -49,7 +51,8 @@ pub(crate) struct VoteRequest {
     pub(crate) kind: VoteKind,
 }
 
-/// The most vote requests that wait for a tick: both kinds, from each member. More come only from servers that are no members.
+/// The most vote requests that wait for a tick: both kinds, from each member. More come only from
+/// servers that are no members.
 const VOTE_REQUESTS_MAX: usize = 2 * MEMBERS_MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -112,7 +115,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.timers.election.touch();
         let term = self.current_term.next();
         if term == self.current_term {
-            // Only a broken peer can have brought the last term there is: nobody can stand any more.
+            // Only a broken peer can have brought the last term there is: nobody can stand any
+            // more.
             self.counters.protocol_violations = self.counters.protocol_violations.saturating_add(1);
             return;
         }
@@ -123,12 +127,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.timers.heartbeat.touch();
     }
 
-    /// A hint that this leader is gone: the transport saw its connection die. A follower forgets it and asks, when its turn comes in the
-    /// line of successors, whether it could win. Voters who still hear from the leader refuse, so that a hint that is wrong
-    /// costs the question, and a follower that refuses new reads until it hears from its leader
-    /// again: reads that wait are kept, and asked again. For want of that question, servers without
-    /// pre-vote take no hints. With a [`Lease`](crate::Lease) a follower asks only once it is no
-    /// longer bound to the leader, as if there had been no hint.
+    /// A hint that this leader is gone: the transport saw its connection die. A follower forgets it
+    /// and asks, when its turn comes in the line of successors, whether it could win. Voters who
+    /// still hear from the leader refuse, so that a hint that is wrong costs the question, and a
+    /// follower that refuses new reads until it hears from its leader again: reads that wait are
+    /// kept, and asked again. For want of that question, servers without pre-vote take no hints.
+    /// With a [`Lease`](crate::Lease) a follower asks only once it is no longer bound to the
+    /// leader, as if there had been no hint.
     ///
     /// Who noticed it first may have asked here already, in vain: it is answered anew.
     pub fn suspect_leader(&mut self, leader: NodeId) {
@@ -155,8 +160,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.check_invariants();
     }
 
-    /// Lines the voters up who would succeed this leader: those first who answer and hold what is committed, then by priority. The
-    /// order changes only when these do.
+    /// Lines the voters up who would succeed this leader: those first who answer and hold what is
+    /// committed, then by priority. The order changes only when these do.
     pub(crate) fn rank_successors(&mut self) {
         if self.config.rank_slot.is_none() {
             return;
@@ -213,8 +218,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.vote_requests = requests;
     }
 
-    /// Whether this server would vote for the sender if it stood in its next term. Changes nothing here: neither the term, nor
-    /// the vote, nor a timer.
+    /// Whether this server would vote for the sender if it stood in its next term. Changes nothing
+    /// here: neither the term, nor the vote, nor a timer.
     fn on_request_pre_vote(&mut self, request: VoteRequest, campaign: u64) {
         let could_win = request.term >= self.current_term
             && request.last_log >= self.log.last()
@@ -234,7 +239,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Whoever asks this leader believes it gone: a heartbeat at once tells it better, before others lose faith too.
+    /// Whoever asks this leader believes it gone: a heartbeat at once tells it better, before
+    /// others lose faith too.
     fn show_that_it_leads(&mut self, to: NodeId) {
         let position = self.members.position(to);
         if let (RoleState::Leader(leader), Some(position)) = (&mut self.role, position) {
@@ -274,8 +280,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.hold_reply(candidate, Body::RequestVoteReply(reply));
     }
 
-    /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk, and with it votes and
-    /// entries; so it votes for nobody until a leader has brought it into a cluster. Nor does one whose host knows that it did.
+    /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk,
+    /// and with it votes and entries; so it votes for nobody until a leader has brought it into a
+    /// cluster. Nor does one whose host knows that it did.
     pub(crate) fn may_not_vote(&self) -> bool {
         self.membership().is_empty() || self.members.abstains
     }

@@ -23,7 +23,8 @@ pub struct Entry<C> {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Payload<C> {
-    /// Nothing: the entry with which a leader begins its term (§8), for a log commits only by entries of the current term.
+    /// Nothing: the entry with which a leader begins its term (§8), for a log commits only by
+    /// entries of the current term.
     Noop,
     /// A client's command, for the state machine.
     Command(C),
@@ -47,7 +48,8 @@ impl<C> Entry<C> {
 }
 
 impl<C: Command> Entry<C> {
-    /// What this entry counts towards limits in bytes: [`Entry::OVERHEAD_BYTES`] and the command or the configuration.
+    /// What this entry counts towards limits in bytes: [`Entry::OVERHEAD_BYTES`] and the command or
+    /// the configuration.
     pub fn size(&self) -> usize {
         match &self.payload {
             Payload::Noop => Self::OVERHEAD_BYTES,
@@ -61,7 +63,8 @@ impl<C: Command> Entry<C> {
     }
 }
 
-/// A sequence of entries that keeps up to one of them in place, so that small messages and writes allocate nothing.
+/// A sequence of entries that keeps up to one of them in place, so that small messages and writes
+/// allocate nothing.
 #[derive(Clone, Debug)]
 pub struct Entries<C>(Repr<C>);
 

@@ -1,4 +1,5 @@
-//! Errors: one small enum per verb, each saying what to do next, each giving back what was moved in.
+//! Errors: one small enum per verb, each saying what to do next, each giving back what was moved
+//! in.
 
 use alloc::string::String;
 use core::fmt;
@@ -17,7 +18,8 @@ pub enum ProposeError<C> {
         /// The command.
         command: C,
     },
-    /// The command is longer than [`Config::command_bytes_max`](crate::Config::command_bytes_max): split it.
+    /// The command is longer than [`Config::command_bytes_max`](crate::Config::command_bytes_max):
+    /// split it.
     TooLarge {
         /// Its length in bytes.
         bytes: usize,
@@ -26,21 +28,24 @@ pub enum ProposeError<C> {
         /// The command.
         command: C,
     },
-    /// The log has reached [`Config::log_bytes_max`](crate::Config::log_bytes_max): try again once it has been compacted.
+    /// The log has reached [`Config::log_bytes_max`](crate::Config::log_bytes_max): try again once
+    /// it has been compacted.
     LogFull {
         /// The limit in bytes.
         bytes_max: usize,
         /// The command.
         command: C,
     },
-    /// [`Config::uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) bytes wait to be committed: try again when some are.
+    /// [`Config::uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) bytes wait to be
+    /// committed: try again when some are.
     TooManyUncommitted {
         /// The limit in bytes.
         bytes_max: usize,
         /// The command.
         command: C,
     },
-    /// Leadership is being handed over: wait for the new leader, or until this server has given up the attempt.
+    /// Leadership is being handed over: wait for the new leader, or until this server has given up
+    /// the attempt.
     Transferring {
         /// Who is to lead.
         to: NodeId,
@@ -86,9 +91,11 @@ impl<C: fmt::Debug> core::error::Error for ProposeError<C> {}
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ReadRefused {
-    /// Only a server that knows the leader can tell: ask another one, or try again after the next election.
+    /// Only a server that knows the leader can tell: ask another one, or try again after the next
+    /// election.
     NoLeader,
-    /// [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) reads wait already: try again later.
+    /// [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) reads wait already: try
+    /// again later.
     TooManyReads {
         /// The limit.
         waiting_max: usize,
@@ -119,7 +126,8 @@ pub enum ChangeRefused {
     },
     /// This leader has yet to commit an entry of its own term (§8): try again in a moment.
     NotReady,
-    /// The configuration at this index is not committed yet, or joint: try again when it is committed and left.
+    /// The configuration at this index is not committed yet, or joint: try again when it is
+    /// committed and left.
     ChangePending {
         /// Where the configuration stands.
         index: Index,

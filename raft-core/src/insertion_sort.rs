@@ -1,7 +1,8 @@
-//! Insertion sort, for the short lists of this crate: members, voters and ranks, at most 64 of each.
+//! Insertion sort, for the short lists of this crate: members, voters and ranks, at most 64 of
+//! each.
 //!
-//! The standard sort is made for long lists, and each type that it is compiled for takes up to 5 KiB of
-//! a microcontroller's flash.
+//! The standard sort is made for long lists, and each type that it is compiled for takes up to 5
+//! KiB of a microcontroller's flash.
 
 /// Sorts by this key. Items with equal keys keep their order.
 pub(crate) fn insertion_sort_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {

@@ -1,7 +1,8 @@
 //! Leading: what a server does when it has won (§5.2, §8), and when it has to stop (thesis 6.2).
 //!
-//! A leader begins its term with an entry of its own, for a log commits only by entries of the current term. It leads as long as a quorum
-//! answers and its own disk does: a leader that nobody hears, or that can keep nothing, only keeps others from leading.
+//! A leader begins its term with an entry of its own, for a log commits only by entries of the
+//! current term. It leads as long as a quorum answers and its own disk does: a leader that nobody
+//! hears, or that can keep nothing, only keeps others from leading.
 //!
 //! The two have a patience each, because they have different reasons to be late. A quorum has
 //! `election_timeout_min`, after which its voters elect somebody else anyway. The disk has
@@ -54,8 +55,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.append_as_leader(Payload::Noop);
     }
 
-    /// From now on this leader looks whether a quorum answers, unless it does already. A cluster of one has nobody to step down
-    /// for, however slow its disk.
+    /// From now on this leader looks whether a quorum answers, unless it does already. A cluster of
+    /// one has nobody to step down for, however slow its disk.
     pub(crate) fn watch_quorum(&mut self) {
         let is_off = self.timers.quorum == Timer::Off;
         if is_off && self.config.leader_needs_quorum() && !self.members.is_sole_voter() {
@@ -63,9 +64,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// A leader that has not heard from a quorum for an election timeout steps down (thesis 6.2), and so does one that has not heard
-    /// from its own disk for that disk's timeout: it would keep the others from electing one that
-    /// works.
+    /// A leader that has not heard from a quorum for an election timeout steps down (thesis 6.2),
+    /// and so does one that has not heard from its own disk for that disk's timeout: it would keep
+    /// the others from electing one that works.
     pub(crate) fn on_quorum_timeout(&mut self) {
         if self.members.is_sole_voter() {
             // The others have left meanwhile.
@@ -102,7 +103,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.members.quorum.reached(heard)
     }
 
-    /// A leader never changes its log but by appending (Figure 3); the entry is of the term in which it leads.
+    /// A leader never changes its log but by appending (Figure 3); the entry is of the term in
+    /// which it leads.
     pub(crate) fn append_as_leader(&mut self, payload: Payload<C>) -> Index {
         debug_assert!(matches!(self.role, RoleState::Leader(_)), "only a leader appends");
         self.send_to_everyone();

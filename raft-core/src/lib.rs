@@ -1,10 +1,12 @@
 //! Raft as a pure state machine: no I/O, no clock, no threads, no runtime.
 //!
-//! [`Raft`] is the whole of the paper's server ("In Search of an Understandable Consensus Algorithm", extended version, and
-//! Ongaro's thesis). A host feeds it messages, time and requests, and does what it asks. It builds for `no_std` with `alloc`.
+//! [`Raft`] is the whole of the paper's server ("In Search of an Understandable Consensus
+//! Algorithm", extended version, and Ongaro's thesis). A host feeds it messages, time and requests,
+//! and does what it asks. It builds for `no_std` with `alloc`.
 //!
-//! **A message cannot leave before what it promises is durable.** The core holds each reply back until the host has answered
-//! for the write behind it, so there are no ordering rules for a host to get wrong but one: do the writes in order.
+//! **A message cannot leave before what it promises is durable.** The core holds each reply back
+//! until the host has answered for the write behind it, so there are no ordering rules for a host
+//! to get wrong but one: do the writes in order.
 //!
 //! # The loop
 //!
@@ -38,7 +40,8 @@
 //!
 //! # A host in sixty lines
 //!
-//! Three servers in one thread, with a queue for a network, a vector for a disk, and a clock that jumps to the next deadline:
+//! Three servers in one thread, with a queue for a network, a vector for a disk, and a clock that
+//! jumps to the next deadline:
 //!
 //! ```
 //! use std::collections::VecDeque;
@@ -105,11 +108,11 @@
 //!
 //! # The four laws of time
 //!
-//! 1. After `tick(now)`, [`Raft::next_deadline`] is `None` or later than `now`; after a step that left work for the tick it
-//!    is due at once.
+//! 1. After `tick(now)`, [`Raft::next_deadline`] is `None` or later than `now`; after a step that
+//!    left work for the tick it is due at once.
 //! 2. A tick too early changes nothing, and time never goes back, whatever the host passes.
-//! 3. A host reads the deadline anew just before it sleeps, rounds the sleep up, and passes the true time to `tick`, not the
-//!    deadline.
+//! 3. A host reads the deadline anew just before it sleeps, rounds the sleep up, and passes the
+//!    true time to `tick`, not the deadline.
 //! 4. A host empties its inbox, within a bound, before it ticks: the heartbeat that forbids an
 //!    election may be in it. It reads the clock after that; a tick that is later than its own
 //!    deadline listens for a while before it gives anybody up.
@@ -132,20 +135,24 @@
 //! | §5.1, §5.2 why a role ended or a vote was refused, for operators | `reason.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `durable.rs`, `outbox.rs` |
 //!
-//! What each capability guarantees, and what can go wrong with it, is in the guide: [operation](guide::operation),
-//! [membership](guide::membership), [snapshots](guide::snapshots), [transfer](guide::transfer), [reads](guide::reads),
-//! [disks](guide::disks), [limits](guide::limits).
+//! What each capability guarantees, and what can go wrong with it, is in the guide:
+//! [operation](guide::operation), [membership](guide::membership), [snapshots](guide::snapshots),
+//! [transfer](guide::transfer), [reads](guide::reads), [disks](guide::disks),
+//! [limits](guide::limits).
 //!
 //! # Features
 //!
 //! None is on by default, and each only adds.
 //!
 //! - `codec`: the wire format of messages and writes, in `codec`; `no_std`.
-//! - `sim`: a deterministic simulator, in `sim`: clusters of your state machine in virtual time, under our faults; `no_std`.
-//! - `std`: the runtime-neutral half of an adapter, in `host`: journal, framing, request bookkeeping. Includes `codec`.
+//! - `sim`: a deterministic simulator, in `sim`: clusters of your state machine in virtual time,
+//!   under our faults; `no_std`.
+//! - `std`: the runtime-neutral half of an adapter, in `host`: journal, framing, request
+//!   bookkeeping. Includes `codec`.
 #![no_std]
 #![forbid(unsafe_code)]
-// Nothing that a peer says can make a server panic. What is left by design, ARCHITECTURE.md lists under "Panics".
+// Nothing that a peer says can make a server panic. What is left by design, ARCHITECTURE.md lists
+// under "Panics".
 #![cfg_attr(
     not(test),
     deny(

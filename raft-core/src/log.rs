@@ -1,7 +1,7 @@
 //! The log (§5.3): in memory, from where it was last compacted (§7), counted in bytes.
 //!
-//! Invariant: entries follow `base` without a gap and their terms never fall, so a term is found by its index in constant time
-//! and the last entry of a term by binary search.
+//! Invariant: entries follow `base` without a gap and their terms never fall, so a term is found by
+//! its index in constant time and the last entry of a term by binary search.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -18,8 +18,8 @@ pub(crate) struct Log<C> {
 }
 
 impl<C: Command> Log<C> {
-    /// What a disk held: entries that follow `base` without a gap, as was checked before. Takes over their memory, so that a
-    /// start needs no more of it than the log itself.
+    /// What a disk held: entries that follow `base` without a gap, as was checked before. Takes
+    /// over their memory, so that a start needs no more of it than the log itself.
     pub(crate) fn of_entries(base: LogId, entries: Vec<Entry<C>>) -> Self {
         let bytes = entries.iter().map(Entry::size).fold(0, usize::saturating_add);
         Self { base, entries: entries.into(), bytes }
@@ -48,13 +48,14 @@ impl<C: Command> Log<C> {
         self.entries.get(self.offset(index)?).map(|entry| entry.term)
     }
 
-    /// Whether this log holds that entry; then it holds the same entries before it, too (Log Matching).
+    /// Whether this log holds that entry; then it holds the same entries before it, too (Log
+    /// Matching).
     pub(crate) fn contains(&self, id: LogId) -> bool {
         self.term_at(id.index) == Some(id.term)
     }
 
-    /// The newest entry at or before `limit.index` whose term is not beyond `limit.term`. Two servers that exchange these skip
-    /// a whole conflicting term with each message (§5.3).
+    /// The newest entry at or before `limit.index` whose term is not beyond `limit.term`. Two
+    /// servers that exchange these skip a whole conflicting term with each message (§5.3).
     pub(crate) fn newest_within(&self, limit: LogId) -> LogId {
         let held = limit.index.get().saturating_sub(self.base.index.get());
         let held = usize::try_from(held).unwrap_or(usize::MAX).min(self.entries.len());
@@ -65,7 +66,8 @@ impl<C: Command> Log<C> {
         }
     }
 
-    /// Forgets all entries, for a snapshot takes their place, and goes on behind `base`. Keeps their memory.
+    /// Forgets all entries, for a snapshot takes their place, and goes on behind `base`. Keeps
+    /// their memory.
     pub(crate) fn replace(&mut self, base: LogId) {
         self.entries.clear();
         self.bytes = 0;
@@ -97,7 +99,8 @@ impl<C: Command> Log<C> {
         self.entries.iter().take(end).skip(start).map(Entry::size).sum()
     }
 
-    /// Forgets the entries up to `index`, which a snapshot replaces, but for the last of them that fit into `tail_bytes`.
+    /// Forgets the entries up to `index`, which a snapshot replaces, but for the last of them that
+    /// fit into `tail_bytes`.
     pub(crate) fn compact_to(&mut self, index: Index, tail_bytes: usize) {
         let Some(through) = self.offset(index.next()) else { return };
         let mut tail = 0usize;
@@ -113,7 +116,8 @@ impl<C: Command> Log<C> {
         }
     }
 
-    /// Clones of the entries from `from` to `through`, as many as fit into `bytes_max` but at least one; and their size.
+    /// Clones of the entries from `from` to `through`, as many as fit into `bytes_max` but at least
+    /// one; and their size.
     pub(crate) fn slice(
         &self,
         from: Index,
@@ -127,7 +131,8 @@ impl<C: Command> Log<C> {
         let Some(first) = self.entries.get(start).filter(|_| start < end) else {
             return (Entries::new(), 0);
         };
-        // An entry that travels alone is the commonest case, and spared the counting and collecting.
+        // An entry that travels alone is the commonest case, and spared the counting and
+        // collecting.
         if end == start.saturating_add(1) {
             return (Entries::one(first.clone()), first.size());
         }

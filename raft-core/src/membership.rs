@@ -1,8 +1,9 @@
 //! Cluster membership (§6): who takes part, and with which say.
 //!
-//! Any change of voters passes through a joint configuration, in which decisions need a majority of the old voters and one of
-//! the new. Each member holds one seat, and a seat says both what the member is now and what it becomes when the joint
-//! configuration is left; so no configuration can contradict itself.
+//! Any change of voters passes through a joint configuration, in which decisions need a majority of
+//! the old voters and one of the new. Each member holds one seat, and a seat says both what the
+//! member is now and what it becomes when the joint configuration is left; so no configuration can
+//! contradict itself.
 //!
 //! ```text
 //!              change                      committed
@@ -77,10 +78,11 @@ pub struct Member {
     pub id: NodeId,
     /// Its say.
     pub seat: Seat,
-    /// Whoever leads hands over to the voter of the highest priority that keeps up (thesis 3.10). Never keeps a server from
-    /// leading when no better one can.
+    /// Whoever leads hands over to the voter of the highest priority that keeps up (thesis 3.10).
+    /// Never keeps a server from leading when no better one can.
     pub priority: u8,
-    /// What the host knows the server by, such as an address. Opaque to Raft; at most [`LABEL_BYTES_MAX`] bytes.
+    /// What the host knows the server by, such as an address. Opaque to Raft; at most
+    /// [`LABEL_BYTES_MAX`] bytes.
     pub label: Vec<u8>,
     /// Its store. No change of the label touches it.
     pub store: MemberStore,
@@ -120,7 +122,8 @@ impl Membership {
     ///
     /// # Errors
     ///
-    /// If an id comes twice, nobody votes, there are more than [`MEMBERS_MAX`], or a label is too long.
+    /// If an id comes twice, nobody votes, there are more than [`MEMBERS_MAX`], or a label is too
+    /// long.
     pub fn of_members(members: impl IntoIterator<Item = Member>) -> Result<Self, MembershipError> {
         let mut members: Vec<_> = members.into_iter().collect();
         insertion_sort_by_key(&mut members, |member| member.id);
@@ -179,7 +182,8 @@ impl Membership {
     ///
     /// # Errors
     ///
-    /// As [`MembershipError`] says. A membership that is joint is taken as if that change were complete.
+    /// As [`MembershipError`] says. A membership that is joint is taken as if that change were
+    /// complete.
     pub fn after(&self, changes: &[Change]) -> Result<Self, MembershipError> {
         let start = self.after_joint();
         let mut target = start.clone();

@@ -5,7 +5,8 @@ use alloc::collections::VecDeque;
 use crate::membership::Membership;
 use crate::types::{Index, NodeId};
 
-/// The configurations that the log holds. The newest is in force from the moment it is appended, committed or not (§6).
+/// The configurations that the log holds. The newest is in force from the moment it is appended,
+/// committed or not (§6).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Memberships {
     /// The oldest. It is committed, so only compaction up to a newer one removes it.

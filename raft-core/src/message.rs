@@ -1,7 +1,7 @@
 //! What servers say to each other (Figures 2 and 13): remote procedure calls as one-way messages.
 //!
-//! Every message carries its sender's current term. A request and its reply are two messages: either may be lost, repeated or
-//! overtaken, and a reply names what it answers.
+//! Every message carries its sender's current term. A request and its reply are two messages:
+//! either may be lost, repeated or overtaken, and a reply names what it answers.
 
 use alloc::boxed::Box;
 use core::num::NonZeroU32;
@@ -58,7 +58,8 @@ pub enum Body<C> {
     AppendEntries(AppendEntries<C>),
     /// The answer to AppendEntries.
     AppendEntriesReply(AppendEntriesReply),
-    /// A piece of a snapshot, for a follower that needs entries which its leader has compacted (§7).
+    /// A piece of a snapshot, for a follower that needs entries which its leader has compacted
+    /// (§7).
     InstallSnapshot(InstallSnapshot<C>),
     /// How much of a snapshot has come.
     InstallSnapshotReply(InstallSnapshotReply),
@@ -102,8 +103,8 @@ pub struct RequestVote {
 pub struct RequestVoteReply {
     /// Whether the candidate got the vote.
     pub granted: bool,
-    /// The request's `last_log`, echoed. A vote is given to a log, not only to a candidate: see the module
-    /// `election` for why it must be.
+    /// The request's `last_log`, echoed. A vote is given to a log, not only to a candidate: see the
+    /// module `election` for why it must be.
     pub last_log: LogId,
 }
 
@@ -120,11 +121,13 @@ pub struct AppendEntries<C> {
     pub entries: Entries<C>,
     /// Everything up to here is committed; never beyond what this follower is known to hold.
     pub leader_commit: Index,
-    /// The follower's place in the line of those who stand when the leader is gone, the first 0; none for who should not stand first.
+    /// The follower's place in the line of those who stand when the leader is gone, the first 0;
+    /// none for who should not stand first.
     pub rank: Option<u8>,
-    /// The smallest election timeout in force with this leader, which the follower's deadlines and loyalty go by; none without
-    /// [`Config::adaptive`](crate::Config::adaptive). In microseconds, of which a number of this size takes no more memory than there is
-    /// beside the rank: messages that are larger cost a twentieth of all speed.
+    /// The smallest election timeout in force with this leader, which the follower's deadlines and
+    /// loyalty go by; none without [`Config::adaptive`](crate::Config::adaptive). In microseconds,
+    /// of which a number of this size takes no more memory than there is beside the rank: messages
+    /// that are larger cost a twentieth of all speed.
     pub election_timeout_micros: Option<NonZeroU32>,
 }
 
@@ -165,10 +168,12 @@ pub enum AppendResult {
     Matched(Index),
     /// The follower does not hold `prev_log`.
     Rejected {
-        /// The index of the `prev_log` that was rejected, echoed: tells a fresh rejection from a stale one.
+        /// The index of the `prev_log` that was rejected, echoed: tells a fresh rejection from a
+        /// stale one.
         prev_log_index: Index,
-        /// The last entry of the follower that the leader could have too (§5.3, "one RPC per conflicting term"): the newest
-        /// one at or before the rejected index whose term is not beyond the rejected one's.
+        /// The last entry of the follower that the leader could have too (§5.3, "one RPC per
+        /// conflicting term"): the newest one at or before the rejected index whose term is not
+        /// beyond the rejected one's.
         hint: LogId,
     },
 }
@@ -202,7 +207,8 @@ pub struct InstallSnapshotReply {
 /// Arguments of TimeoutNow (thesis 3.10).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TimeoutNow {
-    /// The last entry of the leader's log. Who does not hold it yet does not stand: it could not win.
+    /// The last entry of the leader's log. Who does not hold it yet does not stand: it could not
+    /// win.
     pub last_log: LogId,
 }
 

@@ -1,8 +1,9 @@
 //! The one place a message leaves: what promises something waits here until the promise is durable.
 //!
-//! A node never says what it could forget. Every reply rests on this server's term, and a grant on its vote as well, so a reply
-//! waits for the write that holds both. What promises nothing about its sender does not pass through here: a leader's
-//! AppendEntries (thesis 10.2.1) and a candidate's requests are built when polled and leave beside the write.
+//! A node never says what it could forget. Every reply rests on this server's term, and a grant on
+//! its vote as well, so a reply waits for the write that holds both. What promises nothing about
+//! its sender does not pass through here: a leader's AppendEntries (thesis 10.2.1) and a
+//! candidate's requests are built when polled and leave beside the write.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -26,7 +27,8 @@ pub(crate) struct Outbox<C> {
     ungated: VecDeque<Message<C>>,
 }
 
-/// The most replies held at a time: each kind, to each member. More come only from servers that are no members.
+/// The most replies held at a time: each kind, to each member. More come only from servers that are
+/// no members.
 const HELD_MAX: usize = 4 * MEMBERS_MAX;
 
 /// A reply and the write that must be durable before it may leave.
@@ -41,8 +43,9 @@ impl<C> Outbox<C> {
         Self { held: VecDeque::new(), ungated: VecDeque::new() }
     }
 
-    /// Holds a reply until the current term and vote are durable. It replaces an earlier one of its kind to the same server:
-    /// the newer says all that the older did, and the outbox stays as small as the cluster.
+    /// Holds a reply until the current term and vote are durable. It replaces an earlier one of its
+    /// kind to the same server: the newer says all that the older did, and the outbox stays as
+    /// small as the cluster.
     pub(crate) fn hold(&mut self, message: Message<C>, durable: &Durable) {
         let earlier = self.held.iter().position(|Held { message: earlier, .. }| {
             earlier.to == message.to && discriminant(&earlier.body) == discriminant(&message.body)
@@ -83,8 +86,8 @@ impl<C> Outbox<C> {
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
-    /// In this order: what ended, what to write, what to say, what to apply. Writes come before messages, so that the disk works
-    /// while the messages travel.
+    /// In this order: what ended, what to write, what to say, what to apply. Writes come before
+    /// messages, so that the disk works while the messages travel.
     ///
     /// Not in line, so that it writes its result where the caller of `poll_outbox` wants it:
     /// else each output is copied once more, a sixth of what an entry costs.
@@ -169,7 +172,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// The snapshot in use, if the disk has yet to hear of it. A server that knows no cluster has none.
+    /// The snapshot in use, if the disk has yet to hear of it. A server that knows no cluster has
+    /// none.
     fn snapshot_to_write(&self, next: &NextWrite) -> Option<Box<SnapshotMeta>> {
         let snapshot = &self.snapshots.last;
         let is_told = next.with_snapshot && !snapshot.membership.is_empty();

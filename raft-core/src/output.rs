@@ -11,34 +11,41 @@ use crate::message::Message;
 use crate::role::Role;
 use crate::types::{HardState, Index, InstallId, LogId, NodeId, ReadId, Term, WriteId};
 
-/// One thing for the host to do. Take them in order, from [`Raft::poll_outbox`](crate::Raft::poll_outbox) until `None`.
+/// One thing for the host to do. Take them in order, from
+/// [`Raft::poll_outbox`](crate::Raft::poll_outbox) until `None`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Output<C> {
-    /// Make this durable, after all writes before it; then call [`Raft::persisted`](crate::Raft::persisted). If it fails, stop
-    /// the node: nothing that depends on the write has left, and nothing may.
+    /// Make this durable, after all writes before it; then call
+    /// [`Raft::persisted`](crate::Raft::persisted). If it fails, stop the node: nothing that
+    /// depends on the write has left, and nothing may.
     Persist(Write<C>),
-    /// Send this. It may be lost, repeated or overtaken by others. What it promises is durable already.
+    /// Send this. It may be lost, repeated or overtaken by others. What it promises is durable
+    /// already.
     Send(Message<C>),
-    /// Apply these to the state machine: committed, durable here, each once in the life of the process, without gaps. Then
-    /// call [`Raft::applied`](crate::Raft::applied).
+    /// Apply these to the state machine: committed, durable here, each once in the life of the
+    /// process, without gaps. Then call [`Raft::applied`](crate::Raft::applied).
     Apply(Entries<C>),
-    /// Take a snapshot of the state machine (§7) as the entries handed out so far have made it, while the node works on. Once it
-    /// is durable, call [`Raft::snapshot_taken`](crate::Raft::snapshot_taken); if it cannot be had,
-    /// [`Raft::snapshot_failed`](crate::Raft::snapshot_failed). A host without snapshots ignores this.
+    /// Take a snapshot of the state machine (§7) as the entries handed out so far have made it,
+    /// while the node works on. Once it is durable, call
+    /// [`Raft::snapshot_taken`](crate::Raft::snapshot_taken); if it cannot be had,
+    /// [`Raft::snapshot_failed`](crate::Raft::snapshot_failed). A host without snapshots ignores
+    /// this.
     TakeSnapshot(SnapshotMeta),
-    /// Read a piece of a snapshot, to be sent to a follower; then call [`Raft::snapshot_read`](crate::Raft::snapshot_read).
+    /// Read a piece of a snapshot, to be sent to a follower; then call
+    /// [`Raft::snapshot_read`](crate::Raft::snapshot_read).
     ReadSnapshot(ReadSnapshot),
     /// Write a piece of a snapshot that the leader sends, apart from the one in use; then call
-    /// [`Raft::snapshot_written`](crate::Raft::snapshot_written). Pieces follow each other without gaps; offset 0 begins
-    /// anew. What the last one completes must be durable before it is answered for. If it cannot be
-    /// written, call [`Raft::snapshot_unwritable`](crate::Raft::snapshot_unwritable). A snapshot of
-    /// no bytes is one empty piece.
+    /// [`Raft::snapshot_written`](crate::Raft::snapshot_written). Pieces follow each other without
+    /// gaps; offset 0 begins anew. What the last one completes must be durable before it is
+    /// answered for. If it cannot be written, call
+    /// [`Raft::snapshot_unwritable`](crate::Raft::snapshot_unwritable). A snapshot of no bytes is
+    /// one empty piece.
     WriteSnapshot(WriteSnapshot<C>),
-    /// Replace the state of the state machine by this snapshot, which is durable here, before anything else is applied; then call
-    /// [`Raft::applied`](crate::Raft::applied) with its last index. No other restore is asked for
-    /// before that; a host that takes its time keeps this snapshot until then, also when a newer
-    /// one is in use.
+    /// Replace the state of the state machine by this snapshot, which is durable here, before
+    /// anything else is applied; then call [`Raft::applied`](crate::Raft::applied) with its last
+    /// index. No other restore is asked for before that; a host that takes its time keeps this
+    /// snapshot until then, also when a newer one is in use.
     Restore(SnapshotMeta),
     /// These are the members now (§6): connections may be opened and closed.
     MembershipChanged(Membership),
@@ -56,7 +63,8 @@ pub enum Output<C> {
         /// The read, as [`Raft::read`](crate::Raft::read) named it.
         id: ReadId,
     },
-    /// Role, term or known leader are no longer what the last `RoleChanged` said. What lay between may be left out.
+    /// Role, term or known leader are no longer what the last `RoleChanged` said. What lay between
+    /// may be left out.
     RoleChanged {
         /// What this server is now.
         role: Role,
@@ -67,22 +75,24 @@ pub enum Output<C> {
     },
 }
 
-/// One atomic write. After a crash either all of it is there or none; and none of a later one if this one is missing.
+/// One atomic write. After a crash either all of it is there or none; and none of a later one if
+/// this one is missing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Write<C> {
     /// Names the write in [`Raft::persisted`](crate::Raft::persisted).
     pub id: WriteId,
     /// Replaces the stored term and vote.
     pub hard_state: Option<HardState>,
-    /// From here on a restart begins with this snapshot, which is durable already; or, if it ends at [`LogId::ZERO`], with an empty
-    /// state and these members. A stored log that does not hold the snapshot's last entry is replaced by it: nothing of
-    /// that log remains.
+    /// From here on a restart begins with this snapshot, which is durable already; or, if it ends
+    /// at [`LogId::ZERO`], with an empty state and these members. A stored log that does not hold
+    /// the snapshot's last entry is replaced by it: nothing of that log remains.
     pub snapshot: Option<Box<SnapshotMeta>>,
     /// Stored entries up to this one are needed no more, and may be deleted.
     ///
     /// Boxed as the snapshot is: both are rare, and a [`Write`] is moved with every entry.
     pub compact_to: Option<Box<LogId>>,
-    /// Removes this entry and all that follow it from the stored log, before `entries` are appended.
+    /// Removes this entry and all that follow it from the stored log, before `entries` are
+    /// appended.
     pub truncate_from: Option<Index>,
     /// Entries to append, in order and without a gap.
     pub entries: Entries<C>,
@@ -121,8 +131,9 @@ pub struct ReadSnapshot {
     pub snapshot: LogId,
     /// Where the piece begins, in bytes.
     pub offset: u64,
-    /// The most bytes to read: [`Config::snapshot_chunk_bytes`](crate::Config::snapshot_chunk_bytes). At least one, unless the
-    /// snapshot ends before.
+    /// The most bytes to read:
+    /// [`Config::snapshot_chunk_bytes`](crate::Config::snapshot_chunk_bytes). At least one, unless
+    /// the snapshot ends before.
     pub bytes_max: usize,
 }
 
@@ -130,8 +141,8 @@ pub struct ReadSnapshot {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct WriteSnapshot<C> {
-    /// The attempt to receive it, which [`Raft::snapshot_written`](crate::Raft::snapshot_written) names: two attempts at one snapshot, from
-    /// two leaders, may cut it into other pieces.
+    /// The attempt to receive it, which [`Raft::snapshot_written`](crate::Raft::snapshot_written)
+    /// names: two attempts at one snapshot, from two leaders, may cut it into other pieces.
     pub install: InstallId,
     /// The snapshot.
     pub snapshot: SnapshotMeta,

@@ -36,8 +36,9 @@ impl Peers {
         self.0.iter_mut()
     }
 
-    /// What each member has, by its position, for [`Quorum::reached`](crate::quorum::Quorum::reached): the leader its own, and
-    /// a peer what its progress says.
+    /// What each member has, by its position, for
+    /// [`Quorum::reached`](crate::quorum::Quorum::reached): the leader its own, and a peer what its
+    /// progress says.
     pub(crate) fn each<T: Copy + Default>(
         &self,
         members: &Members,

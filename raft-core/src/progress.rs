@@ -1,4 +1,5 @@
-//! A leader's view of one follower (§5.3): what it holds, what to send it next, and how much is on its way.
+//! A leader's view of one follower (§5.3): what it holds, what to send it next, and how much is on
+//! its way.
 //!
 //! ```text
 //!         took the probe                       rejected
@@ -10,8 +11,9 @@
 //!                                         a window of chunks (§7)
 //! ```
 //!
-//! Every message, a heartbeat as well, names the entry before `next_index`. So a lost message shows at the next heartbeat at
-//! the latest: the follower rejects it, and the leader goes back to what the follower does hold.
+//! Every message, a heartbeat as well, names the entry before `next_index`. So a lost message shows
+//! at the next heartbeat at the latest: the follower rejects it, and the leader goes back to what
+//! the follower does hold.
 //!
 //! Replication takes up speed only with progress. A follower whose log is full answers a probe by
 //! what it held before; the leader probes on, once with each heartbeat and with a single entry,
@@ -103,7 +105,8 @@ impl Progress {
         }
     }
 
-    /// Begins a session with a guess: the follower holds all that the leader does. Keeps the memory of `inflights`.
+    /// Begins a session with a guess: the follower holds all that the leader does. Keeps the memory
+    /// of `inflights`.
     pub(crate) fn begin(&mut self, session: Session, next_index: Index, now: Instant) {
         self.inflights.clear();
         let inflights = core::mem::take(&mut self.inflights);
@@ -165,8 +168,9 @@ impl Progress {
 
     /// The follower holds the log up to `index`. Returns whether that is news.
     ///
-    /// A follower that is sent a snapshot has caught up once the log of the leader, which begins behind `base`, goes on where its
-    /// own ends. If it never does, for the leader compacts faster, it is sent the next one.
+    /// A follower that is sent a snapshot has caught up once the log of the leader, which begins
+    /// behind `base`, goes on where its own ends. If it never does, for the leader compacts faster,
+    /// it is sent the next one.
     pub(crate) fn on_matched(&mut self, index: Index, base: Index) -> bool {
         let news = index > self.match_index;
         self.match_index = self.match_index.max(index);
@@ -194,8 +198,9 @@ impl Progress {
         news
     }
 
-    /// The follower does not hold the entry at `prev_log_index`; `hint` is the newest one that both could hold. Returns false
-    /// for a late reply to a message that later ones have made irrelevant.
+    /// The follower does not hold the entry at `prev_log_index`; `hint` is the newest one that both
+    /// could hold. Returns false for a late reply to a message that later ones have made
+    /// irrelevant.
     pub(crate) fn on_rejected<C: Command>(
         &mut self,
         prev_log_index: Index,
@@ -219,8 +224,9 @@ impl Progress {
         true
     }
 
-    /// Whether a message that named this entry can still be unanswered. Of a lost append, all that were sent behind it are rejected;
-    /// the first rejection says it all, and once the probe is out only its own answer counts, or that to the heartbeat behind it.
+    /// Whether a message that named this entry can still be unanswered. Of a lost append, all that
+    /// were sent behind it are rejected; the first rejection says it all, and once the probe is out
+    /// only its own answer counts, or that to the heartbeat behind it.
     fn awaits_answer_about(&self, prev_log_index: Index) -> bool {
         let newest = self.next_index.previous();
         match self.state {
@@ -231,7 +237,8 @@ impl Progress {
         }
     }
 
-    /// Whether the follower needs entries that this log has compacted away; then it is to be sent a snapshot.
+    /// Whether the follower needs entries that this log has compacted away; then it is to be sent a
+    /// snapshot.
     pub(crate) fn needs_snapshot<C: Command>(&self, log: &Log<C>) -> bool {
         self.state != ProgressState::Snapshot && self.next_index <= log.base().index
     }
@@ -258,7 +265,8 @@ impl Progress {
         if !sends_entries && self.round_sent == round && self.commit_sent == leader_commit {
             return None;
         }
-        // A follower that is sent a snapshot does not hold this entry and will say so; it hears that its leader lives.
+        // A follower that is sent a snapshot does not hold this entry and will say so; it hears
+        // that its leader lives.
         let prev_index = match self.state {
             ProgressState::Probe | ProgressState::Replicate => self.next_index.previous(),
             ProgressState::Snapshot => log.base().index,

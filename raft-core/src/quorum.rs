@@ -1,4 +1,5 @@
-//! Majorities (§5.2), single and joint (§6), over the positions of servers in a sorted list of members.
+//! Majorities (§5.2), single and joint (§6), over the positions of servers in a sorted list of
+//! members.
 
 /// The most members of a cluster, voters and learners together.
 pub const MEMBERS_MAX: usize = 64;
@@ -66,7 +67,8 @@ impl FromIterator<usize> for MemberSet {
     }
 }
 
-/// Who must agree: a majority of the voters, and during a change of membership of the outgoing voters as well (§6).
+/// Who must agree: a majority of the voters, and during a change of membership of the outgoing
+/// voters as well (§6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Quorum {
     /// The voters of the configuration; of the new one, if it is joint.
@@ -105,7 +107,8 @@ const fn majority(voters: usize) -> usize {
 
 /// The greatest value that a majority of the voters has reached.
 ///
-/// Counts instead of sorting: voters are few, and a sort takes 5 KiB of a microcontroller's flash for each type.
+/// Counts instead of sorting: voters are few, and a sort takes 5 KiB of a microcontroller's flash
+/// for each type.
 fn reached_by_majority<T: Copy + Ord + Default>(
     voters: MemberSet,
     value: impl Fn(usize) -> T,

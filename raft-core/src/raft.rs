@@ -1,5 +1,6 @@
-//! The server: its state (Figure 2), the public verbs, the rules for all servers, and the changes of role. Dispatch only; what
-//! the paper says about each remote procedure call is in the file that bears its name.
+//! The server: its state (Figure 2), the public verbs, the rules for all servers, and the changes
+//! of role. Dispatch only; what the paper says about each remote procedure call is in the file that
+//! bears its name.
 
 use alloc::vec::Vec;
 
@@ -32,9 +33,9 @@ use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term, 
 
 /// One Raft server, as a state machine without clock, disk or network.
 ///
-/// The host feeds it messages ([`step`](Raft::step)), the time ([`tick`](Raft::tick)) and requests; and does what
-/// [`poll_outbox`](Raft::poll_outbox) asks, until it asks nothing more. Inputs and polls may be mixed freely. Nothing here
-/// fails, blocks or panics because of what a peer said.
+/// The host feeds it messages ([`step`](Raft::step)), the time ([`tick`](Raft::tick)) and requests;
+/// and does what [`poll_outbox`](Raft::poll_outbox) asks, until it asks nothing more. Inputs and
+/// polls may be mixed freely. Nothing here fails, blocks or panics because of what a peer said.
 ///
 /// `C` is the command, `R` the source of random election timeouts.
 ///
@@ -78,7 +79,8 @@ use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term, 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Raft<C, R> {
     pub(crate) config: Config,
-    /// The configurations in the log, and the members by the newest: a server's position there is its index in every table.
+    /// The configurations in the log, and the members by the newest: a server's position there is
+    /// its index in every table.
     pub(crate) memberships: Memberships,
     pub(crate) members: Members,
     /// The host has yet to hear of the members.
@@ -125,7 +127,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///
     /// # Errors
     ///
-    /// If no server could run with this configuration, or no server could have written this state; the text says why.
+    /// If no server could run with this configuration, or no server could have written this state;
+    /// the text says why.
     pub fn new(config: Config, restored: Restored<C>, rng: R) -> Result<Self, ConfigError> {
         config.validate()?;
         restored.validate()?;
@@ -197,7 +200,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.counters.misrouted = self.counters.misrouted.saturating_add(1);
             return;
         }
-        // Requests are heard whoever sends them, for a configuration may have come to the sender first (§6).
+        // Requests are heard whoever sends them, for a configuration may have come to the sender
+        // first (§6).
         let position = self.members.position(from);
         let is_reply = matches!(
             body,
@@ -273,10 +277,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.check_invariants();
     }
 
-    /// Tells the time. Arms the timers that steps touched, judges the vote requests that waited, then fires what is due.
+    /// Tells the time. Arms the timers that steps touched, judges the vote requests that waited,
+    /// then fires what is due.
     ///
-    /// Call it when [`next_deadline`](Self::next_deadline) has come and after every batch of inputs; a call too many changes
-    /// nothing. Time that goes back is taken to stand still.
+    /// Call it when [`next_deadline`](Self::next_deadline) has come and after every batch of
+    /// inputs; a call too many changes nothing. Time that goes back is taken to stand still.
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.promise.on_tick(self.now);
@@ -304,8 +309,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.check_invariants();
     }
 
-    /// When the next [`tick`](Self::tick) has something to do; at once (no later than the last tick) if a step left work for
-    /// it. `None` only if nothing will ever happen by itself.
+    /// When the next [`tick`](Self::tick) has something to do; at once (no later than the last
+    /// tick) if a step left work for it. `None` only if nothing will ever happen by itself.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.wake().map(|(at, _)| at)
     }
@@ -317,13 +322,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         output
     }
 
-    /// Appends a command to the log of the leader, to be replicated. Returns where: if an entry of this term is applied at this
-    /// index, it is this command, and else it is lost.
+    /// Appends a command to the log of the leader, to be replicated. Returns where: if an entry of
+    /// this term is applied at this index, it is this command, and else it is lost.
     ///
     /// # Errors
     ///
-    /// Gives the command back if this server does not lead or is handing over, if the command is too long, or if the log or what is
-    /// not committed of it is at its limit.
+    /// Gives the command back if this server does not lead or is handing over, if the command is
+    /// too long, or if the log or what is not committed of it is at its limit.
     pub fn propose(&mut self, command: C) -> Result<(Term, Index), ProposeError<C>> {
         let RoleState::Leader(leader) = &self.role else {
             return Err(ProposeError::NotLeader { leader: self.leader(), command });
@@ -348,17 +353,20 @@ impl<C: Command, R: Rng> Raft<C, R> {
         Ok((self.current_term, index))
     }
 
-    /// Asks for a linearizable read (thesis 6.4), of this leader or, at a follower, through the leader that it knows.
-    /// [`Output::ReadReady`] says when it may be served, [`Output::ReadLost`] that this server can no longer tell.
+    /// Asks for a linearizable read (thesis 6.4), of this leader or, at a follower, through the
+    /// leader that it knows. [`Output::ReadReady`] says when it may be served, [`Output::ReadLost`]
+    /// that this server can no longer tell.
     ///
     /// # Errors
     ///
-    /// If this server knows no leader, or as many reads as [`Config::reads_waiting_max`] wait already.
+    /// If this server knows no leader, or as many reads as [`Config::reads_waiting_max`] wait
+    /// already.
     pub fn read(&mut self) -> Result<ReadId, ReadRefused> {
         self.accept_read()
     }
 
-    /// The host made this write durable, and all before it. Several may be answered for at once, by the last.
+    /// The host made this write durable, and all before it. Several may be answered for at once, by
+    /// the last.
     pub fn persisted(&mut self, id: WriteId) {
         if !self.durable.on_persisted(id) {
             self.counters.api_misuse = self.counters.api_misuse.saturating_add(1);
@@ -407,8 +415,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.commit_index
     }
 
-    /// The position before the first entry that the log holds, and its last entry. For hosts whose memory is small: see
-    /// [`Status`], which holds the same and allocates.
+    /// The position before the first entry that the log holds, and its last entry. For hosts whose
+    /// memory is small: see [`Status`], which holds the same and allocates.
     pub fn log_range(&self) -> (LogId, LogId) {
         (self.log.base(), self.log.last())
     }
@@ -418,7 +426,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         &self.config
     }
 
-    /// What can be seen from outside. Allocates; meant for operators and tests, not for every turn of the loop.
+    /// What can be seen from outside. Allocates; meant for operators and tests, not for every turn
+    /// of the loop.
     pub fn status(&self) -> Status {
         let peers = match &self.role {
             RoleState::Leader(leader) => {
@@ -522,8 +531,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.outbox.hold(message, &self.durable);
     }
 
-    /// Tells a leader of an earlier term that its time is over. Echoes neither its session nor its round: should it lead the term
-    /// that it is told of, this answer must not pass for one to what it says there. No session has the number 0.
+    /// Tells a leader of an earlier term that its time is over. Echoes neither its session nor its
+    /// round: should it lead the term that it is told of, this answer must not pass for one to what
+    /// it says there. No session has the number 0.
     fn refuse_stale_append(&mut self, to: NodeId) {
         let (session, round) = (Session::new(0), Round::new(0));
         let result = AppendResult::Matched(Index::ZERO);

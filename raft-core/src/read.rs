@@ -1,8 +1,9 @@
 //! Linearizable reads without a log entry (§8, thesis 6.4): ReadIndex, and leases as an option.
 //!
-//! A read takes the commit index of a leader that has committed in its own term, and waits until a quorum has echoed a
-//! heartbeat round which left after the read came. An earlier round proves nothing: a newer leader could have committed between
-//! the two. Reads that come together share a round.
+//! A read takes the commit index of a leader that has committed in its own term, and waits until a
+//! quorum has echoed a heartbeat round which left after the read came. An earlier round proves
+//! nothing: a newer leader could have committed between the two. Reads that come together share a
+//! round.
 //!
 //! A follower asks its leader for a read index, once for all reads that wait, and serves them from
 //! its own state machine. It asks again only if a heartbeat interval has passed without an answer,
@@ -45,7 +46,8 @@ pub(crate) struct Reads {
     requested: VecDeque<ReadId>,
     /// A hint says that the leader is gone, and what waits for it is kept until that is certain.
     leader_suspected: bool,
-    /// Added to the number of a request, and different in every life: a late answer to an earlier life must not fit.
+    /// Added to the number of a request, and different in every life: a late answer to an earlier
+    /// life must not fit.
     requests_begin: u64,
     /// Confirmed; wait until the entries up to the index have been handed out.
     confirmed: VecDeque<(ReadId, Index)>,
@@ -141,8 +143,8 @@ impl Reads {
         [asked, in_round, requested, confirmed, self.lost.len()].into_iter().sum()
     }
 
-    /// Leadership ended, this server's own or that of the one it asked: what is confirmed stays good, the rest is lost. Followers
-    /// ask the next leader.
+    /// Leadership ended, this server's own or that of the one it asked: what is confirmed stays
+    /// good, the rest is lost. Followers ask the next leader.
     pub(crate) fn on_leadership_lost(&mut self) {
         while let Some(id) = self.requested.pop_front() {
             self.lost.push_back(id);

@@ -1,8 +1,10 @@
 //! Changes of membership (§6), as joint consensus.
 //!
-//! The configuration in force is the newest in the log, from the moment it is appended. One change is made at a time: the next one
-//! waits until the last is committed and its joint configuration left. And a leader changes nothing before it has committed an entry
-//! of its own term: else two leaders of different terms could each put a configuration in force that the other does not know of.
+//! The configuration in force is the newest in the log, from the moment it is appended. One change
+//! is made at a time: the next one waits until the last is committed and its joint configuration
+//! left. And a leader changes nothing before it has committed an entry of its own term: else two
+//! leaders of different terms could each put a configuration in force that the other does not know
+//! of.
 //!
 //! The leader that finds a joint configuration committed leaves it. A leader that goes leads until
 //! the configuration without it is committed, without counting itself.
@@ -49,7 +51,8 @@ use crate::reason::StepDown;
 use crate::role::RoleState;
 use crate::types::{Command, Index, LogId, NodeId, Round, Session, Term};
 
-/// The members by their positions in every table: those of the configuration in force, and those that are leaving.
+/// The members by their positions in every table: those of the configuration in force, and those
+/// that are leaving.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Members {
     /// By rising id.
@@ -129,9 +132,10 @@ impl Members {
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
-    /// Changes who takes part (§6): all of these changes at once, or none. Returns where the first configuration on the way is
-    /// in the log; the change is complete when [`Output::Apply`](crate::Output::Apply) hands out a configuration from there on that is
-    /// not [joint](Membership::is_joint).
+    /// Changes who takes part (§6): all of these changes at once, or none. Returns where the first
+    /// configuration on the way is in the log; the change is complete when
+    /// [`Output::Apply`](crate::Output::Apply) hands out a configuration from there on that is not
+    /// [joint](Membership::is_joint).
     ///
     /// A server that is to vote is first [added as a learner](Change::AddLearner), and
     /// [promoted](Change::Promote) once it has caught up.
@@ -181,9 +185,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.memberships.index() <= self.commit_index
     }
 
-    /// Keeps this server from voting and from standing for election, or lets it again. For a host that finds that its disk is not the
-    /// one with which it became a member: it has forgotten its votes, so it must not vote as that member. It still takes entries, and
-    /// with them the configuration that makes it another one.
+    /// Keeps this server from voting and from standing for election, or lets it again. For a host
+    /// that finds that its disk is not the one with which it became a member: it has forgotten its
+    /// votes, so it must not vote as that member. It still takes entries, and with them the
+    /// configuration that makes it another one.
     pub fn abstain(&mut self, abstains: bool) {
         if self.members.abstains == abstains {
             return;
@@ -199,8 +204,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.check_invariants();
     }
 
-    /// Whether this server may stand for election: it votes; or it did until a change that may not be committed. It could be the only
-    /// one that holds that change, and until others do, they cannot win without it (thesis 4.2.2). Its own vote counts for nothing then.
+    /// Whether this server may stand for election: it votes; or it did until a change that may not
+    /// be committed. It could be the only one that holds that change, and until others do, they
+    /// cannot win without it (thesis 4.2.2). Its own vote counts for nothing then.
     pub(crate) fn may_stand(&self) -> bool {
         let leaves = self.memberships.index() > self.commit_index && {
             let before = self.memberships.previous();
@@ -265,8 +271,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.update_members();
     }
 
-    /// Takes another configuration into force, or lets members go that were leaving. A leader goes on with whom it knew where it
-    /// was, and begins a session with each new member.
+    /// Takes another configuration into force, or lets members go that were leaving. A leader goes
+    /// on with whom it knew where it was, and begins a session with each new member.
     pub(crate) fn update_members(&mut self) {
         let is_committed = self.memberships.index() <= self.commit_index;
         let leaving = if is_committed { None } else { self.memberships.previous() };
@@ -315,8 +321,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.confirm_reads();
     }
 
-    /// Whether this server holds nearly all that is committed, as far as the leader knows, and the configuration in force for certain: a
-    /// server that knows of no cluster votes for nobody, though its vote may be needed.
+    /// Whether this server holds nearly all that is committed, as far as the leader knows, and the
+    /// configuration in force for certain: a server that knows of no cluster votes for nobody,
+    /// though its vote may be needed.
     fn has_caught_up(&self, id: NodeId, peers: &Peers) -> bool {
         let progress = self.members.position(id).and_then(|position| peers.get(position));
         progress.is_some_and(|progress| {

@@ -1,10 +1,12 @@
 //! Log replication (§5.3), both sides.
 //!
-//! The leader builds an append when it is polled, so commands that are proposed together travel together. A follower answers
-//! what is durable and nothing else: it acknowledges the part of the leader's log that it holds on disk, when that grows, when
-//! a heartbeat round asks, and when an append comes again because its answer was lost.
+//! The leader builds an append when it is polled, so commands that are proposed together travel
+//! together. A follower answers what is durable and nothing else: it acknowledges the part of the
+//! leader's log that it holds on disk, when that grows, when a heartbeat round asks, and when an
+//! append comes again because its answer was lost.
 //!
-//! A follower removes entries only at a real conflict, never because a message is shorter than its log:
+//! A follower removes entries only at a real conflict, never because a message is shorter than its
+//! log:
 //!
 //! ```text
 //! sent   append a: entries 4 5 6      append b: entries 4 5 6 7
@@ -63,7 +65,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.advance_commit_to(leader_commit.min(matched));
     }
 
-    /// Whether the entries follow `prev_log` without a gap, in terms that never fall nor pass the leader's.
+    /// Whether the entries follow `prev_log` without a gap, in terms that never fall nor pass the
+    /// leader's.
     fn is_well_formed(&self, append: &AppendEntries<C>) -> bool {
         let mut last = append.prev_log;
         for entry in &append.entries {
@@ -80,9 +83,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         last.term <= self.current_term
     }
 
-    /// Follows the leader of the current term, in this session and since this round, if the message tells of one. Returns false
-    /// if the session is over; or if another leader is known, or this server leads itself, which no correct cluster can
-    /// bring about.
+    /// Follows the leader of the current term, in this session and since this round, if the message
+    /// tells of one. Returns false if the session is over; or if another leader is known, or this
+    /// server leads itself, which no correct cluster can bring about.
     pub(crate) fn follow(
         &mut self,
         leader: NodeId,
@@ -126,8 +129,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         true
     }
 
-    /// Appends what is new; removes what conflicts, and all that follows it. Returns up to where the log is the leader's, given
-    /// that it is up to `matched`.
+    /// Appends what is new; removes what conflicts, and all that follows it. Returns up to where
+    /// the log is the leader's, given that it is up to `matched`.
     fn append_entries(&mut self, mut matched: Index, entries: Entries<C>) -> Index {
         let mut members_changed = false;
         for entry in entries {
@@ -139,14 +142,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 continue;
             }
             if self.log.term_at(entry.index.previous()) > Some(entry.term) {
-                // What the message says lies below the log's first entry is not what is committed there.
+                // What the message says lies below the log's first entry is not what is committed
+                // there.
                 self.counters.protocol_violations =
                     self.counters.protocol_violations.saturating_add(1);
                 break;
             }
             if entry.index <= self.log.last().index {
                 if entry.index <= self.commit_index {
-                    // Only a leader without a committed entry could ask for this, and none is ever elected.
+                    // Only a leader without a committed entry could ask for this, and none is ever
+                    // elected.
                     self.counters.protocol_violations =
                         self.counters.protocol_violations.saturating_add(1);
                     break;
@@ -202,7 +207,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// What a follower owes its leader: a rejection, or how much of the leader's log is durable here.
+    /// What a follower owes its leader: a rejection, or how much of the leader's log is durable
+    /// here.
     pub(crate) fn next_append_reply(&mut self) -> Option<Message<C>> {
         if !self.durable.hard_state_is_durable() {
             return None;
@@ -262,8 +268,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.confirm_reads();
     }
 
-    /// A leader says to all followers that it lives, in a round that asks for an answer (§5.2); who stands for election asks the
-    /// voters again who have not answered (§5.1).
+    /// A leader says to all followers that it lives, in a round that asks for an answer (§5.2); who
+    /// stands for election asks the voters again who have not answered (§5.1).
     pub(crate) fn on_heartbeat_timeout(&mut self) {
         self.timers.heartbeat.touch();
         match &mut self.role {
@@ -331,7 +337,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         Some(self.message(to, Body::AppendEntries(append)))
     }
 
-    /// Whether the log may grow by so many bytes. A leader's no-op is never refused, or no term could begin.
+    /// Whether the log may grow by so many bytes. A leader's no-op is never refused, or no term
+    /// could begin.
     pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
         self.log.bytes().saturating_add(bytes) <= self.config.log_bytes_max
     }

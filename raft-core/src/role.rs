@@ -72,7 +72,8 @@ pub(crate) struct Suspicion {
     pub(crate) timeout_in_force: TimeoutInForce,
 }
 
-/// When a follower last heard its leader. `step` has no clock, so it cannot know the time of a message.
+/// When a follower last heard its leader. `step` has no clock, so it cannot know the time of a
+/// message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Heard {
     /// Since the last tick. The next tick puts its own time in place of this.
@@ -162,7 +163,8 @@ impl Ballot {
         }
     }
 
-    /// Asks those again who have not answered (§5.1: "servers retry RPCs if they do not receive a response in a timely manner").
+    /// Asks those again who have not answered (§5.1: "servers retry RPCs if they do not receive a
+    /// response in a timely manner").
     pub(crate) fn ask_again(&mut self) {
         self.to_send = self.unanswered;
     }

@@ -1,8 +1,10 @@
-//! Log compaction (§7): snapshots are taken by the host, sent in chunks, and installed in one write.
+//! Log compaction (§7): snapshots are taken by the host, sent in chunks, and installed in one
+//! write.
 //!
-//! The core holds no snapshot: it knows which there is ([`SnapshotMeta`]), and passes chunks through. The host takes a
-//! snapshot while the node works on; once that is durable, the log before it may go, but for a tail that spares followers that
-//! are a little behind a snapshot of their own.
+//! The core holds no snapshot: it knows which there is ([`SnapshotMeta`]), and passes chunks
+//! through. The host takes a snapshot while the node works on; once that is durable, the log before
+//! it may go, but for a tail that spares followers that are a little behind a snapshot of their
+//! own.
 //!
 //! ```text
 //! leader                                   follower
@@ -17,9 +19,10 @@
 //! follower's file ends. A follower that has not been heard of for an election timeout is sent no
 //! chunk, only heartbeats: its answer to one shows that it is there again.
 //!
-//! A follower installs a snapshot only if its log does not hold the snapshot's last entry: else that entry is committed, and the log
-//! is as good as the snapshot. So no entry that was acknowledged is ever taken back. And the log is replaced in memory first, on the
-//! disk next, in the state machine last: a crash in between begins with the old snapshot and the old log.
+//! A follower installs a snapshot only if its log does not hold the snapshot's last entry: else
+//! that entry is committed, and the log is as good as the snapshot. So no entry that was
+//! acknowledged is ever taken back. And the log is replaced in memory first, on the disk next, in
+//! the state machine last: a crash in between begins with the old snapshot and the old log.
 //!
 //! The state machine has one restore at a time. A snapshot that is installed meanwhile waits until
 //! that is answered for, and entries wait for the snapshot; a newer one takes its place. So what a
@@ -54,8 +57,8 @@ pub(crate) struct Snapshots<C> {
     tried: Index,
     /// One was due, and none has been taken since.
     owed: bool,
-    /// How many have failed in a row that were tried though nothing more had come, and when the next
-    /// is.
+    /// How many have failed in a row that were tried though nothing more had come, and when the
+    /// next is.
     failures: u32,
     retry_at: Option<Instant>,
     /// The application asked for one.
@@ -158,8 +161,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// [`Output::TakeSnapshot`] follows.
     ///
     /// A follower that was sent a part of the damaged one may get the rest from the new one, which
-    /// has the same name. A host whose state does not always take the same bytes ends a snapshot with
-    /// a checksum of all of it, as the module `host` does, and calls
+    /// has the same name. A host whose state does not always take the same bytes ends a snapshot
+    /// with a checksum of all of it, as the module `host` does, and calls
     /// [`snapshot_unwritable`](Self::snapshot_unwritable) where that does not fit.
     pub fn snapshot_damaged(&mut self, snapshot: LogId) {
         let Snapshots { last, taking, restoring, .. } = &self.snapshots;
@@ -197,7 +200,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let last = LogId::new(self.log.term_at(self.apply_sent)?, self.apply_sent);
         let membership = self.memberships.at(self.apply_sent).clone();
         if membership.is_empty() {
-            // A server that joins has yet to come to the entry that says who the members are: no restart could begin without.
+            // A server that joins has yet to come to the entry that says who the members are: no
+            // restart could begin without.
             return None;
         }
         let taking = SnapshotMeta { last, membership };

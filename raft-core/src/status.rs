@@ -10,7 +10,8 @@ use crate::role::Role;
 use crate::time::Instant;
 use crate::types::{Index, LogId, NodeId, Term};
 
-/// A server's state at one moment, for operators, tests and metrics. From [`Raft::status`](crate::Raft::status).
+/// A server's state at one moment, for operators, tests and metrics. From
+/// [`Raft::status`](crate::Raft::status).
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Status {
@@ -27,7 +28,8 @@ pub struct Status {
     pub voted_for: Option<NodeId>,
     /// The leader of that term, if known.
     pub leader: Option<NodeId>,
-    /// The smallest election timeout in force here: the configured one, unless [timeouts adapt](crate::Config::adaptive).
+    /// The smallest election timeout in force here: the configured one, unless [timeouts
+    /// adapt](crate::Config::adaptive).
     pub election_timeout: Duration,
     /// The last entry of its log.
     pub last_log: LogId,
@@ -76,7 +78,8 @@ pub struct PeerStatus {
     /// When it was last heard of, on the host's clock:
     /// `status.now.saturating_duration_since(peer.heard_at)` ago.
     pub heard_at: Instant,
-    /// How long it takes to answer a heartbeat, on average; measured only if [timeouts adapt](crate::Config::adaptive).
+    /// How long it takes to answer a heartbeat, on average; measured only if [timeouts
+    /// adapt](crate::Config::adaptive).
     pub round_trip: Option<Duration>,
 }
 
@@ -99,8 +102,8 @@ impl PeerStatus {
 pub struct Counters {
     /// Messages for another server.
     pub misrouted: u64,
-    /// Replies from a server that is not a member, requests of more such servers than are heard at a time, and messages from
-    /// this server itself.
+    /// Replies from a server that is not a member, requests of more such servers than are heard at
+    /// a time, and messages from this server itself.
     pub unknown_sender: u64,
     /// Messages that contradict themselves or this leader's log.
     pub malformed: u64,
@@ -112,10 +115,11 @@ pub struct Counters {
     pub sticky_refusals: u64,
     /// Entries that found the log at its limit.
     pub log_full: u64,
-    /// Messages that no correct cluster can bring about: two leaders in a term, a conflict below the commit index. If this
-    /// grows, some server has lost what it had promised to keep.
+    /// Messages that no correct cluster can bring about: two leaders in a term, a conflict below
+    /// the commit index. If this grows, some server has lost what it had promised to keep.
     pub protocol_violations: u64,
-    /// Acknowledgements by the host of writes or entries that were never handed out: a mistake in the host.
+    /// Acknowledgements by the host of writes or entries that were never handed out: a mistake in
+    /// the host.
     pub api_misuse: u64,
 }
 

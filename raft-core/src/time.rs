@@ -1,4 +1,5 @@
-//! Time without a clock: the host tells what time it is, in microseconds since an origin of its own.
+//! Time without a clock: the host tells what time it is, in microseconds since an origin of its
+//! own.
 
 use core::fmt;
 use core::ops::Add;
@@ -50,8 +51,8 @@ impl fmt::Display for Instant {
     }
 }
 
-/// A span in whole microseconds, saturating. In line wherever times are added it would take a kilobyte and a half of a microcontroller's
-/// flash.
+/// A span in whole microseconds, saturating. In line wherever times are added it would take a
+/// kilobyte and a half of a microcontroller's flash.
 #[inline(never)]
 pub(crate) fn micros(span: Duration) -> u64 {
     let seconds = span.as_secs().saturating_mul(1_000_000);

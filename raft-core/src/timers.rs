@@ -1,7 +1,8 @@
 //! Deadlines that a step touches and the next tick arms.
 //!
-//! `step` has no clock. It marks a timer as touched; [`tick`](crate::Raft::tick) arms what was touched from the true time before
-//! anything fires. So an election never starts while the heartbeat that forbids it waits in the inbox.
+//! `step` has no clock. It marks a timer as touched; [`tick`](crate::Raft::tick) arms what was
+//! touched from the true time before anything fires. So an election never starts while the
+//! heartbeat that forbids it waits in the inbox.
 //!
 //! A tick that comes later than its own deadline tells that this host stood still, and maybe all
 //! others with it: a paused virtual machine, a suspended laptop, all processes of one host stopped.
@@ -67,7 +68,8 @@ impl Timer {
 pub(crate) struct Timers {
     /// Stand for election, or stand again (§5.2). Off while leading.
     pub(crate) election: Timer,
-    /// Send heartbeats (§5.2), or ask silent voters again (§5.1). On while leading or standing for election.
+    /// Send heartbeats (§5.2), or ask silent voters again (§5.1). On while leading or standing for
+    /// election.
     pub(crate) heartbeat: Timer,
     /// Step down for want of a quorum (thesis 6.2). On while leading with `check_quorum` or
     /// `pre_vote`.
@@ -153,7 +155,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Stamps every peer heard from since the last tick with the current time, because `step` has no clock.
+    /// Stamps every peer heard from since the last tick with the current time, because `step` has
+    /// no clock.
     fn note_who_was_heard(&mut self) {
         let (now, longest) = (self.now, self.config.election_timeout_min);
         match &mut self.role {
@@ -172,7 +175,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// A leader's heartbeats follow its timeouts; who stands for election asks again as is configured.
+    /// A leader's heartbeats follow its timeouts; who stands for election asks again as is
+    /// configured.
     fn heartbeat_interval(&self) -> Duration {
         match &self.role {
             RoleState::Leader(leader) => self.config.heartbeat_interval_at(leader.timeout.beat()),
@@ -190,10 +194,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Drawn anew for every arming, in microseconds. A follower that its leader has ranked waits for its slot, any other server for a
-    /// random time from the configured range (§5.2), or from what the timeout in force makes of it. A server
-    /// that suspects that the leader is gone waits for what goes beyond the smallest timeout, or as
-    /// if it had heard the leader, if it is bound by a promise; a cluster of one waits for nobody.
+    /// Drawn anew for every arming, in microseconds. A follower that its leader has ranked waits
+    /// for its slot, any other server for a random time from the configured range (§5.2), or from
+    /// what the timeout in force makes of it. A server that suspects that the leader is gone waits
+    /// for what goes beyond the smallest timeout, or as if it had heard the leader, if it is bound
+    /// by a promise; a cluster of one waits for nobody.
     fn draw_election_timeout(&mut self, bound_until: Instant) -> u64 {
         let timeout_in_force = self.timeout_in_force();
         let min = timeout_in_force.micros();

@@ -5,17 +5,20 @@ use core::time::Duration;
 use crate::config::Config;
 use crate::time::micros;
 
-/// What a choice of timeouts costs when a leader fails in silence, on average. From [`Config::forecast`].
+/// What a choice of timeouts costs when a leader fails in silence, on average. From
+/// [`Config::forecast`].
 ///
 /// # Source
 ///
-/// Thesis 9.3: the smallest of `s` deadlines from `[T, T + R)` is at `T + R / (s + 1)`, counted from the last heartbeat, which is
-/// half an interval old when the leader fails. From then on an election takes `2L + W`, and `2L` more with pre-vote, for the
-/// candidate's own write overlaps the round trip.
+/// Thesis 9.3: the smallest of `s` deadlines from `[T, T + R)` is at `T + R / (s + 1)`, counted
+/// from the last heartbeat, which is half an interval old when the leader fails. From then on an
+/// election takes `2L + W`, and `2L` more with pre-vote, for the candidate's own write overlaps the
+/// round trip.
 ///
-/// A ballot is split if `k` rivals wake before the first request reaches them, `k` being how many votes the first can spare. Between
-/// the first and the `k + 1`st of `s` even deadlines lies a part of the range that is Beta-distributed, so that happens with the
-/// probability that at least `k` of `s` draws fall within `L / R`.
+/// A ballot is split if `k` rivals wake before the first request reaches them, `k` being how many
+/// votes the first can spare. Between the first and the `k + 1`st of `s` even deadlines lies a part
+/// of the range that is Beta-distributed, so that happens with the probability that at least `k` of
+/// `s` draws fall within `L / R`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Forecast {
@@ -30,7 +33,8 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// From the failure until another server leads, on average; [`Duration::MAX`] if every ballot is split.
+    /// From the failure until another server leads, on average; [`Duration::MAX`] if every ballot
+    /// is split.
     pub fn downtime(&self) -> Duration {
         let (split, held) = (self.split_ppm, MILLION.saturating_sub(self.split_ppm));
         if held == 0 {
@@ -43,11 +47,11 @@ impl Forecast {
 }
 
 impl Config {
-    /// What these timeouts cost on a network whose messages take `latency` one way, with disks whose writes take `write`. `None` with fewer
-    /// than three voters, of whom none can fail.
+    /// What these timeouts cost on a network whose messages take `latency` one way, with disks
+    /// whose writes take `write`. `None` with fewer than three voters, of whom none can fail.
     ///
-    /// It assumes that all followers live, hold the same log, and wake on time; with [`rank_slot`](Config::rank_slot), that they have their
-    /// ranks.
+    /// It assumes that all followers live, hold the same log, and wake on time; with
+    /// [`rank_slot`](Config::rank_slot), that they have their ranks.
     ///
     /// # Example
     ///
@@ -112,7 +116,8 @@ fn share(part: u64, whole: u64) -> u64 {
     u64::try_from(share).unwrap_or(ONE)
 }
 
-/// The probability, in parts per million, that at least `wanted` of `draws` come true, each with this probability.
+/// The probability, in parts per million, that at least `wanted` of `draws` come true, each with
+/// this probability.
 fn at_least(wanted: u32, draws: u32, probability: u64) -> u32 {
     let mut fewer = [0; crate::MEMBERS_MAX + 1];
     fewer[0] = ONE;
@@ -142,7 +147,8 @@ mod tests {
         config(voters).forecast(latency, Duration::ZERO).expect("three or more").split_ppm
     }
 
-    /// With one percent of the spread: two draws of 1 % each, `1 - 0.99²`; of four draws two, `6 · 0.01² - 8 · 0.01³ + 3 · 0.01⁴`.
+    /// With one percent of the spread: two draws of 1 % each, `1 - 0.99²`; of four draws two, `6 ·
+    /// 0.01² - 8 · 0.01³ + 3 · 0.01⁴`.
     #[test]
     fn the_split_rate_is_binomial() {
         let percent = Duration::from_micros(1500);

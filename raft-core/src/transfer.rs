@@ -1,16 +1,18 @@
 //! Leadership transfer (thesis 3.10).
 //!
-//! The leader refuses commands, lets its successor have the rest of the log, and sends TimeoutNow right behind the last append, without
-//! waiting for an answer. The successor stands at once, without a pre-vote, and its request says that nobody needs to be loyal. An
-//! attempt that has not succeeded within an election timeout is given up, and the leader leads on.
+//! The leader refuses commands, lets its successor have the rest of the log, and sends TimeoutNow
+//! right behind the last append, without waiting for an answer. The successor stands at once,
+//! without a pre-vote, and its request says that nobody needs to be loyal. An attempt that has not
+//! succeeded within an election timeout is given up, and the leader leads on.
 //!
 //! A leader that hands over appends nothing, not even the entry that leaves a joint configuration:
 //! its log would be longer than its successor's, whose vote it then has to refuse though that may
 //! be the vote that is needed. The successor leaves the joint configuration, or the leader does
 //! when it has given the attempt up.
 //!
-//! From the first TimeoutNow on the leader holds no lease for the rest of its term: the message may come late, when the attempt
-//! has long been given up, and still depose it within what would be a lease.
+//! From the first TimeoutNow on the leader holds no lease for the rest of its term: the message may
+//! come late, when the attempt has long been given up, and still depose it within what would be a
+//! lease.
 
 use rand_core::Rng;
 
@@ -32,8 +34,9 @@ pub(crate) struct Transfer {
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
-    /// Hands leadership over, to this voter or, if none is named, to the one that is furthest. Commands are refused until
-    /// [`Output::RoleChanged`](crate::Output::RoleChanged) tells of the new leader, or the attempt is given up after
+    /// Hands leadership over, to this voter or, if none is named, to the one that is furthest.
+    /// Commands are refused until [`Output::RoleChanged`](crate::Output::RoleChanged) tells of the
+    /// new leader, or the attempt is given up after
     /// [`Config::election_timeout_min`](crate::Config::election_timeout_min).
     ///
     /// # Errors
@@ -64,7 +67,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// TimeoutNow: the leader asks this server to stand for election. Who lacks an entry could not win, and waits to be asked again.
+    /// TimeoutNow: the leader asks this server to stand for election. Who lacks an entry could not
+    /// win, and waits to be asked again.
     pub(crate) fn on_timeout_now(&mut self, from: NodeId, request: TimeoutNow) {
         let follows = self.following().is_some_and(|following| following.leader == from);
         if follows && self.members.is_voter() && self.log.last() >= request.last_log {
@@ -99,8 +103,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         Some(self.message(to, Body::TimeoutNow(TimeoutNow { last_log })))
     }
 
-    /// With each heartbeat: the successor is told again, for the message may have been lost or have come too early. And a leader of
-    /// less than the highest priority looks for a better one.
+    /// With each heartbeat: the successor is told again, for the message may have been lost or have
+    /// come too early. And a leader of less than the highest priority looks for a better one.
     pub(crate) fn retry_transfer(&mut self) {
         let now = self.now;
         let RoleState::Leader(leader) = &mut self.role else { return };
@@ -199,5 +203,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 }
 
-/// After a transfer that did not succeed, a leader looks for a server of higher priority again after so many election timeouts.
+/// After a transfer that did not succeed, a leader looks for a server of higher priority again
+/// after so many election timeouts.
 const PREFERENCE_PAUSE: u32 = 10;

@@ -1,4 +1,5 @@
-//! The nouns of the paper as newtypes: servers, terms, positions in the log, and the numbers that hosts echo.
+//! The nouns of the paper as newtypes: servers, terms, positions in the log, and the numbers that
+//! hosts echo.
 
 use core::fmt;
 
@@ -44,7 +45,8 @@ number! {
 }
 
 number! {
-    /// A position in the log. The first entry has index 1; [`Index::ZERO`] is the position before it.
+    /// A position in the log. The first entry has index 1; [`Index::ZERO`] is the position before
+    /// it.
     Index
 }
 
@@ -59,20 +61,23 @@ number! {
 }
 
 number! {
-    /// Numbers the attempts of one process to receive a snapshot. See [`WriteSnapshot`](crate::WriteSnapshot).
+    /// Numbers the attempts of one process to receive a snapshot. See
+    /// [`WriteSnapshot`](crate::WriteSnapshot).
     InstallId
 }
 
 number! {
-    /// Numbers a leader's heartbeat rounds within its term. A follower echoes the newest that it has seen; a round that a
-    /// quorum has echoed proves that nobody else led when it left (thesis 6.4).
+    /// Numbers a leader's heartbeat rounds within its term. A follower echoes the newest that it
+    /// has seen; a round that a quorum has echoed proves that nobody else led when it left (thesis
+    /// 6.4).
     Round
 }
 
 number! {
-    /// A replication session: from the moment a leader starts to replicate to a peer until that peer is removed, or the term
-    /// ends. An acknowledgement counts only in the session that asked for it, so that one which comes late, after the peer was
-    /// removed and added again, cannot pass for a fresh one.
+    /// A replication session: from the moment a leader starts to replicate to a peer until that
+    /// peer is removed, or the term ends. An acknowledgement counts only in the session that asked
+    /// for it, so that one which comes late, after the peer was removed and added again, cannot
+    /// pass for a fresh one.
     Session
 }
 
@@ -100,8 +105,9 @@ impl Index {
 
 /// The position of an entry together with the term in which it was created.
 ///
-/// Two logs that hold the same `LogId` are the same up to it (Log Matching, §5.3). The order is the one of §5.4.1, by which a
-/// voter judges whether a candidate's log is up to date: later term first, longer log second.
+/// Two logs that hold the same `LogId` are the same up to it (Log Matching, §5.3). The order is the
+/// one of §5.4.1, by which a voter judges whether a candidate's log is up to date: later term
+/// first, longer log second.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct LogId {
     /// The term of the entry; compared first.
@@ -126,7 +132,8 @@ impl fmt::Display for LogId {
     }
 }
 
-/// What must survive a crash besides the log (Figure 2, "Persistent state"). Written whole, or not at all.
+/// What must survive a crash besides the log (Figure 2, "Persistent state"). Written whole, or not
+/// at all.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct HardState {
     /// The latest term that this server has seen.
@@ -144,10 +151,11 @@ pub struct HardState {
     pub committed: Index,
 }
 
-/// What a client asks the replicated state machine to do: opaque bytes to Raft, which only asks how many they are.
+/// What a client asks the replicated state machine to do: opaque bytes to Raft, which only asks how
+/// many they are.
 ///
-/// Cloned once for each hand-off (disk, each peer, state machine), so a type with a cheap clone is a good choice:
-/// `bytes::Bytes`, `Rc<[u8]>`, `Arc<[u8]>`, or an array.
+/// Cloned once for each hand-off (disk, each peer, state machine), so a type with a cheap clone is
+/// a good choice: `bytes::Bytes`, `Rc<[u8]>`, `Arc<[u8]>`, or an array.
 pub trait Command: Clone + AsRef<[u8]> {}
 
 impl<C: Clone + AsRef<[u8]>> Command for C {}

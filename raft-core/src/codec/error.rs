@@ -18,12 +18,14 @@ pub enum DecodeError {
         /// Where they begin.
         offset: usize,
     },
-    /// A message of a kind that this version does not know: a newer node sent it. Drop it, and upgrade this node.
+    /// A message of a kind that this version does not know: a newer node sent it. Drop it, and
+    /// upgrade this node.
     UnknownMessage {
         /// Its number.
         kind: u64,
     },
-    /// A reply with a result that this version does not know: a newer node sent it. Drop it, and upgrade this node.
+    /// A reply with a result that this version does not know: a newer node sent it. Drop it, and
+    /// upgrade this node.
     UnknownResult {
         /// Its number.
         kind: u64,
@@ -33,8 +35,8 @@ pub enum DecodeError {
         /// Its number.
         kind: u64,
     },
-    /// A write with a field that this version does not know, by a newer version; without it the state would be incomplete.
-    /// Upgrade this node again.
+    /// A write with a field that this version does not know, by a newer version; without it the
+    /// state would be incomplete. Upgrade this node again.
     UnknownWriteField {
         /// Its number.
         field: u64,
@@ -42,8 +44,8 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// Whether the bytes are sound, but from a newer version that says what this one cannot understand. A transport then
-    /// drops the message and keeps the connection.
+    /// Whether the bytes are sound, but from a newer version that says what this one cannot
+    /// understand. A transport then drops the message and keeps the connection.
     pub const fn is_from_newer(&self) -> bool {
         match self {
             Self::UnknownMessage { .. }

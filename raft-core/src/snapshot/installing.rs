@@ -24,7 +24,8 @@ pub(super) struct Receiving<C> {
     /// Up to where chunks have come, and been written.
     received: u64,
     written: u64,
-    /// Where those chunks end that have come and are not written; no more of them than the leader has on its way.
+    /// Where those chunks end that have come and are not written; no more of them than the leader
+    /// has on its way.
     unwritten: VecDeque<u64>,
     /// Where the snapshot ends, once that is known.
     size: Option<u64>,
@@ -103,8 +104,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// The host has written the snapshot that comes by this attempt up to `written` bytes, as [`Output::WriteSnapshot`] asked; if that
-    /// is the whole, it is durable, and is installed. What is said of an earlier attempt counts for nothing.
+    /// The host has written the snapshot that comes by this attempt up to `written` bytes, as
+    /// [`Output::WriteSnapshot`] asked; if that is the whole, it is durable, and is installed. What
+    /// is said of an earlier attempt counts for nothing.
     ///
     /// If the host could not write it, call [`snapshot_unwritable`](Self::snapshot_unwritable). A
     /// host that passes 0 instead is taken at that word, unless 0 bytes are the whole snapshot.

@@ -91,15 +91,16 @@ impl Sending {
         self.next = self.last_reported;
         self.in_vain = true;
         if self.size == Some(self.next) {
-            // All that is missing is an empty last chunk, as is all of a snapshot of no bytes: it is to
-            // be sent again.
+            // All that is missing is an empty last chunk, as is all of a snapshot of no bytes: it
+            // is to be sent again.
             self.size = None;
         }
     }
 
     /// Begins again if the follower has taken nothing for too long. Returns whether it did.
     fn retry_if_stuck(&mut self, now: Instant, config: &Config) -> bool {
-        // The follower has all bytes, and was to be told with an empty chunk that there are no more.
+        // The follower has all bytes, and was to be told with an empty chunk that there are no
+        // more.
         let is_sent = self.size == Some(self.acknowledged);
         let waits_for_nothing = self.next == self.acknowledged && !self.reading && !is_sent;
         if self.progress.1 != self.acknowledged || waits_for_nothing {
@@ -116,8 +117,8 @@ impl Sending {
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
-    /// The host's answer to [`Output::ReadSnapshot`]: what begins at `offset`, at most as long as was asked, and whether the
-    /// snapshot ends with it.
+    /// The host's answer to [`Output::ReadSnapshot`]: what begins at `offset`, at most as long as
+    /// was asked, and whether the snapshot ends with it.
     pub fn snapshot_read(
         &mut self,
         to: NodeId,
@@ -151,7 +152,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.outbox.send_ungated(message);
     }
 
-    /// The host cannot read the snapshot that was to be sent. The newest one is sent instead, from its beginning.
+    /// The host cannot read the snapshot that was to be sent. The newest one is sent instead, from
+    /// its beginning.
     pub fn snapshot_unreadable(&mut self, to: NodeId, snapshot: LogId) {
         let (newest, now) = (self.snapshots.last.clone(), self.now);
         let Some(position) = self.members.position(to) else { return };
