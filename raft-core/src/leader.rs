@@ -15,12 +15,12 @@ use rand_core::Rng;
 
 use crate::adaptive::LeaderTimeout;
 use crate::entries::{Entry, Payload};
-use crate::progress::Progress;
 use crate::quorum::MemberSet;
 use crate::raft::Raft;
 use crate::read::LeaseState;
 use crate::reason::StepDown;
 use crate::role::{Leader, RoleState};
+use crate::state::progress::Progress;
 use crate::time::Instant;
 use crate::timers::Timer;
 use crate::types::{Command, Index, Round, Session};

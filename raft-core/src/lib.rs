@@ -125,15 +125,15 @@
 //! | §5.2 leader election, §5.4.1 election restriction, thesis 9.6 pre-vote | `election.rs` |
 //! | thesis 4.2.3 stickiness to a living leader, 6.4.1 what a lease rests on | `promise.rs` |
 //! | §5.2, §8 what a leader begins with, thesis 6.2 when it stops | `leader.rs` |
-//! | §5.3 log replication | `replication.rs`, `progress.rs`, `log.rs` |
+//! | §5.3 log replication | `replication.rs`, `state/progress.rs`, `state/log.rs` |
 //! | §5.4.2 committing entries from previous terms | `commit.rs` |
-//! | §6 cluster membership changes | `membership.rs`, `change.rs`, `memberships.rs`, `reconfiguration.rs`, `quorum.rs` |
+//! | §6 cluster membership changes | `membership.rs`, `change.rs`, `state/memberships.rs`, `reconfiguration.rs`, `quorum.rs` |
 //! | §7 log compaction | `snapshot.rs`, `snapshot/` |
 //! | thesis 3.10 leadership transfer | `transfer.rs` |
 //! | §8 client interaction, thesis 6.4 read-only queries, leases | `read.rs` |
 //! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |
 //! | §5.1, §5.2 why a role ended or a vote was refused, for operators | `reason.rs` |
-//! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `durable.rs`, `outbox.rs` |
+//! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `state/durable.rs`, `outbox.rs` |
 //!
 //! What each capability guarantees, and what can go wrong with it, is in the guide:
 //! [operation](guide::operation), [membership](guide::membership), [snapshots](guide::snapshots),
@@ -179,7 +179,6 @@ mod change;
 pub mod codec;
 mod commit;
 mod config;
-mod durable;
 mod election;
 mod entries;
 mod error;
@@ -194,18 +193,13 @@ pub mod guide;
 )]
 pub mod host;
 mod identity;
-mod inflights;
 mod insertion_sort;
 mod invariants;
 mod leader;
-mod log;
 mod membership;
-mod memberships;
 mod message;
 mod outbox;
 mod output;
-mod peers;
-mod progress;
 mod promise;
 mod quorum;
 mod raft;
@@ -223,6 +217,7 @@ mod role;
 )]
 pub mod sim;
 mod snapshot;
+mod state;
 mod status;
 mod time;
 mod timers;
@@ -247,11 +242,11 @@ pub use message::{
     RequestVoteReply, StateDigest, TimeoutNow,
 };
 pub use output::{Output, ReadSnapshot, Restored, SnapshotMeta, Write, WriteSnapshot};
-pub use progress::ProgressState;
 pub use quorum::MEMBERS_MAX;
 pub use raft::Raft;
 pub use reason::{RefusedVote, StepDown, SteppedDown, VoteRefusal};
 pub use role::Role;
+pub use state::progress::ProgressState;
 pub use status::{Counters, PeerStatus, Status, Wake};
 pub use time::Instant;
 pub use timing::Forecast;

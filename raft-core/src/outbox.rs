@@ -11,12 +11,12 @@ use core::mem::discriminant;
 
 use rand_core::Rng;
 
-use crate::durable::{Durable, NextWrite};
 use crate::message::Message;
 use crate::output::{Output, SnapshotMeta, Write};
 use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
 use crate::role::RoleState;
+use crate::state::durable::{Durable, NextWrite};
 use crate::types::{Command, HardState, LogId, WriteId};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

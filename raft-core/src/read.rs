@@ -28,9 +28,9 @@ use rand_core::Rng;
 
 use crate::error::ReadRefused;
 use crate::message::{Body, Message, ReadIndex, ReadIndexReply};
-use crate::progress::Progress;
 use crate::raft::Raft;
 use crate::role::RoleState;
+use crate::state::progress::Progress;
 use crate::time::Instant;
 use crate::types::{Command, Index, NodeId, ReadId, Round};
 

@@ -40,15 +40,15 @@ use crate::change::Change;
 use crate::entries::Payload;
 use crate::error::ChangeRefused;
 use crate::insertion_sort::insertion_sort_by_key;
-use crate::log::Log;
 use crate::membership::{Membership, Seat};
 use crate::message::{AppendEntries, Body, Message};
-use crate::peers::Peers;
-use crate::progress::{Progress, ProgressState};
 use crate::quorum::{MEMBERS_MAX, MemberSet, Quorum};
 use crate::raft::Raft;
 use crate::reason::StepDown;
 use crate::role::RoleState;
+use crate::state::log::Log;
+use crate::state::peers::Peers;
+use crate::state::progress::{Progress, ProgressState};
 use crate::types::{Command, Index, LogId, NodeId, Round, Session, Term};
 
 /// The members by their positions in every table: those of the configuration in force, and those

@@ -3,10 +3,10 @@
 use crate::adaptive::{LeaderTimeout, TimeoutInForce};
 use crate::election::VoteRequest;
 use crate::message::AppendResult;
-use crate::peers::Peers;
 use crate::quorum::{MemberSet, Quorum};
 use crate::read::LeaseState;
 use crate::reconfiguration::Members;
+use crate::state::peers::Peers;
 use crate::time::Instant;
 use crate::transfer::Transfer;
 use crate::types::{Index, NodeId, Round, Session};

@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::membership::Membership;
-use crate::progress::{Progress, ProgressState};
 use crate::reason::{RefusedVote, SteppedDown};
 use crate::role::Role;
+use crate::state::progress::{Progress, ProgressState};
 use crate::time::Instant;
 use crate::types::{Index, LogId, NodeId, Term};
 

@@ -18,10 +18,10 @@ use rand_core::Rng;
 
 use crate::error::TransferRefused;
 use crate::message::{Body, Message, TimeoutNow};
-use crate::progress::{Progress, ProgressState};
 use crate::raft::Raft;
 use crate::reason::StepDown;
 use crate::role::RoleState;
+use crate::state::progress::{Progress, ProgressState};
 use crate::types::{Command, LogId, NodeId};
 
 /// A transfer under way.

@@ -5,11 +5,11 @@ use alloc::collections::VecDeque;
 
 use rand_core::Rng;
 
-use crate::memberships::Memberships;
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
 use crate::output::{Output, SnapshotMeta, WriteSnapshot};
 use crate::raft::Raft;
 use crate::snapshot::Snapshots;
+use crate::state::memberships::Memberships;
 use crate::types::{Command, Index, InstallId, LogId, NodeId, Session, Term};
 
 /// A snapshot that comes from the leader.

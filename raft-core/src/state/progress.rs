@@ -32,11 +32,11 @@ use core::time::Duration;
 
 use crate::adaptive::RoundTrip;
 use crate::config::Config;
-use crate::inflights::Inflights;
-use crate::log::Log;
 use crate::message::AppendEntries;
 use crate::output::SnapshotMeta;
 use crate::snapshot::Sending;
+use crate::state::inflights::Inflights;
+use crate::state::log::Log;
 use crate::time::Instant;
 use crate::types::{Command, Index, LogId, Round, Session};
 

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use crate::progress::Progress;
 use crate::reconfiguration::Members;
+use crate::state::progress::Progress;
 
 /// One for each member; the leader's own place is unused.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -1,0 +1,9 @@
+//! What a server holds (Figure 2). No rule of Raft is here: the rules are in the files beside this
+//! folder, which use what is here, and nothing here uses them.
+
+pub(crate) mod durable;
+pub(crate) mod inflights;
+pub(crate) mod log;
+pub(crate) mod memberships;
+pub(crate) mod peers;
+pub(crate) mod progress;
