@@ -5,7 +5,7 @@ use crate::election::VoteRequest;
 use crate::message::AppendResult;
 use crate::quorum::{MemberSet, Quorum};
 use crate::read::LeaseState;
-use crate::reconfiguration::Members;
+use crate::state::members::Members;
 use crate::state::peers::Peers;
 use crate::time::Instant;
 use crate::transfer::Transfer;

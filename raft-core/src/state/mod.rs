@@ -4,6 +4,7 @@
 pub(crate) mod durable;
 pub(crate) mod inflights;
 pub(crate) mod log;
+pub(crate) mod members;
 pub(crate) mod memberships;
 pub(crate) mod peers;
 pub(crate) mod progress;

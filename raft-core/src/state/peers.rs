@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::reconfiguration::Members;
+use crate::state::members::Members;
 use crate::state::progress::Progress;
 
 /// One for each member; the leader's own place is unused.

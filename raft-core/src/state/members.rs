@@ -1,0 +1,88 @@
+//! The members by their positions in every table (§6): who they are, who decides, and who leaves.
+
+use alloc::vec::Vec;
+
+use crate::insertion_sort::insertion_sort_by_key;
+use crate::membership::{Membership, Seat};
+use crate::quorum::{MEMBERS_MAX, MemberSet, Quorum};
+use crate::types::NodeId;
+
+/// The members by their positions in every table: those of the configuration in force, and those
+/// that are leaving.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Members {
+    /// By rising id.
+    pub(crate) ids: Vec<NodeId>,
+    /// Who decides.
+    pub(crate) quorum: Quorum,
+    /// Those that are leaving: members until a configuration without them is committed.
+    pub(crate) leaving: MemberSet,
+    /// This server's position; none if it is no member.
+    pub(crate) own: Option<usize>,
+    /// Whether this server keeps its vote to itself.
+    pub(crate) abstains: bool,
+}
+
+impl Members {
+    pub(crate) fn new(own: NodeId, in_force: &Membership, leaving: Option<&Membership>) -> Self {
+        let leaving = leaving.map_or(&[][..], Membership::members);
+        let leaving = leaving.iter().filter(|member| in_force.seat(member.id).is_none());
+        // Where there is no place for all, those who leave are not told that they do.
+        let all = in_force.members().iter().chain(leaving).take(MEMBERS_MAX);
+        let mut ids: Vec<_> = all.map(|member| member.id).collect();
+        insertion_sort_by_key(&mut ids, |id| *id);
+        let seats = |votes: fn(Seat) -> bool| -> MemberSet {
+            let with_seats = ids.iter().enumerate();
+            let voting = with_seats.filter(|(_, id)| in_force.seat(**id).is_some_and(votes));
+            voting.map(|(position, _)| position).collect()
+        };
+        let incoming = seats(Seat::votes_among_incoming);
+        let outgoing = if in_force.is_joint() {
+            seats(Seat::votes_among_outgoing)
+        } else {
+            MemberSet::default()
+        };
+        let with_seats = ids.iter().enumerate();
+        let leaving = with_seats.filter(|(_, id)| in_force.seat(**id).is_none());
+        let leaving = leaving.map(|(position, _)| position).collect();
+        let own = ids.binary_search(&own).ok();
+        Self { quorum: Quorum { incoming, outgoing }, leaving, own, ids, abstains: false }
+    }
+
+    pub(crate) fn position(&self, id: NodeId) -> Option<usize> {
+        self.ids.binary_search(&id).ok()
+    }
+
+    /// The member at that position, which is always there: positions come from here.
+    pub(crate) fn id(&self, position: usize) -> Option<NodeId> {
+        debug_assert!(position < self.ids.len(), "a member at each position");
+        self.ids.get(position).copied()
+    }
+
+    /// All positions but this server's.
+    pub(crate) fn everyone_else(&self) -> MemberSet {
+        self.without_self(MemberSet::all(self.ids.len()))
+    }
+
+    /// All voters but this server.
+    pub(crate) fn other_voters(&self) -> MemberSet {
+        self.without_self(self.quorum.voters())
+    }
+
+    /// Whether this server has a vote, and may use it.
+    pub(crate) fn is_voter(&self) -> bool {
+        !self.abstains && self.own.is_some_and(|own| self.quorum.voters().contains(own))
+    }
+
+    /// Whether this server decides alone.
+    pub(crate) fn is_sole_voter(&self) -> bool {
+        self.is_voter() && self.quorum.voters().len() == 1
+    }
+
+    fn without_self(&self, mut set: MemberSet) -> MemberSet {
+        if let Some(own) = self.own {
+            set.remove(own);
+        }
+        set
+    }
+}
