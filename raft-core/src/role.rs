@@ -4,7 +4,7 @@ use crate::adaptive::{LeaderTimeout, TimeoutInForce};
 use crate::election::VoteRequest;
 use crate::message::AppendResult;
 use crate::quorum::{MemberSet, Quorum};
-use crate::read::LeaseState;
+use crate::state::lease::LeaseState;
 use crate::state::members::Members;
 use crate::state::peers::Peers;
 use crate::time::Instant;

@@ -3,8 +3,10 @@
 
 pub(crate) mod durable;
 pub(crate) mod inflights;
+pub(crate) mod lease;
 pub(crate) mod log;
 pub(crate) mod members;
 pub(crate) mod memberships;
 pub(crate) mod peers;
 pub(crate) mod progress;
+pub(crate) mod reads;
