@@ -36,87 +36,13 @@ use core::time::Duration;
 
 use rand_core::Rng;
 
-use crate::config::Config;
 use crate::error::NothingToSnapshot;
 use crate::output::{Output, SnapshotMeta};
 use crate::raft::Raft;
-use crate::time::Instant;
-use crate::types::{Command, Index, InstallId, LogId};
-
-use installing::Receiving;
-pub(crate) use sending::Sending;
-
-/// What a server knows of its own snapshots.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Snapshots<C> {
-    /// The last one taken or installed.
-    pub(crate) last: SnapshotMeta,
-    /// What the state machine was given since, or since one was tried last, in bytes of entries.
-    pub(crate) bytes_since: usize,
-    /// Where the one that was tried last would end.
-    tried: Index,
-    /// One was due, and none has been taken since.
-    owed: bool,
-    /// How many have failed in a row that were tried though nothing more had come, and when the
-    /// next is.
-    failures: u32,
-    retry_at: Option<Instant>,
-    /// The application asked for one.
-    wanted: bool,
-    /// The host cannot read `last` any more, so that another one is worth taking even of the same
-    /// entry.
-    damaged: bool,
-    /// The host is taking this one.
-    taking: Option<SnapshotMeta>,
-    /// `last` was installed, and the state machine has yet to be told.
-    restoring: bool,
-    /// The state machine was told last to restore up to here.
-    restored: Index,
-    /// What the leader sends, and how many times anything came since the start.
-    receiving: Option<Receiving<C>>,
-    installs: InstallId,
-}
-
-impl<C> Snapshots<C> {
-    pub(crate) fn new(last: SnapshotMeta) -> Self {
-        Self {
-            tried: last.last.index,
-            last,
-            bytes_since: 0,
-            owed: false,
-            failures: 0,
-            retry_at: None,
-            wanted: false,
-            damaged: false,
-            taking: None,
-            restoring: false,
-            restored: Index::ZERO,
-            receiving: None,
-            installs: InstallId::default(),
-        }
-    }
-
-    /// Whether a snapshot is due, being taken, or could not be taken when it was due.
-    pub(crate) fn is_due(&self, config: &Config) -> bool {
-        self.owed || self.taking.is_some() || self.bytes_since >= config.snapshot_log_bytes
-    }
-
-    /// How long it is until one that failed is tried again.
-    #[cfg(feature = "sim")]
-    pub(crate) fn tried_again_after(&self, now: Instant) -> Duration {
-        self.retry_at.map_or(Duration::ZERO, |retry_at| retry_at.saturating_duration_since(now))
-    }
-
-    /// An installed snapshot waits to be restored; what follows it waits for that.
-    pub(crate) fn is_restore_due(&self) -> bool {
-        self.restoring
-    }
-
-    /// Puts its moment elsewhere, for [`Raft::canonical`].
-    pub(crate) fn move_in_time(&mut self, future: impl Fn(Instant) -> Instant) {
-        self.retry_at = self.retry_at.map(future);
-    }
-}
+use crate::state::snapshots::Snapshots;
+#[cfg(feature = "std")]
+use crate::types::InstallId;
+use crate::types::{Command, Index, LogId};
 
 /// A snapshot that was due and failed is tried again when as much again has come, or after so long:
 /// at first, and, twice as long after each failure of such a try, at most. So a log that has grown

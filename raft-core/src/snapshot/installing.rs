@@ -8,28 +8,9 @@ use rand_core::Rng;
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
 use crate::output::{Output, SnapshotMeta, WriteSnapshot};
 use crate::raft::Raft;
-use crate::snapshot::Snapshots;
 use crate::state::memberships::Memberships;
-use crate::types::{Command, Index, InstallId, LogId, NodeId, Session, Term};
-
-/// A snapshot that comes from the leader.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Receiving<C> {
-    pub(super) id: InstallId,
-    term: Term,
-    session: Session,
-    snapshot: SnapshotMeta,
-    /// Chunks that the host was not given yet.
-    chunks: VecDeque<WriteSnapshot<C>>,
-    /// Up to where chunks have come, and been written.
-    received: u64,
-    written: u64,
-    /// Where those chunks end that have come and are not written; no more of them than the leader
-    /// has on its way.
-    unwritten: VecDeque<u64>,
-    /// Where the snapshot ends, once that is known.
-    size: Option<u64>,
-}
+use crate::state::snapshots::{Receiving, Snapshots};
+use crate::types::{Command, Index, InstallId, LogId, NodeId, Session};
 
 impl<C: Command, R: Rng> Raft<C, R> {
     /// InstallSnapshot of the current term, receiver implementation (Figure 13).

@@ -10,3 +10,5 @@ pub(crate) mod memberships;
 pub(crate) mod peers;
 pub(crate) mod progress;
 pub(crate) mod reads;
+pub(crate) mod sending;
+pub(crate) mod snapshots;

@@ -34,9 +34,9 @@ use crate::adaptive::RoundTrip;
 use crate::config::Config;
 use crate::message::AppendEntries;
 use crate::output::SnapshotMeta;
-use crate::snapshot::Sending;
 use crate::state::inflights::Inflights;
 use crate::state::log::Log;
+use crate::state::sending::Sending;
 use crate::time::Instant;
 use crate::types::{Command, Index, LogId, Round, Session};
 
