@@ -133,7 +133,7 @@
 //! | §8 client interaction, thesis 6.4 read-only queries, leases | `read.rs` |
 //! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |
 //! | §5.1, §5.2 why a role ended or a vote was refused, for operators | `reason.rs` |
-//! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `state/durable.rs`, `outbox.rs` |
+//! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `state/durable.rs`, `state/outbox.rs`, `poll.rs` |
 //!
 //! What each capability guarantees, and what can go wrong with it, is in the guide:
 //! [operation](guide::operation), [membership](guide::membership), [snapshots](guide::snapshots),
@@ -198,8 +198,8 @@ mod invariants;
 mod leader;
 mod membership;
 mod message;
-mod outbox;
 mod output;
+mod poll;
 mod promise;
 mod quorum;
 mod raft;

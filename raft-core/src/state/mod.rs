@@ -7,6 +7,7 @@ pub(crate) mod lease;
 pub(crate) mod log;
 pub(crate) mod members;
 pub(crate) mod memberships;
+pub(crate) mod outbox;
 pub(crate) mod peers;
 pub(crate) mod progress;
 pub(crate) mod reads;
