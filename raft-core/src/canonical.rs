@@ -13,9 +13,9 @@ use rand_core::Rng;
 use crate::raft::Raft;
 use crate::reason::Reasons;
 use crate::role::{Follower, Heard, RoleState};
+use crate::state::timers::Timer;
 use crate::status::Counters;
 use crate::time::Instant;
-use crate::timers::Timer;
 use crate::types::Command;
 
 impl<C: Command, R: Rng + Clone> Raft<C, R> {

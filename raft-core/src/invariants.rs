@@ -4,7 +4,7 @@ use rand_core::Rng;
 
 use crate::raft::Raft;
 use crate::role::RoleState;
-use crate::timers::Timer;
+use crate::state::timers::Timer;
 use crate::types::Command;
 
 impl<C: Command, R: Rng> Raft<C, R> {

@@ -21,8 +21,8 @@ use crate::reason::StepDown;
 use crate::role::{Leader, RoleState};
 use crate::state::lease::LeaseState;
 use crate::state::progress::Progress;
+use crate::state::timers::Timer;
 use crate::time::Instant;
-use crate::timers::Timer;
 use crate::types::{Command, Index, Round, Session};
 
 impl<C: Command, R: Rng> Raft<C, R> {

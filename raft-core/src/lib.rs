@@ -131,7 +131,7 @@
 //! | §7 log compaction | `snapshot.rs`, `snapshot/` |
 //! | thesis 3.10 leadership transfer | `transfer.rs` |
 //! | §8 client interaction, thesis 6.4 read-only queries, leases | `read.rs` |
-//! | §5.6 timing | `config.rs`, `time.rs`, `timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |
+//! | §5.6 timing | `config.rs`, `time.rs`, `tick.rs`, `state/timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |
 //! | §5.1, §5.2 why a role ended or a vote was refused, for operators | `reason.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `state/durable.rs`, `state/outbox.rs`, `poll.rs` |
 //!
@@ -219,8 +219,8 @@ pub mod sim;
 mod snapshot;
 mod state;
 mod status;
+mod tick;
 mod time;
-mod timers;
 // It reckons with what it is asked, far from any message.
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 pub mod timing;

@@ -26,9 +26,9 @@ use crate::state::peers::Peers;
 use crate::state::progress::Progress;
 use crate::state::reads::Reads;
 use crate::state::snapshots::Snapshots;
+use crate::state::timers::Timers;
 use crate::status::{Counters, PeerStatus, Status};
 use crate::time::Instant;
-use crate::timers::Timers;
 use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term, WriteId};
 
 /// One Raft server, as a state machine without clock, disk or network.

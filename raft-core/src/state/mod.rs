@@ -13,3 +13,4 @@ pub(crate) mod progress;
 pub(crate) mod reads;
 pub(crate) mod sending;
 pub(crate) mod snapshots;
+pub(crate) mod timers;

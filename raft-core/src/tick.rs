@@ -18,6 +18,7 @@ use rand_core::Rng;
 
 use crate::raft::Raft;
 use crate::role::{Follower, Following, Heard, RoleState, Suspicion};
+use crate::state::timers::Timer;
 use crate::status::Wake;
 use crate::time::{Instant, micros};
 use crate::types::Command;
@@ -25,70 +26,6 @@ use crate::types::Command;
 /// How late a tick is at least that listens before it gives somebody up. Timers of a host that is
 /// well wake within less.
 const LATE_MIN: Duration = Duration::from_millis(1);
-
-/// One deadline.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Timer {
-    /// Never fires.
-    Off,
-    /// To be armed by the next tick, which is due at once.
-    Touched,
-    /// Fires once the time has come.
-    Armed(Instant),
-}
-
-impl Timer {
-    pub(crate) fn touch(&mut self) {
-        *self = Self::Touched;
-    }
-
-    pub(crate) fn stop(&mut self) {
-        *self = Self::Off;
-    }
-
-    pub(crate) fn is_due(self, now: Instant) -> bool {
-        match self {
-            Self::Armed(deadline) => deadline <= now,
-            Self::Off | Self::Touched => false,
-        }
-    }
-
-    /// When a tick has something to do here.
-    pub(crate) fn deadline(self, now: Instant) -> Option<Instant> {
-        match self {
-            Self::Off => None,
-            Self::Touched => Some(now),
-            Self::Armed(deadline) => Some(deadline),
-        }
-    }
-}
-
-/// A server's deadlines.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Timers {
-    /// Stand for election, or stand again (§5.2). Off while leading.
-    pub(crate) election: Timer,
-    /// Send heartbeats (§5.2), or ask silent voters again (§5.1). On while leading or standing for
-    /// election.
-    pub(crate) heartbeat: Timer,
-    /// Step down for want of a quorum (thesis 6.2). On while leading with `check_quorum` or
-    /// `pre_vote`.
-    pub(crate) quorum: Timer,
-    /// Give up a transfer of leadership (thesis 3.10). On while handing over.
-    pub(crate) transfer: Timer,
-}
-
-impl Timers {
-    pub(crate) fn new() -> Self {
-        let off = Timer::Off;
-        Self { election: Timer::Touched, heartbeat: off, quorum: off, transfer: off }
-    }
-
-    pub(crate) fn any_is_due(&self, now: Instant) -> bool {
-        let timers = [self.election, self.heartbeat, self.quorum, self.transfer];
-        timers.into_iter().any(|timer| timer.is_due(now))
-    }
-}
 
 impl<C: Command, R: Rng> Raft<C, R> {
     /// Arms what was touched, from the true time.
