@@ -1,16 +1,20 @@
 //! What a server is told before it starts: who it is, who the others are, its timeouts and its
 //! limits.
 
+mod adaptive;
+
 use alloc::format;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::adaptive::Adaptive;
 use crate::entries::Entry;
 use crate::error::ConfigError;
 use crate::quorum::MEMBERS_MAX;
 use crate::time::micros;
 use crate::types::NodeId;
+
+pub use adaptive::Adaptive;
+pub(crate) use adaptive::TimeoutInForce;
 
 /// Everything that can be chosen about a server. Every limit has its name here.
 ///

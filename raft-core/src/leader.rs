@@ -13,12 +13,12 @@
 
 use rand_core::Rng;
 
-use crate::adaptive::LeaderTimeout;
 use crate::entries::{Entry, Payload};
 use crate::quorum::MemberSet;
 use crate::raft::Raft;
 use crate::reason::StepDown;
 use crate::role::{Leader, RoleState};
+use crate::state::election_timeout::LeaderTimeout;
 use crate::state::lease::LeaseState;
 use crate::state::progress::Progress;
 use crate::state::timers::Timer;

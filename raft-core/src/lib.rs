@@ -227,9 +227,8 @@ pub mod timing;
 mod transfer;
 mod types;
 
-pub use adaptive::Adaptive;
 pub use change::{Change, MembershipError};
-pub use config::{Config, Lease};
+pub use config::{Adaptive, Config, Lease};
 pub use entries::{Entries, Entry, Payload};
 pub use error::{
     ChangeRefused, ConfigError, NothingToSnapshot, ProposeError, ReadRefused, TransferRefused,

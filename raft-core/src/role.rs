@@ -1,9 +1,10 @@
 //! The roles a server can have (Figure 4), each with the state that only it owns.
 
-use crate::adaptive::{LeaderTimeout, TimeoutInForce};
+use crate::config::TimeoutInForce;
 use crate::election::VoteRequest;
 use crate::message::AppendResult;
 use crate::quorum::{MemberSet, Quorum};
+use crate::state::election_timeout::LeaderTimeout;
 use crate::state::lease::LeaseState;
 use crate::state::members::Members;
 use crate::state::peers::Peers;

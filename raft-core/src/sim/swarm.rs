@@ -15,7 +15,7 @@ use super::hosts::{Hosts, draw_limits};
 use super::network::{Network, Partition};
 use super::plan::Plan;
 use super::themes::Theme;
-use crate::adaptive::Adaptive;
+use crate::config::Adaptive;
 use crate::config::{Config, Lease};
 use crate::time::{Instant, micros};
 use crate::types::NodeId;

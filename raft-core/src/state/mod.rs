@@ -2,6 +2,7 @@
 //! folder, which use what is here, and nothing here uses them.
 
 pub(crate) mod durable;
+pub(crate) mod election_timeout;
 pub(crate) mod inflights;
 pub(crate) mod lease;
 pub(crate) mod log;

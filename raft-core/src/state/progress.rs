@@ -30,10 +30,10 @@
 
 use core::time::Duration;
 
-use crate::adaptive::RoundTrip;
 use crate::config::Config;
 use crate::message::AppendEntries;
 use crate::output::SnapshotMeta;
+use crate::state::election_timeout::RoundTrip;
 use crate::state::inflights::Inflights;
 use crate::state::log::Log;
 use crate::state::sending::Sending;
