@@ -37,7 +37,7 @@ use rand_core::Rng;
 
 use crate::config::TimeoutInForce;
 use crate::raft::Raft;
-use crate::role::{Follower, RoleState};
+use crate::state::roles::{Follower, RoleState};
 use crate::types::Command;
 
 impl<C: Command, R: Rng> Raft<C, R> {

@@ -12,7 +12,7 @@ use rand_core::Rng;
 
 use crate::raft::Raft;
 use crate::reason::Reasons;
-use crate::role::{Follower, Heard, RoleState};
+use crate::state::roles::{Follower, Heard, RoleState};
 use crate::state::timers::Timer;
 use crate::status::Counters;
 use crate::time::Instant;

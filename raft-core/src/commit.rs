@@ -10,8 +10,8 @@ use rand_core::Rng;
 use crate::entries::Entries;
 use crate::quorum::MemberSet;
 use crate::raft::Raft;
-use crate::role::RoleState;
 use crate::state::progress::Progress;
+use crate::state::roles::RoleState;
 use crate::types::{Command, Index};
 
 impl<C: Command, R: Rng> Raft<C, R> {

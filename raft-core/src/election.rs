@@ -28,7 +28,6 @@
 //! with other entries.
 
 use core::cmp::Reverse;
-use core::mem::discriminant;
 
 use rand_core::Rng;
 
@@ -39,38 +38,14 @@ use crate::message::{
 use crate::quorum::MEMBERS_MAX;
 use crate::raft::Raft;
 use crate::reason::StepDown;
-use crate::role::{Ballot, Candidate, Follower, PreCandidate, RoleState, Suspicion};
-use crate::types::{Command, LogId, NodeId, Term};
-
-/// A vote request that waits for the next tick, which knows whether the leader is still alive.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct VoteRequest {
-    pub(crate) candidate: NodeId,
-    pub(crate) term: Term,
-    pub(crate) last_log: LogId,
-    pub(crate) kind: VoteKind,
-}
+use crate::state::roles::{
+    Ballot, Candidate, Follower, PreCandidate, RoleState, Suspicion, VoteKind, VoteRequest,
+};
+use crate::types::{Command, NodeId};
 
 /// The most vote requests that wait for a tick: both kinds, from each member. More come only from
 /// servers that are no members.
 const VOTE_REQUESTS_MAX: usize = 2 * MEMBERS_MAX;
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum VoteKind {
-    PreVote { campaign: u64 },
-    Vote { transfer: bool },
-}
-
-impl VoteRequest {
-    pub(crate) fn new(candidate: NodeId, term: Term, last_log: LogId, kind: VoteKind) -> Self {
-        Self { candidate, term, last_log, kind }
-    }
-
-    /// Whether both are votes, or both pre-votes, for the same server.
-    fn is_like(&self, other: &Self) -> bool {
-        self.candidate == other.candidate && discriminant(&self.kind) == discriminant(&other.kind)
-    }
-}
 
 impl<C: Command, R: Rng> Raft<C, R> {
     /// Heard from no leader for too long, or won no election in time (§5.2).

@@ -3,7 +3,7 @@
 use rand_core::Rng;
 
 use crate::raft::Raft;
-use crate::role::RoleState;
+use crate::state::roles::RoleState;
 use crate::state::timers::Timer;
 use crate::types::Command;
 

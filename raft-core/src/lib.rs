@@ -121,7 +121,7 @@
 //!
 //! | Section | File |
 //! |---|---|
-//! | Figure 2, state and rules for all servers | `raft.rs`, `role.rs` |
+//! | Figure 2, state and rules for all servers | `raft.rs`, `state/` |
 //! | §5.2 leader election, §5.4.1 election restriction, thesis 9.6 pre-vote | `election.rs` |
 //! | thesis 4.2.3 stickiness to a living leader, 6.4.1 what a lease rests on | `promise.rs` |
 //! | §5.2, §8 what a leader begins with, thesis 6.2 when it stops | `leader.rs` |

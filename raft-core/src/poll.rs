@@ -9,8 +9,8 @@ use rand_core::Rng;
 use crate::message::Message;
 use crate::output::{Output, SnapshotMeta, Write};
 use crate::raft::Raft;
-use crate::role::RoleState;
 use crate::state::durable::NextWrite;
+use crate::state::roles::RoleState;
 use crate::types::{Command, HardState, LogId};
 
 impl<C: Command, R: Rng> Raft<C, R> {

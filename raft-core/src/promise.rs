@@ -38,7 +38,7 @@ use rand_core::Rng;
 
 use crate::config::Config;
 use crate::raft::Raft;
-use crate::role::{Follower, RoleState};
+use crate::state::roles::{Follower, RoleState};
 use crate::time::{Instant, micros};
 use crate::types::Command;
 

@@ -26,9 +26,9 @@ use rand_core::Rng;
 use crate::error::ReadRefused;
 use crate::message::{Body, Message, ReadIndex, ReadIndexReply};
 use crate::raft::Raft;
-use crate::role::RoleState;
 use crate::state::progress::Progress;
 use crate::state::reads::{InRound, Read};
+use crate::state::roles::RoleState;
 use crate::time::Instant;
 use crate::types::{Command, Index, NodeId, ReadId};
 

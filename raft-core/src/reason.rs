@@ -9,13 +9,13 @@ use alloc::vec::Vec;
 
 use rand_core::Rng;
 
-use crate::election::VoteRequest;
 #[cfg(feature = "std")]
 use crate::quorum::MemberSet;
 use crate::raft::Raft;
 use crate::role::Role;
+use crate::state::roles::VoteRequest;
 #[cfg(feature = "std")]
-use crate::role::{Candidate, PreCandidate, RoleState};
+use crate::state::roles::{Candidate, PreCandidate, RoleState};
 #[cfg(feature = "std")]
 use crate::time::Instant;
 use crate::types::{Command, NodeId, Term};

@@ -41,11 +41,11 @@ use crate::membership::{Membership, Seat};
 use crate::message::{AppendEntries, Body, Message};
 use crate::raft::Raft;
 use crate::reason::StepDown;
-use crate::role::RoleState;
 use crate::state::log::Log;
 use crate::state::members::Members;
 use crate::state::peers::Peers;
 use crate::state::progress::{Progress, ProgressState};
+use crate::state::roles::RoleState;
 use crate::types::{Command, Index, LogId, NodeId, Round, Session, Term};
 
 impl<C: Command, R: Rng> Raft<C, R> {

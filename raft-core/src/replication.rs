@@ -19,8 +19,8 @@ use crate::entries::{Entries, Entry, Payload};
 use crate::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Message};
 use crate::raft::Raft;
 use crate::reason::StepDown;
-use crate::role::{Candidate, Following, Heard, PreCandidate, RoleState};
 use crate::state::progress::ProgressState;
+use crate::state::roles::{Candidate, Following, Heard, PreCandidate, RoleState};
 use crate::types::{Command, Index, NodeId, Round, Session};
 
 impl<C: Command, R: Rng> Raft<C, R> {

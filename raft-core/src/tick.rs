@@ -17,7 +17,7 @@ use core::time::Duration;
 use rand_core::Rng;
 
 use crate::raft::Raft;
-use crate::role::{Follower, Following, Heard, RoleState, Suspicion};
+use crate::state::roles::{Follower, Following, Heard, RoleState, Suspicion};
 use crate::state::timers::Timer;
 use crate::status::Wake;
 use crate::time::{Instant, micros};

@@ -20,18 +20,9 @@ use crate::error::TransferRefused;
 use crate::message::{Body, Message, TimeoutNow};
 use crate::raft::Raft;
 use crate::reason::StepDown;
-use crate::role::RoleState;
 use crate::state::progress::{Progress, ProgressState};
+use crate::state::roles::{RoleState, Transfer};
 use crate::types::{Command, LogId, NodeId};
-
-/// A transfer under way.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Transfer {
-    /// Who is to lead.
-    pub(crate) to: NodeId,
-    /// Whether TimeoutNow was sent to it since the last heartbeat.
-    pub(crate) timeout_now_sent: bool,
-}
 
 impl<C: Command, R: Rng> Raft<C, R> {
     /// Hands leadership over, to this voter or, if none is named, to the one that is furthest.

@@ -19,7 +19,7 @@ use super::plan::{Plan, Simulation};
 use super::state_machine::{Request, Workload};
 use super::violation::{Failure, Property, Violation};
 use crate::membership::Seat;
-use crate::role::RoleState;
+use crate::state::roles::RoleState;
 use crate::types::NodeId;
 
 /// How many election timeouts a cluster gets, once all faults are over, to elect a leader who

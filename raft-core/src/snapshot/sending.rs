@@ -8,7 +8,7 @@ use rand_core::Rng;
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
 use crate::output::{Output, ReadSnapshot};
 use crate::raft::Raft;
-use crate::role::RoleState;
+use crate::state::roles::RoleState;
 use crate::state::sending::Sending;
 use crate::types::{Command, LogId, NodeId};
 

@@ -12,6 +12,7 @@ pub(crate) mod outbox;
 pub(crate) mod peers;
 pub(crate) mod progress;
 pub(crate) mod reads;
+pub(crate) mod roles;
 pub(crate) mod sending;
 pub(crate) mod snapshots;
 pub(crate) mod timers;
