@@ -238,9 +238,9 @@ pub use membership::{LABEL_BYTES_MAX, Member, Membership, Seat};
 pub use message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, InstallSnapshotReply,
     Message, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote,
-    RequestVoteReply, StateDigest, TimeoutNow,
+    RequestVoteReply, SnapshotMeta, StateDigest, TimeoutNow,
 };
-pub use output::{Output, ReadSnapshot, Restored, SnapshotMeta, Write, WriteSnapshot};
+pub use output::{Output, ReadSnapshot, Restored, Write, WriteSnapshot};
 pub use quorum::MEMBERS_MAX;
 pub use raft::Raft;
 pub use reason::{RefusedVote, StepDown, SteppedDown, VoteRefusal};

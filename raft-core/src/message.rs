@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use core::num::NonZeroU32;
 
 use crate::entries::{Entries, Entry};
-use crate::output::SnapshotMeta;
+use crate::membership::Membership;
 use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term};
 
 /// A message from one server to another.
@@ -176,6 +176,15 @@ pub enum AppendResult {
         /// beyond the rejected one's.
         hint: LogId,
     },
+}
+
+/// What a snapshot stands for (§7): the state after an entry, and the members at that entry.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct SnapshotMeta {
+    /// The last entry that the snapshot includes.
+    pub last: LogId,
+    /// The configuration in force at that entry.
+    pub membership: Membership,
 }
 
 /// Arguments of InstallSnapshot (§7, Figure 13).

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use crate::entries::{Entries, Entry};
 use crate::error::ConfigError;
 use crate::membership::Membership;
-use crate::message::Message;
+use crate::message::{Message, SnapshotMeta};
 use crate::role::Role;
 use crate::types::{HardState, Index, InstallId, LogId, NodeId, ReadId, Term, WriteId};
 
@@ -110,15 +110,6 @@ impl<C> Default for Write<C> {
             entries: Entries::new(),
         }
     }
-}
-
-/// What a snapshot stands for (§7): the state after an entry, and the members at that entry.
-#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-pub struct SnapshotMeta {
-    /// The last entry that the snapshot includes.
-    pub last: LogId,
-    /// The configuration in force at that entry.
-    pub membership: Membership,
 }
 
 /// Which piece of a snapshot to read. See [`Output::ReadSnapshot`].

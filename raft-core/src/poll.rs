@@ -6,8 +6,8 @@ use alloc::boxed::Box;
 
 use rand_core::Rng;
 
-use crate::message::Message;
-use crate::output::{Output, SnapshotMeta, Write};
+use crate::message::{Message, SnapshotMeta};
+use crate::output::{Output, Write};
 use crate::raft::Raft;
 use crate::state::durable::NextWrite;
 use crate::state::roles::RoleState;

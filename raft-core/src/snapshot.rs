@@ -37,7 +37,8 @@ use core::time::Duration;
 use rand_core::Rng;
 
 use crate::error::NothingToSnapshot;
-use crate::output::{Output, SnapshotMeta};
+use crate::message::SnapshotMeta;
+use crate::output::Output;
 use crate::raft::Raft;
 use crate::state::snapshots::Snapshots;
 #[cfg(feature = "std")]

@@ -7,7 +7,7 @@ use minicbor::Decoder;
 use super::{DecodeError, Encoded, Out, close, is_null, log_id_from, log_id_into, open};
 use crate::identity::{ClusterIdentity, MemberStore};
 use crate::membership::{Member, Membership, Seat};
-use crate::output::SnapshotMeta;
+use crate::message::SnapshotMeta;
 use crate::types::NodeId;
 
 pub(super) fn snapshot_into(

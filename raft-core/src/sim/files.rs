@@ -15,7 +15,8 @@ use super::draw::Draw;
 use super::state_machine::StateMachine;
 use super::trace::What;
 use super::turn::Event;
-use crate::output::{ReadSnapshot, Restored, SnapshotMeta, WriteSnapshot};
+use crate::message::SnapshotMeta;
+use crate::output::{ReadSnapshot, Restored, WriteSnapshot};
 use crate::time::Instant;
 use crate::types::LogId;
 

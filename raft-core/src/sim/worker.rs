@@ -18,7 +18,7 @@ use super::trace::What;
 use super::turn::Event;
 use super::violation::{Verdict, hold};
 use crate::entries::Entries;
-use crate::output::SnapshotMeta;
+use crate::message::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{Index, LogId, ReadId};
 

@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 use rand_core::Rng;
 
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
-use crate::output::{Output, SnapshotMeta, WriteSnapshot};
+use crate::output::{Output, WriteSnapshot};
 use crate::raft::Raft;
 use crate::state::memberships::Memberships;
 use crate::state::snapshots::{Receiving, Snapshots};

@@ -31,8 +31,7 @@
 use core::time::Duration;
 
 use crate::config::Config;
-use crate::message::AppendEntries;
-use crate::output::SnapshotMeta;
+use crate::message::{AppendEntries, SnapshotMeta};
 use crate::state::election_timeout::RoundTrip;
 use crate::state::inflights::Inflights;
 use crate::state::log::Log;

@@ -1,7 +1,7 @@
 //! A snapshot on its way to a follower (§7): which chunk is next, and which is sent again.
 
 use crate::config::Config;
-use crate::output::SnapshotMeta;
+use crate::message::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::LogId;
 

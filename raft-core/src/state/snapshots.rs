@@ -6,7 +6,8 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use crate::config::Config;
-use crate::output::{SnapshotMeta, WriteSnapshot};
+use crate::message::SnapshotMeta;
+use crate::output::WriteSnapshot;
 use crate::time::Instant;
 use crate::types::{Index, InstallId, Session, Term};
 

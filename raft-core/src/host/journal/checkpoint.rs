@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use crate::host::wire::frame::HEADER_BYTES;
     use crate::membership::Membership;
-    use crate::output::SnapshotMeta;
+    use crate::message::SnapshotMeta;
     use crate::types::{HardState, NodeId};
 
     #[test]

@@ -17,7 +17,8 @@ use crate::host::identity::ClusterId;
 use crate::host::snapshot::{Head, SnapshotStore, StateReader, StateWriter};
 use crate::host::storage_error::StorageError;
 use crate::membership::Membership;
-use crate::output::{Restored, SnapshotMeta, Write};
+use crate::message::SnapshotMeta;
+use crate::output::{Restored, Write};
 use crate::types::{HardState, Index, LogId, NodeId, Term, WriteId};
 
 /// An operation that fails, having done this much of its work.

@@ -14,7 +14,8 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use crate::entries::Entry;
-use crate::output::{Restored, SnapshotMeta, Write};
+use crate::message::SnapshotMeta;
+use crate::output::{Restored, Write};
 use crate::types::{HardState, Index, LogId, Term};
 
 /// The writes so far: their shape, and the entries.

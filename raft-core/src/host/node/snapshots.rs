@@ -38,7 +38,8 @@ use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics::answer;
 use crate::host::threads::worker::{Activity, Stopper, Thread};
 use crate::host::worker_kind::WorkerKind;
-use crate::output::{ReadSnapshot, SnapshotMeta, Write, WriteSnapshot};
+use crate::message::SnapshotMeta;
+use crate::output::{ReadSnapshot, Write, WriteSnapshot};
 use crate::raft::Raft;
 use crate::types::{Index, InstallId, LogId, WriteId};
 

@@ -30,8 +30,7 @@ use crate::host::threads::panics;
 use crate::host::threads::panics::answer;
 use crate::host::threads::worker::{Activity, Queue, Stopper, Thread, Worker};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
-use crate::message::StateDigest;
-use crate::output::SnapshotMeta;
+use crate::message::{SnapshotMeta, StateDigest};
 use crate::types::Index;
 
 /// The loop's side of the state machine.

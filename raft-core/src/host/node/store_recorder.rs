@@ -300,7 +300,8 @@ mod tests {
     use crate::host::identity::{ClusterId, Introduction};
     use crate::identity::MemberStore;
     use crate::membership::{Member, Seat};
-    use crate::output::{Output, Restored, SnapshotMeta};
+    use crate::message::SnapshotMeta;
+    use crate::output::{Output, Restored};
     use crate::types::LogId;
 
     fn id(number: u64) -> NodeId {

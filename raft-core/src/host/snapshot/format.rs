@@ -21,7 +21,8 @@ use crate::codec;
 use crate::host::identity::ClusterId;
 use crate::host::storage_error::{Refused, StorageError};
 use crate::host::wire::frame::{self, HEADER_BYTES};
-use crate::output::{SnapshotMeta, Write};
+use crate::message::SnapshotMeta;
+use crate::output::Write;
 
 mod pieces;
 mod reading;

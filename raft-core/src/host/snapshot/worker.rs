@@ -25,7 +25,8 @@ use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;
 use crate::host::threads::worker::{Activity, Jobs, Queue, Stopper, Thread, Worker};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
-use crate::output::{ReadSnapshot, SnapshotMeta, WriteSnapshot};
+use crate::message::SnapshotMeta;
+use crate::output::{ReadSnapshot, WriteSnapshot};
 use crate::types::{Index, InstallId, LogId, NodeId};
 
 /// How long the node waits before it asks again for a snapshot that it could not write.

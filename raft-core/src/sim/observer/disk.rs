@@ -5,7 +5,8 @@ use alloc::collections::VecDeque;
 
 use super::super::violation::{self, Verdict, Violation};
 use crate::entries::Entry;
-use crate::output::{Restored, SnapshotMeta, Write};
+use crate::message::SnapshotMeta;
+use crate::output::{Restored, Write};
 use crate::types::{HardState, Index, LogId, Term, WriteId};
 
 #[derive(Clone, Default, Debug)]

@@ -6,8 +6,7 @@ use super::super::state_machine::StateMachine;
 use super::super::violation::{Verdict, hold};
 use super::Observer;
 use super::members::InForce;
-use crate::message::InstallSnapshot;
-use crate::output::SnapshotMeta;
+use crate::message::{InstallSnapshot, SnapshotMeta};
 use crate::types::{Command, Index, LogId, NodeId};
 
 impl<C: Command + Eq> Observer<C> {

@@ -40,7 +40,8 @@ use crate::host::transport::{MessageInbox, Transport};
 use crate::host::wire::handshake::SAID_NOTE_BYTES_MAX;
 use crate::host::worker_kind::WorkerKind;
 use crate::membership::Membership;
-use crate::output::{Restored, SnapshotMeta};
+use crate::message::SnapshotMeta;
+use crate::output::Restored;
 use crate::raft::Raft;
 use crate::types::{LogId, NodeId};
 
