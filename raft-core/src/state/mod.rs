@@ -11,6 +11,7 @@ pub(crate) mod memberships;
 pub(crate) mod outbox;
 pub(crate) mod peers;
 pub(crate) mod progress;
+pub(crate) mod promise;
 pub(crate) mod reads;
 pub(crate) mod roles;
 pub(crate) mod sending;
