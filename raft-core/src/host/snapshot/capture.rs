@@ -11,18 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::format::{Head, StateWriter};
+use super::report::{CaptureId, Report, SnapshotThreads};
 use super::store::SnapshotStore;
-use super::worker::{Report, SnapshotThreads};
 use crate::host::state_machine::Capture;
 use crate::host::storage_error::StorageError;
 use crate::host::threads::panics;
 use crate::host::threads::worker::{Activity, Thread};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
-
-/// The number of a capture on this node. By it the report of a capture that was given up is not
-/// taken for the report of the next one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
-pub(in crate::host) struct CaptureId(pub(in crate::host) u64);
 
 /// A captured state, to be written out.
 pub(super) struct Captured {

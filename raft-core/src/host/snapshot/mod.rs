@@ -10,13 +10,14 @@
 
 mod capture;
 mod format;
+mod report;
 mod store;
 mod worker;
 
 pub use store::{SnapshotReader, SnapshotStore, SnapshotWriter};
 
-pub(super) use capture::CaptureId;
 #[cfg(test)]
 pub(super) use format::StateWriter;
 pub(super) use format::{Head, StateReader, check_whole};
-pub(super) use worker::{Report, SnapshotWorker, Snapshots};
+pub(super) use report::{CaptureId, Report};
+pub(super) use worker::{SnapshotWorker, Snapshots};

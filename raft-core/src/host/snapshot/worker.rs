@@ -15,8 +15,9 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::capture::{CaptureId, Captured, Captures};
+use super::capture::{Captured, Captures};
 use super::format::{Head, PieceChecker, PieceReader};
+use super::report::{CaptureId, Report, SnapshotThreads};
 use super::store::{SnapshotStore, SnapshotWriter};
 use crate::host::identity::ClusterId;
 use crate::host::state_machine::Capture;
@@ -32,25 +33,6 @@ use crate::types::{Index, InstallId, LogId, NodeId};
 /// How long the node waits before it asks again for a snapshot that it could not write.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What the loop is told.
-#[derive(Debug)]
-pub(in crate::host) enum Report {
-    /// The snapshot of this entry is durable.
-    Taken(CaptureId, LogId),
-    /// No snapshot was taken, and why; `None` if the state machine takes none.
-    NotTaken(CaptureId, Option<String>),
-    /// A piece to be sent.
-    Read { to: NodeId, snapshot: LogId, offset: u64, piece: Bytes, done: bool },
-    Unreadable {
-        to: NodeId,
-        snapshot: LogId,
-        /// Whether the snapshot is damaged or missing, so that no later attempt can succeed.
-        damaged: bool,
-    },
-    /// The received snapshot is written up to this offset.
-    Written { install: InstallId, written: u64 },
-}
-
 enum SnapshotJob {
     Take(Captured),
     Cancel(CaptureId),
@@ -64,15 +46,6 @@ enum SnapshotJob {
         in_use: LogId,
         needed: Vec<LogId>,
     },
-}
-
-/// What the threads of the snapshots share.
-pub(super) struct SnapshotThreads {
-    pub(super) store: Arc<dyn SnapshotStore>,
-    cluster: ClusterId,
-    pub(super) lifecycle: Arc<Lifecycle>,
-    pub(super) stop: Stopper,
-    report: Box<dyn Fn(Report) + Send + Sync>,
 }
 
 /// The jobs of the thread, for the loop and for the state machine. Cheap to clone.
@@ -178,12 +151,6 @@ impl Snapshots {
     ) -> Result<super::StateReader, StorageError> {
         let head = Head { cluster: self.shared.cluster, snapshot: snapshot.clone() };
         super::StateReader::open(self.shared.store.open(snapshot.last)?, &head)
-    }
-}
-
-impl SnapshotThreads {
-    pub(super) fn report(&self, report: Report) {
-        (self.report)(report);
     }
 }
 
