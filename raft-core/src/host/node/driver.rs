@@ -88,7 +88,7 @@ impl<S: StateMachine> Driver<S> {
     /// Takes the inputs, tells Raft the time, and carries out Raft's outputs. Never blocks. If the
     /// node is about to stand for election, the turn first watches the clock for up to 300 µs.
     pub fn turn(&mut self) -> Next {
-        let _here = here::enter(&self.lifecycle, false);
+        let _here = here::enter(self.lifecycle.threads_node(), false);
         if let Some((deadline, Wake::Election)) = self.raft.wake() {
             spin_wait::wait(&self.clock, deadline, || self.inbox.has_arrivals());
         }

@@ -108,7 +108,7 @@ impl<T, E: Unanswered> Pending<T, E> {
     pub fn wait(self) -> Result<T, E> {
         let lifecycle = Arc::clone(&self.lifecycle);
         let receiver = self.into_receiver()?;
-        if here::is_inside(&lifecycle) {
+        if here::is_inside(lifecycle.threads_node()) {
             return receiver.try_recv().unwrap_or_else(|_| Err(E::waits_for_itself()));
         }
         receiver.recv().unwrap_or_else(|_| Err(lifecycle.stopped().into()))
@@ -126,7 +126,7 @@ impl<T, E: Unanswered> Pending<T, E> {
     pub fn wait_timeout(self, timeout: Duration) -> Result<T, WaitError<E>> {
         let lifecycle = Arc::clone(&self.lifecycle);
         let receiver = self.into_receiver().map_err(WaitError::Answered)?;
-        if here::is_inside(&lifecycle) {
+        if here::is_inside(lifecycle.threads_node()) {
             let answer = receiver.try_recv().unwrap_or_else(|_| Err(E::waits_for_itself()));
             return answer.map_err(WaitError::Answered);
         }
@@ -167,7 +167,7 @@ impl<T, E: Unanswered> Future for Pending<T, E> {
         match Pin::new(&mut receiver).poll(cx) {
             Poll::Ready(Ok(answer)) => Poll::Ready(answer),
             Poll::Ready(Err(_)) => Poll::Ready(Err(this.lifecycle.stopped().into())),
-            Poll::Pending if here::is_inside(&this.lifecycle) => {
+            Poll::Pending if here::is_inside(this.lifecycle.threads_node()) => {
                 Poll::Ready(Err(E::waits_for_itself()))
             }
             Poll::Pending => {

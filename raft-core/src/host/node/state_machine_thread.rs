@@ -202,7 +202,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         match &mut self.place {
             StateMachinePlace::Thread(worker) => worker.push(job),
             StateMachinePlace::Here(Some(machine)) => {
-                let _inside = here::enter(&self.lifecycle, true);
+                let _inside = here::enter(self.lifecycle.threads_node(), true);
                 machine.take(job);
             }
             StateMachinePlace::Here(None) => {}

@@ -7,33 +7,55 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::lifecycle::Lifecycle;
+use crate::types::NodeId;
 
 std::thread_local! {
-    static NODE: RefCell<Option<Arc<Lifecycle>>> = const { RefCell::new(None) };
+    static NODE: RefCell<Option<Arc<ThreadsNode>>> = const { RefCell::new(None) };
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The node that threads work for, as they know it. Each node has one of its own.
+#[derive(Debug, Default)]
+pub(in crate::host) struct ThreadsNode {
+    id: NodeId,
+    /// How often the code of a waiting client panicked.
+    panics: AtomicU64,
+}
+
+impl ThreadsNode {
+    pub(in crate::host) fn new(id: NodeId) -> Self {
+        Self { id, panics: AtomicU64::new(0) }
+    }
+
+    /// The node's id.
+    pub(in crate::host) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// How often the code of a waiting client panicked.
+    pub(in crate::host) fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
 }
 
 /// What the thread was inside of before. Dropping this restores it.
 pub(in crate::host) struct Entered {
-    node: Option<Arc<Lifecycle>>,
+    node: Option<Arc<ThreadsNode>>,
     inside: bool,
 }
 
 /// Until the returned guard is dropped, the thread works for this node. `inside` says whether it
 /// runs code that must not wait for the node.
-pub(in crate::host) fn enter(lifecycle: &Arc<Lifecycle>, inside: bool) -> Entered {
-    Entered { node: NODE.replace(Some(Arc::clone(lifecycle))), inside: INSIDE.replace(inside) }
+pub(in crate::host) fn enter(node: &Arc<ThreadsNode>, inside: bool) -> Entered {
+    Entered { node: NODE.replace(Some(Arc::clone(node))), inside: INSIDE.replace(inside) }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        // Dropped outside of the thread-local, because dropping the last owner of a lifecycle runs
-        // other code.
-        let ours = NODE.replace(self.node.take());
+        NODE.set(self.node.take());
         INSIDE.set(self.inside);
-        drop(ours);
     }
 }
 
@@ -50,17 +72,17 @@ pub(in crate::host) fn outside(code: impl FnOnce()) {
 }
 
 /// Whether the present thread would wait for itself if it waited for this node.
-pub(in crate::host) fn is_inside(lifecycle: &Arc<Lifecycle>) -> bool {
-    INSIDE.get()
-        && NODE.with_borrow(|node| node.as_ref().is_some_and(|node| Arc::ptr_eq(node, lifecycle)))
+pub(in crate::host) fn is_inside(waits_for: &Arc<ThreadsNode>) -> bool {
+    let works_for = |node: &Arc<ThreadsNode>| Arc::ptr_eq(node, waits_for);
+    INSIDE.get() && NODE.with_borrow(|node| node.as_ref().is_some_and(works_for))
 }
 
 /// Counts a panic of a client's code, if the thread works for a node, and logs it.
 pub(in crate::host) fn count_panic(message: &str) {
     let node = NODE.with_borrow(|node| {
-        node.as_ref().map(|lifecycle| {
-            lifecycle.count_panic();
-            lifecycle.node().get()
+        node.as_ref().map(|node| {
+            node.panics.fetch_add(1, Ordering::Relaxed);
+            node.id.get()
         })
     });
     tracing::error!(

@@ -11,10 +11,10 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
+use super::here::ThreadsNode;
 use super::panics;
 use super::panics::answer;
 use super::watch::WorkerStatus;
@@ -24,11 +24,9 @@ use crate::types::NodeId;
 /// The stage of a node's lifecycle, shared by all code that asks for it.
 #[derive(Debug, Default)]
 pub(in crate::host) struct Lifecycle {
-    /// The node.
-    node: NodeId,
+    /// The node, as its threads know it.
+    node: Arc<ThreadsNode>,
     state: Mutex<Stage>,
-    /// How often the code of a waiting client panicked.
-    panics: AtomicU64,
     /// The read that the state machine serves, whose closure may hang.
     running_read: Mutex<Option<Arc<dyn Refusable>>>,
 }
@@ -66,22 +64,22 @@ struct Stage {
 impl Lifecycle {
     /// The lifecycle of a node that starts.
     pub(in crate::host) fn new(node: NodeId) -> Self {
-        Self { node, ..Self::default() }
+        Self { node: Arc::new(ThreadsNode::new(node)), ..Self::default() }
     }
 
     /// The node.
     pub(in crate::host) fn node(&self) -> NodeId {
-        self.node
+        self.node.id()
     }
 
-    /// Counts a panic in the code of a waiting client.
-    pub(in crate::host) fn count_panic(&self) {
-        self.panics.fetch_add(1, Ordering::Relaxed);
+    /// The node, as its threads know it.
+    pub(in crate::host) fn threads_node(&self) -> &Arc<ThreadsNode> {
+        &self.node
     }
 
     /// How often the code of a waiting client panicked.
     pub(in crate::host) fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
+        self.node.panics()
     }
 
     /// Runs a read and answers its client, unless

@@ -192,7 +192,7 @@ impl Thread {
         let lifecycle = Arc::clone(lifecycle);
         let seen = Arc::clone(&activity);
         let handle = thread::Builder::new().name(kind.thread_name().into()).spawn(move || {
-            let entered = here::enter(&lifecycle, kind != WorkerKind::Capture);
+            let entered = here::enter(lifecycle.threads_node(), kind != WorkerKind::Capture);
             if let Err(message) = panics::caught(work) {
                 let reason = StopReason::WorkerPanicked { worker: kind, message };
                 lifecycle.end(reason.clone());
