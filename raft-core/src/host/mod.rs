@@ -125,7 +125,6 @@ pub use node::{
 pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use state_machine::{Capture, NotUnderstood, StateMachine};
 pub use storage_error::StorageError;
-pub use threads::WorkerStatus;
 pub use transport::{MessageInbox, PeerInbox, Running, Transport};
 pub use wire::{ADDRESS_BYTES_MAX, Label, LabelError, NOTE_BYTES_MAX, frame, handshake};
-pub use worker_kind::{WorkerKind, WorkerTask};
+pub use worker_kind::{WorkerKind, WorkerStatus, WorkerTask};

@@ -1,6 +1,9 @@
 //! The names of a node's threads, and of what each of them may be doing.
 
 use std::fmt;
+use std::time::Instant;
+
+use crate::types::Index;
 
 /// One of a node's threads, beside the one that runs its loop.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -40,6 +43,30 @@ pub enum WorkerTask {
     /// The journal's thread waits for the threads of the snapshots before it gives up the
     /// directory, because they write to the same directory.
     Close,
+}
+
+/// What a worker of a node is doing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Which thread.
+    pub worker: WorkerKind,
+    /// What it is doing.
+    pub task: WorkerTask,
+    /// The entry that the task is about, if it is about one.
+    pub index: Option<Index>,
+    /// When the node's loop first saw the worker at this unit: up to a second late.
+    pub since: Instant,
+}
+
+impl fmt::Display for WorkerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.worker, self.task)?;
+        if let Some(index) = self.index {
+            write!(f, ", index {index}")?;
+        }
+        write!(f, ", for {:?}", self.since.elapsed())
+    }
 }
 
 impl WorkerKind {

@@ -19,7 +19,7 @@ use crate::host::state_machine::StateMachine;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;
 use crate::host::threads::panics::answer;
-use crate::host::threads::watch::WorkerStatus;
+use crate::host::worker_kind::WorkerStatus;
 use crate::membership::Membership;
 use crate::types::{LogId, NodeId};
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 use std::vec::Vec;
 
 use super::digests::StateDifference;
-use crate::host::threads::watch::WorkerStatus;
 use crate::host::wire::handshake::Refusal;
+use crate::host::worker_kind::WorkerStatus;
 use crate::status::Status;
 use crate::types::NodeId;
 

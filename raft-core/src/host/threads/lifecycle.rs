@@ -17,8 +17,8 @@ use std::vec::Vec;
 use super::here::ThreadsNode;
 use super::panics;
 use super::panics::answer;
-use super::watch::WorkerStatus;
 use crate::host::error::{ReadError, StopReason, Stopped};
+use crate::host::worker_kind::WorkerStatus;
 use crate::types::NodeId;
 
 /// The stage of a node's lifecycle, shared by all code that asks for it.

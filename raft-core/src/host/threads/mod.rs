@@ -6,5 +6,3 @@ pub(super) mod lifecycle;
 pub(super) mod panics;
 pub(super) mod watch;
 pub(super) mod worker;
-
-pub use watch::WorkerStatus;

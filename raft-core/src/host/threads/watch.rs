@@ -11,42 +11,17 @@
 //! leadership goes round at that pace, and costs no election. If the loop itself calls the state
 //! machine ([`StateMachine::blocks`](crate::host::StateMachine::blocks)), the loop cannot watch it.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use super::worker::{Activity, Unit};
-use crate::host::worker_kind::{WorkerKind, WorkerTask};
+use crate::host::worker_kind::{WorkerKind, WorkerStatus, WorkerTask};
 use crate::types::{Index, NodeId};
 
 /// How often the loop looks while a worker is busy. It looks more often if `stuck_after` is less
 /// than four times this.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What a worker of a node is doing.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct WorkerStatus {
-    /// Which thread.
-    pub worker: WorkerKind,
-    /// What it is doing.
-    pub task: WorkerTask,
-    /// The entry that the task is about, if it is about one.
-    pub index: Option<Index>,
-    /// When the node's loop first saw the worker at this unit: up to a second late.
-    pub since: Instant,
-}
-
-impl fmt::Display for WorkerStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.worker, self.task)?;
-        if let Some(index) = self.index {
-            write!(f, ", index {index}")?;
-        }
-        write!(f, ", for {:?}", self.since.elapsed())
-    }
-}
 
 /// Watches a node's workers.
 pub(in crate::host) struct Watch {
