@@ -5,13 +5,13 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use raft_core::NodeId;
-use raft_core::host::{Endpoint, Hub};
+use raft_core::host::{Endpoint, InProcessNetwork};
 
 use crate::executor::Executor;
 use crate::wait::{Notify, drive};
 
 /// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are
-/// those of [`Hub`].
+/// those of [`InProcessNetwork`].
 ///
 /// Nodes on other executors and of other adapters may be in it, too; what is late is delivered by a
 /// task on `E`.
@@ -34,7 +34,7 @@ use crate::wait::{Notify, drive};
 /// # }
 /// ```
 pub struct Network<E> {
-    hub: Hub,
+    hub: InProcessNetwork,
     executor: PhantomData<fn() -> E>,
 }
 
@@ -43,7 +43,7 @@ impl<E: Executor> Network<E> {
     pub fn new(seed: u64) -> Self {
         let woken = Notify::new();
         let waker = woken.clone();
-        let (hub, late) = Hub::new(seed, move || waker.notify());
+        let (hub, late) = InProcessNetwork::new(seed, move || waker.notify());
         E::spawn(drive(move || late.turn(), woken));
         Self { hub, executor: PhantomData }
     }
@@ -58,9 +58,9 @@ impl<E> Network<E> {
 }
 
 impl<E> Deref for Network<E> {
-    type Target = Hub;
+    type Target = InProcessNetwork;
 
-    fn deref(&self) -> &Hub {
+    fn deref(&self) -> &InProcessNetwork {
         &self.hub
     }
 }

@@ -14,8 +14,8 @@ pub mod channel {
 
     /// Connects nodes of one process, and delivers delayed messages on smol's global executor. A
     /// clone is the same network. Its faults, cuts and counts are those of
-    /// [`Hub`](raft_core::host::Hub), and [`endpoint`](on::Network::endpoint) gives each node its
-    /// transport.
+    /// [`InProcessNetwork`](raft_core::host::InProcessNetwork), and
+    /// [`endpoint`](on::Network::endpoint) gives each node its transport.
     pub type Network = on::Network<on::Smol>;
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::thread;
 
 use raft_core::NodeId;
-use raft_core::host::{Endpoint, Hub};
+use raft_core::host::{Endpoint, InProcessNetwork};
 
 use crate::wait::{self, Signal};
 
 /// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are
-/// those of [`Hub`].
+/// those of [`InProcessNetwork`].
 ///
 /// # Example
 ///
@@ -28,7 +28,7 @@ use crate::wait::{self, Signal};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Network {
-    hub: Hub,
+    hub: InProcessNetwork,
 }
 
 impl Network {
@@ -42,7 +42,7 @@ impl Network {
     pub fn new(seed: u64) -> Self {
         let signal = Arc::new(Signal::default());
         let waker = Arc::clone(&signal);
-        let (hub, late) = Hub::new(seed, move || waker.wake());
+        let (hub, late) = InProcessNetwork::new(seed, move || waker.wake());
         thread::Builder::new()
             .name("raft-network".into())
             .spawn(move || wait::run(&signal, || late.turn()))
@@ -58,9 +58,9 @@ impl Network {
 }
 
 impl Deref for Network {
-    type Target = Hub;
+    type Target = InProcessNetwork;
 
-    fn deref(&self) -> &Hub {
+    fn deref(&self) -> &InProcessNetwork {
         &self.hub
     }
 }

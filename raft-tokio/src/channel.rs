@@ -4,13 +4,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use raft_core::NodeId;
-use raft_core::host::{Endpoint, Hub, LateDelivery, Next};
+use raft_core::host::{Endpoint, InProcessNetwork, LateDelivery, Next};
 use tokio::sync::Notify;
 
 use crate::timer::{Timer, wait};
 
 /// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are
-/// those of [`Hub`].
+/// those of [`InProcessNetwork`].
 ///
 /// # Example
 ///
@@ -31,7 +31,7 @@ use crate::timer::{Timer, wait};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Network {
-    hub: Hub,
+    hub: InProcessNetwork,
 }
 
 impl Network {
@@ -43,7 +43,7 @@ impl Network {
     pub fn new(seed: u64) -> Self {
         let woken = Arc::new(Notify::new());
         let waker = Arc::clone(&woken);
-        let (hub, late) = Hub::new(seed, move || waker.notify_one());
+        let (hub, late) = InProcessNetwork::new(seed, move || waker.notify_one());
         tokio::spawn(deliver(late, woken));
         Self { hub }
     }
@@ -56,9 +56,9 @@ impl Network {
 }
 
 impl Deref for Network {
-    type Target = Hub;
+    type Target = InProcessNetwork;
 
-    fn deref(&self) -> &Hub {
+    fn deref(&self) -> &InProcessNetwork {
         &self.hub
     }
 }

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use raft_core::host::{
-    ClusterId, FileJournal, Hub, Journal, MemoryJournal, NodeConfig, Transport, tcp,
+    ClusterId, FileJournal, InProcessNetwork, Journal, MemoryJournal, NodeConfig, Transport, tcp,
 };
 use raft_core::{NodeId, Role, Term, Wake};
 use runtimes::{Log, Member, Probe, Runtime};
@@ -90,7 +90,7 @@ pub(super) struct Node {
 }
 
 enum Network {
-    Channels(Hub),
+    Channels(InProcessNetwork),
     Tcp { addresses: Vec<SocketAddr>, listeners: Vec<Option<TcpListener>> },
 }
 

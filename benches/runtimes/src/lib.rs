@@ -10,8 +10,9 @@ use std::net::TcpListener;
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters};
 use raft_core::host::{
-    ChangeError, Hub, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError,
-    ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError, Transport,
+    ChangeError, InProcessNetwork, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus,
+    ProposeError, ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError,
+    Transport,
 };
 use raft_core::{Change, LogId, Membership, NodeId};
 
@@ -47,7 +48,7 @@ pub trait Runtime: Send + Sync {
     ) -> Result<Box<dyn Member>, StartError>;
 
     /// An in-process network of this runtime. Any runtime's nodes may use it.
-    fn network(&self, seed: u64) -> Hub;
+    fn network(&self, seed: u64) -> InProcessNetwork;
 
     /// A transport of this runtime for a node, on a socket that listens already.
     ///

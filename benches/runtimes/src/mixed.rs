@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use raft_core::NodeId;
 use raft_core::host::tcp::{self, Counters};
-use raft_core::host::{Hub, Journal, NodeConfig, StartError, Transport};
+use raft_core::host::{InProcessNetwork, Journal, NodeConfig, StartError, Transport};
 
 use super::log::Log;
 use super::{Member, Runtime};
@@ -38,7 +38,7 @@ impl Runtime for Mixed {
         self.of(config.raft.id).start(config, log, journal, transport)
     }
 
-    fn network(&self, seed: u64) -> Hub {
+    fn network(&self, seed: u64) -> InProcessNetwork {
         self.runtimes[seed as usize % self.runtimes.len()].network(seed)
     }
 

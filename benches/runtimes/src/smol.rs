@@ -7,7 +7,7 @@ use std::net::TcpListener;
 
 use raft_core::NodeId;
 use raft_core::host::tcp::{self, Counters};
-use raft_core::host::{Hub, Journal, NodeConfig, StartError, Transport};
+use raft_core::host::{InProcessNetwork, Journal, NodeConfig, StartError, Transport};
 use raft_smol::on::{self, Executor};
 
 use super::answer::Answer;
@@ -47,8 +47,8 @@ impl<E: Executor> Runtime for Smol<E> {
         Ok(Box::new(Awaited { node, runtime: self.clone() }))
     }
 
-    fn network(&self, seed: u64) -> Hub {
-        Hub::clone(&on::Network::<E>::new(seed))
+    fn network(&self, seed: u64) -> InProcessNetwork {
+        InProcessNetwork::clone(&on::Network::<E>::new(seed))
     }
 
     fn tcp(

@@ -6,8 +6,9 @@ use std::net::TcpListener;
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters};
 use raft_core::host::{
-    ChangeError, Handle, Hub, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus, ProposeError,
-    ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError, Transport,
+    ChangeError, Handle, InProcessNetwork, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus,
+    ProposeError, ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError,
+    Transport,
 };
 use raft_core::{Change, LogId, Membership, NodeId};
 use raft_threads::{Node, channel};
@@ -31,8 +32,8 @@ impl Runtime for Threads {
         Ok(Box::new(Node::start(config, log, journal, transport)?))
     }
 
-    fn network(&self, seed: u64) -> Hub {
-        Hub::clone(&channel::Network::new(seed))
+    fn network(&self, seed: u64) -> InProcessNetwork {
+        InProcessNetwork::clone(&channel::Network::new(seed))
     }
 
     fn tcp(

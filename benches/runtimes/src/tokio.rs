@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use raft_core::NodeId;
 use raft_core::host::tcp::{self, Counters};
-use raft_core::host::{Hub, Journal, NodeConfig, StartError, Transport};
+use raft_core::host::{InProcessNetwork, Journal, NodeConfig, StartError, Transport};
 use raft_tokio::{Node, channel};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -67,9 +67,9 @@ impl Runtime for Tokio {
         Ok(Box::new(Awaited { node, runtime: self.handle.clone() }))
     }
 
-    fn network(&self, seed: u64) -> Hub {
+    fn network(&self, seed: u64) -> InProcessNetwork {
         let _inside = self.handle.enter();
-        Hub::clone(&channel::Network::new(seed))
+        InProcessNetwork::clone(&channel::Network::new(seed))
     }
 
     fn tcp(

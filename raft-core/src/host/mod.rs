@@ -54,10 +54,9 @@
 //! 4. **A node**: a type that starts the driver and dereferences to [`Handle`], whose answers its
 //!    users await or [`wait`](Pending::wait) for. The adapter re-exports everything else:
 //!    [`LeadershipWatch`], [`Lead`], the errors.
-//! 5. **Transports**: sockets for messages, and a task that sleeps for a [`Hub`], the in-process
-//!    network, and calls its [`LateDelivery::turn`] as the loop calls the driver's. A transport
-//!    that notices the end of a peer's process [says so](MessageInbox::suspect), as
-//!    [`tcp::Dialing`] does.
+//! 5. **Transports**: sockets for messages, and a task that sleeps for an [`InProcessNetwork`] and
+//!    calls its [`LateDelivery::turn`] as the loop calls the driver's. A transport that notices the
+//!    end of a peer's process [says so](MessageInbox::suspect), as [`tcp::Dialing`] does.
 //!
 //! An adapter knows nothing of Raft. If an adapter looks at a term to decide something, it is
 //! wrong.
@@ -110,7 +109,7 @@ mod transport;
 mod wire;
 mod worker_kind;
 
-pub use channel::{Endpoint, Faults, Hub, LateDelivery, Traffic};
+pub use channel::{Endpoint, Faults, InProcessNetwork, LateDelivery, Traffic};
 pub use clock::{Clock, Next};
 pub use error::{
     ChangeError, ProposeError, ReadError, RestoreError, SnapshotError, StartError, StopReason,

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use raft_core::host::{
-    ClusterId, Driver, Handle, Hub, Journal, MemoryJournal, Next, NodeConfig, ProposeError,
-    StateMachine, StopReason,
+    ClusterId, Driver, Handle, InProcessNetwork, Journal, MemoryJournal, Next, NodeConfig,
+    ProposeError, StateMachine, StopReason,
 };
 use raft_core::{Config, Index, NodeId};
 
@@ -22,7 +22,7 @@ impl StateMachine for Count {
     }
 }
 
-fn start(id: u64, size: u64, hub: &Hub, journal: impl Journal) -> Handle<Count> {
+fn start(id: u64, size: u64, hub: &InProcessNetwork, journal: impl Journal) -> Handle<Count> {
     let raft = Config::new(NodeId::new(id), (1..=size).map(NodeId::new));
     let config = NodeConfig { seed: Some(1), ..NodeConfig::new(ClusterId::new(1), raft) };
     let transport = Box::new(hub.endpoint(NodeId::new(id)));
@@ -53,7 +53,7 @@ fn run(mut driver: Driver<Count>, woken: &Receiver<()>) {
 
 #[test]
 fn a_node_runs_on_a_plain_thread() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let journal = MemoryJournal::new();
     let node = start(1, 1, &hub, journal.clone());
     let lead = node.lead().wait().unwrap();
@@ -70,7 +70,7 @@ fn a_node_runs_on_a_plain_thread() {
 
 #[test]
 fn equal_seeds_make_no_equal_nodes() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let nodes = [1, 2, 3].map(|id| start(id, 3, &hub, MemoryJournal::new()));
     let watch = nodes[0].leadership();
     let mut now = watch.current();

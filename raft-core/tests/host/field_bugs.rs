@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use raft_core::host::{
-    Capture, FileJournal, Handle, Hub, MemoryJournal, ProposeError, StateMachine, StopReason,
+    Capture, FileJournal, Handle, InProcessNetwork, MemoryJournal, ProposeError, StateMachine,
+    StopReason,
 };
 use raft_core::{Config, Index, NodeId};
 
@@ -51,7 +52,7 @@ impl StateMachine for Program {
 /// the same data goes on behind that command, on every server with the same state.
 #[test]
 fn bug_56_a_command_that_cannot_be_applied_has_a_way_out() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let journals: BTreeMap<u64, MemoryJournal> =
         (1..=3).map(|own| (own, MemoryJournal::new())).collect();
     let run = |is_corrected: bool| -> BTreeMap<u64, Handle<Program>> {
@@ -113,7 +114,7 @@ fn bug_57_a_log_leaves_room_for_the_first_snapshot() {
         log_tail_bytes: 4 << 10,
         ..Config::new(NodeId::new(1), [NodeId::new(1)])
     };
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let node = start(raft, &hub, journal, Map::default()).unwrap();
     node.lead().wait().unwrap();
     let propose = |key| node.propose(set(key, &[1; 1000])).wait();

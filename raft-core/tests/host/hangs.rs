@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::node::{CLUSTER, GATED, Gate, Gated, Map, config, leader, set, start, start_as, until};
 use bytes::Bytes;
 use raft_core::host::{
-    FileJournal, Handle, Hub, MemoryJournal, NodeConfig, ProposeError, ReadError, SnapshotError,
-    StateMachine, StopReason, WorkerKind, WorkerTask,
+    FileJournal, Handle, InProcessNetwork, MemoryJournal, NodeConfig, ProposeError, ReadError,
+    SnapshotError, StateMachine, StopReason, WorkerKind, WorkerTask,
 };
 use raft_core::{Config, Index, NodeId};
 
@@ -32,7 +32,7 @@ fn impatient(raft: Config) -> NodeConfig {
 
 #[test]
 fn a_leader_whose_state_machine_hangs_hands_over_and_its_clients_are_answered() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let mut nodes = BTreeMap::new();
     let gates: BTreeMap<u64, Gate> = (1..=3).map(|own| (own, Gate::default())).collect();
     for own in 1..=3 {
@@ -82,7 +82,7 @@ fn a_leader_whose_state_machine_hangs_hands_over_and_its_clients_are_answered() 
 #[test]
 fn a_node_that_stops_answers_for_a_state_machine_that_hangs_and_frees_its_journal() {
     let directory = tempfile::tempdir().unwrap();
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let open = || FileJournal::open(directory.path(), CLUSTER, id(1));
     let state = Gated::default();
     let gate = state.apply.clone();
@@ -113,7 +113,7 @@ fn a_node_that_stops_answers_for_a_state_machine_that_hangs_and_frees_its_journa
 
 #[test]
 fn a_read_that_hangs_is_answered_too() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let raft = Config::new(id(1), [id(1)]);
     let node = start_as(impatient(raft), &hub, MemoryJournal::new(), Gated::default()).unwrap();
     node.lead().wait().unwrap();
@@ -130,7 +130,7 @@ fn a_read_that_hangs_is_answered_too() {
 #[test]
 fn the_lock_stays_until_a_capture_that_hangs_has_ended() {
     let directory = tempfile::tempdir().unwrap();
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let open = || FileJournal::open(directory.path(), CLUSTER, id(1));
     let state = Gated::default();
     let gate = state.capture.clone();
@@ -204,7 +204,7 @@ impl StateMachine for AsksItself {
 #[test]
 fn a_state_machine_that_waits_for_its_own_node_is_refused_at_once() {
     for in_place in [false, true] {
-        let (hub, _late) = Hub::new(1, || {});
+        let (hub, _late) = InProcessNetwork::new(1, || {});
         let state = AsksItself { in_place, ..AsksItself::default() };
         let slot = Arc::clone(&state.node);
         let raft = Config::new(id(1), [id(1)]);
@@ -257,7 +257,7 @@ impl Wake for BadWaker {
 
 #[test]
 fn code_of_a_client_that_panics_is_counted_and_harms_no_node() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let raft = Config::new(id(1), [id(1)]);
     let node = start(raft, &hub, MemoryJournal::new(), Bombs::default()).unwrap();
     node.lead().wait().unwrap();
@@ -290,7 +290,7 @@ fn code_of_a_client_that_panics_is_counted_and_harms_no_node() {
 /// As long as it takes is a bound, too.
 #[test]
 fn a_node_with_all_the_time_in_the_world_ends() {
-    let (hub, _late) = Hub::new(8, || ());
+    let (hub, _late) = InProcessNetwork::new(8, || ());
     let patient = NodeConfig { shutdown_max: Duration::MAX, ..config(Config::new(id(1), [id(1)])) };
     let node = start_as(patient, &hub, MemoryJournal::new(), Map::default()).unwrap();
     let ended = thread::spawn(move || node.shutdown().wait());

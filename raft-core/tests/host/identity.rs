@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::node::{CLUSTER, Map, leader, set, start, until};
 use raft_core::host::handshake::Refusal;
 use raft_core::host::{
-    ChangeError, FileJournal, Handle, Hub, Journal, Label, MemoryJournal, NodeStatus,
+    ChangeError, FileJournal, Handle, InProcessNetwork, Journal, Label, MemoryJournal, NodeStatus,
 };
 use raft_core::{
     Change, ClusterIdentity, Config, Index, LogId, Member, MemberStore, Membership, NodeId,
@@ -29,12 +29,12 @@ fn raft(own: u64, voters: &[u64]) -> Config {
     }
 }
 
-fn hub(seed: u64) -> Hub {
-    let (hub, _late) = Hub::new(seed, || ());
+fn hub(seed: u64) -> InProcessNetwork {
+    let (hub, _late) = InProcessNetwork::new(seed, || ());
     hub
 }
 
-fn run(hub: &Hub, own: u64, voters: &[u64], journal: impl Journal) -> Handle<Map> {
+fn run(hub: &InProcessNetwork, own: u64, voters: &[u64], journal: impl Journal) -> Handle<Map> {
     start(raft(own, voters), hub, journal, Map::default()).unwrap()
 }
 
@@ -68,7 +68,7 @@ fn identity(nodes: &Nodes) -> ClusterIdentity {
     nodes.values().next().unwrap().membership().identity().unwrap()
 }
 
-fn three(hub: &Hub, journals: &BTreeMap<u64, MemoryJournal>) -> Nodes {
+fn three(hub: &InProcessNetwork, journals: &BTreeMap<u64, MemoryJournal>) -> Nodes {
     let own = |number: u64| (number, run(hub, number, &[1, 2, 3], journals[&number].clone()));
     (1..=3).map(own).collect()
 }

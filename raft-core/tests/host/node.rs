@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_core::host::{
-    Capture, ClusterId, Driver, Handle, Hub, Journal, Next, NodeConfig, StartError, StateMachine,
+    Capture, ClusterId, Driver, Handle, InProcessNetwork, Journal, Next, NodeConfig, StartError,
+    StateMachine,
 };
 use raft_core::{Config, Index, NodeId};
 
@@ -74,7 +75,7 @@ pub(crate) fn config(raft: Config) -> NodeConfig {
 
 pub(crate) fn start<S: StateMachine>(
     raft: Config,
-    hub: &Hub,
+    hub: &InProcessNetwork,
     journal: impl Journal,
     state_machine: S,
 ) -> Result<Handle<S>, StartError> {
@@ -83,7 +84,7 @@ pub(crate) fn start<S: StateMachine>(
 
 pub(crate) fn start_as<S: StateMachine>(
     config: NodeConfig,
-    hub: &Hub,
+    hub: &InProcessNetwork,
     journal: impl Journal,
     state_machine: S,
 ) -> Result<Handle<S>, StartError> {

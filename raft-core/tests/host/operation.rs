@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::node::{CLUSTER, Map, leader, set, start, until};
 use bytes::Bytes;
 use raft_core::host::{
-    ChangeError, FileJournal, Handle, Hub, Journal, MemoryJournal, ProposeError, SnapshotError,
-    SnapshotReader, SnapshotStore, SnapshotWriter, StartError, StopReason, StorageError, StoreId,
-    TransferError, WaitError,
+    ChangeError, FileJournal, Handle, InProcessNetwork, Journal, MemoryJournal, ProposeError,
+    SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StartError, StopReason,
+    StorageError, StoreId, TransferError, WaitError,
 };
 use raft_core::{Change, Config, LogId, MembershipError, NodeId, Restored, Role, Seat, Write};
 
@@ -43,7 +43,7 @@ fn journal(directory: &Path, own: u64) -> FileJournal {
 }
 
 /// Three nodes of one cluster, with journals in memory.
-fn three(hub: &Hub) -> BTreeMap<u64, Handle<Map>> {
+fn three(hub: &InProcessNetwork) -> BTreeMap<u64, Handle<Map>> {
     let node = |own| {
         let raft = Config::new(id(own), [1, 2, 3].map(NodeId::new));
         (own, start(raft, hub, MemoryJournal::new(), Map::default()).unwrap())
@@ -70,7 +70,7 @@ fn state_of(node: &Handle<Map>) -> Map {
 #[test]
 fn a_cluster_compacts_grows_by_snapshot_and_replaces_its_leader() {
     let directory = tempfile::tempdir().unwrap();
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let mut nodes = BTreeMap::new();
     for own in 1..=3 {
         let journal = journal(directory.path(), own);
@@ -125,7 +125,7 @@ fn a_cluster_compacts_grows_by_snapshot_and_replaces_its_leader() {
 
 #[test]
 fn leadership_goes_where_it_is_sent_and_nobody_is_refused_meanwhile() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let nodes = three(&hub);
     for _ in 0..5 {
         let from = leader(&nodes);
@@ -150,7 +150,7 @@ fn leadership_goes_where_it_is_sent_and_nobody_is_refused_meanwhile() {
 
 #[test]
 fn a_transfer_that_fails_is_given_up_and_those_who_waited_are_served() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let mut nodes = three(&hub);
     replicate(&nodes, 1);
     let from = leader(&nodes);
@@ -178,7 +178,7 @@ fn a_transfer_that_fails_is_given_up_and_those_who_waited_are_served() {
 /// is no leader to name, but the callers are answered.
 #[test]
 fn a_transfer_is_answered_if_the_leader_steps_down_without_a_successor() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let nodes = three(&hub);
     replicate(&nodes, 1);
     let from = leader(&nodes);
@@ -201,7 +201,7 @@ const HAND_OVER_MAX: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_leader_that_shuts_down_hands_over_first() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let mut nodes = BTreeMap::new();
     for own in 1..=3 {
         // Only the first server stands for election by itself within this test.
@@ -231,7 +231,7 @@ fn a_leader_that_shuts_down_hands_over_first() {
 
 #[test]
 fn changes_that_cannot_be_are_refused_and_those_that_can_wait_their_turn() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let raft = Config::new(id(1), [id(1)]);
     let node = start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap();
     let change = |changes| node.change_membership(changes);
@@ -322,7 +322,7 @@ impl SnapshotStore for FullStore {
 
 #[test]
 fn a_disk_too_full_for_snapshots_ends_no_node_and_they_are_made_when_there_is_room() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let is_full = Arc::new(AtomicBool::new(true));
     let full = || Full { journal: MemoryJournal::new(), is_full: Arc::clone(&is_full) };
     let mut nodes = BTreeMap::new();
@@ -360,7 +360,7 @@ impl raft_core::host::StateMachine for Forgetful {
 
 #[test]
 fn a_snapshot_is_taken_when_asked_for_or_refused_with_a_reason() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let raft = Config::new(id(1), [id(1)]);
     let memory = MemoryJournal::new();
     let node = start(raft.clone(), &hub, memory.clone(), Map::default()).unwrap();

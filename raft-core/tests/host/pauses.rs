@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::node::{Map, config, set, until};
-use raft_core::host::{Driver, Handle, Hub, Leadership, MemoryJournal};
+use raft_core::host::{Driver, Handle, InProcessNetwork, Leadership, MemoryJournal};
 use raft_core::{Config, NodeId, Role};
 
 /// How long the servers stand still: longer than the largest election timeout.
@@ -22,7 +22,7 @@ struct Servers {
 }
 
 impl Servers {
-    fn start(hub: &Hub) -> Self {
+    fn start(hub: &InProcessNetwork) -> Self {
         let (mut handles, mut drivers) = (Vec::new(), Vec::new());
         for own in 1..=3 {
             let raft = Config::new(NodeId::new(own), (1..=3).map(NodeId::new));
@@ -86,7 +86,7 @@ impl Servers {
 
 #[test]
 fn all_stand_still_and_the_leader_stays() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let servers = Servers::start(&hub);
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         for messages_wait in [true, false] {
@@ -117,7 +117,7 @@ impl Wake for StandsStill {
 /// between the look into its inbox and the look at the clock, and a heartbeat comes meanwhile.
 #[test]
 fn what_comes_before_the_clock_is_read_is_heard_before_the_leader_is_given_up() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let servers = Servers::start(&hub);
     let (leader, term) = servers.settle();
     let follower = (leader + 1) % 3;

@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use crate::node::start;
 use bytes::Bytes;
-use raft_core::host::{Hub, MemoryJournal, Pending, ReadError, StateMachine};
+use raft_core::host::{InProcessNetwork, MemoryJournal, Pending, ReadError, StateMachine};
 use raft_core::{Config, Index, NodeId};
 
 /// Applies nothing until it is told to go on.
@@ -26,7 +26,7 @@ impl StateMachine for Busy {
 fn reads_behind_a_busy_state_machine_are_bounded() {
     const WAITING_MAX: usize = 64;
     const ASKED: usize = 3000;
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let raft =
         Config { reads_waiting_max: WAITING_MAX, ..Config::new(NodeId::new(1), [NodeId::new(1)]) };
     let (go_on, goes_on) = mpsc::channel();

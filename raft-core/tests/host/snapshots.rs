@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::node::{CLUSTER, Gated, Map, set, start, until};
 use bytes::Bytes;
 use raft_core::host::{
-    FileJournal, Handle, Hub, Journal, MemoryJournal, SnapshotError, SnapshotReader, SnapshotStore,
-    SnapshotWriter, StorageError, StoreId,
+    FileJournal, Handle, InProcessNetwork, Journal, MemoryJournal, SnapshotError, SnapshotReader,
+    SnapshotStore, SnapshotWriter, StorageError, StoreId,
 };
 use raft_core::{Change, Config, Index, LogId, NodeId, Restored, Status, Write};
 
@@ -59,7 +59,10 @@ fn state(node: &Handle<Gated>) -> Option<Map> {
 }
 
 /// A leader, and a learner that does not know of it.
-fn leader_and_learner(hub: &Hub, directory: &Path) -> (Handle<Gated>, Handle<Gated>, Gated) {
+fn leader_and_learner(
+    hub: &InProcessNetwork,
+    directory: &Path,
+) -> (Handle<Gated>, Handle<Gated>, Gated) {
     let leads = start(small(1, &[1]), hub, journal(directory, 1), Gated::default()).unwrap();
     leads.lead().wait().unwrap();
     fill(&leads);
@@ -72,7 +75,7 @@ fn leader_and_learner(hub: &Hub, directory: &Path) -> (Handle<Gated>, Handle<Gat
 }
 
 /// The learner is cut off until its leader has compacted what it lacks, and installs that snapshot.
-fn install_another(hub: &Hub, leads: &Handle<Gated>, learns: &Handle<Gated>) -> LogId {
+fn install_another(hub: &InProcessNetwork, leads: &Handle<Gated>, learns: &Handle<Gated>) -> LogId {
     hub.isolate(id(2));
     fill(leads);
     let taken = leads.take_snapshot().wait().unwrap();
@@ -85,7 +88,7 @@ fn install_another(hub: &Hub, leads: &Handle<Gated>, learns: &Handle<Gated>) -> 
 #[test]
 fn snapshots_that_come_while_the_state_machine_is_busy_are_restored_or_overtaken() {
     let directory = tempfile::tempdir().unwrap();
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let (leads, learns, gates) = leader_and_learner(&hub, directory.path());
     gates.restore.shut();
     let first = install_another(&hub, &leads, &learns);
@@ -108,7 +111,7 @@ fn snapshots_that_come_while_the_state_machine_is_busy_are_restored_or_overtaken
 #[test]
 fn a_capture_that_hangs_delays_no_install_and_who_asked_is_answered_with_what_is_in_use() {
     let directory = tempfile::tempdir().unwrap();
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let (leads, learns, gates) = leader_and_learner(&hub, directory.path());
     hub.rejoin(id(2));
     until("it has caught up", || status(&learns).last_applied == status(&leads).last_log.index);
@@ -137,7 +140,7 @@ fn a_capture_that_hangs_delays_no_install_and_who_asked_is_answered_with_what_is
 fn a_leader_with_a_damaged_snapshot_takes_another_one() {
     for missing in [false, true] {
         let directory = tempfile::tempdir().unwrap();
-        let (hub, _late) = Hub::new(1, || {});
+        let (hub, _late) = InProcessNetwork::new(1, || {});
         let (leads, learns, _) = leader_and_learner(&hub, directory.path());
         let taken = leads.take_snapshot().wait().unwrap();
         until("one file", || snapshot_files(directory.path(), 1).len() == 1);
@@ -228,7 +231,7 @@ impl SnapshotStore for SickStore {
 
 #[test]
 fn a_store_that_panics_ends_no_node_and_is_asked_again() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let mut nodes = BTreeMap::new();
     let flags = [1, 2].map(|_| Arc::<AtomicBool>::default());
     for own in 1..=2 {

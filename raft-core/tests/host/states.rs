@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::node::{CLUSTER, leader, start, until};
 use bytes::Bytes;
 use raft_core::host::{
-    Capture, FileJournal, Handle, Hub, MemoryJournal, NodeStatus, StateMachine, StopReason,
+    Capture, FileJournal, Handle, InProcessNetwork, MemoryJournal, NodeStatus, StateMachine,
+    StopReason,
 };
 use raft_core::{Change, Config, Index, NodeId};
 
@@ -93,7 +94,7 @@ fn assert_no_difference(nodes: &Nodes) {
 
 #[test]
 fn a_server_whose_state_differs_is_named_on_both_ends() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let mut nodes = BTreeMap::new();
     for own in 1..=3 {
         let sum = Sum { odd: u64::from(own == 3), ..Sum::default() };
@@ -135,7 +136,7 @@ fn open(directory: &Path, own: u64) -> FileJournal {
 #[test]
 fn equal_states_are_equal_over_restarts_installs_and_restores() {
     let directory = tempfile::tempdir().unwrap();
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let start_one = |own: u64, voters: &[u64]| {
         start(raft(own, voters), &hub, open(directory.path(), own), Sum::default()).unwrap()
     };

@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use crate::node::{Map, leader, set, start, until};
 use bytes::Bytes;
 use raft_core::host::{
-    Capture, Handle, Hub, MemoryJournal, NotUnderstood, ProposeError, RestoreError, StartError,
-    StateMachine, StopReason,
+    Capture, Handle, InProcessNetwork, MemoryJournal, NotUnderstood, ProposeError, RestoreError,
+    StartError, StateMachine, StopReason,
 };
 use raft_core::{Config, Index, NodeId};
 
@@ -68,7 +68,7 @@ fn replicate(nodes: &BTreeMap<u64, Handle<Versioned>>, command: &Bytes) {
 
 #[test]
 fn a_server_stops_before_a_command_that_it_does_not_know_and_goes_on_after_its_upgrade() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let journals: BTreeMap<u64, MemoryJournal> =
         (1..=3).map(|own| (own, MemoryJournal::new())).collect();
     let run = |own: u64, of: u8| {
@@ -96,7 +96,7 @@ fn a_server_stops_before_a_command_that_it_does_not_know_and_goes_on_after_its_u
 
 #[test]
 fn a_proposer_whose_command_is_not_understood_learns_that_it_may_be_committed() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let journal = MemoryJournal::new();
     let raft = Config::new(NodeId::new(1), [NodeId::new(1)]);
     let node = start(raft.clone(), &hub, journal.clone(), version(1)).unwrap();
@@ -121,7 +121,7 @@ fn a_proposer_whose_command_is_not_understood_learns_that_it_may_be_committed() 
 
 #[test]
 fn a_snapshot_of_a_newer_version_starts_no_older_one() {
-    let (hub, _late) = Hub::new(1, || {});
+    let (hub, _late) = InProcessNetwork::new(1, || {});
     let journal = MemoryJournal::new();
     let raft = Config::new(NodeId::new(1), [NodeId::new(1)]);
     let node = start(raft.clone(), &hub, journal.clone(), version(2)).unwrap();

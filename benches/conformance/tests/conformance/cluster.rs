@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters, Found, Resolver};
 use raft_core::host::{
-    ChangeError, ClusterId, Faults, Hub, Journal, Label, Leadership, MemoryJournal, NodeConfig,
-    NodeStatus, ProposeError, StartError, Transport,
+    ChangeError, ClusterId, Faults, InProcessNetwork, Journal, Label, Leadership, MemoryJournal,
+    NodeConfig, NodeStatus, ProposeError, StartError, Transport,
 };
 use raft_core::{Change, Config, Membership, NodeId, Role};
 use runtimes::{DEADLINE, Log, Member, Probe, Runtime};
@@ -98,7 +98,7 @@ pub(crate) struct Cluster {
 }
 
 enum Network {
-    Channel(Hub),
+    Channel(InProcessNetwork),
     Tcp(Sockets),
 }
 
@@ -397,7 +397,7 @@ impl Cluster {
     }
 
     /// The in-process network.
-    pub(crate) fn hub(&self) -> &Hub {
+    pub(crate) fn hub(&self) -> &InProcessNetwork {
         match &self.network {
             Network::Channel(hub) => hub,
             Network::Tcp(_) => panic!("this scenario is for channels"),

@@ -4,4 +4,4 @@ mod faults;
 mod network;
 
 pub use faults::{Faults, Traffic};
-pub use network::{Endpoint, Hub, LateDelivery};
+pub use network::{Endpoint, InProcessNetwork, LateDelivery};

@@ -31,14 +31,14 @@ const INTRODUCTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An in-process network. A clone is the same network.
 #[derive(Clone)]
-pub struct Hub {
+pub struct InProcessNetwork {
     owner: Arc<Owner>,
 }
 
-/// A node's end of a [`Hub`].
+/// A node's end of a [`InProcessNetwork`].
 pub struct Endpoint {
     node: NodeId,
-    hub: Hub,
+    network: InProcessNetwork,
     /// The number of this endpoint's registration. A later endpoint of the same node has another.
     registered: Option<u64>,
     /// The buffer in which messages are encoded to be counted.
@@ -94,7 +94,7 @@ struct Late {
     message: Message<Bytes>,
 }
 
-impl Hub {
+impl InProcessNetwork {
     /// A perfect network without nodes, and the part that delivers delayed messages. `wake` must
     /// make the adapter's task call [`LateDelivery::turn`]. It is called from any thread and must
     /// not block.
@@ -115,7 +115,7 @@ impl Hub {
     /// The transport of this node. If a node starts again, its new endpoint takes the place of the
     /// old one.
     pub fn endpoint(&self, node: NodeId) -> Endpoint {
-        Endpoint { node, hub: self.clone(), registered: None, encoded: Vec::new() }
+        Endpoint { node, network: self.clone(), registered: None, encoded: Vec::new() }
     }
 
     /// Changes how bad the network is, for messages sent from now on.
@@ -129,7 +129,7 @@ impl Hub {
         self.lock().fault_model.cut(from, to);
     }
 
-    /// Undoes [`Hub::cut`].
+    /// Undoes [`InProcessNetwork::cut`].
     pub fn mend(&self, from: NodeId, to: NodeId) {
         self.lock().fault_model.mend(from, to);
     }
@@ -139,7 +139,7 @@ impl Hub {
         self.lock().fault_model.isolate(node);
     }
 
-    /// Undoes [`Hub::isolate`].
+    /// Undoes [`InProcessNetwork::isolate`].
     pub fn rejoin(&self, node: NodeId) {
         self.lock().fault_model.rejoin(node);
     }
@@ -189,7 +189,7 @@ impl Transport for Endpoint {
             let error = std::format!("the endpoint of node {own} was given to node {node}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
         }
-        let mut state = self.hub.lock();
+        let mut state = self.network.lock();
         state.unlink(node);
         state.registrations += 1;
         let number = state.registrations;
@@ -204,7 +204,7 @@ impl Transport for Endpoint {
         self.encoded.clear();
         codec::encode_message(&message, &mut self.encoded);
         let bytes = self.encoded.len() as u64;
-        let shared = &self.hub.owner.shared;
+        let shared = &self.network.owner.shared;
         let mut state = shared.lock();
         let delivery = state.fault_model.decide(message.from, message.to, bytes, Instant::now());
         match delivery {
@@ -234,7 +234,7 @@ impl Endpoint {
     /// Introduces this node to the members that it can reach, as a transport that opens connections
     /// does.
     fn introduce(&self, membership: &Membership) {
-        let mut state = self.hub.lock();
+        let mut state = self.network.lock();
         for member in membership.members() {
             let (own, other) = (self.node, member.id);
             let open = |from, to| state.fault_model.is_open(from, to);
@@ -247,7 +247,7 @@ impl Endpoint {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        let mut state = self.hub.lock();
+        let mut state = self.network.lock();
         let current = state.endpoints.get(&self.node).map(|registered| registered.number);
         if current.is_some() && current == self.registered {
             state.endpoints.remove(&self.node);
@@ -353,9 +353,11 @@ fn deliver(inbox: &PeerInbox, message: Message<Bytes>) {
     }
 }
 
-impl fmt::Debug for Hub {
+impl fmt::Debug for InProcessNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub").field("fault_model", &self.lock().fault_model).finish_non_exhaustive()
+        f.debug_struct("InProcessNetwork")
+            .field("fault_model", &self.lock().fault_model)
+            .finish_non_exhaustive()
     }
 }
 
@@ -421,9 +423,9 @@ mod tests {
         Identity { cluster: ClusterId::new(1), node, store_id: StoreId::new(1) }
     }
 
-    fn start(hub: &Hub, node: NodeId) -> (Endpoint, Receiver<Message<Bytes>>) {
+    fn start(network: &InProcessNetwork, node: NodeId) -> (Endpoint, Receiver<Message<Bytes>>) {
         let (sender, arrived) = mpsc::channel();
-        let mut endpoint = hub.endpoint(node);
+        let mut endpoint = network.endpoint(node);
         let inbox = MessageInbox::new(move |message| drop(sender.send(message)));
         endpoint.start(identity(node), inbox).unwrap();
         (endpoint, arrived)
@@ -443,8 +445,8 @@ mod tests {
         let wake = move || {
             counter.fetch_add(1, Ordering::Relaxed);
         };
-        let (hub, _late) = Hub::new(1, wake);
-        let ((mut a, _), (_b, arrived)) = (start(&hub, A), start(&hub, B));
+        let (network, _late) = InProcessNetwork::new(1, wake);
+        let ((mut a, _), (_b, arrived)) = (start(&network, A), start(&network, B));
         for number in 0..3 {
             a.send(message(number));
         }
@@ -453,17 +455,17 @@ mod tests {
             [0, 1, 2]
         );
         assert_eq!(wakes.load(Ordering::Relaxed), 0);
-        let traffic = hub.traffic();
+        let traffic = network.traffic();
         assert_eq!((traffic.sent, traffic.dropped), (3, 0));
         assert!(traffic.bytes_sent > 0);
     }
 
     #[test]
     fn what_is_late_arrives_later_in_order() {
-        let (hub, late) = Hub::new(1, || {});
-        let ((mut a, _), (_b, arrived)) = (start(&hub, A), start(&hub, B));
+        let (network, late) = InProcessNetwork::new(1, || {});
+        let ((mut a, _), (_b, arrived)) = (start(&network, A), start(&network, B));
         let delay = Duration::from_millis(3);
-        hub.set_faults(Faults { delay_min: delay, delay_max: delay * 2, ..Faults::default() });
+        network.set_faults(Faults { delay_min: delay, delay_max: delay * 2, ..Faults::default() });
         let sent_at = Instant::now();
         for number in 0..20 {
             a.send(message(number));
@@ -477,43 +479,43 @@ mod tests {
 
     #[test]
     fn a_cut_loses_what_is_on_its_way() {
-        let (hub, late) = Hub::new(1, || {});
-        let ((mut a, _), (_b, arrived)) = (start(&hub, A), start(&hub, B));
+        let (network, late) = InProcessNetwork::new(1, || {});
+        let ((mut a, _), (_b, arrived)) = (start(&network, A), start(&network, B));
         let delay = Duration::from_millis(1);
-        hub.set_faults(Faults { delay_min: delay, delay_max: delay, ..Faults::default() });
+        network.set_faults(Faults { delay_min: delay, delay_max: delay, ..Faults::default() });
         a.send(message(1));
-        hub.cut(A, B);
+        network.cut(A, B);
         deliver_all(&late);
         assert!(arrived.try_recv().is_err());
-        assert_eq!(hub.traffic().dropped, 1);
+        assert_eq!(network.traffic().dropped, 1);
     }
 
     #[test]
     fn a_later_life_takes_the_place_of_an_earlier_one_and_keeps_it() {
-        let (hub, _late) = Hub::new(1, || {});
-        let ((mut a, _), (first, before)) = (start(&hub, A), start(&hub, B));
-        let (second, after) = start(&hub, B);
+        let (network, _late) = InProcessNetwork::new(1, || {});
+        let ((mut a, _), (first, before)) = (start(&network, A), start(&network, B));
+        let (second, after) = start(&network, B);
         drop(first);
         a.send(message(7));
         assert_eq!(campaign(&after.try_recv().unwrap()), 7);
         assert!(before.try_recv().is_err());
         drop(second);
         a.send(message(8));
-        assert_eq!(hub.traffic().dropped, 1, "nobody is there");
+        assert_eq!(network.traffic().dropped, 1, "nobody is there");
     }
 
     #[test]
     fn an_endpoint_serves_no_other_node() {
-        let (hub, _late) = Hub::new(1, || {});
-        let error = hub.endpoint(A).start(identity(B), MessageInbox::new(drop)).unwrap_err();
+        let (network, _late) = InProcessNetwork::new(1, || {});
+        let error = network.endpoint(A).start(identity(B), MessageInbox::new(drop)).unwrap_err();
         assert_eq!(error.to_string(), "the endpoint of node 1 was given to node 2");
     }
 
     #[test]
     fn the_task_ends_with_the_network_and_its_endpoints() {
-        let (hub, late) = Hub::new(1, || {});
-        let (endpoint, _arrived) = start(&hub, A);
-        drop(hub);
+        let (network, late) = InProcessNetwork::new(1, || {});
+        let (endpoint, _arrived) = start(&network, A);
+        drop(network);
         assert_eq!(late.turn(), Next::Wait(None));
         drop(endpoint);
         assert_eq!(late.turn(), Next::Stop);
