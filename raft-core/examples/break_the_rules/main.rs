@@ -1,8 +1,9 @@
 //! Breaks the rules of the core, one by one, and tells which tests notice: the tests' own test.
 //!
-//! `cargo run --release -p raft-core --example break_the_rules` works on a copy under `target`, with what
-//! `raft-core/tests/mutations.txt` lists. It fails if a mutation survives without an explanation, if a check does not catch what the
-//! list says that it does, or if a mutation no longer fits the source.
+//! `cargo run --release -p raft-core --example break_the_rules` works on a copy under `target`,
+//! with what `raft-core/tests/mutations.txt` lists. It fails if a mutation survives without an
+//! explanation, if a check does not catch what the list says that it does, or if a mutation no
+//! longer fits the source.
 
 use std::error::Error;
 use std::path::Path;
@@ -16,7 +17,8 @@ mod workshop;
 use mutations::{List, Mutation};
 use workshop::{Verdict, Workshop};
 
-/// Applies each mutation of raft-core/tests/mutations.txt to a copy of the workspace, and runs the checks that must catch it.
+/// Applies each mutation of raft-core/tests/mutations.txt to a copy of the workspace, and runs the
+/// checks that must catch it.
 #[derive(Parser)]
 struct Args {
     /// Only mutations whose name or file contains this.

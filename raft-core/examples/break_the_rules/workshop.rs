@@ -1,4 +1,5 @@
-//! A copy of the workspace in which rules may be broken, with a target directory of its own that is kept.
+//! A copy of the workspace in which rules may be broken, with a target directory of its own that is
+//! kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Searches every behaviour of a small cluster for one that breaks a rule, within bounds that the flags set.
+//! Searches every behaviour of a small cluster for one that breaks a rule, within bounds that the
+//! flags set.
 //!
 //! `cargo run --release -p raft-core --example model_check -- --help`
 
@@ -14,7 +15,8 @@ mod model;
 
 use model::{Bounds, Cluster};
 
-/// Model checking of the real core: three servers, their disks, and a network without limits on loss, repetition and disorder.
+/// Model checking of the real core: three servers, their disks, and a network without limits on
+/// loss, repetition and disorder.
 #[derive(Parser)]
 struct Args {
     /// Servers that ever stand for election.

@@ -1,4 +1,5 @@
-//! Searches for runs that break Raft: each seed is a cluster with faults of its own, in virtual time.
+//! Searches for runs that break Raft: each seed is a cluster with faults of its own, in virtual
+//! time.
 //!
 //! ```text
 //! cargo run --release -p raft-core --features sim --example simulate -- --seeds 10000
@@ -20,7 +21,8 @@ use clap::Parser;
 use raft_core::sim::{Plan, Registers, Simulation, Swarm, Theme, What};
 use search::{Broken, Tally};
 
-/// Simulates clusters under faults, checks every event, and every client's history for linearizability.
+/// Simulates clusters under faults, checks every event, and every client's history for
+/// linearizability.
 #[derive(Parser)]
 struct Options {
     /// How many seeds to run.

@@ -10,7 +10,8 @@ const SERVERS: u64 = 5;
 /// Virtual time for which an idle cluster is simulated.
 const IDLE: Duration = Duration::from_secs(100_000);
 const FAILOVERS: u64 = 100_000;
-/// After so many failovers a new cluster begins: there are no snapshots here, so a restart costs as much as the log is long.
+/// After so many failovers a new cluster begins: there are no snapshots here, so a restart costs as
+/// much as the log is long.
 const FAILOVERS_PER_CLUSTER: u64 = 100;
 /// More than any election here takes.
 const ELECTION_MAX: Duration = Duration::from_secs(5);

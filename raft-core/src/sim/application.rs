@@ -36,7 +36,8 @@ impl<S: StateMachine> Application<S> {
         }
     }
 
-    /// The state is that of a snapshot now. What became of the entries that it jumps over, nobody tells.
+    /// The state is that of a snapshot now. What became of the entries that it jumps over, nobody
+    /// tells.
     pub(super) fn restore(&mut self, index: Index, snapshot: &[u8]) {
         self.machine.restore(snapshot);
         self.applied = index;
@@ -51,8 +52,9 @@ impl<S: StateMachine> Application<S> {
         self.reading.clear();
     }
 
-    /// An operation waits for the entry that was just appended. Whoever waits for an earlier entry in its place will learn
-    /// nothing: that entry is gone from here, and another server may have it still.
+    /// An operation waits for the entry that was just appended. Whoever waits for an earlier entry
+    /// in its place will learn nothing: that entry is gone from here, and another server may have
+    /// it still.
     pub(super) fn wait(&mut self, term: Term, index: Index, operation: usize) {
         while self.waiting.back().is_some_and(|waiting| waiting.index >= index) {
             self.waiting.pop_back();

@@ -47,8 +47,8 @@ impl Plan {
     /// How long the cluster may take, once all faults are over, until it has a leader, commits a
     /// new command, and every server has applied all that is committed: ten election timeouts, for
     /// each entry two round trips and two syncs, one client's patience, and the time to send a
-    /// snapshot. A run adds the time until a snapshot that failed is tried again, because a full log
-    /// waits for that.
+    /// snapshot. A run adds the time until a snapshot that failed is tried again, because a full
+    /// log waits for that.
     pub fn calm_max(&self, entries: u64) -> Duration {
         let entries = u32::try_from(entries).unwrap_or(u32::MAX);
         let sync = self.calm_sync();

@@ -1,4 +1,5 @@
-//! Membership churn: what an operator might ask of the leader, drawn from a number and the membership as it is then.
+//! Membership churn: what an operator might ask of the leader, drawn from a number and the
+//! membership as it is then.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -27,7 +28,8 @@ pub enum Churn {
     Demote,
     /// A member leaves, and is switched off later, or not.
     Remove,
-    /// All at once: a learner becomes a voter in the place of one who leaves, and a new server becomes a learner.
+    /// All at once: a learner becomes a voter in the place of one who leaves, and a new server
+    /// becomes a learner.
     Replace,
     /// A member gets another priority.
     Prioritise,
@@ -79,7 +81,8 @@ impl<S: StateMachine> Cluster<S> {
         self.counts.transfers += u64::from(asked.is_ok());
     }
 
-    /// Switches servers off that are members no more, nor will be; unless the others can live with their questions.
+    /// Switches servers off that are members no more, nor will be; unless the others can live with
+    /// their questions.
     pub(super) fn retire_removed(&mut self) {
         for at in 0..self.ids.len() {
             let server = &self.servers[at];
@@ -105,8 +108,9 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
-    /// Whether a server was a member, and is none any more, by what is known to be committed. An id is
-    /// used once; but a server that was removed before it had written anything may be added again.
+    /// Whether a server was a member, and is none any more, by what is known to be committed. An id
+    /// is used once; but a server that was removed before it had written anything may be added
+    /// again.
     fn is_removed(&self, id: NodeId) -> bool {
         let is_member = self.observer.membership().seat(id).is_some();
         let comes_again = self.servers.iter().any(|server| {

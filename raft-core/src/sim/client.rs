@@ -1,4 +1,5 @@
-//! Clients: each asks for one thing at a time, of whoever seems to lead, and gives up after a while.
+//! Clients: each asks for one thing at a time, of whoever seems to lead, and gives up after a
+//! while.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -35,7 +36,8 @@ impl Clients {
         Self { clients: (0..count).map(client).collect(), next_process: count }
     }
 
-    /// A client asks for something, unless it still waits. It tries one server after the other until one accepts.
+    /// A client asks for something, unless it still waits. It tries one server after the other
+    /// until one accepts.
     pub(super) fn ask<S: Workload>(&mut self, cluster: &mut Cluster<S>, number: u64, draw: u64) {
         let Some(client) = self.clients.get_mut(number as usize) else { return };
         if let Some((operation, since)) = client.waits {
@@ -55,7 +57,8 @@ impl Clients {
         let draw = super::draw::mix(draw ^ cluster.history.operations.len() as u64);
         let request = S::request(number, draw);
         let servers = cluster.ids.len();
-        // Half of the time it asks somebody at random first: a leader that does not know yet that it is none, perhaps.
+        // Half of the time it asks somebody at random first: a leader that does not know yet that
+        // it is none, perhaps.
         let first = if draw & 64 == 0 { client.leader } else { (draw >> 32) as usize };
         for at in (0..servers).map(|more| first.wrapping_add(more) % servers) {
             if let Some(operation) = cluster.request(at, client.process, &request) {

@@ -1,5 +1,5 @@
-//! A cluster in virtual time, for tests that want to hold the strings themselves: cut and mend links, crash and start servers,
-//! hold disks, propose, read, and run until something is so.
+//! A cluster in virtual time, for tests that want to hold the strings themselves: cut and mend
+//! links, crash and start servers, hold disks, propose, read, and run until something is so.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -53,10 +53,11 @@ pub(super) mod purpose {
 /// Configures one life of a server.
 type Configure = Box<dyn Fn(&mut Config, Life)>;
 
-/// A cluster of servers 1 to N in virtual time, over a network, disks and clocks that can be made to fail.
+/// A cluster of servers 1 to N in virtual time, over a network, disks and clocks that can be made
+/// to fail.
 ///
-/// One seed, one run, bit for bit. After every event an [`Observer`] checks what no run may break; what it finds ends the run
-/// with a [`Failure`].
+/// One seed, one run, bit for bit. After every event an [`Observer`] checks what no run may break;
+/// what it finds ends the run with a [`Failure`].
 ///
 /// # Example
 ///
@@ -126,7 +127,8 @@ pub struct ReadEnd {
 pub(super) const READ_ENDS_MAX: usize = 4096;
 
 impl<S: StateMachine> Cluster<S> {
-    /// Servers 1 to `servers` with the default configuration, latencies of one millisecond and disks of 100 microseconds.
+    /// Servers 1 to `servers` with the default configuration, latencies of one millisecond and
+    /// disks of 100 microseconds.
     pub fn new(servers: u64, seed: u64) -> Self {
         Self::with(servers, seed, |_| {})
     }
@@ -135,7 +137,8 @@ impl<S: StateMachine> Cluster<S> {
     ///
     /// # Panics
     ///
-    /// If there are no servers, more than [`MEMBERS_MAX`], or if none could run with the configuration.
+    /// If there are no servers, more than [`MEMBERS_MAX`], or if none could run with the
+    /// configuration.
     pub fn with(servers: u64, seed: u64, configure: impl Fn(&mut Config) + 'static) -> Self {
         Self::with_lives(servers, seed, move |config, _| configure(config))
     }

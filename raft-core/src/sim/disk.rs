@@ -6,8 +6,9 @@
 //!   lost by a crash         kept, lost or torn   kept for ever
 //! ```
 //!
-//! One sync at a time covers all that was written before it began, as a journal with group commit does it; what comes meanwhile
-//! waits for the next. A torn write counts as lost, with everything behind it: journals have checksums.
+//! One sync at a time covers all that was written before it began, as a journal with group commit
+//! does it; what comes meanwhile waits for the next. A torn write counts as lost, with everything
+//! behind it: journals have checksums.
 
 use alloc::collections::VecDeque;
 

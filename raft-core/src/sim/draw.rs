@@ -7,8 +7,8 @@ use rand_pcg::Pcg32;
 
 use crate::time::micros;
 
-/// Draws of one purpose. Each link, disk and server has its own, so that one draw more or less in one place changes nothing in
-/// another: a plan that was cut still brings about much the same run.
+/// Draws of one purpose. Each link, disk and server has its own, so that one draw more or less in
+/// one place changes nothing in another: a plan that was cut still brings about much the same run.
 #[derive(Clone, Debug)]
 pub(super) struct Draw(Pcg32);
 
@@ -51,8 +51,9 @@ impl Draw {
 
     /// A span of an exponential distribution with this mean.
     ///
-    /// The logarithm of a uniform number is its leading zeros and, between two powers of two, a straight line; it is off by
-    /// less than one part in ten anywhere, and right on average to one in a hundred.
+    /// The logarithm of a uniform number is its leading zeros and, between two powers of two, a
+    /// straight line; it is off by less than one part in ten anywhere, and right on average to one
+    /// in a hundred.
     pub(super) fn exponential(&mut self, mean: Duration) -> Duration {
         const LN_2: u128 = 45_426; // in units of 2^-16
         let number = self.number() | 1;

@@ -268,7 +268,8 @@ impl<S: Workload> Cluster<S> {
 
     fn speak_as_stranger(&mut self, draw: u64) {
         let Some(message) = self.remembered(draw) else { return };
-        // A leader may well be a stranger to a server that is behind: what only a leader says would be a forgery.
+        // A leader may well be a stranger to a server that is behind: what only a leader says would
+        // be a forgery.
         if speaks_as_leader(&message.body) {
             return;
         }
@@ -285,7 +286,8 @@ impl<S: super::StateMachine> Cluster<S> {
         leaders.max_by_key(|raft| raft.term()).map(crate::Raft::id)
     }
 
-    /// A process died: most of those who followed it hear of that from their connections, and some do not.
+    /// A process died: most of those who followed it hear of that from their connections, and some
+    /// do not.
     fn reset_connections(&mut self, of: NodeId) {
         for at in 0..self.ids.len() {
             let id = self.ids[at];
@@ -335,7 +337,8 @@ impl<S: super::StateMachine> Cluster<S> {
         }
     }
 
-    /// Ends all faults: links mended, disks and clocks well, every server running, the network fast and reliable.
+    /// Ends all faults: links mended, disks and clocks well, every server running, the network fast
+    /// and reliable.
     pub fn heal(&mut self) {
         self.heal_but(CALM_SYNC);
     }

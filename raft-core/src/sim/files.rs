@@ -1,4 +1,5 @@
-//! The files in which a server keeps snapshots (§7): taking, reading and writing them takes time, and may fail.
+//! The files in which a server keeps snapshots (§7): taking, reading and writing them takes time,
+//! and may fail.
 //!
 //! A file is there for certain once it is whole. It is deleted once the disk names a newer snapshot
 //! and the state machine has no need of it; what is newer than that, and half-written ones, a crash
@@ -125,7 +126,8 @@ impl<S: StateMachine> Cluster<S> {
         self.answer_jobs(at);
     }
 
-    /// Answers for all that has come to its end, unless the server stands still or its disk is stuck.
+    /// Answers for all that has come to its end, unless the server stands still or its disk is
+    /// stuck.
     pub(super) fn answer_jobs(&mut self, at: usize) {
         loop {
             let server = &mut self.servers[at];

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use super::state_machine::{Request, StateMachine};
 use crate::time::Instant;
 
-/// A moment in a history. `order` tells apart what happened at the same time; it grows by one with every moment.
+/// A moment in a history. `order` tells apart what happened at the same time; it grows by one with
+/// every moment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Moment {
     /// Virtual time.
@@ -17,7 +18,8 @@ pub struct Moment {
 /// Something that a client asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Operation<C, Q, Y> {
-    /// Who asked. A client that gives up waiting goes on under another number, so no client waits for two operations.
+    /// Who asked. A client that gives up waiting goes on under another number, so no client waits
+    /// for two operations.
     pub process: u64,
     /// What it asked for.
     pub request: Request<C, Q>,

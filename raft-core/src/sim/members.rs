@@ -1,4 +1,5 @@
-//! Changes of membership (§6) and transfers of leadership (thesis 3.10) in a cluster, and servers that come and go.
+//! Changes of membership (§6) and transfers of leadership (thesis 3.10) in a cluster, and servers
+//! that come and go.
 
 use super::cluster::Cluster;
 use super::disk::Crash;
@@ -10,8 +11,8 @@ use crate::quorum::MEMBERS_MAX;
 use crate::types::{Index, NodeId, Term};
 
 impl<S: StateMachine> Cluster<S> {
-    /// Starts a new server with an empty disk, which knows of no cluster and waits to be added to this one. Its id is the next
-    /// that nobody had.
+    /// Starts a new server with an empty disk, which knows of no cluster and waits to be added to
+    /// this one. Its id is the next that nobody had.
     ///
     /// # Panics
     ///
@@ -28,7 +29,8 @@ impl<S: StateMachine> Cluster<S> {
     ///
     /// # Errors
     ///
-    /// As [`Raft::change_membership`](crate::Raft::change_membership); a server that does not run knows no leader.
+    /// As [`Raft::change_membership`](crate::Raft::change_membership); a server that does not run
+    /// knows no leader.
     pub fn change_membership(
         &mut self,
         id: NodeId,
@@ -47,7 +49,8 @@ impl<S: StateMachine> Cluster<S> {
     ///
     /// # Errors
     ///
-    /// As [`Raft::transfer_leadership`](crate::Raft::transfer_leadership); a server that does not run knows no leader.
+    /// As [`Raft::transfer_leadership`](crate::Raft::transfer_leadership); a server that does not
+    /// run knows no leader.
     pub fn transfer_leadership(
         &mut self,
         id: NodeId,
@@ -65,7 +68,8 @@ impl<S: StateMachine> Cluster<S> {
     ///
     /// # Errors
     ///
-    /// As [`Raft::take_snapshot`](crate::Raft::take_snapshot); a server that does not run has nothing to say.
+    /// As [`Raft::take_snapshot`](crate::Raft::take_snapshot); a server that does not run has
+    /// nothing to say.
     pub fn take_snapshot(&mut self, id: NodeId) -> Result<(), NothingToSnapshot> {
         let taken = self.with_raft(id, crate::Raft::take_snapshot);
         taken.unwrap_or(Err(NothingToSnapshot))
@@ -90,8 +94,9 @@ impl<S: StateMachine> Cluster<S> {
         self.trace.note(self.now, id, What::Retired);
     }
 
-    /// Kills a server, and takes all that its disk holds. If it is started again, it knows of no cluster. What it has promised is lost,
-    /// so it should have been removed before, and may be added again as a learner.
+    /// Kills a server, and takes all that its disk holds. If it is started again, it knows of no
+    /// cluster. What it has promised is lost, so it should have been removed before, and may be
+    /// added again as a learner.
     pub fn wipe(&mut self, id: NodeId) {
         self.crash(id, Crash::Lose);
         let at = self.at(id);

@@ -1,18 +1,19 @@
 //! A deterministic simulator: a cluster in virtual time, your state machine, our faults.
 //!
-//! From one seed comes one run, bit for bit: servers with disks that forget, a network that loses, repeats and reorders, clocks
-//! that disagree. The cores that run in it are the ones that run anywhere. After every event an omniscient [`Observer`] checks
-//! the five properties of the paper's Figure 3, that nothing is said which could be forgotten, that terms and indexes only grow,
-//! that queues keep within their limits, and the laws of time.
+//! From one seed comes one run, bit for bit: servers with disks that forget, a network that loses,
+//! repeats and reorders, clocks that disagree. The cores that run in it are the ones that run
+//! anywhere. After every event an omniscient [`Observer`] checks the five properties of the paper's
+//! Figure 3, that nothing is said which could be forgotten, that terms and indexes only grow, that
+//! queues keep within their limits, and the laws of time.
 //!
 //! There are two ways to use it:
 //!
-//! - **Search.** [`Swarm::draw`] makes a world from a seed, [`Swarm::plan`] lists what will happen in it, and
-//!   [`Simulation::run`] runs the list, ends all faults and demands progress within [`Plan::calm_max`]. What clients asked and
-//!   were told is in [`Cluster::history`], for a checker of linearizability. A plan that fails is cut down to what it takes by
-//!   [`Plan::shrink`].
-//! - **Stories.** [`Cluster`] gives a test all the strings: cut and mend links, crash and start servers, hold disks, propose,
-//!   read, count messages, and run until something is so.
+//! - **Search.** [`Swarm::draw`] makes a world from a seed, [`Swarm::plan`] lists what will happen
+//!   in it, and [`Simulation::run`] runs the list, ends all faults and demands progress within
+//!   [`Plan::calm_max`]. What clients asked and were told is in [`Cluster::history`], for a checker
+//!   of linearizability. A plan that fails is cut down to what it takes by [`Plan::shrink`].
+//! - **Stories.** [`Cluster`] gives a test all the strings: cut and mend links, crash and start
+//!   servers, hold disks, propose, read, count messages, and run until something is so.
 //!
 //! # Example
 //!

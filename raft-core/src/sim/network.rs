@@ -88,7 +88,8 @@ pub enum Partition {
         /// Who reaches both.
         bridge: NodeId,
     },
-    /// Each server reaches only those before and behind it in this order; who is not named reaches nobody.
+    /// Each server reaches only those before and behind it in this order; who is not named reaches
+    /// nobody.
     Chain(Vec<NodeId>),
 }
 

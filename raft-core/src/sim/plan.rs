@@ -41,8 +41,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan with fewer steps: those that this failure does not need. `fails` runs a plan and says whether it fails in the
-    /// same way. What is left fails still, and without any one of its steps it does not.
+    /// The plan with fewer steps: those that this failure does not need. `fails` runs a plan and
+    /// says whether it fails in the same way. What is left fails still, and without any one of its
+    /// steps it does not.
     pub fn shrink(&self, mut fails: impl FnMut(&Self) -> bool) -> Self {
         let mut plan = self.clone();
         let calm = Self { network: Network::reliable(CALM_LATENCY), ..plan.clone() };
@@ -154,7 +155,8 @@ impl<S: Workload> Simulation<S> {
         self.cluster.keep_trace();
     }
 
-    /// Runs the plan; then all faults end, and the cluster must make progress within [`Plan::calm_max`].
+    /// Runs the plan; then all faults end, and the cluster must make progress within
+    /// [`Plan::calm_max`].
     ///
     /// # Errors
     ///

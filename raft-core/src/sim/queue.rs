@@ -1,4 +1,5 @@
-//! What will happen, in the order of virtual time; what is planned for the same moment happens in the order of planning.
+//! What will happen, in the order of virtual time; what is planned for the same moment happens in
+//! the order of planning.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
@@ -10,8 +11,8 @@ use crate::time::Instant;
 const SLOT_BITS: u32 = 24;
 const SLOTS_MAX: usize = 1 << SLOT_BITS;
 
-/// A heap of small keys over a slab of events, so that sorting moves sixteen bytes at a time and nothing is allocated once the
-/// slab has grown.
+/// A heap of small keys over a slab of events, so that sorting moves sixteen bytes at a time and
+/// nothing is allocated once the slab has grown.
 pub(super) struct Queue<E> {
     /// Time, sequence and slot, from high bits to low.
     keys: BinaryHeap<Reverse<u128>>,

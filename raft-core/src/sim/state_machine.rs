@@ -7,8 +7,8 @@ use crate::types::{Command, Index};
 
 /// A state machine that a simulated server applies commands to.
 ///
-/// The default value is the state with which a cluster begins. A restart begins with the last snapshot, or with the default if
-/// there is none, and applies the log again.
+/// The default value is the state with which a cluster begins. A restart begins with the last
+/// snapshot, or with the default if there is none, and applies the log again.
 ///
 /// # Example
 ///
@@ -55,8 +55,8 @@ pub trait StateMachine: Default {
     /// The answer to either.
     type Reply: Clone + Debug;
 
-    /// Applies a committed command. Called by rising index; indexes are missing where Raft keeps entries of its own. What it
-    /// does must follow from the commands alone.
+    /// Applies a committed command. Called by rising index; indexes are missing where Raft keeps
+    /// entries of its own. What it does must follow from the commands alone.
     fn apply(&mut self, index: Index, command: &Self::Command) -> Self::Reply;
 
     /// Answers a linearizable read.
@@ -75,8 +75,8 @@ pub trait StateMachine: Default {
 
 /// A state machine whose clients are simulated as well.
 pub trait Workload: StateMachine {
-    /// What a client asks for. Must follow from the arguments alone: `client` numbers the clients from 0, `draw` is random and
-    /// different for every request of a run.
+    /// What a client asks for. Must follow from the arguments alone: `client` numbers the clients
+    /// from 0, `draw` is random and different for every request of a run.
     fn request(client: u64, draw: u64) -> Request<Self::Command, Self::Query>;
 }
 
@@ -94,15 +94,16 @@ pub const REGISTERS: usize = 4;
 
 /// A few registers that clients read and swap.
 ///
-/// A swap returns what it replaced, and every value is written once. So a history tells almost by itself in which order its
-/// operations took effect, and each register is checked on its own.
+/// A swap returns what it replaced, and every value is written once. So a history tells almost by
+/// itself in which order its operations took effect, and each register is checked on its own.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Registers([u64; REGISTERS]);
 
 /// The most bytes that a [`Swap`] holds.
 const SWAP_BYTES_MAX: usize = 15;
 
-/// Puts a value into a register. Or holds a piece of a snapshot, for what travels is always a command.
+/// Puts a value into a register. Or holds a piece of a snapshot, for what travels is always a
+/// command.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Swap {
     bytes: [u8; SWAP_BYTES_MAX],

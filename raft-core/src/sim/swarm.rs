@@ -1,7 +1,8 @@
-//! Swarm testing: every seed draws which faults there are in its run, how strong they are, and when they strike.
+//! Swarm testing: every seed draws which faults there are in its run, how strong they are, and when
+//! they strike.
 //!
-//! A run with all faults at once breaks little: each hides the others, for a cluster that is always down does nothing wrong. So
-//! each seed enables a random subset.
+//! A run with all faults at once breaks little: each hides the others, for a cluster that is always
+//! down does nothing wrong. So each seed enables a random subset.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -315,7 +316,8 @@ fn times(draw: &mut Draw, every: Duration) -> Vec<Instant> {
     }
 }
 
-/// A span within these bounds, in which short and long are equally likely: each doubling has the same chance.
+/// A span within these bounds, in which short and long are equally likely: each doubling has the
+/// same chance.
 pub(super) fn wide(draw: &mut Draw, (min, max): (Duration, Duration)) -> Duration {
     let (min, max) = (micros(min).max(1), micros(max).max(1));
     let doublings = u64::from((max / min).max(1).ilog2());

@@ -1,4 +1,5 @@
-//! What happened, as small records: a hash over all of them, the last ones for whoever reads a failure, and all if asked.
+//! What happened, as small records: a hash over all of them, the last ones for whoever reads a
+//! failure, and all if asked.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -88,7 +89,8 @@ pub struct Gist {
     pub peer: NodeId,
     /// The message's term.
     pub term: Term,
-    /// The index that it is about: the last entry of a candidate or an append, the match or the rejection of a reply.
+    /// The index that it is about: the last entry of a candidate or an append, the match or the
+    /// rejection of a reply.
     pub index: Index,
     /// How many entries it carries.
     pub entries: usize,

@@ -1,4 +1,5 @@
-//! The event loop: messages, disks and timers, in the order of virtual time; and the turn of a server's own loop.
+//! The event loop: messages, disks and timers, in the order of virtual time; and the turn of a
+//! server's own loop.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -58,7 +59,8 @@ impl<S: StateMachine> Cluster<S> {
         self.run_until_time(self.after(span))
     }
 
-    /// Runs until the condition holds, which is asked after every event; returns false if it does not within `span`.
+    /// Runs until the condition holds, which is asked after every event; returns false if it does
+    /// not within `span`.
     ///
     /// # Errors
     ///
@@ -88,7 +90,8 @@ impl<S: StateMachine> Cluster<S> {
         self.verdict()
     }
 
-    /// The next thing that happens, not after `end`. What arrives comes before the timers of the same moment.
+    /// The next thing that happens, not after `end`. What arrives comes before the timers of the
+    /// same moment.
     #[inline]
     fn next_event(&mut self, end: u64) -> bool {
         let planned = self.queue.next_at();
@@ -269,7 +272,8 @@ impl<S: StateMachine> Cluster<S> {
         Ok(())
     }
 
-    /// Does what a server asks. Work on snapshot files is added to `jobs` and begins after the turn.
+    /// Does what a server asks. Work on snapshot files is added to `jobs` and begins after the
+    /// turn.
     #[inline]
     fn carry_out(
         &mut self,

@@ -12,22 +12,25 @@ use crate::time::Instant;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum Property {
-    /// "At most one leader can be elected in a given term", and no server votes twice in one (Figure 3, §5.2).
+    /// "At most one leader can be elected in a given term", and no server votes twice in one
+    /// (Figure 3, §5.2).
     ElectionSafety,
     /// "A leader never overwrites or deletes entries in its log" (Figure 3, §5.3).
     LeaderAppendOnly,
-    /// "If two logs contain an entry with the same index and term, then the logs are identical in all entries up through the
-    /// given index" (Figure 3, §5.3).
+    /// "If two logs contain an entry with the same index and term, then the logs are identical in
+    /// all entries up through the given index" (Figure 3, §5.3).
     LogMatching,
-    /// "If a log entry is committed in a given term, then that entry will be present in the logs of the leaders for all
-    /// higher-numbered terms" (Figure 3, §5.4); and on the disks of a majority.
+    /// "If a log entry is committed in a given term, then that entry will be present in the logs of
+    /// the leaders for all higher-numbered terms" (Figure 3, §5.4); and on the disks of a majority.
     LeaderCompleteness,
-    /// "If a server has applied a log entry at a given index to its state machine, no other server will ever apply a different
-    /// log entry for the same index" (Figure 3, §5.4.3); and entries are applied in order, from the disk.
+    /// "If a server has applied a log entry at a given index to its state machine, no other server
+    /// will ever apply a different log entry for the same index" (Figure 3, §5.4.3); and entries
+    /// are applied in order, from the disk.
     StateMachineSafety,
     /// In force is the newest configuration in a server's log (§6).
     MembersByLog,
-    /// A snapshot is the state after the committed entry with which it ends, and the members at that entry (§7).
+    /// A snapshot is the state after the committed entry with which it ends, and the members at
+    /// that entry (§7).
     SnapshotContent,
     /// Nothing is said that could be forgotten: a promise is on its sender's disk when it leaves.
     Durability,
@@ -43,7 +46,8 @@ pub enum Property {
     NoImpossibleInput,
     /// A cluster without faults elects and commits within the stated bound.
     Progress,
-    /// The clients' histories are linearizable. Checked by whoever has a checker; the simulator records the histories.
+    /// The clients' histories are linearizable. Checked by whoever has a checker; the simulator
+    /// records the histories.
     Linearizability,
 }
 
@@ -94,7 +98,8 @@ impl fmt::Display for Violation {
 
 impl core::error::Error for Violation {}
 
-/// What a check says: nothing, or what was broken. Boxed, for the way without violations should be a short one.
+/// What a check says: nothing, or what was broken. Boxed, for the way without violations should be
+/// a short one.
 pub type Verdict = Result<(), Box<Violation>>;
 
 /// Fails with this property unless the condition holds.

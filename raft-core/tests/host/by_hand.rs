@@ -1,4 +1,5 @@
-//! The host without a runtime: the loop of the guide in `host`, on a plain thread, with blocking waits.
+//! The host without a runtime: the loop of the guide in `host`, on a plain thread, with blocking
+//! waits.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;

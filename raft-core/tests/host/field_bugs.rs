@@ -1,5 +1,5 @@
-//! Bugs that other systems had in the field and that lie below the core, each with its number. Those
-//! that have a file of their own are listed in `scenarios/README.md`.
+//! Bugs that other systems had in the field and that lie below the core, each with its number.
+//! Those that have a file of their own are listed in `scenarios/README.md`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -95,9 +95,9 @@ fn bug_56_a_command_that_cannot_be_applied_has_a_way_out() {
     }
 }
 
-/// Field bug 57: snapshots fail, so nothing is compacted, and the log grows. It stops growing at its
-/// limit: further commands are refused, and the node runs on. So a disk with room for the log's limit
-/// and a snapshot has room for that snapshot, after which the node takes commands again.
+/// Field bug 57: snapshots fail, so nothing is compacted, and the log grows. It stops growing at
+/// its limit: further commands are refused, and the node runs on. So a disk with room for the log's
+/// limit and a snapshot has room for that snapshot, after which the node takes commands again.
 #[test]
 fn bug_57_a_log_leaves_room_for_the_first_snapshot() {
     const LOG_BYTES_MAX: usize = 256 << 10;

@@ -1,4 +1,5 @@
-//! What operators do: snapshots, members that come and go, leadership handed over; on the host without a runtime.
+//! What operators do: snapshots, members that come and go, leadership handed over; on the host
+//! without a runtime.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -56,7 +57,8 @@ pub(super) fn directory_bytes(directory: &Path) -> u64 {
     files.map(|file| file.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
 }
 
-/// Replicates a value of a kilobyte at whoever leads, once or, if a disk was too slow for the leader to stay, more often.
+/// Replicates a value of a kilobyte at whoever leads, once or, if a disk was too slow for the
+/// leader to stay, more often.
 fn replicate(nodes: &BTreeMap<u64, Handle<Map>>, key: u64) {
     let command = set(key, &[key as u8; 1000]);
     let propose = || nodes[&leader(nodes)].propose(command.clone());
@@ -245,7 +247,8 @@ fn changes_that_cannot_be_are_refused_and_those_that_can_wait_their_turn() {
         let answer = change(vec![wrong]).wait();
         assert!(matches!(answer, Err(ChangeError::Invalid(error)) if error == expected));
     }
-    // Nobody is there to catch up, so the promotion waits, and is in vain once the learner is removed.
+    // Nobody is there to catch up, so the promotion waits, and is in vain once the learner is
+    // removed.
     let added = change(vec![Change::add_learner(id(2), "nobody")]);
     let promoted = change(vec![Change::Promote(id(2))]);
     let again = change(vec![Change::add_learner(id(3), "nobody")]);

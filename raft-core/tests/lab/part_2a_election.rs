@@ -1,5 +1,5 @@
-//! The classic laboratory, part A: leader election. In virtual time, on a network that is reliable, unreliable, or reorders
-//! over seconds.
+//! The classic laboratory, part A: leader election. In virtual time, on a network that is reliable,
+//! unreliable, or reorders over seconds.
 
 use crate::pump::{Cluster, Conditions, for_each_seed, for_each_seed_under, ms};
 use raft_core::NodeId;
@@ -27,8 +27,9 @@ fn initial_election_on_a_bad_network() {
     });
 }
 
-/// The leader is cut off, and there is a new one; the old one returns, and it still leads; without a quorum nobody does; with
-/// one there is a leader again, whom the last to return does not disturb.
+/// The leader is cut off, and there is a new one; the old one returns, and it still leads; without
+/// a quorum nobody does; with one there is a leader again, whom the last to return does not
+/// disturb.
 #[test]
 fn re_election() {
     for_each_seed(&[3, 4, 5, 7], |servers, seed| {
@@ -61,7 +62,8 @@ fn re_election() {
     });
 }
 
-/// The same on a bad network, where all that can be asked for is that a leader stands whenever a quorum is there.
+/// The same on a bad network, where all that can be asked for is that a leader stands whenever a
+/// quorum is there.
 #[test]
 fn re_election_on_a_bad_network() {
     for_each_seed_under(&BAD, &[3, 5], |conditions, servers, seed| {
@@ -78,7 +80,8 @@ fn re_election_on_a_bad_network() {
         let minority: Vec<NodeId> = cluster.others(&[leader])[..quorum - 1].to_vec();
         let cut_off = cluster.others(&minority);
         cut_off.iter().for_each(|id| cluster.disconnect(*id));
-        // Replies of before may come for another two seconds, and each proves that the leader was followed.
+        // Replies of before may come for another two seconds, and each proves that the leader was
+        // followed.
         cluster.run_for(ms(4000));
         assert_eq!(cluster.believed_leaders(), [], "leads without a quorum");
 
@@ -87,8 +90,8 @@ fn re_election_on_a_bad_network() {
     });
 }
 
-/// Nine rounds; in each, three of seven servers are cut off, and there is one leader among the rest, whom those who return do
-/// not disturb.
+/// Nine rounds; in each, three of seven servers are cut off, and there is one leader among the
+/// rest, whom those who return do not disturb.
 #[test]
 fn many_elections() {
     for_each_seed(&[7], |servers, seed| {
@@ -106,8 +109,8 @@ fn many_elections() {
     });
 }
 
-/// The same on a bad network. One server less is cut off: where all four of four must say yes twice, and one of five answers is
-/// lost, only one ballot in four succeeds.
+/// The same on a bad network. One server less is cut off: where all four of four must say yes
+/// twice, and one of five answers is lost, only one ballot in four succeeds.
 #[test]
 fn many_elections_on_a_bad_network() {
     for_each_seed_under(&BAD, &[7], |conditions, servers, seed| {
@@ -123,7 +126,8 @@ fn many_elections_on_a_bad_network() {
     });
 }
 
-/// A server that was cut off again and again asks in vain, and its term is what it was (thesis 9.6).
+/// A server that was cut off again and again asks in vain, and its term is what it was (thesis
+/// 9.6).
 #[test]
 fn returning_servers_do_not_disturb() {
     for_each_seed(&[3, 5, 7], |servers, seed| {
@@ -142,8 +146,8 @@ fn returning_servers_do_not_disturb() {
     });
 }
 
-/// A server that can speak and hears nothing takes its leader for dead. Those who hear the leader do not listen to it, whether
-/// it asks first or stands at once (thesis 4.2.3).
+/// A server that can speak and hears nothing takes its leader for dead. Those who hear the leader
+/// do not listen to it, whether it asks first or stands at once (thesis 4.2.3).
 #[test]
 fn a_deaf_server_deposes_nobody() {
     for_each_seed(&[3, 5, 7], |servers, seed| {

@@ -18,7 +18,8 @@ fn settle(cluster: &mut Cluster) {
     assert!(settled, "the logs still differ at {}", cluster.now);
 }
 
-/// Nothing is committed before it is proposed; three commands come to the places 1 to 3, not counting no-ops.
+/// Nothing is committed before it is proposed; three commands come to the places 1 to 3, not
+/// counting no-ops.
 #[test]
 fn agreement() {
     for_each_seed(&[3, 5, 7], |servers, seed| {
@@ -34,7 +35,8 @@ fn agreement() {
     });
 }
 
-/// Every command travels to every follower once: ten of 5000 bytes cost three times their size and 50 000 bytes at most.
+/// Every command travels to every follower once: ten of 5000 bytes cost three times their size and
+/// 50 000 bytes at most.
 #[test]
 fn bytes() {
     const COMMANDS: u64 = 10;
@@ -78,8 +80,8 @@ fn follower_away_and_back() {
     });
 }
 
-/// The leader is away and the others agree under another; that one is away too, and nobody can agree. Each returns and catches
-/// up.
+/// The leader is away and the others agree under another; that one is away too, and nobody can
+/// agree. Each returns and catches up.
 #[test]
 fn leader_away_twice() {
     for_each_seed(&[3], |servers, seed| {
@@ -133,7 +135,8 @@ fn no_agreement_without_a_quorum() {
     });
 }
 
-/// Five clients propose at once; if the term holds, all five commands commit, each where its client was told.
+/// Five clients propose at once; if the term holds, all five commands commit, each where its client
+/// was told.
 #[test]
 fn concurrent_proposals_of_one_term() {
     for_each_seed_under(&LABORATORY, &[3], |conditions, servers, seed| {
@@ -183,8 +186,8 @@ fn a_cut_off_leader_rejoins() {
     });
 }
 
-/// Two minorities each end with fifty entries that nobody else has, and a majority commits fifty others, twice. Whoever leads
-/// finds where the logs part by terms and not by entries.
+/// Two minorities each end with fifty entries that nobody else has, and a majority commits fifty
+/// others, twice. Whoever leads finds where the logs part by terms and not by entries.
 #[test]
 fn long_divergent_logs() {
     for_each_seed_under(&LABORATORY, &[5], divergence);
@@ -214,7 +217,8 @@ fn divergence(conditions: Conditions, servers: u64, seed: u64) {
     propose_fifty(&mut cluster, second, 3000);
     cluster.run_for(ms(300));
 
-    // The first two come back to the one that was away, and must take its fifty before there can be more.
+    // The first two come back to the one that was away, and must take its fifty before there can be
+    // more.
     cluster.ids().for_each(|id| cluster.disconnect(id));
     [first, partner, away].into_iter().for_each(|id| cluster.connect(id));
     cluster.keep_log = true;
@@ -236,7 +240,8 @@ fn divergence(conditions: Conditions, servers: u64, seed: u64) {
             matches!(reply.result, AppendResult::Rejected { .. })
         };
         let rejections = cluster.log.iter().filter(|(_, message)| is_rejection(&message.body));
-        // Four followers, each with one conflicting term: once each, and once more for a heartbeat on its way.
+        // Four followers, each with one conflicting term: once each, and once more for a heartbeat
+        // on its way.
         let count = rejections.count();
         assert!(count <= 8, "{count} rejections for four divergent logs");
     }
@@ -255,7 +260,8 @@ fn commit_fifty(cluster: &mut Cluster, from: u64) {
     }
 }
 
-/// What elections, agreements and idleness may cost in requests, as the laboratory counts; and in all messages, replies too.
+/// What elections, agreements and idleness may cost in requests, as the laboratory counts; and in
+/// all messages, replies too.
 #[test]
 fn counts() {
     for_each_seed(&[3], |servers, seed| {

@@ -1,4 +1,5 @@
-//! The classic laboratory, part C: crashes that lose what the disk was not done with, and Figure 8 at random. In virtual time.
+//! The classic laboratory, part C: crashes that lose what the disk was not done with, and Figure 8
+//! at random. In virtual time.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -25,7 +26,8 @@ fn settle(cluster: &mut Cluster, last: Index) -> Vec<Vec<u8>> {
     commands.into_iter().map(|(_, command)| command).collect()
 }
 
-/// All restart, then the leader, then a follower, and between them commands commit. Nothing that was agreed is lost.
+/// All restart, then the leader, then a follower, and between them commands commit. Nothing that
+/// was agreed is lost.
 #[test]
 fn crashes_between_commits() {
     for_each_seed(&[3, 5], |servers, seed| {
@@ -88,8 +90,8 @@ fn minorities_crash_in_turn() {
     });
 }
 
-/// All stop in the middle of a burst on slow disks, with whatever of it was written: what any state machine has seen is there
-/// after the restart.
+/// All stop in the middle of a burst on slow disks, with whatever of it was written: what any state
+/// machine has seen is there after the restart.
 #[test]
 fn a_power_cut_in_a_burst_loses_nothing_that_was_applied() {
     for_each_seed(&[3, 5], |servers, seed| {
@@ -117,8 +119,9 @@ fn a_power_cut_in_a_burst_loses_nothing_that_was_applied() {
     });
 }
 
-/// Some disks are quick and some take longer than a round trip, now these and now those, and minorities crash in the middle of
-/// their writes: a leader may commit before its own disk is done, and a follower may hear of a commit before its own is.
+/// Some disks are quick and some take longer than a round trip, now these and now those, and
+/// minorities crash in the middle of their writes: a leader may commit before its own disk is done,
+/// and a follower may hear of a commit before its own is.
 #[test]
 fn disks_of_all_speeds() {
     for_each_seed(&[3, 5], |servers, seed| {
@@ -149,8 +152,8 @@ fn disks_of_all_speeds() {
     });
 }
 
-/// Figure 8 at random: leaders take a command and crash at once or a little later, and others return, so that many terms leave
-/// entries that are on a majority and not committed.
+/// Figure 8 at random: leaders take a command and crash at once or a little later, and others
+/// return, so that many terms leave entries that are on a majority and not committed.
 #[test]
 fn figure_8() {
     for_each_seed(&[5], |servers, seed| {
@@ -222,7 +225,8 @@ fn pause(cluster: &mut Cluster) {
     cluster.run_for(us(span));
 }
 
-/// On an unreliable network, fifty rounds of five commands, and servers that restart: all commands are agreed on.
+/// On an unreliable network, fifty rounds of five commands, and servers that restart: all commands
+/// are agreed on.
 #[test]
 fn agreement_on_an_unreliable_network() {
     for_each_seed_under(&[Conditions::Unreliable], &[5], |conditions, servers, seed| {
@@ -248,7 +252,8 @@ fn agreement_on_an_unreliable_network() {
     });
 }
 
-/// A client that waits for its command to be applied where it was told, and gives up after two seconds.
+/// A client that waits for its command to be applied where it was told, and gives up after two
+/// seconds.
 #[derive(Default)]
 struct Client {
     waits: Option<(Index, Vec<u8>, Instant)>,
@@ -274,7 +279,8 @@ impl Client {
     }
 }
 
-/// Three clients work while servers are cut off, come back, crash and start again: what a client was told is never lost.
+/// Three clients work while servers are cut off, come back, crash and start again: what a client
+/// was told is never lost.
 #[test]
 fn churn() {
     let conditions = [Conditions::Reliable, Conditions::Unreliable];
@@ -305,7 +311,8 @@ fn churn() {
     assert!(told.get() > 0, "no client was told anything");
 }
 
-/// Sometimes cuts a server off, sometimes kills one, and takes one of those back more often than not.
+/// Sometimes cuts a server off, sometimes kills one, and takes one of those back more often than
+/// not.
 fn disturb(cluster: &mut Cluster) {
     let victims = cluster.random_ids(2);
     if cluster.one_in(5) {

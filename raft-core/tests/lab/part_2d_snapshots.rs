@@ -1,7 +1,8 @@
-//! The classic laboratory, part D: snapshots every ten entries, with cut-offs, crashes and both. In virtual time, on the simulator,
-//! whose observer looks after every event.
+//! The classic laboratory, part D: snapshots every ten entries, with cut-offs, crashes and both. In
+//! virtual time, on the simulator, whose observer looks after every event.
 //!
-//! `RAFT_SEEDS=1000` runs every scenario with the seeds from 0 to 999, `RAFT_SEED=7` with that one alone.
+//! `RAFT_SEEDS=1000` runs every scenario with the seeds from 0 to 999, `RAFT_SEED=7` with that one
+//! alone.
 
 use std::env;
 use std::ops::Range;
@@ -17,7 +18,8 @@ const INTERVAL: u64 = 10;
 const ROUNDS: u64 = 30;
 /// Until when a cluster must have agreed, or elected.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The most that a log may hold: the entries of two intervals and of one round, and a few of what begins terms.
+/// The most that a log may hold: the entries of two intervals and of one round, and a few of what
+/// begins terms.
 const LOG_BYTES_MAX: usize = 4 * INTERVAL as usize * 64;
 
 type World = Cluster<Registers>;
@@ -94,7 +96,8 @@ fn check_that_logs_are_small(world: &World) {
     }
 }
 
-/// In each round something may happen to a follower or to the leader, while the others write enough for a snapshot; then it returns.
+/// In each round something may happen to a follower or to the leader, while the others write enough
+/// for a snapshot; then it returns.
 fn rounds(mishap: Mishap, reliable: bool) {
     for seed in seeds() {
         let mut world = world(seed, reliable);

@@ -1,6 +1,8 @@
-//! Timeouts that adapt, for hours on a network that loses messages and hosts that stand still: no leader is lost for nothing.
+//! Timeouts that adapt, for hours on a network that loses messages and hosts that stand still: no
+//! leader is lost for nothing.
 //!
-//! The time is virtual and the servers are the real ones. What a network of one latency shows is in `adaptive_timeouts.rs`.
+//! The time is virtual and the servers are the real ones. What a network of one latency shows is in
+//! `adaptive_timeouts.rs`.
 
 use std::time::Duration;
 
@@ -36,7 +38,8 @@ fn cluster(configure: fn(&mut Config), network: Network) -> Cluster<Registers> {
     cluster
 }
 
-/// Lets so much time pass, in which a client writes now and then and servers pause, one after the other, if they do.
+/// Lets so much time pass, in which a client writes now and then and servers pause, one after the
+/// other, if they do.
 fn pass(cluster: &mut Cluster<Registers>, span: Duration, pauses: bool) {
     let ids = cluster.ids().to_vec();
     let each = PAUSE_EVERY / ids.len() as u32;
@@ -84,7 +87,8 @@ fn an_hour_of_losses_and_pauses_costs_no_leader() {
     assert!(needless <= 1, "{needless} needless elections in an hour");
 }
 
-/// A floor that would not do as a fixed timeout costs nothing on a network that is slower than that: the timeouts stay above it.
+/// A floor that would not do as a fixed timeout costs nothing on a network that is slower than
+/// that: the timeouts stay above it.
 #[test]
 fn a_floor_too_low_for_the_network_costs_no_leader() {
     const FLOOR: Duration = Duration::from_millis(12);

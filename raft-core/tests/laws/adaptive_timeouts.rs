@@ -1,4 +1,5 @@
-//! Timeouts that adapt to the network (§5.6), an option: what one server makes of them, and what a cluster does.
+//! Timeouts that adapt to the network (§5.6), an option: what one server makes of them, and what a
+//! cluster does.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -43,7 +44,8 @@ fn in_force(server: &TestServer) -> Duration {
     server.status().election_timeout
 }
 
-/// Deadlines are drawn from the range that the leader tells of, which is as wide for its timeouts as the configured one.
+/// Deadlines are drawn from the range that the leader tells of, which is as wide for its timeouts
+/// as the configured one.
 #[test]
 fn a_follower_waits_as_long_as_its_leader_says() {
     let mut waits = Vec::new();
@@ -82,7 +84,8 @@ fn who_has_not_the_option_keeps_the_configured_timeouts() {
     }
 }
 
-/// A voter is as loyal as its leader's other followers are patient: else they would stand and be refused (thesis 4.2.3).
+/// A voter is as loyal as its leader's other followers are patient: else they would stand and be
+/// refused (thesis 4.2.3).
 #[test]
 fn loyalty_follows_the_timeout() {
     let loyal_for = |configure: fn(&mut Config)| {
@@ -116,7 +119,8 @@ fn successors_stand_a_slot_apart_or_a_quarter_of_the_timeout() {
     }
 }
 
-/// A first try that fails may have failed because the network has become slow; the next ones have all the time that is configured.
+/// A first try that fails may have failed because the network has become slow; the next ones have
+/// all the time that is configured.
 #[test]
 fn a_failed_try_falls_back_to_the_configured_timeouts() {
     let mut server = told(Some(FLOOR), adaptive);
@@ -138,7 +142,8 @@ fn a_new_term_begins_with_the_configured_timeouts() {
     assert_eq!((server.term(), in_force(&server)), (term(2), CONFIGURED));
 }
 
-/// Who suspects that its leader is gone stands in its turn, by the slots that the leader's timeouts make.
+/// Who suspects that its leader is gone stands in its turn, by the slots that the leader's timeouts
+/// make.
 #[test]
 fn a_hint_keeps_the_slots() {
     let mut server = TestServer::with(3, |config| {
@@ -194,11 +199,13 @@ fn heartbeat_interval(server: &mut TestServer) -> Duration {
     next_heartbeat(server).saturating_duration_since(last) + ms(1)
 }
 
-/// Too few answers say nothing; and then the timeouts fall little by little, and the heartbeats with them.
+/// Too few answers say nothing; and then the timeouts fall little by little, and the heartbeats
+/// with them.
 #[test]
 fn a_leader_measures_before_it_shortens_anything() {
     let quick = [Some(ms(1)); 2];
-    // What leaves with the no-op is timed and not answered here, so that the first beat is no measurement.
+    // What leaves with the no-op is timed and not answered here, so that the first beat is no
+    // measurement.
     let mut server = leader(17, quick);
     assert_eq!(in_force(&server), CONFIGURED);
     beat(&mut server, 1, quick);
@@ -221,7 +228,8 @@ fn the_slowest_voter_that_answers_sets_the_timeout() {
     assert!(in_force(&silent) > ms(79), "{:?}", in_force(&silent));
 }
 
-/// A voter that comes, or comes back after a long time, may be slow: the configured timeouts are in force until it is known.
+/// A voter that comes, or comes back after a long time, may be slow: the configured timeouts are in
+/// force until it is known.
 #[test]
 fn a_voter_that_comes_is_measured_first() {
     let mut server = leader(500, [Some(ms(1)), None]);
@@ -236,8 +244,8 @@ fn a_voter_that_comes_is_measured_first() {
     assert!(in_force(&server) < FLOOR + us(16));
 }
 
-/// One late answer, and the next heartbeat tells of longer timeouts. The heartbeats stay quick for as long as somebody may not
-/// have heard of it.
+/// One late answer, and the next heartbeat tells of longer timeouts. The heartbeats stay quick for
+/// as long as somebody may not have heard of it.
 #[test]
 fn timeouts_rise_at_once_and_heartbeats_slow_down_later() {
     let mut server = leader(500, [Some(ms(1)); 2]);
@@ -298,7 +306,8 @@ fn downtime(cluster: &mut Cluster, leader: NodeId) -> Duration {
     cluster.now.saturating_duration_since(crashed_at)
 }
 
-/// On a quick network all hold the floor within seconds, and a leader that falls silent is replaced by that.
+/// On a quick network all hold the floor within seconds, and a leader that falls silent is replaced
+/// by that.
 #[test]
 fn a_quick_network_replaces_a_silent_leader_within_the_floor() {
     let random = |config: &mut Config| {
@@ -316,7 +325,8 @@ fn a_quick_network_replaces_a_silent_leader_within_the_floor() {
     }
 }
 
-/// The network gets slow all at once; nobody loses the leader, and soon all have the time that they need.
+/// The network gets slow all at once; nobody loses the leader, and soon all have the time that they
+/// need.
 #[test]
 fn a_network_that_gets_slow_costs_no_election() {
     let mut cluster = cluster(5, adaptive);
@@ -333,7 +343,8 @@ fn a_network_that_gets_slow_costs_no_election() {
     assert_eq!((cluster.leader(), cluster.raft(leader).term()), (Some(leader), term));
 }
 
-/// The leader dies, and at the same moment the network becomes slower than its timeouts were: the configured ones elect.
+/// The leader dies, and at the same moment the network becomes slower than its timeouts were: the
+/// configured ones elect.
 #[test]
 fn a_network_that_has_become_too_slow_elects_by_the_configured_timeouts() {
     let mut cluster = cluster(5, adaptive);
@@ -344,7 +355,8 @@ fn a_network_that_has_become_too_slow_elects_by_the_configured_timeouts() {
     assert!(took < CONFIGURED * 6, "{took:?}");
 }
 
-/// A broken word about timeouts costs no more than time: whoever loses faith early is told that the leader lives.
+/// A broken word about timeouts costs no more than time: whoever loses faith early is told that the
+/// leader lives.
 #[test]
 fn a_lost_word_costs_no_election() {
     let mut cluster = cluster(3, adaptive);

@@ -1,5 +1,6 @@
-//! Any sequence of inputs: nothing that peers say, in whatever order, with whatever numbers, can panic a server, grow its memory
-//! without bound, take back a term or a commit, or break the laws of time. One seed, one run.
+//! Any sequence of inputs: nothing that peers say, in whatever order, with whatever numbers, can
+//! panic a server, grow its memory without bound, take back a term or a commit, or break the laws
+//! of time. One seed, one run.
 //!
 //! The invariants that the core checks of itself in debug builds are checked along the way.
 

@@ -1,4 +1,5 @@
-//! How long an election takes, exactly. With a one-way latency of `L` and durable writes of `W`, on hosts that wake on time:
+//! How long an election takes, exactly. With a one-way latency of `L` and durable writes of `W`, on
+//! hosts that wake on time:
 //!
 //! ```text
 //! without pre-vote          candidate                         voter
@@ -10,14 +11,16 @@
 //! d + 2L + W   leads
 //! ```
 //!
-//! Two latencies and one write: of the two writes only the voter's is on the path, for the candidate's own begins a latency
-//! earlier and nothing but its leadership waits for it. So it shows only on a candidate whose disk is slower than a round trip
-//! and the voter's disk together: then the leader stands at `d + W'`, `W'` being that candidate's write. A pre-vote comes
-//! first, changes nothing that would have to be written, and costs `2L` more.
+//! Two latencies and one write: of the two writes only the voter's is on the path, for the
+//! candidate's own begins a latency earlier and nothing but its leadership waits for it. So it
+//! shows only on a candidate whose disk is slower than a round trip and the voter's disk together:
+//! then the leader stands at `d + W'`, `W'` being that candidate's write. A pre-vote comes first,
+//! changes nothing that would have to be written, and costs `2L` more.
 //!
-//! That holds while no rival spoils the ballot. On a network of one latency the first to ask is the first to be heard
-//! everywhere, so it loses only the votes of servers whose own deadline came before its request. It wins unless it is left
-//! without a majority; then the ballot is split, and the tests say how often that comes about.
+//! That holds while no rival spoils the ballot. On a network of one latency the first to ask is the
+//! first to be heard everywhere, so it loses only the votes of servers whose own deadline came
+//! before its request. It wins unless it is left without a majority; then the ballot is split, and
+//! the tests say how often that comes about.
 
 use std::time::Duration;
 
@@ -64,7 +67,8 @@ fn next_leader(cluster: &mut Cluster) -> (Instant, NodeId) {
     (cluster.now, leads(cluster).expect("it was just seen"))
 }
 
-/// The next election is won by the first deadline's owner, exactly `span` after it. Returns false if rivals spoil it.
+/// The next election is won by the first deadline's owner, exactly `span` after it. Returns false
+/// if rivals spoil it.
 fn next_election_takes(cluster: &mut Cluster, span: Duration) -> bool {
     let deadlines = deadlines(cluster);
     let (first, candidate) = deadlines[0];
@@ -114,7 +118,8 @@ fn an_election_with_pre_vote_takes_four_latencies_and_a_write() {
     every_election_takes(with_pre_vote, 4 * LATENCY + WRITE);
 }
 
-/// The candidate's own write overlaps the round trip and the voters' writes, and shows only where it outlasts them.
+/// The candidate's own write overlaps the round trip and the voters' writes, and shows only where
+/// it outlasts them.
 #[test]
 fn the_candidates_own_write_is_off_the_path() {
     for (own, span) in [
@@ -144,7 +149,8 @@ fn the_slow_minority_is_not_waited_for() {
     }
 }
 
-/// Each server but the candidate is asked twice and answers twice; with three servers that makes eight messages.
+/// Each server but the candidate is asked twice and answers twice; with three servers that makes
+/// eight messages.
 #[test]
 fn a_first_election_costs_four_messages_for_each_voter() {
     for servers in 3..=51 {
@@ -170,7 +176,8 @@ fn is_unrivalled(cluster: &Cluster) -> bool {
     deadlines[0].0 + 3 * LATENCY + WRITE < deadlines[1].0
 }
 
-/// At ten heartbeats a second each follower is asked ten times and answers ten times. Two followers: twenty requests.
+/// At ten heartbeats a second each follower is asked ten times and answers ten times. Two
+/// followers: twenty requests.
 #[test]
 fn idleness_costs_one_round_trip_per_follower_and_heartbeat() {
     for servers in [3, 5, 7, 51] {
@@ -212,7 +219,8 @@ fn leader(cluster: &Cluster) -> NodeId {
     cluster.leader().expect("one was elected")
 }
 
-/// The successors stand one after the other, a slot apart; so the first of them wins, and no rival spoils it.
+/// The successors stand one after the other, a slot apart; so the first of them wins, and no rival
+/// spoils it.
 #[test]
 fn ranked_successors_stand_a_slot_apart() {
     for servers in 3..=51 {
@@ -241,7 +249,8 @@ fn a_dead_successor_costs_a_slot() {
     }
 }
 
-/// Everyone's connection to the leader breaks: the first in line is elected without waiting for any timeout.
+/// Everyone's connection to the leader breaks: the first in line is elected without waiting for any
+/// timeout.
 #[test]
 fn a_broken_connection_elects_the_first_in_line_at_once() {
     for servers in 3..=51 {

@@ -1,7 +1,8 @@
 //! The gate: a node never says what it could forget.
 //!
-//! A vote, an acknowledgement, a pre-vote answer that rests on a term: each stays inside until the write behind it is durable.
-//! What promises nothing leaves beside the write: a leader's appends (thesis 10.2.1) and a candidate's requests.
+//! A vote, an acknowledgement, a pre-vote answer that rests on a term: each stays inside until the
+//! write behind it is durable. What promises nothing leaves beside the write: a leader's appends
+//! (thesis 10.2.1) and a candidate's requests.
 
 use crate::pump::Cluster;
 use crate::server::{TestServer, append, at, id, ids, index, ms, term};
@@ -166,7 +167,8 @@ fn a_vote_request_leaves_beside_the_write() {
     assert!(asked.iter().all(|message| matches!(message.body, Body::RequestVote(_))));
 }
 
-/// A candidate's own vote counts once it is durable, even if a majority of others is for it already.
+/// A candidate's own vote counts once it is durable, even if a majority of others is for it
+/// already.
 #[test]
 fn a_candidates_own_vote_counts_once_it_is_durable() {
     let mut server = TestServer::with(5, |config| config.pre_vote = false);
@@ -190,8 +192,8 @@ fn a_cluster_of_one_waits_for_its_disk() {
     assert_eq!(server.role(), Role::Leader);
 }
 
-/// A grant that comes late, for a log that a crash has shortened since, does not count: the voter saw entry 2, and would have
-/// refused what is left.
+/// A grant that comes late, for a log that a crash has shortened since, does not count: the voter
+/// saw entry 2, and would have refused what is left.
 #[test]
 fn a_late_grant_for_a_longer_log_does_not_count() {
     let mut server = TestServer::restored(3, TestServer::holding(3, 5, &[5]).stored, |config| {
@@ -240,7 +242,8 @@ fn an_acknowledgement_waits_for_its_write() {
     assert_eq!(matched(&mut server), up_to(2));
 }
 
-/// A heartbeat meanwhile is answered with what is durable, so the leader knows that the follower lives.
+/// A heartbeat meanwhile is answered with what is durable, so the leader knows that the follower
+/// lives.
 #[test]
 fn a_heartbeat_is_answered_while_the_disk_works() {
     let mut server = follower_with_a_stuck_disk(&[1]);
@@ -273,8 +276,8 @@ fn answers_for_writes_may_be_merged() {
     assert_eq!(server.status().writes_in_flight, 0);
 }
 
-/// An index can name two entries. Write 1 holds entries 1 2 3 of term 1; the leader of term 2 replaces 2. That write 1 is durable
-/// makes entry 1 durable, and says nothing of the new entry 2.
+/// An index can name two entries. Write 1 holds entries 1 2 3 of term 1; the leader of term 2
+/// replaces 2. That write 1 is durable makes entry 1 durable, and says nothing of the new entry 2.
 #[test]
 fn an_answer_for_replaced_entries_does_not_count_for_the_new_ones() {
     let mut server = follower_with_a_stuck_disk(&[]);
@@ -289,7 +292,8 @@ fn an_answer_for_replaced_entries_does_not_count_for_the_new_ones() {
     assert_eq!(server.stored_terms(), [1, 2, 2]);
 }
 
-/// The same, if the new entries were replaced by some with the old terms' number: only ids tell the writes apart.
+/// The same, if the new entries were replaced by some with the old terms' number: only ids tell the
+/// writes apart.
 #[test]
 fn entries_that_come_back_are_durable_only_once_they_are_written_again() {
     let mut server = follower_with_a_stuck_disk(&[]);
@@ -361,7 +365,8 @@ fn a_cluster_of_one_commits_nothing_before_its_disk_answers() {
     assert_eq!((server.commit_index(), server.applied.len()), (2, 2));
 }
 
-/// A majority of others commits without the leader's disk; the leader itself applies only what is durable at home, too.
+/// A majority of others commits without the leader's disk; the leader itself applies only what is
+/// durable at home, too.
 #[test]
 fn entries_are_applied_once_committed_and_durable_here() {
     let mut server = TestServer::leader(3, 0, &[]);
@@ -387,7 +392,8 @@ fn a_follower_applies_only_what_is_durable() {
 
 // All of it.
 
-/// Whatever a server says: if it crashes right after, it still knows the term in which it spoke, its vote, and what it acknowledged.
+/// Whatever a server says: if it crashes right after, it still knows the term in which it spoke,
+/// its vote, and what it acknowledged.
 #[test]
 fn a_server_that_crashes_still_honours_what_it_said() {
     let mut server = TestServer::holding(3, 1, &[1]);
@@ -428,7 +434,8 @@ fn a_cluster_goes_on_while_a_followers_disk_is_stuck() {
     assert!(cluster.run_until(ms(500), |cluster| cluster.host(stuck).last_applied >= index));
 }
 
-/// A crash loses what was not answered for; whoever survives goes on, and whoever comes back catches up.
+/// A crash loses what was not answered for; whoever survives goes on, and whoever comes back
+/// catches up.
 #[test]
 fn a_cluster_survives_the_loss_of_its_leader_and_takes_it_back() {
     for seed in 0..50 {

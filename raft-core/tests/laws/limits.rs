@@ -1,5 +1,5 @@
-//! Limits and bad input: everything has a bound, an error gives the command back, and nothing that a peer says can panic or make
-//! memory grow without end.
+//! Limits and bad input: everything has a bound, an error gives the command back, and nothing that
+//! a peer says can panic or make memory grow without end.
 
 use crate::server::{TestServer, append, at, entries_after, entry, id, index, ms, term};
 use raft_core::{
@@ -218,7 +218,8 @@ fn messages_for_others_and_replies_of_strangers_are_counted_and_dropped() {
     assert_eq!((after.current_term, after.leader, after.wake), (term(0), None, before.wake));
 }
 
-/// An append that contradicts itself is dropped whole: a gap, a term that falls, an entry of a term beyond the sender's.
+/// An append that contradicts itself is dropped whole: a gap, a term that falls, an entry of a term
+/// beyond the sender's.
 #[test]
 fn an_append_that_contradicts_itself_is_dropped() {
     let contradictions: [(_, Vec<Entry<Vec<u8>>>); 7] = [
@@ -358,7 +359,8 @@ fn a_follower_with_a_full_log_takes_the_no_op_of_a_new_term() {
     assert_eq!((server.status().last_log, server.commit_index()), (at(2, 3), 3));
 }
 
-/// No-ops need no room, for a term must be able to begin; a leader that sends more than one in a term does not get past the limit.
+/// No-ops need no room, for a term must be able to begin; a leader that sends more than one in a
+/// term does not get past the limit.
 #[test]
 fn no_ops_without_end_do_not_fill_memory() {
     let mut server = TestServer::with(3, small_log(10 * entry_bytes(b"")));

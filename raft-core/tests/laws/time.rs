@@ -1,4 +1,5 @@
-//! The laws of time: `step` has no clock, the next tick arms what was touched and judges what waited, then fires what is due.
+//! The laws of time: `step` has no clock, the next tick arms what was touched and judges what
+//! waited, then fires what is due.
 //!
 //! Laws 3 and 4 are the host's: what they forbid must at least do no harm here.
 
@@ -30,7 +31,8 @@ fn one_of_each_role() -> Vec<TestServer> {
     ]
 }
 
-// Law 1: after a tick, the deadline is later than now; after a step that left work, it is due at once.
+// Law 1: after a tick, the deadline is later than now; after a step that left work, it is due at
+// once.
 
 /// A tick leaves nothing undone: whatever was touched or due, the next deadline lies in the future.
 #[test]
@@ -120,7 +122,8 @@ fn a_server_that_starts_is_due_at_once() {
     assert_eq!(server.next_deadline(), Some(Instant::ZERO));
 }
 
-/// A server that becomes leader, by its disk's answer or by a vote, is due at once, to arm its heartbeats.
+/// A server that becomes leader, by its disk's answer or by a vote, is due at once, to arm its
+/// heartbeats.
 #[test]
 fn a_new_leader_is_due_at_once() {
     let mut server = TestServer::candidate(3, 0, &[]);
@@ -199,7 +202,8 @@ fn a_heartbeat_under_a_clock_that_jumped_back_arms_from_the_latest_time() {
 
 // Law 3: the host passes the real clock, and not the deadline.
 
-/// A timer is armed from the time that the host tells: a late tick puts the next deadline off with it.
+/// A timer is armed from the time that the host tells: a late tick puts the next deadline off with
+/// it.
 #[test]
 fn timers_are_armed_from_the_real_clock() {
     let mut server = TestServer::leader(3, 0, &[]);
@@ -211,8 +215,8 @@ fn timers_are_armed_from_the_real_clock() {
 
 // Law 4: the inbox is emptied before the tick.
 
-/// An election never starts while the heartbeat that forbids it sits in the inbox: it is stepped first, and then the timer is
-/// armed before anything fires, however late.
+/// An election never starts while the heartbeat that forbids it sits in the inbox: it is stepped
+/// first, and then the timer is armed before anything fires, however late.
 #[test]
 fn a_heartbeat_in_the_inbox_forbids_the_election() {
     for late in [0, 1, 10_000] {
@@ -272,7 +276,8 @@ fn a_vote_request_waits_for_the_tick() {
     assert_eq!(server.vote_reply().map(|(_, granted)| granted), Some(true));
 }
 
-/// Of two requests of one server that wait for the same tick, the later term is judged, even if the earlier one comes last.
+/// Of two requests of one server that wait for the same tick, the later term is judged, even if the
+/// earlier one comes last.
 #[test]
 fn a_vote_request_that_comes_late_does_not_replace_a_later_one() {
     let mut server = TestServer::new(3);
@@ -287,8 +292,8 @@ fn a_vote_request_that_comes_late_does_not_replace_a_later_one() {
     assert_eq!(server.vote_reply(), Some((crate::server::term(6), true)));
 }
 
-/// A follower that slept since the last heartbeat does not believe its dead leader fresh: by the true clock it was heard of long
-/// ago, and the candidate gets the vote.
+/// A follower that slept since the last heartbeat does not believe its dead leader fresh: by the
+/// true clock it was heard of long ago, and the candidate gets the vote.
 #[test]
 fn a_follower_that_slept_votes_against_its_dead_leader() {
     let mut server = TestServer::new(3);
@@ -298,7 +303,8 @@ fn a_follower_that_slept_votes_against_its_dead_leader() {
     assert_eq!(server.vote_reply().map(|(_, granted)| granted), Some(true));
 }
 
-/// A heartbeat that came with the vote request, before the tick, keeps the follower loyal, in whichever order they came.
+/// A heartbeat that came with the vote request, before the tick, keeps the follower loyal, in
+/// whichever order they came.
 #[test]
 fn a_heartbeat_that_came_with_the_vote_request_keeps_loyal() {
     for heartbeat_first in [true, false] {
@@ -321,7 +327,8 @@ fn a_heartbeat_that_came_with_the_vote_request_keeps_loyal() {
     }
 }
 
-/// The timers of a term's end do not survive it: a leader that steps down waits for a whole election timeout.
+/// The timers of a term's end do not survive it: a leader that steps down waits for a whole
+/// election timeout.
 #[test]
 fn a_leader_that_steps_down_waits_a_whole_timeout() {
     let mut server = TestServer::leader(3, 0, &[]);

@@ -1,12 +1,13 @@
-//! Small worlds, exhausted: every behaviour of the real core within the bounds that each test names (`world/mod.rs` says what
-//! is in the model). The example `model_check` searches larger ones.
+//! Small worlds, exhausted: every behaviour of the real core within the bounds that each test names
+//! (`world/mod.rs` says what is in the model). The example `model_check` searches larger ones.
 
 mod world;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 use world::{Bounds, Cluster};
 
-/// Three servers with disks that are done at once, of which two stand in one term; nothing else happens.
+/// Three servers with disks that are done at once, of which two stand in one term; nothing else
+/// happens.
 const SMALLEST: Bounds = Bounds {
     candidates: 2,
     slow_disks: 0,
@@ -17,7 +18,8 @@ const SMALLEST: Bounds = Bounds {
     pre_votes: 0,
 };
 
-/// Searches all there is; fails with the shortest story that breaks a rule, or if something never happens that should.
+/// Searches all there is; fails with the shortest story that breaks a rule, or if something never
+/// happens that should.
 fn exhaust(bounds: Bounds) {
     let checker = Cluster::new(bounds).checker().finish_when(HasDiscoveries::AnyFailures);
     let checker = checker.threads(1).spawn_bfs().join();
@@ -49,7 +51,8 @@ fn a_command_on_slow_disks() {
     exhaust(Bounds { candidates: 1, slow_disks: 3, commands: 1, ..SMALLEST });
 }
 
-/// A candidate crashes at any time, and so between its request for votes and the write of its own vote.
+/// A candidate crashes at any time, and so between its request for votes and the write of its own
+/// vote.
 #[test]
 fn a_crash_in_an_election() {
     exhaust(Bounds { slow_disks: 1, crashes: 1, ..SMALLEST });

@@ -10,11 +10,13 @@
 //! S5     1        1 3*     1 3†       1 3*     1 3
 //! ```
 //!
-//! In (c) the entry of term 2 is on a majority. Had S1 counted it as committed, (d) would take back what was committed. In (e)
-//! an entry of S1's own term is on a majority as well: that one counts, and the older one is committed with it.
+//! In (c) the entry of term 2 is on a majority. Had S1 counted it as committed, (d) would take back
+//! what was committed. In (e) an entry of S1's own term is on a majority as well: that one counts,
+//! and the older one is committed with it.
 //!
-//! A term's first entry here is its leader's no-op, so the figure's entries of terms 2 and 3 are two each: the no-op at index 2
-//! and a command at index 3; and the entry of term 4 is the no-op at index 4.
+//! A term's first entry here is its leader's no-op, so the figure's entries of terms 2 and 3 are
+//! two each: the no-op at index 2 and a command at index 3; and the entry of term 4 is the no-op at
+//! index 4.
 
 use crate::pump::{Cluster, Command, for_each_seed, id, ms};
 use raft_core::{Body, Config, Entry, Index, LogId, Message, NodeId, Role, Term};
@@ -78,8 +80,8 @@ fn until_c(servers: u64, seed: u64) -> Cluster {
     kill(&mut cluster, id(3));
     cluster.start(id(3));
 
-    // (a) S1 leads term 2 and replicates to S2 alone, and of its two entries only the first: so that in (c) S2 is sent
-    // something old as well, and by its answer comes to count.
+    // (a) S1 leads term 2 and replicates to S2 alone, and of its two entries only the first: so
+    // that in (c) S2 is sent something old as well, and by its answer comes to count.
     only(&mut cluster, id(1), |message, entries| {
         message.to != id(2) || entries.iter().any(|entry| entry.index == Index::new(3))
     });
@@ -96,7 +98,8 @@ fn until_c(servers: u64, seed: u64) -> Cluster {
     run_until_stored(&mut cluster, id(5), log_id(3, 3));
     kill(&mut cluster, id(5));
 
-    // (c) S1 leads term 4; its entries of term 2 come to S3, its own no-op to nobody, and nothing to S4.
+    // (c) S1 leads term 4; its entries of term 2 come to S3, its own no-op to nobody, and nothing
+    // to S4.
     cluster.start(id(1));
     only(&mut cluster, id(1), |message, entries| {
         message.to == id(4) || entries.iter().any(|entry| entry.term == Term::new(4))
@@ -134,7 +137,8 @@ fn an_old_entry_on_a_majority_is_not_committed_by_counting() {
     });
 }
 
-/// (d) The old entry, on a majority though it was, is replaced by another: no harm is done, for nobody called it committed.
+/// (d) The old entry, on a majority though it was, is replaced by another: no harm is done, for
+/// nobody called it committed.
 #[test]
 fn an_old_entry_on_a_majority_may_be_replaced() {
     for_each_seed(&[5], |servers, seed| {
@@ -159,8 +163,8 @@ fn an_old_entry_on_a_majority_may_be_replaced() {
     });
 }
 
-/// (e) "Once an entry from the current term has been committed in this way, all prior entries are committed indirectly." S5
-/// cannot win then.
+/// (e) "Once an entry from the current term has been committed in this way, all prior entries are
+/// committed indirectly." S5 cannot win then.
 #[test]
 fn an_old_entry_is_committed_with_one_of_the_leaders_own_term() {
     for_each_seed(&[5], |servers, seed| {

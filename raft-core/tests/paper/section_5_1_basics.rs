@@ -66,7 +66,8 @@ fn each_election_begins_the_next_term() {
     }
 }
 
-/// There is at most one leader in a term, whatever the network and crashes do; the pump checks it at every election.
+/// There is at most one leader in a term, whatever the network and crashes do; the pump checks it
+/// at every election.
 #[test]
 fn there_is_at_most_one_leader_in_a_term() {
     for seed in 0..20 {
@@ -183,7 +184,8 @@ fn a_reply_of_an_earlier_term_is_ignored() {
     assert_eq!(server.status().peers, before.peers);
 }
 
-/// A voter that has not answered is asked again, and one that has is not, whether it granted or refused.
+/// A voter that has not answered is asked again, and one that has is not, whether it granted or
+/// refused.
 #[test]
 fn silent_voters_are_asked_again() {
     let mut server = TestServer::candidate(5, 1, &[]);

@@ -1,4 +1,5 @@
-//! §5.2, leader election, with Figure 2's rules for followers and candidates and RequestVote's receiver rules.
+//! §5.2, leader election, with Figure 2's rules for followers and candidates and RequestVote's
+//! receiver rules.
 //!
 //! Pre-vote is off here, as it is in the paper; `thesis/elections.rs` has what the thesis adds.
 
@@ -240,7 +241,8 @@ fn a_server_remembers_its_vote_through_a_crash() {
     assert_eq!(server.asked_to_vote(2, 1, at(0, 0)), Some(true));
 }
 
-/// A server that knows the leader of a term votes for nobody else in it, even if it voted for nobody before, and goes on following.
+/// A server that knows the leader of a term votes for nobody else in it, even if it voted for
+/// nobody before, and goes on following.
 #[test]
 fn who_follows_a_leader_votes_for_nobody_else_in_its_term() {
     let mut server = TestServer::with(3, |config| config.check_quorum = false);
@@ -298,7 +300,8 @@ fn a_candidate_refuses_a_leader_of_an_earlier_term() {
     assert_eq!(server.role(), Role::Candidate);
 }
 
-/// A candidate that neither wins nor loses times out and stands in the next term, asking everyone again.
+/// A candidate that neither wins nor loses times out and stands in the next term, asking everyone
+/// again.
 #[test]
 fn a_split_vote_ends_with_the_next_term() {
     let mut server = candidate(5);
@@ -342,7 +345,8 @@ fn split_votes_are_rare() {
     assert!(terms < 130, "100 elections took {terms} terms");
 }
 
-/// A server that has forgotten its votes, as its host has found, neither votes nor stands. It takes entries all the same.
+/// A server that has forgotten its votes, as its host has found, neither votes nor stands. It takes
+/// entries all the same.
 #[test]
 fn a_server_that_abstains_takes_no_part_in_elections() {
     let mut server = server(3);

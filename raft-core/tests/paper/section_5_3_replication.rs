@@ -50,7 +50,8 @@ fn a_command_is_applied_once_a_majority_holds_it() {
     assert_eq!(server.applied_ids(), [at(1, 1), at(1, 2)]);
 }
 
-/// A leader sends entries again without end until every follower has them, also those that are committed and applied.
+/// A leader sends entries again without end until every follower has them, also those that are
+/// committed and applied.
 #[test]
 fn a_leader_retries_until_all_followers_have_all_entries() {
     let mut cluster = Cluster::new(3, 1);
@@ -76,7 +77,8 @@ fn an_entry_holds_command_term_and_index() {
     assert_eq!(entry.payload, raft_core::Payload::Command(b"command".to_vec()));
 }
 
-/// An entry is committed when its leader has replicated it to a majority; with it all entries before, those of earlier leaders too.
+/// An entry is committed when its leader has replicated it to a majority; with it all entries
+/// before, those of earlier leaders too.
 #[test]
 fn a_commit_covers_all_entries_before() {
     let mut server = TestServer::leader(3, 2, &[1, 1, 2]);
@@ -86,7 +88,8 @@ fn a_commit_covers_all_entries_before() {
     assert_eq!(server.applied_ids(), [at(1, 1), at(1, 2), at(2, 3), at(3, 4)]);
 }
 
-/// The newest commit index goes out with later appends, heartbeats among them; to each follower no more than it holds.
+/// The newest commit index goes out with later appends, heartbeats among them; to each follower no
+/// more than it holds.
 #[test]
 fn appends_tell_the_commit_index() {
     let mut server = TestServer::leader(3, 0, &[]);
@@ -111,7 +114,8 @@ fn a_leader_creates_one_entry_per_index() {
     assert_eq!(server.stored_terms(), [1, 2, 3, 3, 3, 3, 3, 3]);
 }
 
-/// A leader begins with the guess that all others hold what it does: next_index is the one after its last entry.
+/// A leader begins with the guess that all others hold what it does: next_index is the one after
+/// its last entry.
 #[test]
 fn a_leader_first_asks_behind_its_last_entry() {
     let mut server = TestServer::leader(3, 2, &[1, 1, 2]);
@@ -119,7 +123,8 @@ fn a_leader_first_asks_behind_its_last_entry() {
     assert_eq!((first.prev_log, ids(&first.entries)), (at(2, 3), vec![at(3, 4)]));
 }
 
-/// After a rejection the leader goes back and tries again, until the logs agree; then it sends all that follows.
+/// After a rejection the leader goes back and tries again, until the logs agree; then it sends all
+/// that follows.
 #[test]
 fn after_a_rejection_the_leader_goes_back() {
     let mut server = TestServer::leader(3, 2, &[1, 1, 2]);
@@ -130,7 +135,8 @@ fn after_a_rejection_the_leader_goes_back() {
     assert_eq!(ids(&retry.entries), [at(1, 2), at(2, 3), at(3, 4)]);
 }
 
-/// The follower names the newest entry that both could hold, so one message settles each conflicting term.
+/// The follower names the newest entry that both could hold, so one message settles each
+/// conflicting term.
 #[test]
 fn one_message_settles_each_conflicting_term() {
     let mut server = follower(8, &[1, 1, 4, 4, 4, 5, 5]);
@@ -166,7 +172,8 @@ fn a_late_rejection_takes_nothing_back() {
     assert_eq!(server.status().counters.stale_replies, 2);
 }
 
-/// Of the appends behind a lost one each is rejected; the leader goes back for the first of them, once.
+/// Of the appends behind a lost one each is rejected; the leader goes back for the first of them,
+/// once.
 #[test]
 fn a_leader_goes_back_once_for_a_lost_append() {
     let mut server = TestServer::leader(3, 0, &[]);
@@ -241,8 +248,8 @@ fn a_conflicting_entry_is_removed_with_all_that_follow() {
     assert_eq!(server.stored_terms(), [1, 3]);
 }
 
-/// Receiver 3, the other way: without a conflict nothing is removed, or a shorter append that comes last would take back what
-/// was acknowledged.
+/// Receiver 3, the other way: without a conflict nothing is removed, or a shorter append that comes
+/// last would take back what was acknowledged.
 #[test]
 fn without_a_conflict_nothing_is_removed() {
     let mut server = follower(1, &[]);
@@ -252,7 +259,8 @@ fn without_a_conflict_nothing_is_removed() {
     assert_eq!(server.stored_terms(), [1, 1, 1, 1]);
 }
 
-/// Receiver 4: only entries that are not in the log yet are appended; the same append twice is the same as once.
+/// Receiver 4: only entries that are not in the log yet are appended; the same append twice is the
+/// same as once.
 #[test]
 fn an_append_that_comes_twice_is_the_same_as_once() {
     let mut server = follower(1, &[]);
@@ -264,7 +272,8 @@ fn an_append_that_comes_twice_is_the_same_as_once() {
     assert_eq!(server.stored_terms(), [1, 1, 1]);
 }
 
-/// An append that comes again, because its answer was lost, is answered again, also in a round that was answered before.
+/// An append that comes again, because its answer was lost, is answered again, also in a round that
+/// was answered before.
 #[test]
 fn a_repeated_append_is_answered_again() {
     let mut server = follower(1, &[]);
@@ -275,7 +284,8 @@ fn a_repeated_append_is_answered_again() {
     }
 }
 
-/// Receiver 5: the commit index follows the leader's, but not beyond what this append has shown to agree.
+/// Receiver 5: the commit index follows the leader's, but not beyond what this append has shown to
+/// agree.
 #[test]
 fn the_commit_index_does_not_pass_what_is_known_to_agree() {
     let mut server = follower(2, &[1, 1, 1]);
@@ -327,7 +337,8 @@ fn appends_that_overtake_each_other_end_in_the_same_log() {
     assert_eq!(server.appended(2, 1, at(1, 1), &[1, 1], 0), matched(3));
 }
 
-/// Figure 7: a leader of term 8 makes every follower's log its own, whatever it lacks or has too much.
+/// Figure 7: a leader of term 8 makes every follower's log its own, whatever it lacks or has too
+/// much.
 #[test]
 fn every_log_of_figure_7_becomes_the_leaders() {
     let leaders_log: &[u64] = &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6];

@@ -1,4 +1,5 @@
-//! §5.4, safety: who may lead (§5.4.1), what a leader may commit (§5.4.2), and what follows from both (§5.4.3).
+//! §5.4, safety: who may lead (§5.4.1), what a leader may commit (§5.4.2), and what follows from
+//! both (§5.4.3).
 
 use crate::pump::{Cluster, Network};
 use crate::server::{TestServer, at, ids, index, ms};
@@ -6,7 +7,8 @@ use raft_core::{Body, Role};
 
 // The election restriction (§5.4.1).
 
-/// Of two logs whose last entries have different terms, the one with the later term is more up to date, however short.
+/// Of two logs whose last entries have different terms, the one with the later term is more up to
+/// date, however short.
 #[test]
 fn a_later_last_term_is_more_up_to_date() {
     let mut server = TestServer::holding(3, 2, &[1, 2]);
@@ -70,7 +72,8 @@ fn who_lacks_a_committed_entry_is_not_elected() {
 
 // Entries of earlier terms (§5.4.2).
 
-/// A leader does not commit an entry of an earlier term by counting its copies, even if a majority holds it.
+/// A leader does not commit an entry of an earlier term by counting its copies, even if a majority
+/// holds it.
 #[test]
 fn an_entry_of_an_earlier_term_is_not_committed_by_counting() {
     let mut server = TestServer::leader(5, 3, &[1, 2]);
@@ -92,7 +95,8 @@ fn an_entry_of_the_own_term_commits_those_before_it() {
     assert_eq!(server.commit_index(), 3);
 }
 
-/// A leader begins its term with an entry of it that holds nothing, so earlier entries commit without waiting for a client (§8).
+/// A leader begins its term with an entry of it that holds nothing, so earlier entries commit
+/// without waiting for a client (§8).
 #[test]
 fn a_leader_begins_its_term_with_a_noop() {
     let mut server = TestServer::leader(3, 3, &[1, 2]);
@@ -110,9 +114,10 @@ fn entries_keep_their_terms_when_a_later_leader_sends_them() {
     assert_eq!(ids(&server.appends_to(2)[0].entries), [at(1, 1), at(2, 2), at(4, 3)]);
 }
 
-/// Figure 8. S1 leads term 2 and writes entry 2 to S2; S5 leads term 3 and writes its own entry 2 nowhere else; S1 leads term 4 and
-/// copies its old entry to S3. A majority holds it now, and yet (d) S5 may win term 5 with the votes of S2, S3 and S4 and
-/// replace it. So S1 must not commit it before (e) an entry of term 4 is on a majority, which makes S5 unelectable.
+/// Figure 8. S1 leads term 2 and writes entry 2 to S2; S5 leads term 3 and writes its own entry 2
+/// nowhere else; S1 leads term 4 and copies its old entry to S3. A majority holds it now, and yet
+/// (d) S5 may win term 5 with the votes of S2, S3 and S4 and replace it. So S1 must not commit it
+/// before (e) an entry of term 4 is on a majority, which makes S5 unelectable.
 #[test]
 fn figure_8_an_old_entry_on_a_majority_can_still_be_replaced() {
     let mut s1 = TestServer::leader(5, 3, &[1, 2]);
@@ -135,7 +140,8 @@ fn figure_8_an_old_entry_on_a_majority_can_still_be_replaced() {
 
 // What follows (§5.4.3).
 
-/// Leader Completeness: what was committed in some term is in the log of every leader of a later term.
+/// Leader Completeness: what was committed in some term is in the log of every leader of a later
+/// term.
 #[test]
 fn every_later_leader_holds_what_was_committed() {
     for seed in 0..10 {
@@ -154,8 +160,8 @@ fn every_later_leader_holds_what_was_committed() {
     }
 }
 
-/// State Machine Safety: no two servers apply different commands at one index, whatever is lost and whoever crashes; the pump
-/// checks it at every entry.
+/// State Machine Safety: no two servers apply different commands at one index, whatever is lost and
+/// whoever crashes; the pump checks it at every entry.
 #[test]
 fn no_two_servers_apply_different_commands_at_an_index() {
     for seed in 0..15 {
@@ -190,7 +196,8 @@ fn no_two_servers_apply_different_commands_at_an_index() {
     }
 }
 
-/// A committed entry is never taken back: an append that conflicts with one comes from no correct leader, and is dropped.
+/// A committed entry is never taken back: an append that conflicts with one comes from no correct
+/// leader, and is dropped.
 #[test]
 fn a_committed_entry_is_never_taken_back() {
     let mut server = TestServer::new(3);
@@ -201,7 +208,8 @@ fn a_committed_entry_is_never_taken_back() {
     assert_eq!(server.status().counters.protocol_violations, 1);
 }
 
-/// Nobody but the leader of a term makes others follow in it: a second one is counted and not heard.
+/// Nobody but the leader of a term makes others follow in it: a second one is counted and not
+/// heard.
 #[test]
 fn a_second_leader_of_a_term_is_not_followed() {
     let mut server = TestServer::new(3);
@@ -211,7 +219,8 @@ fn a_second_leader_of_a_term_is_not_followed() {
     assert_eq!(server.status().counters.protocol_violations, 1);
 }
 
-/// After a restart a server applies its log from the beginning again, once it learns what is committed.
+/// After a restart a server applies its log from the beginning again, once it learns what is
+/// committed.
 #[test]
 fn a_restarted_server_applies_only_what_it_learns_to_be_committed() {
     let mut server = TestServer::new(3);
@@ -223,7 +232,8 @@ fn a_restarted_server_applies_only_what_it_learns_to_be_committed() {
     assert_eq!(server.status().last_log.index, index(3));
 }
 
-/// A vote request asked with a log that no leader of a majority could lack is what keeps all this together: the request carries it.
+/// A vote request asked with a log that no leader of a majority could lack is what keeps all this
+/// together: the request carries it.
 #[test]
 fn a_vote_request_names_the_last_entry() {
     let mut server = TestServer::candidate(3, 3, &[1, 2, 2]);

@@ -39,7 +39,8 @@ fn configurations(server: &TestServer) -> Vec<Membership> {
     payloads.filter_map(configuration).collect()
 }
 
-/// "Once a given server adds the new configuration entry to its log, it uses that configuration for all future decisions."
+/// "Once a given server adds the new configuration entry to its log, it uses that configuration for
+/// all future decisions."
 #[test]
 fn a_configuration_is_in_force_once_it_is_appended() {
     let mut server = leader();
@@ -55,7 +56,8 @@ fn a_configuration_is_in_force_once_it_is_appended() {
     assert!(follower.others.contains(&Output::MembershipChanged(joint)));
 }
 
-/// "(regardless of whether the entry is committed)": and if it is replaced, the one before holds again.
+/// "(regardless of whether the entry is committed)": and if it is replaced, the one before holds
+/// again.
 #[test]
 fn a_configuration_that_is_truncated_is_no_longer_in_force() {
     let mut follower = TestServer::new(3);
@@ -76,7 +78,8 @@ fn a_restarted_server_uses_the_newest_configuration_in_its_log() {
     assert_eq!(server.membership().seat(id(4)), Some(Seat::Learner));
 }
 
-/// "Agreement (for elections and entry commitment) requires separate majorities from both the old and new configurations."
+/// "Agreement (for elections and entry commitment) requires separate majorities from both the old
+/// and new configurations."
 #[test]
 fn a_joint_configuration_commits_with_a_majority_of_each() {
     let mut server = leader();
@@ -123,7 +126,8 @@ fn a_joint_configuration_elects_with_a_majority_of_each() {
     assert_eq!(server.role(), Role::Leader);
 }
 
-/// "Once C-old,new has been committed ... it is safe for the leader to create a log entry describing C-new."
+/// "Once C-old,new has been committed ... it is safe for the leader to create a log entry
+/// describing C-new."
 #[test]
 fn the_leader_leaves_the_joint_configuration_once_it_is_committed() {
     let mut server = leader();
@@ -158,7 +162,8 @@ fn a_joint_configuration_is_not_left_with_an_entry_before_it() {
     assert!(!server.membership().is_joint());
 }
 
-/// Whoever leads leaves it: also one that was elected inside of it, once an entry of its own term is committed.
+/// Whoever leads leaves it: also one that was elected inside of it, once an entry of its own term
+/// is committed.
 #[test]
 fn a_new_leader_leaves_the_joint_configuration_of_its_predecessor() {
     let joint = Membership::of_members([
@@ -196,8 +201,8 @@ fn a_new_leader_leaves_the_joint_configuration_of_its_predecessor() {
     assert_eq!(server.membership().voters().count(), 3);
 }
 
-/// "New servers ... join the cluster as non-voting members (the leader replicates log entries to them, but they are not considered
-/// for majorities)."
+/// "New servers ... join the cluster as non-voting members (the leader replicates log entries to
+/// them, but they are not considered for majorities)."
 #[test]
 fn a_learner_gets_the_log_and_counts_for_nothing() {
     let mut server = leader();
@@ -210,7 +215,8 @@ fn a_learner_gets_the_log_and_counts_for_nothing() {
     assert_eq!(server.commit_index(), 2);
 }
 
-/// "Once the new servers have caught up with the rest of the cluster, the reconfiguration can proceed."
+/// "Once the new servers have caught up with the rest of the cluster, the reconfiguration can
+/// proceed."
 #[test]
 fn a_learner_is_not_promoted_before_it_has_caught_up() {
     let mut server = leader();
@@ -256,7 +262,8 @@ fn a_leader_whose_voters_have_gone_leads_on_with_a_slow_disk() {
     assert_eq!(server.role(), Role::Leader);
 }
 
-/// A learner that has yet to hear of the cluster that it is in would vote for nobody, though its vote may be needed.
+/// A learner that has yet to hear of the cluster that it is in would vote for nobody, though its
+/// vote may be needed.
 #[test]
 fn a_learner_is_not_promoted_before_it_knows_of_its_cluster() {
     let mut server = leader();
@@ -352,7 +359,8 @@ fn a_joiner_that_restarts_is_no_new_cluster() {
     }
 }
 
-/// The configuration with which a cluster begins is on disk with the first write, and holds from then on, whatever a later start is told.
+/// The configuration with which a cluster begins is on disk with the first write, and holds from
+/// then on, whatever a later start is told.
 #[test]
 fn the_first_configuration_is_stored_with_the_first_write() {
     let mut server = TestServer::new(3);
@@ -391,7 +399,8 @@ fn a_joint_configuration_is_left_before_the_next_change() {
     assert_eq!(refused, Err(ChangeRefused::ChangePending { index: index(2) }));
 }
 
-/// "raft single-server change bug" of 2015: a leader commits an entry of its own term before it changes the membership.
+/// "raft single-server change bug" of 2015: a leader commits an entry of its own term before it
+/// changes the membership.
 #[test]
 fn a_leader_changes_nothing_before_it_has_committed_in_its_term() {
     let mut server = TestServer::leader(3, 0, &[]);
@@ -417,7 +426,8 @@ fn what_is_refused_changes_nothing() {
     assert_eq!(server.status(), before);
 }
 
-/// A peer that is removed and added again begins a new replication session: an answer of the old one counts for nothing.
+/// A peer that is removed and added again begins a new replication session: an answer of the old
+/// one counts for nothing.
 #[test]
 fn an_answer_of_an_earlier_session_counts_for_nothing() {
     let mut server = leader();

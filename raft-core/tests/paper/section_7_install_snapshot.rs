@@ -1,5 +1,5 @@
-//! Log compaction (§7) at a follower, sentence by sentence: it installs the snapshot that its leader
-//! sends.
+//! Log compaction (§7) at a follower, sentence by sentence: it installs the snapshot that its
+//! leader sends.
 
 use crate::server::{Command, TestServer, append, at, entries_after, id, index, term};
 use raft_core::{
@@ -60,8 +60,8 @@ fn a_second_restore_waits_for_the_first_and_entries_wait_for_both() {
     assert_eq!(server.applied_ids(), [at(2, 30)]);
 }
 
-/// "Usually the snapshot will contain new information not already in the recipient's log. In this case, the follower discards its
-/// entire log."
+/// "Usually the snapshot will contain new information not already in the recipient's log. In this
+/// case, the follower discards its entire log."
 #[test]
 fn a_snapshot_replaces_the_log_once_it_is_whole() {
     let mut server = TestServer::holding(3, 1, &[1, 1, 1]);
@@ -92,8 +92,8 @@ fn a_snapshot_replaces_the_log_once_it_is_whole() {
     assert_eq!((server.status().commit_index, server.status().last_log), (index(9), at(2, 9)));
 }
 
-/// "If instead the follower receives a snapshot that describes a prefix of its log ... entries following the snapshot are still valid and
-/// must be retained."
+/// "If instead the follower receives a snapshot that describes a prefix of its log ... entries
+/// following the snapshot are still valid and must be retained."
 #[test]
 fn a_snapshot_of_a_prefix_of_the_log_changes_nothing_but_the_commit_index() {
     let mut server = TestServer::holding(3, 1, &[1, 1, 1]);
@@ -193,7 +193,8 @@ fn a_snapshot_is_installed_only_as_follower_of_the_one_that_sent_it() {
     assert_eq!((server.term(), server.status().last_log), (term(3), at(3, 2)));
 }
 
-/// Another leader may cut a snapshot of the same entry into other pieces: what is said of the first attempt counts for nothing in the second.
+/// Another leader may cut a snapshot of the same entry into other pieces: what is said of the first
+/// attempt counts for nothing in the second.
 #[test]
 fn the_end_of_an_earlier_attempt_installs_nothing() {
     let mut server = TestServer::holding(3, 1, &[]);
@@ -216,7 +217,8 @@ fn the_end_of_an_earlier_attempt_installs_nothing() {
     assert_eq!(server.status().last_log, at(2, 9));
 }
 
-/// Entries behind the snapshot follow it, and what lies below it is committed: a leader may send it again.
+/// Entries behind the snapshot follow it, and what lies below it is committed: a leader may send it
+/// again.
 #[test]
 fn the_log_goes_on_behind_the_snapshot() {
     let mut server = TestServer::holding(3, 1, &[1, 1, 1]);
@@ -229,7 +231,8 @@ fn the_log_goes_on_behind_the_snapshot() {
     assert_eq!(server.applied_ids(), [at(2, 10)]);
 }
 
-/// A leader sends no more chunks at a time than it may; one that sends more is not heard, however slow the disk.
+/// A leader sends no more chunks at a time than it may; one that sends more is not heard, however
+/// slow the disk.
 #[test]
 fn chunks_that_are_not_written_are_bounded() {
     let mut server = TestServer::restored(3, Default::default(), |config| {

@@ -61,8 +61,9 @@ fn chunks(server: &mut TestServer) -> Vec<InstallSnapshot<Command>> {
 
 // Taking one.
 
-/// "Each server takes snapshots independently, covering just the committed entries in its log"; "Raft also includes ... the last included
-/// index ... the last included term ... the latest configuration in the log as of last included index".
+/// "Each server takes snapshots independently, covering just the committed entries in its log";
+/// "Raft also includes ... the last included index ... the last included term ... the latest
+/// configuration in the log as of last included index".
 #[test]
 fn a_snapshot_covers_what_was_applied_and_names_the_members() {
     let mut server = leader();
@@ -73,7 +74,8 @@ fn a_snapshot_covers_what_was_applied_and_names_the_members() {
     assert_eq!(server.take_snapshot(), Err(NothingToSnapshot), "one at a time");
 }
 
-/// "Once a server completes writing a snapshot, it may delete all log entries up through the last included index."
+/// "Once a server completes writing a snapshot, it may delete all log entries up through the last
+/// included index."
 #[test]
 fn the_log_is_compacted_once_the_snapshot_is_durable() {
     let mut server = leader();
@@ -182,7 +184,8 @@ fn a_snapshot_that_was_asked_for_is_tried_once() {
     assert_eq!(server.others.len(), 1);
 }
 
-/// The log does not say with which members the cluster began: a server that joins takes no snapshot before it comes to itself.
+/// The log does not say with which members the cluster began: a server that joins takes no snapshot
+/// before it comes to itself.
 #[test]
 fn a_server_that_joins_takes_no_snapshot_before_it_knows_the_members() {
     let mut server = TestServer::with(3, |config| config.voters.clear());
@@ -223,8 +226,8 @@ fn a_restart_begins_with_the_snapshot() {
 
 // Sending one.
 
-/// "The leader must occasionally send snapshots to followers that lag behind ... when the leader has already discarded the next log
-/// entry that it needs to send."
+/// "The leader must occasionally send snapshots to followers that lag behind ... when the leader
+/// has already discarded the next log entry that it needs to send."
 #[test]
 fn a_follower_that_needs_what_is_compacted_gets_the_snapshot_in_chunks() {
     let mut server = leader();
@@ -371,8 +374,8 @@ fn a_follower_that_cannot_write_a_snapshot_is_not_flooded() {
     assert_eq!(reads(&mut server).last().map(|read| read.offset), Some(4), "it goes on at once");
 }
 
-/// A leader that compacts its log while a snapshot is on its way may find that the follower, once it holds that, lacks what follows:
-/// then it is sent the newer one.
+/// A leader that compacts its log while a snapshot is on its way may find that the follower, once
+/// it holds that, lacks what follows: then it is sent the newer one.
 #[test]
 fn a_follower_whose_snapshot_is_outdated_when_it_is_whole_gets_the_newer_one() {
     let mut server = leader();
@@ -403,7 +406,8 @@ fn received(server: &mut TestServer, last: LogId, received: u64) {
     server.hear(3, term, Body::InstallSnapshotReply(reply));
 }
 
-/// Chunks that are lost are sent again from where the follower's file ends; a follower that lost its file gets all of it.
+/// Chunks that are lost are sent again from where the follower's file ends; a follower that lost
+/// its file gets all of it.
 #[test]
 fn what_is_lost_of_a_snapshot_is_sent_again() {
     let mut server = leader();
@@ -428,7 +432,8 @@ fn what_is_lost_of_a_snapshot_is_sent_again() {
     assert_eq!(reads(&mut server).last().map(|read| read.offset), Some(0));
 }
 
-/// A follower that was restarted and began anew has less than it said before: the leader goes back to where it is.
+/// A follower that was restarted and began anew has less than it said before: the leader goes back
+/// to where it is.
 #[test]
 fn a_follower_that_has_less_than_it_had_gets_the_snapshot_from_there() {
     let mut server = leader();
@@ -450,7 +455,8 @@ fn a_follower_that_has_less_than_it_had_gets_the_snapshot_from_there() {
     assert!(reads(&mut server).iter().any(|read| read.offset == 4));
 }
 
-/// A follower that is sent a snapshot may yet acknowledge what it got before: that is news, and not enough.
+/// A follower that is sent a snapshot may yet acknowledge what it got before: that is news, and not
+/// enough.
 #[test]
 fn a_late_acknowledgement_does_not_end_a_snapshot() {
     let mut server = leader();
@@ -498,7 +504,8 @@ fn a_newer_snapshot_takes_the_place_of_one_that_cannot_be_read() {
     assert_eq!(reads(&mut server).pop().map(|read| (read.snapshot, read.offset)), Some((new, 0)));
 }
 
-/// The leader has compacted up to its last entry, is idle, and knows nothing of a follower: the heartbeats tell it.
+/// The leader has compacted up to its last entry, is idle, and knows nothing of a follower: the
+/// heartbeats tell it.
 #[test]
 fn a_follower_of_an_idle_leader_gets_the_snapshot() {
     let mut server = leader();
@@ -512,7 +519,8 @@ fn a_follower_of_an_idle_leader_gets_the_snapshot() {
     assert_eq!(reads(&mut server).pop().map(|read| read.to), Some(id(3)));
 }
 
-/// A follower lost its file, and its word of how much it had comes late: it gets what it says that it needs.
+/// A follower lost its file, and its word of how much it had comes late: it gets what it says that
+/// it needs.
 #[test]
 fn a_late_word_of_a_file_that_is_lost_holds_nothing_up() {
     let mut server = leader();
@@ -535,7 +543,8 @@ fn a_late_word_of_a_file_that_is_lost_holds_nothing_up() {
     assert!(offsets.contains(&4), "only {offsets:?}");
 }
 
-/// A server that joins takes no snapshot before its log has told it of the members: a restart from there would know none.
+/// A server that joins takes no snapshot before its log has told it of the members: a restart from
+/// there would know none.
 #[test]
 fn a_snapshot_waits_until_the_members_are_known() {
     let mut server = TestServer::restored(1, Default::default(), |config| config.voters.clear());

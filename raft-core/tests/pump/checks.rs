@@ -1,14 +1,18 @@
-//! What no run may break, checked after every event, from outside: by what servers write, send, apply and say of themselves.
+//! What no run may break, checked after every event, from outside: by what servers write, send,
+//! apply and say of themselves.
 //!
-//! - Election Safety (Figure 3): at most one leader per term; and one vote per server and term, over all its lives.
+//! - Election Safety (Figure 3): at most one leader per term; and one vote per server and term,
+//!   over all its lives.
 //! - Leader Append-Only: a leader never removes or replaces an entry of its log.
-//! - Log Matching: every entry of one term and index that is ever written or sent has the same content and the same
-//!   predecessor. By induction two logs that share an entry are the same up to it.
-//! - Leader Completeness: what is committed is on the disks of a majority, and a new leader holds what was committed in earlier
-//!   terms.
+//! - Log Matching: every entry of one term and index that is ever written or sent has the same
+//!   content and the same predecessor. By induction two logs that share an entry are the same up to
+//!   it.
+//! - Leader Completeness: what is committed is on the disks of a majority, and a new leader holds
+//!   what was committed in earlier terms.
 //! - State Machine Safety: one entry per index, applied in order and from the disk.
 //! - The gate: what a message promises is on its sender's disk when it leaves.
-//! - Terms and commit indexes only grow; nothing comes in that a correct cluster cannot bring about.
+//! - Terms and commit indexes only grow; nothing comes in that a correct cluster cannot bring
+//!   about.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -34,7 +38,8 @@ pub(super) struct Checks {
 /// An entry that a state machine has seen.
 struct Committed {
     id: LogId,
-    /// The term of the server that applied it first: no earlier than the one in which it was committed.
+    /// The term of the server that applied it first: no earlier than the one in which it was
+    /// committed.
     known_in: Term,
 }
 
@@ -203,7 +208,8 @@ impl Checks {
         self.servers[server] = Seen { term, commit_index, last_index, leads };
     }
 
-    /// The newest entry that was committed before this term is in the new leader's log, and so are all before it.
+    /// The newest entry that was committed before this term is in the new leader's log, and so are
+    /// all before it.
     fn check_completeness(&self, id: NodeId, term: Term, log: &[Entry<Command>]) {
         let earlier = self.committed.iter().rev().find(|committed| committed.known_in < term);
         let Some(Committed { id: needed, .. }) = earlier else { return };
@@ -220,7 +226,8 @@ fn check_majority(index: Index, log: &[Entry<Command>], hosts: &[Host]) {
     assert!(count * 2 > hosts.len(), "entry {index} is committed on {count} disks");
 }
 
-/// What a follower says that it shares with its leader is on its disk, and is what the leader has there.
+/// What a follower says that it shares with its leader is on its disk, and is what the leader has
+/// there.
 fn check_match(host: &Host, leader: &Host, term: Term, index: Index) {
     let Some(at) = index.get().checked_sub(1) else { return };
     let Some(held) = host.stored.entries.get(at as usize) else {

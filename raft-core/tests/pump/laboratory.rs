@@ -1,5 +1,5 @@
-//! The conditions of the classic leader-election laboratory: heartbeats ten times a second, timeouts of 500-800 ms, and a
-//! network that is reliable, unreliable, or reorders over seconds.
+//! The conditions of the classic leader-election laboratory: heartbeats ten times a second,
+//! timeouts of 500-800 ms, and a network that is reliable, unreliable, or reorders over seconds.
 
 use std::time::Duration;
 
@@ -24,8 +24,9 @@ impl Conditions {
         }
     }
 
-    /// By when a leader must stand whom a majority can reach: five seconds, says the laboratory of its reliable network. Where
-    /// answers are lost or come seconds late, whole ballots fail, and a bound is a matter of odds; these are our own.
+    /// By when a leader must stand whom a majority can reach: five seconds, says the laboratory of
+    /// its reliable network. Where answers are lost or come seconds late, whole ballots fail, and a
+    /// bound is a matter of odds; these are our own.
     pub fn election_max(self) -> Duration {
         match self {
             Self::Reliable => ms(5000),
@@ -46,7 +47,8 @@ impl Cluster {
         cluster
     }
 
-    /// The same with pre-vote and check-quorum on or off, as the seed has it: no rule's safety may rest on either.
+    /// The same with pre-vote and check-quorum on or off, as the seed has it: no rule's safety may
+    /// rest on either.
     pub fn laboratory_at_odds(conditions: Conditions, servers: u64, seed: u64) -> Self {
         let mut cluster = Self::with(servers, seed, move |config| {
             configure(config);
@@ -63,7 +65,8 @@ impl Cluster {
         running.filter(|raft| raft.role() == Role::Leader).map(Raft::id).collect()
     }
 
-    /// Lets the given time pass, in which this leader must lead alone, in the same term, followed by all who are reachable.
+    /// Lets the given time pass, in which this leader must lead alone, in the same term, followed
+    /// by all who are reachable.
     pub fn assert_steady(&mut self, leader: NodeId, span: Duration) {
         let term = self.raft(leader).term();
         let end = self.now + span;

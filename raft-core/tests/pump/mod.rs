@@ -105,7 +105,8 @@ pub struct Cluster {
     pub hosts: Vec<Host>,
     /// (from, to) pairs that hear nothing.
     pub cut: Vec<(NodeId, NodeId)>,
-    /// What was sent so far, lost or not: all messages, those of them that are requests, and the bytes of all.
+    /// What was sent so far, lost or not: all messages, those of them that are requests, and the
+    /// bytes of all.
     pub messages: u64,
     pub requests: u64,
     pub bytes: u64,
@@ -219,7 +220,8 @@ impl Cluster {
         self.sieve = None;
     }
 
-    /// Kills a server. Of the writes that it was not told of, a random number, the first ones, reached the disk.
+    /// Kills a server. Of the writes that it was not told of, a random number, the first ones,
+    /// reached the disk.
     pub fn crash(&mut self, id: NodeId) {
         let kept = self.host(id).pending.len() as u64 + 1;
         let kept = self.random(kept) as usize;
@@ -285,7 +287,8 @@ impl Cluster {
         leaders.max_by_key(|raft| raft.term()).map(Raft::id)
     }
 
-    /// Runs until there is a leader whom a majority follows; fails after five seconds, as the laboratory has it.
+    /// Runs until there is a leader whom a majority follows; fails after five seconds, as the
+    /// laboratory has it.
     pub fn elect(&mut self) -> NodeId {
         self.elect_within(ms(5000))
     }
@@ -304,8 +307,8 @@ impl Cluster {
         (followers.count() * 2 > self.hosts.len()).then_some(leader)
     }
 
-    /// Proposes until the command is applied by `expected` servers; returns its index. Retries as the laboratory does: a leader
-    /// is given two seconds, all of them together ten.
+    /// Proposes until the command is applied by `expected` servers; returns its index. Retries as
+    /// the laboratory does: a leader is given two seconds, all of them together ten.
     pub fn agree(&mut self, command: &[u8], expected: usize) -> Index {
         self.agree_within(ms(10_000), command, expected)
     }

@@ -24,7 +24,8 @@ impl Network {
         Self { latency: (latency, latency), request_loss: 0, reply_loss: 0, reply_hold: none }
     }
 
-    /// "Unreliable" as the laboratory has it: messages delayed by 0-26 ms, one in ten requests and replies lost.
+    /// "Unreliable" as the laboratory has it: messages delayed by 0-26 ms, one in ten requests and
+    /// replies lost.
     pub fn unreliable() -> Self {
         Self {
             latency: (Duration::ZERO, ms(26)),
@@ -34,7 +35,8 @@ impl Network {
         }
     }
 
-    /// "Long reordering" as the laboratory has it: unreliable, and two of three replies come 200-2199 ms late.
+    /// "Long reordering" as the laboratory has it: unreliable, and two of three replies come
+    /// 200-2199 ms late.
     pub fn long_reordering() -> Self {
         Self { reply_hold: (667, ms(200), ms(2199)), ..Self::unreliable() }
     }

@@ -1,6 +1,7 @@
 //! Which seeds a scenario runs with, and how to run a failing one again.
 //!
-//! `RAFT_SEEDS=1000` runs every scenario with the seeds from 0 to 999, `RAFT_SEED=7` with that one alone.
+//! `RAFT_SEEDS=1000` runs every scenario with the seeds from 0 to 999, `RAFT_SEED=7` with that one
+//! alone.
 
 use std::env;
 use std::ops::Range;
@@ -11,7 +12,8 @@ use super::Conditions;
 /// How many seeds a scenario runs with unless the environment says otherwise.
 pub const SEEDS: u64 = 10;
 
-/// Runs the scenario for every number of servers and every seed. If it fails, says how to do so again.
+/// Runs the scenario for every number of servers and every seed. If it fails, says how to do so
+/// again.
 pub fn for_each_seed(servers: &[u64], scenario: impl Fn(u64, u64)) {
     for_each_seed_under(&[Conditions::Reliable], servers, |_, servers, seed| {
         scenario(servers, seed);

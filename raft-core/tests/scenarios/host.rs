@@ -1,4 +1,5 @@
-//! One server on the stage, with its disk, its state machine and its clock. Nothing of it moves by itself.
+//! One server on the stage, with its disk, its state machine and its clock. Nothing of it moves by
+//! itself.
 
 use std::collections::{BTreeMap, VecDeque};
 

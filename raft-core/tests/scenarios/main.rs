@@ -1,4 +1,5 @@
-//! Scenarios: bugs that other Raft systems had in the field, told in a small language, one file each.
+//! Scenarios: bugs that other Raft systems had in the field, told in a small language, one file
+//! each.
 //!
 //! ```sh
 //! cargo test -p raft-core --test scenarios                      # all

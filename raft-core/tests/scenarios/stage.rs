@@ -1,5 +1,5 @@
-//! The stage: servers that only the script moves. Messages wait in flight until somebody hears them, disks and clocks move when
-//! they are told to.
+//! The stage: servers that only the script moves. Messages wait in flight until somebody hears
+//! them, disks and clocks move when they are told to.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -157,7 +157,8 @@ impl Stage {
         self.turn(id)
     }
 
-    /// A server is killed; of the writes that its disk has not done, the first `kept` are done all the same.
+    /// A server is killed; of the writes that its disk has not done, the first `kept` are done all
+    /// the same.
     pub fn crash(&mut self, id: NodeId, kept: usize) -> Told {
         self.raft(id)?;
         let waiting = self.host(id).writes.len();
@@ -351,7 +352,8 @@ impl Stage {
         self.turn(id)
     }
 
-    /// Time passes for these, from deadline to deadline; what they send is heard at once among them if `heard`.
+    /// Time passes for these, from deadline to deadline; what they send is heard at once among them
+    /// if `heard`.
     pub fn pass(&mut self, span: Duration, among: &[NodeId], heard: bool) -> Told {
         let mut left = span;
         loop {
@@ -391,7 +393,8 @@ impl Stage {
         }
     }
 
-    /// So much time passes that a server no longer takes its leader for alive, and not so much that it stands for election.
+    /// So much time passes that a server no longer takes its leader for alive, and not so much that
+    /// it stands for election.
     pub fn miss_leader(&mut self, id: NodeId) -> Told {
         let raft = self.raft(id)?;
         let span = raft.config().election_timeout_min;

@@ -1,14 +1,20 @@
-//! What no story may break, looked at from outside, where everything can be seen: after every turn of every server.
+//! What no story may break, looked at from outside, where everything can be seen: after every turn
+//! of every server.
 //!
-//! - Election Safety (Figure 3): one leader per term; and one vote per server and term, over all its lives.
-//! - Log Matching: an entry of one term and index has one content and one predecessor, wherever it is written or sent.
+//! - Election Safety (Figure 3): one leader per term; and one vote per server and term, over all
+//!   its lives.
+//! - Log Matching: an entry of one term and index has one content and one predecessor, wherever it
+//!   is written or sent.
 //! - Leader Completeness: who leads holds what was committed in earlier terms.
-//! - State Machine Safety: one entry per index, handed out one by one and from the disk; what is taken for committed is on the disks
-//!   of a majority.
-//! - Membership (§6): the configuration in force is the newest in the log, and a snapshot holds the newest up to its last entry.
+//! - State Machine Safety: one entry per index, handed out one by one and from the disk; what is
+//!   taken for committed is on the disks of a majority.
+//! - Membership (§6): the configuration in force is the newest in the log, and a snapshot holds the
+//!   newest up to its last entry.
 //! - The gate: what a message promises is on its sender's disk when it leaves.
-//! - Reads are linearizable: who is told to serve one has all that was committed when it was asked for.
-//! - In one life, terms and commit indexes only grow; and nobody sees what no correct cluster can bring about.
+//! - Reads are linearizable: who is told to serve one has all that was committed when it was asked
+//!   for.
+//! - In one life, terms and commit indexes only grow; and nobody sees what no correct cluster can
+//!   bring about.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,7 +43,8 @@ pub struct Truth {
 
 struct Committed {
     id: LogId,
-    /// The term of the server that took it for committed first: no earlier than the one in which it was committed.
+    /// The term of the server that took it for committed first: no earlier than the one in which it
+    /// was committed.
     known_in: Term,
 }
 
@@ -214,7 +221,8 @@ impl Truth {
         Ok(())
     }
 
-    /// Looks at a server at the end of its turn, and at all for the sake of what it has just committed.
+    /// Looks at a server at the end of its turn, and at all for the sake of what it has just
+    /// committed.
     pub fn look(&mut self, hosts: &Hosts, id: NodeId) -> Told {
         let host = &hosts[&id];
         let Some(raft) = &host.raft else { return Ok(()) };
@@ -308,7 +316,8 @@ fn configuration(log: &Restored<Command>, through: Index) -> Option<&Membership>
     configurations.next().or(before)
 }
 
-/// An entry is on the disks of a majority of the voters; in a joint configuration of the old ones and of the new ones.
+/// An entry is on the disks of a majority of the voters; in a joint configuration of the old ones
+/// and of the new ones.
 fn check_quorum(hosts: &Hosts, status: &Status, at: LogId) -> Told {
     let (id, members) = (status.id, &status.membership);
     let outgoing = [Seat::Voter, Seat::Outgoing, Seat::Demoted];
@@ -325,7 +334,8 @@ fn check_quorum(hosts: &Hosts, status: &Status, at: LogId) -> Told {
     Ok(())
 }
 
-/// What a follower says that it shares with its leader is on its disk, and is what the leader has there.
+/// What a follower says that it shares with its leader is on its disk, and is what the leader has
+/// there.
 fn check_match(hosts: &Hosts, message: &Message<Command>, index: Index) -> Told {
     let stored = &hosts[&message.from].stored;
     if index <= stored.base.index {

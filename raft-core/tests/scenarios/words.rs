@@ -1,7 +1,7 @@
 //! The words of a line, and how they fit the form of a sentence.
 //!
-//! A form is written as it reads: `N proposes COMMAND..`. Small words stand for themselves, `a|b` for either, and these for what
-//! they name:
+//! A form is written as it reads: `N proposes COMMAND..`. Small words stand for themselves, `a|b`
+//! for either, and these for what they name:
 //!
 //! | slot | stands for | example |
 //! |---|---|---|
@@ -76,7 +76,8 @@ impl Value {
     }
 }
 
-/// What filled the slots of a form, to be taken in their order. A taker of the wrong kind is a mistake in the table of sentences.
+/// What filled the slots of a form, to be taken in their order. A taker of the wrong kind is a
+/// mistake in the table of sentences.
 pub struct Values(std::vec::IntoIter<Value>);
 
 macro_rules! takers {
@@ -213,7 +214,8 @@ pub fn entry(word: &str) -> Option<NamedEntry> {
     Some((Term::new(term.parse().ok()?), held))
 }
 
-/// A word that descriptions of messages use; with it a number, the position `term.index` of an entry, or an entry.
+/// A word that descriptions of messages use; with it a number, the position `term.index` of an
+/// entry, or an entry.
 fn detail(word: &str) -> Option<String> {
     let is_position = || {
         let (term, index) = word.split_once('.')?;

@@ -1,7 +1,8 @@
-//! One server under the hand of a test, which plays its peers, its disk, its state machine and its clock.
+//! One server under the hand of a test, which plays its peers, its disk, its state machine and its
+//! clock.
 //!
-//! The server is number 1. After every message and every moment it takes a whole turn of the host's loop. Its disk answers at
-//! once, unless the test holds it.
+//! The server is number 1. After every message and every moment it takes a whole turn of the host's
+//! loop. Its disk answers at once, unless the test holds it.
 // Each test crate that includes this file uses its own part.
 #![allow(dead_code, unreachable_pub)]
 
@@ -186,7 +187,8 @@ impl TestServer {
 
     // Time.
 
-    /// Turns of the host's loop, until it would sleep: a disk that answers meanwhile may have left work for another tick.
+    /// Turns of the host's loop, until it would sleep: a disk that answers meanwhile may have left
+    /// work for another tick.
     pub fn turn(&mut self) {
         for _ in 0..TURNS_MAX {
             self.raft.tick(self.now);
@@ -198,7 +200,8 @@ impl TestServer {
         panic!("the server never sleeps: {:?}", self.raft.status());
     }
 
-    /// Sleeps and wakes, each time after the peers have said `each_time`, until the server leads no more.
+    /// Sleeps and wakes, each time after the peers have said `each_time`, until the server leads no
+    /// more.
     pub fn run_until_it_steps_down(&mut self, each_time: impl Fn(&mut Self)) {
         for _ in 0..TURNS_MAX {
             each_time(self);
@@ -244,7 +247,8 @@ impl TestServer {
         self.turn();
     }
 
-    /// Sleeps until this wakes the server, and not for anything else but to ask silent voters again.
+    /// Sleeps until this wakes the server, and not for anything else but to ask silent voters
+    /// again.
     pub fn sleep_until(&mut self, expected: Wake) {
         let (deadline, wake) = self.raft.status().wake.expect("it will wake");
         if wake == Wake::AskAgain && expected != Wake::AskAgain {
@@ -280,7 +284,8 @@ impl TestServer {
         self.poll();
     }
 
-    /// The writes up to this one are reported, no more and no less; then the server does what it can.
+    /// The writes up to this one are reported, no more and no less; then the server does what it
+    /// can.
     pub fn persist_next(&mut self) {
         let next = self.writes.first().expect("a write waits").id;
         self.persist(next);
@@ -399,7 +404,8 @@ impl TestServer {
 
     // A peer that leads.
 
-    /// A leader appends entries of these terms behind `prev`, in a round of its own. The server's answer, if it gives one.
+    /// A leader appends entries of these terms behind `prev`, in a round of its own. The server's
+    /// answer, if it gives one.
     pub fn appended(
         &mut self,
         from: u64,

@@ -82,7 +82,8 @@ fn hosts_are_as_they_are_told_to_be() {
     assert!(cluster.followed_leader().is_some());
 }
 
-/// A leader with a lease is cut off, and its clock runs at this rate; another leads and commits; then the first is asked to read.
+/// A leader with a lease is cut off, and its clock runs at this rate; another leads and commits;
+/// then the first is asked to read.
 fn reads_of_a_leader_cut_off(rate_ppm: u32) -> Result<(), Box<Failure>> {
     let second = Duration::from_secs(1);
     let mut cluster = Cluster::<Registers>::with(3, 1, |config| {
@@ -102,7 +103,8 @@ fn reads_of_a_leader_cut_off(rate_ppm: u32) -> Result<(), Box<Failure>> {
     cluster.verdict()
 }
 
-/// Lease reads are as good as the clocks: within the bound they are fresh, and beyond it the stale one is seen.
+/// Lease reads are as good as the clocks: within the bound they are fresh, and beyond it the stale
+/// one is seen.
 #[test]
 fn a_lease_is_as_good_as_the_clocks() {
     reads_of_a_leader_cut_off(995_000).expect("the clock is within its bound");
@@ -110,7 +112,8 @@ fn a_lease_is_as_good_as_the_clocks() {
     assert_eq!(failure.violation.property, Property::FreshReads, "{failure}");
 }
 
-/// New servers join and take the place of the old, by snapshots and the log behind them; and one that lost its disk comes back.
+/// New servers join and take the place of the old, by snapshots and the log behind them; and one
+/// that lost its disk comes back.
 #[test]
 fn every_member_is_replaced() {
     let second = Duration::from_secs(1);

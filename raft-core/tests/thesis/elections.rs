@@ -1,4 +1,5 @@
-//! What the thesis adds to elections: pre-vote (9.6), loyalty to a live leader (4.2.3), check-quorum (6.2).
+//! What the thesis adds to elections: pre-vote (9.6), loyalty to a live leader (4.2.3),
+//! check-quorum (6.2).
 
 use crate::pump::{Cluster, id as node, us};
 use crate::server::{TestServer, at, id, ms, term};
@@ -8,7 +9,8 @@ use raft_core::{
 
 // Pre-vote (9.6).
 
-/// A server asks before it stands: neither its term nor its vote changes, and the disk has nothing to do.
+/// A server asks before it stands: neither its term nor its vote changes, and the disk has nothing
+/// to do.
 #[test]
 fn a_pre_vote_changes_nothing_at_who_asks() {
     let mut server = TestServer::holding(3, 4, &[4]);
@@ -232,7 +234,8 @@ fn a_server_that_comes_back_disturbs_nobody() {
 
 // Loyalty (4.2.3).
 
-/// Who heard from a leader within the smallest timeout neither votes nor adopts the candidate's term, nor answers.
+/// Who heard from a leader within the smallest timeout neither votes nor adopts the candidate's
+/// term, nor answers.
 #[test]
 fn a_follower_of_a_live_leader_does_not_hear_candidates() {
     let mut server = TestServer::new(3);
@@ -385,7 +388,8 @@ fn a_leader_never_gives_up_its_disk_sooner_than_its_quorum() {
     assert_eq!(server.role(), Role::Follower);
 }
 
-/// A cluster of one has nobody to step down for: it waits for its disk, however long, and keeps what was proposed.
+/// A cluster of one has nobody to step down for: it waits for its disk, however long, and keeps
+/// what was proposed.
 #[test]
 fn a_cluster_of_one_leads_through_a_slow_disk() {
     let mut server = TestServer::new(1);
@@ -413,7 +417,8 @@ fn a_leader_whose_disk_is_slow_but_answers_goes_on() {
     assert!(server.status().writes_in_flight > 0, "it never catches up");
 }
 
-/// A cut-off leader steps down about when the others elect, and follows the new leader when it is back.
+/// A cut-off leader steps down about when the others elect, and follows the new leader when it is
+/// back.
 #[test]
 fn a_cut_off_leader_steps_down() {
     let mut cluster = Cluster::new(3, 5);
@@ -447,7 +452,8 @@ fn a_leader_that_is_asked_sends_a_heartbeat() {
     assert_eq!(server.appends_to(3).len(), 1);
 }
 
-/// Of two who notice the end of their leader the first asks the second too early: it is answered once the second has noticed as well.
+/// Of two who notice the end of their leader the first asks the second too early: it is answered
+/// once the second has noticed as well.
 #[test]
 fn who_was_refused_for_a_leader_that_is_gone_is_answered_anew() {
     let mut server = TestServer::new(3);
@@ -494,7 +500,8 @@ fn with_pre_vote_a_leader_without_a_quorum_steps_down() {
     assert_eq!(server.role(), Role::Follower);
 }
 
-/// A hint about somebody else says nothing; one about the leader makes a follower ask, without waiting for the timeout.
+/// A hint about somebody else says nothing; one about the leader makes a follower ask, without
+/// waiting for the timeout.
 #[test]
 fn a_hint_makes_a_follower_ask_before_its_timeout() {
     let mut server = TestServer::new(3);

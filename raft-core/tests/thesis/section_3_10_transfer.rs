@@ -31,8 +31,8 @@ fn a_leader_that_hands_over_refuses_commands() {
     assert!(matches!(refused, Err(ProposeError::Transferring { to, .. }) if to == id(3)));
 }
 
-/// "2. The prior leader fully updates the target server's log": TimeoutNow goes right behind the last append, without waiting for
-/// an answer.
+/// "2. The prior leader fully updates the target server's log": TimeoutNow goes right behind the
+/// last append, without waiting for an answer.
 #[test]
 fn the_successor_is_told_behind_the_last_entry() {
     let mut server = leader();
@@ -72,7 +72,8 @@ fn the_successor_is_told_again_with_each_heartbeat() {
     assert_eq!(told(&mut server).len(), 1);
 }
 
-/// "3. The target server ... starts a new election": at once, without asking first, and nobody needs to be loyal to its leader.
+/// "3. The target server ... starts a new election": at once, without asking first, and nobody
+/// needs to be loyal to its leader.
 #[test]
 fn the_successor_stands_at_once() {
     let mut server = TestServer::new(3);
@@ -104,7 +105,8 @@ fn a_loyal_voter_grants_what_the_leader_asked_for() {
     assert_eq!(server.asked_to_take_over(3, 2, at(1, 1)), Some(true));
 }
 
-/// "If leadership transfer does not complete after about an election timeout, the prior leader aborts."
+/// "If leadership transfer does not complete after about an election timeout, the prior leader
+/// aborts."
 #[test]
 fn an_attempt_that_does_not_succeed_is_given_up() {
     let mut server = leader();
@@ -147,7 +149,8 @@ fn what_is_refused_says_why() {
     assert_eq!(alone.transfer_leadership(None), Err(TransferRefused::NoSuccessor));
 }
 
-/// Whoever leads hands over to a server of higher priority, once that one holds all that is committed and is alive.
+/// Whoever leads hands over to a server of higher priority, once that one holds all that is
+/// committed and is alive.
 #[test]
 fn leadership_goes_where_it_is_preferred() {
     let mut server = leader();

@@ -34,8 +34,9 @@ fn three() -> Membership {
     Membership::of_voters([1, 2, 3].map(id))
 }
 
-/// "The cluster leader may not be part of the new configuration. In this case, the leader steps down once it has committed the
-/// C-new log entry"; until then "it does not count itself in majorities".
+/// "The cluster leader may not be part of the new configuration. In this case, the leader steps
+/// down once it has committed the C-new log entry"; until then "it does not count itself in
+/// majorities".
 #[test]
 fn a_leader_that_goes_leads_until_the_end_and_does_not_count_itself() {
     let mut server = leader();
@@ -99,7 +100,8 @@ fn a_leader_that_goes_names_only_what_its_successor_was_sent() {
     }
 }
 
-/// A server that goes is told that it does, so that it disturbs nobody: it gets the configuration without it.
+/// A server that goes is told that it does, so that it disturbs nobody: it gets the configuration
+/// without it.
 #[test]
 fn a_server_that_goes_is_told_so() {
     let mut server = leader_that_removes_3();
@@ -321,8 +323,9 @@ fn a_removed_server_that_is_not_told_never_leads_again() {
     }
 }
 
-/// Thesis 4.2.2: "A server that is not part of its own latest configuration should still start new elections, as it might still be
-/// needed until the new configuration is committed. It does not count its own vote."
+/// Thesis 4.2.2: "A server that is not part of its own latest configuration should still start new
+/// elections, as it might still be needed until the new configuration is committed. It does not
+/// count its own vote."
 #[test]
 fn a_server_that_goes_may_be_needed_until_it_is_gone() {
     let mut server = TestServer::with(3, |config| config.pre_vote = false);

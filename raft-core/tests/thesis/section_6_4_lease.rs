@@ -30,7 +30,8 @@ fn reads_at_once(server: &mut TestServer) -> bool {
     server.reads_ready.last().is_some_and(|(ready, _)| *ready == read)
 }
 
-/// "The leader can reply to read-only queries without communication" while its lease lasts; and then asks a quorum again.
+/// "The leader can reply to read-only queries without communication" while its lease lasts; and
+/// then asks a quorum again.
 #[test]
 fn a_lease_lasts_an_election_timeout_less_the_drift_from_when_the_round_left() {
     let span = |server: &TestServer| server.config().election_timeout_min;
@@ -49,7 +50,8 @@ fn leases_are_off_by_default() {
     assert_eq!(Config::new(id(1), [id(1)]).lease, None);
 }
 
-/// Sending TimeoutNow ends the lease for the whole term: the message may depose the leader long after the attempt was given up.
+/// Sending TimeoutNow ends the lease for the whole term: the message may depose the leader long
+/// after the attempt was given up.
 #[test]
 fn a_transfer_ends_the_lease() {
     let mut server = leader();
@@ -66,7 +68,8 @@ fn a_transfer_ends_the_lease() {
     assert!(!reads_at_once(&mut server));
 }
 
-/// The voters' side: whoever heard from a leader elects nobody else for an election timeout, whatever term it has reached since.
+/// The voters' side: whoever heard from a leader elects nobody else for an election timeout,
+/// whatever term it has reached since.
 #[test]
 fn a_voter_keeps_its_word_even_in_a_new_term() {
     let mut server = TestServer::with(3, with_lease);
@@ -84,7 +87,8 @@ fn a_voter_keeps_its_word_even_in_a_new_term() {
     assert_eq!(server.asked_to_vote(3, 5, at(1, 1)), Some(true));
 }
 
-/// Its own vote is one, too: whatever makes it stand early, it waits as long as another voter would have it wait.
+/// Its own vote is one, too: whatever makes it stand early, it waits as long as another voter would
+/// have it wait.
 #[test]
 fn a_voter_keeps_its_word_to_itself() {
     let mut server = TestServer::with(3, with_lease);
@@ -103,7 +107,8 @@ fn a_voter_keeps_its_word_to_itself() {
     assert_eq!(alone.role(), raft_core::Role::Leader);
 }
 
-/// What comes late from an earlier replication session is answered by nobody, so no lease rests on it.
+/// What comes late from an earlier replication session is answered by nobody, so no lease rests on
+/// it.
 #[test]
 fn an_earlier_session_asks_for_no_loyalty() {
     let mut server = TestServer::with(3, with_lease);
@@ -154,7 +159,8 @@ fn a_lease_that_cannot_be_is_refused() {
     assert!(too_much_drift.unwrap_err().to_string().contains("drift"));
 }
 
-/// A hint that the leader is gone may be wrong, and the leader serve reads by its lease: until that is over nobody stands.
+/// A hint that the leader is gone may be wrong, and the leader serve reads by its lease: until that
+/// is over nobody stands.
 #[test]
 fn a_hint_does_not_end_the_lease_of_the_leader() {
     let mut server = TestServer::restored(3, Default::default(), with_lease);

@@ -37,7 +37,8 @@ fn without_a_leader_nobody_reads() {
     assert_eq!(server.read(), Err(ReadRefused::NoLeader));
 }
 
-/// A follower asks its leader, once for all reads that wait, and serves them from its own state (thesis 6.4).
+/// A follower asks its leader, once for all reads that wait, and serves them from its own state
+/// (thesis 6.4).
 #[test]
 fn a_follower_reads_through_its_leader() {
     let mut server = TestServer::new(3);
@@ -60,7 +61,8 @@ fn a_follower_reads_through_its_leader() {
     assert_eq!(server.reads_ready, [(first, index(1)), (second, index(1))]);
 }
 
-/// A server restarts while an answer is on its way: that is no answer to the first request of its new life.
+/// A server restarts while an answer is on its way: that is no answer to the first request of its
+/// new life.
 #[test]
 fn a_late_answer_to_an_earlier_life_is_none() {
     let mut server = TestServer::new(3);
@@ -240,7 +242,8 @@ fn a_followers_reads_are_lost_with_its_leader() {
     assert_eq!(server.reads_lost, [read]);
 }
 
-/// The leader answers a follower as it answers its own clients: after a quorum has echoed a round of its own.
+/// The leader answers a follower as it answers its own clients: after a quorum has echoed a round
+/// of its own.
 #[test]
 fn a_leader_answers_a_follower_after_a_round() {
     let mut server = leader(3);
@@ -256,7 +259,8 @@ fn replies(server: &mut TestServer) -> Vec<ReadIndexReply> {
     server.take_sent().into_iter().filter_map(|message| reply(message.body)).collect()
 }
 
-/// A read is served at the commit index of when it came, once a quorum has echoed a round that left after it.
+/// A read is served at the commit index of when it came, once a quorum has echoed a round that left
+/// after it.
 #[test]
 fn a_read_is_ready_once_a_quorum_echoes_its_round() {
     let mut server = leader(5);
@@ -305,7 +309,8 @@ fn reads_that_come_together_share_a_round() {
     assert_eq!(server.reads_ready.iter().map(|(read, _)| *read).collect::<Vec<_>>(), reads);
 }
 
-/// A new leader doesn't know what is committed before it has committed in its own term: reads wait for that.
+/// A new leader doesn't know what is committed before it has committed in its own term: reads wait
+/// for that.
 #[test]
 fn a_read_waits_for_a_commit_of_the_own_term() {
     let mut server = TestServer::leader(3, 3, &[1, 2, 3]);

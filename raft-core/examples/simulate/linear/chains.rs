@@ -11,9 +11,9 @@
 //! ```
 //!
 //! The first block begins with the value 0, with which a register starts. Every other block begins
-//! with a swap whose answer nobody knows. If somebody saw its value, that swap took effect. If nobody
-//! did, it is left out: either it had no effect, or the swap behind it is unknown as well and may
-//! follow on what was there before.
+//! with a swap whose answer nobody knows. If somebody saw its value, that swap took effect. If
+//! nobody did, it is left out: either it had no effect, or the swap behind it is unknown as well
+//! and may follow on what was there before.
 //!
 //! What remains is to put the blocks into an order that respects real time, where an operation that
 //! ended before another began comes first:
@@ -33,8 +33,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Timed {
     pub(crate) begin: u64,
-    /// None for an operation that was never answered: it may take effect at any time after its begin,
-    /// or never.
+    /// None for an operation that was never answered: it may take effect at any time after its
+    /// begin, or never.
     pub(crate) end: Option<u64>,
     pub(crate) op: Op,
 }
@@ -63,8 +63,8 @@ pub(crate) fn are_values_unique(operations: &[Timed]) -> bool {
     })
 }
 
-/// Checks that some order of the operations respects real time and explains every answer. All values
-/// must be [unique](are_values_unique). Returns how many operations took effect.
+/// Checks that some order of the operations respects real time and explains every answer. All
+/// values must be [unique](are_values_unique). Returns how many operations took effect.
 pub(crate) fn check(operations: &[Timed]) -> Result<u64, String> {
     let chains = Chains::of(operations)?;
     let mut blocks = vec![chains.block(0)?];

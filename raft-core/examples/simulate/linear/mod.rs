@@ -164,8 +164,8 @@ impl Piece {
         Ok(())
     }
 
-    /// Nothing is under way: checks what there is, and begins anew if the value is known. Returns how
-    /// many operations were checked that were not before.
+    /// Nothing is under way: checks what there is, and begins anew if the value is known. Returns
+    /// how many operations were checked that were not before.
     fn check(&mut self) -> Result<u64, String> {
         let is_searched = self.tester.len() <= SEARCHED_MAX;
         if is_searched && !self.tester.is_consistent() {

@@ -1,4 +1,5 @@
-//! The observer's picture of a server's disk: where its log begins (§7), and terms alone, for term and index name an entry.
+//! The observer's picture of a server's disk: where its log begins (§7), and terms alone, for term
+//! and index name an entry.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -72,7 +73,8 @@ impl Terms {
         LogId::new(last, Index::new(self.base.index.get() + self.terms.len() as u64))
     }
 
-    /// A log that does not hold the snapshot's last entry is replaced by it. Returns whether it was.
+    /// A log that does not hold the snapshot's last entry is replaced by it. Returns whether it
+    /// was.
     fn begin_with(&mut self, snapshot: LogId) -> bool {
         let replaced = self.get(snapshot.index) != Some(snapshot.term);
         if replaced {
@@ -223,7 +225,8 @@ impl Disk {
         Ok(removed)
     }
 
-    /// The first `kept` unsynced writes survive, the others do not. Returns where entries were removed, if any were.
+    /// The first `kept` unsynced writes survive, the others do not. Returns where entries were
+    /// removed, if any were.
     pub(super) fn crash(&mut self, kept: usize) -> Result<Option<Removed>, Box<Violation>> {
         let mut removed = None;
         for _ in 0..kept {

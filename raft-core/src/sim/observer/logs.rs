@@ -39,7 +39,8 @@ impl<C: Command + Eq> Observer<C> {
         term: Term,
         append: &AppendEntries<C>,
     ) -> Verdict {
-        // A leader seen after its last turn is in the books; one that was elected in this turn is yet to be.
+        // A leader seen after its last turn is in the books; one that was elected in this turn is
+        // yet to be.
         if !self.led(from, term) {
             self.note_leader(from, term)?;
         }
@@ -61,7 +62,8 @@ impl<C: Command + Eq> Observer<C> {
         Ok(())
     }
 
-    /// What a follower says that it shares with its leader is on its disk, and is what the leader has there.
+    /// What a follower says that it shares with its leader is on its disk, and is what the leader
+    /// has there.
     #[inline]
     pub(super) fn check_match(
         &self,

@@ -1,5 +1,5 @@
-//! Who decides (§6): what needs a majority needs one of the voters of the configuration in force, and of the old voters as well
-//! while it is joint. Which is in force, each server's log says.
+//! Who decides (§6): what needs a majority needs one of the voters of the configuration in force,
+//! and of the old voters as well while it is joint. Which is in force, each server's log says.
 
 use alloc::vec::Vec;
 
@@ -56,8 +56,8 @@ fn is_old_voter(seat: Seat) -> bool {
 }
 
 impl<C: Command + Eq> Observer<C> {
-    /// Looks for a newer configuration in what a server's log has got since its last turn, and compares it with what the server
-    /// takes to be in force. Returns what was in force before.
+    /// Looks for a newer configuration in what a server's log has got since its last turn, and
+    /// compares it with what the server takes to be in force. Returns what was in force before.
     pub(super) fn follow_members<R: Rng>(
         &mut self,
         raft: &Raft<C, R>,
@@ -112,8 +112,8 @@ impl<C: Command + Eq> Observer<C> {
         Ok(())
     }
 
-    /// What a leader takes for committed is on the disks of all that decide: by the configuration that was in force before this
-    /// turn, or by the next one, once that one is committed.
+    /// What a leader takes for committed is on the disks of all that decide: by the configuration
+    /// that was in force before this turn, or by the next one, once that one is committed.
     pub(super) fn check_majority<R: Rng>(
         &self,
         raft: &Raft<C, R>,
@@ -137,13 +137,15 @@ impl<C: Command + Eq> Observer<C> {
         Ok(())
     }
 
-    /// A server may well replace an entry that was committed behind its back: it had it from a leader of an earlier term, and a
-    /// late message of another such leader takes it away. But a majority keeps it.
+    /// A server may well replace an entry that was committed behind its back: it had it from a
+    /// leader of an earlier term, and a late message of another such leader takes it away. But a
+    /// majority keeps it.
     pub(super) fn check_removed(&self, id: NodeId, removed: Option<Removed>) -> Verdict {
         let Some(Removed { from, through }) = removed else { return Ok(()) };
         for index in from.get()..=through.get().min(self.committed().get()) {
             let Some(committed) = self.committed_at(Index::new(index)) else { continue };
-            // Of a joint configuration the old voters may be out of it already, though nobody has told of that.
+            // Of a joint configuration the old voters may be out of it already, though nobody has
+            // told of that.
             let kept = is_majority(&self.members.membership, is_new_voter, |server| {
                 self.holds(server, committed)
             });

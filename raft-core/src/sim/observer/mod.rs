@@ -1,7 +1,8 @@
 //! An omniscient observer: what no run may break, checked after every event.
 //!
-//! It sees what every server writes, sends, applies and says of itself, and keeps a picture of every disk. What a check costs
-//! depends on the event and not on the length of a log: by induction, what held before the event needs no second look.
+//! It sees what every server writes, sends, applies and says of itself, and keeps a picture of
+//! every disk. What a check costs depends on the event and not on the length of a log: by
+//! induction, what held before the event needs no second look.
 //!
 //! | Property | How it is checked |
 //! |---|---|
@@ -15,7 +16,8 @@
 //! | Durability | what a message promises is on its sender's disk when it leaves |
 //! | Monotonicity | term, commit and applied index only grow in a life |
 //!
-//! It stands on its own: whoever runs [`Raft`] by hand tells it what happens and gets a [`Verdict`].
+//! It stands on its own: whoever runs [`Raft`] by hand tells it what happens and gets a
+//! [`Verdict`].
 
 mod bounds;
 mod disk;
@@ -53,7 +55,8 @@ pub struct Observer<C> {
     entries: BTreeMap<LogId, (Term, Payload<C>)>,
     /// What some server knows to be committed, by index, from 1.
     committed: Vec<Committed>,
-    /// The configurations among them, and the newest. The first is that with which the cluster began.
+    /// The configurations among them, and the newest. The first is that with which the cluster
+    /// began.
     configurations: Vec<InForce>,
     members: InForce,
     /// Some configuration was ever proposed.
@@ -70,7 +73,8 @@ pub struct Observer<C> {
 struct Committed {
     /// None if it was part of a snapshot when the observer began to watch.
     term: Option<Term>,
-    /// The term of the server that knew it first: no earlier than the one in which it was committed.
+    /// The term of the server that knew it first: no earlier than the one in which it was
+    /// committed.
     known_in: Term,
 }
 
@@ -132,7 +136,8 @@ impl<C: Command + Eq> Observer<C> {
         complete.count() as u64
     }
 
-    /// The newest configuration that any server knows to be committed; empty before the first write.
+    /// The newest configuration that any server knows to be committed; empty before the first
+    /// write.
     pub fn membership(&self) -> &Membership {
         &self.members.membership
     }
@@ -330,7 +335,8 @@ impl<C: Command + Eq> Observer<C> {
         self.server_mut(id).reads.retain(|(asked, _)| *asked != read);
     }
 
-    /// A server has done a turn of its loop: inputs, a tick at `now` on its own clock, and all outputs.
+    /// A server has done a turn of its loop: inputs, a tick at `now` on its own clock, and all
+    /// outputs.
     #[inline]
     pub fn after_turn<R: Rng>(&mut self, raft: &Raft<C, R>, now: Instant) -> Verdict {
         let id = raft.id();
@@ -461,7 +467,8 @@ impl<C: Command + Eq> Observer<C> {
         self.configurations.get(after.checked_sub(1)?)
     }
 
-    /// A disk that was not empty when it was first seen tells that all up to its base is committed, but not in which terms.
+    /// A disk that was not empty when it was first seen tells that all up to its base is committed,
+    /// but not in which terms.
     fn note_base(&mut self, base: LogId) {
         let unknown = Committed { term: None, known_in: base.term };
         let length = usize::try_from(base.index.get()).unwrap_or(usize::MAX);
@@ -515,7 +522,8 @@ impl Watched {
     }
 }
 
-/// Where the committed entry at this index is noted; beyond everything for index 0, where no entry is.
+/// Where the committed entry at this index is noted; beyond everything for index 0, where no entry
+/// is.
 fn committed_of(index: Index) -> usize {
     usize::try_from(index.get()).unwrap_or(usize::MAX).wrapping_sub(1)
 }

@@ -1,5 +1,6 @@
-//! Snapshots (§7): each is what the committed entries up to its last one have made, and names the members at that entry. It is
-//! used only once it is whole and durable, and takes the place of what it includes, never of more.
+//! Snapshots (§7): each is what the committed entries up to its last one have made, and names the
+//! members at that entry. It is used only once it is whole and durable, and takes the place of what
+//! it includes, never of more.
 
 use super::super::draw::mix;
 use super::super::state_machine::StateMachine;

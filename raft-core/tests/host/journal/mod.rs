@@ -1,4 +1,5 @@
-//! Journals: what was durable is there after a restart, or the journal refuses to start and says what to do.
+//! Journals: what was durable is there after a restart, or the journal refuses to start and says
+//! what to do.
 
 use std::fs;
 use std::path::Path;
@@ -120,7 +121,8 @@ mod restart {
 mod crash {
     use super::*;
 
-    /// Data of every kind, of several sectors, and zeros, which must not look as if they had never been written.
+    /// Data of every kind, of several sectors, and zeros, which must not look as if they had never
+    /// been written.
     fn commands() -> [Vec<u8>; 3] {
         [b"first".to_vec(), vec![0; 700], [vec![0; 600], vec![3; 900], vec![0; 1100]].concat()]
     }
@@ -144,7 +146,8 @@ mod crash {
         assert_eq!(recover(directory.path()).unwrap().entries.len(), 3);
     }
 
-    /// The file grew before its data arrived, and the data arrived in any order: each set of sectors is tried.
+    /// The file grew before its data arrived, and the data arrived in any order: each set of
+    /// sectors is tried.
     #[test]
     fn a_last_frame_of_which_any_sectors_were_never_written_is_cut_off() {
         let commands = commands();

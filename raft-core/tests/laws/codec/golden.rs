@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Every kind of message with its bytes. These never change: a change of theirs is a new `codec::VERSION`.
+/// Every kind of message with its bytes. These never change: a change of theirs is a new
+/// `codec::VERSION`.
 pub(super) fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
     let (last_log, campaign) = (id(6, 24), 5);
     let entries = vec![

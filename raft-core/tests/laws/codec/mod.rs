@@ -19,7 +19,8 @@ use golden::golden_messages;
 /// A newer node appends fields of any shape: to the message, to its body, to what the body holds.
 #[test]
 fn fields_of_a_newer_node_are_skipped() {
-    // To the log id, a byte string; to the body, an array with a map in it; to the message, a tagged text and a float.
+    // To the log id, a byte string; to the body, an array with a map in it; to the message, a
+    // tagged text and a float.
     let newer = "87 01 02 07 02 83 83 06 18 18 43 01 02 03 f4 82 01 a1 00 f6 c1 63 61 62 63 \
                  fb 3f f0 00 00 00 00 00 00";
     let vote = message(Body::RequestVote(RequestVote { last_log: id(6, 24), transfer: false }));

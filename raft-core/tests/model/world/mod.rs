@@ -1,14 +1,17 @@
-//! A cluster of three as a model for exhaustive search: the real core, a disk that a crash cuts short, and a network that
-//! loses, repeats and reorders without limit.
+//! A cluster of three as a model for exhaustive search: the real core, a disk that a crash cuts
+//! short, and a network that loses, repeats and reorders without limit.
 //!
-//! - **Network.** A message, once sent, stays, and may arrive at any time, any number of times, or never. So loss, duplication
-//!   and reordering need no bound, and no heartbeat is needed to send again.
-//! - **Disk.** Writes land one by one, at any time. A crash keeps a prefix of those on their way. A server that is down is one to
-//!   which nothing happens, so a crash and the next start are one step.
-//! - **Time.** Each server has a clock of its own that moves only when one of its timers is chosen to fire. States are compared
-//!   by [`Raft::canonical`](raft_core::Raft::canonical).
-//!   Replies that come too late to be heeded are forgotten (`forget_late_replies` says why none is missed).
-//! - **Symmetry.** Servers to which nothing has happened yet are alike; of those the lowest acts first.
+//! - **Network.** A message, once sent, stays, and may arrive at any time, any number of times, or
+//!   never. So loss, duplication and reordering need no bound, and no heartbeat is needed to send
+//!   again.
+//! - **Disk.** Writes land one by one, at any time. A crash keeps a prefix of those on their way. A
+//!   server that is down is one to which nothing happens, so a crash and the next start are one
+//!   step.
+//! - **Time.** Each server has a clock of its own that moves only when one of its timers is chosen
+//!   to fire. States are compared by [`Raft::canonical`](raft_core::Raft::canonical). Replies that
+//!   come too late to be heeded are forgotten (`forget_late_replies` says why none is missed).
+//! - **Symmetry.** Servers to which nothing has happened yet are alike; of those the lowest acts
+//!   first.
 
 mod node;
 mod observer;
@@ -51,7 +54,8 @@ pub(crate) struct Bounds {
 /// The model.
 pub(crate) struct Cluster {
     bounds: Bounds,
-    /// Everything that ever happened to a server, since the same happens to it in a thousand states.
+    /// Everything that ever happened to a server, since the same happens to it in a thousand
+    /// states.
     transitions: Vec<Mutex<Shard>>,
 }
 
@@ -98,9 +102,10 @@ impl Cluster {
         Arc::clone(lock().entry(key).or_insert(outcome))
     }
 
-    /// Removes replies that came too late, or nearly all states would differ only in those. A server heeds a reply only while it
-    /// holds the office in which it asked, and takes none up in a term that is durable already: so what comes later than
-    /// that, and changes nothing now, never will.
+    /// Removes replies that came too late, or nearly all states would differ only in those. A
+    /// server heeds a reply only while it holds the office in which it asked, and takes none up in
+    /// a term that is durable already: so what comes later than that, and changes nothing now,
+    /// never will.
     fn forget_late_replies(&self, state: &mut State, at: usize, sent: &[Arc<Envelope>]) {
         let nodes = &state.nodes;
         let is_late = |envelope: &Arc<Envelope>| {
@@ -119,7 +124,8 @@ impl Cluster {
         }
     }
 
-    /// Whether this server and one before it are alike in all things, so that the other may act first.
+    /// Whether this server and one before it are alike in all things, so that the other may act
+    /// first.
     fn waits_for_its_like(&self, state: &State, at: usize) -> bool {
         let Bounds { candidates, slow_disks, .. } = self.bounds;
         let kind = |at: usize| (at < candidates, at < slow_disks);

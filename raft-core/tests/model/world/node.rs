@@ -1,7 +1,8 @@
 //! One server with its disk: the real core, and what the world can do to it.
 //!
-//! A turn is atomic: one input, a tick, and all outputs. Little is lost by that: a message which is sent need not arrive, a
-//! write which is handed out need not land, so a crash within a turn is a crash after it.
+//! A turn is atomic: one input, a tick, and all outputs. Little is lost by that: a message which is
+//! sent need not arrive, a write which is handed out need not land, so a crash within a turn is a
+//! crash after it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -23,10 +24,12 @@ const HEARTBEAT: Duration = Duration::from_micros(500);
 const ELECTION_TIMEOUT_MIN: Duration = Duration::from_micros(1000);
 /// By then every timer is due that was armed now.
 const LONG_ENOUGH: Duration = Duration::from_micros(2024);
-/// What a draw leaves of the spread: every timeout is the longest, so that a leader can be thought dead before it fires.
+/// What a draw leaves of the spread: every timeout is the longest, so that a leader can be thought
+/// dead before it fires.
 const LONGEST: u64 = 1023;
 
-/// Draws the same in each life, and something else in the next, so that answers to an earlier life's pre-votes do not fit.
+/// Draws the same in each life, and something else in the next, so that answers to an earlier
+/// life's pre-votes do not fit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Dice {
     life: u8,
@@ -69,7 +72,8 @@ pub(crate) enum Input {
     Timeout,
     /// A leader's heartbeat timer fires.
     Heartbeat,
-    /// So much time passes that the leader counts as dead, but not so much that the election timer fires.
+    /// So much time passes that the leader counts as dead, but not so much that the election timer
+    /// fires.
     Silence,
     /// A message arrives. It stays in the network, and may arrive again.
     Deliver(Arc<Envelope>),
@@ -77,7 +81,8 @@ pub(crate) enum Input {
     Persist,
     /// A client's command comes.
     Propose(u8),
-    /// The server crashes, and starts again from its disk, on which so many of the unfinished writes landed all the same.
+    /// The server crashes, and starts again from its disk, on which so many of the unfinished
+    /// writes landed all the same.
     Crash { landed: usize },
 }
 
@@ -178,8 +183,9 @@ impl Node {
             // Any server may stand next: the timers are choices of the model.
             rank_slot: None,
             pre_vote,
-            // Both only take behaviour away: a voter that is true to a leader is one that the request does not reach, and a
-            // leader that steps down is one that crashes and loses nothing.
+            // Both only take behaviour away: a voter that is true to a leader is one that the
+            // request does not reach, and a leader that steps down is one that crashes and loses
+            // nothing.
             check_quorum: false,
             // One entry in a message: the finest steps.
             append_bytes_max: 1,
@@ -232,7 +238,8 @@ impl Node {
         follows && self.raft.next_deadline() > Some(self.now + ELECTION_TIMEOUT_MIN + HEARTBEAT)
     }
 
-    /// Whether this is a reply to a question which this server will never ask in the reply's term again.
+    /// Whether this is a reply to a question which this server will never ask in the reply's term
+    /// again.
     pub(crate) fn is_past_heeding(&self, reply: &Message<Command>) -> bool {
         let may_yet_heed = match reply.body {
             Body::RequestPreVoteReply(_) => self.role == Role::PreCandidate,
@@ -394,7 +401,8 @@ impl Node {
         }
     }
 
-    /// All writes are handed out in the turn in which they arise, so the log is the sum of the disk and its queue.
+    /// All writes are handed out in the turn in which they arise, so the log is the sum of the disk
+    /// and its queue.
     fn log_in_memory(&self) -> Vec<LogEntry> {
         let mut restored = self.disk.clone();
         self.queue.iter().for_each(|write| restored.replay(write.clone()));

@@ -1,4 +1,5 @@
-//! What a spectator who forgets nothing remembers of the past, and the properties of the paper's Figure 3 that he checks.
+//! What a spectator who forgets nothing remembers of the past, and the properties of the paper's
+//! Figure 3 that he checks.
 
 use std::sync::Arc;
 
@@ -101,7 +102,8 @@ fn began_to_lead(before: &Node, node: &Node, input: &Input) -> bool {
     node.role == Role::Leader && (!led_already || matches!(input, Input::Crash { .. }))
 }
 
-/// Election Safety. A server that leads one term in two lives breaks it, too: it could fill the same index twice.
+/// Election Safety. A server that leads one term in two lives breaks it, too: it could fill the
+/// same index twice.
 fn note_leader(observer: &mut Arc<Observer>, term: Term, at: usize) -> Option<Violation> {
     if observer.leaders.iter().any(|(led, _)| *led == term) {
         return Some(Violation::ElectionSafety);
@@ -121,8 +123,8 @@ fn all_match(nodes: &[Arc<Node>], at: usize) -> bool {
     })
 }
 
-/// State Machine Safety: no two servers ever know different entries to be committed at one index. And what is committed is on the
-/// disks of a majority.
+/// State Machine Safety: no two servers ever know different entries to be committed at one index.
+/// And what is committed is on the disks of a majority.
 fn note_commit(
     observer: &mut Arc<Observer>,
     nodes: &[Arc<Node>],
