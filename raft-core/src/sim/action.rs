@@ -94,8 +94,8 @@ pub enum Action {
         /// For how long.
         span: Duration,
     },
-    /// All servers stand still at once, and their clocks run on. On waking each looks at its clock
-    /// before it hears what came meanwhile.
+    /// All servers stand still at once, and their clocks run on. When a server wakes, it reads its
+    /// clock before it handles the messages that came meanwhile.
     PauseAll {
         /// For how long.
         span: Duration,
@@ -107,7 +107,7 @@ pub enum Action {
         /// For how long.
         span: Duration,
     },
-    /// A server hears nobody, and all hear it.
+    /// A server receives no message, and its own messages arrive.
     Deafen {
         /// Which.
         target: Target,
@@ -156,7 +156,7 @@ pub enum Action {
         /// Which server.
         target: Target,
     },
-    /// A server is told that the connection to its leader died, which it did not.
+    /// A server is told that the connection to its leader died, although it did not.
     Hint {
         /// Which server.
         target: Target,
@@ -178,12 +178,13 @@ pub enum Action {
     },
 }
 
-/// Whom an action is for.
+/// The server that an action is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// This server.
     Server(NodeId),
-    /// The leader of the newest term at that moment; no server if there is no leader.
+    /// The leader of the newest term at that moment. If there is no leader, the action has no
+    /// effect.
     Leader,
     /// The server that was started last of all.
     Newest,

@@ -1,4 +1,4 @@
-//! A server's state machine, and the clients who wait for its answers.
+//! A server's state machine, and the clients that wait for its answers.
 
 use alloc::collections::VecDeque;
 
@@ -36,8 +36,8 @@ impl<S: StateMachine> Application<S> {
         }
     }
 
-    /// The state is that of a snapshot now. What became of the entries that it jumps over, nobody
-    /// tells.
+    /// Replaces the state by that of a snapshot. Clients that wait for one of the entries in the
+    /// snapshot get no answer, because no server reports these entries any more.
     pub(super) fn restore(&mut self, index: Index, snapshot: &[u8]) {
         self.machine.restore(snapshot);
         self.applied = index;
@@ -52,9 +52,9 @@ impl<S: StateMachine> Application<S> {
         self.reading.clear();
     }
 
-    /// An operation waits for the entry that was just appended. Whoever waits for an earlier entry
-    /// in its place will learn nothing: that entry is gone from here, and another server may have
-    /// it still.
+    /// Lets an operation wait for the entry that was just appended. An operation that waits for an
+    /// earlier entry at this index gets no answer: that entry is gone from this log, but another
+    /// server may still hold it.
     pub(super) fn wait(&mut self, term: Term, index: Index, operation: usize) {
         while self.waiting.back().is_some_and(|waiting| waiting.index >= index) {
             self.waiting.pop_back();
@@ -67,7 +67,7 @@ impl<S: StateMachine> Application<S> {
         self.reading.push_back((read, operation));
     }
 
-    /// Applies entries and answers whoever waits for them; returns the last index.
+    /// Applies entries and answers the clients that wait for them. Returns the last index.
     pub(super) fn apply(
         &mut self,
         now: Instant,
@@ -100,7 +100,7 @@ impl<S: StateMachine> Application<S> {
         self.applied
     }
 
-    /// Answers a client's read; returns false if it is no client's.
+    /// Answers a client's read. Returns false if no client asked for this read.
     pub(super) fn serve_read(
         &mut self,
         now: Instant,
@@ -117,7 +117,7 @@ impl<S: StateMachine> Application<S> {
         true
     }
 
-    /// The operation that waits for this read, which waits no longer.
+    /// Removes the operation that waits for this read, and returns it.
     pub(super) fn take_read(&mut self, read: ReadId) -> Option<usize> {
         let at = self.reading.iter().position(|(id, _)| *id == read)?;
         self.reading.remove(at).map(|(_, operation)| operation)

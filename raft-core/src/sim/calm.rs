@@ -4,8 +4,8 @@
 //!   committed and follows that leader.
 //! - No change of membership and no transfer is left under way, and every read that waits is
 //!   answered or lost.
-//! - If one server hears nobody, the others go on without it.
-//! - After that nobody stands for election: a leader that is lost is counted.
+//! - If one server receives no message, the others go on without it.
+//! - After that no server stands for election. A leader that is lost is counted.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -69,7 +69,8 @@ impl<S: Workload> Simulation<S> {
         self.await_commit("everywhere", Self::is_settled)
     }
 
-    /// One server hears nobody and is heard by all. The others must go on without it.
+    /// One server receives no message, and its own messages arrive. The others must go on without
+    /// it.
     pub(super) fn await_progress_despite_deaf(&mut self) -> Result<(), Box<Failure>> {
         let Some(deaf) = self.plan.hosts.deaf.filter(|deaf| self.can_spare(*deaf)) else {
             return Ok(());
@@ -92,7 +93,8 @@ impl<S: Workload> Simulation<S> {
             && voters >= 3
     }
 
-    /// Goes on for a while in some runs. Nothing happens, so nobody should stand.
+    /// Continues for a while in some runs. No fault strikes, so no server should stand for
+    /// election.
     pub(super) fn watch_calm(&mut self) -> Result<(), Box<Failure>> {
         if self.plan.seed % CALM_WATCH_ONE_IN != 0 {
             return Ok(());
@@ -157,7 +159,7 @@ impl<S: Workload> Simulation<S> {
     }
 }
 
-/// Whether the leader hands over to nobody, and no member has a read that waits.
+/// Whether no transfer of leadership is under way, and no member has a read that waits.
 fn is_at_rest<S: Workload>(cluster: &Cluster<S>, leader: Option<NodeId>) -> bool {
     let leader = leader.and_then(|leader| cluster.raft(leader));
     let hands_over = leader.is_some_and(|raft| match &raft.role {

@@ -13,7 +13,7 @@ use crate::types::NodeId;
 
 /// The most servers of a run, all that were ever started together.
 pub(super) const SERVERS_MAX: u64 = 20;
-/// The most members of a cluster, if nobody asked for more in the beginning.
+/// The most members of a cluster, unless the cluster began with more.
 const MEMBERS_MANY: usize = 8;
 
 /// A way to change the membership.
@@ -28,8 +28,7 @@ pub enum Churn {
     Demote,
     /// A member leaves, and is switched off later, or not.
     Remove,
-    /// All at once: a learner becomes a voter in the place of one who leaves, and a new server
-    /// becomes a learner.
+    /// All at once: a learner replaces a voter that leaves, and a new server becomes a learner.
     Replace,
     /// A member gets another priority.
     Prioritise,
@@ -71,7 +70,7 @@ impl<S: StateMachine> Cluster<S> {
         *count += 1;
     }
 
-    /// Asks the leader to hand over: to one of its members, or to whom it likes.
+    /// Asks the leader to hand over, to one of its members or to a successor of its choice.
     pub(super) fn ask_for_transfer(&mut self, draw: u64) {
         let Some(leader) = self.newest_leader() else { return };
         let members = self.raft(leader).map(|raft| raft.membership().clone());
@@ -81,8 +80,8 @@ impl<S: StateMachine> Cluster<S> {
         self.counts.transfers += u64::from(asked.is_ok());
     }
 
-    /// Switches servers off that are members no more, nor will be; unless the others can live with
-    /// their questions.
+    /// Switches off servers that are no longer members and will not be again, unless pre-vote and
+    /// check-quorum protect the others from their requests for votes.
     pub(super) fn retire_removed(&mut self) {
         for at in 0..self.ids.len() {
             let server = &self.servers[at];
@@ -95,7 +94,7 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
-    /// An operator switches off one of those who were removed.
+    /// An operator switches off one of the servers that were removed.
     fn retire_one(&mut self, draw: u64) {
         let removed = self
             .ids
@@ -108,9 +107,8 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
-    /// Whether a server was a member, and is none any more, by what is known to be committed. An id
-    /// is used once; but a server that was removed before it had written anything may be added
-    /// again.
+    /// Whether a server was a member and no longer is, by the committed configurations. An id is
+    /// used once, but a server that was removed before its first write may be added again.
     fn is_removed(&self, id: NodeId) -> bool {
         let is_member = self.observer.membership().seat(id).is_some();
         let comes_again = self.servers.iter().any(|server| {

@@ -1,5 +1,5 @@
-//! Clients: each asks for one thing at a time, of whoever seems to lead, and gives up after a
-//! while.
+//! Clients: each makes one request at a time, to the server that it takes for the leader, and gives
+//! up after a while.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -11,13 +11,13 @@ use super::trace::What;
 use crate::role::Role;
 use crate::time::Instant;
 
-/// How long a client waits for an answer before it goes on as another.
+/// How long a client waits for an answer before it continues under another number.
 pub const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The clients of a run.
 pub(super) struct Clients {
     clients: Vec<Client>,
-    /// The number that the next client who gives up goes on under.
+    /// The number under which the next client that gives up continues.
     next_process: u64,
 }
 
@@ -57,8 +57,8 @@ impl Clients {
         let draw = super::draw::mix(draw ^ cluster.history.operations.len() as u64);
         let request = S::request(number, draw);
         let servers = cluster.ids.len();
-        // Half of the time it asks somebody at random first: a leader that does not know yet that
-        // it is none, perhaps.
+        // Half of the time the client asks a random server first, which may be a former leader that
+        // does not know yet of its successor.
         let first = if draw & 64 == 0 { client.leader } else { (draw >> 32) as usize };
         for at in (0..servers).map(|more| first.wrapping_add(more) % servers) {
             if let Some(operation) = cluster.request(at, client.process, &request) {

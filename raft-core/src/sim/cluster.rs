@@ -1,5 +1,5 @@
-//! A cluster in virtual time, for tests that want to hold the strings themselves: cut and mend
-//! links, crash and start servers, hold disks, propose, read, and run until something is so.
+//! A cluster in virtual time, for tests that control everything: cut and mend links, crash and
+//! start servers, hold disks, propose, read, and run until a condition holds.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -36,7 +36,7 @@ use crate::role::Role;
 use crate::time::{Instant, micros};
 use crate::types::{Index, LogId, NodeId, ReadId, Term};
 
-/// Takes a message away if it says yes.
+/// Returns true for messages to lose.
 type Sieve<C> = Box<dyn Fn(&Message<C>) -> bool>;
 
 /// What draws are for: each purpose has its own.
@@ -83,7 +83,7 @@ pub struct Cluster<S: StateMachine> {
     pub(super) seed: u64,
     pub(super) now: Instant,
     pub(super) ids: Vec<NodeId>,
-    /// So many servers were there when the cluster began.
+    /// The number of servers with which the cluster began.
     founders: usize,
     pub(super) servers: Vec<Server<S>>,
     /// When each server's timer is due, in microseconds of virtual time.
@@ -106,7 +106,7 @@ pub struct Cluster<S: StateMachine> {
     pub(super) trace: Trace,
     pub(super) counts: Counts,
     pub(super) failure: Option<Box<Failure>>,
-    /// What each server told of raw reads.
+    /// How the reads ended that tests asked for.
     pub(super) reads: VecDeque<ReadEnd>,
     configure: Configure,
     pub(super) machine_pace: Option<MachinePace>,
@@ -229,7 +229,7 @@ impl<S: StateMachine> Cluster<S> {
         leaders.max_by_key(|raft| raft.term()).map(Raft::id)
     }
 
-    /// The same, if a majority of its voters follows it, itself included.
+    /// The same leader, if a majority of its voters follows it. The leader counts as one of them.
     pub fn followed_leader(&self) -> Option<NodeId> {
         let leader = self.leader()?;
         let term = self.raft(leader)?.term();
@@ -362,7 +362,8 @@ impl<S: StateMachine> Cluster<S> {
         self.links.divide(partition, &self.ids);
     }
 
-    /// A server hears nobody from now on, and all hear it; or hears again.
+    /// If `is_deaf`, the server receives no message from now on, and its own messages arrive. If
+    /// not, it receives messages again.
     pub fn set_deaf(&mut self, id: NodeId, is_deaf: bool) {
         let at = self.at(id);
         self.links.set_deaf(at, is_deaf);
@@ -466,7 +467,7 @@ impl<S: StateMachine> Cluster<S> {
         server.is_paused = false;
         server.inbox.clear();
         server.synced_in_pause = None;
-        // What they wait for may be committed or not.
+        // The entries that clients wait for may be committed or not.
         server.application.forget_clients();
         self.due[at] = u64::MAX;
         self.trace.note(self.now, id, What::Crashed(kept));
@@ -532,7 +533,7 @@ impl<S: StateMachine> Cluster<S> {
         at.unwrap_or_else(|_| panic!("sim: there is no server {id}"))
     }
 
-    /// A server more, which does not run yet.
+    /// Adds a server that does not run yet.
     pub(super) fn put_server(&mut self, is_founder: bool) {
         let id = NodeId::new(self.ids.len() as u64 + 1);
         let link = |from: NodeId, to: NodeId| {

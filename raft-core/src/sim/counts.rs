@@ -32,15 +32,15 @@ counts! {
     events: "events",
     /// Messages sent, lost or not.
     messages: "messages sent",
-    /// Those of them that ask for an answer.
+    /// Messages that ask for an answer.
     requests: "... of them requests",
     /// What the messages would be on the wire, in bytes.
     bytes: "... bytes of all",
     /// Elections won.
     elections: "elections won",
-    /// Times when a cluster that was well was watched for a while.
+    /// Times when a healthy cluster was watched for a while.
     calm_watches: "clusters watched in the calm",
-    /// Elections won in that while, though nothing had happened.
+    /// Elections won during that time, although no fault had struck.
     needless_elections: "... needless elections in it",
     /// Entries that were committed.
     commits: "entries committed",
@@ -48,17 +48,17 @@ counts! {
     syncs: "disk syncs",
     /// Operations of clients that began.
     operations: "client operations begun",
-    /// Those that were answered.
+    /// Operations that were answered.
     answers: "... of them answered",
-    /// Those that were lost for certain.
+    /// Operations that were lost for certain.
     lost_operations: "... of them lost for certain",
-    /// Reads that a server accepted that did not lead.
+    /// Reads that a follower accepted.
     follower_reads: "... reads asked of followers",
     /// Restarts.
     restarts: "restarts",
     /// Snapshots taken.
     snapshots: "snapshots taken",
-    /// Snapshots of a leader that a follower's state machine was replaced by.
+    /// Snapshots of a leader that replaced a follower's state machine.
     restores: "snapshots installed",
     /// Servers that joined, with an empty disk and an id of their own.
     joiners: "new servers started",
@@ -110,13 +110,13 @@ counts! {
     host_pauses: "fault: all servers paused at once",
     /// Servers that neither heard nor were heard for a while.
     cut_off: "fault: server cut off",
-    /// Servers that heard nobody for a while, and that all heard.
+    /// Servers that received no message for a while, while their own messages arrived.
     deafened: "fault: deaf server",
     /// Clocks that went fast or slow for a while.
     clock_rates: "fault: clock fast or slow",
     /// Clocks that jumped.
     clock_jumps: "fault: clock jumps",
-    /// Hints that a connection died, which it did not.
+    /// Hints that a connection died, although it did not.
     hints: "fault: spurious connection hint",
     /// Hints that a connection died, because its server did.
     true_hints: "... true connection hints",

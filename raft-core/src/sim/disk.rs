@@ -1,4 +1,4 @@
-//! A disk that forgets: what is written is on it only once it is synced.
+//! A disk that forgets: a crash keeps only writes that are synced.
 //!
 //! ```text
 //!            a sync begins             it ends
@@ -6,9 +6,9 @@
 //!   lost by a crash         kept, lost or torn   kept for ever
 //! ```
 //!
-//! One sync at a time covers all that was written before it began, as a journal with group commit
-//! does it; what comes meanwhile waits for the next. A torn write counts as lost, with everything
-//! behind it: journals have checksums.
+//! One sync at a time covers all writes that were queued before it began, as in a journal with
+//! group commit. Later writes wait for the next sync. A torn write counts as lost, with everything
+//! behind it, because journals have checksums.
 
 use alloc::collections::VecDeque;
 
@@ -28,7 +28,7 @@ pub enum Crash {
     Lose,
     /// The machine dies while it writes: some stays, one write is torn, and all behind it is lost.
     Tear,
-    /// So many of the unanswered writes stay, queued or not.
+    /// This many of the unanswered writes stay, queued or not.
     KeepFirst(usize),
 }
 
@@ -127,7 +127,7 @@ impl<C: Clone> Disk<C> {
         self.fails = false;
     }
 
-    /// All is gone, what was stored as well.
+    /// Everything is lost, including what was stored.
     pub(super) fn wipe(&mut self) {
         self.crash(0);
         self.stored = Restored::default();

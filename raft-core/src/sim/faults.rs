@@ -31,7 +31,7 @@ pub(super) enum Relief {
     DiskLatency(NodeId),
     ReleaseDisk(NodeId),
     Files(NodeId),
-    /// A server hears that the connection to another died.
+    /// A server learns that the connection to another died.
     Hint {
         id: NodeId,
         of: NodeId,
@@ -113,7 +113,7 @@ impl<S: Workload> Cluster<S> {
             | Action::FailFiles { .. }
             | Action::TakeSnapshot { .. }
             | Action::Hint { .. } => {
-                // A server may be meant that has yet to be started, or is switched off.
+                // The step may name a server that has yet to be started or is switched off.
                 let found = self.ids.binary_search(&server);
                 if found.is_ok_and(|at| !self.servers[at].is_retired) {
                     self.act_on(server, action);
@@ -268,8 +268,8 @@ impl<S: Workload> Cluster<S> {
 
     fn speak_as_stranger(&mut self, draw: u64) {
         let Some(message) = self.remembered(draw) else { return };
-        // A leader may well be a stranger to a server that is behind: what only a leader says would
-        // be a forgery.
+        // A server that is behind may not know its leader as a member. So a message that only a
+        // leader sends would be a forgery.
         if speaks_as_leader(&message.body) {
             return;
         }
@@ -279,15 +279,14 @@ impl<S: Workload> Cluster<S> {
 }
 
 impl<S: super::StateMachine> Cluster<S> {
-    /// Whoever leads the newest term, cut off or not.
+    /// The leader of the newest term, cut off or not.
     pub(super) fn newest_leader(&self) -> Option<NodeId> {
         let rafts = self.servers.iter().filter_map(|server| server.raft.as_ref());
         let leaders = rafts.filter(|raft| raft.role() == Role::Leader);
         leaders.max_by_key(|raft| raft.term()).map(crate::Raft::id)
     }
 
-    /// A process died: most of those who followed it hear of that from their connections, and some
-    /// do not.
+    /// A process died. Most of its followers learn that from their connections, and some do not.
     fn reset_connections(&mut self, of: NodeId) {
         for at in 0..self.ids.len() {
             let id = self.ids[at];
@@ -348,7 +347,7 @@ impl<S: super::StateMachine> Cluster<S> {
         self.trace.note(self.now, NodeId::new(0), What::Healed);
         self.links.heal();
         self.sieve = None;
-        // What ends a fault later on goes back to what is usual, which is calm from now on.
+        // A fault that ends later restores the usual network and disks, which are calm from now on.
         self.set_usual_network(Network::reliable(CALM_LATENCY));
         self.set_usual_disks(Delay::Constant(calm_sync));
         self.set_machine_pace(None);
@@ -359,7 +358,7 @@ impl<S: super::StateMachine> Cluster<S> {
             let server = &mut self.servers[at];
             server.disk.fails = false;
             server.clock.set_rate(self.now, TRUE_RATE_PPM);
-            // A clock that was set back catches up with the last time that it told.
+            // A clock that was set back catches up with the last time that it returned.
             if let Some(told) = server.raft.as_ref().map(|raft| raft.now) {
                 server.clock.advance_to(self.now, told);
             }
@@ -371,7 +370,7 @@ impl<S: super::StateMachine> Cluster<S> {
     }
 }
 
-/// Whether only the leader of a term says this.
+/// Whether only the leader of a term sends this message.
 const fn speaks_as_leader<C>(body: &Body<C>) -> bool {
     match body {
         Body::AppendEntries(_) | Body::InstallSnapshot(_) | Body::TimeoutNow(_) => true,

@@ -1,9 +1,10 @@
 //! The files in which a server keeps snapshots (§7): taking, reading and writing them takes time,
 //! and may fail.
 //!
-//! A file is there for certain once it is whole. It is deleted once the disk names a newer snapshot
-//! and the state machine has no need of it; what is newer than that, and half-written ones, a crash
-//! takes away. One thing is done at a time, in the order in which it was asked for.
+//! A file is durable once it is whole. It is deleted once the disk names a newer snapshot and the
+//! state machine does not need the file any more. A crash removes files that are newer than the
+//! snapshot in use and half-written files. Jobs are done one at a time, in the order in which they
+//! were requested.
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -27,7 +28,7 @@ const FILE_LATENCY: Delay =
 
 /// Something to do with files.
 pub(super) enum Job<C> {
-    /// Write what the state machine was when it was asked.
+    /// Write the captured state.
     Take(SnapshotMeta, Rc<[u8]>),
     Read(ReadSnapshot),
     Write(WriteSnapshot<C>),
@@ -38,10 +39,11 @@ pub(super) struct Files<C> {
     whole: Vec<(LogId, Rc<[u8]>)>,
     /// What comes from a leader.
     partial: Option<(LogId, Vec<u8>)>,
-    /// Done while the server stood still or its disk was stuck, and yet to be answered for.
+    /// Jobs that ended while the server was paused or its disk was stuck, and that are not reported
+    /// yet.
     late: VecDeque<Job<C>>,
     free_at: Instant,
-    /// Whatever ends now fails.
+    /// Every job that ends now fails.
     pub(super) fail: bool,
     draw: Draw,
 }
@@ -58,12 +60,12 @@ impl<C> Files<C> {
         }
     }
 
-    /// The snapshot that ends there, if it is whole.
+    /// The snapshot that ends at this entry, if its file is whole.
     pub(super) fn get(&self, id: LogId) -> Option<Rc<[u8]>> {
         self.whole.iter().find(|(of, _)| *of == id).map(|(_, bytes)| bytes.clone())
     }
 
-    /// When something that is asked for now will be done.
+    /// When a job that is requested now will end.
     fn done_at(&mut self, now: Instant) -> Instant {
         self.free_at = self.free_at.max(now) + FILE_LATENCY.draw(&mut self.draw);
         self.free_at
@@ -85,7 +87,7 @@ impl<C> Files<C> {
         Some(bytes.len() as u64)
     }
 
-    /// Deletes what is older than the snapshot in use, but for one that is being restored.
+    /// Deletes files older than the snapshot in use, except one that is being restored.
     pub(super) fn tidy(&mut self, stored: &Restored<C>, restoring: Option<LogId>) {
         if let Some(in_use) = &stored.snapshot {
             let is_newer = |of: &LogId| of.index >= in_use.last.index;
@@ -93,7 +95,7 @@ impl<C> Files<C> {
         }
     }
 
-    /// The server crashed: only the snapshot in use remains.
+    /// After a crash only the snapshot in use remains.
     pub(super) fn crash(&mut self, stored: &Restored<C>) {
         let in_use = stored.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
         self.whole.retain(|(of, _)| *of == in_use);
@@ -110,7 +112,7 @@ impl<C> Files<C> {
 }
 
 impl<S: StateMachine> Cluster<S> {
-    /// A server's host begins what the core asked for.
+    /// Begins the jobs that the core requested.
     pub(super) fn begin_jobs(&mut self, at: usize, jobs: &mut Vec<Job<S::Command>>) {
         let server = &mut self.servers[at];
         for job in jobs.drain(..) {
@@ -119,15 +121,14 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
-    /// What was begun has come to its end.
+    /// A job has ended.
     pub(super) fn on_file_done(&mut self, at: usize, job: Job<S::Command>) {
         let server = &mut self.servers[at];
         server.files.late.push_back(job);
         self.answer_jobs(at);
     }
 
-    /// Answers for all that has come to its end, unless the server stands still or its disk is
-    /// stuck.
+    /// Reports all jobs that have ended, unless the server is paused or its disk is stuck.
     pub(super) fn answer_jobs(&mut self, at: usize) {
         loop {
             let server = &mut self.servers[at];

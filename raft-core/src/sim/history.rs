@@ -18,8 +18,8 @@ pub struct Moment {
 /// Something that a client asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Operation<C, Q, Y> {
-    /// Who asked. A client that gives up waiting goes on under another number, so no client waits
-    /// for two operations.
+    /// The client that asked. A client that gives up continues under another number, so no client
+    /// waits for two operations.
     pub process: u64,
     /// What it asked for.
     pub request: Request<C, Q>,
@@ -41,7 +41,7 @@ pub enum Outcome<Y> {
     },
     /// It took no effect and never will: another entry has its place in the log, or it was a read.
     Lost,
-    /// Nobody knows: it may have taken effect, may take effect later, or never.
+    /// Unknown: the operation may have taken effect, may take effect later, or never.
     Unknown,
 }
 

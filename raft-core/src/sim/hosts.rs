@@ -24,8 +24,8 @@ pub struct Hosts {
     pub joiners_name_themselves: bool,
     /// How long a sync takes when all faults are over; none: as long as on a disk that is well.
     pub calm_sync: Option<Duration>,
-    /// This server hears nobody, and all hear it, when all other faults are over; the rest must go
-    /// on all the same.
+    /// This server receives no message when all other faults are over, and its own messages arrive;
+    /// the rest must go on all the same.
     pub deaf: Option<NodeId>,
 }
 

@@ -12,8 +12,8 @@
 //!   in it, and [`Simulation::run`] runs the list, ends all faults and demands progress within
 //!   [`Plan::calm_max`]. What clients asked and were told is in [`Cluster::history`], for a checker
 //!   of linearizability. A plan that fails is cut down to what it takes by [`Plan::shrink`].
-//! - **Stories.** [`Cluster`] gives a test all the strings: cut and mend links, crash and start
-//!   servers, hold disks, propose, read, count messages, and run until something is so.
+//! - **Stories.** [`Cluster`] lets a test control everything: cut and mend links, crash and start
+//!   servers, hold disks, propose, read, count messages, and run until a condition holds.
 //!
 //! # Example
 //!
@@ -73,15 +73,16 @@
 //! | | File |
 //! |---|---|
 //! | loss, duplication, reordering, delay; one-way cuts and partitions | `network.rs`, `delay.rs` |
-//! | group commit, slow and stuck disks, failed syncs, crashes that keep, lose or tear | `disk.rs` |
+//! | group commit, slow disks, failed syncs, crashes that keep, lose or tear | `disk.rs` |
 //! | snapshot files: slow, failing, gone with a crash | `files.rs` |
-//! | members that come, go and change their say; new servers; transfers of leadership | `members.rs`, `churn.rs` |
+//! | changes of membership, new servers, transfers of leadership | `members.rs`, `churn.rs` |
 //! | clocks that go fast, slow, or jump | `clock.rs` |
 //! | servers: one turn of the host's loop for each input, pauses | `turn.rs`, `server.rs` |
 //! | clients that ask one thing at a time | `client.rs`, `application.rs`, `history.rs` |
 //! | state machines that are slow to apply and to restore | `worker.rs` |
-//! | hosts: limits, configurations that differ from server to server and from life to life | `hosts.rs` |
-//! | which faults there are, and when they strike | `swarm.rs`, `strikes.rs`, `plan.rs`, `action.rs`, `faults.rs` |
+//! | hosts: limits, configurations that differ by server and by life | `hosts.rs` |
+//! | which faults there are, and when they strike | `swarm.rs`, `strikes.rs`, `plan.rs` |
+//! | each action of a plan, and its end | `action.rs`, `faults.rs` |
 //! | what a share of the worlds has beyond that, and a search can ask for | `themes.rs` |
 //! | what must hold once all faults are over | `calm.rs` |
 //! | what is checked | `observer/` |

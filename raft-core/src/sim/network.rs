@@ -1,4 +1,4 @@
-//! What happens to messages on their way, and who can reach whom.
+//! What happens to messages on their way, and which servers can reach each other.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -79,17 +79,17 @@ pub(super) struct Fate {
 pub enum Partition {
     /// These servers on one side, all others on the other.
     Halves(Vec<NodeId>),
-    /// One server hears nobody and is heard by nobody.
+    /// One server neither receives messages nor gets one through.
     Isolated(NodeId),
     /// Two sides, and one server that both can reach.
     Bridge {
-        /// One side; the other has all who are neither here nor the bridge.
+        /// One side. The other side has all servers that are neither here nor the bridge.
         side: Vec<NodeId>,
-        /// Who reaches both.
+        /// The server that reaches both sides.
         bridge: NodeId,
     },
-    /// Each server reaches only those before and behind it in this order; who is not named reaches
-    /// nobody.
+    /// Each server reaches only its neighbours in this order. A server that is not named reaches no
+    /// other.
     Chain(Vec<NodeId>),
 }
 
@@ -107,7 +107,7 @@ impl Partition {
     }
 }
 
-/// Who cannot reach whom, as sets of positions: one word for each sender.
+/// The links that are cut, as sets of positions: one word for each sender.
 pub(super) struct Links {
     /// One-way cuts.
     cut: Vec<u64>,
@@ -115,7 +115,7 @@ pub(super) struct Links {
     divided: Vec<u64>,
     /// Servers cut off from all others.
     away: u64,
-    /// Servers that hear nobody.
+    /// Servers that receive no message.
     deaf: u64,
 }
 
@@ -124,7 +124,7 @@ impl Links {
         Self { cut: alloc::vec![0; servers], divided: alloc::vec![0; servers], away: 0, deaf: 0 }
     }
 
-    /// A server more, whom all can reach.
+    /// Adds a server that all others can reach.
     pub(super) fn put_server(&mut self) {
         self.cut.push(0);
         self.divided.push(0);

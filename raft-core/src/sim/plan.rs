@@ -1,4 +1,4 @@
-//! A run as a list: who takes part, what the world is like, and every step that is done to it.
+//! A run as a list: the servers and clients, what the world is like, and every step.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -41,9 +41,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan with fewer steps: those that this failure does not need. `fails` runs a plan and
-    /// says whether it fails in the same way. What is left fails still, and without any one of its
-    /// steps it does not.
+    /// The plan without the steps that this failure does not need. `fails` runs a plan and returns
+    /// whether it fails in the same way. The plan that is returned still fails, and would not fail
+    /// without any one of its steps.
     pub fn shrink(&self, mut fails: impl FnMut(&Self) -> bool) -> Self {
         let mut plan = self.clone();
         let calm = Self { network: Network::reliable(CALM_LATENCY), ..plan.clone() };

@@ -31,14 +31,15 @@ pub(super) struct Server<S: StateMachine> {
     pub(super) application: Application<S>,
     pub(super) worker: Worker<S::Command>,
     pub(super) is_paused: bool,
-    /// What arrived while it was paused, and the last write that its disk answered for.
+    /// The messages that arrived while the server was paused, and the last write that its disk
+    /// synced meanwhile.
     pub(super) inbox: VecDeque<Message<S::Command>>,
     pub(super) synced_in_pause: Option<WriteId>,
-    /// Counts the lives, so that what was planned for one does not happen in the next.
+    /// Counts the server's lives, so that an event of one life does not happen in the next.
     pub(super) life: u64,
-    /// It was there when the cluster began, and knows the voters of that time.
+    /// The server was a voter when the cluster began, and its configuration names the first voters.
     pub(super) is_founder: bool,
-    /// It was switched off for good.
+    /// The server was switched off for good.
     pub(super) is_retired: bool,
 }
 

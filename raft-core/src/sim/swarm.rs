@@ -91,7 +91,7 @@ pub enum FaultKind {
     ClockRate,
     /// A clock jumps.
     ClockJump,
-    /// Servers are told that the connection to their leader died, which it did not.
+    /// Servers are told that the connection to their leader died, although it did not.
     Hint,
     /// Snapshot files cannot be written or read.
     FailedFiles,
@@ -115,11 +115,11 @@ pub enum FaultKind {
     Stale,
     /// Messages come to the wrong server.
     Misrouted,
-    /// Messages come from who is no member.
+    /// Messages come from a server that is no member.
     Stranger,
     /// All servers stand still at once.
     HostPause,
-    /// A server hears nobody, and all hear it.
+    /// A server receives no message, and its own messages arrive.
     Deafness,
     /// A candidate waits for its chance, the leader is cut off, and the voters restart.
     LeaseRestart,
@@ -199,7 +199,7 @@ impl Swarm {
         }
     }
 
-    /// When what strikes whom.
+    /// The plan of this world: the steps of all faults and clients, in the order of time.
     pub fn plan(&self) -> Plan {
         let mut steps = Vec::new();
         for fault in &self.faults {
@@ -232,7 +232,7 @@ impl Swarm {
         }
     }
 
-    /// Any server, one that joins later among them.
+    /// Any server, which may be one that joins later.
     pub(super) fn any(&self, draw: &mut Draw) -> NodeId {
         NodeId::new(draw.between(1, self.servers + self.joiners()))
     }

@@ -20,7 +20,8 @@ pub enum Theme {
     LeaseRestarts,
     /// Servers that join restart while they catch up.
     EarlyJoiners,
-    /// A server that is heard and hears nobody, also when all other faults are over.
+    /// One server receives no message, also when all other faults are over, and its own messages
+    /// arrive.
     Deaf,
     /// All servers stand still at once, as on a host that is paused.
     HostPauses,

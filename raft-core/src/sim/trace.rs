@@ -1,5 +1,5 @@
-//! What happened, as small records: a hash over all of them, the last ones for whoever reads a
-//! failure, and all if asked.
+//! What happened, as small records: a hash over all of them, the last ones for the report of a
+//! failure, and all of them on request.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -19,7 +19,7 @@ pub const RECENT_RECORDS: usize = 64;
 pub struct Record {
     /// When, in virtual time.
     pub at: Instant,
-    /// At which server; 0 for what concerns them all.
+    /// The server; 0 for events that concern all servers.
     pub server: NodeId,
     /// What.
     pub what: What,
@@ -67,12 +67,12 @@ pub enum What {
     HasMembers {
         /// How many take part.
         members: usize,
-        /// How many of them vote, during a change of old and new voters together.
+        /// How many of them vote. During a change the old and the new voters count together.
         voters: usize,
     },
     /// It accepted a change of membership.
     Changes(Term, Index),
-    /// It was switched off for good.
+    /// The server was switched off for good.
     Retired,
     /// A fault was injected here; which one, the plan's step with this number says.
     Fault(u64),
@@ -85,7 +85,7 @@ pub enum What {
 pub struct Gist {
     /// The kind of message: the letters under which it is printed.
     pub kind: &'static str,
-    /// The other server: whom it is for, or who sent it.
+    /// The other server: the receiver or the sender.
     pub peer: NodeId,
     /// The message's term.
     pub term: Term,
@@ -97,7 +97,7 @@ pub struct Gist {
 }
 
 impl Gist {
-    /// The gist of a message; `peer` is the server at the other end.
+    /// The gist of a message. `peer` is the server at the other end.
     #[inline]
     pub(super) fn of<C>(message: &Message<C>, peer: NodeId) -> Self {
         let (kind, index, entries) = match &message.body {

@@ -26,10 +26,10 @@ use crate::raft::Raft;
 use crate::time::Instant;
 use crate::types::{Index, NodeId, ReadId};
 
-/// More outputs than any turn can ask for: a server that asks for more never stops.
+/// More outputs than any turn can have. A server with more would never stop.
 const OUTPUTS_PER_TURN_MAX: u32 = 100_000;
 
-/// How long after waking a server has read what waits in its sockets.
+/// How long after waking a server has read the messages that wait in its sockets.
 const SOCKET_LATENCY: Duration = Duration::from_micros(100);
 
 /// The messages of the past that are kept, to come again.
@@ -39,11 +39,11 @@ const MEMORY_MAX: usize = 64;
 pub(super) enum Event<C> {
     /// A message arrives.
     Arrival(Message<C>),
-    /// A sync of a server's disk ends; not if that life is over.
+    /// A sync of a server's disk ends, if that life of the server is not over.
     SyncEnds { at: usize, life: u64 },
-    /// Something was done with a server's files; not if that life is over.
+    /// A job on a server's files ends, if that life of the server is not over.
     FileDone { at: usize, life: u64, job: Box<Job<C>> },
-    /// A state machine has done something; not if that life is over.
+    /// A state machine ends its current work, if that life of the server is not over.
     WorkDone { at: usize, life: u64 },
     /// A fault is over.
     Relief(Relief),
@@ -83,14 +83,14 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
-    /// Runs until that time has come, and all has happened that was planned for it.
+    /// Runs until `end`, including all events that are planned for that moment.
     pub(super) fn run_until_time(&mut self, end: Instant) -> Result<(), Box<Failure>> {
         while self.failure.is_none() && self.next_event(end.as_micros()) {}
         self.now = self.now.max(end);
         self.verdict()
     }
 
-    /// The next thing that happens, not after `end`. What arrives comes before the timers of the
+    /// Lets the next event happen, unless it is after `end`. Arrivals come before the timers of the
     /// same moment.
     #[inline]
     fn next_event(&mut self, end: u64) -> bool {
@@ -117,7 +117,7 @@ impl<S: StateMachine> Cluster<S> {
     fn happen(&mut self, event: Event<S::Command>) {
         match event {
             Event::Arrival(message) => {
-                // A sender that is no member has no link that could be cut.
+                // A sender that is no server has no link that could be cut.
                 let from = self.ids.binary_search(&message.from).ok();
                 let to = self.at(message.to);
                 if from.is_none_or(|from| self.links.passes(from, to)) {
@@ -186,7 +186,7 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
-    /// Lets a paused server go on: it finds in its inbox what came meanwhile.
+    /// Resumes a paused server. Its inbox holds the messages that came meanwhile.
     pub fn resume(&mut self, id: NodeId) {
         let at = self.at(id);
         let server = &mut self.servers[at];
@@ -206,8 +206,8 @@ impl<S: StateMachine> Cluster<S> {
         self.answer_late_work(at);
     }
 
-    /// Lets all paused servers go on, as on a host that is woken: each looks at its clock first,
-    /// and what came meanwhile waits to be read from its sockets.
+    /// Resumes all paused servers, as when a machine wakes. Each server reads its clock first. The
+    /// messages that came meanwhile arrive a little later, because they wait in sockets.
     pub fn resume_all(&mut self) {
         for at in 0..self.ids.len() {
             let server = &mut self.servers[at];
@@ -230,7 +230,7 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
-    /// One turn of a server's loop: tick, do what is asked, sleep until the deadline.
+    /// One turn of a server's loop: tick, carry out all outputs, sleep until the deadline.
     pub(super) fn turn(&mut self, at: usize) {
         let mut jobs = Vec::new();
         let verdict = self.try_turn(at, &mut jobs);
@@ -482,7 +482,7 @@ impl<C: crate::Command> Post<'_, C> {
     }
 }
 
-/// Keeps one message in a few, in the place of another.
+/// Keeps one message in eight. Once the memory is full, it replaces a random one.
 #[cold]
 fn remember<C: Clone>(memory: &mut Vec<C>, draw: &mut Draw, message: &C) {
     if !draw.one_in(8) {

@@ -32,7 +32,8 @@ pub enum Property {
     /// A snapshot is the state after the committed entry with which it ends, and the members at
     /// that entry (§7).
     SnapshotContent,
-    /// Nothing is said that could be forgotten: a promise is on its sender's disk when it leaves.
+    /// No message promises what its sender could forget: the promise is on the sender's disk when
+    /// the message leaves.
     Durability,
     /// Term, commit index and applied index only grow in the life of a process.
     Monotonicity,
@@ -42,12 +43,12 @@ pub enum Property {
     LawsOfTime,
     /// A read sees all that was committed when it was asked for (§8).
     FreshReads,
-    /// Nothing comes in that no correct cluster can bring about.
+    /// No server receives a message that no correct cluster would send.
     NoImpossibleInput,
     /// A cluster without faults elects and commits within the stated bound.
     Progress,
-    /// The clients' histories are linearizable. Checked by whoever has a checker; the simulator
-    /// records the histories.
+    /// The clients' histories are linearizable. The simulator records them, and the caller checks
+    /// them.
     Linearizability,
 }
 
@@ -98,8 +99,7 @@ impl fmt::Display for Violation {
 
 impl core::error::Error for Violation {}
 
-/// What a check says: nothing, or what was broken. Boxed, for the way without violations should be
-/// a short one.
+/// The result of a check. The violation is boxed, so that the path without one stays fast.
 pub type Verdict = Result<(), Box<Violation>>;
 
 /// Fails with this property unless the condition holds.

@@ -34,9 +34,9 @@ pub(super) enum Work<C> {
 pub(super) struct Worker<C> {
     pub(super) pace: Option<MachinePace>,
     waiting: VecDeque<Work<C>>,
-    /// The first of them is under way.
+    /// The first job is under way.
     is_busy: bool,
-    /// The first of them ended while the server stood still.
+    /// The first job ended while the server was paused.
     is_late: bool,
     draw: Draw,
 }
@@ -46,7 +46,7 @@ impl<C> Worker<C> {
         Self { pace, waiting: VecDeque::new(), is_busy: false, is_late: false, draw }
     }
 
-    /// Whether what is asked for now has to wait.
+    /// Whether a job that is requested now has to wait.
     pub(super) fn is_slow(&self) -> bool {
         self.pace.is_some() || !self.waiting.is_empty()
     }
@@ -55,7 +55,7 @@ impl<C> Worker<C> {
         self.waiting.push_back(work);
     }
 
-    /// Begins the next thing if there is one and nothing is under way; returns when it ends.
+    /// Begins the next job if there is one and none is under way. Returns when the job ends.
     fn begin(&mut self, now: Instant) -> Option<Instant> {
         if self.is_busy {
             return None;
@@ -115,7 +115,7 @@ impl<S: StateMachine> Cluster<S> {
         self.turn(at);
     }
 
-    /// A server goes on after a pause: what its state machine was at may have ended meanwhile.
+    /// Reports the job that ended while the server was paused, if there is one.
     pub(super) fn answer_late_work(&mut self, at: usize) {
         if self.servers[at].worker.is_late {
             self.on_work_done(at);

@@ -226,8 +226,7 @@ fn check_majority(index: Index, log: &[Entry<Command>], hosts: &[Host]) {
     assert!(count * 2 > hosts.len(), "entry {index} is committed on {count} disks");
 }
 
-/// What a follower says that it shares with its leader is on its disk, and is what the leader has
-/// there.
+/// An entry that a follower acknowledges is on its disk, and is the same in the leader's log.
 fn check_match(host: &Host, leader: &Host, term: Term, index: Index) {
     let Some(at) = index.get().checked_sub(1) else { return };
     let Some(held) = host.stored.entries.get(at as usize) else {

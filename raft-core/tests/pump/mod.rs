@@ -95,7 +95,7 @@ impl Host {
     }
 }
 
-/// Takes a message away if it says yes.
+/// Returns true for messages to lose.
 type Sieve = Box<dyn Fn(&Message<Command>) -> bool>;
 
 pub struct Cluster {

@@ -52,7 +52,7 @@ impl Cluster {
         }
     }
 
-    /// The next thing that happens, not after `end`. What arrives comes before the timers of the
+    /// Lets the next event happen, unless it is after `end`. Arrivals come before the timers of the
     /// same moment.
     fn next_event(&mut self, end: Instant) -> bool {
         let arrival = self.events.first_key_value().map(|((at, _), _)| *at);

@@ -5,7 +5,7 @@
 //! cargo test -p raft-core --test scenarios                      # all
 //! cargo test -p raft-core --test scenarios -- 13                # bug 13, or any part of a name
 //! cargo test -p raft-core --test scenarios -- path/to/my.txt    # a file of one's own
-//! SCENARIO_STORY=1 cargo test -p raft-core --test scenarios -- 13     # tells what happens, line by line
+//! SCENARIO_STORY=1 cargo test -p raft-core --test scenarios -- 13    # tells it line by line
 //! ```
 //!
 //! `README.md` beside this file has the language, and how each scenario was seen to fail.

@@ -163,7 +163,7 @@ impl Truth {
         let commit = append.leader_commit;
         let stored = &hosts[&to].stored;
         let held = commit <= stored.base.index || entry_at(stored, commit).is_some();
-        // The last word to a server that was removed waits for none of its answers.
+        // A leader sends the removal notice without waiting for an answer of the removed server.
         let end = append.entries.last().map_or(append.prev_log.index, |last| last.index);
         let is_last_word = is_without(&hosts[&from].written, to) && commit <= end;
         must!(held || is_last_word, "{to} is told of commit {commit}, which is not on its disk");
@@ -334,8 +334,7 @@ fn check_quorum(hosts: &Hosts, status: &Status, at: LogId) -> Told {
     Ok(())
 }
 
-/// What a follower says that it shares with its leader is on its disk, and is what the leader has
-/// there.
+/// An entry that a follower acknowledges is on its disk, and is the same in the leader's log.
 fn check_match(hosts: &Hosts, message: &Message<Command>, index: Index) -> Told {
     let stored = &hosts[&message.from].stored;
     if index <= stored.base.index {

@@ -7,7 +7,7 @@ use crate::sim::violation::{Verdict, hold};
 use crate::types::{Command, Index, LogId, NodeId, Term};
 
 impl<C: Command + Eq> Observer<C> {
-    /// Each entry follows the one that it followed everywhere else, and says the same.
+    /// Each entry has the same predecessor and the same content wherever it is seen.
     pub(super) fn match_entries(&mut self, mut previous: LogId, entries: &[Entry<C>]) -> Verdict {
         for entry in entries {
             let at = entry.id();
@@ -39,18 +39,18 @@ impl<C: Command + Eq> Observer<C> {
         term: Term,
         append: &AppendEntries<C>,
     ) -> Verdict {
-        // A leader seen after its last turn is in the books; one that was elected in this turn is
-        // yet to be.
+        // A leader is known after its first turn. In the turn of its election it is not known yet.
         if !self.led(from, term) {
             self.note_leader(from, term)?;
         }
         if !append.entries.is_empty() {
             self.match_entries(append.prev_log, &append.entries)?;
         }
-        // The leader knows of it only because the follower has it on its disk.
+        // The leader commits this far only because the follower has the entry on its disk.
         let (commit, mut held) = (append.leader_commit, self.server(to).disk.last().index);
         if self.server(from).members.membership.seat(to).is_none() {
-            // The last word to a server that was removed waits for none of its answers.
+            // A leader sends the removal notice without waiting for an answer of the removed
+            // server.
             let end = append.entries.last().map_or(append.prev_log.index, |last| last.index);
             held = held.max(end);
         }
@@ -62,8 +62,7 @@ impl<C: Command + Eq> Observer<C> {
         Ok(())
     }
 
-    /// What a follower says that it shares with its leader is on its disk, and is what the leader
-    /// has there.
+    /// An entry that a follower acknowledges is on its disk, and is the same in the leader's log.
     #[inline]
     pub(super) fn check_match(
         &self,

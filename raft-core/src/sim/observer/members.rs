@@ -1,5 +1,6 @@
-//! Who decides (§6): what needs a majority needs one of the voters of the configuration in force,
-//! and of the old voters as well while it is joint. Which is in force, each server's log says.
+//! Majorities (§6): a decision needs a majority of the voters of the configuration in force, and of
+//! the old voters as well while that configuration is joint. The newest configuration in a server's
+//! log is in force there.
 
 use alloc::vec::Vec;
 
@@ -40,7 +41,7 @@ fn is_majority(
     agree * 2 > voters
 }
 
-/// Spelled out once more, on purpose: the core's own reading is what is checked.
+/// Written here again on purpose, because the core's own rule is what is checked.
 fn is_new_voter(seat: Seat) -> bool {
     match seat {
         Seat::Voter | Seat::Incoming => true,
@@ -99,7 +100,7 @@ impl<C: Command + Eq> Observer<C> {
         Ok(Some(before).filter(|_| !is_first))
     }
 
-    /// Who won an election got the votes of all that decide.
+    /// A server that won an election has the votes of a majority.
     pub(super) fn check_elected<R: Rng>(&self, raft: &Raft<C, R>, in_force: &InForce) -> Verdict {
         let (id, term) = (raft.id(), raft.term());
         let voted = |voter| self.votes.get(&(term, voter)) == Some(&id);
@@ -112,8 +113,8 @@ impl<C: Command + Eq> Observer<C> {
         Ok(())
     }
 
-    /// What a leader takes for committed is on the disks of all that decide: by the configuration
-    /// that was in force before this turn, or by the next one, once that one is committed.
+    /// An entry that a leader commits is on the disks of a majority, by the configuration that was
+    /// in force before this turn, or by the next one once that one is committed.
     pub(super) fn check_majority<R: Rng>(
         &self,
         raft: &Raft<C, R>,
@@ -137,15 +138,15 @@ impl<C: Command + Eq> Observer<C> {
         Ok(())
     }
 
-    /// A server may well replace an entry that was committed behind its back: it had it from a
-    /// leader of an earlier term, and a late message of another such leader takes it away. But a
-    /// majority keeps it.
+    /// A server may replace an entry that is committed without its knowledge: a leader of an
+    /// earlier term sent the entry, and a late message of another earlier leader removes it. But a
+    /// majority keeps the entry.
     pub(super) fn check_removed(&self, id: NodeId, removed: Option<Removed>) -> Verdict {
         let Some(Removed { from, through }) = removed else { return Ok(()) };
         for index in from.get()..=through.get().min(self.committed().get()) {
             let Some(committed) = self.committed_at(Index::new(index)) else { continue };
-            // Of a joint configuration the old voters may be out of it already, though nobody has
-            // told of that.
+            // The old voters of a joint configuration may have left already, although no server has
+            // reported that.
             let kept = is_majority(&self.members.membership, is_new_voter, |server| {
                 self.holds(server, committed)
             });
@@ -164,13 +165,13 @@ impl<C: Command + Eq> Observer<C> {
         found.is_some_and(|server| server.disk.holds(entry))
     }
 
-    /// Whose disks hold this committed entry.
+    /// The servers whose disks hold this committed entry.
     fn holders(&self, entry: LogId) -> Vec<NodeId> {
         let holders = self.servers.iter().filter(|server| server.disk.holds(entry));
         holders.map(|server| server.id).collect()
     }
 
-    /// A message for a server that is no member, or of one, is no oddity once members come and go.
+    /// Messages to or from a server that is no member are expected once members come and go.
     pub(super) fn check_counters<R: Rng>(&self, raft: &Raft<C, R>) -> Verdict {
         let counters = &raft.counters;
         let unknown = counters.unknown_sender > 0 && !self.members_change;

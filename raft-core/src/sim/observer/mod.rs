@@ -4,20 +4,24 @@
 //! every disk. What a check costs depends on the event and not on the length of a log: by
 //! induction, what held before the event needs no second look.
 //!
-//! | Property | How it is checked |
-//! |---|---|
-//! | Election Safety | one leader per term and one vote per server and term, over all lives |
-//! | Leader Append-Only | a leader's writes remove nothing, and its log never gets shorter |
-//! | Log Matching | every entry of one term and index, written or sent, has the same content and the same predecessor |
-//! | Leader Completeness | a new leader holds the newest entry that was committed before its term; what a leader commits is of its own term (§5.4.2), on the disks of a majority by the configuration in force, and stays there |
-//! | State Machine Safety | one entry for each index, applied in order and from the disk; states at one index have one digest |
-//! | Members by the log | in force is the newest configuration in the log, and its voters elect and commit (§6) |
-//! | Snapshot content | a snapshot ends with a committed entry, names the members at that entry, and is the same wherever it was taken (§7) |
-//! | Durability | what a message promises is on its sender's disk when it leaves |
-//! | Monotonicity | term, commit and applied index only grow in a life |
+//! - **Election Safety**: one leader per term and one vote per server and term, over all lives.
+//! - **Leader Append-Only**: a leader's writes remove nothing, and its log never gets shorter.
+//! - **Log Matching**: every entry of one term and index, written or sent, has the same content and
+//!   the same predecessor.
+//! - **Leader Completeness**: a new leader holds the newest entry committed before its term.
+//!   A leader commits entries of its own term (§5.4.2) that are on the disks of a majority by the
+//!   configuration in force, and they stay there.
+//! - **State Machine Safety**: one entry for each index, applied in order and from the disk. States
+//!   at one index have one digest.
+//! - **Members by the log**: the newest configuration in the log is in force, and its voters elect
+//!   and commit (§6).
+//! - **Snapshot content**: a snapshot ends with a committed entry, names the members at that entry,
+//!   and is the same wherever it was taken (§7).
+//! - **Durability**: what a message promises is on its sender's disk when the message leaves.
+//! - **Monotonicity**: term, commit index and applied index only grow in a life.
 //!
-//! It stands on its own: whoever runs [`Raft`] by hand tells it what happens and gets a
-//! [`Verdict`].
+//! The observer needs no simulator: a test that runs [`Raft`] by hand reports what happens and gets
+//! a [`Verdict`].
 
 mod bounds;
 mod disk;
@@ -71,7 +75,7 @@ pub struct Observer<C> {
 /// An entry that some server knows to be committed.
 #[derive(Clone, Copy, Debug)]
 struct Committed {
-    /// None if it was part of a snapshot when the observer began to watch.
+    /// None if the entry was part of a snapshot when the observer began to watch.
     term: Option<Term>,
     /// The term of the server that knew it first: no earlier than the one in which it was
     /// committed.
@@ -461,7 +465,8 @@ impl<C: Command + Eq> Observer<C> {
         Some(LogId::new(term, index))
     }
 
-    /// The configuration that was in force at this committed entry; none if nobody told.
+    /// The configuration that was in force at this committed entry; none if no server has reported
+    /// it.
     fn members_at(&self, index: Index) -> Option<&InForce> {
         let after = self.configurations.partition_point(|members| members.index <= index);
         self.configurations.get(after.checked_sub(1)?)
