@@ -43,7 +43,7 @@ function is_panic(of) {
 }
 
 function is_known(of) {
-    return of ~ /raft_core::log::Log<.*>::append$|minicbor::decode::decoder::Decoder>::read_array::<[0-9]+>$/
+    return of ~ /raft_core::state::log::Log<.*>::append$|minicbor::decode::decoder::Decoder>::read_array::<[0-9]+>$/
 }
 
 function is_memory(of) {
