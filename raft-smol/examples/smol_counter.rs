@@ -141,7 +141,7 @@ async fn answer(line: &str, node: &Node<Counter>) -> String {
     match node.propose(number.to_le_bytes().to_vec()).await {
         Ok(count) => format!("count {count}"),
         Err(ProposeError::NotLeader { leader, .. }) => ask(leader),
-        // Who adds again after this might add twice: that is for the client to decide.
+        // A client that adds again after this might add twice: it has to decide.
         Err(error) => format!("error: {error}"),
     }
 }

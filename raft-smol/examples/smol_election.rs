@@ -116,7 +116,7 @@ async fn work_when_leading(
             }
             works += 1;
             if works == WORKS {
-                // When nobody listens any more, all will stop soon.
+                // When the receiver is gone, all will stop soon.
                 let _ = tired.try_send(id);
             }
             // The pause until the next work ends early when the lead is lost.

@@ -4,7 +4,8 @@
 //! The log is kept in memory, so give it no more seconds than there is room for: a second may take
 //! a gigabyte.
 //!
-//! `cargo run --release -p raft-smol [--features async-std] --example smol_throughput [seconds for each figure]`
+//! `cargo run --release -p raft-smol --example smol_throughput [seconds for each figure]`, and with
+//! `--features async-std`
 
 use std::error::Error;
 use std::time::{Duration, Instant};

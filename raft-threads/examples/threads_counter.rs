@@ -118,7 +118,7 @@ fn answer(line: &str, node: &Node<Counter>) -> String {
     match node.propose(number.to_le_bytes().to_vec()).wait_timeout(PATIENCE) {
         Ok(count) => format!("count {count}"),
         Err(WaitError::Answered(ProposeError::NotLeader { leader, .. })) => ask(leader),
-        // Who adds again after this might add twice: that is for the client to decide.
+        // A client that adds again after this might add twice: it has to decide.
         Err(error) => format!("error: {error}"),
     }
 }

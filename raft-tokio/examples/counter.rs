@@ -62,7 +62,7 @@ async fn leader_of(nodes: &[Node<Counter>]) -> Result<usize, Box<dyn Error>> {
     for (position, node) in nodes.iter().cloned().enumerate() {
         let sender = sender.clone();
         tokio::spawn(async move {
-            // Whoever comes second finds nobody waiting.
+            // The second caller finds no one waiting.
             if node.lead().await.is_ok() {
                 let _ = sender.send(position).await;
             }

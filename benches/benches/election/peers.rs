@@ -241,7 +241,7 @@ impl Server {
         !state.away.contains(&message.from) && !state.away.contains(&message.to)
     }
 
-    /// Tells whoever watches what this server knows.
+    /// Records what this server knows, for the trial that watches.
     fn note(&self) {
         let now = Instant::now();
         let raft = &self.node.raft;

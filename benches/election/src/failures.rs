@@ -138,7 +138,7 @@ impl Cluster {
         Ok(Outcome { unanswered: served.unanswered, ..outcome })
     }
 
-    /// Whatever ended begins again, and whoever was silent is heard.
+    /// Servers that ended start again, and silent servers are heard again.
     fn mend(&mut self, leader: NodeId, gone: &[NodeId]) -> io::Result<()> {
         let failure = self.setting.failure;
         if !failure.closes_connections() && !failure.is_planned() {

@@ -15,12 +15,12 @@ pub struct Quiet {
     floor: Arc<RwLock<()>>,
 }
 
-/// Nobody makes noise while this is held.
+/// While this is held, no trial makes noise.
 pub struct Measuring<'a>(
     #[expect(dead_code, reason = "held for its drop")] RwLockReadGuard<'a, ()>,
 );
 
-/// Nobody measures while this is held.
+/// While this is held, no trial measures.
 pub struct Noise<'a>(#[expect(dead_code, reason = "held for its drop")] RwLockWriteGuard<'a, ()>);
 
 impl Quiet {
@@ -36,7 +36,7 @@ impl Quiet {
         }
     }
 
-    /// Waits until nobody measures.
+    /// Waits until no trial measures.
     pub fn make_noise(&self) -> Noise<'_> {
         Noise(self.floor.write().unwrap_or_else(PoisonError::into_inner))
     }

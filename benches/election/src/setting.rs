@@ -142,7 +142,7 @@ impl Failure {
         }
     }
 
-    /// Whether the leader says that it goes, so that nobody waits for a deadline.
+    /// Whether the leader announces its end, so that no follower waits for a deadline.
     pub fn is_planned(self) -> bool {
         matches!(self, Self::Handover | Self::LoadedHandover)
     }

@@ -54,7 +54,7 @@ pub struct Moments {
 pub struct Leads {
     /// Since when.
     pub at: Instant,
-    /// Who.
+    /// The server.
     pub leader: NodeId,
     /// In which term.
     pub term: Term,

@@ -1,7 +1,7 @@
 //! A trial: a cluster on a runtime loses its leader, and elects another.
 //!
 //! ```text
-//! t0 leader stops   d first deadline   f its handler runs   v votes counted   c first entry committed
+//! t0 leader stops  d first deadline  f its handler runs  v votes counted  c first entry committed
 //! |<-- D: detection (chosen) -->|<- S: slop ->|<----------------- E: election ----------------->|
 //! ```
 //!
@@ -160,7 +160,7 @@ impl Cluster {
         Ok((cluster, outcome))
     }
 
-    /// Waits until one leads and all know it, and says who.
+    /// Waits until there is a leader that all servers know, and returns it.
     pub(super) fn settle(&self) -> io::Result<NodeId> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -174,7 +174,7 @@ impl Cluster {
         }
     }
 
-    /// The leader that all know but those who are gone.
+    /// The leader that all servers know, except for those that are gone.
     pub(super) fn leader(&self, gone: &[NodeId]) -> Option<NodeId> {
         let nodes = self.nodes.iter().enumerate().filter(|(place, _)| !gone.contains(&id(*place)));
         let known =
@@ -326,7 +326,7 @@ impl Node {
     }
 }
 
-/// Whoever comes back is met again at once.
+/// A server that comes back is dialed again at once.
 pub(super) fn tcp_config() -> tcp::Config {
     tcp::Config {
         reconnect_backoff_min: Duration::from_millis(1),

@@ -351,7 +351,7 @@ impl Cluster {
                     self.seen.term = term;
                 }
                 Output::TakeSnapshot(_) => self.servers[position].raft.snapshot_failed(),
-                // Nothing of the rest takes time or shows who leads.
+                // Nothing of the rest takes time or shows the leader.
                 Output::RoleChanged { .. }
                 | Output::MembershipChanged(_)
                 | Output::ReadReady { .. }

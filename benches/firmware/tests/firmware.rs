@@ -410,7 +410,7 @@ impl Cluster {
         })
     }
 
-    /// Has so many commands acknowledged by whoever leads, and returns them.
+    /// Proposes to the leader until so many commands are acknowledged, and returns them.
     fn propose(&mut self, count: usize) -> Vec<Bytes> {
         let deadline = Instant::now() + DEADLINE;
         let mut acknowledged = Vec::new();
@@ -428,12 +428,12 @@ impl Cluster {
         acknowledged
     }
 
-    /// Proposes to whoever leads now, and returns whether the command was acknowledged.
+    /// Proposes to the leader, and returns whether the command was acknowledged.
     fn try_propose(&self, command: &Bytes) -> bool {
         if let Some(leader) = self.servers.iter().flatten().find(|server| server.leads()) {
             return leader.node.propose(command.clone()).wait("an answer").is_ok();
         }
-        // A board that leads answers nobody, but a server will show that it did.
+        // A board that leads answers no client, but a server will show that it did.
         let Some(_) = self.bridge.report().filter(|report| report.role == LEADER) else {
             return false;
         };

@@ -35,7 +35,7 @@ const TELL_INTERVAL: Duration = Duration::from_secs(5);
 /// What an operator orders.
 #[derive(Subcommand, Debug)]
 pub enum Order {
-    /// Lists the members, and who leads
+    /// Lists the members, and the leader
     Members(At),
     /// Tells what a server knows about itself
     Status(At),
@@ -121,7 +121,7 @@ pub struct RemoveFlags {
 /// The flags of `kv transfer`.
 #[derive(Args, Debug)]
 pub struct TransferFlags {
-    /// Who is to lead [default: the voter that is furthest]
+    /// The next leader [default: the voter that is furthest]
     id: Option<u64>,
     #[command(flatten)]
     at: At,
@@ -157,7 +157,7 @@ pub struct SurvivorFlags {
 ///
 /// # Errors
 ///
-/// It was refused, or nobody could be reached; the text says what to do.
+/// The order was refused, or no server could be reached; the text says what to do.
 pub fn run(order: Order) -> Result<(), Failure> {
     match order {
         Order::Members(at) => tell_members(&ask(&at.server, &["MEMBERS"])?),
@@ -197,7 +197,7 @@ pub fn run(order: Order) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// Nobody said yes, or the journal cannot be used; then nothing was changed.
+/// The operator did not say yes, or the journal cannot be used; then nothing was changed.
 pub fn restore_from_survivor(flags: &SurvivorFlags) -> Result<(), Failure> {
     let SurvivorFlags { data, id, cluster, yes } = flags;
     println!("Server {id} in {} becomes the only voter of cluster {cluster}.", data.display());

@@ -189,7 +189,7 @@ impl ServeFlags {
         })?;
         let reached_by_clients_at = client_peers.get(&id).cloned();
         client_peers.entry(id).or_insert_with(|| client.clone());
-        // Who joins is told by the members' labels.
+        // A server that joins learns the addresses from the members' labels.
         let missing = peers.keys().find(|peer| !client_peers.contains_key(peer));
         if let Some(missing) = missing.filter(|_| !self.join) {
             return Err(format!(

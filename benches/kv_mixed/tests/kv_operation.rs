@@ -65,7 +65,7 @@ fn a_cluster_grows_and_loses_all_with_whom_it_began() -> Result<(), Failure> {
         workload.follow(&cluster);
         if let Some(old) = old {
             members.retain(|id| *id != old);
-            // Asked of one who does not lead, it is brought to the leader: the newest member is
+            // A follower forwards what is asked of it to the leader: the newest member is
             // asked first.
             let said = cluster.order(new, &["remove", &old.to_string()])?;
             assert!(said.contains("is no member any more"), "{said}");
@@ -189,7 +189,7 @@ fn a_cluster_is_restored_from_one_survivor_if_one_says_yes() -> Result<(), Failu
     Ok(())
 }
 
-/// Nobody waits for an election timeout when a leader is told to stop, or to hand over.
+/// No server waits for an election timeout when a leader is told to stop, or to hand over.
 #[test]
 fn a_leader_hands_over_when_it_is_told_to_and_before_it_stops() -> Result<(), Failure> {
     const ELECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -258,7 +258,7 @@ fn orders_that_make_no_sense_are_refused_with_a_reason() -> Result<(), Failure> 
     refused(cluster.order(1, &["add", "1", "a:1", "a:2"]), "server 1 is a member already");
     refused(cluster.order(1, &["add", "x", "a:1", "a:2"]), "invalid value 'x'");
     refused(cluster.run(&["members", "--server=127.0.0.1:1"]), "does not answer");
-    // Nobody listens there: it is added, and not promoted.
+    // No server listens there: the member is added, and not promoted.
     let added = cluster.order(1, &["add", "2", "127.0.0.1:1", "127.0.0.1:1", "--within=0"]);
     refused(added, "server 2 has not answered yet");
     assert!(cluster.order(1, &["members"])?.contains("learner"));

@@ -34,7 +34,7 @@ fn wait_for_writes(cluster: &mut Cluster, workload: &Workload) -> Result<(), Fai
     })
 }
 
-/// The leader, and one that follows.
+/// The leader, and a follower.
 fn leader_and_follower(cluster: &mut Cluster) -> Result<(u64, u64), Failure> {
     let leader = cluster.wait_for_leader(0, PATIENCE)?.id;
     let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();

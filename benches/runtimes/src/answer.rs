@@ -25,7 +25,7 @@ impl<T> Answer<T> {
     ///
     /// # Panics
     ///
-    /// If it does not come before the [`DEADLINE`], or whoever was to send it is gone.
+    /// If it does not come before the [`DEADLINE`], or its sender is gone.
     #[track_caller]
     pub fn wait(self, what: &str) -> T {
         match self.receiver.recv_timeout(DEADLINE) {
@@ -45,7 +45,7 @@ impl<T: Send + 'static> Answer<T> {
     /// The answer of something that blocks, which gets a thread.
     pub fn of(ask: impl FnOnce() -> T + Send + 'static) -> Self {
         let (sender, answer) = Self::new();
-        // Whoever no longer waits needs no answer.
+        // A caller that no longer waits needs no answer.
         thread::spawn(move || drop(sender.send(ask())));
         answer
     }

@@ -28,7 +28,7 @@ pub(super) fn ask<T: Send + 'static>(
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => drop(sender.send(output)),
         Poll::Pending => runtime.spawn(Box::pin(async move {
-            // Whoever no longer waits needs no answer.
+            // A caller that no longer waits needs no answer.
             drop(sender.send(future.await));
         })),
     }

@@ -27,8 +27,8 @@ pub trait Server: Sized {
     /// The servers of a new cluster, none of which leads.
     fn cluster(voters: usize, pre_vote: bool) -> Vec<Self>;
 
-    /// Chooses who stands for election next, after `leader` has fallen silent: nothing that it says
-    /// is heard any more.
+    /// Chooses the server that stands for election next, after `leader` has fallen silent: nothing
+    /// that it says is heard any more.
     fn next_candidate(servers: &mut [Self], leader: usize) -> usize;
 
     /// Stands for election.
@@ -57,7 +57,7 @@ pub struct Cluster<S: Server> {
     inboxes: Vec<Vec<S::Message>>,
     /// Memory for the messages of the present turn.
     hand: Vec<S::Message>,
-    /// Who led last; before the first election, the first server.
+    /// The last leader; before the first election, the first server.
     leader: usize,
     /// How many commands were proposed in all.
     proposed: usize,
@@ -75,7 +75,7 @@ impl<S: Server> Cluster<S> {
         cluster
     }
 
-    /// The leader falls silent. Returns who stands for election in its place.
+    /// The leader falls silent. Returns the server that stands for election.
     pub fn lose_leader(&mut self) -> usize {
         S::next_candidate(&mut self.servers, self.leader)
     }

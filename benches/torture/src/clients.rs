@@ -44,7 +44,7 @@ struct Shared {
     stopping: AtomicBool,
     /// What no value of a `SET` was yet.
     fresh: AtomicI64,
-    /// The first answer that nobody could give.
+    /// The first answer that no server could give.
     nonsense: Mutex<Option<Failure>>,
 }
 

@@ -118,7 +118,7 @@ pub fn remove_stale() {
 }
 
 fn unmount(folder: &Path) {
-    // Lazily, for whoever still looks at it. One that is gone is unmounted.
+    // Lazily, because a process may still use it. A disk that is gone is unmounted.
     let _ = Command::new("umount").arg("--lazy").arg(folder).output();
 }
 

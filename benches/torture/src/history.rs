@@ -50,7 +50,7 @@ pub enum Answer {
 /// How an operation ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// It did not, or nobody knows: it may have taken effect, or may yet.
+    /// It did not, or the outcome is unknown: it may have taken effect, or may still.
     Unknown,
     /// It was refused: it has no effect.
     Refused,
@@ -228,7 +228,7 @@ impl Recorder {
 }
 
 impl Records {
-    /// A time later than all before it: whoever asks under the lock asks in the order of events.
+    /// A time later than all before it. A caller that holds the lock asks in the order of events.
     fn now(&mut self, start: Instant) -> u64 {
         let now = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.last = now.max(self.last + 1);
@@ -303,7 +303,7 @@ impl Call {
         }
     }
 
-    /// What a reply to this means. A reply that nobody could give is a failure.
+    /// What a reply to this means. A reply that no server could give is a failure.
     pub fn understand(self, reply: &Frame) -> Result<Result<Answer, End>, Failure> {
         let digits =
             |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());

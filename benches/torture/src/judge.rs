@@ -99,7 +99,7 @@ struct Cell(Option<i64>);
 pub fn judge(history: &History) -> Verdict {
     let (done, verdict) = mpsc::channel();
     let history = history.clone();
-    // The search cannot be stopped: one that takes too long ends with the process.
+    // The search cannot be stopped: a search that takes too long ends with the process.
     thread::spawn(move || done.send(is_linearizable(&history)));
     match verdict.recv_timeout(JUDGEMENT_MAX) {
         Ok(true) => Verdict::Linearizable,

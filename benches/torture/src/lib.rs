@@ -9,7 +9,7 @@
 //! | [`namespaces`], [`switch`] | a host for each, and a network that loses, delays and cuts |
 //! | [`disk`] | a disk that can be full |
 //! | [`membership`] | servers that leave, lose their disk, bring another, or move |
-//! | [`clients`] | who asks |
+//! | [`clients`] | clients that ask |
 //! | [`history`] | what they asked and were told |
 //! | [`judge`] | whether that can be |
 //! | [`run`] | one fault after another, and the deadlines |
@@ -44,7 +44,7 @@ use self::history::{Counts, History, parse_all};
 use self::options::Options;
 use self::run::{Run, Tally, judge_all};
 
-/// Seeds that nobody chose are below this, so that they are short to write.
+/// Random seeds are below this, so that they are short to write.
 const SEED_MAX: u64 = 1_000_000;
 
 /// Runs the command line.

@@ -158,17 +158,17 @@ impl Run {
 }
 
 impl Servers {
-    /// What the server that leads says to this; none if nobody leads, or it says nothing.
+    /// What the leader answers; none if there is no leader, or no answer.
     pub(super) fn order(&self, words: &[String]) -> Option<Frame> {
         self.ask(self.leader()?, words)
     }
 
-    /// What this server says to this; none if it says nothing.
+    /// What this server answers; none if it does not.
     pub(super) fn ask(&self, id: u8, words: &[String]) -> Option<Frame> {
         ask(self.client_address(id), words)
     }
 
-    /// What the leader says of this server's seat, if it is a member; none if nobody leads.
+    /// The suffrage of this server, as the leader says; the inner option is none if it is no member.
     fn seat(&self, id: u8) -> Option<Option<String>> {
         let Frame::Array(lines) = self.order(&["MEMBERS".to_owned()])? else { return None };
         let lines = lines.iter().filter_map(|line| {

@@ -56,7 +56,7 @@ impl Namespaces {
 
     /// The address of a server's host with this port.
     pub fn address(host: u8, port: u16) -> SocketAddr {
-        // Reserved for tests of networks, so nobody lives there.
+        // Reserved for tests of networks, so no host has them.
         (Ipv4Addr::new(198, 18, 0, host), port).into()
     }
 
@@ -107,7 +107,7 @@ fn ip(arguments: &[&str]) -> Result<(), Failure> {
 }
 
 fn remove(host: u8) {
-    // One that is not there is removed.
+    // A namespace that does not exist needs no removal.
     let _ = ip(&["netns", "delete", &name(host)]);
 }
 

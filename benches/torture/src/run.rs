@@ -237,7 +237,7 @@ impl Run {
                 Ok(())
             }
             Kind::Transfer => {
-                // Refused if nobody leads, or no successor is known.
+                // Refused if there is no leader, or no successor is known.
                 let _ = self.servers.order(&["TRANSFER".to_owned()]);
                 Ok(())
             }
@@ -290,7 +290,7 @@ impl Run {
         }
     }
 
-    /// Ends servers. One that is asked to must end well.
+    /// Ends servers. A server that is asked to end must end well.
     pub(super) fn end(&mut self, victims: &[u8], signal: Signal) -> Result<(), Failure> {
         victims.iter().try_for_each(|id| self.servers.signal(*id, signal))?;
         for id in victims {

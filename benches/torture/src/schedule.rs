@@ -86,7 +86,7 @@ const ON_LINKS: [Kind; 5] = [Kind::Isolate, Kind::Deafen, Kind::Mute, Kind::CutP
 /// Whom it meets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// Whoever leads when it comes; the server with this place if nobody does.
+    /// The leader at that moment; without a leader, the server with this place.
     Leader(usize),
     /// The server with this place, counted from 0.
     Server(usize),

@@ -361,7 +361,7 @@ impl Servers {
         leaders.max_by_key(|(_, view)| view.term).map(|(id, _)| id)
     }
 
-    /// Fails if a server has ended that nobody ended.
+    /// Fails if a server has ended by itself.
     pub fn check(&mut self) -> Result<(), Failure> {
         for (id, server) in &mut self.servers {
             let ended = server.process.as_mut().and_then(|child| child.try_wait().ok().flatten());
@@ -417,14 +417,14 @@ impl Drop for Servers {
     fn drop(&mut self) {
         for server in self.servers.values_mut() {
             if let Some(process) = &mut server.process {
-                // One that cannot be killed still ends with the pipe to it.
+                // A server that cannot be killed still ends when the pipe to it closes.
                 let _ = process.kill().and_then(|()| process.wait());
             }
         }
     }
 }
 
-/// What the server at this address says to this; none if it says nothing.
+/// What the server at this address answers; none if it does not.
 pub(super) fn ask(address: SocketAddr, words: &[String]) -> Option<Frame> {
     let mut client = Client::connect(address).ok()?;
     client.set_answer_wait(ORDER_WAIT_MAX).ok()?;

@@ -85,9 +85,9 @@ pub(crate) struct Cluster {
     pub(crate) probes: Vec<Arc<Probe>>,
     /// Of each node's present transport, over TCP.
     pub(crate) counters: Vec<Counters>,
-    /// Who is cut off.
+    /// The nodes that are cut off.
     away: BTreeSet<usize>,
-    /// Who starts without members, to be told of them.
+    /// The nodes that start without members, and are told of them.
     joiners: BTreeSet<usize>,
     /// How many there were to begin with.
     founders: usize,
@@ -181,7 +181,7 @@ impl Cluster {
         self.all().into_iter().filter(|position| !than.contains(position)).collect()
     }
 
-    /// Those who are not cut off.
+    /// The nodes that are not cut off.
     pub(crate) fn present(&self) -> Vec<usize> {
         self.all().into_iter().filter(|position| !self.away.contains(position)).collect()
     }
@@ -241,7 +241,7 @@ impl Cluster {
         self.label(position).add_learner(id(position)).expect("it is short")
     }
 
-    /// Changes who takes part, through whoever leads these, until it is done.
+    /// Changes the membership through the leader of these nodes, until it is done.
     pub(crate) fn change(&self, positions: &[usize], changes: &[Change]) -> Membership {
         let mut may_be_done = false;
         until("a change of membership", || {
@@ -299,7 +299,7 @@ impl Cluster {
                 // second attempt.
                 let bind = || TcpListener::bind(address).expect("the port is free again");
                 let listener = listeners[position].take().unwrap_or_else(bind);
-                // Those who came later are known by their labels alone.
+                // Nodes that joined later are known by their labels alone.
                 let peers = ways.iter().take(self.founders).enumerate();
                 let call = |(position, address): (usize, &SocketAddr)| match names {
                     Some(_) => name_of(position),
@@ -389,7 +389,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until nobody holds the node's port, over TCP.
+    /// Waits until the node's port is free, over TCP.
     pub(crate) fn await_port(&self, position: usize) {
         if let Network::Tcp(sockets) = &self.network {
             until("a free port", || TcpListener::bind(sockets.addresses[position]).ok());
@@ -469,7 +469,7 @@ impl Cluster {
         until("a leader whom all know", || self.leader_of(positions))
     }
 
-    /// Who leads these, if all of them know.
+    /// The leader of these nodes, if all of them know it.
     pub(crate) fn leader_of(&self, positions: &[usize]) -> Option<usize> {
         let first = self.leadership(positions[0]);
         let leader =
@@ -482,7 +482,7 @@ impl Cluster {
         (leads && positions.iter().all(agree)).then_some(leader)
     }
 
-    /// Waits until nobody believes to lead.
+    /// Waits until no node believes that it leads.
     pub(crate) fn await_no_leader(&self) {
         until("the end of all leaderships", || self.nobody_leads().then_some(()));
     }

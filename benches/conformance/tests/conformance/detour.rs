@@ -56,7 +56,7 @@ impl Shared {
             if self.over.load(Relaxed) {
                 return;
             }
-            // Who cannot be passed on is closed, and comes again.
+            // A connection that cannot be passed on is closed, and dialed again.
             let _ = here.and_then(|here| self.pass(here, TcpStream::connect(there)?));
         }
     }
@@ -77,7 +77,7 @@ impl Shared {
 
     fn break_all(&self) {
         for half in self.lock().drain(..).flatten() {
-            // One that is closed already is broken, too.
+            // A socket that is closed already is broken, too.
             let _ = half.shutdown(Shutdown::Both);
         }
     }

@@ -1,4 +1,4 @@
-//! What those learn who relied on a leader: proposers, readers, and the holders of its guard.
+//! What callers learn that relied on a leader: proposers, readers, and the holders of its guard.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use runtimes::Answer;
 use crate::cluster::{Stage, came_back, id, until};
 use crate::runner::disturbed;
 
-/// A follower takes no command: it gives it back and says who leads.
+/// A follower takes no command: it gives it back and names the leader.
 pub(crate) fn followers_name_the_leader(stage: Stage) {
     let cluster = stage.cluster(3);
     until("a follower that names the leader", || {

@@ -44,7 +44,7 @@ fn cycle(cluster: &mut Cluster, number: usize) {
     cluster.nodes.clear();
     cluster.probes.clear();
     if drop_only {
-        // Then there is nobody who says when the ports are free.
+        // Then nothing says when the ports are free.
         await_no_node_threads();
         cluster.all().into_iter().for_each(|position| cluster.await_port(position));
     }

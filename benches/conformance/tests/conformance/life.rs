@@ -1,4 +1,4 @@
-//! How nodes begin and end, and what those learn who still ask.
+//! How nodes begin and end, and what callers learn who still wait.
 
 use std::net::TcpListener;
 

@@ -65,7 +65,7 @@ pub(crate) fn every_member_is_replaced(stage: Stage) {
     }
 }
 
-/// To the one who is named, or to the best, in less time than an election would take.
+/// To the node that is named, or to the best, in less time than an election would take.
 pub(crate) fn leadership_is_handed_over(stage: Stage) {
     let cluster = stage.cluster_with(3, patient);
     cluster.propose("one");
@@ -84,7 +84,7 @@ pub(crate) fn leadership_is_handed_over(stage: Stage) {
     assert_eq!(cluster.agreed(), ["one", "two", "three"]);
 }
 
-/// Nobody waits for an election timeout when a leader is shut down.
+/// No node waits for an election timeout when a leader is shut down.
 pub(crate) fn shutdown_of_a_leader_hands_over(stage: Stage) {
     const ELECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -176,7 +176,7 @@ fn store(members: &Membership, position: usize) -> Option<u64> {
     members.member(id(position))?.store.recorded()
 }
 
-/// Waits until these are the voters, and nobody else is a member, as each of them knows.
+/// Waits until each of these knows that they are the voters, and that there is no other member.
 fn await_members(cluster: &Cluster, positions: &[usize]) {
     let voters: Vec<_> = positions.iter().map(|position| (id(*position), Seat::Voter)).collect();
     for position in positions {

@@ -9,7 +9,7 @@ use raft_core::host::Faults;
 use crate::cluster::{Stage, patient};
 use crate::runner::disturbed;
 
-/// A leader that hears nobody steps down, and makes room for one that does.
+/// A leader that hears no follower steps down, and another server can lead.
 pub(crate) fn deaf_leader(stage: Stage) {
     let cluster = stage.cluster(3);
     cluster.propose("before");
@@ -22,7 +22,7 @@ pub(crate) fn deaf_leader(stage: Stage) {
     assert_eq!(cluster.agreed(), ["before", "between", "after"]);
 }
 
-/// A leader that nobody hears is replaced.
+/// A leader that no follower hears is replaced.
 pub(crate) fn mute_leader(stage: Stage) {
     let cluster = stage.cluster(3);
     cluster.propose("before");

@@ -34,7 +34,7 @@ impl Progress {
                 if terminal { ("\r\x1b[K", if ended { "\n" } else { "" }) } else { ("", "\n") };
             let Self { what, done, all, .. } = self;
             let seconds = self.began.elapsed().as_secs();
-            // Nobody may be reading it.
+            // Perhaps no one reads it.
             let _ = write!(io::stderr(), "{begin}{what}: {done} of {all}, {seconds} s{end}");
         }
     }

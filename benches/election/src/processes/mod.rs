@@ -225,7 +225,7 @@ impl Cluster {
         thread::spawn(move || {
             let lines = BufReader::new(output).lines().map_while(Result::ok);
             let said = lines.filter_map(|line| line.parse().ok());
-            // Ends with the process, or when nobody listens any more.
+            // Ends with the process, or when the receiver is gone.
             said.map(|said| (position, said)).try_for_each(|said| teller.send(said))
         });
         Ok(Server { process, input })

@@ -33,7 +33,7 @@ impl fmt::Display for Said {
             Self::Asked { term, at } => write!(f, "asked {term} {at}"),
             Self::Leads { term, at } => write!(f, "leads {term} {at}"),
             Self::Committed { term, at } => write!(f, "committed {term} {at}"),
-            // Nobody is server 0, and nothing is due at the beginning of time.
+            // No server has the number 0, and nothing is due at the beginning of time.
             Self::Now { term, leader, deadline } => {
                 let (leader, deadline) = (leader.unwrap_or(0), deadline.unwrap_or(0));
                 write!(f, "now {term} {leader} {deadline}")

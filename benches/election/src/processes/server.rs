@@ -69,7 +69,7 @@ pub fn serve(arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Erro
     let member = runtime.start(config, Log::new(false).0, journal, Box::new(watched))?;
     thread::spawn(move || {
         let mut out = io::stdout().lock();
-        // Whoever does not listen has ended.
+        // A receiver that is gone has ended.
         said.into_iter().try_for_each(|said: Said| writeln!(out, "{said}"))
     });
     for line in io::stdin().lock().lines() {
@@ -161,7 +161,7 @@ impl Transport for Watched {
     fn flush(&mut self) {
         self.transport.flush();
         for said in self.news.drain(..) {
-            // Nobody listens at the end.
+            // At the end there is no receiver.
             let _ = self.teller.send(said);
         }
     }

@@ -63,7 +63,7 @@ report! {
     damaged,
     /// Stretches of the line that were longer than any frame.
     overlong,
-    /// Bytes that came while nobody had room for them.
+    /// Bytes that came while the queue was full.
     overrun,
     /// Messages that were whole and yet none, by the codec, or of more parts than any server sends.
     undecodable,

@@ -389,7 +389,7 @@ impl Server {
 impl Drop for Cluster {
     fn drop(&mut self) {
         for id in self.ids() {
-            // One that cannot be killed still ends with the pipe to it.
+            // A server that cannot be killed still ends when the pipe to it closes.
             let _ = self.kill(id);
         }
     }

@@ -41,7 +41,7 @@ pub fn run(program: &Path, runtimes: &[&str]) -> Result<(), Failure> {
     let acknowledged = cluster
         .wait(PATIENCE, "a write after the failover", |_| workload.awaited_write())?
         .saturating_duration_since(killed);
-    // Who leads is asked for over and over; a client may have had its answer before we had ours.
+    // The leader is polled for; a client may have its answer before the poll has one.
     let elected = elected.min(acknowledged);
     timeline.tell(
         "elected",

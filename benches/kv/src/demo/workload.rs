@@ -114,7 +114,7 @@ impl Workload {
         Self { ledger, addresses, stopping, threads }
     }
 
-    /// From now on these are the servers: who has to look for another one looks among them.
+    /// From now on these are the servers among which a client looks for another one.
     pub fn follow(&self, cluster: &Cluster) {
         *lock(&self.addresses) = addresses(cluster);
     }
@@ -187,7 +187,7 @@ impl Ledger {
     }
 
     /// Compares what every server answers, and what every server holds in its own memory, with what
-    /// the clients were told. Nobody may write meanwhile.
+    /// the clients were told. No client may write meanwhile.
     pub fn verify(&self, cluster: &mut Cluster, within: Duration) -> Result<Verdict, Failure> {
         self.verify_beside(cluster, &[], within)
     }

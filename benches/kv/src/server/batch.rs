@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `Replied` | done, or refused for good | tell the client |
 //! | `NotApplied` | never entered a log | try again |
-//! | `Unknown` | sent, but the leader was lost | try again: a [session](super::sessions) applies it once |
+//! | `Unknown` | sent, but the leader was lost | try again: [sessions](super::sessions) |
 //!
 //! If no leader is found in time, the server answers `CLUSTERDOWN` to a request that changed
 //! nothing, and `UNKNOWN` to a write that may have been applied or may still be. A server that
@@ -77,7 +77,7 @@ impl Batch {
         self.len() == 0
     }
 
-    /// The outcomes of an attempt that reached nobody.
+    /// The outcomes of an attempt that reached no server.
     pub fn untouched(&self) -> Vec<Outcome> {
         vec![Outcome::NotApplied; self.len()]
     }
@@ -100,7 +100,7 @@ impl Batch {
         replies
     }
 
-    /// The answers if nobody took the batch within [`LEADER_WAIT_MAX`]. Nothing is left.
+    /// The answers if no leader took the batch within [`LEADER_WAIT_MAX`]. Nothing is left.
     pub fn give_up(&mut self) -> Vec<Frame> {
         let seconds = LEADER_WAIT_MAX.as_secs();
         self.refuse(&format!(
@@ -165,7 +165,7 @@ impl Outcome {
 
 /// A connection to the leader on which batches are forwarded one after another, without its socket.
 ///
-/// It belongs to one client's connection, so nobody waits behind another client's requests.
+/// It belongs to one client's connection, so no client waits behind another's requests.
 #[derive(Debug)]
 pub struct Link {
     decoder: Decoder,
@@ -228,7 +228,7 @@ impl Link {
         outcomes
     }
 
-    /// Whether answers are outstanding that nobody waits for: close the connection.
+    /// Whether answers are outstanding that no client waits for: close the connection.
     pub fn is_spent(&self) -> bool {
         self.spent
     }

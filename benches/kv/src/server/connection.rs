@@ -6,9 +6,9 @@
 //!
 //! | [`Step`] | then |
 //! |---|---|
-//! | `Read`, `Write`: to the client | [`input`](Connection::input), [`output`](Connection::output) |
+//! | `Read`, `Write`: the client | [`input`](Connection::input), [`output`](Connection::output) |
 //! | `Ask` the node | [`on_answer`](Connection::on_answer) |
-//! | `Link`: to the leader | [`on_link`](Connection::on_link) |
+//! | `Link`: the leader | [`on_link`](Connection::on_link) |
 //! | `Pause` | |
 //! | `End` | close both |
 
@@ -263,7 +263,7 @@ impl Connection {
         None
     }
 
-    /// The connection that there is, or a new one; none if nobody knows where.
+    /// The open connection to this leader, or a new one; none if its address is unknown.
     fn forwarder_to(&mut self, leader: (NodeId, Term)) -> Option<Forwarder> {
         if let Some(forwarder) =
             self.forwarder.take().filter(|forwarder| forwarder.leads_to(leader))
@@ -274,7 +274,7 @@ impl Connection {
         Some(Forwarder::dial(self.server.id, leader, &address))
     }
 
-    /// Whether another leader is known than the one whose answer is waited for.
+    /// Whether another server leads than the one that is to answer.
     fn is_overthrown(&self, forwarder: &Forwarder) -> bool {
         let Leadership { leader, term, .. } = self.watch.current();
         leader.is_some_and(|leader| !forwarder.leads_to((leader, term)))

@@ -84,7 +84,7 @@ pub enum Local {
     Map(Vec<(Frame, Frame)>),
     /// `INFO`: about this server.
     Info,
-    /// What an operator asks: this server answers, or says who does.
+    /// What an operator asks: this server answers, or names the leader.
     Operate(Operation),
     /// `HELLO`: the connection's protocol and name.
     Hello(Hello),

@@ -1,8 +1,8 @@
 //! What operators ask a server, as commands of the Redis protocol.
 //!
-//! | command | what it does | who answers |
+//! | command | what it does | answered by |
 //! |---|---|---|
-//! | `MEMBERS` | the members, a line each: id, seat, addresses, `leader` | every server, as it knows them |
+//! | `MEMBERS` | a line a member: id, seat, addresses, `leader` | every server, as it knows |
 //! | `STATUS` | what the server knows about itself | every server |
 //! | `SNAPSHOT` | writes a snapshot now, and compacts the log | every server, of its own |
 //! | `ADD id address client-address` | lets a server join as a learner | the leader |

@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     IoRedis,
 }
 
-/// One that increments its key.
+/// A client that increments its key.
 pub(crate) struct Driver {
     key: String,
     told: Arc<Told>,

@@ -65,7 +65,7 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // One that panicked has stopped.
+            // A thread that panicked has stopped.
             let _ = thread.join();
         }
     }

@@ -45,7 +45,7 @@ impl Benchmark {
         Ok(self.ended)
     }
 
-    /// Who it is, for people.
+    /// The name of this load, for people.
     pub(super) fn describe() -> String {
         format!("redis-benchmark -t set -c {CLIENTS} -r {KEYS}, in a loop")
     }
@@ -58,7 +58,7 @@ impl Benchmark {
 
 impl Drop for Benchmark {
     fn drop(&mut self) {
-        // One that has ended needs no end.
+        // A process that has ended needs no end.
         let _ = self.process.kill().and_then(|()| self.process.wait());
     }
 }
