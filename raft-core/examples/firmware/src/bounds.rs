@@ -1,20 +1,24 @@
 //! What a message may do to a small memory, known before it is done.
 //!
-//! Whatever comes over the line, from a server with other limits or from a broken one as well, the heap suffices: what could ask for
-//! more than it has is dropped, as the line drops what it damages. Raft bears that.
+//! Whatever comes over the line, from a server with other limits or from a broken one as well, the
+//! heap suffices: what could ask for more than it has is dropped, as the line drops what it
+//! damages. Raft bears that.
 //!
-//! - A body of [`ITEMS_MAX`] CBOR items decodes into 1.2 KiB at most. Without that bound 500 bytes of empty entries would take 18.
-//! - The log never has more than [`LOG_ENTRIES_MAX`] entries, for which there is memory from the start. The core refuses commands
-//!   by their bytes, but never the entry with which a term begins. A member whose log is full of those steps
-//!   aside: it elects others, follows and confirms what it has, and leads no more until entries are committed, replaced or
-//!   in a snapshot. Only a cluster that elects [`LOG_TERMS_MAX`](crate::limits::LOG_TERMS_MAX) leaders one after the other of
-//!   which none can commit a single entry comes there.
+//! - A body of [`ITEMS_MAX`] CBOR items decodes into 1.2 KiB at most. Without that bound 500 bytes
+//!   of empty entries would take 18.
+//! - The log never has more than [`LOG_ENTRIES_MAX`] entries, for which there is memory from the
+//!   start. The core refuses commands by their bytes, but never the entry with which a term begins.
+//!   A member whose log is full of those steps aside: it elects others, follows and confirms what
+//!   it has, and leads no more until entries are committed, replaced or in a snapshot. Only a
+//!   cluster that elects [`LOG_TERMS_MAX`](crate::limits::LOG_TERMS_MAX) leaders one after the
+//!   other of which none can commit a single entry comes there.
 
 use raft_core::{Body, LogId, Message};
 
 use crate::limits::LOG_ENTRIES_MAX;
 
-/// The most CBOR items of a message: 14 around 8 entries, each in a term of its own, or around five members; and some to spare.
+/// The most CBOR items of a message: 14 around 8 entries, each in a term of its own, or around five
+/// members; and some to spare.
 pub const ITEMS_MAX: usize = 44;
 
 /// How many CBOR items there are; none if these bytes cannot be what the codec writes.
@@ -43,7 +47,8 @@ pub fn items(body: &[u8]) -> Option<usize> {
     Some(items)
 }
 
-/// Whether the log keeps to its memory if the server whose log goes from `base` to `last` hears this.
+/// Whether the log keeps to its memory if the server whose log goes from `base` to `last` hears
+/// this.
 pub fn fits<C>(message: &Message<C>, (base, last): (LogId, LogId)) -> bool {
     let end = match &message.body {
         Body::AppendEntries(append) => append.entries.last().map(|entry| entry.index),

@@ -6,16 +6,20 @@
 //! content a write of the core, or (length's highest bit set) a snapshot: its last entry's term and index, its bytes
 //! ```
 //!
-//! Flash is programmed word by word, in order, and only once; it is erased in pages, to ones. When a half is full, what still
-//! counts is copied into the other: of the log what follows the last compaction, the snapshot in use, the newest one. That one's header is written last, and then the old one is erased. So of all moments in which
-//! the power can fail, none loses a write that was answered for:
+//! Flash is programmed word by word, in order, and only once; it is erased in pages, to ones. When
+//! a half is full, what still counts is copied into the other: of the log what follows the last
+//! compaction, the snapshot in use, the newest one. That one's header is written last, and then the
+//! old one is erased. So of all moments in which the power can fail, none loses a write that was
+//! answered for:
 //!
 //! - in a record: it is the last one and cut short. Opening finds that, cuts it off and says so;
 //! - in a copy: its header is missing, and the old half is whole;
-//! - in the erasure behind a copy: both halves are whole, or the old one's header is gone. The later generation counts.
+//! - in the erasure behind a copy: both halves are whole, or the old one's header is gone. The
+//!   later generation counts.
 //!
-//! The zero that ends a record is programmed after it and before it is answered for. So damage that comes later is told
-//! from a write cut short, and is an error: a server that forgot what it answered for must not go on.
+//! The zero that ends a record is programmed after it and before it is answered for. So damage that
+//! comes later is told from a write cut short, and is an error: a server that forgot what it
+//! answered for must not go on.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -35,7 +39,8 @@ pub const WRITE_BYTES_MAX: usize = BATCH_BYTES_MAX + 256;
 
 const WORD: usize = 4;
 const ERASED: u8 = 0xff;
-/// Part of the checksum of a half's header. Without it an erased half would check out: the CRC-32 of four ff is four ff.
+/// Part of the checksum of a half's header. Without it an erased half would check out: the CRC-32
+/// of four ff is four ff.
 const MAGIC: &[u8] = b"raft journal 1";
 /// Generation and checksum.
 const HALF_HEADER_BYTES: u32 = 8;
@@ -74,7 +79,8 @@ pub struct Opened<F> {
     pub torn: bool,
 }
 
-/// Why a journal cannot be used, or not any more. Stop the node: nothing that depends on the write has left.
+/// Why a journal cannot be used, or not any more. Stop the node: nothing that depends on the write
+/// has left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum JournalError<E> {
     /// The flash failed.
@@ -84,7 +90,8 @@ pub enum JournalError<E> {
         /// In bytes, from the beginning of the flash.
         offset: u32,
     },
-    /// All that the journal holds still counts, and there is no room for more: give it more flash, or the log less.
+    /// All that the journal holds still counts, and there is no room for more: give it more flash,
+    /// or the log less.
     Full,
     /// The flash is too small, or a write is longer than [`WRITE_BYTES_MAX`].
     TooSmall,
@@ -118,7 +125,8 @@ struct Sum {
     compact_to: Option<LogId>,
     /// Where the newest snapshot is: it may be in use soon.
     newest: Option<u32>,
-    /// Which records truncate the log from where on; but for those that a later one makes irrelevant, so that both rise.
+    /// Which records truncate the log from where on; but for those that a later one makes
+    /// irrelevant, so that both rise.
     truncations: Vec<(u32, Index)>,
 }
 
@@ -178,7 +186,8 @@ impl<F: NorFlash> Journal<F> {
         self.append(|journal| journal.encode(write))
     }
 
-    /// Makes a snapshot durable, which the core may then be told of. The one in use stays until a write names another.
+    /// Makes a snapshot durable, which the core may then be told of. The one in use stays until a
+    /// write names another.
     ///
     /// # Errors
     ///
@@ -197,7 +206,8 @@ impl<F: NorFlash> Journal<F> {
         })
     }
 
-    /// An empty buffer for [`WRITE_BYTES_MAX`] bytes, for whatever is not needed when the journal is used next. So one suffices.
+    /// An empty buffer for [`WRITE_BYTES_MAX`] bytes, for whatever is not needed when the journal
+    /// is used next. So one suffices.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         self.record.clear();
         &mut self.record
@@ -248,7 +258,8 @@ impl<F: NorFlash> Journal<F> {
             [None, Some(other)] => (second, other),
             [Some(first), _] => (0, first),
             [None, None] => {
-                // The header of the first generation may itself have been cut short; there is nothing else yet.
+                // The header of the first generation may itself have been cut short; there is
+                // nothing else yet.
                 self.expect_erased(HALF_HEADER_BYTES, second)?;
                 self.expect_erased(second, self.half_end(second))?;
                 self.erase(0)?;
@@ -339,8 +350,8 @@ impl<F: NorFlash> Journal<F> {
         }
     }
 
-    /// Leaves of the write in the buffer the entries that are still part of the log: behind `base`, and before what a later write
-    /// has `removed`. Returns whether there are any.
+    /// Leaves of the write in the buffer the entries that are still part of the log: behind `base`,
+    /// and before what a later write has `removed`. Returns whether there are any.
     fn strip(
         &mut self,
         base: Option<LogId>,

@@ -1,6 +1,8 @@
-//! What firmware needs around [`raft_core`]: the framing of a serial line, a journal in flash, and the board itself.
+//! What firmware needs around [`raft_core`]: the framing of a serial line, a journal in flash, and
+//! the board itself.
 //!
-//! All but `board` builds and is tested on any host; programs that talk to the firmware use the same framing from here.
+//! All but `board` builds and is tested on any host; programs that talk to the firmware use the
+//! same framing from here.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -22,7 +24,8 @@ pub use firmware_line::{limits, line, report};
 /// A command: its bytes are allocated once, and shared by log, messages and writes.
 pub type Command = Rc<[u8]>;
 
-/// A command of these bytes. The one function given to the decoder, of which there is one copy in flash for each that it is given.
+/// A command of these bytes. The one function given to the decoder, of which there is one copy in
+/// flash for each that it is given.
 pub fn command(bytes: &[u8]) -> Command {
     bytes.into()
 }

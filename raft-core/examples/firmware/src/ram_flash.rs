@@ -1,4 +1,5 @@
-//! NOR flash in memory, for tests: its power can fail at every word that is programmed and every page that is erased.
+//! NOR flash in memory, for tests: its power can fail at every word that is programmed and every
+//! page that is erased.
 
 use embedded_storage::nor_flash::{
     ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,

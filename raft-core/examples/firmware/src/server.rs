@@ -1,6 +1,8 @@
-//! A server between a line, a flash chip and a clock: the core, its journal, its state machine, and what it refuses for want of memory.
+//! A server between a line, a flash chip and a clock: the core, its journal, its state machine, and
+//! what it refuses for want of memory.
 //!
-//! The state machine counts commands and keeps a digest of them, so that eight bytes say whether two servers did the same.
+//! The state machine counts commands and keeps a digest of them, so that eight bytes say whether
+//! two servers did the same.
 
 use core::fmt;
 
@@ -19,8 +21,8 @@ use crate::report::digest;
 use crate::snapshot;
 use crate::{Command, command};
 
-/// What one message and all that follows from it may take of the heap, in one piece. With less left nothing is heard; `make.sh bounds`
-/// measures how much it takes at most.
+/// What one message and all that follows from it may take of the heap, in one piece. With less left
+/// nothing is heard; `make.sh bounds` measures how much it takes at most.
 pub const RESERVE_BYTES: usize = 1536;
 
 /// One server of the cluster 1, 2, 3.
@@ -156,7 +158,8 @@ impl<F: NorFlash> Server<F> {
     ///
     /// # Errors
     ///
-    /// The server must stop. What depends on a write that failed has not been sent, and must not be.
+    /// The server must stop. What depends on a write that failed has not been sent, and must not
+    /// be.
     pub fn turn(
         &mut self,
         now: Instant,
@@ -234,7 +237,8 @@ impl<F: NorFlash> Server<F> {
         Ok(())
     }
 
-    /// Sends the snapshot to a server that needs what the log no longer holds. All of it is one piece.
+    /// Sends the snapshot to a server that needs what the log no longer holds. All of it is one
+    /// piece.
     fn read_snapshot(&mut self, piece: ReadSnapshot) -> Result<(), Stopped<F::Error>> {
         let ReadSnapshot { to, snapshot, offset, .. } = piece;
         match self.journal.snapshot(snapshot)?.filter(|_| offset == 0) {

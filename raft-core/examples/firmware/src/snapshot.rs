@@ -1,4 +1,5 @@
-//! A snapshot's bytes, as all servers of a cluster write and read them: a state of a few bytes in a single block.
+//! A snapshot's bytes, as all servers of a cluster write and read them: a state of a few bytes in a
+//! single block.
 //!
 //! ```text
 //! frame: 'H' | "raftsnap" | version u32 | cluster u64 | a write that names the snapshot        numbers little-endian
@@ -7,7 +8,8 @@
 //! frame = length u32 | CRC-32 of the payload u32 | CRC-32 of these 8 bytes u32 | payload
 //! ```
 //!
-//! It is that of `raft_core::host`, so that firmware and servers can send each other their snapshots.
+//! It is that of `raft_core::host`, so that firmware and servers can send each other their
+//! snapshots.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

@@ -1,9 +1,11 @@
-//! Fills a server to its bounds, in a heap of the size that the node has, and says how near the end it came.
+//! Fills a server to its bounds, in a heap of the size that the node has, and says how near the end
+//! it came.
 //!
-//! Two leaders that no server would follow for long send it whatever makes it hold more: a log of the commands that take most
-//! memory, none of which is committed; terms that begin and end with nothing done; snapshots, whole and not; messages that are too
-//! long; votes that make it lead, and commands then. Ends with success only if the heap sufficed, and the reserve for
-//! one message as well.
+//! Two leaders that no server would follow for long send it whatever makes it hold more: a log of
+//! the commands that take most memory, none of which is committed; terms that begin and end with
+//! nothing done; snapshots, whole and not; messages that are too long; votes that make it lead, and
+//! commands then. Ends with success only if the heap sufficed, and the reserve for one message as
+//! well.
 #![no_std]
 #![no_main]
 

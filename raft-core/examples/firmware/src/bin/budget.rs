@@ -1,8 +1,10 @@
-//! What one server of three costs, with a log of 4 KiB: instructions and allocations for each turn of its loop, and its heap.
+//! What one server of three costs, with a log of 4 KiB: instructions and allocations for each turn
+//! of its loop, and its heap.
 //!
-//! Three servers talk in one image, in bytes and in a time of their own, and one of them is measured: from the bytes of a message
-//! to the bytes of its answers and writes. Run it with `make.sh budget`: QEMU then lets each instruction take 64 ns of the
-//! emulated time, and SysTick counts that.
+//! Three servers talk in one image, in bytes and in a time of their own, and one of them is
+//! measured: from the bytes of a message to the bytes of its answers and writes. Run it with
+//! `make.sh budget`: QEMU then lets each instruction take 64 ns of the emulated time, and SysTick
+//! counts that.
 #![no_std]
 #![no_main]
 
@@ -30,13 +32,15 @@ use rand_pcg::Pcg32;
 static HEAP: CountingHeap = CountingHeap::empty();
 
 const HEAP_BYTES: usize = 44 * 1024;
-/// How many ticks of SysTick, at 12 MHz, are how many instructions of 64 ns: 83,333 ps against 64,000.
+/// How many ticks of SysTick, at 12 MHz, are how many instructions of 64 ns: 83,333 ps against
+/// 64,000.
 const TICKS_TO_INSTRUCTIONS: (u64, u64) = (83_333, 64_000);
 const TICKS_MAX: u32 = 0x00ff_ffff;
 const COMMAND: &[u8] = b"sixteen bytes it";
 /// How often the measured server is elected, loses its followers, and follows another.
 const CYCLES: usize = 7;
-/// Of these, the first do not count: the log's memory doubles until it holds what the log's limit allows.
+/// Of these, the first do not count: the log's memory doubles until it holds what the log's limit
+/// allows.
 const WARM_UP_CYCLES: usize = 5;
 const COMMANDS_PER_WARM_UP_CYCLE: usize = 6;
 const COMMANDS_PER_CYCLE: usize = 3;
@@ -227,7 +231,8 @@ impl Cluster {
         self.run_until(|cluster| cluster.now >= end);
     }
 
-    /// Gives the measured server commands until its log is full; returns how many entries it then has.
+    /// Gives the measured server commands until its log is full; returns how many entries it then
+    /// has.
     fn fill(&mut self) -> u64 {
         self.run_until(|cluster| cluster.servers[MEASURED].role() == Role::Leader);
         self.cut = None;
@@ -237,7 +242,8 @@ impl Cluster {
         self.servers[MEASURED].status().last_log.index.get()
     }
 
-    /// Starts the measured server anew with a full log, as a journal restores it: entry by entry. Returns the most heap in use.
+    /// Starts the measured server anew with a full log, as a journal restores it: entry by entry.
+    /// Returns the most heap in use.
     fn restart(&self, entries: u64) -> usize {
         HEAP.forget_used_max();
         let before = HEAP.usage().used;

@@ -1,7 +1,8 @@
 //! One server in an image of its own: the core, a serial line to its peers, and a journal in flash.
 //!
-//! It is told who it is by the emulator's command line: `ID FLASH_FILE`, of a cluster of the servers 1, 2 and 3. Whoever is at the
-//! other end of the line carries the messages to the servers that they name.
+//! It is told who it is by the emulator's command line: `ID FLASH_FILE`, of a cluster of the
+//! servers 1, 2 and 3. Whoever is at the other end of the line carries the messages to the servers
+//! that they name.
 #![no_std]
 #![no_main]
 
@@ -92,7 +93,8 @@ impl Buffers {
 impl Node {
     fn new(id: NodeId, opened: Opened<FileFlash>, buffers: &'static mut Buffers) -> Self {
         let torn = opened.torn;
-        // Where there is a hardware generator, it is handed to the core as it is, or gives the seed.
+        // Where there is a hardware generator, it is handed to the core as it is, or gives the
+        // seed.
         let seed = semihosting::time() ^ id.get().rotate_left(56);
         let server = Server::new(id, opened, seed).unwrap_or_else(|error| fail(error));
         uart::start();
@@ -175,7 +177,8 @@ impl Node {
     fn sleep(&self) {
         let deadline = self.server.raft().next_deadline();
         interrupt::free(|_| {
-            // An interrupt that comes now waits, and ends the sleep as well: none is missed in between.
+            // An interrupt that comes now waits, and ends the sleep as well: none is missed in
+            // between.
             if !uart::has_received() && deadline.is_none_or(|deadline| deadline > clock::now()) {
                 asm::wfi();
             }

@@ -1,6 +1,8 @@
-//! Not to be run: the least image that hears messages, so that `make.sh panics` can look through it for ways to panic.
+//! Not to be run: the least image that hears messages, so that `make.sh panics` can look through it
+//! for ways to panic.
 //!
-//! What a peer can reach is [`hear`] and [`turn`]; nothing in them but the core and its codec can panic.
+//! What a peer can reach is [`hear`] and [`turn`]; nothing in them but the core and its codec can
+//! panic.
 #![no_std]
 #![no_main]
 

@@ -1,6 +1,8 @@
-//! Three servers in one image: they elect, replicate, lose their leader, go on, and take it back; all by SysTick's time.
+//! Three servers in one image: they elect, replicate, lose their leader, go on, and take it back;
+//! all by SysTick's time.
 //!
-//! Prints what happens and when, and ends with success only if all three state machines hold the same commands.
+//! Prints what happens and when, and ends with success only if all three state machines hold the
+//! same commands.
 #![no_std]
 #![no_main]
 
@@ -185,7 +187,8 @@ impl Cluster {
         first.applied.len() == count && rest.iter().all(|server| server.applied == first.applied)
     }
 
-    /// Until a message is there or a deadline has come; SysTick wakes us once in a millisecond to look.
+    /// Until a message is there or a deadline has come; SysTick wakes us once in a millisecond to
+    /// look.
     fn sleep(&self) {
         let deadlines = self.servers.iter().filter_map(|server| server.raft.next_deadline());
         let deadline = deadlines.min();

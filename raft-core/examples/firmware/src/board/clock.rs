@@ -1,4 +1,5 @@
-//! Time, from SysTick: interrupts count milliseconds, the counter between them tells the microseconds.
+//! Time, from SysTick: interrupts count milliseconds, the counter between them tells the
+//! microseconds.
 
 use core::cell::Cell;
 

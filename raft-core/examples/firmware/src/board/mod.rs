@@ -19,8 +19,9 @@ pub fn exit(success: bool) -> ! {
     }
 }
 
-/// A panic is a mistake of ours. Where it happened is printed, and ends the emulation; firmware in the field would reset, which
-/// Raft takes for the crash that it is. What happened is not printed, for the texts of all panics would take a third of the flash.
+/// A panic is a mistake of ours. Where it happened is printed, and ends the emulation; firmware in
+/// the field would reset, which Raft takes for the crash that it is. What happened is not printed,
+/// for the texts of all panics would take a third of the flash.
 #[panic_handler]
 fn on_panic(info: &PanicInfo<'_>) -> ! {
     if let Some(place) = info.location() {

@@ -19,7 +19,8 @@ pub struct File {
 pub struct Failed;
 
 fn call(number: usize, arguments: &[usize]) -> isize {
-    // SAFETY: the arguments of every call below are as the specification of semihosting asks, and outlive the call.
+    // SAFETY: the arguments of every call below are as the specification of semihosting asks, and
+    // outlive the call.
     (unsafe { syscall1(number, arguments.as_ptr().addr()) }).cast_signed()
 }
 
@@ -71,13 +72,15 @@ impl File {
     }
 }
 
-/// Seconds since 1970 and hundredths of a second since the emulation began: no two starts agree in both for long.
+/// Seconds since 1970 and hundredths of a second since the emulation began: no two starts agree in
+/// both for long.
 pub fn time() -> u64 {
     let (seconds, hundredths) = (call(nr::TIME, &[0]), call(nr::CLOCK, &[0]));
     (seconds.cast_unsigned() as u64) << 32 | hundredths.cast_unsigned() as u64
 }
 
-/// The words with which the emulation was started, followed by a zero; as many bytes as `buffer` has.
+/// The words with which the emulation was started, followed by a zero; as many bytes as `buffer`
+/// has.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! How much stack was ever in use: the start-up code has painted it, and what still has the colour was never used.
+//! How much stack was ever in use: the start-up code has painted it, and what still has the colour
+//! was never used.
 #![expect(unsafe_code, reason = "it looks at memory that belongs to nobody")]
 
 use core::ptr;
@@ -15,7 +16,8 @@ pub struct StackUse {
 /// How many words at the stack's end are looked at in every turn.
 const GUARD_WORDS: usize = 8;
 
-/// Whether the stack has never reached its end. What lies behind that are variables: look in every turn, and stop if it has.
+/// Whether the stack has never reached its end. What lies behind that are variables: look in every
+/// turn, and stop if it has.
 pub fn is_intact() -> bool {
     unsafe extern "C" {
         static __sheap: u32;

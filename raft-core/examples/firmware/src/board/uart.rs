@@ -1,4 +1,5 @@
-//! The first serial line (a PL011). Its interrupt takes what comes in; what goes out waits here until the line takes it.
+//! The first serial line (a PL011). Its interrupt takes what comes in; what goes out waits here
+//! until the line takes it.
 #![expect(unsafe_code, reason = "device registers are memory at fixed addresses")]
 
 use core::cell::RefCell;
@@ -51,7 +52,8 @@ pub fn start() {
     write(LINE_CONTROL, EIGHT_BITS_WITH_FIFO);
     write(INTERRUPT_MASK, ON_RECEIVE);
     write(CONTROL, ENABLE_ALL);
-    // SAFETY: the handler below is the only code that relies on its being masked, and only until here.
+    // SAFETY: the handler below is the only code that relies on its being masked, and only until
+    // here.
     unsafe { NVIC::unmask(Interrupt::UART0) };
 }
 
@@ -73,12 +75,14 @@ pub fn send(frame: &[u8]) {
     });
 }
 
-/// Gives the line what it takes by now. Call it in every turn: once in a millisecond is as fast as the line.
+/// Gives the line what it takes by now. Call it in every turn: once in a millisecond is as fast as
+/// the line.
 pub fn pump() {
     with_line(Line::pump);
 }
 
-/// How many bytes came in while nobody had room for them, and how many frames the line had no room for.
+/// How many bytes came in while nobody had room for them, and how many frames the line had no room
+/// for.
 pub fn lost() -> (u32, u32) {
     with_line(|line| (line.overrun, line.outgoing.dropped()))
 }

@@ -1,4 +1,5 @@
-//! The journal in a flash whose power fails at every word that is programmed and every page that is erased.
+//! The journal in a flash whose power fails at every word that is programmed and every page that is
+//! erased.
 
 use super::*;
 use crate::ram_flash::{PowerLoss, RamFlash};
@@ -50,8 +51,9 @@ fn compact(snapshot: LogId, base: LogId) -> Write<Command> {
     Write { snapshot, compact_to: Some(Box::new(base)), ..Write::default() }
 }
 
-/// Elections, entries, a truncation, and more elections than a half has room for. Then snapshots: of the server's own, with a
-/// tail of the log behind them or none, one in place of a log that does not reach it, and one that is never used.
+/// Elections, entries, a truncation, and more elections than a half has room for. Then snapshots:
+/// of the server's own, with a tail of the log behind them or none, one in place of a log that does
+/// not reach it, and one that is never used.
 fn steps() -> Vec<Step> {
     let mut steps = Vec::new();
     let mut write = |write| steps.push(Step::Write(write));
@@ -156,8 +158,8 @@ fn what_was_written_is_found_again() {
     assert!(rewrites >= 2, "{rewrites}");
 }
 
-/// Whatever the power's failure interrupts, every write that was answered for is there, and at most the next one besides; also
-/// when the power fails again while that is found out.
+/// Whatever the power's failure interrupts, every write that was answered for is there, and at most
+/// the next one besides; also when the power fails again while that is found out.
 #[test]
 fn the_power_may_fail_at_every_word() {
     let steps = steps();

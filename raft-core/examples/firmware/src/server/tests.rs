@@ -136,7 +136,8 @@ fn the_log_is_filled_many_times_over() {
     cluster.expect_all();
 }
 
-/// Who begins late is sent a snapshot, and so is who was away for longer than the others' logs reach back. And goes on from there.
+/// Who begins late is sent a snapshot, and so is who was away for longer than the others' logs
+/// reach back. And goes on from there.
 #[test]
 fn who_was_away_gets_a_snapshot() {
     let mut cluster = Cluster::new();
@@ -152,7 +153,8 @@ fn who_was_away_gets_a_snapshot() {
     }
 }
 
-/// The line loses a fifth, the power fails at any word, and nothing that was applied anywhere is ever another.
+/// The line loses a fifth, the power fails at any word, and nothing that was applied anywhere is
+/// ever another.
 #[test]
 fn it_survives_loss_and_power_failures() {
     let mut cluster = Cluster::new();
@@ -189,8 +191,8 @@ impl Server<RamFlash> {
     }
 }
 
-/// Terms that begin and commit nothing, one after the other, fill the log to its bound and no further; what takes their place, or
-/// is committed, ends that.
+/// Terms that begin and commit nothing, one after the other, fill the log to its bound and no
+/// further; what takes their place, or is committed, ends that.
 #[test]
 fn a_log_full_of_terms_is_the_end_of_it() {
     let mut server = start(3, RamFlash::new(FLASH_BYTES));
