@@ -136,7 +136,7 @@ fn bench_peers(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new(peer.name(), servers), |bencher| {
                 bencher.iter_custom(|trials| {
                     let phases = phases.by_ref().take(trials as usize);
-                    phases.map(|phase| theirs.fail_leader(phase).downtime).sum()
+                    phases.map(|phase| theirs.fail_leader(phase)).sum()
                 });
             });
         }

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use election::Timing;
-use raft::eraftpb::{ConfState, Message, MessageType};
+use raft::eraftpb::{ConfState, Message};
 use raft::storage::MemStorage;
 use raft::{Config, RawNode, StateRole};
 
@@ -51,15 +51,6 @@ impl Peer {
     }
 }
 
-/// What a trial has measured.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome {
-    /// From the failure until the new leader had committed its first entry.
-    pub(crate) downtime: Duration,
-    /// From when the first candidate stood until then.
-    pub(crate) election: Duration,
-}
-
 /// A cluster of raft-rs in which the leader is silenced again and again.
 pub(crate) struct RaftRs {
     shared: Arc<Shared>,
@@ -80,7 +71,6 @@ struct State {
     away: BTreeSet<u64>,
     /// The election of a later term than this is being watched.
     after: u64,
-    stood: Option<Instant>,
     committed: Option<Instant>,
     /// By server: its term, and the leader that it knows.
     known: Vec<(u64, u64)>,
@@ -115,26 +105,26 @@ impl RaftRs {
         Self { shared, inboxes, threads, heartbeat: timing.heartbeat }
     }
 
-    /// The leader is silenced, and another is elected. Afterwards it is back.
+    /// Silences the leader until another server leads. Returns how long it took until the new leader
+    /// had committed its first entry.
     ///
     /// # Panics
     ///
     /// If no leader comes.
-    pub(crate) fn fail_leader(&mut self, phase: Duration) -> Outcome {
+    pub(crate) fn fail_leader(&mut self, phase: Duration) -> Duration {
         let (term, leader) = self.settle();
         thread::sleep(self.heartbeat * 2 + phase);
         let failed_at = Instant::now();
         let mut state = self.shared.lock();
         state.away.insert(leader);
         state.after = term;
-        (state.stood, state.committed) = (None, None);
+        state.committed = None;
         let waits = |state: &mut State| state.committed.is_none();
         let waited = self.shared.committed.wait_timeout_while(state, PATIENCE, waits);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.away.clear();
         let committed = state.committed.expect("a leader comes");
-        let stood = state.stood.unwrap_or(committed);
-        Outcome { downtime: committed - failed_at, election: committed - stood }
+        committed - failed_at
     }
 
     /// Waits until all know one leader.
@@ -221,14 +211,6 @@ impl Server {
 
     fn send_all(&self, messages: Vec<Message>) {
         for message in messages {
-            let asks = [MessageType::MsgRequestPreVote, MessageType::MsgRequestVote];
-            if asks.contains(&message.get_msg_type()) {
-                let now = Instant::now();
-                let mut state = self.shared.lock();
-                if !state.away.contains(&message.from) {
-                    state.stood.get_or_insert(now);
-                }
-            }
             if self.passes(&message) {
                 // The receiver may have ended first.
                 let _ = self.peers[message.to as usize - 1].send(message);
