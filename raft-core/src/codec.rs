@@ -15,7 +15,8 @@
 //!   kind 1   RequestPreVoteReply [granted, campaign]
 //!   kind 2   RequestVote         [last_log, transfer]
 //!   kind 3   RequestVoteReply    [granted, last_log]
-//!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries, rank / null, ? election_timeout_micros]
+//!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries, rank / null,
+//!                                 ? election_timeout_micros]
 //!              the last is left out if there is none
 //!   kind 5   AppendEntriesReply  [session, round, result, ? promise_micros, ? state]
 //!              the last is left out if there is none, both if the former is 0, too
@@ -27,7 +28,8 @@
 //! log id     = [term, index]
 //! result     = [0, index]                      Matched
 //!            | [1, prev_log_index, hint]       Rejected; hint is a log id
-//! write      = [hard_state / null, truncate_from / null, first_index / null, entries, snapshot / null, compact_to / null]
+//! write      = [hard_state / null, truncate_from / null, first_index / null, entries,
+//!               snapshot / null, compact_to / null]
 //!              compact_to is a log id
 //! state      = [index, digest]
 //! hard_state = [current_term, voted_for / null, ? promise_micros, ? committed]

@@ -16,7 +16,8 @@
 //! server may stand in the same term again, with a shorter log:
 //!
 //! ```text
-//! A  term 5, log ..9 (9 unsynced)   "vote for me in 6, my log ends at 9" ──► B grants, its log ends at 9 too
+//! A  term 5, log ..9 (9 unsynced)   "vote for me in 6, my log ends at 9" ──► B grants: its log
+//!                                   ends at 9, too
 //! A  crashes: term 5, log ..8       stands in 6 again, its log ends at 8
 //! A  gets B's late grant            and would lead without entry 9, which may be committed
 //! ```

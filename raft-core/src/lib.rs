@@ -29,7 +29,7 @@
 //!     match output {
 //!         Output::Persist(write) => raft.persisted(write.id), // ... once `write` is on disk
 //!         Output::Send(message) => self.send(message),
-//!         Output::Apply(entries) => raft.applied(entries[entries.len() - 1].index), // ... once applied
+//!         Output::Apply(entries) => raft.applied(entries[entries.len() - 1].index), // once done
 //!         _ => {} // reads, and changes of role
 //!     }
 //! }
@@ -96,7 +96,8 @@
 //!         to.raft.step(message);
 //!         to.turn(now, &mut network);
 //!     } else {
-//!         now = hosts.iter().filter_map(|host| host.raft.next_deadline()).min().expect("a timer runs");
+//!         let deadlines = hosts.iter().filter_map(|host| host.raft.next_deadline());
+//!         now = deadlines.min().expect("a timer runs");
 //!         hosts.iter_mut().for_each(|host| host.turn(now, &mut network));
 //!     }
 //!     if let Some(leader) = hosts.iter_mut().find(|host| host.raft.role() == Role::Leader) {

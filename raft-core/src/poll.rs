@@ -1,5 +1,5 @@
-//! What a server asks of its host next, and in which order. Each output is built from the state when
-//! it is polled, so no sequence of messages can make a queue grow. Replies wait in the outbox
+//! What a server asks of its host next, and in which order. Each output is built from the state
+//! when it is polled, so no sequence of messages can make a queue grow. Replies wait in the outbox
 //! (`state/outbox.rs`) until what they promise is durable.
 
 use alloc::boxed::Box;

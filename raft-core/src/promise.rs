@@ -24,7 +24,8 @@
 //! ```text
 //! A   leads with leases; its round leaves at 0 ms
 //! B   promises 145 ms, and restarts at 20 ms, with leases off
-//! C   asks B for its vote at 60 ms: without what B's disk holds B would grant it, C would commit, and A serve a stale read
+//! C   asks B for its vote at 60 ms: without what B's disk holds B would grant it, C would commit,
+//!     and A serve a stale read
 //! ```
 //!
 //! The stored time falls to what the configuration says with the first new term after all promises

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! sent   append a: entries 4 5 6      append b: entries 4 5 6 7
-//! comes  b first, then a              removing "all behind a" would take back the acknowledged entry 7
+//! comes  b first, then a              removing "all behind a" would take back the acknowledged 7
 //! ```
 
 use rand_core::Rng;

@@ -11,7 +11,8 @@
 //!   ReadSnapshot  ──► host reads
 //!   snapshot_read ──► InstallSnapshot ───►   WriteSnapshot    ──► host writes beside what it has
 //!                  ◄─ InstallSnapshotReply   snapshot_written ◄── written
-//!                     ...                      the last one is durable: Persist replaces the log, then Restore
+//!                     ...                   the last one is durable: Persist replaces the log,
+//!                                           then Restore
 //!                  ◄─ AppendEntriesReply     matched, up to the snapshot's last entry
 //! ```
 //!

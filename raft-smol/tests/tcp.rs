@@ -1,4 +1,5 @@
-//! The TCP transport over loopback: what it carries, what it refuses, how it comes back, and whole nodes on it.
+//! The TCP transport over loopback: what it carries, what it refuses, how it comes back, and whole
+//! nodes on it.
 
 // Clippy takes only test functions for tests.
 #![allow(clippy::unwrap_used)]
@@ -370,7 +371,8 @@ fn acceptor<E: Runtime>(config: Config) -> Endpoint<E> {
     Endpoint::start(1, &[(2, nobody())], config)
 }
 
-/// An address where nobody listens: this port has been out of use for decades, and tests cannot take it.
+/// An address where nobody listens: this port has been out of use for decades, and tests cannot
+/// take it.
 fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1))
 }

@@ -507,7 +507,8 @@ fn patient(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// An address where nobody listens: this port has been out of use for decades, and tests cannot take it.
+/// An address where nobody listens: this port has been out of use for decades, and tests cannot
+/// take it.
 fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1))
 }

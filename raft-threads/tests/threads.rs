@@ -53,7 +53,8 @@ fn nothing_is_left_of_a_node() {
     drop(network);
     no_thread_is_left();
 
-    // Over TCP, again and again on the same port: with a peer that never answers, one that is not there, and a mute dialer.
+    // Over TCP, again and again on the same port: with a peer that never answers, one that is not
+    // there, and a mute dialer.
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let deaf = deaf.local_addr().map(|address| (deaf, address.to_string())).unwrap();
     let config_tcp = tcp::Config { handshake_timeout: DEADLINE * 2, ..tcp::Config::default() };

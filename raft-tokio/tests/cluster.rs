@@ -165,7 +165,8 @@ async fn nodes_that_crash_one_after_the_other_lose_nothing() {
     let mut cluster = Cluster::start(3).await;
     for (position, command) in [(0, "one"), (1, "two"), (2, "three")] {
         cluster.propose(command).await;
-        // The earlier life is not asked to stop: it is cut off from journal and network, as by a crash.
+        // The earlier life is not asked to stop: it is cut off from journal and network, as by a
+        // crash.
         cluster.nodes[position] = cluster.start_node(position).await;
     }
     cluster.propose("four").await;

@@ -1,4 +1,5 @@
-//! A node on a real disk and a real port, stopped and started again: when a shutdown is over, both are free.
+//! A node on a real disk and a real port, stopped and started again: when a shutdown is over, both
+//! are free.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -469,7 +469,8 @@ async fn within<F: IntoFuture>(future: F) -> F::Output {
     tokio::time::timeout(DEADLINE, future).await.expect("it should not take that long")
 }
 
-/// An address where nobody listens: this port has been out of use for decades, and tests cannot take it.
+/// An address where nobody listens: this port has been out of use for decades, and tests cannot
+/// take it.
 fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1))
 }

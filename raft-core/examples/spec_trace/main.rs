@@ -2,7 +2,7 @@
 //! against the specification.
 //!
 //! ```text
-//! cargo run --release -p raft-core --features sim --example spec_trace -- --seeds 10 --first 0 > Worlds.tla
+//! cargo run --release -p raft-core --features sim --example spec_trace -- --seeds 10 > Worlds.tla
 //! ```
 //!
 //! Each seed is a small world of its own: three voters and a joiner, clients, crashes, cuts,

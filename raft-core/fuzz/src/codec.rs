@@ -4,8 +4,8 @@ use raft_core::codec::{DecodeError, decode_message, decode_write, encode_message
 
 use crate::memory;
 
-/// What decoding may hold for each byte of input: an entry, in a vector that has just doubled beside its old half, for the one
-/// byte that an empty entry takes.
+/// What decoding may hold for each byte of input: an entry, in a vector that has just doubled
+/// beside its old half, for the one byte that an empty entry takes.
 const BYTES_PER_BYTE_MAX: u64 = 256;
 /// What it may hold besides.
 const BYTES_MAX: u64 = 1024;
@@ -16,7 +16,8 @@ pub fn run(bytes: &[u8]) {
     check(bytes, |bytes| decode_write(bytes, <[u8]>::to_vec), encode_write);
 }
 
-/// What decodes must survive being encoded, in no more bytes than it came in: there is no shorter spelling than ours.
+/// What decodes must survive being encoded, in no more bytes than it came in: there is no shorter
+/// spelling than ours.
 fn check<T: PartialEq + std::fmt::Debug>(
     bytes: &[u8],
     decode: impl Fn(&[u8]) -> Result<T, DecodeError>,

@@ -1,4 +1,5 @@
-//! What is on a server's disk, and what follows from it: terms, entries, the configuration in force.
+//! What is on a server's disk, and what follows from it: terms, entries, the configuration in
+//! force.
 
 use raft_core::{Config, Entry, Index, LogId, Membership, NodeId, Payload, Restored, Seat, Term};
 
@@ -55,7 +56,8 @@ pub(crate) fn knows(log: &Log, id: NodeId) -> bool {
     all.into_iter().any(|membership| membership.member(id).is_some())
 }
 
-/// Whether those servers are enough to decide: a majority, and during a change one of the old voters as well (§6).
+/// Whether those servers are enough to decide: a majority, and during a change one of the old
+/// voters as well (§6).
 pub(crate) fn is_quorum(membership: &Membership, agrees: impl Fn(NodeId) -> bool) -> bool {
     let decide = |votes: fn(Seat) -> bool| {
         let voters = membership.members().iter().filter(|member| votes(member.seat));

@@ -1,4 +1,5 @@
-//! A host's snapshots: those that it holds, the one that it is asked to take, and the one that comes from a leader.
+//! A host's snapshots: those that it holds, the one that it is asked to take, and the one that
+//! comes from a leader.
 
 use std::collections::{BTreeMap, VecDeque};
 

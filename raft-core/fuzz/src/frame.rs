@@ -1,12 +1,13 @@
-//! Frames out of a stream that is cut anywhere, damaged, or meant for somebody else; and the messages in them.
+//! Frames out of a stream that is cut anywhere, damaged, or meant for somebody else; and the
+//! messages in them.
 
 use std::sync::{Arc, Mutex};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use raft_core::host::{StoreId, Introduction, MessageInbox, Past};
 use raft_core::host::frame::{self, Decoder, FrameError, HEADER_BYTES};
 use raft_core::host::tcp::{Counters, Incoming};
+use raft_core::host::{Introduction, MessageInbox, Past, StoreId};
 use raft_core::{NodeId, codec};
 
 const ME: NodeId = NodeId::new(1);
@@ -15,7 +16,8 @@ const PEER: NodeId = NodeId::new(2);
 /// The longest payload that a writer frames, in bytes: twice what a reader allows.
 const PAYLOAD_BYTES_MAX: usize = 2 * READER_BYTES_MAX;
 const READER_BYTES_MAX: usize = 1 << 11;
-/// What a decoder holds besides the frame that has begun: the room that it offers, and as much again while it moves.
+/// What a decoder holds besides the frame that has begun: the room that it offers, and as much
+/// again while it moves.
 const BUFFER_BYTES_MAX: usize = 2 * (64 << 10);
 
 /// Payloads, what happens to their stream, and the pieces in which it arrives.
@@ -135,8 +137,7 @@ fn receive(payload: &Bytes) {
     let (past, knows_you, address) = (Past::Unknown, None, None);
     let (store, note) = (StoreId::new(2), Bytes::new());
     let sends_bytes_max = None;
-    let peer =
-        Introduction { node: PEER, store, past, knows_you, address, note, sends_bytes_max };
+    let peer = Introduction { node: PEER, store, past, knows_you, address, note, sends_bytes_max };
     let inbox = inbox.admit(peer).expect("this inbox judges nobody");
     let received = Incoming::new(ME, inbox, Counters::default()).receive(payload);
     let delivered = std::mem::take(&mut *delivered.lock().expect("nobody panics with it"));

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use raft_core::{ClusterIdentity, NodeId};
 use raft_core::codec;
 use raft_core::host::frame;
 use raft_core::host::handshake::{
@@ -13,7 +12,8 @@ use raft_core::host::handshake::{
     VERSION_OLDEST, Welcome,
 };
 use raft_core::host::tcp::{Closed, Config, Counters, Peers, Reading, Signals, Ticket};
-use raft_core::host::{ADDRESS_BYTES_MAX, ClusterId, Identity, StoreId, MessageInbox, Past};
+use raft_core::host::{ADDRESS_BYTES_MAX, ClusterId, Identity, MessageInbox, Past, StoreId};
+use raft_core::{ClusterIdentity, NodeId};
 
 use crate::memory;
 
@@ -148,7 +148,8 @@ fn accept(peers: &Peers<Nobody>, dialer: &Dialer, inside: &mut Inside) {
     }
 }
 
-/// Who says a proper hello, and nothing more, is refused only because another with the same name is there.
+/// Who says a proper hello, and nothing more, is refused only because another with the same name is
+/// there.
 fn check_refusal(dialer: &Dialer, refusal: Refusal, inside: &Inside) {
     let First::Hello(any) = &dialer.first else { return };
     let hello = any.to_hello();
@@ -198,7 +199,8 @@ fn first_payload(reading: &mut Reading, stream: &[u8], piece: usize) -> Result<B
     unreachable!("nothing read is an error")
 }
 
-/// What the dialer understands of the acceptor's answer, which must be one frame of the allowed length.
+/// What the dialer understands of the acceptor's answer, which must be one frame of the allowed
+/// length.
 fn conclude(out: &[u8]) -> Result<Welcome, HandshakeError> {
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
     reading.space().extend_from_slice(out);

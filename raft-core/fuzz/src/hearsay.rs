@@ -79,8 +79,8 @@ impl Hearsay {
         claims.entry(id.index).or_default().insert(id.term);
     }
 
-    /// Whether the leader said that it has this entry: either so, or by naming a later one, for who shares that shares all before
-    /// (Log Matching).
+    /// Whether the leader said that it has this entry: either so, or by naming a later one, for who
+    /// shares that shares all before (Log Matching).
     pub(crate) fn has_claimed(&self, leader: NodeId, index: Index, term: Option<Term>) -> bool {
         self.claims.get(&leader).is_some_and(|claims| {
             let here = claims.get(&index).zip(term);

@@ -1,8 +1,9 @@
 //! A journal that was damaged while nobody looked.
 //!
-//! What was synced is found, or the journal refuses to open. The one thing that it may drop without an error is what looks like the end
-//! of a write that was never finished: nobody was promised any of that. A crash's own traces it must never refuse. What was compacted may be
-//! gone, if the snapshot that stands for it is whole.
+//! What was synced is found, or the journal refuses to open. The one thing that it may drop without
+//! an error is what looks like the end of a write that was never finished: nobody was promised any
+//! of that. A crash's own traces it must never refuse. What was compacted may be gone, if the
+//! snapshot that stands for it is whole.
 
 use std::fs;
 use std::ops::Range;
@@ -278,10 +279,12 @@ impl Written {
     }
 }
 
-/// What was found is what was written, up to a frame that looks as if it had never been finished; behind that, nothing is whole.
+/// What was found is what was written, up to a frame that looks as if it had never been finished;
+/// behind that, nothing is whole.
 fn check_restored(written: &Written, damaged: &[Option<Vec<u8>>], restored: &Restored<Bytes>) {
     let intact = |frame: &Frame| written.is_intact(frame, damaged);
-    // The first segments may be gone, but not the last: what they held must turn out to be needed no more.
+    // The first segments may be gone, but not the last: what they held must turn out to be needed
+    // no more.
     let present = damaged.iter().rposition(Option::is_some).unwrap_or_default();
     let first = damaged[..present].iter().rposition(Option::is_none).map_or(0, |gone| gone + 1);
     let explained = |kept: usize| {
@@ -303,7 +306,8 @@ fn check_restored(written: &Written, damaged: &[Option<Vec<u8>>], restored: &Res
     }
 }
 
-/// Whether a write that was cut short could look like this: the file ends before the frame, or a sector of it is all zeros.
+/// Whether a write that was cut short could look like this: the file ends before the frame, or a
+/// sector of it is all zeros.
 fn is_torn(frame: &Frame, damaged: &[Option<Vec<u8>>]) -> bool {
     let Frame { segment, range, .. } = frame;
     let Some(content) = &damaged[*segment] else { return true };

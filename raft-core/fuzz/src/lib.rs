@@ -1,4 +1,5 @@
-//! What the fuzz targets of `raft-core` do with the bytes that the fuzzer invents, and what must hold whatever they are.
+//! What the fuzz targets of `raft-core` do with the bytes that the fuzzer invents, and what must
+//! hold whatever they are.
 //!
 //! | Target | Input | Must hold |
 //! |---|---|---|
@@ -8,8 +9,9 @@
 //! | `handshake` | dialers, bytes in their place, answers | an answer that the dialer understands; nobody in twice |
 //! | `journal` | writes, syncs, and damage to the files | what was synced is there, or an error; never a silent loss |
 //!
-//! From the directory of `raft-core`, `cargo fuzz run step` searches until it is stopped, and keeps what it finds in
-//! `fuzz/corpus/step`. The seeds there that belong to the repository were added with `git add -f`.
+//! From the directory of `raft-core`, `cargo fuzz run step` searches until it is stopped, and keeps
+//! what it finds in `fuzz/corpus/step`. The seeds there that belong to the repository were added
+//! with `git add -f`.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! What an observer knows who sees all that goes into a server and all that comes out: what is on its disk, what it was told,
-//! what it has said. From this follows what it may say.
+//! What an observer knows who sees all that goes into a server and all that comes out: what is on
+//! its disk, what it was told, what it has said. From this follows what it may say.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -191,7 +191,8 @@ impl Oracle {
         }
         self.enter(after.current_term);
         let follows = after.role == Role::Follower && after.leader == Some(from);
-        // A leader that asks to be succeeded asks for no loyalty; nor does anything that is dropped.
+        // A leader that asks to be succeeded asks for no loyalty; nor does anything that is
+        // dropped.
         let leads = matches!(body, Body::AppendEntries(_) | Body::InstallSnapshot(_));
         let drops = |status: &Status| (status.counters.malformed, status.counters.stale_replies);
         if follows && leads && drops(before) == drops(after) {
@@ -269,8 +270,8 @@ impl Oracle {
         assert!(after.reads_waiting <= reads_waiting_max);
     }
 
-    /// Only voters stand, and only those lead for whom a quorum voted, each durably. Who leaves votes and stands until its removal is
-    /// committed (thesis 4.2.2).
+    /// Only voters stand, and only those lead for whom a quorum voted, each durably. Who leaves
+    /// votes and stands until its removal is committed (thesis 4.2.2).
     fn check_role(&self, before: &Status, after: &Status) {
         let own = self.config.id;
         if matches!(after.role, Role::PreCandidate | Role::Candidate) {
@@ -298,8 +299,8 @@ impl Oracle {
         }
     }
 
-    /// While a leader may hold a lease, a voter votes for nobody whom that leader has not asked to stand: not for itself either,
-    /// unless it decides alone.
+    /// While a leader may hold a lease, a voter votes for nobody whom that leader has not asked to
+    /// stand: not for itself either, unless it decides alone.
     fn check_vote(&self, before: &Status, after: &Status) {
         let Some(candidate) = after.voted_for else { return };
         let is_new =
@@ -319,8 +320,8 @@ impl Oracle {
         }
     }
 
-    /// A leader commits what a quorum has, itself only with what its disk has; a follower what it was told, be it in the message that ended
-    /// its own lead.
+    /// A leader commits what a quorum has, itself only with what its disk has; a follower what it
+    /// was told, be it in the message that ended its own lead.
     fn check_commit(&self, before: &Status, after: &Status) {
         let commit_index = after.commit_index;
         let is_told = commit_index <= self.current.told_commit;
@@ -341,7 +342,8 @@ impl Oracle {
         );
     }
 
-    /// Nothing is left to be said: what was written is the server's log, so the configuration in force is its newest.
+    /// Nothing is left to be said: what was written is the server's log, so the configuration in
+    /// force is its newest.
     pub(crate) fn check_quiet(&self, status: &Status) {
         if status.writes_in_flight < self.config.inflight_writes_max {
             let last = last(&self.written);
@@ -410,7 +412,8 @@ impl Oracle {
         self.in_flight.push_back(write.clone());
     }
 
-    /// A snapshot in use is held whole, replaces an earlier one, and takes nothing away that was applied.
+    /// A snapshot in use is held whole, replaces an earlier one, and takes nothing away that was
+    /// applied.
     fn check_installed(&self, new: &SnapshotMeta) {
         if new.last == LogId::ZERO {
             let voters = Membership::of_voters(self.config.voters.iter().copied());
@@ -483,8 +486,8 @@ impl Oracle {
         assert_eq!(*vote, self.config.id, "leads a term in which it voted for another");
     }
 
-    /// An acknowledged entry is durable, no write on its way replaces it, and the leader has said that it has it. What lies below the
-    /// first entry is committed, and so every leader's.
+    /// An acknowledged entry is durable, no write on its way replaces it, and the leader has said
+    /// that it has it. What lies below the first entry is committed, and so every leader's.
     fn check_append_result(&self, leader: NodeId, result: AppendResult) {
         let AppendResult::Matched(index) = result else { return };
         if index == Index::ZERO || index < self.disk.base.index {

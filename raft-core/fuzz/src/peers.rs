@@ -1,14 +1,16 @@
-//! What peers say: messages as few bytes, whose numbers mostly make sense to the server that gets them.
+//! What peers say: messages as few bytes, whose numbers mostly make sense to the server that gets
+//! them.
 //!
-//! Each number is one byte, relative to what would be usual in its place, and 0 is the usual. So a short input is a sensible
-//! message, and a small change of the input is a small change of the message.
+//! Each number is one byte, relative to what would be usual in its place, and 0 is the usual. So a
+//! short input is a sensible message, and a small change of the input is a small change of the
+//! message.
 
 use arbitrary::Arbitrary;
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, Index, InstallSnapshot,
-    InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message, NodeId, Payload, ReadId, ReadIndex,
-    ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, Role,
-    Round, Seat, Session, SnapshotMeta, Term, TimeoutNow,
+    InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message, NodeId, Payload, ReadId,
+    ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
+    Role, Round, Seat, Session, SnapshotMeta, Term, TimeoutNow,
 };
 
 use crate::disk::{Log, last, snapshot, term_at};
@@ -227,7 +229,13 @@ impl AnyMembership {
                 _ => return None,
             };
             let priority = u8::from(self.0 >> 15 != 0) * (number % 3) as u8;
-            Some(Member { id, seat, priority, label: vec![number as u8; 2], store: MemberStore::Unrecorded })
+            Some(Member {
+                id,
+                seat,
+                priority,
+                label: vec![number as u8; 2],
+                store: MemberStore::Unrecorded,
+            })
         });
         Membership::of_members(members).unwrap_or_else(|_| Membership::of_voters([]))
     }
@@ -332,8 +340,9 @@ impl AnyEntry {
     }
 }
 
-/// What a sound peer says next to a message of the server's. To a candidate or a leader it gives what was asked for, or refuses;
-/// to a voter it shows up as the leader that it voted for; to a follower it sends the next entry.
+/// What a sound peer says next to a message of the server's. To a candidate or a leader it gives
+/// what was asked for, or refuses; to a voter it shows up as the leader that it voted for; to a
+/// follower it sends the next entry.
 pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Message<Vec<u8>> {
     let (from, mut term) = (to.to, to.term);
     let body = match &to.body {
@@ -428,8 +437,8 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
     Message { from, to: view.id, term, body }
 }
 
-/// Whether a message speaks for its sender's memory, so that it must be durable before it is said: everything but what a
-/// candidate or a follower asks for.
+/// Whether a message speaks for its sender's memory, so that it must be durable before it is said:
+/// everything but what a candidate or a follower asks for.
 pub(crate) fn is_promise(body: &Body<Vec<u8>>) -> bool {
     !matches!(body, Body::RequestPreVote(_) | Body::RequestVote(_) | Body::ReadIndex(_))
 }
@@ -452,7 +461,8 @@ pub(crate) fn is_reply(body: &Body<Vec<u8>>) -> bool {
     )
 }
 
-/// Whether a server of this role may say this at all. A leader that has stepped down may finish what it was saying.
+/// Whether a server of this role may say this at all. A leader that has stepped down may finish
+/// what it was saying.
 pub(crate) fn fits(body: &Body<Vec<u8>>, role: Role) -> bool {
     match body {
         Body::RequestPreVote(_) => role == Role::PreCandidate,

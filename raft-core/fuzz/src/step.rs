@@ -1,7 +1,8 @@
 //! A server under any sequence of inputs, with a host that crashes and a disk that takes its time.
 //!
-//! Nothing that peers say, in whatever order, with whatever numbers, may make it panic, break an invariant that it checks of itself,
-//! say what it could forget ([`oracle`](crate::oracle)), break the laws of time, or take more memory than its configuration allows.
+//! Nothing that peers say, in whatever order, with whatever numbers, may make it panic, break an
+//! invariant that it checks of itself, say what it could forget ([`oracle`](crate::oracle)), break
+//! the laws of time, or take more memory than its configuration allows.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,12 +27,14 @@ const SENT_MAX: usize = 16;
 const OUTPUTS_MAX: usize = 700;
 /// What a server takes besides its log, in bytes.
 const BESIDES_LOG_BYTES_MAX: u64 = 16 << 10;
-/// What a server that is no member may make it hold, in bytes; and how many such servers it hears at a time.
+/// What a server that is no member may make it hold, in bytes; and how many such servers it hears
+/// at a time.
 const STRANGER_BYTES_MAX: u64 = 256;
 const STRANGERS_MAX: u64 = 400;
 /// The first of those that come in crowds.
 const STRANGER: u64 = 1_000;
-/// A leader's changes of membership need no room in the log; one that an event brings is at most this long, in bytes.
+/// A leader's changes of membership need no room in the log; one that an event brings is at most
+/// this long, in bytes.
 const CONFIGURATION_BYTES_MAX: usize = 64 * 8;
 /// How far the clock goes: behind the end of time all deadlines are one.
 const TIME_MAX: Instant = Instant::from_micros(u64::MAX / 2);

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! write 1: entries 5 6 7 of term 2      leader of term 3 replaces 6:
-//! write 2: truncate from 6, entry 6'    now "write 1 is durable" makes 5 durable, and neither 6 nor 6'
+//! write 2: truncate from 6, entry 6'    now "write 1 is durable" makes 5 durable, not 6 or 6'
 //! ```
 //!
 //! So a truncation clamps what every write still on its way will make durable, and an

@@ -1,5 +1,5 @@
-//! When the round left from which a leader's lease counts (thesis 6.4.1). The rule that judges a lease
-//! is in `read.rs`, and the voters' side in `promise.rs`.
+//! When the round left from which a leader's lease counts (thesis 6.4.1). The rule that judges a
+//! lease is in `read.rs`, and the voters' side in `promise.rs`.
 
 use crate::time::Instant;
 use crate::types::Round;

@@ -22,7 +22,7 @@
 //! ```text
 //! leader                                            follower, whose log is full at 7
 //!   probe: entries 8 9 10 ───────────────────────►    takes none
-//!                          ◄──── matched 7 ───────    no progress: still Probe, and nothing more is sent
+//!                          ◄──── matched 7 ───────    no progress: still Probe, nothing is sent
 //!   heartbeat after 10     ──────────────────────►
 //!                          ◄──── rejected, hint 7 ─
 //!   probe: entry 8         ──────────────────────►    and so on, at the pace of heartbeats

@@ -1,5 +1,5 @@
-//! What a server knows of its own snapshot (§7), and of the one that its leader sends. The rules are
-//! in `snapshot.rs`.
+//! What a server knows of its own snapshot (§7), and of the one that its leader sends. The rules
+//! are in `snapshot.rs`.
 
 use alloc::collections::VecDeque;
 #[cfg(feature = "sim")]

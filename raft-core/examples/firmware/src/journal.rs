@@ -3,7 +3,8 @@
 //! ```text
 //! half    generation │ CRC-32 of magic and it │ record │ record │ .. │ erased
 //! record  length, u16 │ its complement │ content, padded with ff │ CRC-32 of all before │ 0
-//! content a write of the core, or (length's highest bit set) a snapshot: its last entry's term and index, its bytes
+//! content a write of the core, or (length's highest bit set) a snapshot: its last entry's term and
+//!         index, its bytes
 //! ```
 //!
 //! Flash is programmed word by word, in order, and only once; it is erased in pages, to ones. When
