@@ -105,8 +105,8 @@ impl RaftRs {
         Self { shared, inboxes, threads, heartbeat: timing.heartbeat }
     }
 
-    /// Silences the leader until another server leads. Returns how long it took until the new leader
-    /// had committed its first entry.
+    /// Silences the leader until another server leads. Returns how long it took until the new
+    /// leader had committed its first entry.
     ///
     /// # Panics
     ///

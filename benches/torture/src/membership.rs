@@ -168,7 +168,8 @@ impl Servers {
         ask(self.client_address(id), words)
     }
 
-    /// The suffrage of this server, as the leader says; the inner option is none if it is no member.
+    /// The suffrage of this server, as the leader says; the inner option is none if it is no
+    /// member.
     fn seat(&self, id: u8) -> Option<Option<String>> {
         let Frame::Array(lines) = self.order(&["MEMBERS".to_owned()])? else { return None };
         let lines = lines.iter().filter_map(|line| {

@@ -2,14 +2,14 @@
 //! single block.
 //!
 //! ```text
-//! frame: 'H' | "raftsnap" | version u32 | cluster u64 | a write that names the snapshot        numbers little-endian
+//! frame: 'H' | "raftsnap" | version u32 | cluster u64 | a write that names the snapshot
 //! frame: 'B' | the state
-//! frame: 'E' | blocks u64 | bytes u64 | crc u32     how many blocks, of how many bytes; of the blocks' own checksums
+//! frame: 'E' | blocks u64 | bytes u64 | crc u32     their number and bytes; of their checksums
 //! frame = length u32 | CRC-32 of the payload u32 | CRC-32 of these 8 bytes u32 | payload
 //! ```
 //!
-//! It is that of `raft_core::host`, so that firmware and servers can send each other their
-//! snapshots.
+//! Numbers are little-endian. The format is that of `raft_core::host`, so that firmware and servers
+//! can send each other their snapshots.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
