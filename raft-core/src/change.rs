@@ -3,10 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::identity::ClusterIdentity;
-use crate::membership::LABEL_BYTES_MAX;
-#[cfg(doc)]
-use crate::membership::Member;
+use crate::identity::{ClusterIdentity, LABEL_BYTES_MAX};
 use crate::quorum::MEMBERS_MAX;
 use crate::types::NodeId;
 
@@ -19,7 +16,7 @@ pub enum Change {
     AddLearner {
         /// The server, by an id that no other server ever had.
         id: NodeId,
-        /// Its [`Member::label`].
+        /// Its [`Member::label`](crate::Member::label).
         label: Vec<u8>,
     },
     /// A learner becomes a voter.
@@ -28,14 +25,14 @@ pub enum Change {
     Demote(NodeId),
     /// A member leaves.
     Remove(NodeId),
-    /// A member is known by another [`Member::label`].
+    /// A member is known by another [`Member::label`](crate::Member::label).
     Relabel {
         /// The member.
         id: NodeId,
         /// Its new label.
         label: Vec<u8>,
     },
-    /// A member's [`Member::priority`].
+    /// A member's [`Member::priority`](crate::Member::priority).
     Prioritise {
         /// The member.
         id: NodeId,

@@ -15,6 +15,9 @@
 
 use core::fmt;
 
+/// The longest [`Member::label`](crate::Member::label), in bytes.
+pub const LABEL_BYTES_MAX: usize = 1024;
+
 /// The identity of a cluster: 128 bits that a host draws at random when the cluster begins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClusterIdentity(u128);

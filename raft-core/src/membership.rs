@@ -23,8 +23,7 @@ use crate::insertion_sort::insertion_sort_by_key;
 use crate::quorum::MEMBERS_MAX;
 use crate::types::NodeId;
 
-/// The longest [`Member::label`], in bytes.
-pub const LABEL_BYTES_MAX: usize = 1024;
+pub use crate::identity::LABEL_BYTES_MAX;
 
 /// A member's say in decisions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
