@@ -207,6 +207,7 @@ mod raft;
 mod read;
 mod reason;
 mod reconfiguration;
+mod refusal;
 mod replication;
 mod role;
 #[cfg(feature = "sim")]

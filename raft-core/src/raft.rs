@@ -12,7 +12,7 @@ use crate::error::{ConfigError, ProposeError, ReadRefused};
 use crate::membership::Membership;
 use crate::message::{AppendEntriesReply, AppendResult, Body, Message, SnapshotMeta};
 use crate::output::{Output, Restored};
-use crate::reason::{Reasons, StepDown};
+use crate::reason::{Reasons, StepDown, SteppedDown};
 use crate::role::Role;
 use crate::state::durable::Durable;
 use crate::state::inflights::Inflights;
@@ -511,6 +511,19 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.advance_term(term);
         }
         self.change_role(RoleState::Follower(Follower::default()));
+    }
+
+    /// Becomes a follower that follows nobody yet. Keeps the reason, unless it is a follower
+    /// already.
+    pub(crate) fn step_down(&mut self, term: Term, reason: StepDown) {
+        let role = self.role();
+        if role != Role::Follower {
+            let handed_over = reason == StepDown::HigherTerm && self.transferring().is_some();
+            let reason = if handed_over { StepDown::HandedOver } else { reason };
+            let ended = SteppedDown { role, term: self.current_term, reason };
+            self.reasons.stepped_down = Some(ended);
+        }
+        self.become_follower(term);
     }
 
     pub(crate) fn change_role(&mut self, role: RoleState) {

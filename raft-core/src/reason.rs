@@ -7,18 +7,8 @@
 #[cfg(feature = "std")]
 use alloc::vec::Vec;
 
-use rand_core::Rng;
-
-#[cfg(feature = "std")]
-use crate::quorum::MemberSet;
-use crate::raft::Raft;
 use crate::role::Role;
-use crate::state::roles::VoteRequest;
-#[cfg(feature = "std")]
-use crate::state::roles::{Candidate, PreCandidate, RoleState};
-#[cfg(feature = "std")]
-use crate::time::Instant;
-use crate::types::{Command, NodeId, Term};
+use crate::types::{NodeId, Term};
 
 /// Why a server stopped leading or standing for election.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -107,71 +97,4 @@ pub(crate) struct InVain {
     pub(crate) quorum_answered: bool,
     /// The server's own vote is not on its disk yet.
     pub(crate) waits_for_disk: bool,
-}
-
-#[cfg(feature = "std")]
-impl<C: Command, R: Rng> Raft<C, R> {
-    /// How the voters answered, if this server asks for votes and its time for that is over now. To
-    /// be called before the tick, which begins the next attempt.
-    pub(crate) fn asked_in_vain(&self, now: Instant) -> Option<InVain> {
-        let ballot = match &self.role {
-            RoleState::PreCandidate(PreCandidate { ballot, .. })
-            | RoleState::Candidate(Candidate { ballot, .. }) => ballot,
-            RoleState::Follower(_) | RoleState::Leader(_) => return None,
-        };
-        if !self.timers.election.is_due(now) {
-            return None;
-        }
-        let ids = |set: MemberSet| set.iter().filter_map(|at| self.members.id(at)).collect();
-        let others = self.members.other_voters();
-        let own: MemberSet = self.members.own.into_iter().collect();
-        let (mut refused, mut answered) = (MemberSet::default(), own);
-        for position in others.iter().filter(|position| !ballot.unanswered.contains(*position)) {
-            answered.insert(position);
-            if !ballot.granted.contains(position) {
-                refused.insert(position);
-            }
-        }
-        Some(InVain {
-            granted: ids(ballot.granted.intersection(others)),
-            refused: ids(refused),
-            silent: ids(ballot.unanswered),
-            quorum_answered: self.members.quorum.is_reached_by(answered),
-            waits_for_disk: self.voted_for.is_some() && !self.durable.hard_state_is_durable(),
-        })
-    }
-}
-
-impl<C: Command, R: Rng> Raft<C, R> {
-    /// Becomes a follower that follows nobody yet. Keeps the reason, unless it is a follower
-    /// already.
-    pub(crate) fn step_down(&mut self, term: Term, reason: StepDown) {
-        let role = self.role();
-        if role != Role::Follower {
-            let handed_over = reason == StepDown::HigherTerm && self.transferring().is_some();
-            let reason = if handed_over { StepDown::HandedOver } else { reason };
-            let ended = SteppedDown { role, term: self.current_term, reason };
-            self.reasons.stepped_down = Some(ended);
-        }
-        self.become_follower(term);
-    }
-
-    /// Keeps why a vote or a pre-vote was refused. `is_bound` says whether a leader was a reason.
-    pub(crate) fn note_refusal(&mut self, request: &VoteRequest, is_bound: bool) {
-        let VoteRequest { candidate, term, last_log, .. } = *request;
-        let reason = if term < self.current_term {
-            VoteRefusal::OldTerm
-        } else if self.may_not_vote() {
-            VoteRefusal::Abstains
-        } else if self.has_no_vote(candidate, last_log) {
-            VoteRefusal::CandidateNotAMember
-        } else if last_log < self.log.last() {
-            VoteRefusal::ShorterLog
-        } else if is_bound {
-            VoteRefusal::BoundToLeader
-        } else {
-            VoteRefusal::AlreadyVoted
-        };
-        self.reasons.refused_vote = Some(RefusedVote { candidate, term, reason });
-    }
 }
