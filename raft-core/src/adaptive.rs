@@ -52,7 +52,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             RoleState::Leader(leader) => Some(leader.timeout.in_force),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         };
-        told.unwrap_or_else(|| self.config.configured_timeout())
+        told.unwrap_or_else(|| self.server.config.configured_timeout())
     }
 
     /// Chooses the timeout that the next heartbeat tells: what the slowest voter that answers can
@@ -62,16 +62,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// A quorum could do with its own slowest voter. But a follower that stands for nothing serves
     /// no reads meanwhile.
     pub(crate) fn adapt_timeout(&mut self) {
-        let Some(adaptive) = self.config.adaptive else { return };
-        let (now, configured) = (self.now, self.config.configured_timeout());
+        let Some(adaptive) = self.server.config.adaptive else { return };
+        let (now, configured) = (self.server.now, self.server.config.configured_timeout());
         let RoleState::Leader(leader) = &mut self.role else { return };
         let patience = leader.timeout.in_force.election_timeout();
-        let voters = self.members.other_voters();
+        let voters = self.server.members.other_voters();
         let peers = voters.iter().filter_map(|position| leader.peers.get(position));
         let answering =
             peers.filter(|peer| now.saturating_duration_since(peer.heard_at()) < patience);
         let slowest = answering.map(|peer| peer.round_trip.timeout().unwrap_or(configured)).max();
-        let wanted = self.config.bounded(adaptive, slowest.unwrap_or(configured));
+        let wanted = self.server.config.bounded(adaptive, slowest.unwrap_or(configured));
         leader.timeout.approach(wanted, configured.election_timeout(), now);
     }
 }

@@ -29,9 +29,9 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
     /// - The counters are zero and the reasons are none, for nothing depends on them.
     pub fn canonical(&self) -> Self {
         let mut copy = self.clone();
-        let clock = Clock { now: self.now, horizon: self.config.disk_patience() };
-        copy.now = clock.origin();
-        let timers = &mut copy.timers;
+        let clock = Clock { now: self.server.now, horizon: self.server.config.disk_patience() };
+        copy.server.now = clock.origin();
+        let timers = &mut copy.server.timers;
         let timers =
             [&mut timers.election, &mut timers.heartbeat, &mut timers.quorum, &mut timers.transfer];
         for timer in timers {
@@ -39,9 +39,9 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
                 *deadline = clock.future(*deadline);
             }
         }
-        copy.promise.move_in_time(|at| clock.future(at));
-        copy.reads.move_in_time(|at| clock.past(at));
-        copy.snapshots.move_in_time(|at| clock.future(at));
+        copy.server.promise.move_in_time(|at| clock.future(at));
+        copy.server.reads.move_in_time(|at| clock.past(at));
+        copy.server.snapshots.move_in_time(|at| clock.future(at));
         match &mut copy.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
                 if let Heard::At(at) = &mut following.heard {
@@ -62,10 +62,10 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
             }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
         }
-        let acknowledged = copy.durable.renumber(|silent_since| clock.past(silent_since));
-        copy.outbox.renumber(acknowledged);
-        copy.counters = Counters::default();
-        copy.reasons = Reasons::default();
+        let acknowledged = copy.server.durable.renumber(|silent_since| clock.past(silent_since));
+        copy.server.outbox.renumber(acknowledged);
+        copy.server.counters = Counters::default();
+        copy.server.reasons = Reasons::default();
         copy
     }
 }
@@ -128,8 +128,8 @@ mod tests {
         let idle = server.canonical();
         let Some(Output::RoleChanged { .. }) = server.poll_outbox() else { panic!("a candidate") };
         let Some(Output::Persist(write)) = server.poll_outbox() else { panic!("its vote") };
-        assert_ne!(server.canonical().durable, idle.durable);
+        assert_ne!(server.canonical().server.durable, idle.server.durable);
         server.persisted(write.id);
-        assert_eq!(server.canonical().durable.hard_state_gate().get(), 0);
+        assert_eq!(server.canonical().server.durable.hard_state_gate().get(), 0);
     }
 }

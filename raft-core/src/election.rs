@@ -51,18 +51,18 @@ const VOTE_REQUESTS_MAX: usize = 2 * MEMBERS_MAX;
 impl<C: Command, R: Rng> Raft<C, R> {
     /// Heard from no leader for too long, or won no election in time (§5.2).
     pub(crate) fn on_election_timeout(&mut self) {
-        let reads_wait = self.reads.on_leader_missed();
+        let reads_wait = self.server.reads.on_leader_missed();
         if !self.may_stand() {
             // It is not its turn; but the leader that it knew is gone.
-            self.step_down(self.current_term, StepDown::NotAMember);
-            self.timers.election.stop();
+            self.step_down(self.server.current_term, StepDown::NotAMember);
+            self.server.timers.election.stop();
             if reads_wait {
                 // Not for ever.
-                self.timers.election.touch();
+                self.server.timers.election.touch();
             }
         } else if self.is_voting() {
-            self.timers.election.touch();
-        } else if self.config.pre_vote {
+            self.server.timers.election.touch();
+        } else if self.server.config.pre_vote {
             self.become_pre_candidate();
         } else {
             self.become_candidate(false);
@@ -71,36 +71,37 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Whether this server's vote is on its way to the disk.
     pub(crate) fn is_voting(&self) -> bool {
-        self.voted_for.is_some() && !self.durable.hard_state_is_durable()
+        self.server.voted_for.is_some() && !self.server.durable.hard_state_is_durable()
     }
 
     fn become_pre_candidate(&mut self) {
-        self.campaigns = self.campaigns.wrapping_add(1);
-        let ballot = Ballot::new(&self.members);
+        self.server.campaigns = self.server.campaigns.wrapping_add(1);
+        let ballot = Ballot::new(&self.server.members);
         self.change_role(RoleState::PreCandidate(PreCandidate {
-            campaign: self.campaigns,
+            campaign: self.server.campaigns,
             ballot,
         }));
-        self.timers.election.touch();
-        self.timers.heartbeat.touch();
+        self.server.timers.election.touch();
+        self.server.timers.heartbeat.touch();
         self.count_pre_votes();
     }
 
     /// Stands for election; on a leader's request if it is a transfer.
     pub(crate) fn become_candidate(&mut self, transfer: bool) {
-        self.timers.election.touch();
-        let term = self.current_term.next();
-        if term == self.current_term {
+        self.server.timers.election.touch();
+        let term = self.server.current_term.next();
+        if term == self.server.current_term {
             // Only a broken peer can have brought the last term there is: nobody can stand any
             // more.
-            self.counters.protocol_violations = self.counters.protocol_violations.saturating_add(1);
+            self.server.counters.protocol_violations =
+                self.server.counters.protocol_violations.saturating_add(1);
             return;
         }
         self.advance_term(term);
         self.vote_for(self.id());
-        let ballot = Ballot::new(&self.members);
+        let ballot = Ballot::new(&self.server.members);
         self.change_role(RoleState::Candidate(Candidate { ballot, transfer }));
-        self.timers.heartbeat.touch();
+        self.server.timers.heartbeat.touch();
     }
 
     /// A hint that this leader is gone: the transport saw its connection die. A follower forgets it
@@ -117,42 +118,42 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let known = following.map(|following| (following.rank, following.refused));
         let Some((rank, refused)) = known else { return };
         let timeout_in_force = self.timeout_in_force();
-        if !self.config.pre_vote {
+        if !self.server.config.pre_vote {
             return;
         }
-        self.become_follower(self.current_term);
-        self.reads.on_leader_suspected();
+        self.become_follower(self.server.current_term);
+        self.server.reads.on_leader_suspected();
         if let RoleState::Follower(Follower { suspicion, .. }) = &mut self.role {
             *suspicion = Some(Suspicion { rank, timeout_in_force });
         }
         if let Some(request) = refused {
             // If the same server has asked again since, only the answer to its newer request
             // counts.
-            if !self.vote_requests.iter().any(|newer| newer.is_like(&request)) {
+            if !self.server.vote_requests.iter().any(|newer| newer.is_like(&request)) {
                 self.hold_vote_request(request);
             }
         }
-        self.timers.election.touch();
+        self.server.timers.election.touch();
         self.check_invariants();
     }
 
     /// Lines the voters up who would succeed this leader: those first who answer and hold what is
     /// committed, then by priority. The order changes only when these do.
     pub(crate) fn rank_successors(&mut self) {
-        if self.config.rank_slot.is_none() {
+        if self.server.config.rank_slot.is_none() {
             return;
         }
         let (now, alive, commit) =
-            (self.now, self.timeout_in_force().election_timeout(), self.commit_index);
-        let membership = self.memberships.in_force();
+            (self.server.now, self.timeout_in_force().election_timeout(), self.server.commit_index);
+        let membership = self.server.memberships.in_force();
         let RoleState::Leader(leader) = &mut self.role else { return };
         let mut line = [(true, true, Reverse(0), 0); MEMBERS_MAX];
-        let voters = self.members.other_voters();
+        let voters = self.server.members.other_voters();
         for (place, position) in line.iter_mut().zip(voters.iter()) {
             let Some(peer) = leader.peers.get(position) else { continue };
             let silence = now.saturating_duration_since(peer.heard_at());
             let silent = silence.saturating_mul(2) >= alive;
-            let member = self.members.id(position).and_then(|id| membership.member(id));
+            let member = self.server.members.id(position).and_then(|id| membership.member(id));
             let priority = Reverse(member.map_or(0, |member| member.priority));
             *place = (silent, peer.match_index() < commit, priority, position);
         }
@@ -167,21 +168,23 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Holds a vote request until the next tick: the newest of its kind from each server.
     pub(crate) fn hold_vote_request(&mut self, request: VoteRequest) {
-        let is_full = self.vote_requests.len() >= VOTE_REQUESTS_MAX;
-        let earlier = self.vote_requests.iter_mut().find(|earlier| earlier.is_like(&request));
+        let is_full = self.server.vote_requests.len() >= VOTE_REQUESTS_MAX;
+        let earlier =
+            self.server.vote_requests.iter_mut().find(|earlier| earlier.is_like(&request));
         match earlier {
             Some(earlier) if earlier.term > request.term => {}
             Some(earlier) => *earlier = request,
             None if is_full => {
-                self.counters.unknown_sender = self.counters.unknown_sender.saturating_add(1);
+                self.server.counters.unknown_sender =
+                    self.server.counters.unknown_sender.saturating_add(1);
             }
-            None => self.vote_requests.push(request),
+            None => self.server.vote_requests.push(request),
         }
     }
 
     /// Answers the vote requests that came since the last tick.
     pub(crate) fn judge_vote_requests(&mut self) {
-        let mut requests = core::mem::take(&mut self.vote_requests);
+        let mut requests = core::mem::take(&mut self.server.vote_requests);
         for request in requests.iter().copied() {
             self.repeat_removal_notice(request.candidate, request.last_log);
             match request.kind {
@@ -191,17 +194,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         // Their memory is kept: an election allocates nothing.
         requests.clear();
-        self.vote_requests = requests;
+        self.server.vote_requests = requests;
     }
 
     /// Whether this server would vote for the sender if it stood in its next term. Changes nothing
     /// here: neither the term, nor the vote, nor a timer.
     fn on_request_pre_vote(&mut self, request: VoteRequest, campaign: u64) {
-        let could_win = request.term >= self.current_term
-            && request.last_log >= self.log.last()
+        let could_win = request.term >= self.server.current_term
+            && request.last_log >= self.server.log.last()
             && !self.has_no_vote(request.candidate, request.last_log)
             && !self.may_not_vote();
-        let granted = could_win && self.now >= self.bound_until() && !self.is_voting();
+        let granted = could_win && self.server.now >= self.bound_until() && !self.is_voting();
         let reply = RequestPreVoteReply { granted, campaign };
         self.hold_reply(request.candidate, Body::RequestPreVoteReply(reply));
         if !granted {
@@ -210,7 +213,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(following) = self.following().filter(|_| could_win && !granted) {
             following.refused = Some(request);
         }
-        if !granted && request.term == self.current_term {
+        if !granted && request.term == self.server.current_term {
             self.show_that_it_leads(request.candidate);
         }
     }
@@ -218,7 +221,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Whoever asks this leader believes it gone: a heartbeat at once tells it better, before
     /// others lose faith too.
     fn show_that_it_leads(&mut self, to: NodeId) {
-        let position = self.members.position(to);
+        let position = self.server.members.position(to);
         if let (RoleState::Leader(leader), Some(position)) = (&mut self.role, position) {
             leader.round = leader.round.next();
             leader.pending.insert(position);
@@ -228,26 +231,27 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// RequestVote, receiver implementation (Figure 2).
     fn on_request_vote(&mut self, request: VoteRequest, transfer: bool) {
         let VoteRequest { candidate, term, last_log, .. } = request;
-        let is_sticky = self.config.check_quorum && term > self.current_term;
+        let is_sticky = self.server.config.check_quorum && term > self.server.current_term;
         let bound_until = if is_sticky { self.bound_until() } else { self.promised_until() };
-        if !transfer && self.now < bound_until {
-            self.counters.sticky_refusals = self.counters.sticky_refusals.saturating_add(1);
+        if !transfer && self.server.now < bound_until {
+            self.server.counters.sticky_refusals =
+                self.server.counters.sticky_refusals.saturating_add(1);
             self.note_refusal(&request, true);
             return;
         }
-        if term > self.current_term {
+        if term > self.server.current_term {
             self.step_down(term, StepDown::HigherTerm);
         }
-        let granted = term == self.current_term
-            && self.voted_for.unwrap_or(candidate) == candidate
+        let granted = term == self.server.current_term
+            && self.server.voted_for.unwrap_or(candidate) == candidate
             && self.leader().is_none()
-            && last_log >= self.log.last()
+            && last_log >= self.server.log.last()
             && !self.has_no_vote(candidate, last_log)
             && !self.may_not_vote();
-        if granted && self.voted_for.is_none() {
+        if granted && self.server.voted_for.is_none() {
             self.step_down(term, StepDown::GaveVote);
             self.vote_for(candidate);
-            self.timers.election.touch();
+            self.server.timers.election.touch();
         }
         if !granted {
             self.note_refusal(&request, self.leader().is_some());
@@ -260,7 +264,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// and with it votes and entries; so it votes for nobody until a leader has brought it into a
     /// cluster. Nor does one whose host knows that it did.
     pub(crate) fn may_not_vote(&self) -> bool {
-        self.membership().is_empty() || self.members.abstains
+        self.membership().is_empty() || self.server.members.abstains
     }
 
     /// An answer to a pre-vote. It counts in the attempt that asked, and never as a vote.
@@ -274,14 +278,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     fn count_pre_votes(&mut self) {
         let RoleState::PreCandidate(pre_candidate) = &self.role else { return };
-        if pre_candidate.ballot.is_won(self.members.quorum) {
+        if pre_candidate.ballot.is_won(self.server.members.quorum) {
             self.become_candidate(false);
         }
     }
 
     /// A vote, given to the log that the reply echoes.
     pub(crate) fn on_request_vote_reply(&mut self, from: usize, reply: RequestVoteReply) {
-        let last_log = self.log.last();
+        let last_log = self.server.log.last();
         let RoleState::Candidate(candidate) = &mut self.role else { return };
         if reply.last_log == last_log {
             candidate.ballot.count(from, reply.granted);
@@ -292,15 +296,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Leads, if a majority has voted for this server and its own vote is durable.
     pub(crate) fn count_votes(&mut self) {
         let RoleState::Candidate(candidate) = &self.role else { return };
-        let elected = candidate.ballot.is_won(self.members.quorum);
-        if elected && self.durable.hard_state_is_durable() {
+        let elected = candidate.ballot.is_won(self.server.members.quorum);
+        if elected && self.server.durable.hard_state_is_durable() {
             self.become_leader();
         }
     }
 
     /// The next vote request of a campaign.
     pub(crate) fn next_vote_request(&mut self) -> Option<Message<C>> {
-        let last_log = self.log.last();
+        let last_log = self.server.log.last();
         let (ballot, body) = match &mut self.role {
             RoleState::PreCandidate(PreCandidate { campaign, ballot }) => {
                 let campaign = *campaign;
@@ -314,6 +318,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
         };
         let position = ballot.to_send.first()?;
         ballot.to_send.remove(position);
-        Some(self.message(self.members.id(position)?, body))
+        Some(self.message(self.server.members.id(position)?, body))
     }
 }

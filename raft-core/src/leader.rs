@@ -28,12 +28,12 @@ use crate::types::{Command, Index, Round, Session};
 impl<C: Command, R: Rng> Raft<C, R> {
     /// Leads the current term, whose votes are won and durable, and begins it with a no-op (§8).
     pub(crate) fn become_leader(&mut self) {
-        debug_assert!(self.durable.hard_state_is_durable());
-        let mut peers = self.idle_peers.take();
-        let (session, next_index) = (Session::new(1), self.log.last().index.next());
-        peers.resize(self.members.ids.len());
-        peers.iter_mut().for_each(|peer| peer.begin(session, next_index, self.now));
-        let everyone = self.members.everyone_else();
+        debug_assert!(self.server.durable.hard_state_is_durable());
+        let mut peers = self.server.idle_peers.take();
+        let (session, next_index) = (Session::new(1), self.server.log.last().index.next());
+        peers.resize(self.server.members.ids.len());
+        peers.iter_mut().for_each(|peer| peer.begin(session, next_index, self.server.now));
+        let everyone = self.server.members.everyone_else();
         self.change_role(RoleState::Leader(Leader {
             peers,
             pending: everyone,
@@ -42,15 +42,15 @@ impl<C: Command, R: Rng> Raft<C, R> {
             round: Round::new(1),
             session,
             lease: LeaseState::default(),
-            timeout: LeaderTimeout::new(self.config.configured_timeout(), self.now),
+            timeout: LeaderTimeout::new(self.server.config.configured_timeout(), self.server.now),
             transfer: None,
             listened_after: None,
-            preference_after: self.now,
+            preference_after: self.server.now,
         }));
-        let (first, last) = (self.commit_index.next(), self.log.last().index);
-        self.uncommitted_bytes = self.log.bytes_between(first, last);
-        self.timers.election.stop();
-        self.timers.heartbeat.touch();
+        let (first, last) = (self.server.commit_index.next(), self.server.log.last().index);
+        self.server.uncommitted_bytes = self.server.log.bytes_between(first, last);
+        self.server.timers.election.stop();
+        self.server.timers.heartbeat.touch();
         self.watch_quorum();
         self.append_as_leader(Payload::Noop);
     }
@@ -58,9 +58,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// From now on this leader looks whether a quorum answers, unless it does already. A cluster of
     /// one has nobody to step down for, however slow its disk.
     pub(crate) fn watch_quorum(&mut self) {
-        let is_off = self.timers.quorum == Timer::Off;
-        if is_off && self.config.leader_needs_quorum() && !self.members.is_sole_voter() {
-            self.timers.quorum.touch();
+        let is_off = self.server.timers.quorum == Timer::Off;
+        if is_off
+            && self.server.config.leader_needs_quorum()
+            && !self.server.members.is_sole_voter()
+        {
+            self.server.timers.quorum.touch();
         }
     }
 
@@ -68,17 +71,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// and so does one that has not heard from its own disk for that disk's timeout: it would keep
     /// the others from electing one that works.
     pub(crate) fn on_quorum_timeout(&mut self) {
-        if self.members.is_sole_voter() {
+        if self.server.members.is_sole_voter() {
             // The others have left meanwhile.
-            return self.timers.quorum.stop();
+            return self.server.timers.quorum.stop();
         }
         let RoleState::Leader(leader) = &self.role else { return };
-        if self.quorum_lost_at(leader) <= self.now {
-            self.step_down(self.current_term, StepDown::NoQuorum);
-        } else if self.disk_lost_at().is_some_and(|lost_at| lost_at <= self.now) {
+        if self.quorum_lost_at(leader) <= self.server.now {
+            self.step_down(self.server.current_term, StepDown::NoQuorum);
+        } else if self.disk_lost_at().is_some_and(|lost_at| lost_at <= self.server.now) {
             self.hand_over_and_step_down(StepDown::DiskSilent);
         } else {
-            self.timers.quorum.touch();
+            self.server.timers.quorum.touch();
         }
     }
 
@@ -89,18 +92,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     fn quorum_lost_at(&self, leader: &Leader) -> Instant {
-        self.quorum_heard_at(leader) + self.config.election_timeout_min
+        self.quorum_heard_at(leader) + self.server.config.election_timeout_min
     }
 
     /// None while the disk owes no answer.
     fn disk_lost_at(&self) -> Option<Instant> {
-        Some(self.durable.silent_since()? + self.config.disk_patience())
+        Some(self.server.durable.silent_since()? + self.server.config.disk_patience())
     }
 
     /// The newest moment by which a quorum was heard of.
     pub(crate) fn quorum_heard_at(&self, leader: &Leader) -> Instant {
-        let heard = leader.peers.each(&self.members, self.now, Progress::heard_at);
-        self.members.quorum.reached(heard)
+        let heard = leader.peers.each(&self.server.members, self.server.now, Progress::heard_at);
+        self.server.members.quorum.reached(heard)
     }
 
     /// A leader never changes its log but by appending (Figure 3); the entry is of the term in
@@ -108,16 +111,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn append_as_leader(&mut self, payload: Payload<C>) -> Index {
         debug_assert!(matches!(self.role, RoleState::Leader(_)), "only a leader appends");
         self.send_to_everyone();
-        let index = self.log.last().index.next();
+        let index = self.server.log.last().index.next();
         let configuration = match &payload {
             Payload::Noop | Payload::Command(_) => None,
             Payload::Configuration(membership) => Some((**membership).clone()),
         };
-        let entry = Entry { term: self.current_term, index, payload };
-        self.uncommitted_bytes = self.uncommitted_bytes.saturating_add(entry.size());
-        self.log.append(entry);
+        let entry = Entry { term: self.server.current_term, index, payload };
+        self.server.uncommitted_bytes = self.server.uncommitted_bytes.saturating_add(entry.size());
+        self.server.log.append(entry);
         if let Some(membership) = configuration {
-            self.memberships.append(index, membership);
+            self.server.memberships.append(index, membership);
             self.on_membership_changed();
         }
         index
@@ -126,7 +129,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// There may be something to send to every follower.
     pub(crate) fn send_to_everyone(&mut self) {
         if let RoleState::Leader(leader) = &mut self.role {
-            leader.pending = self.members.everyone_else();
+            leader.pending = self.server.members.everyone_else();
         }
     }
 }

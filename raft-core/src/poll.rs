@@ -24,10 +24,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(changed) = self.next_role_change() {
             return Some(changed);
         }
-        if let Some(id) = self.reads.next_lost() {
+        if let Some(id) = self.server.reads.next_lost() {
             return Some(Output::ReadLost { id });
         }
-        if core::mem::take(&mut self.membership_changed) {
+        if core::mem::take(&mut self.server.membership_changed) {
             return Some(Output::MembershipChanged(self.membership().clone()));
         }
         if let Some(write) = self.next_write() {
@@ -47,28 +47,34 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(output) = self.next_snapshot_to_take() {
             return Some(output);
         }
-        self.reads.next_ready(self.apply_sent).map(|(id, index)| Output::ReadReady { id, index })
+        self.server
+            .reads
+            .next_ready(self.server.apply_sent)
+            .map(|(id, index)| Output::ReadReady { id, index })
     }
 
     fn next_role_change(&mut self) -> Option<Output<C>> {
-        let (role, term, leader) = (self.role(), self.current_term, self.leader());
-        if self.reported == (role, term, leader) {
+        let (role, term, leader) = (self.role(), self.server.current_term, self.leader());
+        if self.server.reported == (role, term, leader) {
             return None;
         }
-        self.reported = (role, term, leader);
+        self.server.reported = (role, term, leader);
         Some(Output::RoleChanged { role, term, leader })
     }
 
     fn next_write(&mut self) -> Option<Write<C>> {
-        if self.durable.writes_in_flight() >= self.config.inflight_writes_max {
+        if self.server.durable.writes_in_flight() >= self.server.config.inflight_writes_max {
             return None;
         }
-        let last_index = self.log.last().index;
-        let next = self.durable.next_write(last_index)?;
-        let (entries, _) =
-            self.log.slice(next.entries_from, last_index, self.config.write_bytes_max);
+        let last_index = self.server.log.last().index;
+        let next = self.server.durable.next_write(last_index)?;
+        let (entries, _) = self.server.log.slice(
+            next.entries_from,
+            last_index,
+            self.server.config.write_bytes_max,
+        );
         let through = entries.last().map_or(next.entries_from.previous(), |last| last.index);
-        self.durable.on_written(through, self.now);
+        self.server.durable.on_written(through, self.server.now);
         Some(Write {
             id: next.id,
             hard_state: next.with_hard_state.then(|| self.hard_state()),
@@ -80,7 +86,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     fn next_message(&mut self) -> Option<Message<C>> {
-        if let Some(reply) = self.outbox.next_ready(&self.durable) {
+        if let Some(reply) = self.server.outbox.next_ready(&self.server.durable) {
             return Some(reply);
         }
         match self.role {
@@ -93,9 +99,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// What the disk keeps besides the log (Figure 2).
     fn hard_state(&self) -> HardState {
         HardState {
-            current_term: self.current_term,
-            voted_for: self.voted_for,
-            promise_micros: self.promise.stored_micros(),
+            current_term: self.server.current_term,
+            voted_for: self.server.voted_for,
+            promise_micros: self.server.promise.stored_micros(),
             committed: self.removed_at().unwrap_or_default(),
         }
     }
@@ -103,7 +109,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The snapshot in use, if the disk has yet to hear of it. A server that knows no cluster has
     /// none.
     fn snapshot_to_write(&self, next: &NextWrite) -> Option<Box<SnapshotMeta>> {
-        let snapshot = &self.snapshots.last;
+        let snapshot = &self.server.snapshots.last;
         let is_told = next.with_snapshot && !snapshot.membership.is_empty();
         is_told.then(|| Box::new(snapshot.clone()))
     }
@@ -111,7 +117,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Where the log begins, if the disk has yet to hear of the snapshot that replaces what was
     /// before.
     fn base_to_write(&self, next: &NextWrite) -> Option<Box<LogId>> {
-        let base = self.log.base();
+        let base = self.server.log.base();
         let is_told = next.with_snapshot && base > LogId::ZERO;
         is_told.then(|| Box::new(base))
     }

@@ -51,7 +51,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The part of [`Raft::bound_until`] that binds votes without [`Config::check_quorum`] as well:
     /// leaders hold leases by it.
     pub(crate) fn promised_until(&self) -> Instant {
-        self.promise.until
+        self.server.promise.until
     }
 
     /// Until when what was heard binds this server: of its leader, or by a leader of its own
@@ -59,21 +59,22 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn sticky_until(&self) -> Instant {
         let (heard_at, listens_until) = match &self.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
-                (following.heard.at(self.now), following.listens_until)
+                (following.heard.at(self.server.now), following.listens_until)
             }
             RoleState::Leader(leader) => (self.quorum_heard_at(leader), leader.listened_after),
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
                 return Instant::ZERO;
             }
         };
-        let sticky_until = heard_at.plus_micros(self.config.stickiness_at(self.timeout_in_force()));
+        let sticky_until =
+            heard_at.plus_micros(self.server.config.stickiness_at(self.timeout_in_force()));
         sticky_until.max(listens_until.unwrap_or(Instant::ZERO))
     }
 
     /// This server has heard its leader: what it answers promises to elect nobody else.
     pub(crate) fn promise_to_leader(&mut self) {
-        if self.promise.give(self.config.promise_micros()) {
-            self.durable.on_hard_state_changed();
+        if self.server.promise.give(self.server.config.promise_micros()) {
+            self.server.durable.on_hard_state_changed();
         }
     }
 }

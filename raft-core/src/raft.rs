@@ -26,6 +26,7 @@ use crate::state::promise::Promise;
 use crate::state::reads::Reads;
 use crate::state::roles::{Follower, RoleState};
 use crate::state::roles::{VoteKind, VoteRequest};
+use crate::state::server::Server;
 use crate::state::snapshots::Snapshots;
 use crate::state::timers::Timers;
 use crate::status::{Counters, PeerStatus, Status};
@@ -79,48 +80,8 @@ use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term, 
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Raft<C, R> {
-    pub(crate) config: Config,
-    /// The configurations in the log, and the members by the newest: a server's position there is
-    /// its index in every table.
-    pub(crate) memberships: Memberships,
-    pub(crate) members: Members,
-    /// The host has yet to hear of the members.
-    pub(crate) membership_changed: bool,
-    pub(crate) rng: R,
-    /// The time of the last tick.
-    pub(crate) now: Instant,
-    /// What this server has promised to leaders (thesis 6.4.1).
-    pub(crate) promise: Promise,
-
-    pub(crate) current_term: Term,
-    pub(crate) voted_for: Option<NodeId>,
-    pub(crate) log: Log<C>,
-    pub(crate) durable: Durable,
-    pub(crate) snapshots: Snapshots<C>,
-
+    pub(crate) server: Server<C, R>,
     pub(crate) role: RoleState,
-    pub(crate) timers: Timers,
-    /// Vote requests that wait for the next tick.
-    pub(crate) vote_requests: Vec<VoteRequest>,
-    /// Numbers the pre-votes asked for.
-    pub(crate) campaigns: u64,
-
-    pub(crate) commit_index: Index,
-    /// The size of what a leader has yet to commit, in bytes.
-    pub(crate) uncommitted_bytes: usize,
-    /// The last entry given to the state machine, and the one it has answered for.
-    pub(crate) apply_sent: Index,
-    pub(crate) last_applied: Index,
-    pub(crate) inflight_applies: Inflights,
-
-    pub(crate) reads: Reads,
-    pub(crate) outbox: Outbox<C>,
-    /// What the host was last told of role, term and leader.
-    pub(crate) reported: (Role, Term, Option<NodeId>),
-    pub(crate) counters: Counters,
-    pub(crate) reasons: Reasons,
-    /// The table of a leader that is none any more, kept so that an election allocates nothing.
-    pub(crate) idle_peers: Peers,
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -159,7 +120,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let commit_index = begin.max(hard_state.committed.min(log.last().index));
         let members = Members::new(config.id, memberships.in_force(), memberships.previous());
         let promise = Promise::after_restart(hard_state.promise_micros, &config, has_run);
-        let mut raft = Self {
+        let mut server = Server {
             config,
             membership_changed: false,
             now: Instant::ZERO,
@@ -169,7 +130,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
             durable: Durable::new(log.last().index, !has_run),
             log,
             snapshots: Snapshots::new(snapshot),
-            role: RoleState::Follower(Follower::default()),
             timers: Timers::new(),
             vote_requests: Vec::with_capacity(members.ids.len()),
             campaigns: 0,
@@ -189,21 +149,21 @@ impl<C: Command, R: Rng> Raft<C, R> {
             rng,
         };
         // Answers to the questions of an earlier life must not fit those of this one.
-        raft.campaigns = raft.rng.next_u64();
-        raft.reads.number_requests_from(raft.campaigns);
-        Ok(raft)
+        server.campaigns = server.rng.next_u64();
+        server.reads.number_requests_from(server.campaigns);
+        Ok(Self { server, role: RoleState::Follower(Follower::default()) })
     }
 
     /// Takes a message from another server. What makes no sense is counted and dropped.
     pub fn step(&mut self, message: Message<C>) {
         let Message { from, to, term, body } = message;
         if to != self.id() {
-            self.counters.misrouted = self.counters.misrouted.saturating_add(1);
+            self.server.counters.misrouted = self.server.counters.misrouted.saturating_add(1);
             return;
         }
         // Requests are heard whoever sends them, for a configuration may have come to the sender
         // first (§6).
-        let position = self.members.position(from);
+        let position = self.server.members.position(from);
         let is_reply = matches!(
             body,
             Body::RequestPreVoteReply(_)
@@ -212,7 +172,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 | Body::InstallSnapshotReply(_)
         );
         if from == to || (is_reply && position.is_none()) {
-            self.counters.unknown_sender = self.counters.unknown_sender.saturating_add(1);
+            self.server.counters.unknown_sender =
+                self.server.counters.unknown_sender.saturating_add(1);
             return;
         }
         let position = position.unwrap_or_default();
@@ -284,24 +245,28 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Call it when [`next_deadline`](Self::next_deadline) has come and after every batch of
     /// inputs; a call too many changes nothing. Time that goes back is taken to stand still.
     pub fn tick(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        self.promise.on_tick(self.now);
+        self.server.now = self.server.now.max(now);
+        self.server.promise.on_tick(self.server.now);
         self.arm_timers();
-        if !self.vote_requests.is_empty() {
+        if !self.server.vote_requests.is_empty() {
             self.judge_vote_requests();
             self.arm_timers();
         }
-        if self.timers.any_is_due(self.now) {
-            if self.timers.election.is_due(self.now) && !self.listens_first(self.timers.election) {
+        if self.server.timers.any_is_due(self.server.now) {
+            if self.server.timers.election.is_due(self.server.now)
+                && !self.listens_first(self.server.timers.election)
+            {
                 self.on_election_timeout();
             }
-            if self.timers.heartbeat.is_due(self.now) {
+            if self.server.timers.heartbeat.is_due(self.server.now) {
                 self.on_heartbeat_timeout();
             }
-            if self.timers.quorum.is_due(self.now) && !self.listens_first(self.timers.quorum) {
+            if self.server.timers.quorum.is_due(self.server.now)
+                && !self.listens_first(self.server.timers.quorum)
+            {
                 self.on_quorum_timeout();
             }
-            if self.timers.transfer.is_due(self.now) {
+            if self.server.timers.transfer.is_due(self.server.now) {
                 self.on_transfer_timeout();
             }
             self.arm_timers();
@@ -337,21 +302,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(transfer) = &leader.transfer {
             return Err(ProposeError::Transferring { to: transfer.to, command });
         }
-        let (bytes, bytes_max) = (command.as_ref().len(), self.config.command_bytes_max);
+        let (bytes, bytes_max) = (command.as_ref().len(), self.server.config.command_bytes_max);
         if bytes > bytes_max {
             return Err(ProposeError::TooLarge { bytes, bytes_max, command });
         }
         let size = bytes.saturating_add(Entry::<C>::OVERHEAD_BYTES);
         if !self.has_room_for(size) {
-            return Err(ProposeError::LogFull { bytes_max: self.config.log_bytes_max, command });
+            return Err(ProposeError::LogFull {
+                bytes_max: self.server.config.log_bytes_max,
+                command,
+            });
         }
-        let bytes_max = self.config.uncommitted_bytes_max.min(self.config.log_room());
-        if self.uncommitted_bytes > 0 && self.uncommitted_bytes.saturating_add(size) > bytes_max {
+        let bytes_max = self.server.config.uncommitted_bytes_max.min(self.server.config.log_room());
+        if self.server.uncommitted_bytes > 0
+            && self.server.uncommitted_bytes.saturating_add(size) > bytes_max
+        {
             return Err(ProposeError::TooManyUncommitted { bytes_max, command });
         }
         let index = self.append_as_leader(Payload::Command(command));
         self.check_invariants();
-        Ok((self.current_term, index))
+        Ok((self.server.current_term, index))
     }
 
     /// Asks for a linearizable read (thesis 6.4), of this leader or, at a follower, through the
@@ -369,8 +339,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The host made this write durable, and all before it. Several may be answered for at once, by
     /// the last.
     pub fn persisted(&mut self, id: WriteId) {
-        if !self.durable.on_persisted(id) {
-            self.counters.api_misuse = self.counters.api_misuse.saturating_add(1);
+        if !self.server.durable.on_persisted(id) {
+            self.server.counters.api_misuse = self.server.counters.api_misuse.saturating_add(1);
         }
         self.count_votes();
         self.advance_commit();
@@ -379,17 +349,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// The state machine has applied the entries up to this one, as [`Output::Apply`] asked.
     pub fn applied(&mut self, index: Index) {
-        if index > self.apply_sent {
-            self.counters.api_misuse = self.counters.api_misuse.saturating_add(1);
+        if index > self.server.apply_sent {
+            self.server.counters.api_misuse = self.server.counters.api_misuse.saturating_add(1);
             return;
         }
-        self.last_applied = self.last_applied.max(index);
-        self.inflight_applies.acknowledge(index);
+        self.server.last_applied = self.server.last_applied.max(index);
+        self.server.inflight_applies.acknowledge(index);
     }
 
     /// This server.
     pub fn id(&self) -> NodeId {
-        self.config.id
+        self.server.config.id
     }
 
     /// What this server is.
@@ -399,7 +369,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// The latest term that this server has seen.
     pub fn term(&self) -> Term {
-        self.current_term
+        self.server.current_term
     }
 
     /// The leader of the current term, if this server knows it.
@@ -413,18 +383,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// The last entry known to be committed.
     pub fn commit_index(&self) -> Index {
-        self.commit_index
+        self.server.commit_index
     }
 
     /// The position before the first entry that the log holds, and its last entry. For hosts whose
     /// memory is small: see [`Status`], which holds the same and allocates.
     pub fn log_range(&self) -> (LogId, LogId) {
-        (self.log.base(), self.log.last())
+        (self.server.log.base(), self.server.log.last())
     }
 
     /// What this server was told before it started.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.server.config
     }
 
     /// What can be seen from outside. Allocates; meant for operators and tests, not for every turn
@@ -432,7 +402,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub fn status(&self) -> Status {
         let peers = match &self.role {
             RoleState::Leader(leader) => {
-                let all = self.members.ids.iter().zip(leader.peers.iter());
+                let all = self.server.members.ids.iter().zip(leader.peers.iter());
                 let others = all.filter(|(id, _)| **id != self.id());
                 others.map(|(id, progress)| PeerStatus::new(*id, progress)).collect()
             }
@@ -442,26 +412,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
         };
         Status {
             id: self.id(),
-            now: self.now,
+            now: self.server.now,
             role: self.role(),
-            current_term: self.current_term,
-            voted_for: self.voted_for,
+            current_term: self.server.current_term,
+            voted_for: self.server.voted_for,
             leader: self.leader(),
             election_timeout: self.timeout_in_force().election_timeout(),
-            last_log: self.log.last(),
-            durable_index: self.durable.index(),
-            commit_index: self.commit_index,
-            last_applied: self.last_applied,
-            log_bytes: self.log.bytes(),
-            log_base: self.log.base(),
-            snapshot: self.snapshots.last.last,
+            last_log: self.server.log.last(),
+            durable_index: self.server.durable.index(),
+            commit_index: self.server.commit_index,
+            last_applied: self.server.last_applied,
+            log_bytes: self.server.log.bytes(),
+            log_base: self.server.log.base(),
+            snapshot: self.server.snapshots.last.last,
             membership: self.membership().clone(),
-            writes_in_flight: self.durable.writes_in_flight(),
-            reads_waiting: self.reads.waiting(),
+            writes_in_flight: self.server.durable.writes_in_flight(),
+            reads_waiting: self.server.reads.waiting(),
             peers,
-            counters: self.counters,
-            stepped_down: self.reasons.stepped_down,
-            refused_vote: self.reasons.refused_vote,
+            counters: self.server.counters,
+            stepped_down: self.server.reasons.stepped_down,
+            refused_vote: self.server.reasons.refused_vote,
             wake: self.wake(),
         }
     }
@@ -471,35 +441,35 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Adopts a higher term; returns whether `term` is then the current one.
     fn is_current(&mut self, term: Term) -> bool {
         self.adopt(term);
-        if term < self.current_term {
-            self.counters.stale_term = self.counters.stale_term.saturating_add(1);
+        if term < self.server.current_term {
+            self.server.counters.stale_term = self.server.counters.stale_term.saturating_add(1);
         }
-        term == self.current_term
+        term == self.server.current_term
     }
 
     /// "If the term is higher than the current one: adopt it, become follower" (§5.1).
     fn adopt(&mut self, term: Term) {
-        if term > self.current_term {
+        if term > self.server.current_term {
             self.step_down(term, StepDown::HigherTerm);
         }
     }
 
     /// Begins a term, in which this server has not voted and has said nothing.
     pub(crate) fn advance_term(&mut self, term: Term) {
-        debug_assert!(term > self.current_term);
-        self.current_term = term;
-        self.voted_for = None;
-        self.promise.on_new_term(&self.config, self.now);
-        self.durable.on_hard_state_changed();
-        self.outbox.clear();
-        self.reads.on_leadership_lost();
+        debug_assert!(term > self.server.current_term);
+        self.server.current_term = term;
+        self.server.voted_for = None;
+        self.server.promise.on_new_term(&self.server.config, self.server.now);
+        self.server.durable.on_hard_state_changed();
+        self.server.outbox.clear();
+        self.server.reads.on_leadership_lost();
     }
 
     pub(crate) fn vote_for(&mut self, candidate: NodeId) {
-        debug_assert!(self.voted_for.is_none_or(|earlier| earlier == candidate));
-        if self.voted_for != Some(candidate) {
-            self.voted_for = Some(candidate);
-            self.durable.on_hard_state_changed();
+        debug_assert!(self.server.voted_for.is_none_or(|earlier| earlier == candidate));
+        if self.server.voted_for != Some(candidate) {
+            self.server.voted_for = Some(candidate);
+            self.server.durable.on_hard_state_changed();
         }
     }
 
@@ -507,7 +477,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Follows nobody yet.
     pub(crate) fn become_follower(&mut self, term: Term) {
-        if term > self.current_term {
+        if term > self.server.current_term {
             self.advance_term(term);
         }
         self.change_role(RoleState::Follower(Follower::default()));
@@ -520,19 +490,19 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if role != Role::Follower {
             let handed_over = reason == StepDown::HigherTerm && self.transferring().is_some();
             let reason = if handed_over { StepDown::HandedOver } else { reason };
-            let ended = SteppedDown { role, term: self.current_term, reason };
-            self.reasons.stepped_down = Some(ended);
+            let ended = SteppedDown { role, term: self.server.current_term, reason };
+            self.server.reasons.stepped_down = Some(ended);
         }
         self.become_follower(term);
     }
 
     pub(crate) fn change_role(&mut self, role: RoleState) {
-        self.timers.heartbeat.stop();
+        self.server.timers.heartbeat.stop();
         if let RoleState::Leader(leader) = &mut self.role {
-            self.idle_peers = leader.peers.take();
-            self.idle_peers.iter_mut().for_each(Progress::end);
-            self.reads.on_leadership_lost();
-            self.timers = Timers::new();
+            self.server.idle_peers = leader.peers.take();
+            self.server.idle_peers.iter_mut().for_each(Progress::end);
+            self.server.reads.on_leadership_lost();
+            self.server.timers = Timers::new();
         }
         self.role = role;
     }
@@ -542,7 +512,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// A reply that rests on the current term and vote: held until both are durable.
     pub(crate) fn hold_reply(&mut self, to: NodeId, body: Body<C>) {
         let message = self.message(to, body);
-        self.outbox.hold(message, &self.durable);
+        self.server.outbox.hold(message, &self.server.durable);
     }
 
     /// Tells a leader of an earlier term that its time is over. Echoes neither its session nor its
@@ -556,6 +526,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     pub(crate) fn message(&self, to: NodeId, body: Body<C>) -> Message<C> {
-        Message { from: self.id(), to, term: self.current_term, body }
+        Message { from: self.id(), to, term: self.server.current_term, body }
     }
 }

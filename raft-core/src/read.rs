@@ -37,23 +37,23 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.leader().is_none() {
             return Err(ReadRefused::NoLeader);
         }
-        let waiting_max = self.config.reads_waiting_max;
-        if self.reads.waiting() >= waiting_max {
+        let waiting_max = self.server.config.reads_waiting_max;
+        if self.server.reads.waiting() >= waiting_max {
             return Err(ReadRefused::TooManyReads { waiting_max });
         }
-        self.reads.last_id = self.reads.last_id.next();
-        self.reads.asked.push_back(Read::Here(self.reads.last_id));
-        Ok(self.reads.last_id)
+        self.server.reads.last_id = self.server.reads.last_id.next();
+        self.server.reads.asked.push_back(Read::Here(self.server.reads.last_id));
+        Ok(self.server.reads.last_id)
     }
 
     /// Confirms at once what a lease allows; with each tick.
     pub(crate) fn confirm_by_lease(&mut self) {
-        if self.config.lease.is_none() || self.reads.asked.is_empty() {
+        if self.server.config.lease.is_none() || self.server.reads.asked.is_empty() {
             return;
         }
         if self.holds_lease() && self.has_committed_in_term() {
-            let index = self.commit_index;
-            while let Some(read) = self.reads.asked.pop_front() {
+            let index = self.server.commit_index;
+            while let Some(read) = self.server.reads.asked.pop_front() {
                 self.confirm(read, index);
             }
         }
@@ -64,13 +64,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn holds_lease(&self) -> bool {
         let RoleState::Leader(leader) = &self.role else { return false };
         let for_ever = Instant::from_micros(u64::MAX);
-        let promised = leader.peers.each(&self.members, for_ever, |peer| peer.promised_until);
-        !leader.lease.ended && self.now < self.members.quorum.reached(promised)
+        let promised =
+            leader.peers.each(&self.server.members, for_ever, |peer| peer.promised_until);
+        !leader.lease.ended && self.server.now < self.server.members.quorum.reached(promised)
     }
 
     /// Sends the reads that wait on a round of their own, once this leader knows what is committed.
     pub(crate) fn begin_read_round(&mut self) {
-        if self.reads.asked.is_empty() || !self.has_committed_in_term() {
+        if self.server.reads.asked.is_empty() || !self.has_committed_in_term() {
             return;
         }
         if !matches!(self.role, RoleState::Leader(_)) {
@@ -78,9 +79,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         self.begin_round();
         let RoleState::Leader(leader) = &self.role else { return };
-        let (index, round) = (self.commit_index, leader.round);
-        while let Some(read) = self.reads.asked.pop_front() {
-            self.reads.in_round.push_back(InRound { read, index, round });
+        let (index, round) = (self.server.commit_index, leader.round);
+        while let Some(read) = self.server.reads.asked.pop_front() {
+            self.server.reads.in_round.push_back(InRound { read, index, round });
         }
         self.confirm_reads();
     }
@@ -88,22 +89,24 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Confirms the reads whose round a quorum has echoed.
     pub(crate) fn confirm_reads(&mut self) {
         let RoleState::Leader(leader) = &mut self.role else { return };
-        if self.reads.in_round.is_empty() && !leader.lease.awaits_echo() {
+        if self.server.reads.in_round.is_empty() && !leader.lease.awaits_echo() {
             return;
         }
-        let echoed = leader.peers.each(&self.members, leader.round, Progress::round_echoed);
-        let echoed = self.members.quorum.reached(echoed);
+        let echoed = leader.peers.each(&self.server.members, leader.round, Progress::round_echoed);
+        let echoed = self.server.members.quorum.reached(echoed);
         leader.lease.echoed |= leader.lease.left_at(echoed).is_some();
-        while let Some(read) = self.reads.in_round.front().filter(|read| read.round <= echoed) {
+        while let Some(read) =
+            self.server.reads.in_round.front().filter(|read| read.round <= echoed)
+        {
             let InRound { read, index, .. } = *read;
-            self.reads.in_round.pop_front();
+            self.server.reads.in_round.pop_front();
             self.confirm(read, index);
         }
     }
 
     fn confirm(&mut self, read: Read, index: Index) {
         match read {
-            Read::Here(id) => self.reads.confirmed.push_back((id, index)),
+            Read::Here(id) => self.server.reads.confirmed.push_back((id, index)),
             Read::At(follower, id) => {
                 self.hold_reply(follower, Body::ReadIndexReply(ReadIndexReply { id, index }));
             }
@@ -117,40 +120,41 @@ impl<C: Command, R: Rng> Raft<C, R> {
             return;
         }
         let is_repeated = |waiting: &InRound| waiting.read == Read::At(from, request.id);
-        if self.reads.in_round.iter().any(is_repeated) {
+        if self.server.reads.in_round.iter().any(is_repeated) {
             return;
         }
         let is_earlier =
             |read: &&mut Read| matches!(read, Read::At(follower, _) if *follower == from);
         let read = Read::At(from, request.id);
-        if let Some(earlier) = self.reads.asked.iter_mut().find(is_earlier) {
+        if let Some(earlier) = self.server.reads.asked.iter_mut().find(is_earlier) {
             *earlier = read;
-        } else if self.reads.waiting() < self.config.reads_waiting_max {
-            self.reads.asked.push_back(read);
+        } else if self.server.reads.waiting() < self.server.config.reads_waiting_max {
+            self.server.reads.asked.push_back(read);
         }
     }
 
     /// The leader's answer: the reads that the request was for may be served from there.
     pub(crate) fn on_read_index_reply(&mut self, reply: ReadIndexReply) {
-        if self.reads.request.is_none_or(|request| request.id != reply.id) {
-            self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
+        if self.server.reads.request.is_none_or(|request| request.id != reply.id) {
+            self.server.counters.stale_replies =
+                self.server.counters.stale_replies.saturating_add(1);
             return;
         }
-        self.reads.request = None;
-        while let Some(id) = self.reads.requested.pop_front() {
-            self.reads.confirmed.push_back((id, reply.index));
+        self.server.reads.request = None;
+        while let Some(id) = self.server.reads.requested.pop_front() {
+            self.server.reads.confirmed.push_back((id, reply.index));
         }
     }
 
     /// A follower's request for its clients' reads.
     pub(crate) fn next_read_index(&mut self) -> Option<Message<C>> {
-        if !self.reads.wait_for_leader() {
+        if !self.server.reads.wait_for_leader() {
             return None;
         }
-        let patience = self.config.heartbeat_interval_at(self.timeout_in_force());
-        let now = self.now;
+        let patience = self.server.config.heartbeat_interval_at(self.timeout_in_force());
+        let now = self.server.now;
         let leader = self.following()?.leader;
-        let request = self.reads.next_request(now, patience)?;
+        let request = self.server.reads.next_request(now, patience)?;
         Some(self.message(leader, Body::ReadIndex(request)))
     }
 }

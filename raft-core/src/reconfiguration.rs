@@ -73,8 +73,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if !self.has_committed_in_term() {
             return Err(ChangeRefused::NotReady);
         }
-        let (in_force, index) = (self.memberships.in_force(), self.memberships.index());
-        if index > self.commit_index || in_force.is_joint() {
+        let (in_force, index) =
+            (self.server.memberships.in_force(), self.server.memberships.index());
+        if index > self.server.commit_index || in_force.is_joint() {
             return Err(ChangeRefused::ChangePending { index });
         }
         let target = in_force.after(changes).map_err(ChangeRefused::Invalid)?;
@@ -89,17 +90,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
         next.validate().map_err(ChangeRefused::Invalid)?;
         let index = self.append_as_leader(Payload::Configuration(next.into()));
         self.check_invariants();
-        Ok((self.current_term, index))
+        Ok((self.server.current_term, index))
     }
 
     /// The configuration in force.
     pub fn membership(&self) -> &Membership {
-        self.memberships.in_force()
+        self.server.memberships.in_force()
     }
 
     /// Whether the configuration in force is committed, so that it stays.
     pub fn is_membership_committed(&self) -> bool {
-        self.memberships.index() <= self.commit_index
+        self.server.memberships.index() <= self.server.commit_index
     }
 
     /// Keeps this server from voting and from standing for election, or lets it again. For a host
@@ -107,17 +108,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// votes, so it must not vote as that member. It still takes entries, and with them the
     /// configuration that makes it another one.
     pub fn abstain(&mut self, abstains: bool) {
-        if self.members.abstains == abstains {
+        if self.server.members.abstains == abstains {
             return;
         }
-        self.members.abstains = abstains;
+        self.server.members.abstains = abstains;
         match self.role {
             RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => {
-                self.step_down(self.current_term, StepDown::Abstains);
+                self.step_down(self.server.current_term, StepDown::Abstains);
             }
             RoleState::Follower(_) => {}
         }
-        self.timers.election.touch();
+        self.server.timers.election.touch();
         self.check_invariants();
     }
 
@@ -125,26 +126,28 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// be committed. It could be the only one that holds that change, and until others do, they
     /// cannot win without it (thesis 4.2.2). Its own vote counts for nothing then.
     pub(crate) fn may_stand(&self) -> bool {
-        let leaves = self.memberships.index() > self.commit_index && {
-            let before = self.memberships.previous();
+        let leaves = self.server.memberships.index() > self.server.commit_index && {
+            let before = self.server.memberships.previous();
             before.and_then(|before| before.seat(self.id())).is_some_and(Seat::is_voter)
         };
-        self.members.is_voter() || (leaves && !self.members.abstains)
+        self.server.members.is_voter() || (leaves && !self.server.members.abstains)
     }
 
     /// Where the configuration in force is in the log, if it is committed and this server has no
     /// vote by it.
     pub(crate) fn removed_at(&self) -> Option<Index> {
-        let index = self.memberships.index();
+        let index = self.server.memberships.index();
         let votes = self.membership().seat(self.id()).is_some_and(Seat::is_voter);
-        (!votes && index <= self.commit_index).then_some(index)
+        (!votes && index <= self.server.commit_index).then_some(index)
     }
 
     /// Whether the candidate's log is the same as this one, and gives the candidate no vote. Before
     /// the first entry logs that are the same prove nothing: the configuration is none of theirs.
     pub(crate) fn has_no_vote(&self, candidate: NodeId, last_log: LogId) -> bool {
         let votes = || self.membership().seat(candidate).is_some_and(Seat::is_voter);
-        last_log == self.log.last() && self.memberships.index() > Index::ZERO && !votes()
+        last_log == self.server.log.last()
+            && self.server.memberships.index() > Index::ZERO
+            && !votes()
     }
 
     /// A leader tells a server that asks for votes that it was removed, because word of that was
@@ -152,70 +155,71 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// one message for each request.
     pub(crate) fn repeat_removal_notice(&mut self, candidate: NodeId, last_log: LogId) {
         let RoleState::Leader(leader) = &self.role else { return };
-        let is_gone = self.members.position(candidate).is_none() && self.log.contains(last_log);
-        let left_at = self.memberships.left_at(candidate).filter(|_| is_gone);
+        let is_gone =
+            self.server.members.position(candidate).is_none() && self.server.log.contains(last_log);
+        let left_at = self.server.memberships.left_at(candidate).filter(|_| is_gone);
         let notice = left_at.and_then(|last| {
-            let (session, bytes_max) = (leader.session, self.config.append_bytes_max);
-            removal_notice(&self.log, last_log.index, last, session, bytes_max)
+            let (session, bytes_max) = (leader.session, self.server.config.append_bytes_max);
+            removal_notice(&self.server.log, last_log.index, last, session, bytes_max)
         });
         if let Some(notice) = notice {
-            self.outbox.send_ungated(self.message(candidate, Body::AppendEntries(notice)));
+            self.server.outbox.send_ungated(self.message(candidate, Body::AppendEntries(notice)));
         }
     }
 
     /// Leaves a joint configuration once it is committed, or once a transfer that kept it from that
     /// is given up; steps down once a configuration without this server is.
     pub(crate) fn complete_change(&mut self) {
-        let is_complete = self.memberships.index() <= self.commit_index;
+        let is_complete = self.server.memberships.index() <= self.server.commit_index;
         if !is_complete || !self.has_committed_in_term() {
             return;
         }
-        if self.memberships.in_force().is_joint() {
+        if self.server.memberships.in_force().is_joint() {
             if self.transferring().is_some() {
                 // A leader that hands over appends nothing. See `transfer`.
                 return;
             }
-            let next = self.memberships.in_force().after_joint();
+            let next = self.server.memberships.in_force().after_joint();
             self.append_as_leader(Payload::Configuration(next.into()));
-        } else if !self.members.is_voter() {
+        } else if !self.server.members.is_voter() {
             self.hand_over_and_step_down(StepDown::NotAMember);
         }
     }
 
     /// Another configuration is in force.
     pub(crate) fn on_membership_changed(&mut self) {
-        self.membership_changed = true;
+        self.server.membership_changed = true;
         self.update_members();
     }
 
     /// Takes another configuration into force, or lets members go that were leaving. A leader goes
     /// on with whom it knew where it was, and begins a session with each new member.
     pub(crate) fn update_members(&mut self) {
-        let is_committed = self.memberships.index() <= self.commit_index;
-        let leaving = if is_committed { None } else { self.memberships.previous() };
-        let mut members = Members::new(self.id(), self.memberships.in_force(), leaving);
-        members.abstains = self.members.abstains;
-        if members == self.members {
+        let is_committed = self.server.memberships.index() <= self.server.commit_index;
+        let leaving = if is_committed { None } else { self.server.memberships.previous() };
+        let mut members = Members::new(self.id(), self.server.memberships.in_force(), leaving);
+        members.abstains = self.server.members.abstains;
+        if members == self.server.members {
             return;
         }
-        let before = core::mem::replace(&mut self.members, members);
+        let before = core::mem::replace(&mut self.server.members, members);
         let RoleState::Leader(leader) = &mut self.role else { return };
-        let next_index = self.log.last().index.next();
+        let next_index = self.server.log.last().index.next();
         let mut peers = leader.peers.take();
-        let last = self.memberships.index();
+        let last = self.server.memberships.index();
         for (old, id) in before.ids.iter().enumerate() {
-            let goes = self.members.position(*id).is_none() && before.own != Some(old);
+            let goes = self.server.members.position(*id).is_none() && before.own != Some(old);
             let peer = peers.get(old).filter(|_| goes && is_committed);
             // A server that is sent a snapshot is still far from this entry.
             let peer = peer.filter(|peer| peer.state() != ProgressState::Snapshot);
             let notice = peer.and_then(|peer| {
                 let (prev, bytes_max) =
-                    (peer.next_index().previous(), self.config.append_bytes_max);
-                removal_notice(&self.log, prev.min(last), last, peer.session(), bytes_max)
+                    (peer.next_index().previous(), self.server.config.append_bytes_max);
+                removal_notice(&self.server.log, prev.min(last), last, peer.session(), bytes_max)
             });
             if let Some(body) = notice.map(Body::AppendEntries) {
-                let (from, term) = (self.config.id, self.current_term);
-                self.outbox.send_ungated(Message { from, to: *id, term, body });
+                let (from, term) = (self.server.config.id, self.server.current_term);
+                self.server.outbox.send_ungated(Message { from, to: *id, term, body });
             }
         }
         let progress = |id: &NodeId| match before.position(*id).and_then(|old| peers.get_mut(old)) {
@@ -223,16 +227,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
             None => {
                 leader.session = leader.session.next();
                 let mut progress = Progress::new();
-                progress.begin(leader.session, next_index, self.now);
+                progress.begin(leader.session, next_index, self.server.now);
                 progress
             }
         };
-        leader.peers = self.members.ids.iter().map(progress).collect();
+        leader.peers = self.server.members.ids.iter().map(progress).collect();
         // Those who are sent no snapshot drop out when it is looked for the next chunk.
-        leader.sending = self.members.everyone_else();
-        leader.pending = self.members.everyone_else();
+        leader.sending = self.server.members.everyone_else();
+        leader.pending = self.server.members.everyone_else();
         let heard = leader.heard.iter().filter_map(|old| before.id(old));
-        leader.heard = heard.filter_map(|id| self.members.position(id)).collect();
+        leader.heard = heard.filter_map(|id| self.server.members.position(id)).collect();
         self.watch_quorum();
         // The last server that could have confirmed a read may have left.
         self.confirm_reads();
@@ -242,12 +246,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// configuration in force for certain: a server that knows of no cluster votes for nobody,
     /// though its vote may be needed.
     fn has_caught_up(&self, id: NodeId, peers: &Peers) -> bool {
-        let progress = self.members.position(id).and_then(|position| peers.get(position));
+        let progress = self.server.members.position(id).and_then(|position| peers.get(position));
         progress.is_some_and(|progress| {
-            let lag = self.commit_index.get().saturating_sub(progress.match_index().get());
-            let knows_members = progress.match_index() >= self.memberships.index();
+            let lag = self.server.commit_index.get().saturating_sub(progress.match_index().get());
+            let knows_members = progress.match_index() >= self.server.memberships.index();
             let follows = progress.state() == ProgressState::Replicate;
-            follows && knows_members && lag <= self.config.promotion_lag_max
+            follows && knows_members && lag <= self.server.config.promotion_lag_max
         })
     }
 }

@@ -26,12 +26,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
             | RoleState::Candidate(Candidate { ballot, .. }) => ballot,
             RoleState::Follower(_) | RoleState::Leader(_) => return None,
         };
-        if !self.timers.election.is_due(now) {
+        if !self.server.timers.election.is_due(now) {
             return None;
         }
-        let ids = |set: MemberSet| set.iter().filter_map(|at| self.members.id(at)).collect();
-        let others = self.members.other_voters();
-        let own: MemberSet = self.members.own.into_iter().collect();
+        let ids = |set: MemberSet| set.iter().filter_map(|at| self.server.members.id(at)).collect();
+        let others = self.server.members.other_voters();
+        let own: MemberSet = self.server.members.own.into_iter().collect();
         let (mut refused, mut answered) = (MemberSet::default(), own);
         for position in others.iter().filter(|position| !ballot.unanswered.contains(*position)) {
             answered.insert(position);
@@ -43,8 +43,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
             granted: ids(ballot.granted.intersection(others)),
             refused: ids(refused),
             silent: ids(ballot.unanswered),
-            quorum_answered: self.members.quorum.is_reached_by(answered),
-            waits_for_disk: self.voted_for.is_some() && !self.durable.hard_state_is_durable(),
+            quorum_answered: self.server.members.quorum.is_reached_by(answered),
+            waits_for_disk: self.server.voted_for.is_some()
+                && !self.server.durable.hard_state_is_durable(),
         })
     }
 }
@@ -53,19 +54,19 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Keeps why a vote or a pre-vote was refused. `is_bound` says whether a leader was a reason.
     pub(crate) fn note_refusal(&mut self, request: &VoteRequest, is_bound: bool) {
         let VoteRequest { candidate, term, last_log, .. } = *request;
-        let reason = if term < self.current_term {
+        let reason = if term < self.server.current_term {
             VoteRefusal::OldTerm
         } else if self.may_not_vote() {
             VoteRefusal::Abstains
         } else if self.has_no_vote(candidate, last_log) {
             VoteRefusal::CandidateNotAMember
-        } else if last_log < self.log.last() {
+        } else if last_log < self.server.log.last() {
             VoteRefusal::ShorterLog
         } else if is_bound {
             VoteRefusal::BoundToLeader
         } else {
             VoteRefusal::AlreadyVoted
         };
-        self.reasons.refused_vote = Some(RefusedVote { candidate, term, reason });
+        self.server.reasons.refused_vote = Some(RefusedVote { candidate, term, reason });
     }
 }

@@ -27,24 +27,24 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// AppendEntries of the current term, receiver implementation (Figure 2).
     pub(crate) fn on_append_entries(&mut self, from: NodeId, append: AppendEntries<C>) {
         if !self.is_well_formed(&append) {
-            self.counters.malformed = self.counters.malformed.saturating_add(1);
+            self.server.counters.malformed = self.server.counters.malformed.saturating_add(1);
             return;
         }
         if !self.follow(from, append.session, Some(append.round)) {
             return;
         }
-        self.timers.election.touch();
+        self.server.timers.election.touch();
 
         let AppendEntries { round, prev_log, entries, leader_commit, rank, .. } = append;
-        let timeout_in_force = self.config.timeout_told(append.election_timeout_micros);
+        let timeout_in_force = self.server.config.timeout_told(append.election_timeout_micros);
         if let Some(following) = self.following() {
             following.rank = rank;
             following.timeout_in_force = timeout_in_force;
         }
         // What lies below the first entry is committed, and so the same on every server.
-        let base = self.log.base().index;
-        if prev_log.index >= base && !self.log.contains(prev_log) {
-            let hint = self.log.newest_within(prev_log);
+        let base = self.server.log.base().index;
+        if prev_log.index >= base && !self.server.log.contains(prev_log) {
+            let hint = self.server.log.newest_within(prev_log);
             if let Some(following) = self.following() {
                 let prev_log_index = prev_log.index;
                 following.rejection = Some(AppendResult::Rejected { prev_log_index, hint });
@@ -55,7 +55,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
         let carries_entries = !entries.is_empty();
         let matched = self.append_entries(prev_log.index.max(base), entries);
-        let durable = self.durable.index();
+        let durable = self.server.durable.index();
         if let Some(following) = self.following() {
             let asks = round > following.round || (carries_entries && matched <= durable);
             following.reply_due |= asks;
@@ -80,7 +80,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             last = entry.id();
         }
-        last.term <= self.current_term
+        last.term <= self.server.current_term
     }
 
     /// Follows the leader of the current term, in this session and since this round, if the message
@@ -93,12 +93,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
         round: Option<Round>,
     ) -> bool {
         if self.leader().is_some_and(|known| known != leader) {
-            self.counters.protocol_violations = self.counters.protocol_violations.saturating_add(1);
+            self.server.counters.protocol_violations =
+                self.server.counters.protocol_violations.saturating_add(1);
             return false;
         }
         let known = self.following().map(|following| (following.session, following.matched));
         if known.is_some_and(|(current, _)| session < current) {
-            self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
+            self.server.counters.stale_replies =
+                self.server.counters.stale_replies.saturating_add(1);
             return false;
         }
         self.promise_to_leader();
@@ -110,8 +112,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let timeout_in_force = self.timeout_in_force();
         let before_first = round.map_or(0, |round| round.get().saturating_sub(1));
-        self.step_down(self.current_term, StepDown::OtherLeader);
-        self.reads.on_leader_followed();
+        self.step_down(self.server.current_term, StepDown::OtherLeader);
+        self.server.reads.on_leader_followed();
         self.set_following(Following {
             leader,
             heard: Heard::SinceTick,
@@ -137,40 +139,40 @@ impl<C: Command, R: Rng> Raft<C, R> {
             if entry.index <= matched {
                 continue;
             }
-            if self.log.contains(entry.id()) {
+            if self.server.log.contains(entry.id()) {
                 matched = entry.index;
                 continue;
             }
-            if self.log.term_at(entry.index.previous()) > Some(entry.term) {
+            if self.server.log.term_at(entry.index.previous()) > Some(entry.term) {
                 // What the message says lies below the log's first entry is not what is committed
                 // there.
-                self.counters.protocol_violations =
-                    self.counters.protocol_violations.saturating_add(1);
+                self.server.counters.protocol_violations =
+                    self.server.counters.protocol_violations.saturating_add(1);
                 break;
             }
-            if entry.index <= self.log.last().index {
-                if entry.index <= self.commit_index {
+            if entry.index <= self.server.log.last().index {
+                if entry.index <= self.server.commit_index {
                     // Only a leader without a committed entry could ask for this, and none is ever
                     // elected.
-                    self.counters.protocol_violations =
-                        self.counters.protocol_violations.saturating_add(1);
+                    self.server.counters.protocol_violations =
+                        self.server.counters.protocol_violations.saturating_add(1);
                     break;
                 }
-                self.log.truncate_from(entry.index);
-                self.durable.on_truncated(entry.index);
+                self.server.log.truncate_from(entry.index);
+                self.server.durable.on_truncated(entry.index);
                 self.on_log_truncated(entry.index);
-                members_changed |= self.memberships.truncate_from(entry.index);
+                members_changed |= self.server.memberships.truncate_from(entry.index);
             }
             if !self.takes(&entry) {
-                self.counters.log_full = self.counters.log_full.saturating_add(1);
+                self.server.counters.log_full = self.server.counters.log_full.saturating_add(1);
                 break;
             }
             matched = entry.index;
             if let Payload::Configuration(membership) = &entry.payload {
-                self.memberships.append(entry.index, (**membership).clone());
+                self.server.memberships.append(entry.index, (**membership).clone());
                 members_changed = true;
             }
-            self.log.append(entry);
+            self.server.log.append(entry);
         }
         if members_changed {
             self.on_membership_changed();
@@ -189,13 +191,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///   is longer than a command may be here, or the limits differ from the leader's, and nothing
     ///   but that entry brings the next snapshot nearer.
     fn takes(&self, entry: &Entry<C>) -> bool {
-        let last = self.log.last();
+        let last = self.server.log.last();
         let begins_term = entry.is_noop() && entry.term > last.term;
-        let earlier = entry.term < self.current_term;
-        let beyond = if earlier { self.config.log_room() } else { 0 };
-        let fits = self.log.bytes().saturating_add(entry.size()).saturating_sub(beyond)
-            <= self.config.log_bytes_max;
-        let is_idle = self.apply_sent >= last.index && !self.snapshots.is_due(&self.config);
+        let earlier = entry.term < self.server.current_term;
+        let beyond = if earlier { self.server.config.log_room() } else { 0 };
+        let fits = self.server.log.bytes().saturating_add(entry.size()).saturating_sub(beyond)
+            <= self.server.config.log_bytes_max;
+        let is_idle = self.server.apply_sent >= last.index
+            && !self.server.snapshots.is_due(&self.server.config);
         begins_term || fits || is_idle
     }
 
@@ -210,10 +213,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// What a follower owes its leader: a rejection, or how much of the leader's log is durable
     /// here.
     pub(crate) fn next_append_reply(&mut self) -> Option<Message<C>> {
-        if !self.durable.hard_state_is_durable() {
+        if !self.server.durable.hard_state_is_durable() {
             return None;
         }
-        let (durable, promise_micros) = (self.durable.index(), self.config.promise_micros());
+        let (durable, promise_micros) =
+            (self.server.durable.index(), self.server.config.promise_micros());
         let following = self.following()?;
         let matched = following.matched.min(durable);
         let result = match following.rejection.take() {
@@ -232,23 +236,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// A follower's answer, in the current term. It counts only in the session that asked for it.
     pub(crate) fn on_append_entries_reply(&mut self, from: usize, reply: AppendEntriesReply) {
-        let (last_index, base) = (self.log.last().index, self.log.base().index);
+        let (last_index, base) = (self.server.log.last().index, self.server.log.base().index);
         let RoleState::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.get_mut(from) else { return };
         if reply.session != peer.session() {
-            self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
+            self.server.counters.stale_replies =
+                self.server.counters.stale_replies.saturating_add(1);
             return;
         }
         // The timer of the quorum runs on: when it fires, it looks again at who was heard of.
         leader.heard.insert(from);
         let round = peer.on_round_echoed(reply.round);
-        if let (Some(lease), Some(left_at)) = (self.config.lease, leader.lease.left_at(round)) {
-            let until = left_at + self.config.lease_span(lease, reply.promise_micros);
+        if let (Some(lease), Some(left_at)) =
+            (self.server.config.lease, leader.lease.left_at(round))
+        {
+            let until = left_at + self.server.config.lease_span(lease, reply.promise_micros);
             peer.promised_until = peer.promised_until.max(until);
         }
         match reply.result {
             AppendResult::Matched(index) if index > last_index => {
-                self.counters.malformed = self.counters.malformed.saturating_add(1);
+                self.server.counters.malformed = self.server.counters.malformed.saturating_add(1);
                 return;
             }
             AppendResult::Matched(index) => {
@@ -260,8 +267,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
             AppendResult::Rejected { prev_log_index, hint } => {
                 leader.pending.insert(from);
                 let installs = peer.state() == ProgressState::Snapshot;
-                if !peer.on_rejected(prev_log_index, hint, &self.log) && !installs {
-                    self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
+                if !peer.on_rejected(prev_log_index, hint, &self.server.log) && !installs {
+                    self.server.counters.stale_replies =
+                        self.server.counters.stale_replies.saturating_add(1);
                 }
             }
         }
@@ -271,7 +279,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// A leader says to all followers that it lives, in a round that asks for an answer (§5.2); who
     /// stands for election asks the voters again who have not answered (§5.1).
     pub(crate) fn on_heartbeat_timeout(&mut self) {
-        self.timers.heartbeat.touch();
+        self.server.timers.heartbeat.touch();
         match &mut self.role {
             RoleState::Leader(_) => {
                 self.adapt_timeout();
@@ -282,17 +290,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             RoleState::PreCandidate(PreCandidate { ballot, .. })
             | RoleState::Candidate(Candidate { ballot, .. }) => ballot.ask_again(),
-            RoleState::Follower(_) => self.timers.heartbeat.stop(),
+            RoleState::Follower(_) => self.server.timers.heartbeat.stop(),
         }
     }
 
     /// Begins a heartbeat round.
     pub(crate) fn begin_round(&mut self) {
-        let (everyone, now) = (self.members.everyone_else(), self.now);
+        let (everyone, now) = (self.server.members.everyone_else(), self.server.now);
         let RoleState::Leader(leader) = &mut self.role else { return };
         leader.round = leader.round.next();
         leader.pending = everyone;
-        if self.config.lease.is_some() {
+        if self.server.config.lease.is_some() {
             leader.lease.on_round(leader.round, now);
         }
     }
@@ -303,8 +311,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let RoleState::Leader(leader) = &mut self.role else { return None };
             let position = leader.pending.first()?;
             let peer = leader.peers.get_mut(position)?;
-            if peer.needs_snapshot(&self.log) {
-                peer.begin_snapshot(self.snapshots.last.clone(), self.now);
+            if peer.needs_snapshot(&self.server.log) {
+                peer.begin_snapshot(self.server.snapshots.last.clone(), self.server.now);
                 leader.sending.insert(position);
             }
             if let Some(message) = self.append_to(position) {
@@ -319,28 +327,29 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The next AppendEntries of a leader to this follower, if there is anything to send.
     #[inline]
     pub(crate) fn append_to(&mut self, position: usize) -> Option<Message<C>> {
-        let (to, commit_index) = (self.members.id(position)?, self.commit_index);
+        let (to, commit_index) = (self.server.members.id(position)?, self.server.commit_index);
         let RoleState::Leader(leader) = &mut self.role else { return None };
         let (peer, round) = (leader.peers.get_mut(position)?, leader.round);
-        if self.config.adaptive.is_some() {
-            peer.time_round(round, self.now);
+        if self.server.config.adaptive.is_some() {
+            peer.time_round(round, self.server.now);
         }
         // A member that leaves gets nothing behind the configuration without it. See
         // `reconfiguration`.
-        let last_index = match self.members.leaving.contains(position) {
-            true => self.memberships.index(),
-            false => self.log.last().index,
+        let last_index = match self.server.members.leaving.contains(position) {
+            true => self.server.memberships.index(),
+            false => self.server.log.last().index,
         };
-        let log = &self.log;
-        let mut append = peer.next_append(log, last_index, commit_index, round, &self.config)?;
-        append.election_timeout_micros = leader.timeout.told(&self.config);
+        let log = &self.server.log;
+        let mut append =
+            peer.next_append(log, last_index, commit_index, round, &self.server.config)?;
+        append.election_timeout_micros = leader.timeout.told(&self.server.config);
         Some(self.message(to, Body::AppendEntries(append)))
     }
 
     /// Whether the log may grow by so many bytes. A leader's no-op is never refused, or no term
     /// could begin.
     pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        self.log.bytes().saturating_add(bytes) <= self.config.log_bytes_max
+        self.server.log.bytes().saturating_add(bytes) <= self.server.config.log_bytes_max
     }
 
     pub(crate) fn following(&mut self) -> Option<&mut Following> {

@@ -60,27 +60,28 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///
     /// If one is being taken already, or none could say more than the last.
     pub fn take_snapshot(&mut self) -> Result<(), NothingToSnapshot> {
-        let is_news = self.apply_sent > self.snapshots.last.last.index || self.snapshots.damaged;
-        if !is_news || self.snapshots.taking.is_some() || self.snapshots.restoring {
+        let is_news = self.server.apply_sent > self.server.snapshots.last.last.index
+            || self.server.snapshots.damaged;
+        if !is_news || self.server.snapshots.taking.is_some() || self.server.snapshots.restoring {
             return Err(NothingToSnapshot);
         }
-        self.snapshots.wanted = true;
+        self.server.snapshots.wanted = true;
         Ok(())
     }
 
     /// The host holds the snapshot that ends at `index`, durably. Compacts the log.
     pub fn snapshot_taken(&mut self, index: Index) {
-        let taken = self.snapshots.taking.take_if(|taking| taking.last.index == index);
+        let taken = self.server.snapshots.taking.take_if(|taking| taking.last.index == index);
         let Some(taken) = taken else { return };
-        if taken.last != self.snapshots.last.last {
-            self.durable.on_snapshot();
+        if taken.last != self.server.snapshots.last.last {
+            self.server.durable.on_snapshot();
         }
-        self.snapshots.last = taken;
-        self.snapshots.damaged = false;
-        self.snapshots.owed = false;
-        self.snapshots.failures = 0;
-        self.log.compact_to(index, self.config.log_tail_bytes);
-        self.memberships.compact_to(index);
+        self.server.snapshots.last = taken;
+        self.server.snapshots.damaged = false;
+        self.server.snapshots.owed = false;
+        self.server.snapshots.failures = 0;
+        self.server.log.compact_to(index, self.server.config.log_tail_bytes);
+        self.server.memberships.compact_to(index);
         self.check_invariants();
     }
 
@@ -93,9 +94,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// with a checksum of all of it, as the module `host` does, and calls
     /// [`snapshot_unwritable`](Self::snapshot_unwritable) where that does not fit.
     pub fn snapshot_damaged(&mut self, snapshot: LogId) {
-        let Snapshots { last, taking, restoring, .. } = &self.snapshots;
+        let Snapshots { last, taking, restoring, .. } = &self.server.snapshots;
         if last.last == snapshot && taking.is_none() && !restoring {
-            (self.snapshots.damaged, self.snapshots.wanted) = (true, true);
+            (self.server.snapshots.damaged, self.server.snapshots.wanted) = (true, true);
         }
     }
 
@@ -103,44 +104,46 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// again has been applied, or after a second; after two, four and so on if it fails again, and
     /// after a minute at most.
     pub fn snapshot_failed(&mut self) {
-        let snapshots = &mut self.snapshots;
+        let snapshots = &mut self.server.snapshots;
         snapshots.taking = None;
         if snapshots.owed {
             let doubled = 1u32.checked_shl(snapshots.failures).unwrap_or(u32::MAX);
             let wait = RETRY_AFTER_MIN.saturating_mul(doubled).min(RETRY_AFTER_MAX);
             snapshots.failures = snapshots.failures.saturating_add(1);
-            snapshots.retry_at = Some(self.now + wait);
+            snapshots.retry_at = Some(self.server.now + wait);
         }
     }
 
     /// A snapshot, if it is time for one.
     pub(crate) fn next_snapshot_to_take(&mut self) -> Option<Output<C>> {
-        let snapshots = &self.snapshots;
-        let entries = self.apply_sent.get().saturating_sub(snapshots.tried.get());
-        let is_due = snapshots.bytes_since >= self.config.snapshot_log_bytes
-            || entries >= self.config.snapshot_log_entries;
-        let is_retry = snapshots.retry_at.is_some_and(|retry_at| retry_at <= self.now);
+        let snapshots = &self.server.snapshots;
+        let entries = self.server.apply_sent.get().saturating_sub(snapshots.tried.get());
+        let is_due = snapshots.bytes_since >= self.server.config.snapshot_log_bytes
+            || entries >= self.server.config.snapshot_log_entries;
+        let is_retry = snapshots.retry_at.is_some_and(|retry_at| retry_at <= self.server.now);
         let is_time = snapshots.wanted || is_due || is_retry;
-        let is_news = self.apply_sent > snapshots.last.last.index || snapshots.damaged;
+        let is_news = self.server.apply_sent > snapshots.last.last.index || snapshots.damaged;
         if !is_time || !is_news || snapshots.taking.is_some() || snapshots.restoring {
             return None;
         }
-        let last = LogId::new(self.log.term_at(self.apply_sent)?, self.apply_sent);
-        let membership = self.memberships.at(self.apply_sent).clone();
+        let last =
+            LogId::new(self.server.log.term_at(self.server.apply_sent)?, self.server.apply_sent);
+        let membership = self.server.memberships.at(self.server.apply_sent).clone();
         if membership.is_empty() {
             // A server that joins has yet to come to the entry that says who the members are: no
             // restart could begin without.
             return None;
         }
         let taking = SnapshotMeta { last, membership };
-        self.snapshots.taking = Some(taking.clone());
-        self.snapshots.wanted = false;
-        self.snapshots.owed |= is_due;
-        self.snapshots.retry_at = None;
+        self.server.snapshots.taking = Some(taking.clone());
+        self.server.snapshots.wanted = false;
+        self.server.snapshots.owed |= is_due;
+        self.server.snapshots.retry_at = None;
         if !is_retry {
-            self.snapshots.failures = 0;
+            self.server.snapshots.failures = 0;
         }
-        (self.snapshots.bytes_since, self.snapshots.tried) = (0, self.apply_sent);
+        (self.server.snapshots.bytes_since, self.server.snapshots.tried) =
+            (0, self.server.apply_sent);
         Some(Output::TakeSnapshot(taking))
     }
 }
@@ -150,21 +153,21 @@ impl<C: Command, R: Rng> Raft<C, R> {
 impl<C: Command, R: Rng> Raft<C, R> {
     /// The newest snapshot: durable, and named by a write that may be on its way.
     pub(crate) fn newest_snapshot(&self) -> LogId {
-        self.snapshots.last.last
+        self.server.snapshots.last.last
     }
 
     /// The snapshot that the host was asked to take and that is still wanted.
     pub(crate) fn snapshot_being_taken(&self) -> Option<LogId> {
-        self.snapshots.taking.as_ref().map(|taking| taking.last)
+        self.server.snapshots.taking.as_ref().map(|taking| taking.last)
     }
 
     /// Whether the host will be asked to take one.
     pub(crate) fn wants_snapshot(&self) -> bool {
-        self.snapshots.wanted
+        self.server.snapshots.wanted
     }
 
     /// The attempt by which a snapshot comes from the leader.
     pub(crate) fn installing(&self) -> Option<InstallId> {
-        self.snapshots.receiving.as_ref().map(|receiving| receiving.id)
+        self.server.snapshots.receiving.as_ref().map(|receiving| receiving.id)
     }
 }

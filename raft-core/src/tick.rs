@@ -31,23 +31,25 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Arms what was touched, from the true time.
     pub(crate) fn arm_timers(&mut self) {
         self.note_who_was_heard();
-        self.durable.on_tick(self.now);
-        if self.timers.election == Timer::Touched {
+        self.server.durable.on_tick(self.server.now);
+        if self.server.timers.election == Timer::Touched {
             // A promise that keeps this server from voting for others keeps it from standing as
             // well, because a lease may rest on its own vote, too.
             let bound_until = self.bound_until();
-            let deadline = self.now.plus_micros(self.draw_election_timeout(bound_until));
-            self.timers.election = Timer::Armed(deadline.max(bound_until));
+            let deadline = self.server.now.plus_micros(self.draw_election_timeout(bound_until));
+            self.server.timers.election = Timer::Armed(deadline.max(bound_until));
         }
-        if self.timers.heartbeat == Timer::Touched {
-            self.timers.heartbeat = Timer::Armed(self.now + self.heartbeat_interval());
+        if self.server.timers.heartbeat == Timer::Touched {
+            self.server.timers.heartbeat =
+                Timer::Armed(self.server.now + self.heartbeat_interval());
         }
-        if self.timers.transfer == Timer::Touched {
-            self.timers.transfer = Timer::Armed(self.now + self.config.election_timeout_min);
+        if self.server.timers.transfer == Timer::Touched {
+            self.server.timers.transfer =
+                Timer::Armed(self.server.now + self.server.config.election_timeout_min);
         }
-        if self.timers.quorum == Timer::Touched {
+        if self.server.timers.quorum == Timer::Touched {
             if let RoleState::Leader(leader) = &self.role {
-                self.timers.quorum = Timer::Armed(self.gives_up_at(leader));
+                self.server.timers.quorum = Timer::Armed(self.gives_up_at(leader));
             }
         }
     }
@@ -56,7 +58,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// quorum or disk.
     #[cfg(feature = "std")]
     pub(crate) fn gives_somebody_up(&self, now: Instant) -> bool {
-        self.timers.election.is_due(now) || self.timers.quorum.is_due(now)
+        self.server.timers.election.is_due(now) || self.server.timers.quorum.is_due(now)
     }
 
     /// Whether this server listens before it gives its leader, or its quorum, up at this late
@@ -67,22 +69,22 @@ impl<C: Command, R: Rng> Raft<C, R> {
             // What was heard since the timer was armed puts off when this leader gives up.
             deadline = deadline.max(self.gives_up_at(leader));
         }
-        let late = self.now.saturating_duration_since(deadline);
+        let late = self.server.now.saturating_duration_since(deadline);
         if late < LATE_MIN {
             return false;
         }
-        let until = self.now + late.min(self.config.heartbeat_interval);
+        let until = self.server.now + late.min(self.server.config.heartbeat_interval);
         match &mut self.role {
             RoleState::Follower(Follower { following: Some(following), .. })
                 if following.listens_until.is_none() =>
             {
                 following.listens_until = Some(until);
-                self.timers.election = Timer::Armed(until);
+                self.server.timers.election = Timer::Armed(until);
                 true
             }
             RoleState::Leader(leader) if leader.listened_after != Some(deadline) => {
                 leader.listened_after = Some(until);
-                self.timers.quorum = Timer::Armed(until);
+                self.server.timers.quorum = Timer::Armed(until);
                 true
             }
             RoleState::Follower(_)
@@ -95,7 +97,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Stamps every peer heard from since the last tick with the current time, because `step` has
     /// no clock.
     fn note_who_was_heard(&mut self) {
-        let (now, longest) = (self.now, self.config.election_timeout_min);
+        let (now, longest) = (self.server.now, self.server.config.election_timeout_min);
         match &mut self.role {
             RoleState::Follower(Follower { following: Some(following), .. }) => {
                 following.heard = Heard::At(following.heard.at(now));
@@ -116,9 +118,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// configured.
     fn heartbeat_interval(&self) -> Duration {
         match &self.role {
-            RoleState::Leader(leader) => self.config.heartbeat_interval_at(leader.timeout.beat()),
+            RoleState::Leader(leader) => {
+                self.server.config.heartbeat_interval_at(leader.timeout.beat())
+            }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
-                self.config.heartbeat_interval
+                self.server.config.heartbeat_interval
             }
         }
     }
@@ -139,10 +143,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn draw_election_timeout(&mut self, bound_until: Instant) -> u64 {
         let timeout_in_force = self.timeout_in_force();
         let min = timeout_in_force.micros();
-        let is_last_term = self.current_term.next() == self.current_term;
+        let is_last_term = self.server.current_term.next() == self.server.current_term;
         // While a vote is on its way to the disk nobody stands, and to try again at once would
         // never end.
-        let stands_at_once = self.members.is_sole_voter() && !is_last_term && !self.is_voting();
+        let stands_at_once =
+            self.server.members.is_sole_voter() && !is_last_term && !self.is_voting();
         let (min, rank) = match &mut self.role {
             RoleState::Follower(_) if stands_at_once => {
                 return 0;
@@ -152,11 +157,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             RoleState::Follower(Follower { suspicion, .. }) => match suspicion.take() {
                 Some(Suspicion { rank, .. }) => {
-                    let mut bound = micros(bound_until.saturating_duration_since(self.now));
+                    let mut bound = micros(bound_until.saturating_duration_since(self.server.now));
                     if bound > 0 {
                         // Others may have heard the leader's last words a little later: they are
                         // bound for so much longer.
-                        let slot = self.config.rank_slot_at(timeout_in_force).unwrap_or(0);
+                        let slot = self.server.config.rank_slot_at(timeout_in_force).unwrap_or(0);
                         bound = bound.saturating_add(slot);
                     }
                     (bound, rank)
@@ -167,36 +172,38 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 (min, None)
             }
         };
-        if let (Some(slot), Some(rank)) = (self.config.rank_slot_at(timeout_in_force), rank) {
+        if let (Some(slot), Some(rank)) = (self.server.config.rank_slot_at(timeout_in_force), rank)
+        {
             let wait = slot.saturating_mul(u64::from(rank));
             return min.saturating_add(wait);
         }
-        let spread = self.config.spread_at(timeout_in_force);
-        let drawn = self.rng.next_u64().checked_rem(spread).unwrap_or(0);
+        let spread = self.server.config.spread_at(timeout_in_force);
+        let drawn = self.server.rng.next_u64().checked_rem(spread).unwrap_or(0);
         min.saturating_add(drawn)
     }
 
     /// What the next tick is for, and when.
     pub(crate) fn wake(&self) -> Option<(Instant, Wake)> {
-        let waits =
-            !self.vote_requests.is_empty() || self.durable.has_answered() || self.has_heard();
+        let waits = !self.server.vote_requests.is_empty()
+            || self.server.durable.has_answered()
+            || self.has_heard();
         let leads = matches!(self.role, RoleState::Leader(_));
         let beat = if leads { Wake::Heartbeat } else { Wake::AskAgain };
         let mut first = None;
         for (timer, wake) in [
-            (self.timers.election, Wake::Election),
-            (self.timers.heartbeat, beat),
-            (self.timers.quorum, Wake::Quorum),
-            (self.timers.transfer, Wake::Transfer),
+            (self.server.timers.election, Wake::Election),
+            (self.server.timers.heartbeat, beat),
+            (self.server.timers.quorum, Wake::Quorum),
+            (self.server.timers.transfer, Wake::Transfer),
         ] {
             let wake = if timer == Timer::Touched { Wake::Step } else { wake };
-            let Some(at) = timer.deadline(self.now) else { continue };
+            let Some(at) = timer.deadline(self.server.now) else { continue };
             if first.is_none_or(|(earliest, _)| at < earliest) {
                 first = Some((at, wake));
             }
         }
-        if waits && first.is_none_or(|(earliest, _)| self.now < earliest) {
-            first = Some((self.now, Wake::Step));
+        if waits && first.is_none_or(|(earliest, _)| self.server.now < earliest) {
+            first = Some((self.server.now, Wake::Step));
         }
         first
     }

@@ -62,18 +62,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// win, and waits to be asked again.
     pub(crate) fn on_timeout_now(&mut self, from: NodeId, request: TimeoutNow) {
         let follows = self.following().is_some_and(|following| following.leader == from);
-        if follows && self.members.is_voter() && self.log.last() >= request.last_log {
+        if follows && self.server.members.is_voter() && self.server.log.last() >= request.last_log {
             self.become_candidate(true);
         }
     }
 
     /// The attempt has not succeeded in time: lead on.
     pub(crate) fn on_transfer_timeout(&mut self) {
-        self.timers.transfer.stop();
-        let now = self.now;
+        self.server.timers.transfer.stop();
+        let now = self.server.now;
         if let RoleState::Leader(leader) = &mut self.role {
             leader.transfer = None;
-            let pause = self.config.election_timeout_max.saturating_mul(PREFERENCE_PAUSE);
+            let pause = self.server.config.election_timeout_max.saturating_mul(PREFERENCE_PAUSE);
             leader.preference_after = now + pause;
         }
         self.complete_change();
@@ -81,11 +81,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// TimeoutNow, once everything else has been sent to the successor.
     pub(crate) fn next_timeout_now(&mut self) -> Option<Message<C>> {
-        let last_log = self.log.last();
+        let last_log = self.server.log.last();
         let RoleState::Leader(leader) = &mut self.role else { return None };
         let transfer = leader.transfer.as_mut().filter(|transfer| !transfer.timeout_now_sent)?;
         let to = transfer.to;
-        let peer = leader.peers.get(self.members.position(to)?)?;
+        let peer = leader.peers.get(self.server.members.position(to)?)?;
         if peer.state() != ProgressState::Replicate || peer.next_index() <= last_log.index {
             return None;
         }
@@ -97,7 +97,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// With each heartbeat: the successor is told again, for the message may have been lost or have
     /// come too early. And a leader of less than the highest priority looks for a better one.
     pub(crate) fn retry_transfer(&mut self) {
-        let now = self.now;
+        let now = self.server.now;
         let RoleState::Leader(leader) = &mut self.role else { return };
         if let Some(transfer) = &mut leader.transfer {
             transfer.timeout_now_sent = false;
@@ -116,17 +116,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn hand_over_and_step_down(&mut self, reason: StepDown) {
         let under_way = self.transferring().filter(|to| self.follows(*to));
         if let Some(successor) = under_way.or_else(|| self.best_successor()) {
-            let append = self.members.position(successor).and_then(|at| self.append_to(at));
+            let append = self.server.members.position(successor).and_then(|at| self.append_to(at));
             if let Some(append) = append {
-                self.outbox.send_ungated(append);
+                self.server.outbox.send_ungated(append);
             }
             if let Some(last_log) = self.sent_to(successor) {
                 let body = Body::TimeoutNow(TimeoutNow { last_log });
                 let message = self.message(successor, body);
-                self.outbox.send_ungated(message);
+                self.server.outbox.send_ungated(message);
             }
         }
-        self.step_down(self.current_term, reason);
+        self.step_down(self.server.current_term, reason);
     }
 
     /// Whether this follower's log is known to be the leader's, as far as it goes.
@@ -137,37 +137,39 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The last entry that this follower was sent.
     fn sent_to(&self, id: NodeId) -> Option<LogId> {
         let last = self.progress(id)?.next_index().previous();
-        Some(LogId::new(self.log.term_at(last)?, last))
+        Some(LogId::new(self.server.log.term_at(last)?, last))
     }
 
     fn progress(&self, id: NodeId) -> Option<&Progress> {
         let RoleState::Leader(leader) = &self.role else { return None };
-        leader.peers.get(self.members.position(id)?)
+        leader.peers.get(self.server.members.position(id)?)
     }
 
     fn begin_transfer(&mut self, to: NodeId) {
-        let position = self.members.position(to);
+        let position = self.server.members.position(to);
         let RoleState::Leader(leader) = &mut self.role else { return };
         leader.transfer = Some(Transfer { to, timeout_now_sent: false });
         position.into_iter().for_each(|position| leader.pending.insert(position));
-        self.timers.transfer.touch();
+        self.server.timers.transfer.touch();
     }
 
     /// Whether this server could lead: it votes, and is not this one.
     fn is_successor(&self, id: NodeId) -> bool {
-        let position = self.members.position(id);
+        let position = self.server.members.position(id);
         position.is_some_and(|position| {
-            self.members.other_voters().contains(position)
-                && self.members.quorum.incoming.contains(position)
+            self.server.members.other_voters().contains(position)
+                && self.server.members.quorum.incoming.contains(position)
         })
     }
 
     /// The voter that is furthest with the log, and among equals the one heard of last.
     fn best_successor(&self) -> Option<NodeId> {
         let RoleState::Leader(leader) = &self.role else { return None };
-        let voters = self.members.other_voters().intersection(self.members.quorum.incoming);
-        let peers =
-            voters.iter().filter_map(|at| Some((self.members.id(at)?, leader.peers.get(at)?)));
+        let voters =
+            self.server.members.other_voters().intersection(self.server.members.quorum.incoming);
+        let peers = voters
+            .iter()
+            .filter_map(|at| Some((self.server.members.id(at)?, leader.peers.get(at)?)));
         let candidates = peers.filter(|(_, peer)| peer.state() == ProgressState::Replicate);
         let best = candidates.max_by_key(|(_, peer)| (peer.match_index(), peer.heard_at()));
         best.map(|(id, _)| id)
@@ -186,9 +188,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Whether this follower lives and holds all that is committed.
     fn keeps_up(&self, id: NodeId) -> bool {
         self.progress(id).is_some_and(|peer| {
-            let silent = self.now.saturating_duration_since(peer.heard_at());
+            let silent = self.server.now.saturating_duration_since(peer.heard_at());
             peer.state() == ProgressState::Replicate
-                && peer.match_index() >= self.commit_index
+                && peer.match_index() >= self.server.commit_index
                 && silent < self.timeout_in_force().election_timeout()
         })
     }

@@ -114,9 +114,10 @@ impl<S: Workload> Simulation<S> {
     ) -> Result<(), Box<Failure>> {
         let healed_at = self.cluster.now();
         let entries = self.cluster.servers.iter().filter_map(|server| server.raft.as_ref());
-        let entries = entries.map(|raft| raft.log.last().index.get()).max().unwrap_or_default();
+        let entries =
+            entries.map(|raft| raft.server.log.last().index.get()).max().unwrap_or_default();
         let servers = self.cluster.servers.iter().filter_map(|server| server.raft.as_ref());
-        let retries = servers.map(|raft| raft.snapshots.tried_again_after(raft.now));
+        let retries = servers.map(|raft| raft.server.snapshots.tried_again_after(raft.server.now));
         let bound = self.plan.calm_max(entries) + retries.max().unwrap_or_default();
         let first_new = self.cluster.history().len();
         let mut draw = self.plan.seed;

@@ -85,8 +85,10 @@ impl<S: StateMachine> Cluster<S> {
     pub(super) fn retire_removed(&mut self) {
         for at in 0..self.ids.len() {
             let server = &self.servers[at];
-            let config =
-                server.raft.as_ref().map(|raft| (raft.config.pre_vote, raft.config.check_quorum));
+            let config = server
+                .raft
+                .as_ref()
+                .map(|raft| (raft.server.config.pre_vote, raft.server.config.check_quorum));
             if config != Some((true, true)) && self.is_removed(self.ids[at]) {
                 self.counts.retired += 1;
                 self.retire(self.ids[at]);

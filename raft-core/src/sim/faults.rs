@@ -359,7 +359,7 @@ impl<S: super::StateMachine> Cluster<S> {
             server.disk.fails = false;
             server.clock.set_rate(self.now, TRUE_RATE_PPM);
             // A clock that was set back catches up with the last time that it returned.
-            if let Some(told) = server.raft.as_ref().map(|raft| raft.now) {
+            if let Some(told) = server.raft.as_ref().map(|raft| raft.server.now) {
                 server.clock.advance_to(self.now, told);
             }
             self.release_disk(id);

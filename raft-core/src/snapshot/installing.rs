@@ -20,26 +20,27 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let length = chunk.as_ref().len() as u64;
         let end = offset.checked_add(length);
         let well_formed = snapshot.membership.validate().is_ok()
-            && snapshot.last.term <= self.current_term
+            && snapshot.last.term <= self.server.current_term
             && (length > 0 || done);
         let Some(end) = end.filter(|_| well_formed) else {
-            self.counters.malformed = self.counters.malformed.saturating_add(1);
+            self.server.counters.malformed = self.server.counters.malformed.saturating_add(1);
             return;
         };
         if !self.follow(from, session, None) {
             return;
         }
-        self.timers.election.touch();
+        self.server.timers.election.touch();
 
         let last = snapshot.last;
-        let is_old = last.index <= self.commit_index;
-        if is_old && last.index >= self.log.base().index && !self.log.contains(last) {
+        let is_old = last.index <= self.server.commit_index;
+        if is_old && last.index >= self.server.log.base().index && !self.server.log.contains(last) {
             // Only a leader without a committed entry could hold it, and none is ever elected.
-            self.counters.protocol_violations = self.counters.protocol_violations.saturating_add(1);
+            self.server.counters.protocol_violations =
+                self.server.counters.protocol_violations.saturating_add(1);
             return;
         }
-        if is_old || self.log.contains(last) {
-            self.snapshots.receiving = None;
+        if is_old || self.server.log.contains(last) {
+            self.server.snapshots.receiving = None;
             self.note_match(last.index);
             if let Some(following) = self.following() {
                 following.reply_due = true;
@@ -48,13 +49,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let fits = |receiving: &Receiving<C>| {
             let of = (receiving.term, receiving.session, receiving.snapshot.last);
-            of == (self.current_term, session, last)
+            of == (self.server.current_term, session, last)
         };
-        if offset == 0 && !self.snapshots.receiving.as_ref().is_some_and(fits) {
-            self.snapshots.installs = self.snapshots.installs.next();
-            self.snapshots.receiving = Some(Receiving {
-                id: self.snapshots.installs,
-                term: self.current_term,
+        if offset == 0 && !self.server.snapshots.receiving.as_ref().is_some_and(fits) {
+            self.server.snapshots.installs = self.server.snapshots.installs.next();
+            self.server.snapshots.receiving = Some(Receiving {
+                id: self.server.snapshots.installs,
+                term: self.server.current_term,
                 session,
                 snapshot: snapshot.clone(),
                 chunks: VecDeque::new(),
@@ -64,11 +65,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 size: None,
             });
         }
-        let receiving = self.snapshots.receiving.as_mut().filter(|receiving| fits(receiving));
+        let receiving =
+            self.server.snapshots.receiving.as_mut().filter(|receiving| fits(receiving));
         let Some(receiving) = receiving else {
             return self.reply_received(from, session, last, 0);
         };
-        let has_room = receiving.unwritten.len() < self.config.inflight_chunks_max;
+        let has_room = receiving.unwritten.len() < self.server.config.inflight_chunks_max;
         if offset == receiving.received && has_room && receiving.size.is_none() {
             receiving.received = end;
             receiving.unwritten.push_back(end);
@@ -118,7 +120,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub fn snapshot_unwritable(&mut self, install: InstallId) {
         let Some(receiving) = self.receiving(install) else { return };
         let last = receiving.snapshot.last;
-        self.snapshots.receiving = None;
+        self.server.snapshots.receiving = None;
         if let Some((leader, session)) = self.leader_and_session() {
             self.reply_received(leader, session, last, 0);
         }
@@ -129,13 +131,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// forgotten.
     fn receiving(&mut self, install: InstallId) -> Option<&mut Receiving<C>> {
         let session = self.leader_and_session().map(|(_, session)| session);
-        let term = self.current_term;
-        let receiving = self.snapshots.receiving.as_ref();
+        let term = self.server.current_term;
+        let receiving = self.server.snapshots.receiving.as_ref();
         let receiving = receiving.filter(|r| r.id == install && r.term == term)?;
         if Some(receiving.session) != session {
-            self.snapshots.receiving = None;
+            self.server.snapshots.receiving = None;
         }
-        self.snapshots.receiving.as_mut()
+        self.server.snapshots.receiving.as_mut()
     }
 
     fn leader_and_session(&mut self) -> Option<(NodeId, Session)> {
@@ -144,46 +146,49 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// The next chunk for the host to write.
     pub(crate) fn next_snapshot_to_write(&mut self) -> Option<Output<C>> {
-        self.snapshots.receiving.as_mut()?.chunks.pop_front().map(Output::WriteSnapshot)
+        self.server.snapshots.receiving.as_mut()?.chunks.pop_front().map(Output::WriteSnapshot)
     }
 
     /// The installed snapshot, once the write that put it in place of the log is durable, and the
     /// state machine has answered for the one before.
     pub(crate) fn next_restore(&mut self) -> Option<Output<C>> {
-        let last = self.snapshots.last.last.index;
-        let is_busy = self.last_applied < self.snapshots.restored;
-        if !self.snapshots.restoring || self.durable.index() < last || is_busy {
+        let last = self.server.snapshots.last.last.index;
+        let is_busy = self.server.last_applied < self.server.snapshots.restored;
+        if !self.server.snapshots.restoring || self.server.durable.index() < last || is_busy {
             return None;
         }
-        (self.snapshots.restoring, self.snapshots.restored) = (false, last);
-        self.apply_sent = last;
-        self.inflight_applies.push(last, 0);
-        Some(Output::Restore(self.snapshots.last.clone()))
+        (self.server.snapshots.restoring, self.server.snapshots.restored) = (false, last);
+        self.server.apply_sent = last;
+        self.server.inflight_applies.push(last, 0);
+        Some(Output::Restore(self.server.snapshots.last.clone()))
     }
 
     fn install_received(&mut self) {
-        let Some(Receiving { snapshot, .. }) = self.snapshots.receiving.take() else { return };
+        let Some(Receiving { snapshot, .. }) = self.server.snapshots.receiving.take() else {
+            return;
+        };
         let last = snapshot.last;
-        if last.index <= self.commit_index || self.log.contains(last) {
+        if last.index <= self.server.commit_index || self.server.log.contains(last) {
             // The log has come meanwhile, and is as good.
             return self.note_match(last.index);
         }
-        self.durable.on_log_replaced(self.commit_index, last.index);
-        self.log.replace(last);
-        self.commit_index = last.index;
-        self.membership_changed |= *self.memberships.in_force() != snapshot.membership;
-        self.memberships = Memberships::new(last.index, snapshot.membership.clone());
-        let Snapshots { installs, restored, .. } = self.snapshots;
-        self.snapshots =
+        self.server.durable.on_log_replaced(self.server.commit_index, last.index);
+        self.server.log.replace(last);
+        self.server.commit_index = last.index;
+        self.server.membership_changed |=
+            *self.server.memberships.in_force() != snapshot.membership;
+        self.server.memberships = Memberships::new(last.index, snapshot.membership.clone());
+        let Snapshots { installs, restored, .. } = self.server.snapshots;
+        self.server.snapshots =
             Snapshots { restoring: true, restored, installs, ..Snapshots::new(snapshot) };
-        self.on_log_truncated(self.durable.index().next());
+        self.on_log_truncated(self.server.durable.index().next());
         self.note_match(last.index);
         self.update_members();
     }
 
     /// The log is the leader's up to this committed index, as far as it goes.
     fn note_match(&mut self, index: Index) {
-        let matched = index.min(self.log.last().index);
+        let matched = index.min(self.server.log.last().index);
         self.advance_commit_to(matched);
         if let Some(following) = self.following() {
             following.matched = following.matched.max(matched);

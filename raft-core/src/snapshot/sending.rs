@@ -24,7 +24,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         done: bool,
     ) {
         let RoleState::Leader(leader) = &mut self.role else { return };
-        let Some(position) = self.members.position(to) else { return };
+        let Some(position) = self.server.members.position(to) else { return };
         let Some(peer) = leader.peers.get_mut(position) else { return };
         let session = peer.session();
         let Some(sending) = peer.sending.as_mut().filter(|s| s.snapshot.last == snapshot) else {
@@ -45,14 +45,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let body =
             Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done });
         let message = self.message(to, body);
-        self.outbox.send_ungated(message);
+        self.server.outbox.send_ungated(message);
     }
 
     /// The host cannot read the snapshot that was to be sent. The newest one is sent instead, from
     /// its beginning.
     pub fn snapshot_unreadable(&mut self, to: NodeId, snapshot: LogId) {
-        let (newest, now) = (self.snapshots.last.clone(), self.now);
-        let Some(position) = self.members.position(to) else { return };
+        let (newest, now) = (self.server.snapshots.last.clone(), self.server.now);
+        let Some(position) = self.server.members.position(to) else { return };
         let RoleState::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.get_mut(position) else { return };
         // If there is no newer one, the next attempt is that of `retry_if_stuck`.
@@ -68,22 +68,22 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn next_snapshot_to_read(&mut self) -> Option<Output<C>> {
         let RoleState::Leader(leader) = &mut self.role else { return None };
         for position in leader.sending.iter() {
-            let (peer, to) = (leader.peers.get_mut(position)?, self.members.id(position)?);
+            let (peer, to) = (leader.peers.get_mut(position)?, self.server.members.id(position)?);
             let heard_at = peer.heard_at();
             let Some(sending) = &mut peer.sending else {
                 leader.sending.remove(position);
                 continue;
             };
-            let silent = self.now.saturating_duration_since(heard_at);
+            let silent = self.server.now.saturating_duration_since(heard_at);
             let is_heard =
-                leader.heard.contains(position) || silent < self.config.election_timeout_min;
-            if is_heard && sending.wants_chunk(&self.config) {
+                leader.heard.contains(position) || silent < self.server.config.election_timeout_min;
+            if is_heard && sending.wants_chunk(&self.server.config) {
                 sending.reading = true;
                 return Some(Output::ReadSnapshot(ReadSnapshot {
                     to,
                     snapshot: sending.snapshot.last,
                     offset: sending.next,
-                    bytes_max: self.config.snapshot_chunk_bytes,
+                    bytes_max: self.server.config.snapshot_chunk_bytes,
                 }));
             }
         }
@@ -101,7 +101,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 sending.on_received(reply.received);
             }
             None => {
-                self.counters.stale_replies = self.counters.stale_replies.saturating_add(1);
+                self.server.counters.stale_replies =
+                    self.server.counters.stale_replies.saturating_add(1);
             }
         }
     }
@@ -110,12 +111,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn retry_snapshots(&mut self) {
         let RoleState::Leader(leader) = &mut self.role else { return };
         for position in leader.sending.iter() {
-            let newest = &self.snapshots.last;
+            let newest = &self.server.snapshots.last;
             let sending = leader.peers.get_mut(position).and_then(|peer| peer.sending.as_mut());
             let Some(sending) = sending else { continue };
-            let stuck = sending.retry_if_stuck(self.now, &self.config);
+            let stuck = sending.retry_if_stuck(self.server.now, &self.server.config);
             if stuck && sending.acknowledged == 0 && sending.snapshot.last < newest.last {
-                *sending = Sending::new(newest.clone(), self.now);
+                *sending = Sending::new(newest.clone(), self.server.now);
             }
         }
     }

@@ -15,5 +15,6 @@ pub(crate) mod promise;
 pub(crate) mod reads;
 pub(crate) mod roles;
 pub(crate) mod sending;
+pub(crate) mod server;
 pub(crate) mod snapshots;
 pub(crate) mod timers;

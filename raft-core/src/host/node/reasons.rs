@@ -53,10 +53,10 @@ impl Reasons {
         if let Some(leader) = raft.leader() {
             self.leader_is(leader);
         }
-        if let Some(ended) = self.new_end(raft.reasons.stepped_down) {
+        if let Some(ended) = self.new_end(raft.server.reasons.stepped_down) {
             log_end(raft.id(), ended);
         }
-        if let Some(refused) = self.new_refusal(raft.reasons.refused_vote) {
+        if let Some(refused) = self.new_refusal(raft.server.reasons.refused_vote) {
             log_refusal(raft.id(), refused);
         }
     }

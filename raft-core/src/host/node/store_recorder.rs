@@ -103,7 +103,7 @@ impl Recorder {
             );
         }
         self.past = past(self.past, raft);
-        self.peers.update(self.past, membership, raft.memberships.index() > Index::ZERO);
+        self.peers.update(self.past, membership, raft.server.memberships.index() > Index::ZERO);
         self.heed(raft);
     }
 
@@ -114,7 +114,7 @@ impl Recorder {
             let past = past(self.past, raft);
             if past != self.past {
                 self.past = past;
-                let in_log = raft.memberships.index() > Index::ZERO;
+                let in_log = raft.server.memberships.index() > Index::ZERO;
                 self.peers.update(past, raft.membership(), in_log);
             }
         }
@@ -272,7 +272,7 @@ fn past(before: Past, raft: &Raft<Bytes, Pcg32>) -> Past {
     match raft.membership().identity() {
         Some(identity) if raft.is_membership_committed() => Past::Of(identity),
         Some(identity) => Past::Begun(identity),
-        None if raft.log.last().index > Index::ZERO => Past::Unnamed,
+        None if raft.server.log.last().index > Index::ZERO => Past::Unnamed,
         None => Past::Blank,
     }
 }

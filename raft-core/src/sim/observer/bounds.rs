@@ -12,7 +12,7 @@ use crate::types::Command;
 #[inline]
 pub(super) fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     let (id, config) = (raft.id(), raft.config());
-    let log = raft.log.bytes();
+    let log = raft.server.log.bytes();
     // Entries that earlier leaders had room for are taken beyond the limit.
     let limit = config.log_bytes_max.saturating_add(config.log_room());
     hold!(
@@ -20,18 +20,18 @@ pub(super) fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
         BoundedMemory,
         "the log of server {id} has {log} bytes"
     );
-    let writes = raft.durable.writes_in_flight();
+    let writes = raft.server.durable.writes_in_flight();
     hold!(writes <= config.inflight_writes_max, BoundedMemory, "server {id}: {writes} writes");
-    let reads = raft.reads.waiting();
+    let reads = raft.server.reads.waiting();
     hold!(reads <= config.reads_waiting_max, BoundedMemory, "server {id}: {reads} reads wait");
-    let applies = raft.inflight_applies.len();
+    let applies = raft.server.inflight_applies.len();
     // One restore at a time is not counted against the limit.
     hold!(
         applies <= config.inflight_applies_max + 1,
         BoundedMemory,
         "server {id}: {applies} applies"
     );
-    let asked = raft.vote_requests.len();
+    let asked = raft.server.vote_requests.len();
     hold!(asked <= 2 * MEMBERS_MAX, BoundedMemory, "server {id}: {asked} vote requests");
     Ok(())
 }
@@ -41,8 +41,8 @@ pub(super) fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
 /// own limits allow.
 #[cold]
 fn roomless_bytes<R: Rng, C: Command>(raft: &Raft<C, R>) -> usize {
-    let (base, last) = (raft.log.base(), raft.log.last());
-    let (entries, _) = raft.log.slice(base.index.next(), last.index, usize::MAX);
+    let (base, last) = (raft.server.log.base(), raft.server.log.last());
+    let (entries, _) = raft.server.log.slice(base.index.next(), last.index, usize::MAX);
     let is_command = |entry: &&Entry<C>| matches!(entry.payload, Payload::Command(_));
     let own: usize = entries.iter().filter(|entry| !is_command(entry)).map(Entry::size).sum();
     let longest = entries.iter().filter(is_command).map(Entry::size).max();

@@ -66,21 +66,22 @@ impl<C: Command + Eq> Observer<C> {
         let id = raft.id();
         let at = position(&self.servers, id);
         let seen = &self.servers[at];
-        let (last, base) = (raft.log.last(), raft.log.base());
+        let (last, base) = (raft.server.log.last(), raft.server.log.base());
         if last == seen.last {
             return Ok(None);
         }
         let is_first = seen.members.membership.is_empty();
-        let grows = seen.last.index >= base.index && raft.log.contains(seen.last) && !is_first;
+        let grows =
+            seen.last.index >= base.index && raft.server.log.contains(seen.last) && !is_first;
         let (mut newest, from) = match grows {
             true => (seen.members.clone(), seen.last.index),
             false => {
-                let snapshot = &raft.snapshots.last;
+                let snapshot = &raft.server.snapshots.last;
                 let membership = snapshot.membership.clone();
                 (InForce { index: snapshot.last.index, membership }, base.index)
             }
         };
-        let (entries, _) = raft.log.slice(from.next(), last.index, usize::MAX);
+        let (entries, _) = raft.server.log.slice(from.next(), last.index, usize::MAX);
         for entry in &entries {
             if let Payload::Configuration(membership) = &entry.payload {
                 self.members_change = true;
@@ -120,13 +121,14 @@ impl<C: Command + Eq> Observer<C> {
         raft: &Raft<C, R>,
         before: Option<&InForce>,
     ) -> Verdict {
-        let (id, index) = (raft.id(), raft.commit_index);
-        let Some(term) = raft.log.term_at(index) else { return Ok(()) };
+        let (id, index) = (raft.id(), raft.server.commit_index);
+        let Some(term) = raft.server.log.term_at(index) else { return Ok(()) };
         let now = &self.server(id).members;
         let before = before.unwrap_or(now);
         let held = |membership, entry| decide(membership, |server| self.holds(server, entry));
         let committed = LogId::new(term, index);
-        let configuration = raft.log.term_at(before.index).map(|of| LogId::new(of, before.index));
+        let configuration =
+            raft.server.log.term_at(before.index).map(|of| LogId::new(of, before.index));
         let by_both = held(&now.membership, committed)
             && configuration.is_none_or(|at| held(&before.membership, at));
         hold!(
@@ -173,7 +175,7 @@ impl<C: Command + Eq> Observer<C> {
 
     /// Messages to or from a server that is no member are expected once members come and go.
     pub(super) fn check_counters<R: Rng>(&self, raft: &Raft<C, R>) -> Verdict {
-        let counters = &raft.counters;
+        let counters = &raft.server.counters;
         let unknown = counters.unknown_sender > 0 && !self.members_change;
         let strange = counters.misrouted > 0 || unknown;
         let odd = counters.protocol_violations | counters.malformed | counters.api_misuse;

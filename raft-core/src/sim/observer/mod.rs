@@ -345,8 +345,8 @@ impl<C: Command + Eq> Observer<C> {
     pub fn after_turn<R: Rng>(&mut self, raft: &Raft<C, R>, now: Instant) -> Verdict {
         let id = raft.id();
         let at = position(&self.servers, id);
-        let (role, term, last) = (raft.role(), raft.term(), raft.log.last());
-        let commit_index = raft.commit_index;
+        let (role, term, last) = (raft.role(), raft.term(), raft.server.log.last());
+        let commit_index = raft.server.commit_index;
         let before = self.follow_members(raft)?;
         let seen = &self.servers[at];
         let (seen_term, seen_commit) = (seen.term, seen.commit_index);
@@ -363,9 +363,9 @@ impl<C: Command + Eq> Observer<C> {
         if role == Role::Leader {
             if seen.role == Role::Leader && seen_term == term {
                 let before = seen.last;
-                let grows = last.index >= before.index && raft.log.contains(before);
+                let grows = last.index >= before.index && raft.server.log.contains(before);
                 hold!(grows, LeaderAppendOnly, "the log of leader {id} ended {before}, now {last}");
-                let counted = raft.log.term_at(commit_index).is_none_or(|of| of == term);
+                let counted = raft.server.log.term_at(commit_index).is_none_or(|of| of == term);
                 hold!(
                     commit_index == seen_commit || counted,
                     LeaderCompleteness,
@@ -381,10 +381,10 @@ impl<C: Command + Eq> Observer<C> {
             }
         }
         if commit_index > seen_commit {
-            let from = seen_commit.next().max(raft.log.base().index.next());
+            let from = seen_commit.next().max(raft.server.log.base().index.next());
             for index in from.get()..=commit_index.get() {
                 let index = Index::new(index);
-                let Some(term_at) = raft.log.term_at(index) else { continue };
+                let Some(term_at) = raft.server.log.term_at(index) else { continue };
                 self.note_committed(id, LogId::new(term_at, index), term)?;
             }
         }
@@ -412,7 +412,7 @@ impl<C: Command + Eq> Observer<C> {
         };
         let Some(needed) = committed.term else { return Ok(()) };
         let needed = LogId::new(needed, Index::new(at as u64 + 1));
-        let held = needed.index <= raft.log.base().index || raft.log.contains(needed);
+        let held = needed.index <= raft.server.log.base().index || raft.server.log.contains(needed);
         hold!(
             held,
             LeaderCompleteness,

@@ -1,0 +1,78 @@
+//! All that a server holds besides its role (Figure 2). The role is apart, so that a rule can hold
+//! both at the same time.
+
+use alloc::vec::Vec;
+
+use rand_core::Rng;
+
+use crate::config::Config;
+use crate::entries::{Entry, Payload};
+use crate::error::{ConfigError, ProposeError, ReadRefused};
+use crate::membership::Membership;
+use crate::message::{AppendEntriesReply, AppendResult, Body, Message, SnapshotMeta};
+use crate::output::{Output, Restored};
+use crate::reason::{Reasons, StepDown, SteppedDown};
+use crate::role::Role;
+use crate::state::durable::Durable;
+use crate::state::inflights::Inflights;
+use crate::state::log::Log;
+use crate::state::members::Members;
+use crate::state::memberships::Memberships;
+use crate::state::outbox::Outbox;
+use crate::state::peers::Peers;
+use crate::state::progress::Progress;
+use crate::state::promise::Promise;
+use crate::state::reads::Reads;
+use crate::state::roles::{Follower, RoleState};
+use crate::state::roles::{VoteKind, VoteRequest};
+use crate::state::snapshots::Snapshots;
+use crate::state::timers::Timers;
+use crate::status::{Counters, PeerStatus, Status};
+use crate::time::Instant;
+use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term, WriteId};
+
+/// A server, whatever its role is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Server<C, R> {
+    pub(crate) config: Config,
+    /// The configurations in the log, and the members by the newest: a server's position there is
+    /// its index in every table.
+    pub(crate) memberships: Memberships,
+    pub(crate) members: Members,
+    /// The host has yet to hear of the members.
+    pub(crate) membership_changed: bool,
+    pub(crate) rng: R,
+    /// The time of the last tick.
+    pub(crate) now: Instant,
+    /// What this server has promised to leaders (thesis 6.4.1).
+    pub(crate) promise: Promise,
+
+    pub(crate) current_term: Term,
+    pub(crate) voted_for: Option<NodeId>,
+    pub(crate) log: Log<C>,
+    pub(crate) durable: Durable,
+    pub(crate) snapshots: Snapshots<C>,
+
+    pub(crate) timers: Timers,
+    /// Vote requests that wait for the next tick.
+    pub(crate) vote_requests: Vec<VoteRequest>,
+    /// Numbers the pre-votes asked for.
+    pub(crate) campaigns: u64,
+
+    pub(crate) commit_index: Index,
+    /// The size of what a leader has yet to commit, in bytes.
+    pub(crate) uncommitted_bytes: usize,
+    /// The last entry given to the state machine, and the one it has answered for.
+    pub(crate) apply_sent: Index,
+    pub(crate) last_applied: Index,
+    pub(crate) inflight_applies: Inflights,
+
+    pub(crate) reads: Reads,
+    pub(crate) outbox: Outbox<C>,
+    /// What the host was last told of role, term and leader.
+    pub(crate) reported: (Role, Term, Option<NodeId>),
+    pub(crate) counters: Counters,
+    pub(crate) reasons: Reasons,
+    /// The table of a leader that is none any more, kept so that an election allocates nothing.
+    pub(crate) idle_peers: Peers,
+}
