@@ -36,6 +36,7 @@
 use rand_core::Rng;
 
 use crate::config::TimeoutInForce;
+use crate::raft::Leading;
 use crate::raft::Raft;
 use crate::state::roles::{Follower, RoleState};
 use crate::types::Command;
@@ -54,7 +55,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         };
         told.unwrap_or_else(|| self.server.config.configured_timeout())
     }
+}
 
+impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// Chooses the timeout that the next heartbeat tells: what the slowest voter that answers can
     /// keep up with. Unresponsive voters are ignored; a voter without enough samples keeps the
     /// configured timeout.
@@ -64,14 +67,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn adapt_timeout(&mut self) {
         let Some(adaptive) = self.server.config.adaptive else { return };
         let (now, configured) = (self.server.now, self.server.config.configured_timeout());
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        let patience = leader.timeout.in_force.election_timeout();
+        let patience = self.leader.timeout.in_force.election_timeout();
         let voters = self.server.members.other_voters();
-        let peers = voters.iter().filter_map(|position| leader.peers.get(position));
+        let peers = voters.iter().filter_map(|position| self.leader.peers.get(position));
         let answering =
             peers.filter(|peer| now.saturating_duration_since(peer.heard_at()) < patience);
         let slowest = answering.map(|peer| peer.round_trip.timeout().unwrap_or(configured)).max();
         let wanted = self.server.config.bounded(adaptive, slowest.unwrap_or(configured));
-        leader.timeout.approach(wanted, configured.election_timeout(), now);
+        self.leader.timeout.approach(wanted, configured.election_timeout(), now);
     }
 }

@@ -10,9 +10,10 @@ use core::time::Duration;
 
 use rand_core::Rng;
 
+use crate::raft::Leading;
 use crate::raft::Raft;
 use crate::reason::Reasons;
-use crate::state::roles::{Follower, Heard, RoleState};
+use crate::state::roles::Heard;
 use crate::state::timers::Timer;
 use crate::status::Counters;
 use crate::time::Instant;
@@ -42,25 +43,22 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
         copy.server.promise.move_in_time(|at| clock.future(at));
         copy.server.reads.move_in_time(|at| clock.past(at));
         copy.server.snapshots.move_in_time(|at| clock.future(at));
-        match &mut copy.role {
-            RoleState::Follower(Follower { following: Some(following), .. }) => {
-                if let Heard::At(at) = &mut following.heard {
-                    *at = clock.past(*at);
-                }
-                following.listens_until = following.listens_until.map(|at| clock.future(at));
+        if let Some(following) = copy.following() {
+            if let Heard::At(at) = following.heard {
+                following.heard = Heard::At(clock.past(at));
             }
-            RoleState::Leader(leader) => {
-                leader.listened_after = leader.listened_after.map(|at| clock.future(at));
-                leader.preference_after = clock.future(leader.preference_after);
-                leader.lease.move_in_time(|at| clock.past(at));
-                leader.timeout.move_in_time(|at| clock.future(at));
-                leader.peers.iter_mut().for_each(|peer| {
-                    peer.on_heard(clock.past(peer.heard_at()));
-                    peer.promised_until = clock.future(peer.promised_until);
-                    peer.round_trip.move_in_time(|at| clock.past(at));
-                });
-            }
-            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
+            following.listens_until = following.listens_until.map(|at| clock.future(at));
+        }
+        if let Some(Leading { leader, .. }) = copy.leading() {
+            leader.listened_after = leader.listened_after.map(|at| clock.future(at));
+            leader.preference_after = clock.future(leader.preference_after);
+            leader.lease.move_in_time(|at| clock.past(at));
+            leader.timeout.move_in_time(|at| clock.future(at));
+            leader.peers.iter_mut().for_each(|peer| {
+                peer.on_heard(clock.past(peer.heard_at()));
+                peer.promised_until = clock.future(peer.promised_until);
+                peer.round_trip.move_in_time(|at| clock.past(at));
+            });
         }
         let acknowledged = copy.server.durable.renumber(|silent_since| clock.past(silent_since));
         copy.server.outbox.renumber(acknowledged);

@@ -12,6 +12,7 @@ use crate::quorum::MemberSet;
 use crate::raft::Raft;
 use crate::state::progress::Progress;
 use crate::state::roles::RoleState;
+use crate::state::server::Server;
 use crate::types::{Command, Index};
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -53,12 +54,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Whether this leader has committed an entry of its own term, and so knows of every commit
-    /// before it (§8).
-    pub(crate) fn has_committed_in_term(&self) -> bool {
-        self.server.log.term_at(self.server.commit_index) == Some(self.server.current_term)
-    }
-
     /// The next batch for the state machine.
     pub(crate) fn next_apply(&mut self) -> Option<Entries<C>> {
         let through = self.server.commit_index.min(self.server.durable.index());
@@ -72,5 +67,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.server.inflight_applies.push(self.server.apply_sent, bytes);
         self.server.snapshots.bytes_since = self.server.snapshots.bytes_since.saturating_add(bytes);
         Some(entries)
+    }
+}
+
+impl<C: Command, R> Server<C, R> {
+    /// Whether this leader has committed an entry of its own term, and so knows of every commit
+    /// before it (§8).
+    pub(crate) fn has_committed_in_term(&self) -> bool {
+        self.log.term_at(self.commit_index) == Some(self.current_term)
     }
 }

@@ -37,6 +37,7 @@ use crate::message::{
     Body, Message, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
 };
 use crate::quorum::MEMBERS_MAX;
+use crate::raft::Leading;
 use crate::raft::Raft;
 use crate::reason::StepDown;
 use crate::state::roles::{
@@ -121,11 +122,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if !self.server.config.pre_vote {
             return;
         }
-        self.become_follower(self.server.current_term);
+        let suspicion = Some(Suspicion { rank, timeout_in_force });
+        self.change_role(RoleState::Follower(Follower { following: None, suspicion }));
         self.server.reads.on_leader_suspected();
-        if let RoleState::Follower(Follower { suspicion, .. }) = &mut self.role {
-            *suspicion = Some(Suspicion { rank, timeout_in_force });
-        }
         if let Some(request) = refused {
             // If the same server has asked again since, only the answer to its newer request
             // counts.
@@ -135,35 +134,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         self.server.timers.election.touch();
         self.check_invariants();
-    }
-
-    /// Lines the voters up who would succeed this leader: those first who answer and hold what is
-    /// committed, then by priority. The order changes only when these do.
-    pub(crate) fn rank_successors(&mut self) {
-        if self.server.config.rank_slot.is_none() {
-            return;
-        }
-        let (now, alive, commit) =
-            (self.server.now, self.timeout_in_force().election_timeout(), self.server.commit_index);
-        let membership = self.server.memberships.in_force();
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        let mut line = [(true, true, Reverse(0), 0); MEMBERS_MAX];
-        let voters = self.server.members.other_voters();
-        for (place, position) in line.iter_mut().zip(voters.iter()) {
-            let Some(peer) = leader.peers.get(position) else { continue };
-            let silence = now.saturating_duration_since(peer.heard_at());
-            let silent = silence.saturating_mul(2) >= alive;
-            let member = self.server.members.id(position).and_then(|id| membership.member(id));
-            let priority = Reverse(member.map_or(0, |member| member.priority));
-            *place = (silent, peer.match_index() < commit, priority, position);
-        }
-        let line = line.get_mut(..voters.len()).unwrap_or_default();
-        insertion_sort_by_key(line, |place| *place);
-        for ((.., position), rank) in line.iter().zip(0..) {
-            if let Some(peer) = leader.peers.get_mut(*position) {
-                peer.rank = Some(rank);
-            }
-        }
     }
 
     /// Holds a vote request until the next tick: the newest of its kind from each server.
@@ -206,7 +176,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             && !self.may_not_vote();
         let granted = could_win && self.server.now >= self.bound_until() && !self.is_voting();
         let reply = RequestPreVoteReply { granted, campaign };
-        self.hold_reply(request.candidate, Body::RequestPreVoteReply(reply));
+        self.server.hold_reply(request.candidate, Body::RequestPreVoteReply(reply));
         if !granted {
             self.note_refusal(&request, true);
         }
@@ -214,17 +184,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
             following.refused = Some(request);
         }
         if !granted && request.term == self.server.current_term {
-            self.show_that_it_leads(request.candidate);
-        }
-    }
-
-    /// Whoever asks this leader believes it gone: a heartbeat at once tells it better, before
-    /// others lose faith too.
-    fn show_that_it_leads(&mut self, to: NodeId) {
-        let position = self.server.members.position(to);
-        if let (RoleState::Leader(leader), Some(position)) = (&mut self.role, position) {
-            leader.round = leader.round.next();
-            leader.pending.insert(position);
+            if let Some(mut leading) = self.leading() {
+                leading.show_that_it_leads(request.candidate);
+            }
         }
     }
 
@@ -257,7 +219,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.note_refusal(&request, self.leader().is_some());
         }
         let reply = RequestVoteReply { granted, last_log };
-        self.hold_reply(candidate, Body::RequestVoteReply(reply));
+        self.server.hold_reply(candidate, Body::RequestVoteReply(reply));
     }
 
     /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk,
@@ -269,9 +231,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// An answer to a pre-vote. It counts in the attempt that asked, and never as a vote.
     pub(crate) fn on_request_pre_vote_reply(&mut self, from: usize, reply: RequestPreVoteReply) {
-        let RoleState::PreCandidate(pre_candidate) = &mut self.role else { return };
-        if reply.campaign == pre_candidate.campaign {
-            pre_candidate.ballot.count(from, reply.granted);
+        let RoleState::PreCandidate(pre_candidate) = &self.role else { return };
+        let campaign = pre_candidate.campaign;
+        let Some(ballot) = self.ballot() else { return };
+        if reply.campaign == campaign {
+            ballot.count(from, reply.granted);
             self.count_pre_votes();
         }
     }
@@ -286,9 +250,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// A vote, given to the log that the reply echoes.
     pub(crate) fn on_request_vote_reply(&mut self, from: usize, reply: RequestVoteReply) {
         let last_log = self.server.log.last();
-        let RoleState::Candidate(candidate) = &mut self.role else { return };
+        if !matches!(self.role, RoleState::Candidate(_)) {
+            return;
+        }
+        let Some(ballot) = self.ballot() else { return };
         if reply.last_log == last_log {
-            candidate.ballot.count(from, reply.granted);
+            ballot.count(from, reply.granted);
             self.count_votes();
         }
     }
@@ -305,19 +272,60 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The next vote request of a campaign.
     pub(crate) fn next_vote_request(&mut self) -> Option<Message<C>> {
         let last_log = self.server.log.last();
-        let (ballot, body) = match &mut self.role {
-            RoleState::PreCandidate(PreCandidate { campaign, ballot }) => {
-                let campaign = *campaign;
-                (ballot, Body::RequestPreVote(RequestPreVote { last_log, campaign }))
+        let body = match &self.role {
+            RoleState::PreCandidate(PreCandidate { campaign, .. }) => {
+                Body::RequestPreVote(RequestPreVote { last_log, campaign: *campaign })
             }
-            RoleState::Candidate(Candidate { ballot, transfer }) => {
-                let transfer = *transfer;
-                (ballot, Body::RequestVote(RequestVote { last_log, transfer }))
+            RoleState::Candidate(Candidate { transfer, .. }) => {
+                Body::RequestVote(RequestVote { last_log, transfer: *transfer })
             }
             RoleState::Follower(_) | RoleState::Leader(_) => return None,
         };
+        let ballot = self.ballot()?;
         let position = ballot.to_send.first()?;
         ballot.to_send.remove(position);
-        Some(self.message(self.server.members.id(position)?, body))
+        Some(self.server.message(self.server.members.id(position)?, body))
+    }
+}
+
+impl<C: Command, R: Rng> Leading<'_, C, R> {
+    /// Lines the voters up who would succeed this leader: those first who answer and hold what is
+    /// committed, then by priority. The order changes only when these do.
+    pub(crate) fn rank_successors(&mut self) {
+        if self.server.config.rank_slot.is_none() {
+            return;
+        }
+        let (now, alive, commit) = (
+            self.server.now,
+            self.leader.timeout.in_force.election_timeout(),
+            self.server.commit_index,
+        );
+        let membership = self.server.memberships.in_force();
+        let mut line = [(true, true, Reverse(0), 0); MEMBERS_MAX];
+        let voters = self.server.members.other_voters();
+        for (place, position) in line.iter_mut().zip(voters.iter()) {
+            let Some(peer) = self.leader.peers.get(position) else { continue };
+            let silence = now.saturating_duration_since(peer.heard_at());
+            let silent = silence.saturating_mul(2) >= alive;
+            let member = self.server.members.id(position).and_then(|id| membership.member(id));
+            let priority = Reverse(member.map_or(0, |member| member.priority));
+            *place = (silent, peer.match_index() < commit, priority, position);
+        }
+        let line = line.get_mut(..voters.len()).unwrap_or_default();
+        insertion_sort_by_key(line, |place| *place);
+        for ((.., position), rank) in line.iter().zip(0..) {
+            if let Some(peer) = self.leader.peers.get_mut(*position) {
+                peer.rank = Some(rank);
+            }
+        }
+    }
+
+    /// Whoever asks this leader believes it gone: a heartbeat at once tells it better, before
+    /// others lose faith too.
+    fn show_that_it_leads(&mut self, to: NodeId) {
+        if let Some(position) = self.server.members.position(to) {
+            self.leader.round = self.leader.round.next();
+            self.leader.pending.insert(position);
+        }
     }
 }

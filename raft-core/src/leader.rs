@@ -15,6 +15,7 @@ use rand_core::Rng;
 
 use crate::entries::{Entry, Payload};
 use crate::quorum::MemberSet;
+use crate::raft::Leading;
 use crate::raft::Raft;
 use crate::reason::StepDown;
 use crate::state::election_timeout::LeaderTimeout;
@@ -128,8 +129,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// There may be something to send to every follower.
     pub(crate) fn send_to_everyone(&mut self) {
-        if let RoleState::Leader(leader) = &mut self.role {
-            leader.pending = self.server.members.everyone_else();
+        if let Some(Leading { leader, server }) = self.leading() {
+            leader.pending = server.members.everyone_else();
         }
     }
 }

@@ -37,7 +37,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(message) = self.next_message() {
             return Some(Output::Send(message));
         }
-        let snapshots = self.next_snapshot_to_write().or_else(|| self.next_snapshot_to_read());
+        let snapshots =
+            self.next_snapshot_to_write().or_else(|| self.leading()?.next_snapshot_to_read());
         if let Some(output) = snapshots.or_else(|| self.next_restore()) {
             return Some(output);
         }
@@ -92,7 +93,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         match self.role {
             RoleState::Follower(_) => self.next_append_reply().or_else(|| self.next_read_index()),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => self.next_vote_request(),
-            RoleState::Leader(_) => self.next_append().or_else(|| self.next_timeout_now()),
+            RoleState::Leader(_) => {
+                let mut leading = self.leading()?;
+                leading.next_append().or_else(|| leading.next_timeout_now())
+            }
         }
     }
 

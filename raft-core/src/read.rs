@@ -25,10 +25,12 @@ use rand_core::Rng;
 
 use crate::error::ReadRefused;
 use crate::message::{Body, Message, ReadIndex, ReadIndexReply};
+use crate::raft::Leading;
 use crate::raft::Raft;
 use crate::state::progress::Progress;
 use crate::state::reads::{InRound, Read};
 use crate::state::roles::RoleState;
+use crate::state::server::Server;
 use crate::time::Instant;
 use crate::types::{Command, Index, NodeId, ReadId};
 
@@ -51,10 +53,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.server.config.lease.is_none() || self.server.reads.asked.is_empty() {
             return;
         }
-        if self.holds_lease() && self.has_committed_in_term() {
+        if self.holds_lease() && self.server.has_committed_in_term() {
             let index = self.server.commit_index;
             while let Some(read) = self.server.reads.asked.pop_front() {
-                self.confirm(read, index);
+                self.server.confirm(read, index);
             }
         }
     }
@@ -71,45 +73,22 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Sends the reads that wait on a round of their own, once this leader knows what is committed.
     pub(crate) fn begin_read_round(&mut self) {
-        if self.server.reads.asked.is_empty() || !self.has_committed_in_term() {
+        if self.server.reads.asked.is_empty() || !self.server.has_committed_in_term() {
             return;
         }
         if !matches!(self.role, RoleState::Leader(_)) {
             return;
         }
-        self.begin_round();
+        if let Some(mut leading) = self.leading() {
+            leading.begin_round();
+        }
         let RoleState::Leader(leader) = &self.role else { return };
         let (index, round) = (self.server.commit_index, leader.round);
         while let Some(read) = self.server.reads.asked.pop_front() {
             self.server.reads.in_round.push_back(InRound { read, index, round });
         }
-        self.confirm_reads();
-    }
-
-    /// Confirms the reads whose round a quorum has echoed.
-    pub(crate) fn confirm_reads(&mut self) {
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        if self.server.reads.in_round.is_empty() && !leader.lease.awaits_echo() {
-            return;
-        }
-        let echoed = leader.peers.each(&self.server.members, leader.round, Progress::round_echoed);
-        let echoed = self.server.members.quorum.reached(echoed);
-        leader.lease.echoed |= leader.lease.left_at(echoed).is_some();
-        while let Some(read) =
-            self.server.reads.in_round.front().filter(|read| read.round <= echoed)
-        {
-            let InRound { read, index, .. } = *read;
-            self.server.reads.in_round.pop_front();
-            self.confirm(read, index);
-        }
-    }
-
-    fn confirm(&mut self, read: Read, index: Index) {
-        match read {
-            Read::Here(id) => self.server.reads.confirmed.push_back((id, index)),
-            Read::At(follower, id) => {
-                self.hold_reply(follower, Body::ReadIndexReply(ReadIndexReply { id, index }));
-            }
+        if let Some(mut leading) = self.leading() {
+            leading.confirm_reads();
         }
     }
 
@@ -155,6 +134,37 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let now = self.server.now;
         let leader = self.following()?.leader;
         let request = self.server.reads.next_request(now, patience)?;
-        Some(self.message(leader, Body::ReadIndex(request)))
+        Some(self.server.message(leader, Body::ReadIndex(request)))
+    }
+}
+
+impl<C: Command, R: Rng> Leading<'_, C, R> {
+    /// Confirms the reads whose round a quorum has echoed.
+    pub(crate) fn confirm_reads(&mut self) {
+        if self.server.reads.in_round.is_empty() && !self.leader.lease.awaits_echo() {
+            return;
+        }
+        let echoed =
+            self.leader.peers.each(&self.server.members, self.leader.round, Progress::round_echoed);
+        let echoed = self.server.members.quorum.reached(echoed);
+        self.leader.lease.echoed |= self.leader.lease.left_at(echoed).is_some();
+        while let Some(read) =
+            self.server.reads.in_round.front().filter(|read| read.round <= echoed)
+        {
+            let InRound { read, index, .. } = *read;
+            self.server.reads.in_round.pop_front();
+            self.server.confirm(read, index);
+        }
+    }
+}
+
+impl<C, R> Server<C, R> {
+    fn confirm(&mut self, read: Read, index: Index) {
+        match read {
+            Read::Here(id) => self.reads.confirmed.push_back((id, index)),
+            Read::At(follower, id) => {
+                self.hold_reply(follower, Body::ReadIndexReply(ReadIndexReply { id, index }));
+            }
+        }
     }
 }

@@ -39,6 +39,7 @@ use crate::entries::Payload;
 use crate::error::ChangeRefused;
 use crate::membership::{Membership, Seat};
 use crate::message::{AppendEntries, Body, Message};
+use crate::raft::Leading;
 use crate::raft::Raft;
 use crate::reason::StepDown;
 use crate::state::log::Log;
@@ -70,7 +71,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(transfer) = &leader.transfer {
             return Err(ChangeRefused::Transferring { to: transfer.to });
         }
-        if !self.has_committed_in_term() {
+        if !self.server.has_committed_in_term() {
             return Err(ChangeRefused::NotReady);
         }
         let (in_force, index) =
@@ -163,7 +164,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
             removal_notice(&self.server.log, last_log.index, last, session, bytes_max)
         });
         if let Some(notice) = notice {
-            self.server.outbox.send_ungated(self.message(candidate, Body::AppendEntries(notice)));
+            self.server
+                .outbox
+                .send_ungated(self.server.message(candidate, Body::AppendEntries(notice)));
         }
     }
 
@@ -171,7 +174,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// is given up; steps down once a configuration without this server is.
     pub(crate) fn complete_change(&mut self) {
         let is_complete = self.server.memberships.index() <= self.server.commit_index;
-        if !is_complete || !self.has_committed_in_term() {
+        if !is_complete || !self.server.has_committed_in_term() {
             return;
         }
         if self.server.memberships.in_force().is_joint() {
@@ -203,23 +206,23 @@ impl<C: Command, R: Rng> Raft<C, R> {
             return;
         }
         let before = core::mem::replace(&mut self.server.members, members);
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        let next_index = self.server.log.last().index.next();
+        let Some(Leading { leader, server }) = self.leading() else { return };
+        let next_index = server.log.last().index.next();
         let mut peers = leader.peers.take();
-        let last = self.server.memberships.index();
+        let last = server.memberships.index();
         for (old, id) in before.ids.iter().enumerate() {
-            let goes = self.server.members.position(*id).is_none() && before.own != Some(old);
+            let goes = server.members.position(*id).is_none() && before.own != Some(old);
             let peer = peers.get(old).filter(|_| goes && is_committed);
             // A server that is sent a snapshot is still far from this entry.
             let peer = peer.filter(|peer| peer.state() != ProgressState::Snapshot);
             let notice = peer.and_then(|peer| {
                 let (prev, bytes_max) =
-                    (peer.next_index().previous(), self.server.config.append_bytes_max);
-                removal_notice(&self.server.log, prev.min(last), last, peer.session(), bytes_max)
+                    (peer.next_index().previous(), server.config.append_bytes_max);
+                removal_notice(&server.log, prev.min(last), last, peer.session(), bytes_max)
             });
             if let Some(body) = notice.map(Body::AppendEntries) {
-                let (from, term) = (self.server.config.id, self.server.current_term);
-                self.server.outbox.send_ungated(Message { from, to: *id, term, body });
+                let (from, term) = (server.config.id, server.current_term);
+                server.outbox.send_ungated(Message { from, to: *id, term, body });
             }
         }
         let progress = |id: &NodeId| match before.position(*id).and_then(|old| peers.get_mut(old)) {
@@ -227,19 +230,21 @@ impl<C: Command, R: Rng> Raft<C, R> {
             None => {
                 leader.session = leader.session.next();
                 let mut progress = Progress::new();
-                progress.begin(leader.session, next_index, self.server.now);
+                progress.begin(leader.session, next_index, server.now);
                 progress
             }
         };
-        leader.peers = self.server.members.ids.iter().map(progress).collect();
+        leader.peers = server.members.ids.iter().map(progress).collect();
         // Those who are sent no snapshot drop out when it is looked for the next chunk.
-        leader.sending = self.server.members.everyone_else();
-        leader.pending = self.server.members.everyone_else();
+        leader.sending = server.members.everyone_else();
+        leader.pending = server.members.everyone_else();
         let heard = leader.heard.iter().filter_map(|old| before.id(old));
-        leader.heard = heard.filter_map(|id| self.server.members.position(id)).collect();
+        leader.heard = heard.filter_map(|id| server.members.position(id)).collect();
         self.watch_quorum();
         // The last server that could have confirmed a read may have left.
-        self.confirm_reads();
+        if let Some(mut leading) = self.leading() {
+            leading.confirm_reads();
+        }
     }
 
     /// Whether this server holds nearly all that is committed, as far as the leader knows, and the

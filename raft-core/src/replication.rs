@@ -17,10 +17,11 @@ use rand_core::Rng;
 
 use crate::entries::{Entries, Entry, Payload};
 use crate::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Message};
+use crate::raft::Leading;
 use crate::raft::Raft;
 use crate::reason::StepDown;
 use crate::state::progress::ProgressState;
-use crate::state::roles::{Candidate, Following, Heard, PreCandidate, RoleState};
+use crate::state::roles::{Following, Heard};
 use crate::types::{Command, Index, NodeId, Round, Session};
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -231,31 +232,28 @@ impl<C: Command, R: Rng> Raft<C, R> {
         };
         let Following { leader, session, round, .. } = *following;
         let reply = AppendEntriesReply { session, round, result, promise_micros, state: None };
-        Some(self.message(leader, Body::AppendEntriesReply(reply)))
+        Some(self.server.message(leader, Body::AppendEntriesReply(reply)))
     }
 
     /// A follower's answer, in the current term. It counts only in the session that asked for it.
     pub(crate) fn on_append_entries_reply(&mut self, from: usize, reply: AppendEntriesReply) {
         let (last_index, base) = (self.server.log.last().index, self.server.log.base().index);
-        let RoleState::Leader(leader) = &mut self.role else { return };
+        let Some(Leading { leader, server }) = self.leading() else { return };
         let Some(peer) = leader.peers.get_mut(from) else { return };
         if reply.session != peer.session() {
-            self.server.counters.stale_replies =
-                self.server.counters.stale_replies.saturating_add(1);
+            server.counters.stale_replies = server.counters.stale_replies.saturating_add(1);
             return;
         }
         // The timer of the quorum runs on: when it fires, it looks again at who was heard of.
         leader.heard.insert(from);
         let round = peer.on_round_echoed(reply.round);
-        if let (Some(lease), Some(left_at)) =
-            (self.server.config.lease, leader.lease.left_at(round))
-        {
-            let until = left_at + self.server.config.lease_span(lease, reply.promise_micros);
+        if let (Some(lease), Some(left_at)) = (server.config.lease, leader.lease.left_at(round)) {
+            let until = left_at + server.config.lease_span(lease, reply.promise_micros);
             peer.promised_until = peer.promised_until.max(until);
         }
         match reply.result {
             AppendResult::Matched(index) if index > last_index => {
-                self.server.counters.malformed = self.server.counters.malformed.saturating_add(1);
+                server.counters.malformed = server.counters.malformed.saturating_add(1);
                 return;
             }
             AppendResult::Matched(index) => {
@@ -267,60 +265,69 @@ impl<C: Command, R: Rng> Raft<C, R> {
             AppendResult::Rejected { prev_log_index, hint } => {
                 leader.pending.insert(from);
                 let installs = peer.state() == ProgressState::Snapshot;
-                if !peer.on_rejected(prev_log_index, hint, &self.server.log) && !installs {
-                    self.server.counters.stale_replies =
-                        self.server.counters.stale_replies.saturating_add(1);
+                if !peer.on_rejected(prev_log_index, hint, &server.log) && !installs {
+                    server.counters.stale_replies = server.counters.stale_replies.saturating_add(1);
                 }
             }
         }
-        self.confirm_reads();
+        if let Some(mut leading) = self.leading() {
+            leading.confirm_reads();
+        }
     }
 
     /// A leader says to all followers that it lives, in a round that asks for an answer (§5.2); who
     /// stands for election asks the voters again who have not answered (§5.1).
     pub(crate) fn on_heartbeat_timeout(&mut self) {
         self.server.timers.heartbeat.touch();
-        match &mut self.role {
-            RoleState::Leader(_) => {
-                self.adapt_timeout();
-                self.rank_successors();
-                self.begin_round();
-                self.retry_snapshots();
-                self.retry_transfer();
-            }
-            RoleState::PreCandidate(PreCandidate { ballot, .. })
-            | RoleState::Candidate(Candidate { ballot, .. }) => ballot.ask_again(),
-            RoleState::Follower(_) => self.server.timers.heartbeat.stop(),
+        if let Some(mut leading) = self.leading() {
+            leading.on_heartbeat_timeout();
+        } else if let Some(ballot) = self.ballot() {
+            ballot.ask_again();
+        } else {
+            self.server.timers.heartbeat.stop();
         }
+    }
+
+    /// Whether the log may grow by so many bytes. A leader's no-op is never refused, or no term
+    /// could begin.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.server.log.bytes().saturating_add(bytes) <= self.server.config.log_bytes_max
+    }
+}
+
+impl<C: Command, R: Rng> Leading<'_, C, R> {
+    /// With each heartbeat.
+    fn on_heartbeat_timeout(&mut self) {
+        self.adapt_timeout();
+        self.rank_successors();
+        self.begin_round();
+        self.retry_snapshots();
+        self.retry_transfer();
     }
 
     /// Begins a heartbeat round.
     pub(crate) fn begin_round(&mut self) {
         let (everyone, now) = (self.server.members.everyone_else(), self.server.now);
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        leader.round = leader.round.next();
-        leader.pending = everyone;
+        self.leader.round = self.leader.round.next();
+        self.leader.pending = everyone;
         if self.server.config.lease.is_some() {
-            leader.lease.on_round(leader.round, now);
+            self.leader.lease.on_round(self.leader.round, now);
         }
     }
 
     /// The next AppendEntries of a leader.
     pub(crate) fn next_append(&mut self) -> Option<Message<C>> {
         loop {
-            let RoleState::Leader(leader) = &mut self.role else { return None };
-            let position = leader.pending.first()?;
-            let peer = leader.peers.get_mut(position)?;
+            let position = self.leader.pending.first()?;
+            let peer = self.leader.peers.get_mut(position)?;
             if peer.needs_snapshot(&self.server.log) {
                 peer.begin_snapshot(self.server.snapshots.last.clone(), self.server.now);
-                leader.sending.insert(position);
+                self.leader.sending.insert(position);
             }
             if let Some(message) = self.append_to(position) {
                 return Some(message);
             }
-            if let RoleState::Leader(leader) = &mut self.role {
-                leader.pending.remove(position);
-            }
+            self.leader.pending.remove(position);
         }
     }
 
@@ -328,8 +335,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     #[inline]
     pub(crate) fn append_to(&mut self, position: usize) -> Option<Message<C>> {
         let (to, commit_index) = (self.server.members.id(position)?, self.server.commit_index);
-        let RoleState::Leader(leader) = &mut self.role else { return None };
-        let (peer, round) = (leader.peers.get_mut(position)?, leader.round);
+        let (peer, round) = (self.leader.peers.get_mut(position)?, self.leader.round);
         if self.server.config.adaptive.is_some() {
             peer.time_round(round, self.server.now);
         }
@@ -342,26 +348,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let log = &self.server.log;
         let mut append =
             peer.next_append(log, last_index, commit_index, round, &self.server.config)?;
-        append.election_timeout_micros = leader.timeout.told(&self.server.config);
-        Some(self.message(to, Body::AppendEntries(append)))
-    }
-
-    /// Whether the log may grow by so many bytes. A leader's no-op is never refused, or no term
-    /// could begin.
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        self.server.log.bytes().saturating_add(bytes) <= self.server.config.log_bytes_max
-    }
-
-    pub(crate) fn following(&mut self) -> Option<&mut Following> {
-        match &mut self.role {
-            RoleState::Follower(follower) => follower.following.as_mut(),
-            RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => None,
-        }
-    }
-
-    fn set_following(&mut self, following: Following) {
-        if let RoleState::Follower(follower) = &mut self.role {
-            follower.following = Some(following);
-        }
+        append.election_timeout_micros = self.leader.timeout.told(&self.server.config);
+        Some(self.server.message(to, Body::AppendEntries(append)))
     }
 }

@@ -16,6 +16,7 @@ use core::time::Duration;
 
 use rand_core::Rng;
 
+use crate::raft::Leading;
 use crate::raft::Raft;
 use crate::state::roles::{Follower, Following, Heard, RoleState, Suspicion};
 use crate::state::timers::Timer;
@@ -74,43 +75,36 @@ impl<C: Command, R: Rng> Raft<C, R> {
             return false;
         }
         let until = self.server.now + late.min(self.server.config.heartbeat_interval);
-        match &mut self.role {
-            RoleState::Follower(Follower { following: Some(following), .. })
-                if following.listens_until.is_none() =>
-            {
-                following.listens_until = Some(until);
-                self.server.timers.election = Timer::Armed(until);
-                true
+        if let Some(following) = self.following() {
+            if following.listens_until.is_some() {
+                return false;
             }
-            RoleState::Leader(leader) if leader.listened_after != Some(deadline) => {
-                leader.listened_after = Some(until);
-                self.server.timers.quorum = Timer::Armed(until);
-                true
-            }
-            RoleState::Follower(_)
-            | RoleState::PreCandidate(_)
-            | RoleState::Candidate(_)
-            | RoleState::Leader(_) => false,
+            following.listens_until = Some(until);
+            self.server.timers.election = Timer::Armed(until);
+            return true;
         }
+        let Some(Leading { leader, server }) = self.leading() else { return false };
+        if leader.listened_after == Some(deadline) {
+            return false;
+        }
+        leader.listened_after = Some(until);
+        server.timers.quorum = Timer::Armed(until);
+        true
     }
 
     /// Stamps every peer heard from since the last tick with the current time, because `step` has
     /// no clock.
     fn note_who_was_heard(&mut self) {
         let (now, longest) = (self.server.now, self.server.config.election_timeout_min);
-        match &mut self.role {
-            RoleState::Follower(Follower { following: Some(following), .. }) => {
-                following.heard = Heard::At(following.heard.at(now));
+        if let Some(following) = self.following() {
+            following.heard = Heard::At(following.heard.at(now));
+        }
+        let Some(Leading { leader, .. }) = self.leading() else { return };
+        for position in core::mem::take(&mut leader.heard).iter() {
+            if let Some(peer) = leader.peers.get_mut(position) {
+                peer.on_heard(now);
+                peer.measure_round_trip(now, longest);
             }
-            RoleState::Leader(leader) => {
-                for position in core::mem::take(&mut leader.heard).iter() {
-                    if let Some(peer) = leader.peers.get_mut(position) {
-                        peer.on_heard(now);
-                        peer.measure_round_trip(now, longest);
-                    }
-                }
-            }
-            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
         }
     }
 
@@ -148,14 +142,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
         // never end.
         let stands_at_once =
             self.server.members.is_sole_voter() && !is_last_term && !self.is_voting();
-        let (min, rank) = match &mut self.role {
+        let (min, rank) = match &self.role {
             RoleState::Follower(_) if stands_at_once => {
                 return 0;
             }
             RoleState::Follower(Follower { following: Some(Following { rank, .. }), .. }) => {
                 (min, *rank)
             }
-            RoleState::Follower(Follower { suspicion, .. }) => match suspicion.take() {
+            RoleState::Follower(Follower { suspicion, .. }) => match suspicion {
                 Some(Suspicion { rank, .. }) => {
                     let mut bound = micros(bound_until.saturating_duration_since(self.server.now));
                     if bound > 0 {
@@ -164,7 +158,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                         let slot = self.server.config.rank_slot_at(timeout_in_force).unwrap_or(0);
                         bound = bound.saturating_add(slot);
                     }
-                    (bound, rank)
+                    (bound, *rank)
                 }
                 None => (min, None),
             },
@@ -172,8 +166,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 (min, None)
             }
         };
-        if let (Some(slot), Some(rank)) = (self.server.config.rank_slot_at(timeout_in_force), rank)
-        {
+        self.forget_suspicion();
+        let slot = self.server.config.rank_slot_at(timeout_in_force);
+        if let (Some(slot), Some(rank)) = (slot, rank) {
             let wait = slot.saturating_mul(u64::from(rank));
             return min.saturating_add(wait);
         }

@@ -18,6 +18,7 @@ use rand_core::Rng;
 
 use crate::error::TransferRefused;
 use crate::message::{Body, Message, TimeoutNow};
+use crate::raft::Leading;
 use crate::raft::Raft;
 use crate::reason::StepDown;
 use crate::state::progress::{Progress, ProgressState};
@@ -34,18 +35,19 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///
     /// [`TransferRefused`] says why not; nothing has changed then.
     pub fn transfer_leadership(&mut self, to: Option<NodeId>) -> Result<NodeId, TransferRefused> {
-        let RoleState::Leader(leader) = &self.role else {
-            return Err(TransferRefused::NotLeader { leader: self.leader() });
+        let known = self.leader();
+        let Some(mut leading) = self.leading() else {
+            return Err(TransferRefused::NotLeader { leader: known });
         };
-        if let Some(transfer) = &leader.transfer {
+        if let Some(transfer) = &leading.leader.transfer {
             return Err(TransferRefused::Transferring { to: transfer.to });
         }
         let to = match to {
-            Some(to) => self.is_successor(to).then_some(to),
-            None => self.best_successor(),
+            Some(to) => leading.is_successor(to).then_some(to),
+            None => leading.best_successor(),
         };
         let to = to.ok_or(TransferRefused::NoSuccessor)?;
-        self.begin_transfer(to);
+        leading.begin_transfer(to);
         self.check_invariants();
         Ok(to)
     }
@@ -71,41 +73,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn on_transfer_timeout(&mut self) {
         self.server.timers.transfer.stop();
         let now = self.server.now;
-        if let RoleState::Leader(leader) = &mut self.role {
+        if let Some(Leading { leader, server }) = self.leading() {
             leader.transfer = None;
-            let pause = self.server.config.election_timeout_max.saturating_mul(PREFERENCE_PAUSE);
+            let pause = server.config.election_timeout_max.saturating_mul(PREFERENCE_PAUSE);
             leader.preference_after = now + pause;
         }
         self.complete_change();
-    }
-
-    /// TimeoutNow, once everything else has been sent to the successor.
-    pub(crate) fn next_timeout_now(&mut self) -> Option<Message<C>> {
-        let last_log = self.server.log.last();
-        let RoleState::Leader(leader) = &mut self.role else { return None };
-        let transfer = leader.transfer.as_mut().filter(|transfer| !transfer.timeout_now_sent)?;
-        let to = transfer.to;
-        let peer = leader.peers.get(self.server.members.position(to)?)?;
-        if peer.state() != ProgressState::Replicate || peer.next_index() <= last_log.index {
-            return None;
-        }
-        transfer.timeout_now_sent = true;
-        leader.lease.end();
-        Some(self.message(to, Body::TimeoutNow(TimeoutNow { last_log })))
-    }
-
-    /// With each heartbeat: the successor is told again, for the message may have been lost or have
-    /// come too early. And a leader of less than the highest priority looks for a better one.
-    pub(crate) fn retry_transfer(&mut self) {
-        let now = self.server.now;
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        if let Some(transfer) = &mut leader.transfer {
-            transfer.timeout_now_sent = false;
-        } else if leader.preference_after <= now && self.has_committed_in_term() {
-            if let Some(preferred) = self.preferred_successor() {
-                self.begin_transfer(preferred);
-            }
-        }
     }
 
     /// This leader must go, because it is no member any more or its disk is stuck: the best voter
@@ -114,7 +87,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The successor is sent what it lacks first, and TimeoutNow names no entry that it was not
     /// sent: a follower that waits for such an entry would wait for a leader that leads no more.
     pub(crate) fn hand_over_and_step_down(&mut self, reason: StepDown) {
-        let under_way = self.transferring().filter(|to| self.follows(*to));
+        if let Some(mut leading) = self.leading() {
+            leading.hand_over();
+        }
+        self.step_down(self.server.current_term, reason);
+    }
+}
+
+impl<C: Command, R: Rng> Leading<'_, C, R> {
+    /// Has the best follower stand for election.
+    fn hand_over(&mut self) {
+        let under_way =
+            self.leader.transfer.map(|transfer| transfer.to).filter(|to| self.follows(*to));
         if let Some(successor) = under_way.or_else(|| self.best_successor()) {
             let append = self.server.members.position(successor).and_then(|at| self.append_to(at));
             if let Some(append) = append {
@@ -122,11 +106,45 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             if let Some(last_log) = self.sent_to(successor) {
                 let body = Body::TimeoutNow(TimeoutNow { last_log });
-                let message = self.message(successor, body);
+                let message = self.server.message(successor, body);
                 self.server.outbox.send_ungated(message);
             }
         }
-        self.step_down(self.server.current_term, reason);
+    }
+
+    /// TimeoutNow, once everything else has been sent to the successor.
+    pub(crate) fn next_timeout_now(&mut self) -> Option<Message<C>> {
+        let last_log = self.server.log.last();
+        let transfer =
+            self.leader.transfer.as_mut().filter(|transfer| !transfer.timeout_now_sent)?;
+        let to = transfer.to;
+        let peer = self.leader.peers.get(self.server.members.position(to)?)?;
+        if peer.state() != ProgressState::Replicate || peer.next_index() <= last_log.index {
+            return None;
+        }
+        transfer.timeout_now_sent = true;
+        self.leader.lease.end();
+        Some(self.server.message(to, Body::TimeoutNow(TimeoutNow { last_log })))
+    }
+
+    /// With each heartbeat: the successor is told again, for the message may have been lost or have
+    /// come too early. And a leader of less than the highest priority looks for a better one.
+    pub(crate) fn retry_transfer(&mut self) {
+        let now = self.server.now;
+        if let Some(transfer) = &mut self.leader.transfer {
+            transfer.timeout_now_sent = false;
+        } else if self.leader.preference_after <= now && self.server.has_committed_in_term() {
+            if let Some(preferred) = self.preferred_successor() {
+                self.begin_transfer(preferred);
+            }
+        }
+    }
+
+    fn begin_transfer(&mut self, to: NodeId) {
+        let position = self.server.members.position(to);
+        self.leader.transfer = Some(Transfer { to, timeout_now_sent: false });
+        position.into_iter().for_each(|position| self.leader.pending.insert(position));
+        self.server.timers.transfer.touch();
     }
 
     /// Whether this follower's log is known to be the leader's, as far as it goes.
@@ -141,16 +159,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     fn progress(&self, id: NodeId) -> Option<&Progress> {
-        let RoleState::Leader(leader) = &self.role else { return None };
-        leader.peers.get(self.server.members.position(id)?)
-    }
-
-    fn begin_transfer(&mut self, to: NodeId) {
-        let position = self.server.members.position(to);
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        leader.transfer = Some(Transfer { to, timeout_now_sent: false });
-        position.into_iter().for_each(|position| leader.pending.insert(position));
-        self.server.timers.transfer.touch();
+        self.leader.peers.get(self.server.members.position(id)?)
     }
 
     /// Whether this server could lead: it votes, and is not this one.
@@ -164,12 +173,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// The voter that is furthest with the log, and among equals the one heard of last.
     fn best_successor(&self) -> Option<NodeId> {
-        let RoleState::Leader(leader) = &self.role else { return None };
         let voters =
             self.server.members.other_voters().intersection(self.server.members.quorum.incoming);
         let peers = voters
             .iter()
-            .filter_map(|at| Some((self.server.members.id(at)?, leader.peers.get(at)?)));
+            .filter_map(|at| Some((self.server.members.id(at)?, self.leader.peers.get(at)?)));
         let candidates = peers.filter(|(_, peer)| peer.state() == ProgressState::Replicate);
         let best = candidates.max_by_key(|(_, peer)| (peer.match_index(), peer.heard_at()));
         best.map(|(id, _)| id)
@@ -178,8 +186,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The voter of the highest priority that keeps up, if that priority is above this leader's
     /// own. A voter that is silent or behind bars no other one.
     fn preferred_successor(&self) -> Option<NodeId> {
-        let own = self.membership().member(self.id()).map_or(0, |member| member.priority);
-        let members = self.membership().members().iter();
+        let own = self
+            .server
+            .memberships
+            .in_force()
+            .member(self.server.config.id)
+            .map_or(0, |member| member.priority);
+        let members = self.server.memberships.in_force().members().iter();
         let better = members.filter(|member| member.priority > own);
         let fit = better.filter(|member| self.is_successor(member.id) && self.keeps_up(member.id));
         fit.max_by_key(|member| member.priority).map(|member| member.id)
@@ -191,7 +204,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let silent = self.server.now.saturating_duration_since(peer.heard_at());
             peer.state() == ProgressState::Replicate
                 && peer.match_index() >= self.server.commit_index
-                && silent < self.timeout_in_force().election_timeout()
+                && silent < self.leader.timeout.in_force.election_timeout()
         })
     }
 }

@@ -197,6 +197,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     fn reply_received(&mut self, to: NodeId, session: Session, snapshot: LogId, received: u64) {
         let reply = InstallSnapshotReply { session, snapshot, received };
-        self.hold_reply(to, Body::InstallSnapshotReply(reply));
+        self.server.hold_reply(to, Body::InstallSnapshotReply(reply));
     }
 }

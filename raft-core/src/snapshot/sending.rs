@@ -7,8 +7,8 @@ use rand_core::Rng;
 
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
 use crate::output::{Output, ReadSnapshot};
+use crate::raft::Leading;
 use crate::raft::Raft;
-use crate::state::roles::RoleState;
 use crate::state::sending::Sending;
 use crate::types::{Command, LogId, NodeId};
 
@@ -23,8 +23,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         chunk: C,
         done: bool,
     ) {
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        let Some(position) = self.server.members.position(to) else { return };
+        let Some(Leading { leader, server }) = self.leading() else { return };
+        let Some(position) = server.members.position(to) else { return };
         let Some(peer) = leader.peers.get_mut(position) else { return };
         let session = peer.session();
         let Some(sending) = peer.sending.as_mut().filter(|s| s.snapshot.last == snapshot) else {
@@ -44,8 +44,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let snapshot = Box::new(sending.snapshot.clone());
         let body =
             Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done });
-        let message = self.message(to, body);
-        self.server.outbox.send_ungated(message);
+        let message = server.message(to, body);
+        server.outbox.send_ungated(message);
     }
 
     /// The host cannot read the snapshot that was to be sent. The newest one is sent instead, from
@@ -53,7 +53,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub fn snapshot_unreadable(&mut self, to: NodeId, snapshot: LogId) {
         let (newest, now) = (self.server.snapshots.last.clone(), self.server.now);
         let Some(position) = self.server.members.position(to) else { return };
-        let RoleState::Leader(leader) = &mut self.role else { return };
+        let Some(Leading { leader, .. }) = self.leading() else { return };
         let Some(peer) = leader.peers.get_mut(position) else { return };
         // If there is no newer one, the next attempt is that of `retry_if_stuck`.
         let outdated = newest.last != snapshot;
@@ -64,19 +64,37 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
+    pub(crate) fn on_install_snapshot_reply(&mut self, from: usize, reply: InstallSnapshotReply) {
+        let Some(Leading { leader, server }) = self.leading() else { return };
+        let Some(peer) = leader.peers.get_mut(from) else { return };
+        let is_fresh = reply.session == peer.session();
+        let sending = peer.sending.as_mut();
+        match sending.filter(|sending| is_fresh && sending.snapshot.last == reply.snapshot) {
+            Some(sending) => {
+                leader.heard.insert(from);
+                sending.on_received(reply.received);
+            }
+            None => {
+                server.counters.stale_replies = server.counters.stale_replies.saturating_add(1);
+            }
+        }
+    }
+}
+
+impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// The next chunk that this leader wants to send.
     pub(crate) fn next_snapshot_to_read(&mut self) -> Option<Output<C>> {
-        let RoleState::Leader(leader) = &mut self.role else { return None };
-        for position in leader.sending.iter() {
-            let (peer, to) = (leader.peers.get_mut(position)?, self.server.members.id(position)?);
+        for position in self.leader.sending.iter() {
+            let (peer, to) =
+                (self.leader.peers.get_mut(position)?, self.server.members.id(position)?);
             let heard_at = peer.heard_at();
             let Some(sending) = &mut peer.sending else {
-                leader.sending.remove(position);
+                self.leader.sending.remove(position);
                 continue;
             };
             let silent = self.server.now.saturating_duration_since(heard_at);
-            let is_heard =
-                leader.heard.contains(position) || silent < self.server.config.election_timeout_min;
+            let is_heard = self.leader.heard.contains(position)
+                || silent < self.server.config.election_timeout_min;
             if is_heard && sending.wants_chunk(&self.server.config) {
                 sending.reading = true;
                 return Some(Output::ReadSnapshot(ReadSnapshot {
@@ -90,29 +108,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         None
     }
 
-    pub(crate) fn on_install_snapshot_reply(&mut self, from: usize, reply: InstallSnapshotReply) {
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        let Some(peer) = leader.peers.get_mut(from) else { return };
-        let is_fresh = reply.session == peer.session();
-        let sending = peer.sending.as_mut();
-        match sending.filter(|sending| is_fresh && sending.snapshot.last == reply.snapshot) {
-            Some(sending) => {
-                leader.heard.insert(from);
-                sending.on_received(reply.received);
-            }
-            None => {
-                self.server.counters.stale_replies =
-                    self.server.counters.stale_replies.saturating_add(1);
-            }
-        }
-    }
-
     /// With each heartbeat: chunks that were lost are sent again.
     pub(crate) fn retry_snapshots(&mut self) {
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        for position in leader.sending.iter() {
+        for position in self.leader.sending.iter() {
             let newest = &self.server.snapshots.last;
-            let sending = leader.peers.get_mut(position).and_then(|peer| peer.sending.as_mut());
+            let sending =
+                self.leader.peers.get_mut(position).and_then(|peer| peer.sending.as_mut());
             let Some(sending) = sending else { continue };
             let stuck = sending.retry_if_stuck(self.server.now, &self.server.config);
             if stuck && sending.acknowledged == 0 && sending.snapshot.last < newest.last {

@@ -3,15 +3,9 @@
 
 use alloc::vec::Vec;
 
-use rand_core::Rng;
-
 use crate::config::Config;
-use crate::entries::{Entry, Payload};
-use crate::error::{ConfigError, ProposeError, ReadRefused};
-use crate::membership::Membership;
-use crate::message::{AppendEntriesReply, AppendResult, Body, Message, SnapshotMeta};
-use crate::output::{Output, Restored};
-use crate::reason::{Reasons, StepDown, SteppedDown};
+use crate::message::{Body, Message};
+use crate::reason::Reasons;
 use crate::role::Role;
 use crate::state::durable::Durable;
 use crate::state::inflights::Inflights;
@@ -20,16 +14,14 @@ use crate::state::members::Members;
 use crate::state::memberships::Memberships;
 use crate::state::outbox::Outbox;
 use crate::state::peers::Peers;
-use crate::state::progress::Progress;
 use crate::state::promise::Promise;
 use crate::state::reads::Reads;
-use crate::state::roles::{Follower, RoleState};
-use crate::state::roles::{VoteKind, VoteRequest};
+use crate::state::roles::VoteRequest;
 use crate::state::snapshots::Snapshots;
 use crate::state::timers::Timers;
-use crate::status::{Counters, PeerStatus, Status};
+use crate::status::Counters;
 use crate::time::Instant;
-use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term, WriteId};
+use crate::types::{Index, NodeId, Term};
 
 /// A server, whatever its role is.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -75,4 +67,16 @@ pub(crate) struct Server<C, R> {
     pub(crate) reasons: Reasons,
     /// The table of a leader that is none any more, kept so that an election allocates nothing.
     pub(crate) idle_peers: Peers,
+}
+
+impl<C, R> Server<C, R> {
+    /// A reply that rests on the current term and vote: held until both are durable.
+    pub(crate) fn hold_reply(&mut self, to: NodeId, body: Body<C>) {
+        let message = self.message(to, body);
+        self.outbox.hold(message, &self.durable);
+    }
+
+    pub(crate) fn message(&self, to: NodeId, body: Body<C>) -> Message<C> {
+        Message { from: self.config.id, to, term: self.current_term, body }
+    }
 }
