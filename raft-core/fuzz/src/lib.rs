@@ -17,10 +17,10 @@
 
 pub mod codec;
 mod disk;
+mod evidence;
 mod files;
 pub mod frame;
 pub mod handshake;
-mod hearsay;
 pub mod journal;
 mod memory;
 mod oracle;

@@ -15,7 +15,7 @@ use crate::disk::{
     Log, entry_at, has_run, is_quorum, knows, last, membership_at, snapshot, term_at,
 };
 use crate::files::Files;
-use crate::hearsay::{Followers, Hearsay, Read};
+use crate::evidence::{Followers, Evidence, Read};
 use crate::peers::{fits, is_leaders, is_promise, is_reply};
 
 /// The observer of one server, over all its lives.
@@ -34,14 +34,14 @@ pub(crate) struct Oracle {
     /// The requests for a read index of earlier lives.
     requests: BTreeSet<(Term, ReadId)>,
     life: Life,
-    current: Hearsay,
+    current: Evidence,
 }
 
 /// What ends with a crash.
 #[derive(Default)]
 struct Life {
     last_write: WriteId,
-    handed_out: Index,
+    apply_sent: Index,
     reads: BTreeMap<ReadId, Read>,
     requests: BTreeSet<(Term, ReadId)>,
     heard_from: BTreeSet<NodeId>,
@@ -53,7 +53,7 @@ struct Life {
     /// that when it began.
     promise_due: Duration,
     /// Until then it votes for nobody who was not asked to stand.
-    loyal_until: Instant,
+    bound_until: Instant,
     now: Instant,
 }
 
@@ -69,7 +69,7 @@ impl Oracle {
             requests: BTreeSet::new(),
             disk,
             life: Life::default(),
-            current: Hearsay::default(),
+            current: Evidence::default(),
         };
         if let Some(snapshot) = &oracle.disk.snapshot {
             oracle.files.hold(snapshot.clone());
@@ -88,11 +88,11 @@ impl Oracle {
         self.files.on_crash();
         self.requests.append(&mut self.life.requests);
         self.life = Life {
-            handed_out: snapshot(&self.disk).index,
+            apply_sent: snapshot(&self.disk).index,
             promise_due: self.promise_at_start(),
             ..Life::default()
         };
-        self.current = Hearsay::default();
+        self.current = Evidence::default();
         self.disk.clone()
     }
 
@@ -114,8 +114,8 @@ impl Oracle {
         self.in_flight.len()
     }
 
-    pub(crate) fn handed_out(&self) -> Index {
-        self.life.handed_out
+    pub(crate) fn apply_sent(&self) -> Index {
+        self.life.apply_sent
     }
 
     pub(crate) fn followers(&self) -> &Followers {
@@ -161,7 +161,7 @@ impl Oracle {
         }
         let due = core::mem::take(&mut self.life.promise_due);
         if !due.is_zero() {
-            self.life.loyal_until = self.life.loyal_until.max(now + due);
+            self.life.bound_until = self.life.bound_until.max(now + due);
         }
         if self.current.followers.hold_lease(self.config.id, &status.membership, now) {
             let remote = self.current.remote_reads.values_mut();
@@ -232,12 +232,12 @@ impl Oracle {
     /// What was said in another term counts for nothing.
     fn enter(&mut self, term: Term) {
         if self.current.term != term {
-            self.current = Hearsay::new(term);
+            self.current = Evidence::new(term);
         }
     }
 
     fn confirm_reads(&mut self, membership: &Membership) {
-        let Hearsay { followers, remote_reads, .. } = &mut self.current;
+        let Evidence { followers, remote_reads, .. } = &mut self.current;
         let here = self.life.reads.values_mut().filter(|read| read.request.is_none());
         for read in here.chain(remote_reads.values_mut()) {
             read.confirmed |= followers.have_echoed(self.config.id, read.asked_after, membership);
@@ -308,7 +308,7 @@ impl Oracle {
         let alone = is_quorum(&before.membership, |id| id == self.config.id);
         if is_new && !alone && self.config.lease.is_some() {
             let asked = self.life.asked_to_stand.contains(&(after.current_term, candidate));
-            assert!(asked || self.life.now >= self.life.loyal_until, "disloyal to a lease");
+            assert!(asked || self.life.now >= self.life.bound_until, "breaks a promise");
         }
     }
 
@@ -376,8 +376,8 @@ impl Oracle {
             Output::WriteSnapshot(write) => self.check_snapshot_write(write),
             Output::Restore(snapshot) => {
                 assert_eq!(Some(snapshot), self.disk.snapshot.as_ref(), "not durably installed");
-                assert!(snapshot.last.index > self.life.handed_out, "restored backwards");
-                self.life.handed_out = snapshot.last.index;
+                assert!(snapshot.last.index > self.life.apply_sent, "restored backwards");
+                self.life.apply_sent = snapshot.last.index;
             }
             output => panic!("unknown to the fuzzer: {output:?}"),
         }
@@ -393,7 +393,7 @@ impl Oracle {
             assert!(keeps || next.current_term > current_term, "a vote taken back");
         }
         if let Some(from) = write.truncate_from {
-            assert!(from > self.life.handed_out, "an entry removed that was applied");
+            assert!(from > self.life.apply_sent, "an entry removed that was applied");
         }
         if let Some(snapshot) = &write.snapshot {
             self.check_installed(snapshot);
@@ -423,7 +423,7 @@ impl Oracle {
         assert!(self.files.holds(new), "a snapshot that is not whole");
         assert!(new.last.index > snapshot(&self.written).index, "an older snapshot");
         if term_at(&self.written, new.last.index) != Some(new.last.term) {
-            assert!(new.last.index > self.life.handed_out, "replaces what was applied");
+            assert!(new.last.index > self.life.apply_sent, "replaces what was applied");
         }
     }
 
@@ -528,11 +528,11 @@ impl Oracle {
     fn check_apply(&mut self, entries: &[Entry<Vec<u8>>], status: &Status) {
         assert!(!entries.is_empty());
         for entry in entries {
-            assert_eq!(entry.index, self.life.handed_out.next(), "each once, in order");
+            assert_eq!(entry.index, self.life.apply_sent.next(), "each once, in order");
             assert!(entry.index <= status.commit_index, "applied before it is committed");
             let durable = entry_at(&self.disk, entry.index);
             assert_eq!(durable, Some(entry), "applied before it is durable");
-            self.life.handed_out = entry.index;
+            self.life.apply_sent = entry.index;
         }
     }
 
@@ -541,12 +541,12 @@ impl Oracle {
         let read = self.life.reads.remove(&id).expect("a read that was asked for, once");
         assert!(read.confirmed, "a read that no majority has confirmed");
         assert!(index >= read.commit, "a read before what was committed");
-        assert!(index <= self.life.handed_out, "a read ahead of its entries");
+        assert!(index <= self.life.apply_sent, "a read ahead of its entries");
     }
 
     /// A snapshot is taken of what was handed out, with the members at that entry.
     fn check_take(&mut self, new: &SnapshotMeta) {
-        let index = self.life.handed_out;
+        let index = self.life.apply_sent;
         let last = LogId::new(term_at(&self.disk, index).expect("applied is durable"), index);
         assert_eq!(new.last, last, "not what was applied");
         assert!(index > snapshot(&self.written).index, "an older snapshot");

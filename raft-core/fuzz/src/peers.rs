@@ -15,7 +15,7 @@ use raft_core::{
 
 use crate::disk::{Log, last, snapshot, term_at};
 use crate::files::SNAPSHOT_BYTES;
-use crate::hearsay::Followers;
+use crate::evidence::Followers;
 
 /// The longest command that a peer puts into an entry, in bytes: longer than the server takes.
 const COMMAND_BYTES_MAX: u8 = 100;

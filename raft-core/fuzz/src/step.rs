@@ -200,7 +200,7 @@ impl Host {
                 self.raft.persisted(id);
             }
             Event::Applied(index) => {
-                let index = Index::new(index.to(self.oracle.handed_out().get()));
+                let index = Index::new(index.to(self.oracle.apply_sent().get()));
                 self.raft.applied(index);
             }
             Event::Propose { bytes } => self.propose(vec![bytes; usize::from(bytes)]),

@@ -113,8 +113,8 @@ fn a_server_that_goes_is_told_so() {
     server.matched(3, 3);
     server.take_sent();
     server.matched(2, 3);
-    let farewell = server.appends_to(3).pop().expect("it hears that this is committed");
-    assert_eq!((farewell.prev_log, farewell.leader_commit), (at(1, 3), index(3)));
+    let notice = server.appends_to(3).pop().expect("it hears that this is committed");
+    assert_eq!((notice.prev_log, notice.leader_commit), (at(1, 3), index(3)));
     server.propose_command();
     assert!(server.appends_to(3).is_empty(), "and nothing after that");
 

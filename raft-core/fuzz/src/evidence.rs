@@ -12,7 +12,7 @@ use crate::disk::is_quorum;
 
 /// What ends with a term.
 #[derive(Default)]
-pub(crate) struct Hearsay {
+pub(crate) struct Evidence {
     pub(crate) term: Term,
     /// What each leader of the term claimed to have in its log.
     claims: BTreeMap<NodeId, BTreeMap<Index, BTreeSet<Term>>>,
@@ -57,7 +57,7 @@ pub(crate) struct Read {
     pub(crate) confirmed: bool,
 }
 
-impl Hearsay {
+impl Evidence {
     pub(crate) fn new(term: Term) -> Self {
         Self { term, ..Self::default() }
     }
