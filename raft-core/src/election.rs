@@ -180,8 +180,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if !granted {
             self.note_refusal(&request, true);
         }
-        if let Some(following) = self.following().filter(|_| could_win && !granted) {
-            following.refused = Some(request);
+        if could_win && !granted {
+            if let Some(following) = self.following() {
+                following.refused = Some(request);
+            }
         }
         if !granted && request.term == self.server.current_term {
             if let Some(mut leading) = self.leading() {

@@ -106,8 +106,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let snapshot = snapshot.unwrap_or_else(|| {
             // A server that joined learns its members from the log alone, also if it is told of
             // voters when it starts again.
-            let voters = config.voters.iter().copied().filter(|_| !has_run);
-            SnapshotMeta { last: LogId::ZERO, membership: Membership::of_voters(voters) }
+            let voters = if has_run { &[][..] } else { &config.voters };
+            let membership = Membership::of_voters(voters.iter().copied());
+            SnapshotMeta { last: LogId::ZERO, membership }
         });
         let begin = snapshot.last.index;
         let mut memberships = Memberships::new(begin, snapshot.membership.clone());
@@ -163,86 +164,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Takes a message from another server. What makes no sense is counted and dropped.
     pub fn step(&mut self, message: Message<C>) {
-        let Message { from, to, term, body } = message;
-        if to != self.id() {
-            self.server.counters.misrouted = self.server.counters.misrouted.saturating_add(1);
-            return;
-        }
-        // Requests are heard whoever sends them, for a configuration may have come to the sender
-        // first (§6).
-        let position = self.server.members.position(from);
-        let is_reply = matches!(
-            body,
-            Body::RequestPreVoteReply(_)
-                | Body::RequestVoteReply(_)
-                | Body::AppendEntriesReply(_)
-                | Body::InstallSnapshotReply(_)
-        );
-        if from == to || (is_reply && position.is_none()) {
-            self.server.counters.unknown_sender =
-                self.server.counters.unknown_sender.saturating_add(1);
-            return;
-        }
-        let position = position.unwrap_or_default();
-        match body {
-            Body::RequestPreVote(request) => {
-                let kind = VoteKind::PreVote { campaign: request.campaign };
-                self.hold_vote_request(VoteRequest::new(from, term, request.last_log, kind));
-            }
-            Body::RequestVote(request) => {
-                let kind = VoteKind::Vote { transfer: request.transfer };
-                self.hold_vote_request(VoteRequest::new(from, term, request.last_log, kind));
-            }
-            Body::RequestPreVoteReply(reply) => {
-                // A voter of an earlier term may grant; which attempt it answers, the reply says.
-                self.adopt(term);
-                self.on_request_pre_vote_reply(position, reply);
-            }
-            Body::RequestVoteReply(reply) => {
-                if self.is_current(term) {
-                    self.on_request_vote_reply(position, reply);
-                }
-            }
-            Body::AppendEntries(append) => {
-                if self.is_current(term) {
-                    self.on_append_entries(from, append);
-                } else {
-                    self.refuse_stale_append(from);
-                }
-            }
-            Body::AppendEntriesReply(reply) => {
-                if self.is_current(term) {
-                    self.on_append_entries_reply(position, reply);
-                }
-            }
-            Body::InstallSnapshot(install) => {
-                if self.is_current(term) {
-                    self.on_install_snapshot(from, install);
-                } else {
-                    self.refuse_stale_append(from);
-                }
-            }
-            Body::InstallSnapshotReply(reply) => {
-                if self.is_current(term) {
-                    self.on_install_snapshot_reply(position, reply);
-                }
-            }
-            Body::TimeoutNow(request) => {
-                if self.is_current(term) {
-                    self.on_timeout_now(from, request);
-                }
-            }
-            Body::ReadIndex(request) => {
-                if self.is_current(term) {
-                    self.on_read_index(from, request);
-                }
-            }
-            Body::ReadIndexReply(reply) => {
-                if self.is_current(term) && self.leader() == Some(from) {
-                    self.on_read_index_reply(reply);
-                }
-            }
-        }
+        let Some(position) = self.position_of_sender(&message) else { return };
+        self.dispatch(position, message);
         self.check_invariants();
     }
 
@@ -444,6 +367,95 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 
     // Rules for all servers (Figure 2).
+
+    /// The position of the sender among the members. None if the message is not to be heard. For a
+    /// request of a server that is no member it has no meaning: requests are heard from any server,
+    /// because a configuration may have come to the sender first (§6).
+    fn position_of_sender(&mut self, message: &Message<C>) -> Option<usize> {
+        if message.to != self.id() {
+            self.server.counters.misrouted = self.server.counters.misrouted.saturating_add(1);
+            return None;
+        }
+        let position = self.server.members.position(message.from);
+        let is_reply = matches!(
+            message.body,
+            Body::RequestPreVoteReply(_)
+                | Body::RequestVoteReply(_)
+                | Body::AppendEntriesReply(_)
+                | Body::InstallSnapshotReply(_)
+        );
+        if message.from == message.to || (is_reply && position.is_none()) {
+            self.server.counters.unknown_sender =
+                self.server.counters.unknown_sender.saturating_add(1);
+            return None;
+        }
+        Some(position.unwrap_or_default())
+    }
+
+    /// A message to the rule for its kind; replies, requests of leaders and of followers only in the
+    /// current term.
+    fn dispatch(&mut self, position: usize, message: Message<C>) {
+        let Message { from, term, body, .. } = message;
+        match body {
+            Body::RequestPreVote(request) => {
+                let kind = VoteKind::PreVote { campaign: request.campaign };
+                self.hold_vote_request(VoteRequest::new(from, term, request.last_log, kind));
+            }
+            Body::RequestVote(request) => {
+                let kind = VoteKind::Vote { transfer: request.transfer };
+                self.hold_vote_request(VoteRequest::new(from, term, request.last_log, kind));
+            }
+            Body::RequestPreVoteReply(reply) => {
+                // A voter of an earlier term may grant; which attempt it answers, the reply says.
+                self.adopt(term);
+                self.on_request_pre_vote_reply(position, reply);
+            }
+            Body::RequestVoteReply(reply) => {
+                if self.is_current(term) {
+                    self.on_request_vote_reply(position, reply);
+                }
+            }
+            Body::AppendEntries(append) => {
+                if self.is_current(term) {
+                    self.on_append_entries(from, append);
+                } else {
+                    self.refuse_stale_append(from);
+                }
+            }
+            Body::AppendEntriesReply(reply) => {
+                if self.is_current(term) {
+                    self.on_append_entries_reply(position, reply);
+                }
+            }
+            Body::InstallSnapshot(install) => {
+                if self.is_current(term) {
+                    self.on_install_snapshot(from, install);
+                } else {
+                    self.refuse_stale_append(from);
+                }
+            }
+            Body::InstallSnapshotReply(reply) => {
+                if self.is_current(term) {
+                    self.on_install_snapshot_reply(position, reply);
+                }
+            }
+            Body::TimeoutNow(request) => {
+                if self.is_current(term) {
+                    self.on_timeout_now(from, request);
+                }
+            }
+            Body::ReadIndex(request) => {
+                if self.is_current(term) {
+                    self.on_read_index(from, request);
+                }
+            }
+            Body::ReadIndexReply(reply) => {
+                if self.is_current(term) && self.leader() == Some(from) {
+                    self.on_read_index_reply(reply);
+                }
+            }
+        }
+    }
 
     /// Adopts a higher term; returns whether `term` is then the current one.
     fn is_current(&mut self, term: Term) -> bool {

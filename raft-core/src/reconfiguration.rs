@@ -158,7 +158,10 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let RoleState::Leader(leader) = &self.role else { return };
         let is_gone =
             self.server.members.position(candidate).is_none() && self.server.log.contains(last_log);
-        let left_at = self.server.memberships.left_at(candidate).filter(|_| is_gone);
+        if !is_gone {
+            return;
+        }
+        let left_at = self.server.memberships.left_at(candidate);
         let notice = left_at.and_then(|last| {
             let (session, bytes_max) = (leader.session, self.server.config.append_bytes_max);
             removal_notice(&self.server.log, last_log.index, last, session, bytes_max)
@@ -212,7 +215,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let last = server.memberships.index();
         for (old, id) in before.ids.iter().enumerate() {
             let goes = server.members.position(*id).is_none() && before.own != Some(old);
-            let peer = peers.get(old).filter(|_| goes && is_committed);
+            let peer = if goes && is_committed { peers.get(old) } else { None };
             // A server that is sent a snapshot is still far from this entry.
             let peer = peer.filter(|peer| peer.state() != ProgressState::Snapshot);
             let notice = peer.and_then(|peer| {

@@ -141,9 +141,10 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
     }
 
     fn begin_transfer(&mut self, to: NodeId) {
-        let position = self.server.members.position(to);
         self.leader.transfer = Some(Transfer { to, timeout_now_sent: false });
-        position.into_iter().for_each(|position| self.leader.pending.insert(position));
+        if let Some(position) = self.server.members.position(to) {
+            self.leader.pending.insert(position);
+        }
         self.server.timers.transfer.touch();
     }
 

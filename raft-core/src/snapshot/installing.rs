@@ -22,7 +22,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let well_formed = snapshot.membership.validate().is_ok()
             && snapshot.last.term <= self.server.current_term
             && (length > 0 || done);
-        let Some(end) = end.filter(|_| well_formed) else {
+        let (Some(end), true) = (end, well_formed) else {
             self.server.counters.malformed = self.server.counters.malformed.saturating_add(1);
             return;
         };

@@ -128,9 +128,10 @@ impl<C: Command> Log<C> {
             return (Entries::new(), 0);
         };
         let end = end.min(self.entries.len());
-        let Some(first) = self.entries.get(start).filter(|_| start < end) else {
+        if start >= end {
             return (Entries::new(), 0);
-        };
+        }
+        let Some(first) = self.entries.get(start) else { return (Entries::new(), 0) };
         // An entry that travels alone is the commonest case, and spared the counting and
         // collecting.
         if end == start.saturating_add(1) {
