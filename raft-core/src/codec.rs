@@ -60,7 +60,7 @@
 //! Decoding never panics, takes time linear in the input's length, and no memory on the word of a
 //! claimed count. An entry is at least one byte of input; a decoded message therefore takes at most
 //! about a hundred times its bytes, and does so only if somebody sends nothing but empty entries.
-//! Whoever frames the bytes bounds their length.
+//! The transport, which frames the bytes, bounds their length.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

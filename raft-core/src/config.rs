@@ -1,5 +1,4 @@
-//! What a server is told before it starts: who it is, who the others are, its timeouts and its
-//! limits.
+//! The configuration of one server: its id, the first voters, its timeouts and its limits.
 
 mod adaptive;
 
@@ -53,9 +52,9 @@ pub struct Config {
     /// Followers that lose their leader stand one after the other, in the order in which the leader
     /// has ranked them: the first after `election_timeout_min`, each next one so much later (at
     /// least four one-way latencies, or two stand at once; at most a quarter of
-    /// `election_timeout_min`). Who has tried in vain, or has no rank, waits for a random time as
-    /// ever. It changes only when a server stands: votes and terms are what they are. None: all
-    /// wait for random times, as in the paper.
+    /// `election_timeout_min`). A follower that has tried in vain, or has no rank, waits for a
+    /// random time. Ranks change only when a server stands for election: votes and terms do not
+    /// depend on them. `None`: all wait for random times, as in the paper.
     pub rank_slot: Option<Duration>,
     /// How often a leader says that it lives. At most half of `election_timeout_min`, as in Figure
     /// 16, or a heartbeat that is only a little late elects somebody. For a lost round to elect

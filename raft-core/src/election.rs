@@ -3,7 +3,8 @@
 //!
 //! A server votes at most once per term; the vote is durable before it is spoken. Granting a vote
 //! restarts the election timer, and repeating a grant does not (Figure 2): else a candidate that
-//! asks again and again, because it hears no answer, would keep all who hear it from standing.
+//! asks again and again, because it hears no answer, would keep every server that hears it from
+//! standing.
 //!
 //! A server whose vote is still on its way to the disk does not stand: what it has promised, to
 //! itself or to another candidate, counts once it is durable, and a new term would take it back. On
@@ -113,7 +114,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// With a [`Lease`](crate::Lease) a follower asks only once it is no longer bound to the
     /// leader, as if there had been no hint.
     ///
-    /// Who noticed it first may have asked here already, in vain: it is answered anew.
+    /// A server that noticed it earlier may have asked here already, in vain. It is answered anew.
     pub fn suspect_leader(&mut self, leader: NodeId) {
         let following = self.following().filter(|following| following.leader == leader);
         let known = following.map(|following| (following.rank, following.refused));
@@ -291,8 +292,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
 }
 
 impl<C: Command, R: Rng> Leading<'_, C, R> {
-    /// Lines the voters up who would succeed this leader: those first who answer and hold what is
-    /// committed, then by priority. The order changes only when these do.
+    /// Ranks the voters that would succeed this leader: first those that answer and hold what is
+    /// committed, then by priority. The order changes only when one of these changes.
     pub(crate) fn rank_successors(&mut self) {
         if self.server.config.rank_slot.is_none() {
             return;
@@ -322,8 +323,8 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
         }
     }
 
-    /// Whoever asks this leader believes it gone: a heartbeat at once tells it better, before
-    /// others lose faith too.
+    /// Sends a heartbeat at once to a server that asks this leader for a vote, because that server
+    /// believes the leader gone, before others do too.
     fn show_that_it_leads(&mut self, to: NodeId) {
         if let Some(position) = self.server.members.position(to) {
             self.leader.round = self.leader.round.next();

@@ -47,7 +47,7 @@ pub enum ProposeError<C> {
     /// Leadership is being handed over: wait for the new leader, or until this server has given up
     /// the attempt.
     Transferring {
-        /// Who is to lead.
+        /// The server that is to lead.
         to: NodeId,
         /// The command.
         command: C,
@@ -139,7 +139,7 @@ pub enum ChangeRefused {
     },
     /// Leadership is being handed over: ask the new leader.
     Transferring {
-        /// Who is to lead.
+        /// The server that is to lead.
         to: NodeId,
     },
     /// The membership cannot be changed so.
@@ -178,7 +178,7 @@ pub enum TransferRefused {
     },
     /// Leadership is being handed over already.
     Transferring {
-        /// Who is to lead.
+        /// The server that is to lead.
         to: NodeId,
     },
     /// Nobody could take over: the server named is no other voter, or no voter has been heard of.

@@ -101,7 +101,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         Some(self.server.durable.silent_since()? + self.server.config.disk_patience())
     }
 
-    /// The newest moment by which a quorum was heard of.
+    /// The last time by which a quorum had been heard.
     pub(crate) fn quorum_heard_at(&self, leader: &Leader) -> Instant {
         let heard = leader.peers.each(&self.server.members, self.server.now, Progress::heard_at);
         self.server.members.quorum.reached(heard)

@@ -1,9 +1,9 @@
-//! Cluster membership (§6): who takes part, and with which say.
+//! Cluster membership (§6): the members of a cluster, and whether each of them votes.
 //!
 //! Any change of voters passes through a joint configuration, in which decisions need a majority of
-//! the old voters and one of the new. Each member holds one seat, and a seat says both what the
-//! member is now and what it becomes when the joint configuration is left; so no configuration can
-//! contradict itself.
+//! the old voters and one of the new. Each member holds one seat, and a seat says both what
+//! the member is now and what it becomes when the joint configuration is left; so no configuration
+//! can contradict itself.
 //!
 //! ```text
 //!              change                      committed
@@ -25,7 +25,7 @@ use crate::types::NodeId;
 
 pub use crate::identity::LABEL_BYTES_MAX;
 
-/// A member's say in decisions.
+/// How a member takes part in decisions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Seat {
     /// Votes, and counts towards commits.
@@ -75,9 +75,9 @@ impl Seat {
 pub struct Member {
     /// The server.
     pub id: NodeId,
-    /// Its say.
+    /// How it takes part.
     pub seat: Seat,
-    /// Whoever leads hands over to the voter of the highest priority that keeps up (thesis 3.10).
+    /// A leader hands over to the voter of the highest priority that keeps up (thesis 3.10).
     /// Never keeps a server from leading when no better one can.
     pub priority: u8,
     /// What the host knows the server by, such as an address. Opaque to Raft; at most
@@ -215,7 +215,7 @@ impl Membership {
             };
             Member { seat, ..member }
         });
-        // Learners who go have nothing to decide on their way out.
+        // A learner that is removed has no vote, so it is no part of the joint configuration.
         let gone = gone.filter(|member| member.seat == Seat::Outgoing);
         let mut members: Vec<_> = kept.chain(gone).collect();
         insertion_sort_by_key(&mut members, |member| member.id);

@@ -13,9 +13,9 @@ use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term};
 /// A message from one server to another.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Message<C> {
-    /// Who sent it.
+    /// The sender.
     pub from: NodeId,
-    /// Whom it is for.
+    /// The receiver.
     pub to: NodeId,
     /// The sender's current term when it was sent.
     pub term: Term,
@@ -94,7 +94,7 @@ pub struct RequestPreVoteReply {
 pub struct RequestVote {
     /// The last entry of the candidate's log.
     pub last_log: LogId,
-    /// The leader asked for this election, so nobody needs to be loyal to it (thesis 4.2.3).
+    /// The leader asked for this election, so no voter needs to stick to it (thesis 4.2.3).
     pub transfer: bool,
 }
 
@@ -121,13 +121,13 @@ pub struct AppendEntries<C> {
     pub entries: Entries<C>,
     /// Everything up to here is committed; never beyond what this follower is known to hold.
     pub leader_commit: Index,
-    /// The follower's place in the line of those who stand when the leader is gone, the first 0;
-    /// none for who should not stand first.
+    /// The follower's rank among the successors, from 0: in this order they stand for election when
+    /// the leader is gone. None if the follower has no rank.
     pub rank: Option<u8>,
-    /// The smallest election timeout in force with this leader, which the follower's deadlines and
-    /// loyalty go by; none without [`Config::adaptive`](crate::Config::adaptive). In microseconds,
-    /// of which a number of this size takes no more memory than there is beside the rank: messages
-    /// that are larger cost a twentieth of all speed.
+    /// The smallest election timeout in force with this leader, in microseconds. The follower's
+    /// deadlines and its stickiness follow it. None without
+    /// [`Config::adaptive`](crate::Config::adaptive). A `NonZeroU32` fits into the padding beside
+    /// the rank: growing the message cost 5 % of all speed.
     pub election_timeout_micros: Option<NonZeroU32>,
 }
 
@@ -216,8 +216,8 @@ pub struct InstallSnapshotReply {
 /// Arguments of TimeoutNow (thesis 3.10).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TimeoutNow {
-    /// The last entry of the leader's log. Who does not hold it yet does not stand: it could not
-    /// win.
+    /// The last entry of the leader's log. A follower that does not hold it yet does not stand,
+    /// because it could not win.
     pub last_log: LogId,
 }
 

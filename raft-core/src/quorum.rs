@@ -67,8 +67,8 @@ impl FromIterator<usize> for MemberSet {
     }
 }
 
-/// Who must agree: a majority of the voters, and during a change of membership of the outgoing
-/// voters as well (§6).
+/// The voters that must agree: a majority of them, and during a change of membership also a
+/// majority of the outgoing voters (§6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Quorum {
     /// The voters of the configuration; of the new one, if it is joint.
@@ -78,7 +78,7 @@ pub(crate) struct Quorum {
 }
 
 impl Quorum {
-    /// Everyone who has a vote.
+    /// All members with a vote.
     pub(crate) fn voters(self) -> MemberSet {
         self.incoming.union(self.outgoing)
     }

@@ -1,6 +1,10 @@
-//! The server: its state (Figure 2), the public verbs, the rules for all servers, and the changes
-//! of role. Dispatch only; what the paper says about each remote procedure call is in the file that
-//! bears its name.
+//! The server (Figure 2): the public verbs, the dispatch of messages, the rules for all servers, and
+//! the changes of role (Figure 4), all of which pass through `change_role`. The role is borrowed
+//! mutably in this file alone.
+//!
+//! What a server holds is in `state/`. What the paper says about each remote procedure call is in
+//! the file that bears its name. A rule for leaders is a method of [`Leading`], which borrows the
+//! leader's state and all else that the server holds, so its type says which role it is for.
 
 use alloc::vec::Vec;
 
@@ -392,8 +396,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         Some(position.unwrap_or_default())
     }
 
-    /// A message to the rule for its kind; replies, requests of leaders and of followers only in the
-    /// current term.
+    /// A message to the rule for its kind; replies, requests of leaders and of followers only in
+    /// the current term.
     fn dispatch(&mut self, position: usize, message: Message<C>) {
         let Message { from, term, body, .. } = message;
         match body {

@@ -50,7 +50,7 @@ use crate::state::roles::RoleState;
 use crate::types::{Command, Index, LogId, NodeId, Round, Session, Term};
 
 impl<C: Command, R: Rng> Raft<C, R> {
-    /// Changes who takes part (§6): all of these changes at once, or none. Returns where the first
+    /// Changes the membership (§6): applies all of these changes, or none. Returns where the first
     /// configuration on the way is in the log; the change is complete when
     /// [`Output::Apply`](crate::Output::Apply) hands out a configuration from there on that is not
     /// [joint](Membership::is_joint).
@@ -198,8 +198,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.update_members();
     }
 
-    /// Takes another configuration into force, or lets members go that were leaving. A leader goes
-    /// on with whom it knew where it was, and begins a session with each new member.
+    /// Takes another configuration into force, or lets members go that were leaving. A leader keeps
+    /// its progress with each member that stays, and begins a session with each new member.
     pub(crate) fn update_members(&mut self) {
         let is_committed = self.server.memberships.index() <= self.server.commit_index;
         let leaving = if is_committed { None } else { self.server.memberships.previous() };
@@ -238,7 +238,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
         };
         leader.peers = server.members.ids.iter().map(progress).collect();
-        // Those who are sent no snapshot drop out when it is looked for the next chunk.
+        // A member that is sent no snapshot drops out when the next chunk is looked for.
         leader.sending = server.members.everyone_else();
         leader.pending = server.members.everyone_else();
         let heard = leader.heard.iter().filter_map(|old| before.id(old));

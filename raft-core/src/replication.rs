@@ -244,7 +244,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             server.counters.stale_replies = server.counters.stale_replies.saturating_add(1);
             return;
         }
-        // The timer of the quorum runs on: when it fires, it looks again at who was heard of.
+        // The quorum timer runs on: when it fires, the leader looks again which peers it has heard.
         leader.heard.insert(from);
         let round = peer.on_round_echoed(reply.round);
         if let (Some(lease), Some(left_at)) = (server.config.lease, leader.lease.left_at(round)) {
@@ -275,8 +275,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// A leader says to all followers that it lives, in a round that asks for an answer (§5.2); who
-    /// stands for election asks the voters again who have not answered (§5.1).
+    /// A leader sends heartbeats to all followers, in a round that asks for an answer (§5.2). A
+    /// candidate asks the voters again that have not answered (§5.1).
     pub(crate) fn on_heartbeat_timeout(&mut self) {
         self.server.timers.heartbeat.touch();
         if let Some(mut leading) = self.leading() {

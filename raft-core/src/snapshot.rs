@@ -130,8 +130,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
             LogId::new(self.server.log.term_at(self.server.apply_sent)?, self.server.apply_sent);
         let membership = self.server.memberships.at(self.server.apply_sent).clone();
         if membership.is_empty() {
-            // A server that joins has yet to come to the entry that says who the members are: no
-            // restart could begin without.
+            // A server that joins has not yet applied the entry that names the members, and no
+            // restart could begin without it.
             return None;
         }
         let taking = SnapshotMeta { last, membership };

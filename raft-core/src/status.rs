@@ -24,7 +24,7 @@ pub struct Status {
     pub role: Role,
     /// The latest term that it has seen.
     pub current_term: Term,
-    /// Whom it voted for in that term.
+    /// The candidate that it voted for in that term.
     pub voted_for: Option<NodeId>,
     /// The leader of that term, if known.
     pub leader: Option<NodeId>,
@@ -133,7 +133,7 @@ pub enum Wake {
     Election,
     /// To send heartbeats.
     Heartbeat,
-    /// To ask voters again who have not answered.
+    /// To ask the voters again that have not answered.
     AskAgain,
     /// To see whether a quorum was heard of.
     Quorum,

@@ -108,8 +108,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// A leader's heartbeats follow its timeouts; who stands for election asks again as is
-    /// configured.
+    /// A leader's heartbeats follow the timeout in force. A candidate asks again after the
+    /// configured interval.
     fn heartbeat_interval(&self) -> Duration {
         match &self.role {
             RoleState::Leader(leader) => {

@@ -2,8 +2,8 @@
 //!
 //! The leader refuses commands, lets its successor have the rest of the log, and sends TimeoutNow
 //! right behind the last append, without waiting for an answer. The successor stands at once,
-//! without a pre-vote, and its request says that nobody needs to be loyal. An attempt that has not
-//! succeeded within an election timeout is given up, and the leader leads on.
+//! without a pre-vote, and its request says that no voter needs to stick to the leader. An attempt
+//! that has not succeeded within an election timeout is given up, and the leader leads on.
 //!
 //! A leader that hands over appends nothing, not even the entry that leaves a joint configuration:
 //! its log would be longer than its successor's, whose vote it then has to refuse though that may
@@ -52,7 +52,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         Ok(to)
     }
 
-    /// To whom this leader is handing over.
+    /// The server to which this leader is handing over.
     pub fn transferring(&self) -> Option<NodeId> {
         match &self.role {
             RoleState::Leader(leader) => leader.transfer.map(|transfer| transfer.to),
@@ -60,8 +60,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// TimeoutNow: the leader asks this server to stand for election. Who lacks an entry could not
-    /// win, and waits to be asked again.
+    /// TimeoutNow: the leader asks this server to stand for election. A server that lacks an entry
+    /// could not win, and waits to be asked again.
     pub(crate) fn on_timeout_now(&mut self, from: NodeId, request: TimeoutNow) {
         let follows = self.following().is_some_and(|following| following.leader == from);
         if follows && self.server.members.is_voter() && self.server.log.last() >= request.last_log {

@@ -1,4 +1,5 @@
-//! The members by their positions in every table (§6): who they are, who decides, and who leaves.
+//! The members by their positions in every table (§6): their ids, the quorum, and which of them
+//! leave.
 
 use alloc::vec::Vec;
 
@@ -13,7 +14,7 @@ use crate::types::NodeId;
 pub(crate) struct Members {
     /// By rising id.
     pub(crate) ids: Vec<NodeId>,
-    /// Who decides.
+    /// The voters, and how many of them decide.
     pub(crate) quorum: Quorum,
     /// Those that are leaving: members until a configuration without them is committed.
     pub(crate) leaving: MemberSet,
@@ -27,7 +28,7 @@ impl Members {
     pub(crate) fn new(own: NodeId, in_force: &Membership, leaving: Option<&Membership>) -> Self {
         let leaving = leaving.map_or(&[][..], Membership::members);
         let leaving = leaving.iter().filter(|member| in_force.seat(member.id).is_none());
-        // Where there is no place for all, those who leave are not told that they do.
+        // If there is no place for all, members that leave get no removal notice.
         let all = in_force.members().iter().chain(leaving).take(MEMBERS_MAX);
         let mut ids: Vec<_> = all.map(|member| member.id).collect();
         insertion_sort_by_key(&mut ids, |id| *id);

@@ -11,6 +11,13 @@
 //!                                         a window of chunks (§7)
 //! ```
 //!
+//! | | Probe | Replicate | Snapshot |
+//! |---|---|---|---|
+//! | an append is sent | one at a time | while `inflights` have room | heartbeats only |
+//! | `Matched` | Replicate, unless a probe is unanswered | `match_index` grows | Replicate, once the log goes on where the follower's ends |
+//! | `Rejected` | `next_index` falls | Probe, `next_index` falls | ignored |
+//! | the next entry is compacted | Snapshot | Snapshot | the newest snapshot, if the old one is stuck |
+//!
 //! Every message, a heartbeat as well, names the entry before `next_index`. So a lost message shows
 //! at the next heartbeat at the latest: the follower rejects it, and the leader goes back to what
 //! the follower does hold.

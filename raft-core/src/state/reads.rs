@@ -29,7 +29,7 @@ pub(crate) struct Reads {
     pub(crate) lost: VecDeque<ReadId>,
 }
 
-/// A read, and who waits for it.
+/// A read, and where it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Read {
     Here(ReadId),

@@ -33,7 +33,7 @@ impl RoleState {
     }
 }
 
-/// A server that answers.
+/// A follower: answers leaders and candidates.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Follower {
     /// The leader of the current term, and what was said to it; none until it speaks.
@@ -72,6 +72,18 @@ impl Heard {
 }
 
 /// What a follower knows of its leader, and owes it. Ends with the term.
+///
+/// | Field | changes with |
+/// |---|---|
+/// | `leader`, `session` | the leader's first message of the term, or of a newer session |
+/// | `heard` | every message of the leader; the next tick puts its time in |
+/// | `listens_until` | a late tick; none again with the leader's next message |
+/// | `rank`, `timeout_in_force` | every AppendEntries |
+/// | `round`, `reply_due` | every AppendEntries; a reply that leaves clears `reply_due` |
+/// | `rejection` | an AppendEntries that does not fit; the reply that leaves clears it |
+/// | `matched` | an AppendEntries that fits, or a snapshot; falls with a truncation |
+/// | `acknowledged` | a reply that leaves; falls with a truncation |
+/// | `refused` | a pre-vote that is refused |
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Following {
     pub(crate) leader: NodeId,
@@ -99,7 +111,7 @@ pub(crate) struct Following {
     pub(crate) rejection: Option<AppendResult>,
 }
 
-/// A server that asks whether it could win (thesis 9.6).
+/// A pre-candidate: asks whether it could win (thesis 9.6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct PreCandidate {
     /// Numbers the attempt; answers echo it.
@@ -107,7 +119,7 @@ pub(crate) struct PreCandidate {
     pub(crate) ballot: Ballot,
 }
 
-/// A server that stands for election (§5.2).
+/// A candidate: stands for election (§5.2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Candidate {
     pub(crate) ballot: Ballot,
@@ -142,8 +154,8 @@ impl Ballot {
         }
     }
 
-    /// Asks those again who have not answered (§5.1: "servers retry RPCs if they do not receive a
-    /// response in a timely manner").
+    /// Asks the voters again that have not answered (§5.1: "servers retry RPCs if they do not
+    /// receive a response in a timely manner").
     pub(crate) fn ask_again(&mut self) {
         self.to_send = self.unanswered;
     }
@@ -153,7 +165,7 @@ impl Ballot {
     }
 }
 
-/// A server that leads (§5.3).
+/// A leader: accepts commands and replicates them (§5.3).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Leader {
     pub(crate) peers: Peers,
@@ -171,7 +183,7 @@ pub(crate) struct Leader {
     pub(crate) lease: LeaseState,
     /// Which timeouts are in force.
     pub(crate) timeout: LeaderTimeout,
-    /// Who is to lead instead (thesis 3.10).
+    /// The transfer of leadership under way (thesis 3.10).
     pub(crate) transfer: Option<Transfer>,
     /// Until when this leader has listened for its quorum, after a tick that came late.
     pub(crate) listened_after: Option<Instant>,
@@ -182,7 +194,7 @@ pub(crate) struct Leader {
 /// A transfer under way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Transfer {
-    /// Who is to lead.
+    /// The server that is to lead.
     pub(crate) to: NodeId,
     /// Whether TimeoutNow was sent to it since the last heartbeat.
     pub(crate) timeout_now_sent: bool,
