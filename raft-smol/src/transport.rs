@@ -25,8 +25,9 @@ use crate::executor::Executor;
 mod acceptor;
 mod connection;
 mod dialer;
+mod shared;
 
-use dialer::{Peer, Peers};
+use shared::{Peer, Peers, Shared};
 
 /// A [`raft_core::host::Transport`] over TCP. Nothing is encrypted or authenticated: use it in a
 /// network that you trust.
@@ -62,17 +63,6 @@ struct Started {
     stopping: Receiver<()>,
     /// When it is dropped, all tasks stop.
     _stop: Sender<()>,
-}
-
-/// What the tasks of a started transport share. Each task drops it last, after its sockets.
-struct Shared {
-    me: NodeId,
-    config: Config,
-    counters: Counters,
-    inbox: MessageInbox,
-    peers: Peers,
-    /// Left here when the transport stops, so that it is dropped with the last task.
-    running: OnceLock<Running>,
 }
 
 impl<E: Executor> Transport<E> {

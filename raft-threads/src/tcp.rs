@@ -22,7 +22,6 @@ use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,11 +33,11 @@ pub use raft_core::host::tcp::{Config, Counters, Counts};
 mod acceptor;
 mod connection;
 mod dialer;
+mod shared;
 mod sockets;
 mod undialed;
 
-use dialer::{Peer, Peers};
-use sockets::Sockets;
+use shared::{Peer, Peers, Shared, spawn};
 use undialed::Undialed;
 
 /// How long a stop tries to wake the thread that accepts. If that has no effect at once, the thread
@@ -71,23 +70,6 @@ pub struct Transport {
     /// `Some` from `start` to the stop.
     shared: Option<Arc<Shared>>,
     undialed: Undialed,
-}
-
-/// What the threads of a started transport share. Each thread holds it until its last socket is
-/// closed.
-#[derive(Debug)]
-struct Shared {
-    me: NodeId,
-    config: Config,
-    counters: Counters,
-    inbox: MessageInbox,
-    peers: Peers,
-    incoming: Arc<Sockets>,
-    /// The sockets whose handshake has not ended. After that a dialer ends its connection itself,
-    /// because it may have messages left to send.
-    outgoing: Arc<Sockets>,
-    /// Dropped with the last thread.
-    running: Mutex<Option<Running>>,
 }
 
 impl Transport {
@@ -226,10 +208,6 @@ impl Drop for Transport {
     fn drop(&mut self) {
         self.halt(None);
     }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name(name.into()).spawn(run).map(drop)
 }
 
 /// Wakes the thread that accepts. If the thread cannot be reached in this way, it wakes by itself

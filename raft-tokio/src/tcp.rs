@@ -25,8 +25,9 @@ pub use raft_core::host::tcp::{Config, Counters, Counts};
 mod acceptor;
 mod connection;
 mod dialer;
+mod shared;
 
-use dialer::{Peer, Peers};
+use shared::{Peer, Peers, Shared};
 
 /// A [`raft_core::host::Transport`] over TCP.
 ///
@@ -63,16 +64,6 @@ struct Started {
     shared: Arc<Shared>,
     /// When it is dropped, all tasks stop.
     stop: watch::Sender<()>,
-}
-
-/// What the tasks of a started transport share.
-#[derive(Debug)]
-struct Shared {
-    me: NodeId,
-    config: Config,
-    counters: Counters,
-    inbox: MessageInbox,
-    peers: Peers,
 }
 
 impl Transport {

@@ -14,8 +14,8 @@ use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{self, Closed, Counters, Incoming, Ticket};
 
-use super::Shared;
 use super::connection::{self, Reader, Stream};
+use super::shared::Shared;
 use crate::executor::Executor;
 use crate::wait::{dropped, timeout};
 

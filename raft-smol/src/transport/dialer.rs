@@ -12,30 +12,11 @@ use futures_lite::future::{or, yield_now};
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{self, Closed, Config, Route};
 
-use super::Shared;
 use super::connection::{self, Reader, Stream};
-use crate::wait::{Notify, dropped, timeout};
+use super::shared::{Peer, Shared, Signals};
+use crate::wait::{dropped, timeout};
 
-pub(super) type Peers = tcp::Peers<Signals>;
-pub(super) type Peer = tcp::Peer<Signals>;
 type Dialing<'p> = tcp::Dialing<'p, Signals>;
-
-/// Wakes the task of a dialer.
-#[derive(Default, Debug)]
-pub(super) struct Signals {
-    ready: Notify,
-    retry: Notify,
-}
-
-impl tcp::Signals for Signals {
-    fn ready(&self) {
-        self.ready.notify();
-    }
-
-    fn retry(&self) {
-        self.retry.notify();
-    }
-}
 
 pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, stop: Receiver<()>) {
     let config = &shared.config;

@@ -8,10 +8,9 @@ use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{Closed, Incoming, Reading, Ticket, keepalive};
 
-use super::Shared;
 use super::connection::{self, Reader};
+use super::shared::{Shared, spawn};
 use super::sockets::Socket;
-use super::spawn;
 
 /// How long to wait if the system gives no more sockets. Peers that dial meanwhile wait in the
 /// system's queue.

@@ -1,7 +1,7 @@
 //! Dials one peer for as long as the transport exists, and sends the messages that wait for it.
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,32 +9,10 @@ use std::time::{Duration, Instant};
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{self, Closed, Config, Reading, Route, keepalive};
 
-use super::Shared;
 use super::connection::{self, Reader};
-use crate::wait::Signal;
+use super::shared::{Peer, Shared, Signals};
 
-pub(super) type Peers = tcp::Peers<Signals>;
-pub(super) type Peer = tcp::Peer<Signals>;
 type Dialing<'p> = tcp::Dialing<'p, Signals>;
-
-/// Wakes the thread of a dialer.
-#[derive(Default, Debug)]
-pub(super) struct Signals {
-    /// Whether the dialer was told to dial again since it last looked.
-    retry: AtomicBool,
-    signal: Signal,
-}
-
-impl tcp::Signals for Signals {
-    fn ready(&self) {
-        self.signal.wake();
-    }
-
-    fn retry(&self) {
-        self.retry.store(true, Relaxed);
-        self.signal.wake();
-    }
-}
 
 pub(super) fn run(peer: &Peer, shared: &Shared) {
     let mut dialing = Dialing::new(&shared.peers, peer, &shared.inbox);

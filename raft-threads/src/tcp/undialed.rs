@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use raft_core::host::tcp::{Backoff, Config, Counters};
 
-use super::dialer::Peer;
+use super::shared::Peer;
 
 /// The peers that wait for a thread.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ mod tests {
     use raft_core::NodeId;
     use raft_core::host::{ClusterId, Identity, MessageInbox, StoreId};
 
-    use super::super::dialer::Peers;
+    use super::super::shared::Peers;
     use super::*;
 
     /// The system has no thread for a while: each peer is dialed in the end, once, and not as fast

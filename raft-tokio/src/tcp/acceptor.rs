@@ -14,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::Shared;
 use super::connection::{self, Reader};
+use super::shared::Shared;
 
 /// How long to wait if the system gives no more sockets. Peers that dial meanwhile wait in the
 /// system's queue.

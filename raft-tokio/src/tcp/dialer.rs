@@ -10,32 +10,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 use tokio::select;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::Shared;
 use super::connection::{self, Reader};
+use super::shared::{Peer, Shared, Signals};
 
-pub(super) type Peers = tcp::Peers<Signals>;
-pub(super) type Peer = tcp::Peer<Signals>;
 type Dialing<'p> = tcp::Dialing<'p, Signals>;
-
-/// Wakes the task of a dialer.
-#[derive(Default, Debug)]
-pub(super) struct Signals {
-    ready: Notify,
-    retry: Notify,
-}
-
-impl tcp::Signals for Signals {
-    fn ready(&self) {
-        self.ready.notify_one();
-    }
-
-    fn retry(&self) {
-        self.retry.notify_one();
-    }
-}
 
 pub(super) async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut stop: watch::Receiver<()>) {
     let mut dialing = Dialing::new(&shared.peers, &peer, &shared.inbox);
