@@ -11,10 +11,11 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
+use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 use clap::Parser;
-use raft_core::sim::{Cluster, Crash, Registers, Swap};
+use raft_core::sim::{Cluster, Crash, Delay, Failure, Registers, Swap};
 use raft_core::{Change, Config, Entry, LogId, Membership, NodeId, Raft, Restored, Role, Seat};
 
 /// Voters at the beginning, and servers in all.
@@ -23,6 +24,13 @@ const SERVERS: u64 = 4;
 
 /// What happens to a world, one after the other.
 const ACTIONS: u64 = 60;
+
+/// Disks are late now and then, by more than an answer of the network takes.
+const DISK: Delay = Delay::Spikes {
+    usual: Duration::from_micros(500),
+    spike: Duration::from_millis(60),
+    spikes_per_mille: 150,
+};
 
 /// Snapshots come after so few entries, so that there are some in a short run.
 const SNAPSHOT_ENTRIES: u64 = 12;
@@ -47,14 +55,24 @@ fn main() {
 type World = Cluster<Registers>;
 
 /// Runs one world and returns its records, each a TLA+ record. A run in which the simulator's own
-/// observer finds a fault ends there: what came before is for the specification to judge.
+/// observer finds a fault, or a server panics, ends there: the specification judges what came
+/// before.
 fn run(seed: u64) -> Vec<String> {
+    let watch = RefCell::new(Watch::default());
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| live(seed, &watch)));
+    if let Ok(Err(failure)) = ended {
+        eprintln!("{failure}");
+    }
+    watch.into_inner().records
+}
+
+fn live(seed: u64, watch: &RefCell<Watch>) -> Result<(), Box<Failure>> {
     let mut world = World::with(VOTERS, seed, |config: &mut Config| {
         config.snapshot_log_entries = SNAPSHOT_ENTRIES;
         config.log_tail_bytes = 0;
     });
     world.start_new();
-    let watch = RefCell::new(Watch::default());
+    (1..=SERVERS).for_each(|id| world.set_disk_latency(NodeId::new(id), DISK));
     watch.borrow_mut().look(&world);
     for _ in 0..ACTIONS {
         act(&mut world);
@@ -65,12 +83,9 @@ fn run(seed: u64) -> Vec<String> {
             false
         });
         watch.borrow_mut().look(&world);
-        if let Err(failure) = watched {
-            eprintln!("{failure}");
-            break;
-        }
+        watched?;
     }
-    watch.into_inner().records
+    Ok(())
 }
 
 /// Something that a client, an operator or a fault does. What is refused is no matter.
