@@ -29,6 +29,8 @@ broken=(
     'a leader counts its own copy before it is durable'
     'an append is acknowledged before it is durable'
     'all that is durable is acknowledged'
+    'conflicting entries are kept'
+    'entries are removed without a conflict'
     'old entries commit by counting'
     'the new voters of a joint configuration decide alone'
     'a change before a commit of the own term'
