@@ -9,17 +9,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::node::{CLUSTER, GATED, Gate, Gated, Map, config, leader, set, start, start_as, until};
+use crate::node::{
+    CLUSTER, GATED, Gate, Gated, Map, config, id, leader, set, start, start_as, until,
+};
 use bytes::Bytes;
 use raft_core::host::{
     FileJournal, Handle, InProcessNetwork, MemoryJournal, NodeConfig, ProposeError, ReadError,
     SnapshotError, StateMachine, StopReason, WorkerKind, WorkerTask,
 };
-use raft_core::{Config, Index, NodeId};
-
-fn id(number: u64) -> NodeId {
-    NodeId::new(number)
-}
+use raft_core::{Config, Index};
 
 /// Notices soon what hangs, and does not wait for it long.
 fn impatient(raft: Config) -> NodeConfig {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::node::{CLUSTER, Map, leader, set, start, until};
+use crate::node::{CLUSTER, Map, id, leader, set, start, until};
 use raft_core::host::handshake::Refusal;
 use raft_core::host::{
     ChangeError, FileJournal, Handle, InProcessNetwork, Journal, Label, MemoryJournal, NodeStatus,
@@ -15,10 +15,6 @@ use raft_core::{
 };
 
 type Nodes = BTreeMap<u64, Handle<Map>>;
-
-fn id(number: u64) -> NodeId {
-    NodeId::new(number)
-}
 
 fn raft(own: u64, voters: &[u64]) -> Config {
     Config {

@@ -16,6 +16,10 @@ use raft_core::{Config, Index, NodeId};
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::new(1);
 
+pub(crate) fn id(number: u64) -> NodeId {
+    NodeId::new(number)
+}
+
 /// Keeps the last command under each key, its first eight bytes; counts all of them.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Map {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::node::{CLUSTER, Map, leader, set, start, until};
+use crate::node::{CLUSTER, Map, id, leader, set, start, until};
 use bytes::Bytes;
 use raft_core::host::{
     ChangeError, FileJournal, Handle, InProcessNetwork, Journal, MemoryJournal, ProposeError,
@@ -19,10 +19,6 @@ use raft_core::host::{
 use raft_core::{Change, Config, LogId, MembershipError, NodeId, Restored, Role, Seat, Write};
 
 const SEGMENT_BYTES_MAX: u64 = 64 << 10;
-
-fn id(number: u64) -> NodeId {
-    NodeId::new(number)
-}
 
 /// Small enough that a few hundred commands need snapshots, several pieces each.
 fn small(own: u64, voters: &[u64]) -> Config {

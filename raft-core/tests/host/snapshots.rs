@@ -8,17 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::node::{CLUSTER, Gated, Map, set, start, until};
+use crate::node::{CLUSTER, Gated, Map, id, set, start, until};
 use bytes::Bytes;
 use raft_core::host::{
     FileJournal, Handle, InProcessNetwork, Journal, MemoryJournal, SnapshotError, SnapshotReader,
     SnapshotStore, SnapshotWriter, StorageError, StoreId,
 };
 use raft_core::{Change, Config, Index, LogId, NodeId, Restored, Status, Write};
-
-fn id(number: u64) -> NodeId {
-    NodeId::new(number)
-}
 
 /// Small enough that a hundred commands need snapshots, several pieces each.
 fn small(own: u64, voters: &[u64]) -> Config {

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::node::{CLUSTER, leader, start, until};
+use crate::node::{CLUSTER, id, leader, start, until};
 use bytes::Bytes;
 use raft_core::host::{
     Capture, FileJournal, Handle, InProcessNetwork, MemoryJournal, NodeStatus, StateMachine,
@@ -47,10 +47,6 @@ impl StateMachine for Sum {
         self.sum = u64::from_le_bytes(sum);
         Ok(())
     }
-}
-
-fn id(number: u64) -> NodeId {
-    NodeId::new(number)
 }
 
 fn raft(own: u64, voters: &[u64]) -> Config {

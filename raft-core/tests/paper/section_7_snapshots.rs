@@ -48,6 +48,15 @@ fn compact(server: &mut TestServer) -> LogId {
     taking.last
 }
 
+/// A leader that has compacted its log, and whose follower 3 needs the snapshot.
+fn leader_that_sends_a_snapshot() -> (TestServer, LogId) {
+    let mut server = leader();
+    let last = compact(&mut server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    (server, last)
+}
+
 fn reads(server: &mut TestServer) -> Vec<ReadSnapshot> {
     let read = |output| if let Output::ReadSnapshot(read) = output { Some(read) } else { None };
     std::mem::take(&mut server.others).into_iter().filter_map(read).collect()
@@ -230,10 +239,7 @@ fn a_restart_begins_with_the_snapshot() {
 /// has already discarded the next log entry that it needs to send."
 #[test]
 fn a_follower_that_needs_what_is_compacted_gets_the_snapshot_in_chunks() {
-    let mut server = leader();
-    let last = compact(&mut server);
-    server.rejected(3, 4, at(0, 0));
-    server.pass(server.config().heartbeat_interval);
+    let (mut server, last) = leader_that_sends_a_snapshot();
     assert_eq!(server.status().peers[1].state, ProgressState::Snapshot);
 
     let read = reads(&mut server).pop().unwrap();
@@ -263,26 +269,31 @@ fn a_follower_that_needs_what_is_compacted_gets_the_snapshot_in_chunks() {
     assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
 }
 
+/// The leader reads the end of its snapshot, which is no bytes from `offset` on, and sends it.
+fn send_the_end(server: &mut TestServer, last: LogId, offset: u64, attempt: u32) {
+    let asked: Vec<_> = reads(server).iter().map(|read| read.offset).collect();
+    assert_eq!(asked, [offset], "attempt {attempt}");
+    server.snapshot_read(id(3), last, offset, Vec::new(), true);
+    server.poll();
+    let sent = chunks(server).pop().expect("the end of it");
+    assert_eq!((sent.offset, sent.chunk.len(), sent.done), (offset, 0, true));
+    assert!(reads(server).is_empty(), "nothing is left of it");
+}
+
+/// A heartbeat interval in which both followers answer, and server 3 still lacks the snapshot.
+fn hear_again(server: &mut TestServer) {
+    server.matched(2, 4);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+}
+
 /// A snapshot of a state that takes no bytes is one empty chunk, which is sent again if it is lost.
 #[test]
 fn a_snapshot_of_no_bytes_is_one_chunk() {
-    let mut server = leader();
-    let last = compact(&mut server);
-    server.rejected(3, 4, at(0, 0));
-    server.pass(server.config().heartbeat_interval);
+    let (mut server, last) = leader_that_sends_a_snapshot();
     for attempt in 1..=2 {
-        let asked: Vec<_> = reads(&mut server).iter().map(|read| read.offset).collect();
-        assert_eq!(asked, [0], "attempt {attempt}");
-        server.snapshot_read(id(3), last, 0, Vec::new(), true);
-        server.poll();
-        let sent = chunks(&mut server).pop().expect("the whole of it");
-        assert_eq!((sent.offset, sent.chunk.len(), sent.done), (0, 0, true));
-        assert!(reads(&mut server).is_empty(), "nothing is left of it");
-        for _ in 0..3 {
-            server.matched(2, 4);
-            server.rejected(3, 4, at(0, 0));
-            server.pass(server.config().heartbeat_interval);
-        }
+        send_the_end(&mut server, last, 0, attempt);
+        (0..3).for_each(|_| hear_again(&mut server));
     }
     server.matched(3, 4);
     assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
@@ -292,27 +303,14 @@ fn a_snapshot_of_no_bytes_is_one_chunk() {
 /// the follower installs nothing.
 #[test]
 fn an_empty_last_chunk_that_is_lost_is_sent_again() {
-    let mut server = leader();
-    let last = compact(&mut server);
-    server.rejected(3, 4, at(0, 0));
-    server.pass(server.config().heartbeat_interval);
+    let (mut server, last) = leader_that_sends_a_snapshot();
     assert_eq!(reads(&mut server).pop().map(|read| read.offset), Some(0));
     server.snapshot_read(id(3), last, 0, b"abcd".to_vec(), false);
     server.poll();
     received(&mut server, last, 4);
     for attempt in 1..=3 {
-        let asked: Vec<_> = reads(&mut server).iter().map(|read| read.offset).collect();
-        assert_eq!(asked, [4], "attempt {attempt}");
-        server.snapshot_read(id(3), last, 4, Vec::new(), true);
-        server.poll();
-        let sent = chunks(&mut server).pop().expect("the end of it");
-        assert_eq!((sent.offset, sent.chunk.len(), sent.done), (4, 0, true));
-        assert!(reads(&mut server).is_empty(), "nothing is left of it");
-        for _ in 0..4 {
-            server.matched(2, 4);
-            server.rejected(3, 4, at(0, 0));
-            server.pass(server.config().heartbeat_interval);
-        }
+        send_the_end(&mut server, last, 4, attempt);
+        (0..4).for_each(|_| hear_again(&mut server));
     }
     server.matched(3, 4);
     assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
@@ -350,10 +348,7 @@ fn a_follower_that_is_not_heard_of_is_sent_no_snapshot() {
 /// one chunk in each election timeout.
 #[test]
 fn a_follower_that_cannot_write_a_snapshot_is_not_flooded() {
-    let mut server = leader();
-    let last = compact(&mut server);
-    server.rejected(3, 4, at(0, 0));
-    server.pass(server.config().heartbeat_interval);
+    let (mut server, last) = leader_that_sends_a_snapshot();
     let mut sent = 0;
     for _ in 0..200 {
         for read in reads(&mut server) {
@@ -410,10 +405,7 @@ fn received(server: &mut TestServer, last: LogId, received: u64) {
 /// its file gets all of it.
 #[test]
 fn what_is_lost_of_a_snapshot_is_sent_again() {
-    let mut server = leader();
-    let last = compact(&mut server);
-    server.rejected(3, 4, at(0, 0));
-    server.pass(server.config().heartbeat_interval);
+    let (mut server, last) = leader_that_sends_a_snapshot();
     server.snapshot_read(id(3), last, 0, b"abcd".to_vec(), false);
     server.poll();
     server.snapshot_read(id(3), last, 4, b"efgh".to_vec(), false);
@@ -436,10 +428,7 @@ fn what_is_lost_of_a_snapshot_is_sent_again() {
 /// to where it is.
 #[test]
 fn a_follower_that_has_less_than_it_had_gets_the_snapshot_from_there() {
-    let mut server = leader();
-    let last = compact(&mut server);
-    server.rejected(3, 4, at(0, 0));
-    server.pass(server.config().heartbeat_interval);
+    let (mut server, last) = leader_that_sends_a_snapshot();
     server.snapshot_read(id(3), last, 0, b"abcd".to_vec(), false);
     server.poll();
     server.snapshot_read(id(3), last, 4, b"efgh".to_vec(), false);
@@ -472,10 +461,7 @@ fn a_late_acknowledgement_does_not_end_a_snapshot() {
 /// The host cannot read the snapshot for a while, and there is no other: it is asked again.
 #[test]
 fn a_snapshot_that_could_not_be_read_is_asked_for_again() {
-    let mut server = leader();
-    let last = compact(&mut server);
-    server.rejected(3, 4, at(0, 0));
-    server.pass(server.config().heartbeat_interval);
+    let (mut server, last) = leader_that_sends_a_snapshot();
     assert_eq!(reads(&mut server).len(), 1);
     server.snapshot_unreadable(id(3), last);
     server.poll();
@@ -523,10 +509,7 @@ fn a_follower_of_an_idle_leader_gets_the_snapshot() {
 /// it needs.
 #[test]
 fn a_late_word_of_a_file_that_is_lost_holds_nothing_up() {
-    let mut server = leader();
-    let last = compact(&mut server);
-    server.rejected(3, 4, at(0, 0));
-    server.pass(server.config().heartbeat_interval);
+    let (mut server, last) = leader_that_sends_a_snapshot();
     received(&mut server, last, 0);
     received(&mut server, last, 8);
     let mut offsets = Vec::new();
