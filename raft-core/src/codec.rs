@@ -185,43 +185,8 @@ fn message_into<C: AsRef<[u8]>>(e: &mut Out<'_>, message: &Message<C>) -> Encode
             e.u64(REQUEST_VOTE_REPLY)?.array(2)?.bool(*granted)?;
             log_id_into(e, *last_log)?;
         }
-        Body::AppendEntries(append) => {
-            let AppendEntries {
-                session,
-                round,
-                prev_log,
-                entries,
-                leader_commit,
-                rank,
-                election_timeout_micros,
-            } = append;
-            let fields = if election_timeout_micros.is_some() { 7 } else { 6 };
-            e.u64(APPEND_ENTRIES)?.array(fields)?.u64(session.get())?.u64(round.get())?;
-            log_id_into(e, *prev_log)?;
-            e.u64(leader_commit.get())?;
-            debug_assert!(entries.first().is_none_or(|first| first.index == prev_log.index.next()));
-            entries_into(e, entries)?;
-            optional_into(e, rank.map(u64::from))?;
-            if let Some(micros) = election_timeout_micros {
-                e.u32(micros.get())?;
-            }
-        }
-        Body::AppendEntriesReply(reply) => {
-            let AppendEntriesReply { session, round, result, promise_micros, state } = reply;
-            let fields = match (state, *promise_micros > 0) {
-                (Some(_), _) => 5,
-                (None, true) => 4,
-                (None, false) => 3,
-            };
-            e.u64(APPEND_ENTRIES_REPLY)?.array(fields)?.u64(session.get())?.u64(round.get())?;
-            result_into(e, result)?;
-            if fields > 3 {
-                e.u32(*promise_micros)?;
-            }
-            if let Some(StateDigest { index, digest }) = state {
-                e.array(2)?.u64(index.get())?.u64(*digest)?;
-            }
-        }
+        Body::AppendEntries(append) => append_into(e, append)?,
+        Body::AppendEntriesReply(reply) => append_reply_into(e, reply)?,
         Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done }) => {
             e.u64(INSTALL_SNAPSHOT)?.array(5)?.u64(session.get())?;
             snapshot_into(e, snapshot)?;
@@ -246,13 +211,63 @@ fn message_into<C: AsRef<[u8]>>(e: &mut Out<'_>, message: &Message<C>) -> Encode
     Ok(())
 }
 
+fn append_into<C: AsRef<[u8]>>(e: &mut Out<'_>, append: &AppendEntries<C>) -> Encoded {
+    let AppendEntries {
+        session,
+        round,
+        prev_log,
+        entries,
+        leader_commit,
+        rank,
+        election_timeout_micros,
+    } = append;
+    let fields = if election_timeout_micros.is_some() { 7 } else { 6 };
+    e.u64(APPEND_ENTRIES)?.array(fields)?.u64(session.get())?.u64(round.get())?;
+    log_id_into(e, *prev_log)?;
+    e.u64(leader_commit.get())?;
+    debug_assert!(entries.first().is_none_or(|first| first.index == prev_log.index.next()));
+    entries_into(e, entries)?;
+    optional_into(e, rank.map(u64::from))?;
+    if let Some(micros) = election_timeout_micros {
+        e.u32(micros.get())?;
+    }
+    Ok(())
+}
+
+fn append_reply_into(e: &mut Out<'_>, reply: &AppendEntriesReply) -> Encoded {
+    let AppendEntriesReply { session, round, result, promise_micros, state } = reply;
+    let fields = match (state, *promise_micros > 0) {
+        (Some(_), _) => 5,
+        (None, true) => 4,
+        (None, false) => 3,
+    };
+    e.u64(APPEND_ENTRIES_REPLY)?.array(fields)?.u64(session.get())?.u64(round.get())?;
+    result_into(e, result)?;
+    if fields > 3 {
+        e.u32(*promise_micros)?;
+    }
+    if let Some(StateDigest { index, digest }) = state {
+        e.array(2)?.u64(index.get())?.u64(*digest)?;
+    }
+    Ok(())
+}
+
 fn message_from<'b, C>(
     d: &mut Decoder<'b>,
-    mut command: impl FnMut(&'b [u8]) -> C,
+    command: impl FnMut(&'b [u8]) -> C,
 ) -> Result<Message<C>, DecodeError> {
     let unknown = open(d, 5)?;
     let (from, to, term) = (NodeId::new(d.u64()?), NodeId::new(d.u64()?), Term::new(d.u64()?));
-    let body = match d.u64()? {
+    let body = body_from(d, command)?;
+    close(d, unknown)?;
+    Ok(Message { from, to, term, body })
+}
+
+fn body_from<'b, C>(
+    d: &mut Decoder<'b>,
+    mut command: impl FnMut(&'b [u8]) -> C,
+) -> Result<Body<C>, DecodeError> {
+    Ok(match d.u64()? {
         REQUEST_PRE_VOTE => {
             let unknown = open(d, 2)?;
             let body = RequestPreVote { last_log: log_id_from(d)?, campaign: d.u64()? };
@@ -277,41 +292,8 @@ fn message_from<'b, C>(
             close(d, unknown)?;
             Body::RequestVoteReply(body)
         }
-        APPEND_ENTRIES => {
-            let unknown = open(d, 6)?;
-            let (session, round) = (Session::new(d.u64()?), Round::new(d.u64()?));
-            let prev_log = log_id_from(d)?;
-            let leader_commit = Index::new(d.u64()?);
-            let entries = entries_from(d, following(prev_log.index), command)?;
-            let rank = optional_from(d)?.and_then(|rank| u8::try_from(rank).ok());
-            let micros = if unknown > 0 { optional_from(d)? } else { None };
-            let micros = micros.and_then(|micros| u32::try_from(micros).ok());
-            close(d, unknown.saturating_sub(1))?;
-            Body::AppendEntries(AppendEntries {
-                session,
-                round,
-                prev_log,
-                entries,
-                leader_commit,
-                rank,
-                election_timeout_micros: micros.and_then(NonZeroU32::new),
-            })
-        }
-        APPEND_ENTRIES_REPLY => {
-            let unknown = open(d, 3)?;
-            let (session, round) = (Session::new(d.u64()?), Round::new(d.u64()?));
-            let result = result_from(d)?;
-            let promise_micros = trailing_micros_from(d, unknown)?;
-            let state = if unknown > 1 { state_from(d)? } else { None };
-            close(d, unknown.saturating_sub(2))?;
-            Body::AppendEntriesReply(AppendEntriesReply {
-                session,
-                round,
-                result,
-                promise_micros,
-                state,
-            })
-        }
+        APPEND_ENTRIES => Body::AppendEntries(append_from(d, command)?),
+        APPEND_ENTRIES_REPLY => Body::AppendEntriesReply(append_reply_from(d)?),
         INSTALL_SNAPSHOT => {
             let unknown = open(d, 5)?;
             let session = Session::new(d.u64()?);
@@ -346,9 +328,41 @@ fn message_from<'b, C>(
             Body::ReadIndexReply(body)
         }
         kind => return Err(DecodeError::UnknownMessage { kind }),
-    };
-    close(d, unknown)?;
-    Ok(Message { from, to, term, body })
+    })
+}
+
+fn append_from<'b, C>(
+    d: &mut Decoder<'b>,
+    command: impl FnMut(&'b [u8]) -> C,
+) -> Result<AppendEntries<C>, DecodeError> {
+    let unknown = open(d, 6)?;
+    let (session, round) = (Session::new(d.u64()?), Round::new(d.u64()?));
+    let prev_log = log_id_from(d)?;
+    let leader_commit = Index::new(d.u64()?);
+    let entries = entries_from(d, following(prev_log.index), command)?;
+    let rank = optional_from(d)?.and_then(|rank| u8::try_from(rank).ok());
+    let micros = if unknown > 0 { optional_from(d)? } else { None };
+    let micros = micros.and_then(|micros| u32::try_from(micros).ok());
+    close(d, unknown.saturating_sub(1))?;
+    Ok(AppendEntries {
+        session,
+        round,
+        prev_log,
+        entries,
+        leader_commit,
+        rank,
+        election_timeout_micros: micros.and_then(NonZeroU32::new),
+    })
+}
+
+fn append_reply_from(d: &mut Decoder<'_>) -> Result<AppendEntriesReply, DecodeError> {
+    let unknown = open(d, 3)?;
+    let (session, round) = (Session::new(d.u64()?), Round::new(d.u64()?));
+    let result = result_from(d)?;
+    let promise_micros = trailing_micros_from(d, unknown)?;
+    let state = if unknown > 1 { state_from(d)? } else { None };
+    close(d, unknown.saturating_sub(2))?;
+    Ok(AppendEntriesReply { session, round, result, promise_micros, state })
 }
 
 fn log_id_into(e: &mut Out<'_>, LogId { term, index }: LogId) -> Encoded {
