@@ -1,6 +1,6 @@
-//! The server (Figure 2): the public verbs, the dispatch of messages, the rules for all servers, and
-//! the changes of role (Figure 4), all of which pass through `change_role`. The role is borrowed
-//! mutably in this file alone.
+//! The server (Figure 2): the public verbs, the dispatch of messages, the rules for all servers,
+//! and the changes of role (Figure 4), all of which pass through `change_role`. The role is
+//! borrowed mutably in this file alone.
 //!
 //! What a server holds is in `state/`. What the paper says about each remote procedure call is in
 //! the file that bears its name. A rule for leaders is a method of [`Leading`], which borrows the
