@@ -40,8 +40,8 @@
 //!            | [2, membership]                 Configuration
 //! snapshot   = [last, membership]              last is a log id
 //! membership = [ member* ]                     by rising id
-//! member     = [id, seat, priority, label]
-//! seat       = 0 Voter | 1 Learner | 2 Incoming | 3 Outgoing | 4 Demoted
+//! member     = [id, suffrage, priority, label]
+//! suffrage       = 0 Voter | 1 Learner | 2 Incoming | 3 Outgoing | 4 Demoted
 //! ```
 //!
 //! An entry has no index of its own: it follows from `prev_log` or `first_index`, so a gap cannot

@@ -236,7 +236,7 @@ pub use error::{
     ChangeRefused, ConfigError, NothingToSnapshot, ProposeError, ReadRefused, TransferRefused,
 };
 pub use identity::{ClusterIdentity, MemberStore};
-pub use membership::{LABEL_BYTES_MAX, Member, Membership, Seat};
+pub use membership::{LABEL_BYTES_MAX, Member, Membership, Suffrage};
 pub use message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, InstallSnapshotReply,
     Message, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote,

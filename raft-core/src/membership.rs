@@ -1,7 +1,7 @@
 //! Cluster membership (§6): the members of a cluster, and whether each of them votes.
 //!
 //! Any change of voters passes through a joint configuration, in which decisions need a majority of
-//! the old voters and one of the new. Each member holds one seat, and a seat says both what
+//! the old voters and one of the new. Each member holds one suffrage, and a suffrage says both what
 //! the member is now and what it becomes when the joint configuration is left; so no configuration
 //! can contradict itself.
 //!
@@ -27,7 +27,7 @@ pub use crate::identity::LABEL_BYTES_MAX;
 
 /// How a member takes part in decisions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Seat {
+pub enum Suffrage {
     /// Votes, and counts towards commits.
     Voter,
     /// Receives the log and counts for nothing: a server that catches up, or one that only reads.
@@ -40,7 +40,7 @@ pub enum Seat {
     Demoted,
 }
 
-impl Seat {
+impl Suffrage {
     /// Whether the member votes at all.
     pub fn is_voter(self) -> bool {
         self != Self::Learner
@@ -76,7 +76,7 @@ pub struct Member {
     /// The server.
     pub id: NodeId,
     /// How it takes part.
-    pub seat: Seat,
+    pub suffrage: Suffrage,
     /// A leader hands over to the voter of the highest priority that keeps up (thesis 3.10).
     /// Never keeps a server from leading when no better one can.
     pub priority: u8,
@@ -92,11 +92,11 @@ pub struct Member {
 /// # Example
 ///
 /// ```
-/// use raft_core::{Change, Membership, NodeId, Seat};
+/// use raft_core::{Change, Membership, NodeId, Suffrage};
 ///
 /// let three = Membership::of_voters([1, 2, 3].map(NodeId::new));
 /// let with_learner = three.after(&[Change::add_learner(NodeId::new(4), "host-d:7000")])?;
-/// assert_eq!(with_learner.seat(NodeId::new(4)), Some(Seat::Learner));
+/// assert_eq!(with_learner.suffrage(NodeId::new(4)), Some(Suffrage::Learner));
 /// # Ok::<(), raft_core::MembershipError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -109,8 +109,8 @@ pub struct Membership {
 impl Membership {
     /// Voters only, with empty labels. Ids that come twice are taken once.
     pub fn of_voters(ids: impl IntoIterator<Item = NodeId>) -> Self {
-        let (seat, priority, store) = (Seat::Voter, 0, MemberStore::Unrecorded);
-        let voter = |id| Member { id, seat, priority, label: Vec::new(), store };
+        let (suffrage, priority, store) = (Suffrage::Voter, 0, MemberStore::Unrecorded);
+        let voter = |id| Member { id, suffrage, priority, label: Vec::new(), store };
         let mut members: Vec<_> = ids.into_iter().map(voter).collect();
         insertion_sort_by_key(&mut members, |member| member.id);
         members.dedup_by_key(|member| member.id);
@@ -157,19 +157,19 @@ impl Membership {
         self.members.get(at)
     }
 
-    /// The seat of that server; none if it is no member.
-    pub fn seat(&self, id: NodeId) -> Option<Seat> {
-        self.member(id).map(|member| member.seat)
+    /// The suffrage of that server; none if it is no member.
+    pub fn suffrage(&self, id: NodeId) -> Option<Suffrage> {
+        self.member(id).map(|member| member.suffrage)
     }
 
     /// Everyone with a vote; during a change the old voters and the new.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.members.iter().filter(|member| member.seat.is_voter()).map(|member| member.id)
+        self.members.iter().filter(|member| member.suffrage.is_voter()).map(|member| member.id)
     }
 
     /// Whether a change of voters is under way (§6).
     pub fn is_joint(&self) -> bool {
-        self.members.iter().any(|member| member.seat.is_joint())
+        self.members.iter().any(|member| member.suffrage.is_joint())
     }
 
     /// Whether there is nobody: the server has yet to be told of its cluster.
@@ -188,7 +188,7 @@ impl Membership {
         let mut target = start.clone();
         for change in changes {
             if let Change::AddLearner { id, .. } = change {
-                if start.seat(*id).is_some() && target.seat(*id).is_none() {
+                if start.suffrage(*id).is_some() && target.suffrage(*id).is_none() {
                     return Err(MembershipError::RemovedAndAdded(*id));
                 }
             }
@@ -200,23 +200,23 @@ impl Membership {
 
     /// The configuration on the way to `target`: joint, if the voters change, else `target` itself.
     pub(crate) fn towards(&self, target: &Self) -> Self {
-        let gone = self.members.iter().filter(|member| target.seat(member.id).is_none());
+        let gone = self.members.iter().filter(|member| target.suffrage(member.id).is_none());
         let gone = gone.cloned().map(|member| Member {
-            seat: if member.seat.is_voter() { Seat::Outgoing } else { member.seat },
+            suffrage: if member.suffrage.is_voter() { Suffrage::Outgoing } else { member.suffrage },
             ..member
         });
         let kept = target.members.iter().cloned().map(|member| {
-            let was_voter = self.seat(member.id).is_some_and(Seat::is_voter);
-            let seat = match (was_voter, member.seat.is_voter()) {
-                (true, true) => Seat::Voter,
-                (true, false) => Seat::Demoted,
-                (false, true) => Seat::Incoming,
-                (false, false) => Seat::Learner,
+            let was_voter = self.suffrage(member.id).is_some_and(Suffrage::is_voter);
+            let suffrage = match (was_voter, member.suffrage.is_voter()) {
+                (true, true) => Suffrage::Voter,
+                (true, false) => Suffrage::Demoted,
+                (false, true) => Suffrage::Incoming,
+                (false, false) => Suffrage::Learner,
             };
-            Member { seat, ..member }
+            Member { suffrage, ..member }
         });
         // A learner that is removed has no vote, so it is no part of the joint configuration.
-        let gone = gone.filter(|member| member.seat == Seat::Outgoing);
+        let gone = gone.filter(|member| member.suffrage == Suffrage::Outgoing);
         let mut members: Vec<_> = kept.chain(gone).collect();
         insertion_sort_by_key(&mut members, |member| member.id);
         Self { members, identity: target.identity.clone() }
@@ -225,7 +225,7 @@ impl Membership {
     /// The configuration after a joint one: that of the new voters alone.
     pub(crate) fn after_joint(&self) -> Self {
         let members = self.members.iter().filter_map(|member| {
-            member.seat.after_joint().map(|seat| Member { seat, ..member.clone() })
+            member.suffrage.after_joint().map(|suffrage| Member { suffrage, ..member.clone() })
         });
         Self { members: members.collect(), identity: self.identity.clone() }
     }
@@ -243,22 +243,22 @@ impl Membership {
                 let Err(at) = self.members.binary_search_by_key(id, |member| member.id) else {
                     return Err(MembershipError::AlreadyMember(*id));
                 };
-                let (seat, label, store) = (Seat::Learner, label.clone(), MemberStore::New);
-                self.members.insert(at, Member { id: *id, seat, priority: 0, label, store });
+                let (suffrage, label, store) = (Suffrage::Learner, label.clone(), MemberStore::New);
+                self.members.insert(at, Member { id: *id, suffrage, priority: 0, label, store });
             }
             Change::Promote(id) => {
                 let member = self.member_mut(*id)?;
-                if member.seat.is_voter() {
+                if member.suffrage.is_voter() {
                     return Err(MembershipError::NotLearner(*id));
                 }
-                member.seat = Seat::Voter;
+                member.suffrage = Suffrage::Voter;
             }
             Change::Demote(id) => {
                 let member = self.member_mut(*id)?;
-                if !member.seat.is_voter() {
+                if !member.suffrage.is_voter() {
                     return Err(MembershipError::NotVoter(*id));
                 }
-                member.seat = Seat::Learner;
+                member.suffrage = Suffrage::Learner;
             }
             Change::Remove(id) => {
                 self.member_mut(*id)?;
@@ -298,9 +298,9 @@ impl Membership {
             return Err(MembershipError::LabelTooLong(long.id));
         }
         // A joint configuration comes from one that was valid, and leads to one.
-        let someone = |votes: fn(Seat) -> bool| self.members.iter().any(|m| votes(m.seat));
-        let decides = someone(Seat::votes_among_incoming)
-            && (!self.is_joint() || someone(Seat::votes_among_outgoing));
+        let someone = |votes: fn(Suffrage) -> bool| self.members.iter().any(|m| votes(m.suffrage));
+        let decides = someone(Suffrage::votes_among_incoming)
+            && (!self.is_joint() || someone(Suffrage::votes_among_outgoing));
         if decides { Ok(()) } else { Err(MembershipError::NoVoter) }
     }
 }
@@ -326,8 +326,11 @@ mod tests {
 
         let target = grown.after(&[Change::Promote(id(4)), Change::Remove(id(1))]).unwrap();
         let joint = grown.towards(&target);
-        let seats: Vec<_> = joint.members().iter().map(|member| member.seat).collect();
-        assert_eq!(seats, [Seat::Outgoing, Seat::Voter, Seat::Voter, Seat::Incoming]);
+        let suffrages: Vec<_> = joint.members().iter().map(|member| member.suffrage).collect();
+        assert_eq!(
+            suffrages,
+            [Suffrage::Outgoing, Suffrage::Voter, Suffrage::Voter, Suffrage::Incoming]
+        );
         assert!(joint.is_joint());
         assert_eq!(joint.after_joint(), target);
         assert_eq!(joint.member(id(4)).map(|member| &*member.label), Some(&b"d"[..]));
@@ -338,8 +341,8 @@ mod tests {
         let three = voters(&[1, 2, 3]);
         let target = three.after(&[Change::Demote(id(3))]).unwrap();
         let joint = three.towards(&target);
-        assert_eq!(joint.seat(id(3)), Some(Seat::Demoted));
-        assert_eq!(joint.after_joint().seat(id(3)), Some(Seat::Learner));
+        assert_eq!(joint.suffrage(id(3)), Some(Suffrage::Demoted));
+        assert_eq!(joint.after_joint().suffrage(id(3)), Some(Suffrage::Learner));
     }
 
     #[test]

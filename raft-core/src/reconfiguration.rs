@@ -37,7 +37,7 @@ use rand_core::Rng;
 use crate::change::Change;
 use crate::entries::Payload;
 use crate::error::ChangeRefused;
-use crate::membership::{Membership, Seat};
+use crate::membership::{Membership, Suffrage};
 use crate::message::{AppendEntries, Body, Message};
 use crate::raft::Leading;
 use crate::raft::Raft;
@@ -81,7 +81,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let target = in_force.after(changes).map_err(ChangeRefused::Invalid)?;
         let is_behind = |id: &NodeId| {
-            let gains_vote = in_force.seat(*id).is_none_or(|seat| !seat.is_voter());
+            let gains_vote = in_force.suffrage(*id).is_none_or(|suffrage| !suffrage.is_voter());
             gains_vote && !self.has_caught_up(*id, &leader.peers)
         };
         if let Some(id) = target.voters().find(is_behind) {
@@ -129,7 +129,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn may_stand(&self) -> bool {
         let leaves = self.server.memberships.index() > self.server.commit_index && {
             let before = self.server.memberships.previous();
-            before.and_then(|before| before.seat(self.id())).is_some_and(Seat::is_voter)
+            before.and_then(|before| before.suffrage(self.id())).is_some_and(Suffrage::is_voter)
         };
         self.server.members.is_voter() || (leaves && !self.server.members.abstains)
     }
@@ -138,14 +138,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// vote by it.
     pub(crate) fn removed_at(&self) -> Option<Index> {
         let index = self.server.memberships.index();
-        let votes = self.membership().seat(self.id()).is_some_and(Seat::is_voter);
+        let votes = self.membership().suffrage(self.id()).is_some_and(Suffrage::is_voter);
         (!votes && index <= self.server.commit_index).then_some(index)
     }
 
     /// Whether the candidate's log is the same as this one, and gives the candidate no vote. Before
     /// the first entry logs that are the same prove nothing: the configuration is none of theirs.
     pub(crate) fn has_no_vote(&self, candidate: NodeId, last_log: LogId) -> bool {
-        let votes = || self.membership().seat(candidate).is_some_and(Seat::is_voter);
+        let votes = || self.membership().suffrage(candidate).is_some_and(Suffrage::is_voter);
         last_log == self.server.log.last()
             && self.server.memberships.index() > Index::ZERO
             && !votes()

@@ -8,5 +8,5 @@ pub use raft_core::host::{
     StorageError, StoreId, Traffic, TransferError, Transport, WorkerKind, WorkerStatus, WorkerTask,
 };
 pub use raft_core::{
-    Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Seat, Term,
+    Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Suffrage, Term,
 };

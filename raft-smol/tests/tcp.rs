@@ -20,7 +20,8 @@ use raft_core::host::{
     ClusterId, Identity, Label, MessageInbox, Past, Running, StoreId, Transport as _,
 };
 use raft_core::{
-    Body, LogId, Member, MemberStore, Membership, Message, NodeId, RequestVote, Seat, Term, codec,
+    Body, LogId, Member, MemberStore, Membership, Message, NodeId, RequestVote, Suffrage, Term,
+    codec,
 };
 use raft_smol::on::{Node, Transport};
 use raft_smol::tcp::{Config, Counters, Counts};
@@ -385,7 +386,7 @@ fn listen() -> TcpListener {
 fn members(addresses: &[(u64, SocketAddr)]) -> Membership {
     let member = |(id, address): &(u64, SocketAddr)| Member {
         id: NodeId::new(*id),
-        seat: Seat::Voter,
+        suffrage: Suffrage::Voter,
         priority: 0,
         label: Label::at(address.to_string()).encode().expect("it is short"),
         store: MemberStore::Unrecorded,

@@ -76,5 +76,5 @@ pub use raft_core::host::{
     WorkerStatus, WorkerTask,
 };
 pub use raft_core::{
-    Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Seat, Term,
+    Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Suffrage, Term,
 };

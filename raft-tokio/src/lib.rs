@@ -69,7 +69,7 @@ pub use raft_core::host::{
     WorkerTask,
 };
 pub use raft_core::{
-    Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Seat, Term,
+    Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Suffrage, Term,
 };
 
 // Compiles the example of the README.

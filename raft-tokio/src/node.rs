@@ -42,7 +42,7 @@ use crate::timer::{Timer, wait};
 ///
 /// let add = Label::at("host-b:7000").add_learner(NodeId::new(2))?;
 /// let members = node.change_membership(vec![add]).await?;
-/// assert_eq!(members.seat(NodeId::new(2)), Some(Seat::Learner));
+/// assert_eq!(members.suffrage(NodeId::new(2)), Some(Suffrage::Learner));
 /// # Ok(())
 /// # }
 /// ```

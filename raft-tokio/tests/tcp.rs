@@ -13,7 +13,7 @@ use raft_core::host::{
 };
 use raft_core::{
     AppendEntries, Body, Entry, Index, LogId, Member, MemberStore, Membership, Message, NodeId,
-    Payload, RequestVote, Round, Seat, Session, Term, codec,
+    Payload, RequestVote, Round, Session, Suffrage, Term, codec,
 };
 use raft_tokio::tcp::{Config, Counters, Counts, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -479,7 +479,7 @@ fn nobody() -> SocketAddr {
 fn members(addresses: &[(u64, SocketAddr)]) -> Membership {
     let member = |(id, address): &(u64, SocketAddr)| Member {
         id: NodeId::new(*id),
-        seat: Seat::Voter,
+        suffrage: Suffrage::Voter,
         priority: 0,
         label: Label::at(address.to_string()).encode().expect("it is short"),
         store: MemberStore::Unrecorded,

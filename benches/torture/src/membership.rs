@@ -26,7 +26,7 @@ impl Run {
     pub(super) fn remove(&mut self, id: u8) -> Result<(), Failure> {
         // Told that it is out, it may well end.
         self.servers.let_end(id, true);
-        self.order_until(&["REMOVE", &id.to_string()], |seat| seat.is_none(), id)
+        self.order_until(&["REMOVE", &id.to_string()], |suffrage| suffrage.is_none(), id)
     }
 
     /// Ends a server, takes all that its disk holds, and starts it with the flags that it had.
@@ -42,7 +42,7 @@ impl Run {
     /// others take it out, and are asked to let it join, which they must not do.
     pub(super) fn bring_foreign_store(&mut self, id: u8) -> Result<(), Failure> {
         self.end(&[id], Signal::KILL)?;
-        self.order_until(&["REMOVE", &id.to_string()], |seat| seat.is_none(), id)?;
+        self.order_until(&["REMOVE", &id.to_string()], |suffrage| suffrage.is_none(), id)?;
         self.servers.wipe_disk(id)?;
         self.servers.plant_foreign_store(id, self.recovery_max)?;
         self.servers.let_end(id, true);
@@ -62,15 +62,15 @@ impl Run {
             self.servers.wait_for_end(id, self.recovery_max)?;
         }
         let number = id.to_string();
-        self.order_until(&["REMOVE", &number], |seat| seat.is_none(), id)?;
+        self.order_until(&["REMOVE", &number], |suffrage| suffrage.is_none(), id)?;
         self.servers.wipe_disk(id)?;
         self.servers.set_joins(id);
         self.servers.let_end(id, false);
         self.servers.start_server(id)?;
         let (peer, client) = self.servers.addresses(id);
         let add = ["ADD", &number, &peer.to_string(), &client.to_string()];
-        self.order_until(&add, |seat| seat.is_some(), id)?;
-        self.order_until(&["PROMOTE", &number], |seat| seat == Some("voter"), id)
+        self.order_until(&add, |suffrage| suffrage.is_some(), id)?;
+        self.order_until(&["PROMOTE", &number], |suffrage| suffrage == Some("voter"), id)
     }
 
     /// A server restarts behind a snapshot of the others, is held while it restores that, and is
@@ -131,8 +131,8 @@ impl Run {
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
         let mut said = None;
         let obeyed = self.until(|run| {
-            let seat = run.servers.seat(id);
-            let is_done = seat.is_some_and(|seat| done(seat.as_deref()));
+            let suffrage = run.servers.suffrage(id);
+            let is_done = suffrage.is_some_and(|suffrage| done(suffrage.as_deref()));
             if !is_done {
                 said = run.servers.order(&words).or(said.take());
             }
@@ -170,7 +170,7 @@ impl Servers {
 
     /// The suffrage of this server, as the leader says; the inner option is none if it is no
     /// member.
-    fn seat(&self, id: u8) -> Option<Option<String>> {
+    fn suffrage(&self, id: u8) -> Option<Option<String>> {
         let Frame::Array(lines) = self.order(&["MEMBERS".to_owned()])? else { return None };
         let lines = lines.iter().filter_map(|line| {
             let Frame::BulkString(line) = line else { return None };

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use raft_core::sim::{Cluster, Crash, Delay, Failure, Registers, Swap};
-use raft_core::{Change, Config, Entry, LogId, Membership, NodeId, Raft, Restored, Role, Seat};
+use raft_core::{Change, Config, Entry, LogId, Membership, NodeId, Raft, Restored, Role, Suffrage};
 
 /// Voters at the beginning, and servers in all.
 const VOTERS: u64 = 3;
@@ -112,9 +112,10 @@ fn act(world: &mut World) {
 /// A change that brings this server nearer to a vote, or takes it out.
 fn change(world: &World, leader: NodeId, server: NodeId) -> Change {
     let membership = world.raft(leader).map(Raft::membership);
-    match membership.and_then(|membership| membership.member(server)).map(|member| member.seat) {
+    match membership.and_then(|membership| membership.member(server)).map(|member| member.suffrage)
+    {
         None => Change::add_learner(server, ""),
-        Some(seat) if seat.is_voter() => Change::Remove(server),
+        Some(suffrage) if suffrage.is_voter() => Change::Remove(server),
         Some(_) => Change::Promote(server),
     }
 }
@@ -179,16 +180,16 @@ fn disk(stored: &Restored<Swap>) -> String {
 fn sets(membership: &Membership) -> (String, String, String) {
     let (mut incoming, mut outgoing, mut learners) = (Vec::new(), Vec::new(), Vec::new());
     for member in membership.members() {
-        match member.seat {
-            Seat::Voter => {
+        match member.suffrage {
+            Suffrage::Voter => {
                 incoming.push(member.id);
                 if membership.is_joint() {
                     outgoing.push(member.id);
                 }
             }
-            Seat::Incoming => incoming.push(member.id),
-            Seat::Outgoing | Seat::Demoted => outgoing.push(member.id),
-            Seat::Learner => learners.push(member.id),
+            Suffrage::Incoming => incoming.push(member.id),
+            Suffrage::Outgoing | Suffrage::Demoted => outgoing.push(member.id),
+            Suffrage::Learner => learners.push(member.id),
         }
     }
     (set(&incoming), set(&outgoing), set(&learners))

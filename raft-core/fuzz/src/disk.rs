@@ -1,7 +1,7 @@
 //! What is on a server's disk, and what follows from it: terms, entries, the configuration in
 //! force.
 
-use raft_core::{Config, Entry, Index, LogId, Membership, NodeId, Payload, Restored, Seat, Term};
+use raft_core::{Config, Entry, Index, LogId, Membership, NodeId, Payload, Restored, Suffrage, Term};
 
 pub(crate) type Log = Restored<Vec<u8>>;
 
@@ -59,8 +59,8 @@ pub(crate) fn knows(log: &Log, id: NodeId) -> bool {
 /// Whether those servers are enough to decide: a majority, and during a change one of the old
 /// voters as well (§6).
 pub(crate) fn is_quorum(membership: &Membership, agrees: impl Fn(NodeId) -> bool) -> bool {
-    let decide = |votes: fn(Seat) -> bool| {
-        let voters = membership.members().iter().filter(|member| votes(member.seat));
+    let decide = |votes: fn(Suffrage) -> bool| {
+        let voters = membership.members().iter().filter(|member| votes(member.suffrage));
         let (mut count, mut agree) = (0, 0);
         for voter in voters {
             count += 1;
@@ -68,8 +68,8 @@ pub(crate) fn is_quorum(membership: &Membership, agrees: impl Fn(NodeId) -> bool
         }
         agree > count / 2
     };
-    let incoming = |seat| matches!(seat, Seat::Voter | Seat::Incoming);
-    let outgoing = |seat| matches!(seat, Seat::Voter | Seat::Outgoing | Seat::Demoted);
+    let incoming = |suffrage| matches!(suffrage, Suffrage::Voter | Suffrage::Incoming);
+    let outgoing = |suffrage| matches!(suffrage, Suffrage::Voter | Suffrage::Outgoing | Suffrage::Demoted);
     decide(incoming) && (!membership.is_joint() || decide(outgoing))
 }
 

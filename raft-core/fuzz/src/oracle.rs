@@ -7,7 +7,7 @@ use std::time::Duration;
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, HardState, Index,
     InstallSnapshot, Instant, LogId, Membership, Message, NodeId, Output, ReadId, ReadSnapshot,
-    RequestVote, RequestVoteReply, Role, Seat, SnapshotMeta, Status, Term, Write, WriteId,
+    RequestVote, RequestVoteReply, Role, Suffrage, SnapshotMeta, Status, Term, Write, WriteId,
     WriteSnapshot,
 };
 
@@ -275,7 +275,7 @@ impl Oracle {
     fn check_role(&self, before: &Status, after: &Status) {
         let own = self.config.id;
         if matches!(after.role, Role::PreCandidate | Role::Candidate) {
-            let votes = |in_force: &Membership| in_force.seat(own).is_some_and(Seat::is_voter);
+            let votes = |in_force: &Membership| in_force.suffrage(own).is_some_and(Suffrage::is_voter);
             // What is not written yet may hold configurations that the oracle has not seen.
             let is_written = last(&self.written) == after.last_log;
             let leaves = || {

@@ -10,7 +10,7 @@ use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, Index, InstallSnapshot,
     InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message, NodeId, Payload, ReadId,
     ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
-    Role, Round, Seat, Session, SnapshotMeta, Term, TimeoutNow,
+    Role, Round, Suffrage, Session, SnapshotMeta, Term, TimeoutNow,
 };
 
 use crate::disk::{Log, last, snapshot, term_at};
@@ -207,7 +207,7 @@ impl Position {
     }
 }
 
-/// Who has which seat: three bits for each of the first five servers. 0 is the membership in force.
+/// The suffrage of each of the first five servers, in three bits. 0 is the membership in force.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct AnyMembership(u16);
 
@@ -219,19 +219,19 @@ impl AnyMembership {
         }
         let members = (1..=5).filter_map(|number| {
             let id = NodeId::new(number);
-            let seat = match (self.0 >> (3 * (number - 1))) % 8 {
-                0 => view.membership.seat(id)?,
-                1 | 7 => Seat::Voter,
-                2 => Seat::Learner,
-                3 => Seat::Incoming,
-                4 => Seat::Outgoing,
-                5 => Seat::Demoted,
+            let suffrage = match (self.0 >> (3 * (number - 1))) % 8 {
+                0 => view.membership.suffrage(id)?,
+                1 | 7 => Suffrage::Voter,
+                2 => Suffrage::Learner,
+                3 => Suffrage::Incoming,
+                4 => Suffrage::Outgoing,
+                5 => Suffrage::Demoted,
                 _ => return None,
             };
             let priority = u8::from(self.0 >> 15 != 0) * (number % 3) as u8;
             Some(Member {
                 id,
-                seat,
+                suffrage,
                 priority,
                 label: vec![number as u8; 2],
                 store: MemberStore::Unrecorded,

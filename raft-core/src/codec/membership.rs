@@ -6,7 +6,7 @@ use minicbor::Decoder;
 
 use super::{DecodeError, Encoded, Out, close, is_null, log_id_from, log_id_into, open};
 use crate::identity::{ClusterIdentity, MemberStore};
-use crate::membership::{Member, Membership, Seat};
+use crate::membership::{Member, Membership, Suffrage};
 use crate::message::SnapshotMeta;
 use crate::types::NodeId;
 
@@ -55,17 +55,17 @@ pub(super) fn identity_from(
 
 pub(super) fn membership_into(e: &mut Out<'_>, membership: &Membership) -> Encoded {
     e.array(membership.members().len() as u64)?;
-    for Member { id, seat, priority, label, store } in membership.members() {
-        let seat = match seat {
-            Seat::Voter => 0,
-            Seat::Learner => 1,
-            Seat::Incoming => 2,
-            Seat::Outgoing => 3,
-            Seat::Demoted => 4,
+    for Member { id, suffrage, priority, label, store } in membership.members() {
+        let suffrage = match suffrage {
+            Suffrage::Voter => 0,
+            Suffrage::Learner => 1,
+            Suffrage::Incoming => 2,
+            Suffrage::Outgoing => 3,
+            Suffrage::Demoted => 4,
         };
         // Left out where it is unrecorded, as by older versions.
         let fields = if *store == MemberStore::Unrecorded { 4 } else { 5 };
-        e.array(fields)?.u64(id.get())?.u8(seat)?.u8(*priority)?.bytes(label)?;
+        e.array(fields)?.u64(id.get())?.u8(suffrage)?.u8(*priority)?.bytes(label)?;
         match store {
             MemberStore::Unrecorded => {}
             MemberStore::New => {
@@ -90,12 +90,12 @@ fn member_from(d: &mut Decoder<'_>) -> Result<Member, DecodeError> {
     let unknown = open(d, 4)?;
     let id = NodeId::new(d.u64()?);
     let malformed = DecodeError::Malformed { offset: d.position() };
-    let seat = match d.u8()? {
-        0 => Seat::Voter,
-        1 => Seat::Learner,
-        2 => Seat::Incoming,
-        3 => Seat::Outgoing,
-        4 => Seat::Demoted,
+    let suffrage = match d.u8()? {
+        0 => Suffrage::Voter,
+        1 => Suffrage::Learner,
+        2 => Suffrage::Incoming,
+        3 => Suffrage::Outgoing,
+        4 => Suffrage::Demoted,
         _ => return Err(malformed),
     };
     let (priority, label) = (d.u8()?, d.bytes()?.to_vec());
@@ -108,5 +108,5 @@ fn member_from(d: &mut Decoder<'_>) -> Result<Member, DecodeError> {
         MemberStore::Recorded(d.u64()?)
     };
     close(d, unknown.saturating_sub(1))?;
-    Ok(Member { id, seat, priority, label, store })
+    Ok(Member { id, suffrage, priority, label, store })
 }

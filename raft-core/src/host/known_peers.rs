@@ -363,7 +363,7 @@ fn other_history(
 mod tests {
     use super::*;
     use crate::host::identity::ClusterId;
-    use crate::membership::{Member, Seat};
+    use crate::membership::{Member, Suffrage};
 
     const ME: NodeId = NodeId::new(1);
     const OURS: ClusterIdentity = ClusterIdentity::new(7);
@@ -382,7 +382,7 @@ mod tests {
     fn membership(members: &[(u64, MemberStore)]) -> Membership {
         let member = |(id, store): &(u64, MemberStore)| Member {
             id: NodeId::new(*id),
-            seat: Seat::Voter,
+            suffrage: Suffrage::Voter,
             priority: 0,
             label: Vec::new(),
             store: *store,

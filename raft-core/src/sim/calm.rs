@@ -18,7 +18,7 @@ use super::history::Outcome;
 use super::plan::{Plan, Simulation};
 use super::state_machine::{Request, Workload};
 use super::violation::{Failure, Property, Violation};
-use crate::membership::Seat;
+use crate::membership::Suffrage;
 use crate::state::roles::RoleState;
 use crate::types::NodeId;
 
@@ -85,10 +85,11 @@ impl<S: Workload> Simulation<S> {
     /// Whether all other voters are a majority that can elect and commit.
     fn can_spare(&self, id: NodeId) -> bool {
         let membership = self.cluster.observer.membership();
-        let voters = membership.members().iter().filter(|member| member.seat == Seat::Voter);
+        let voters =
+            membership.members().iter().filter(|member| member.suffrage == Suffrage::Voter);
         let voters = voters.count();
         self.plan.hosts.mixed.is_none()
-            && membership.seat(id) == Some(Seat::Voter)
+            && membership.suffrage(id) == Some(Suffrage::Voter)
             && !membership.is_joint()
             && voters >= 3
     }

@@ -8,7 +8,7 @@ use core::fmt;
 use super::cluster::Cluster;
 use super::state_machine::StateMachine;
 use crate::change::Change;
-use crate::membership::{Membership, Seat};
+use crate::membership::{Membership, Suffrage};
 use crate::types::NodeId;
 
 /// The most servers of a run, all that were ever started together.
@@ -112,21 +112,21 @@ impl<S: StateMachine> Cluster<S> {
     /// Whether a server was a member and no longer is, by the committed configurations. An id is
     /// used once, but a server that was removed before its first write may be added again.
     fn is_removed(&self, id: NodeId) -> bool {
-        let is_member = self.observer.membership().seat(id).is_some();
+        let is_member = self.observer.membership().suffrage(id).is_some();
         let comes_again = self.servers.iter().any(|server| {
-            server.raft.as_ref().is_some_and(|raft| raft.membership().seat(id).is_some())
+            server.raft.as_ref().is_some_and(|raft| raft.membership().suffrage(id).is_some())
         });
         !is_member && !comes_again && self.observer.was_member(id)
     }
 
     fn changes(&mut self, membership: &Membership, churn: Churn, draw: u64) -> Vec<Change> {
-        let seated = |of: fn(Seat) -> bool, draw: u64| {
-            let members = membership.members().iter().filter(|member| of(member.seat));
+        let of_suffrage = |of: fn(Suffrage) -> bool, draw: u64| {
+            let members = membership.members().iter().filter(|member| of(member.suffrage));
             pick(draw, members.map(|member| member.id).collect())
         };
-        let voter = seated(Seat::is_voter, draw >> 8);
-        let learner = seated(|seat| !seat.is_voter(), draw >> 16);
-        let member = seated(|_| true, draw >> 24);
+        let voter = of_suffrage(Suffrage::is_voter, draw >> 8);
+        let learner = of_suffrage(|suffrage| !suffrage.is_voter(), draw >> 16);
+        let member = of_suffrage(|_| true, draw >> 24);
         match churn {
             Churn::Join if membership.members().len() >= MEMBERS_MANY => vec![],
             Churn::Join => self.joiner(membership).into_iter().collect(),
@@ -153,7 +153,7 @@ impl<S: StateMachine> Cluster<S> {
             let server = &self.servers[self.at(*id)];
             let is_new =
                 !server.is_founder && server.disk.stored.hard_state.current_term.get() == 0;
-            is_new && !server.is_retired && membership.seat(*id).is_none()
+            is_new && !server.is_retired && membership.suffrage(*id).is_none()
         });
         let id = match idle {
             Some(id) => id,

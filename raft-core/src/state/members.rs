@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::insertion_sort::insertion_sort_by_key;
-use crate::membership::{Membership, Seat};
+use crate::membership::{Membership, Suffrage};
 use crate::quorum::{MEMBERS_MAX, MemberSet, Quorum};
 use crate::types::NodeId;
 
@@ -27,24 +27,24 @@ pub(crate) struct Members {
 impl Members {
     pub(crate) fn new(own: NodeId, in_force: &Membership, leaving: Option<&Membership>) -> Self {
         let leaving = leaving.map_or(&[][..], Membership::members);
-        let leaving = leaving.iter().filter(|member| in_force.seat(member.id).is_none());
+        let leaving = leaving.iter().filter(|member| in_force.suffrage(member.id).is_none());
         // If there is no place for all, members that leave get no removal notice.
         let all = in_force.members().iter().chain(leaving).take(MEMBERS_MAX);
         let mut ids: Vec<_> = all.map(|member| member.id).collect();
         insertion_sort_by_key(&mut ids, |id| *id);
-        let seats = |votes: fn(Seat) -> bool| -> MemberSet {
+        let suffrages = |votes: fn(Suffrage) -> bool| -> MemberSet {
             let with_seats = ids.iter().enumerate();
-            let voting = with_seats.filter(|(_, id)| in_force.seat(**id).is_some_and(votes));
+            let voting = with_seats.filter(|(_, id)| in_force.suffrage(**id).is_some_and(votes));
             voting.map(|(position, _)| position).collect()
         };
-        let incoming = seats(Seat::votes_among_incoming);
+        let incoming = suffrages(Suffrage::votes_among_incoming);
         let outgoing = if in_force.is_joint() {
-            seats(Seat::votes_among_outgoing)
+            suffrages(Suffrage::votes_among_outgoing)
         } else {
             MemberSet::default()
         };
         let with_seats = ids.iter().enumerate();
-        let leaving = with_seats.filter(|(_, id)| in_force.seat(**id).is_none());
+        let leaving = with_seats.filter(|(_, id)| in_force.suffrage(**id).is_none());
         let leaving = leaving.map(|(position, _)| position).collect();
         let own = ids.binary_search(&own).ok();
         Self { quorum: Quorum { incoming, outgoing }, leaving, own, ids, abstains: false }

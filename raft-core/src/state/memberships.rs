@@ -48,7 +48,7 @@ impl Memberships {
     pub(crate) fn left_at(&self, id: NodeId) -> Option<Index> {
         let mut left_at = None;
         for (index, membership) in self.later.iter().rev().chain([&self.first]) {
-            if membership.seat(id).is_some() {
+            if membership.suffrage(id).is_some() {
                 return left_at;
             }
             left_at = Some(*index);

@@ -16,7 +16,7 @@ use raft_core::host::{
     SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StartError, StopReason,
     StorageError, StoreId, TransferError, WaitError,
 };
-use raft_core::{Change, Config, LogId, MembershipError, NodeId, Restored, Role, Seat, Write};
+use raft_core::{Change, Config, LogId, MembershipError, NodeId, Restored, Role, Suffrage, Write};
 
 const SEGMENT_BYTES_MAX: u64 = 64 << 10;
 
@@ -91,9 +91,12 @@ fn a_cluster_compacts_grows_by_snapshot_and_replaces_its_leader() {
         answer.wait_timeout(Duration::from_secs(30)).unwrap()
     };
     let members = change(&old_leader, vec![Change::add_learner(id(4), "four")]);
-    assert_eq!(members.seat(id(4)), Some(Seat::Learner));
+    assert_eq!(members.suffrage(id(4)), Some(Suffrage::Learner));
     let members = change(&old_leader, vec![Change::Promote(id(4)), Change::Remove(id(old_leader))]);
-    assert_eq!((members.seat(id(4)), members.seat(id(old_leader))), (Some(Seat::Voter), None));
+    assert_eq!(
+        (members.suffrage(id(4)), members.suffrage(id(old_leader))),
+        (Some(Suffrage::Voter), None)
+    );
     assert!(!members.is_joint());
     let status = joins.status().wait().unwrap();
     assert!(status.raft.snapshot.index.get() > 0, "it was sent a snapshot");
@@ -252,7 +255,7 @@ fn changes_that_cannot_be_are_refused_and_those_that_can_wait_their_turn() {
     assert_eq!(again.wait().unwrap().members().len(), 3);
     assert_eq!(node.status().wait().unwrap().changes_waiting, 1);
     let removed = change(vec![Change::Remove(id(2))]).wait().unwrap();
-    assert_eq!(removed.seat(id(2)), None);
+    assert_eq!(removed.suffrage(id(2)), None);
     let in_vain = promoted.wait();
     let not_member = MembershipError::NotMember(id(2));
     assert!(matches!(in_vain, Err(ChangeError::Invalid(error)) if error == not_member));

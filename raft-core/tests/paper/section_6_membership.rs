@@ -4,7 +4,7 @@
 use crate::server::{TestServer, append, at, entry_of, id, index, ms};
 use raft_core::{
     AppendResult, Body, Change, ChangeRefused, Member, MemberStore, Membership, MembershipError,
-    Output, Payload, Role, Seat, Session,
+    Output, Payload, Role, Session, Suffrage,
 };
 
 /// A leader of three in term 1 whose no-op is committed.
@@ -25,8 +25,8 @@ fn with_learner(server: &mut TestServer) {
     server.matched_in(4, 2, 2);
 }
 
-fn seats(membership: &Membership) -> Vec<(u64, Seat)> {
-    membership.members().iter().map(|member| (member.id.get(), member.seat)).collect()
+fn suffrages(membership: &Membership) -> Vec<(u64, Suffrage)> {
+    membership.members().iter().map(|member| (member.id.get(), member.suffrage)).collect()
 }
 
 /// The configurations that the server was handed with its log, or its leader appended.
@@ -46,7 +46,7 @@ fn a_configuration_is_in_force_once_it_is_appended() {
     let mut server = leader();
     with_learner(&mut server);
     server.change_membership(&[Change::Promote(id(4))]).unwrap();
-    assert_eq!(server.membership().seat(id(4)), Some(Seat::Incoming));
+    assert_eq!(server.membership().suffrage(id(4)), Some(Suffrage::Incoming));
 
     let mut follower = TestServer::new(3);
     let joint = server.membership().clone();
@@ -75,7 +75,7 @@ fn a_restarted_server_uses_the_newest_configuration_in_its_log() {
     let mut server = leader();
     with_learner(&mut server);
     server.crash();
-    assert_eq!(server.membership().seat(id(4)), Some(Seat::Learner));
+    assert_eq!(server.membership().suffrage(id(4)), Some(Suffrage::Learner));
 }
 
 /// "Agreement (for elections and entry commitment) requires separate majorities from both the old
@@ -137,8 +137,9 @@ fn the_leader_leaves_the_joint_configuration_once_it_is_committed() {
     server.matched_in(4, 2, 3);
     assert!(server.membership().is_joint(), "1 and 4 are no majority of either");
     server.matched(2, 3);
-    let voters = [(1, Seat::Voter), (2, Seat::Voter), (3, Seat::Voter), (4, Seat::Voter)];
-    assert_eq!(seats(server.membership()), voters);
+    let voters =
+        [(1, Suffrage::Voter), (2, Suffrage::Voter), (3, Suffrage::Voter), (4, Suffrage::Voter)];
+    assert_eq!(suffrages(server.membership()), voters);
     server.matched(2, 4);
     server.matched(3, 4);
     assert_eq!(server.commit_index(), 4);
@@ -169,21 +170,21 @@ fn a_new_leader_leaves_the_joint_configuration_of_its_predecessor() {
     let joint = Membership::of_members([
         Member {
             id: id(1),
-            seat: Seat::Voter,
+            suffrage: Suffrage::Voter,
             priority: 0,
             label: vec![],
             store: MemberStore::Unrecorded,
         },
         Member {
             id: id(2),
-            seat: Seat::Voter,
+            suffrage: Suffrage::Voter,
             priority: 0,
             label: vec![],
             store: MemberStore::Unrecorded,
         },
         Member {
             id: id(3),
-            seat: Seat::Incoming,
+            suffrage: Suffrage::Incoming,
             priority: 0,
             label: vec![],
             store: MemberStore::Unrecorded,
@@ -290,10 +291,10 @@ fn a_server_hears_servers_that_it_does_not_know() {
 #[test]
 fn a_learner_votes_and_does_not_stand() {
     let mut server = TestServer::new(3);
-    let members = [(1, Seat::Learner), (2, Seat::Voter), (3, Seat::Voter)];
-    let members = members.map(|(n, seat)| Member {
+    let members = [(1, Suffrage::Learner), (2, Suffrage::Voter), (3, Suffrage::Voter)];
+    let members = members.map(|(n, suffrage)| Member {
         id: id(n),
-        seat,
+        suffrage,
         priority: 0,
         label: vec![],
         store: MemberStore::Unrecorded,

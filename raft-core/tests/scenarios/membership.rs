@@ -1,6 +1,6 @@
 //! Sentences about changes of membership (§6) and transfers of leadership (thesis 3.10).
 
-use raft_core::{Change, Membership, NodeId, Seat};
+use raft_core::{Change, Membership, NodeId, Suffrage};
 
 use crate::sentences::{Sentence, sentence};
 use crate::stage::Stage;
@@ -44,7 +44,7 @@ pub const MEMBERSHIP: &[Sentence] = &[
         |stage, values| {
             let (ids, voters) = (values.servers(), values.servers());
             each(stage, ids, |members| {
-                !members.is_joint() && tell::seated(members, Seat::Voter) == voters
+                !members.is_joint() && tell::of_suffrage(members, Suffrage::Voter) == voters
             })
         },
     ),
@@ -53,7 +53,7 @@ pub const MEMBERSHIP: &[Sentence] = &[
         "So says the newest configuration in the log of each.",
         |stage, values| {
             let (ids, learners) = (values.servers(), values.servers());
-            each(stage, ids, |members| tell::seated(members, Seat::Learner) == learners)
+            each(stage, ids, |members| tell::of_suffrage(members, Suffrage::Learner) == learners)
         },
     ),
     sentence(

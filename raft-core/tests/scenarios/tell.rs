@@ -1,7 +1,8 @@
 //! How messages, entries and servers are put into words, in stories as in scripts.
 
 use raft_core::{
-    AppendResult, Body, Entry, HardState, Membership, Message, NodeId, Payload, Role, Seat, Write,
+    AppendResult, Body, Entry, HardState, Membership, Message, NodeId, Payload, Role, Suffrage,
+    Write,
 };
 
 use crate::Command;
@@ -135,16 +136,16 @@ pub fn entries(entries: &[Entry<Command>]) -> String {
 
 /// `voters 1 2 3, learners 4`; in a joint configuration `voters 1 2, incoming 4, outgoing 3`
 pub fn membership(membership: &Membership) -> String {
-    let seats = [
-        ("voters", Seat::Voter),
-        ("learners", Seat::Learner),
-        ("incoming", Seat::Incoming),
-        ("outgoing", Seat::Outgoing),
-        ("demoted", Seat::Demoted),
+    let suffrages = [
+        ("voters", Suffrage::Voter),
+        ("learners", Suffrage::Learner),
+        ("incoming", Suffrage::Incoming),
+        ("outgoing", Suffrage::Outgoing),
+        ("demoted", Suffrage::Demoted),
     ];
-    let parts = seats.iter().filter_map(|(name, seat)| {
-        let seated = seated(membership, *seat);
-        (!seated.is_empty()).then(|| format!("{name} {}", ids(&seated)))
+    let parts = suffrages.iter().filter_map(|(name, suffrage)| {
+        let of_suffrage = of_suffrage(membership, *suffrage);
+        (!of_suffrage.is_empty()).then(|| format!("{name} {}", ids(&of_suffrage)))
     });
     let parts: Vec<_> = parts.collect();
     if parts.is_empty() { "nobody".into() } else { parts.join(", ") }
@@ -156,9 +157,9 @@ pub fn ids(ids: &[NodeId]) -> String {
     if words.is_empty() { "nobody".into() } else { words.join(" ") }
 }
 
-/// The members with that seat.
-pub fn seated(membership: &Membership, seat: Seat) -> Vec<NodeId> {
-    let members = membership.members().iter().filter(|member| member.seat == seat);
+/// The members with that suffrage.
+pub fn of_suffrage(membership: &Membership, suffrage: Suffrage) -> Vec<NodeId> {
+    let members = membership.members().iter().filter(|member| member.suffrage == suffrage);
     members.map(|member| member.id).collect()
 }
 

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use raft_core::{
     AppendEntries, AppendResult, Body, Entries, Entry, HardState, Index, LogId, Membership,
-    Message, NodeId, Payload, Restored, Role, Seat, SnapshotMeta, Status, Term, Write,
+    Message, NodeId, Payload, Restored, Role, SnapshotMeta, Status, Suffrage, Term, Write,
 };
 
 use crate::host::{Host, entry_at, holds};
@@ -320,10 +320,11 @@ fn configuration(log: &Restored<Command>, through: Index) -> Option<&Membership>
 /// and of the new ones.
 fn check_quorum(hosts: &Hosts, status: &Status, at: LogId) -> Told {
     let (id, members) = (status.id, &status.membership);
-    let outgoing = [Seat::Voter, Seat::Outgoing, Seat::Demoted];
-    let electorates = [&[Seat::Voter, Seat::Incoming][..], &outgoing[..]];
-    for seats in electorates {
-        let voters: Vec<_> = seats.iter().flat_map(|seat| tell::seated(members, *seat)).collect();
+    let outgoing = [Suffrage::Voter, Suffrage::Outgoing, Suffrage::Demoted];
+    let electorates = [&[Suffrage::Voter, Suffrage::Incoming][..], &outgoing[..]];
+    for suffrages in electorates {
+        let voters: Vec<_> =
+            suffrages.iter().flat_map(|suffrage| tell::of_suffrage(members, *suffrage)).collect();
         let holds = |id: &&NodeId| hosts.get(id).is_some_and(|host| holds(&host.stored, at));
         let (holders, all) = (voters.iter().filter(holds).count(), voters.len());
         must!(
@@ -362,5 +363,5 @@ fn is_without(log: &Restored<Command>, id: NodeId) -> bool {
         Payload::Configuration(membership) => Some(membership),
         Payload::Noop | Payload::Command(_) | _ => None,
     });
-    configurations.take(1).any(|membership| membership.seat(id).is_none())
+    configurations.take(1).any(|membership| membership.suffrage(id).is_none())
 }

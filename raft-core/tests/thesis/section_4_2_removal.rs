@@ -4,7 +4,8 @@
 use crate::pump::{Cluster, seeds, us};
 use crate::server::{TestServer, append, at, entry_of, id, index, ms};
 use raft_core::{
-    Body, Change, Entry, Membership, NodeId, Payload, RequestPreVote, Role, Seat, TimeoutNow, Wake,
+    Body, Change, Entry, Membership, NodeId, Payload, RequestPreVote, Role, Suffrage, TimeoutNow,
+    Wake,
 };
 
 /// A leader of three in term 1 whose no-op is committed.
@@ -26,8 +27,8 @@ fn leader_that_removes_3() -> TestServer {
     server
 }
 
-fn seats(membership: &Membership) -> Vec<(u64, Seat)> {
-    membership.members().iter().map(|member| (member.id.get(), member.seat)).collect()
+fn suffrages(membership: &Membership) -> Vec<(u64, Suffrage)> {
+    membership.members().iter().map(|member| (member.id.get(), member.suffrage)).collect()
 }
 
 fn three() -> Membership {
@@ -45,7 +46,7 @@ fn a_leader_that_goes_leads_until_the_end_and_does_not_count_itself() {
     server.matched(2, 2);
     assert!(server.membership().is_joint(), "of the new voters 2 and 3 one is no majority");
     server.matched(3, 2);
-    assert_eq!(seats(server.membership()), [(2, Seat::Voter), (3, Seat::Voter)]);
+    assert_eq!(suffrages(server.membership()), [(2, Suffrage::Voter), (3, Suffrage::Voter)]);
     assert_eq!(server.role(), Role::Leader);
     server.take_sent();
     server.matched(2, 3);
@@ -105,10 +106,10 @@ fn a_leader_that_goes_names_only_what_its_successor_was_sent() {
 #[test]
 fn a_server_that_goes_is_told_so() {
     let mut server = leader_that_removes_3();
-    assert_eq!(seats(server.membership()), [(1, Seat::Voter), (2, Seat::Voter)]);
+    assert_eq!(suffrages(server.membership()), [(1, Suffrage::Voter), (2, Suffrage::Voter)]);
     let last = server.appends_to(3).pop().expect("it is still replicated to");
     assert!(
-        matches!(&last.entries[0].payload, Payload::Configuration(m) if m.seat(id(3)).is_none())
+        matches!(&last.entries[0].payload, Payload::Configuration(m) if m.suffrage(id(3)).is_none())
     );
     server.matched(3, 3);
     server.take_sent();
@@ -271,7 +272,7 @@ fn every_removed_server_is_told_and_none_leads_again() {
             (0..commands).for_each(|_| drop(cluster.propose(leader, b"more")));
             let is_told = |cluster: &Cluster| {
                 let raft = cluster.raft(gone);
-                raft.membership().seat(gone).is_none() && raft.is_membership_committed()
+                raft.membership().suffrage(gone).is_none() && raft.is_membership_committed()
             };
             assert!(cluster.run_until(ms(1000), is_told), "{servers} servers, seed {seed}");
             cluster.run_for(ms(100));
@@ -303,7 +304,7 @@ fn a_removed_server_that_is_not_told_never_leads_again() {
             remove(&mut cluster, leader, gone);
             let is_done = |cluster: &Cluster| {
                 let raft = cluster.raft(leader);
-                raft.membership().seat(gone).is_none() && raft.is_membership_committed()
+                raft.membership().suffrage(gone).is_none() && raft.is_membership_committed()
             };
             // The removed server hears everything except that its removal is committed.
             let end = cluster.raft(leader).log_range().1.index.next();

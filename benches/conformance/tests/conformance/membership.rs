@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use raft_core::host::Label;
 use raft_core::host::handshake::Refusal;
-use raft_core::{Change, Membership, Seat};
+use raft_core::{Change, Membership, Suffrage};
 
 use crate::cluster::{Cluster, Stage, Wire, id, patient, until};
 
@@ -17,7 +17,7 @@ pub(crate) fn a_learner_joins_and_the_leader_goes(stage: Stage) {
     let old = cluster.elect();
     let new = cluster.join();
     let members = cluster.change(&[0, 1, 2], &[cluster.add(new)]);
-    assert_eq!(members.seat(id(new)), Some(Seat::Learner));
+    assert_eq!(members.suffrage(id(new)), Some(Suffrage::Learner));
     cluster.propose_among(&[0, 1, 2], "two");
     cluster.await_applied(b"two", 4);
 
@@ -178,12 +178,13 @@ fn store(members: &Membership, position: usize) -> Option<u64> {
 
 /// Waits until each of these knows that they are the voters, and that there is no other member.
 fn await_members(cluster: &Cluster, positions: &[usize]) {
-    let voters: Vec<_> = positions.iter().map(|position| (id(*position), Seat::Voter)).collect();
+    let voters: Vec<_> =
+        positions.iter().map(|position| (id(*position), Suffrage::Voter)).collect();
     for position in positions {
         until("the new members", || {
             let members = members(cluster, *position);
-            let seats = members.members().iter().map(|member| (member.id, member.seat));
-            seats.eq(voters.iter().copied()).then_some(())
+            let suffrages = members.members().iter().map(|member| (member.id, member.suffrage));
+            suffrages.eq(voters.iter().copied()).then_some(())
         });
     }
 }

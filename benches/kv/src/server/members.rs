@@ -113,13 +113,13 @@ fn noted(label: &Label) -> Option<String> {
 mod tests {
     use super::*;
     use raft_core::host::StoreId;
-    use raft_core::{MemberStore, Seat};
+    use raft_core::{MemberStore, Suffrage};
 
     fn member(id: u64, label: &Label) -> Member {
         let label = label.encode().unwrap();
         Member {
             id: NodeId::new(id),
-            seat: Seat::Voter,
+            suffrage: Suffrage::Voter,
             priority: 0,
             label,
             store: MemberStore::Unrecorded,

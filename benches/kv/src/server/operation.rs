@@ -2,7 +2,7 @@
 //!
 //! | command | what it does | answered by |
 //! |---|---|---|
-//! | `MEMBERS` | a line a member: id, seat, addresses, `leader` | every server, as it knows |
+//! | `MEMBERS` | a line a member: id, suffrage, addresses, `leader` | every server, as it knows |
 //! | `STATUS` | what the server knows about itself | every server |
 //! | `SNAPSHOT` | writes a snapshot now, and compacts the log | every server, of its own |
 //! | `ADD id address client-address` | lets a server join as a learner | the leader |
@@ -19,7 +19,7 @@ use raft_core::host::handshake::Refusal;
 use raft_core::host::{
     ADDRESS_BYTES_MAX, ChangeError, Handle, NodeStatus, Pending, SnapshotError, TransferError,
 };
-use raft_core::{Change, LogId, Membership, NodeId, ProgressState, Role, Seat};
+use raft_core::{Change, LogId, Membership, NodeId, ProgressState, Role, Suffrage};
 
 use super::info::role_name;
 use super::members::{self, Addresses};
@@ -199,7 +199,7 @@ fn members(view: &View<'_>) -> Frame {
         let client = view.addresses.of_clients(&raft.membership, member.id);
         let client = client.unwrap_or_else(unknown);
         let leads = if raft.leader == Some(member.id) { " leader" } else { "" };
-        format!("{} {} {address} {client}{leads}", member.id, seat_name(member.seat))
+        format!("{} {} {address} {client}{leads}", member.id, seat_name(member.suffrage))
     };
     lines(raft.membership.members().iter().map(line))
 }
@@ -297,7 +297,7 @@ fn refusal(view: &View<'_>, id: NodeId) -> Option<Refusal> {
 /// Why the learner cannot be promoted yet. What is no learner at all the node refuses.
 fn behind(view: &View<'_>, id: NodeId) -> Option<String> {
     let raft = &view.status.raft;
-    if raft.membership.seat(id) != Some(Seat::Learner) {
+    if raft.membership.suffrage(id) != Some(Suffrage::Learner) {
         return None;
     }
     let peer = raft.peers.iter().find(|peer| peer.id == id)?;
@@ -322,7 +322,7 @@ fn changed(answer: Result<Membership, ChangeError>) -> Frame {
     match answer {
         Ok(membership) => {
             let count = |voters| {
-                let is_meant = |member: &&raft_core::Member| member.seat.is_voter() == voters;
+                let is_meant = |member: &&raft_core::Member| member.suffrage.is_voter() == voters;
                 membership.members().iter().filter(is_meant).count()
             };
             text(format!("done: {} voters, {} learners", count(true), count(false)))
@@ -360,13 +360,13 @@ fn text(line: String) -> Frame {
     Frame::SimpleString(line.into())
 }
 
-fn seat_name(seat: Seat) -> &'static str {
-    match seat {
-        Seat::Voter => "voter",
-        Seat::Learner => "learner",
-        Seat::Incoming => "incoming",
-        Seat::Outgoing => "outgoing",
-        Seat::Demoted => "demoted",
+fn seat_name(suffrage: Suffrage) -> &'static str {
+    match suffrage {
+        Suffrage::Voter => "voter",
+        Suffrage::Learner => "learner",
+        Suffrage::Incoming => "incoming",
+        Suffrage::Outgoing => "outgoing",
+        Suffrage::Demoted => "demoted",
     }
 }
 

@@ -11,7 +11,7 @@ use crate::host::identity::{ClusterId, StoreId};
 use crate::host::storage_error::StorageError;
 use crate::host::wire::label::Label;
 use crate::identity::MemberStore;
-use crate::membership::{Member, Membership, Seat};
+use crate::membership::{Member, Membership, Suffrage};
 use crate::output::Write;
 use crate::types::{HardState, LogId, NodeId, Term, WriteId};
 
@@ -110,7 +110,7 @@ fn alone(node: NodeId, store: StoreId, before: &Membership) -> Membership {
         Err(_) => label,
     };
     let store = MemberStore::Recorded(store.get());
-    Membership::of_members([Member { id: node, seat: Seat::Voter, priority, label, store }])
+    Membership::of_members([Member { id: node, suffrage: Suffrage::Voter, priority, label, store }])
         .expect("one voter, whose label was within its limit")
         .identified(before.identity())
 }

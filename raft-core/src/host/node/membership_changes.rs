@@ -131,7 +131,7 @@ fn check_joining(
 ) -> Result<(), ChangeError> {
     for change in changes {
         let Change::AddLearner { id, .. } = change else { continue };
-        if raft.membership().seat(*id).is_some() {
+        if raft.membership().suffrage(*id).is_some() {
             continue;
         }
         if let Some(refusal) = peers.cannot_join(*id) {

@@ -299,7 +299,7 @@ mod tests {
     use crate::config::Config;
     use crate::host::identity::{ClusterId, Introduction};
     use crate::identity::MemberStore;
-    use crate::membership::{Member, Seat};
+    use crate::membership::{Member, Suffrage};
     use crate::message::SnapshotMeta;
     use crate::output::{Output, Restored};
     use crate::types::LogId;
@@ -311,7 +311,7 @@ mod tests {
     fn member(number: u64, label: Vec<u8>) -> Member {
         Member {
             id: id(number),
-            seat: Seat::Voter,
+            suffrage: Suffrage::Voter,
             priority: 0,
             label,
             store: MemberStore::Unrecorded,

@@ -232,7 +232,7 @@ pub(super) mod tests {
     use super::*;
     use crate::host::identity::ClusterId;
     use crate::identity::MemberStore;
-    use crate::membership::Seat;
+    use crate::membership::Suffrage;
     use crate::message::{Body, RequestVote};
     use crate::types::{LogId, Term};
 
@@ -292,7 +292,7 @@ pub(super) mod tests {
     pub(in super::super) fn membership(members: &[(u64, Label)]) -> Membership {
         let member = |(id, label): &(u64, Label)| Member {
             id: NodeId::new(*id),
-            seat: Seat::Voter,
+            suffrage: Suffrage::Voter,
             priority: 0,
             label: label.encode().unwrap(),
             store: MemberStore::Unrecorded,

@@ -48,7 +48,7 @@ impl<C: Command + Eq> Observer<C> {
         }
         // The leader commits this far only because the follower has the entry on its disk.
         let (commit, mut held) = (append.leader_commit, self.server(to).disk.last().index);
-        if self.server(from).members.membership.seat(to).is_none() {
+        if self.server(from).members.membership.suffrage(to).is_none() {
             // A leader sends the removal notice without waiting for an answer of the removed
             // server.
             let end = append.entries.last().map_or(append.prev_log.index, |last| last.index);

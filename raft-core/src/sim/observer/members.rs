@@ -10,7 +10,7 @@ use super::super::violation::{Verdict, hold};
 use super::disk::Removed;
 use super::{Observer, position};
 use crate::entries::Payload;
-use crate::membership::{Membership, Seat};
+use crate::membership::{Membership, Suffrage};
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::types::{Command, Index, LogId, NodeId};
@@ -30,11 +30,11 @@ pub(super) fn decide(membership: &Membership, agrees: impl Fn(NodeId) -> bool) -
 
 fn is_majority(
     membership: &Membership,
-    votes: fn(Seat) -> bool,
+    votes: fn(Suffrage) -> bool,
     agrees: impl Fn(NodeId) -> bool,
 ) -> bool {
     let (mut voters, mut agree) = (0, 0);
-    for member in membership.members().iter().filter(|member| votes(member.seat)) {
+    for member in membership.members().iter().filter(|member| votes(member.suffrage)) {
         voters += 1;
         agree += usize::from(agrees(member.id));
     }
@@ -42,17 +42,17 @@ fn is_majority(
 }
 
 /// Written here again on purpose, because the core's own rule is what is checked.
-fn is_new_voter(seat: Seat) -> bool {
-    match seat {
-        Seat::Voter | Seat::Incoming => true,
-        Seat::Learner | Seat::Outgoing | Seat::Demoted => false,
+fn is_new_voter(suffrage: Suffrage) -> bool {
+    match suffrage {
+        Suffrage::Voter | Suffrage::Incoming => true,
+        Suffrage::Learner | Suffrage::Outgoing | Suffrage::Demoted => false,
     }
 }
 
-fn is_old_voter(seat: Seat) -> bool {
-    match seat {
-        Seat::Voter | Seat::Outgoing | Seat::Demoted => true,
-        Seat::Learner | Seat::Incoming => false,
+fn is_old_voter(suffrage: Suffrage) -> bool {
+    match suffrage {
+        Suffrage::Voter | Suffrage::Outgoing | Suffrage::Demoted => true,
+        Suffrage::Learner | Suffrage::Incoming => false,
     }
 }
 

@@ -148,7 +148,7 @@ impl<C: Command + Eq> Observer<C> {
 
     /// Whether this server is or was a member, by what is known to be committed.
     pub fn was_member(&self, id: NodeId) -> bool {
-        self.configurations.iter().any(|members| members.membership.seat(id).is_some())
+        self.configurations.iter().any(|members| members.membership.suffrage(id).is_some())
     }
 
     /// How many terms had a leader.

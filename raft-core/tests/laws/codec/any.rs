@@ -150,28 +150,33 @@ fn any_snapshot() -> impl Strategy<Value = SnapshotMeta> {
 }
 
 fn any_membership() -> impl Strategy<Value = Membership> {
-    const SEATS: [Seat; 5] =
-        [Seat::Voter, Seat::Learner, Seat::Incoming, Seat::Outgoing, Seat::Demoted];
+    const SUFFRAGES: [Suffrage; 5] = [
+        Suffrage::Voter,
+        Suffrage::Learner,
+        Suffrage::Incoming,
+        Suffrage::Outgoing,
+        Suffrage::Demoted,
+    ];
     let store = prop_oneof![
         Just(MemberStore::Unrecorded),
         Just(MemberStore::New),
         any::<u64>().prop_map(MemberStore::Recorded),
     ];
     let rest = (any_bytes(), store);
-    let member = (any_number(), prop::sample::select(&SEATS[..]), any::<u8>(), rest);
+    let member = (any_number(), prop::sample::select(&SUFFRAGES[..]), any::<u8>(), rest);
     let identity = prop::option::of(any::<u128>().prop_map(ClusterIdentity::new));
     let others = prop::collection::btree_map(any_number(), member, 0..6);
     (others, identity).prop_map(|(others, identity)| {
-        let member = |(id, (_, seat, priority, (label, store)))| Member {
+        let member = |(id, (_, suffrage, priority, (label, store)))| Member {
             id: NodeId::new(id),
-            seat,
+            suffrage,
             priority,
             label,
             store,
         };
         let voter = Member {
             id: NodeId::new(3),
-            seat: Seat::Voter,
+            suffrage: Suffrage::Voter,
             priority: 0,
             label: vec![],
             store: MemberStore::Unrecorded,

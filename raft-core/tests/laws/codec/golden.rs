@@ -88,14 +88,14 @@ pub(super) fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
 
 /// A voter, and a voter to be of priority 5 that is known as `d`.
 fn members() -> Membership {
-    let member = |id, seat, priority, label: &[u8]| Member {
+    let member = |id, suffrage, priority, label: &[u8]| Member {
         id: NodeId::new(id),
-        seat,
+        suffrage,
         priority,
         label: label.to_vec(),
         store: MemberStore::Unrecorded,
     };
-    let members = [member(1, Seat::Voter, 0, b""), member(2, Seat::Incoming, 5, b"d")];
+    let members = [member(1, Suffrage::Voter, 0, b""), member(2, Suffrage::Incoming, 5, b"d")];
     Membership::of_members(members).expect("valid")
 }
 
@@ -167,7 +167,7 @@ fn writes_have_their_golden_bytes() {
 fn identities_have_their_golden_bytes() {
     let member = |id, store| Member {
         id: NodeId::new(id),
-        seat: Seat::Voter,
+        suffrage: Suffrage::Voter,
         priority: 0,
         label: vec![],
         store,

@@ -7,7 +7,7 @@ use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, ClusterIdentity, Entry, HardState,
     Index, InstallSnapshot, InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message,
     NodeId, Payload, ReadId, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply,
-    RequestVote, RequestVoteReply, Round, Seat, Session, SnapshotMeta, StateDigest, Term,
+    RequestVote, RequestVoteReply, Round, Session, SnapshotMeta, StateDigest, Suffrage, Term,
     TimeoutNow, Write, WriteId,
 };
 
