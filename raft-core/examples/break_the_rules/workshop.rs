@@ -1,6 +1,7 @@
 //! A copy of the workspace in which rules may be broken, with a target directory of its own that is
 //! kept.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,6 +15,20 @@ const CHECK_TIME_MAX: Duration = Duration::from_secs(180);
 pub(crate) struct Workshop {
     root: PathBuf,
     target: PathBuf,
+}
+
+/// Removes files that an earlier copy left here and the workspace no longer has: two files of one
+/// name would end the build.
+fn remove_all_but(directory: &Path, kept: &BTreeSet<PathBuf>) -> Result<(), String> {
+    let Ok(files) = fs::read_dir(directory) else { return Ok(()) };
+    for path in files.flatten().map(|file| file.path()) {
+        if path.is_dir() {
+            remove_all_but(&path, kept)?;
+        } else if !kept.contains(&path) {
+            fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// What a check said of a mutation.
@@ -38,6 +53,10 @@ impl Workshop {
         let place = workspace.join("target").join("break-the-rules");
         let workshop = Self { root: place.join("workspace"), target: place.join("target") };
         let names = String::from_utf8_lossy(&output.stdout).into_owned();
+        remove_all_but(
+            &workshop.root,
+            &names.split('\0').map(|name| workshop.root.join(name)).collect(),
+        )?;
         for name in names.split('\0').filter(|name| !name.is_empty()) {
             // One that was deleted and not yet committed.
             if let Ok(content) = fs::read(workspace.join(name)) {
