@@ -1,7 +1,9 @@
 //! What is on a server's disk, and what follows from it: terms, entries, the configuration in
 //! force.
 
-use raft_core::{Config, Entry, Index, LogId, Membership, NodeId, Payload, Restored, Suffrage, Term};
+use raft_core::{
+    Config, Entry, Index, LogId, Membership, NodeId, Payload, Restored, Suffrage, Term,
+};
 
 pub(crate) type Log = Restored<Vec<u8>>;
 
@@ -69,7 +71,8 @@ pub(crate) fn is_quorum(membership: &Membership, agrees: impl Fn(NodeId) -> bool
         agree > count / 2
     };
     let incoming = |suffrage| matches!(suffrage, Suffrage::Voter | Suffrage::Incoming);
-    let outgoing = |suffrage| matches!(suffrage, Suffrage::Voter | Suffrage::Outgoing | Suffrage::Demoted);
+    let outgoing =
+        |suffrage| matches!(suffrage, Suffrage::Voter | Suffrage::Outgoing | Suffrage::Demoted);
     decide(incoming) && (!membership.is_joint() || decide(outgoing))
 }
 

@@ -7,15 +7,15 @@ use std::time::Duration;
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, HardState, Index,
     InstallSnapshot, Instant, LogId, Membership, Message, NodeId, Output, ReadId, ReadSnapshot,
-    RequestVote, RequestVoteReply, Role, Suffrage, SnapshotMeta, Status, Term, Write, WriteId,
+    RequestVote, RequestVoteReply, Role, SnapshotMeta, Status, Suffrage, Term, Write, WriteId,
     WriteSnapshot,
 };
 
 use crate::disk::{
     Log, entry_at, has_run, is_quorum, knows, last, membership_at, snapshot, term_at,
 };
+use crate::evidence::{Evidence, Followers, Read};
 use crate::files::Files;
-use crate::evidence::{Followers, Evidence, Read};
 use crate::peers::{fits, is_leaders, is_promise, is_reply};
 
 /// The observer of one server, over all its lives.
@@ -275,7 +275,8 @@ impl Oracle {
     fn check_role(&self, before: &Status, after: &Status) {
         let own = self.config.id;
         if matches!(after.role, Role::PreCandidate | Role::Candidate) {
-            let votes = |in_force: &Membership| in_force.suffrage(own).is_some_and(Suffrage::is_voter);
+            let votes =
+                |in_force: &Membership| in_force.suffrage(own).is_some_and(Suffrage::is_voter);
             // What is not written yet may hold configurations that the oracle has not seen.
             let is_written = last(&self.written) == after.last_log;
             let leaves = || {
@@ -487,7 +488,8 @@ impl Oracle {
     }
 
     /// An acknowledged entry is durable, no write on its way replaces it, and the leader has said
-    /// that it has it. What lies below the first entry is committed, and so every leader's.
+    /// that it has it. What a snapshot includes is committed, and so every leader's, also before
+    /// the log is compacted up to there.
     fn check_append_result(&self, leader: NodeId, result: AppendResult) {
         let AppendResult::Matched(index) = result else { return };
         if index == Index::ZERO || index < self.disk.base.index {
@@ -498,9 +500,9 @@ impl Oracle {
         if index >= self.written.base.index {
             assert_eq!(term_at(&self.written, index), durable, "acknowledges what is replaced");
         }
-        let is_base = index <= self.disk.base.index.max(self.written.base.index);
+        let in_snapshot = index <= snapshot(&self.disk).index.max(snapshot(&self.written).index);
         let claimed = self.current.has_claimed(leader, index, durable);
-        assert!(claimed || is_base, "acknowledges entry {index}, which is not the leader's");
+        assert!(claimed || in_snapshot, "acknowledges entry {index}, which is not the leader's");
     }
 
     fn check_append(&mut self, to: NodeId, append: &AppendEntries<Vec<u8>>) {

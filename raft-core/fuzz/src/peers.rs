@@ -10,12 +10,12 @@ use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, Index, InstallSnapshot,
     InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message, NodeId, Payload, ReadId,
     ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
-    Role, Round, Suffrage, Session, SnapshotMeta, Term, TimeoutNow,
+    Role, Round, Session, SnapshotMeta, Suffrage, Term, TimeoutNow,
 };
 
 use crate::disk::{Log, last, snapshot, term_at};
-use crate::files::SNAPSHOT_BYTES;
 use crate::evidence::Followers;
+use crate::files::SNAPSHOT_BYTES;
 
 /// The longest command that a peer puts into an entry, in bytes: longer than the server takes.
 const COMMAND_BYTES_MAX: u8 = 100;
