@@ -249,7 +249,7 @@ pub struct Plug {
 }
 
 impl Plug {
-    /// Closes them, as the operating system does when a process ends: whoever reads from them
+    /// Closes them, as the operating system does when a process ends: a peer that reads from them
     /// learns at once.
     pub fn pull(&self) {
         let transport = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();

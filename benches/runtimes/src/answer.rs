@@ -9,7 +9,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// An answer that has yet to come.
 #[derive(Debug)]
-#[must_use = "the answer comes to whoever waits for it"]
+#[must_use = "the answer says whether the request succeeded"]
 pub struct Answer<T> {
     receiver: Receiver<T>,
 }

@@ -53,7 +53,7 @@ pub(super) fn directory_bytes(directory: &Path) -> u64 {
     files.map(|file| file.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
 }
 
-/// Replicates a value of a kilobyte at whoever leads, once or, if a disk was too slow for the
+/// Replicates a value of a kilobyte at the leader, once or, if a disk was too slow for the
 /// leader to stay, more often.
 fn replicate(nodes: &BTreeMap<u64, Handle<Map>>, key: u64) {
     let command = set(key, &[key as u8; 1000]);

@@ -187,7 +187,7 @@ fn a_cut_off_leader_rejoins() {
 }
 
 /// Two minorities each end with fifty entries that nobody else has, and a majority commits fifty
-/// others, twice. Whoever leads finds where the logs part by terms and not by entries.
+/// others, twice. The leader finds where the logs part by terms and not by entries.
 #[test]
 fn long_divergent_logs() {
     for_each_seed_under(&LABORATORY, &[5], divergence);

@@ -69,7 +69,7 @@ fn elect(world: &mut World) -> NodeId {
     world.followed_leader().expect("just seen")
 }
 
-/// The value is written by whoever leads, and applied by so many servers.
+/// The value is written by the leader, and applied by so many servers.
 fn agree(world: &mut World, value: u64, servers: usize) {
     let holds = move |world: &World| {
         let ids = world.ids().iter().filter(|id| world.raft(**id).is_some());

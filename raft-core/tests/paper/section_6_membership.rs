@@ -163,7 +163,7 @@ fn a_joint_configuration_is_not_left_with_an_entry_before_it() {
     assert!(!server.membership().is_joint());
 }
 
-/// Whoever leads leaves it: also one that was elected inside of it, once an entry of its own term
+/// The leader leaves it: also a leader that was elected inside of it, once an entry of its own term
 /// is committed.
 #[test]
 fn a_new_leader_leaves_the_joint_configuration_of_its_predecessor() {

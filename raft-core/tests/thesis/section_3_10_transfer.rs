@@ -149,7 +149,7 @@ fn what_is_refused_says_why() {
     assert_eq!(alone.transfer_leadership(None), Err(TransferRefused::NoSuccessor));
 }
 
-/// Whoever leads hands over to a server of higher priority, once that one holds all that is
+/// The leader hands over to a server of higher priority, once that one holds all that is
 /// committed and is alive.
 #[test]
 fn leadership_goes_where_it_is_preferred() {

@@ -164,7 +164,7 @@ impl<E: Runtime> Cluster<E> {
         self.leader_among(&all).await
     }
 
-    /// Proposes to whoever leads until it is answered. The command may be applied more than once.
+    /// Proposes to the leader until it is answered. The command may be applied more than once.
     pub async fn propose(&self, command: &'static str) {
         until("an answer", || async {
             let leader = self.leader().await;

@@ -86,7 +86,7 @@ impl Cluster {
         self.leader_among(&all)
     }
 
-    /// Proposes to whoever leads until it is answered. The command may be applied more than once.
+    /// Proposes to the leader until it is answered. The command may be applied more than once.
     pub fn propose(&self, command: &'static str) {
         until("a reply", || {
             answer(self.nodes[self.leader()].propose(command).wait_timeout(DEADLINE)).ok()

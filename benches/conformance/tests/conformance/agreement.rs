@@ -42,8 +42,8 @@ pub(crate) fn proposals_and_reads(stage: Stage) {
     cluster.shutdown();
 }
 
-/// Whoever answers a read has seen everything that was answered before: the leader, and an old one
-/// that was cut off and, for it does not watch its quorum, believes that it leads.
+/// A server that answers a read has seen everything that was answered before: the leader, and an
+/// old one that was cut off and, for it does not watch its quorum, believes that it leads.
 pub(crate) fn reads_are_linearizable(stage: Stage) {
     let mut cluster = stage.cluster_with(3, |config| {
         config.raft.check_quorum = false;

@@ -295,7 +295,7 @@ impl Cluster {
             Network::Tcp(sockets) => {
                 let Sockets { listeners, addresses, ways, names, frames, links } = sockets;
                 let address = addresses[position];
-                // Whoever had the port before has given it back when its shutdown was over: no
+                // The node that had the port has given it back when its shutdown was over: no
                 // second attempt.
                 let bind = || TcpListener::bind(address).expect("the port is free again");
                 let listener = listeners[position].take().unwrap_or_else(bind);
@@ -491,7 +491,7 @@ impl Cluster {
         self.all().into_iter().all(|position| self.leadership(position).role != Role::Leader)
     }
 
-    /// Proposes to whoever leads those present, until it is answered. The command may be applied
+    /// Proposes to the leader of those present, until it is answered. The command may be applied
     /// more than once.
     pub(crate) fn propose(&self, command: impl Into<Bytes>) {
         self.propose_among(&self.present(), command);

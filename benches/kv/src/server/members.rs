@@ -2,7 +2,7 @@
 //!
 //! The configuration of the cluster says it, in each member's [`Label`]: its address, and as the
 //! note the one for clients. Of the servers with which a cluster began, only their command lines
-//! know. So whoever leads writes what its own command line says into labels that lack it, and every
+//! know. So the leader writes what its own command line says into labels that lack it, and every
 //! server that joins later knows where to forward.
 
 use std::collections::BTreeMap;

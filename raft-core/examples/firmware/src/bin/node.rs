@@ -1,7 +1,7 @@
 //! One server in an image of its own: the core, a serial line to its peers, and a journal in flash.
 //!
 //! It is told who it is by the emulator's command line: `ID FLASH_FILE`, of a cluster of the
-//! servers 1, 2 and 3. Whoever is at the other end of the line carries the messages to the servers
+//! servers 1, 2 and 3. The bridge at the other end of the line carries the messages to the servers
 //! that they name.
 #![no_std]
 #![no_main]
