@@ -103,6 +103,7 @@ mod snapshot;
 mod state_machine;
 mod stop_reason;
 mod storage_error;
+mod sync;
 pub mod tcp;
 mod threads;
 mod transport;

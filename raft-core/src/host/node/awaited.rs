@@ -6,12 +6,13 @@
 //! hangs, the loop answers the other requests.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::vec::Vec;
 
 use super::inbox::{Read, Reply};
 use crate::host::error::{ProposeError, ReadError, Stopped};
 use crate::host::state_machine::StateMachine;
+use crate::host::sync::{Mutex, MutexGuard};
 use crate::host::threads::panics::answer;
 use crate::types::Index;
 

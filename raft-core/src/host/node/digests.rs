@@ -22,12 +22,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::format;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::host::sync::atomic::{AtomicU64, Ordering};
+use crate::host::sync::{Mutex, MutexGuard};
 use crate::membership::Membership;
 use crate::message::{AppendEntriesReply, AppendResult, Body, Message, StateDigest};
 use crate::types::{Index, NodeId, Round, Session, Term};

@@ -3,7 +3,7 @@
 
 use std::boxed::Box;
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use crate::host::clock::{Clock, Next};
 use crate::host::error::StopReason;
 use crate::host::known_peers::KnownPeers;
 use crate::host::state_machine::StateMachine;
+use crate::host::sync::Mutex;
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics::answer;

@@ -2,7 +2,7 @@
 
 use std::boxed::Box;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use crate::host::error::{
     ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped, TransferError,
 };
 use crate::host::state_machine::StateMachine;
+use crate::host::sync::Mutex;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;
 use crate::host::threads::panics::answer;

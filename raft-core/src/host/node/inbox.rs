@@ -10,8 +10,7 @@
 
 use std::boxed::Box;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -23,6 +22,8 @@ use crate::host::error::{
 };
 use crate::host::snapshot::Report;
 use crate::host::state_machine::StateMachine;
+use crate::host::sync::atomic::{AtomicU64, Ordering};
+use crate::host::sync::{Mutex, MutexGuard};
 use crate::membership::Membership;
 use crate::message::Message;
 use crate::quorum::MEMBERS_MAX;

@@ -3,11 +3,12 @@
 use std::boxed::Box;
 use std::fmt;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::vec::Vec;
 
 use super::pending::Pending;
 use crate::host::error::Stopped;
+use crate::host::sync::{Mutex, MutexGuard};
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::role::Role;
 use crate::types::{NodeId, Term};

@@ -12,7 +12,6 @@ use std::boxed::Box;
 use std::io;
 use std::string::ToString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -24,6 +23,7 @@ use crate::entries::{Entries, Payload};
 use crate::host::error::{ProposeError, ReadError, RestoreError, StopReason, Stopped};
 use crate::host::snapshot::{CaptureId, Snapshots};
 use crate::host::state_machine::{NotUnderstood, StateMachine};
+use crate::host::sync::atomic::{AtomicBool, Ordering};
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;

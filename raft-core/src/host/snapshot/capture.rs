@@ -7,7 +7,6 @@
 use std::format;
 use std::string::{String, ToString};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::format::{Head, StateWriter};
@@ -15,6 +14,7 @@ use super::report::{CaptureId, Report, SnapshotThreads};
 use super::store::SnapshotStore;
 use crate::host::state_machine::Capture;
 use crate::host::storage_error::StorageError;
+use crate::host::sync::atomic::{AtomicBool, Ordering};
 use crate::host::threads::panics;
 use crate::host::threads::worker::{Activity, Thread};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};

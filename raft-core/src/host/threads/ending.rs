@@ -11,14 +11,13 @@
 use std::boxed::Box;
 use std::format;
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use super::lifecycle::Lifecycle;
 use super::watch::Watch;
 use super::worker::Thread;
+use crate::host::sync::{mpsc, thread};
 
 /// How long the end of a node waits for its transport to close its sockets.
 const TRANSPORT_STOP_MAX: Duration = Duration::from_secs(10);

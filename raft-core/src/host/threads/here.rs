@@ -7,11 +7,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::host::sync::atomic::{AtomicU64, Ordering};
+use crate::host::sync::thread_local;
 use crate::types::NodeId;
 
-std::thread_local! {
+thread_local! {
     static NODE: RefCell<Option<Arc<ThreadsNode>>> = const { RefCell::new(None) };
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
@@ -49,13 +50,16 @@ pub(in crate::host) struct Entered {
 /// Until the returned guard is dropped, the thread works for this node. `inside` says whether it
 /// runs code that must not wait for the node.
 pub(in crate::host) fn enter(node: &Arc<ThreadsNode>, inside: bool) -> Entered {
-    Entered { node: NODE.replace(Some(Arc::clone(node))), inside: INSIDE.replace(inside) }
+    Entered {
+        node: NODE.with(|place| place.replace(Some(Arc::clone(node)))),
+        inside: INSIDE.with(|place| place.replace(inside)),
+    }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        NODE.set(self.node.take());
-        INSIDE.set(self.inside);
+        NODE.with(|place| place.replace(self.node.take()));
+        INSIDE.with(|place| place.set(self.inside));
     }
 }
 
@@ -64,23 +68,23 @@ pub(in crate::host) fn outside(code: impl FnOnce()) {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
-            INSIDE.set(self.0);
+            INSIDE.with(|place| place.set(self.0));
         }
     }
-    let _restore = Restore(INSIDE.replace(false));
+    let _restore = Restore(INSIDE.with(|place| place.replace(false)));
     code();
 }
 
 /// Whether the present thread would wait for itself if it waited for this node.
 pub(in crate::host) fn is_inside(waits_for: &Arc<ThreadsNode>) -> bool {
     let works_for = |node: &Arc<ThreadsNode>| Arc::ptr_eq(node, waits_for);
-    INSIDE.get() && NODE.with_borrow(|node| node.as_ref().is_some_and(works_for))
+    INSIDE.with(Cell::get) && NODE.with(|node| node.borrow().as_ref().is_some_and(works_for))
 }
 
 /// Counts a panic of a client's code, if the thread works for a node, and logs it.
 pub(in crate::host) fn count_panic(message: &str) {
-    let node = NODE.with_borrow(|node| {
-        node.as_ref().map(|node| {
+    let node = NODE.with(|node| {
+        node.borrow().as_ref().map(|node| {
             node.panics.fetch_add(1, Ordering::Relaxed);
             node.id.get()
         })

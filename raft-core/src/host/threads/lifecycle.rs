@@ -11,13 +11,14 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::vec::Vec;
 
 use super::here::ThreadsNode;
 use super::panics;
 use super::panics::answer;
 use crate::host::error::{ReadError, StopReason, Stopped};
+use crate::host::sync::{Mutex, MutexGuard};
 use crate::host::worker_kind::WorkerStatus;
 use crate::types::NodeId;
 

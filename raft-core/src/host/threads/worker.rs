@@ -4,15 +4,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::here;
 use super::lifecycle::Lifecycle;
 use super::panics;
 use crate::host::stop_reason::StopReason;
+use crate::host::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::host::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crate::host::sync::thread::{self, JoinHandle};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
 use crate::types::Index;
 

@@ -4,7 +4,7 @@ use std::boxed::Box;
 use std::format;
 use std::io;
 use std::string::ToString;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use std::vec::Vec;
 
@@ -33,6 +33,7 @@ use crate::host::node::store_recorder::Recorder;
 use crate::host::node::transfer::Handover;
 use crate::host::node::waiters::Waiters;
 use crate::host::state_machine::StateMachine;
+use crate::host::sync::Mutex;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::watch::Watch;
 use crate::host::threads::worker::Stopper;
