@@ -7,10 +7,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
-use rand_pcg::Pcg32;
 
 use super::digests::Comparison;
 use super::inbox::{Arrived, Inbox, NodeRequest, Read, Reply};
+use super::inputs::Core;
 use super::journal_thread::JournalWorker;
 use super::leadership::{Leadership, LeadershipState};
 use super::membership_changes::Changes;
@@ -36,7 +36,7 @@ use crate::host::transport::Transport;
 use crate::host::worker_kind::WorkerKind;
 use crate::membership::Membership;
 use crate::output::{Output, Write};
-use crate::raft::Raft;
+
 use crate::role::Role;
 use crate::status::Wake;
 use crate::time::Instant;
@@ -51,7 +51,7 @@ mod start;
 /// Dropping the driver stops the node without blocking.
 /// [`Handle::stopped`](crate::host::Handle::stopped) says when nothing of the node is left.
 pub struct Driver<S: StateMachine> {
-    raft: Raft<Bytes, Pcg32>,
+    raft: Core,
     clock: Clock,
     inbox: Arc<Inbox<S>>,
     /// The inputs of this turn; kept for its buffers.

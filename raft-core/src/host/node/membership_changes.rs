@@ -14,16 +14,13 @@ use std::collections::VecDeque;
 use std::mem;
 use std::vec::Vec;
 
-use bytes::Bytes;
-use rand_pcg::Pcg32;
-
 use super::inbox::ChangeReply;
+use super::inputs::Core;
 use crate::change::Change;
 use crate::error::ChangeRefused;
 use crate::host::error::{ChangeError, Stopped};
 use crate::host::known_peers::KnownPeers;
 use crate::host::threads::panics::answer;
-use crate::raft::Raft;
 use crate::role::Role;
 use crate::types::{Index, Term};
 
@@ -59,7 +56,7 @@ impl Changes {
 
     /// Begins the changes that can be begun, and answers for those that are complete or lost.
     /// Returns whether any was begun.
-    pub(super) fn advance(&mut self, raft: &mut Raft<Bytes, Pcg32>, peers: &KnownPeers) -> bool {
+    pub(super) fn advance(&mut self, raft: &mut Core, peers: &KnownPeers) -> bool {
         let mut any_begun = false;
         for mut waiting in mem::take(&mut self.waiting) {
             let done = match waiting.begun {
@@ -96,7 +93,7 @@ impl Changes {
 
 /// Where the change begins in the log. `None` if it has to wait.
 fn begin(
-    raft: &mut Raft<Bytes, Pcg32>,
+    raft: &mut Core,
     peers: &KnownPeers,
     changes: &[Change],
 ) -> Result<Option<(Term, Index)>, ChangeError> {
@@ -124,11 +121,7 @@ fn begin(
 
 /// Refuses to add a server that this node has met and that holds the history of another cluster
 /// (see `known_peers.rs`).
-fn check_joining(
-    raft: &Raft<Bytes, Pcg32>,
-    peers: &KnownPeers,
-    changes: &[Change],
-) -> Result<(), ChangeError> {
+fn check_joining(raft: &Core, peers: &KnownPeers, changes: &[Change]) -> Result<(), ChangeError> {
     for change in changes {
         let Change::AddLearner { id, .. } = change else { continue };
         if raft.membership().suffrage(*id).is_some() {
@@ -142,7 +135,7 @@ fn check_joining(
 }
 
 /// The outcome of a change. `None` while it is under way.
-fn outcome(raft: &Raft<Bytes, Pcg32>, term: Term, index: Index) -> Option<Result<(), ChangeError>> {
+fn outcome(raft: &Core, term: Term, index: Index) -> Option<Result<(), ChangeError>> {
     // Within its term no other node can have written at that index. A leader that leaves the
     // cluster leads until that is committed.
     let is_certain = raft.term() == term && raft.commit_index() >= index;

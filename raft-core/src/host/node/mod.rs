@@ -6,6 +6,7 @@ mod digests;
 mod driver;
 mod handle;
 mod inbox;
+mod inputs;
 mod journal_thread;
 mod leadership;
 mod membership_changes;

@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use bytes::Bytes;
-use rand_pcg::Pcg32;
 
 use super::inbox::{Inbox, SnapshotReply};
+use super::inputs::Core;
 use super::state_machine_thread::restore;
 use crate::host::error::{RestoreError, SnapshotError, StartError, Stopped};
 use crate::host::identity::ClusterId;
@@ -40,7 +40,6 @@ use crate::host::threads::worker::{Activity, Stopper, Thread};
 use crate::host::worker_kind::WorkerKind;
 use crate::message::SnapshotMeta;
 use crate::output::{ReadSnapshot, Write, WriteSnapshot};
-use crate::raft::Raft;
 use crate::types::{Index, InstallId, LogId, WriteId};
 
 /// The most clients that wait for a snapshot. More are refused as busy.
@@ -175,7 +174,7 @@ impl SnapshotsInUse {
 
     /// Takes a client's request for a snapshot. If none is to be taken, [`settle`](Self::settle)
     /// answers the client.
-    pub(super) fn ask(&mut self, raft: &mut Raft<Bytes, Pcg32>, reply: SnapshotReply) {
+    pub(super) fn ask(&mut self, raft: &mut Core, reply: SnapshotReply) {
         let _ = raft.take_snapshot();
         if self.asked.len() >= ASKED_MAX {
             return answer(reply, Err(SnapshotError::Busy));
@@ -184,11 +183,7 @@ impl SnapshotsInUse {
     }
 
     /// Begins a capture, and returns its number. `None` if the journal keeps no snapshots.
-    pub(super) fn begin(
-        &mut self,
-        raft: &mut Raft<Bytes, Pcg32>,
-        snapshot: &SnapshotMeta,
-    ) -> Option<CaptureId> {
+    pub(super) fn begin(&mut self, raft: &mut Core, snapshot: &SnapshotMeta) -> Option<CaptureId> {
         if self.worker.is_none() {
             self.not_taken(raft, None);
             return None;
@@ -196,7 +191,7 @@ impl SnapshotsInUse {
         Some(self.files.begin_capture(snapshot.last))
     }
 
-    pub(super) fn read(&self, raft: &mut Raft<Bytes, Pcg32>, read: ReadSnapshot) {
+    pub(super) fn read(&self, raft: &mut Core, read: ReadSnapshot) {
         match &self.worker {
             Some((_, jobs)) => jobs.read(read),
             None => raft.snapshot_unreadable(read.to, read.snapshot),
@@ -233,7 +228,7 @@ impl SnapshotsInUse {
         self.files.persisted(id);
     }
 
-    pub(super) fn take_report(&mut self, raft: &mut Raft<Bytes, Pcg32>, report: Report) {
+    pub(super) fn take_report(&mut self, raft: &mut Core, report: Report) {
         match report {
             Report::Taken(id, last) => {
                 if self.files.end_capture(id) {
@@ -261,7 +256,7 @@ impl SnapshotsInUse {
 
     /// Called at the end of a turn: gives up what the core has given up, answers the clients for
     /// which no snapshot will be taken, and removes the files that are not needed.
-    pub(super) fn settle(&mut self, raft: &Raft<Bytes, Pcg32>) {
+    pub(super) fn settle(&mut self, raft: &Core) {
         let Some((_, jobs)) = &self.worker else {
             return self.answer_from_use(raft);
         };
@@ -299,7 +294,7 @@ impl SnapshotsInUse {
 
     /// Takes another snapshot in place of one that a follower needs and that is damaged here. The
     /// state machine is whole.
-    fn retake(&mut self, raft: &mut Raft<Bytes, Pcg32>, snapshot: LogId) {
+    fn retake(&mut self, raft: &mut Core, snapshot: LogId) {
         let now = Instant::now();
         let is_soon = self.retaken.is_some_and(|at| now.duration_since(at) < RETAKE_AFTER);
         if snapshot == raft.newest_snapshot() && self.files.taking.is_none() && !is_soon {
@@ -312,7 +307,7 @@ impl SnapshotsInUse {
 
     /// Answers all clients with the snapshot in use, if no snapshot is being taken and none will
     /// be.
-    fn answer_from_use(&mut self, raft: &Raft<Bytes, Pcg32>) {
+    fn answer_from_use(&mut self, raft: &Core) {
         if self.asked.is_empty() || self.files.taking.is_some() || raft.wants_snapshot() {
             return;
         }
@@ -332,7 +327,7 @@ impl SnapshotsInUse {
 
     /// Tells the core and all clients that no snapshot was taken. `why` is `None` if the state
     /// machine takes none.
-    fn not_taken(&mut self, raft: &mut Raft<Bytes, Pcg32>, why: Option<String>) {
+    fn not_taken(&mut self, raft: &mut Core, why: Option<String>) {
         raft.snapshot_failed();
         let error = match why {
             None => SnapshotError::Unsupported,

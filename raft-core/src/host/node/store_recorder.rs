@@ -33,15 +33,14 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use bytes::Bytes;
-use rand_pcg::Pcg32;
 
+use super::inputs::Core;
 use crate::change::Change;
 use crate::host::identity::{Identity, Past, StoreId};
 use crate::host::known_peers::{KnownPeers, Met, Told};
 use crate::host::wire::label::{Label, recorded_store};
 use crate::identity::ClusterIdentity;
 use crate::membership::{Member, Membership};
-use crate::raft::Raft;
 use crate::role::Role;
 use crate::time::Instant;
 use crate::types::{Index, NodeId};
@@ -90,7 +89,7 @@ impl Recorder {
     }
 
     /// Takes the members that are in force now.
-    pub(super) fn members(&mut self, raft: &mut Raft<Bytes, Pcg32>, membership: &Membership) {
+    pub(super) fn members(&mut self, raft: &mut Core, membership: &Membership) {
         let Identity { node, store_id, .. } = self.identity;
         let recorded = membership.member(node).and_then(recorded_store);
         self.is_other = recorded.is_some_and(|recorded| recorded != store_id.get());
@@ -109,7 +108,7 @@ impl Recorder {
 
     /// Takes note of what this node's store holds by now, and of what peers say of this node.
     /// Called in each turn.
-    pub(super) fn look(&mut self, raft: &mut Raft<Bytes, Pcg32>) {
+    pub(super) fn look(&mut self, raft: &mut Core) {
         if !matches!(self.past, Past::Of(_)) {
             let past = past(self.past, raft);
             if past != self.past {
@@ -126,7 +125,7 @@ impl Recorder {
 
     /// Keeps this node from voting and from standing for election if it is not the member that it
     /// believes to be.
-    fn heed(&mut self, raft: &mut Raft<Bytes, Pcg32>) {
+    fn heed(&mut self, raft: &mut Core) {
         let told = self.peers.told();
         if told != self.told {
             self.told = told;
@@ -155,7 +154,7 @@ impl Recorder {
     }
 
     /// If this node leads, records what is missing in the configuration.
-    pub(super) fn record(&mut self, raft: &mut Raft<Bytes, Pcg32>, now: Instant) {
+    pub(super) fn record(&mut self, raft: &mut Core, now: Instant) {
         if now < self.next || raft.role() != Role::Leader {
             return;
         }
@@ -265,7 +264,7 @@ impl Recorder {
 }
 
 /// What the node's store holds now; `before` is what it held before.
-fn past(before: Past, raft: &Raft<Bytes, Pcg32>) -> Past {
+fn past(before: Past, raft: &Core) -> Past {
     if let Past::Of(_) = before {
         return before;
     }
@@ -302,7 +301,9 @@ mod tests {
     use crate::membership::{Member, Suffrage};
     use crate::message::SnapshotMeta;
     use crate::output::{Output, Restored};
+    use crate::raft::Raft;
     use crate::types::LogId;
+    use rand_pcg::Pcg32;
 
     fn id(number: u64) -> NodeId {
         NodeId::new(number)
@@ -324,7 +325,7 @@ mod tests {
     }
 
     /// Node 1, alone in its cluster, with store 1.
-    fn alone(label: Vec<u8>) -> (Raft<Bytes, Pcg32>, Recorder) {
+    fn alone(label: Vec<u8>) -> (Core, Recorder) {
         let membership = Membership::of_members([member(1, label)]).unwrap();
         let snapshot = Some(SnapshotMeta { last: LogId::ZERO, membership });
         let restored = Restored { snapshot, ..Restored::default() };
@@ -333,10 +334,10 @@ mod tests {
         let store_id = StoreId::new(1);
         let identity = Identity { cluster, node: id(1), store_id };
         let peers = Arc::new(KnownPeers::new(Some(identity)));
-        (raft, Recorder::new(identity, peers, Bytes::new(), true))
+        (Core::new(raft), Recorder::new(identity, peers, Bytes::new(), true))
     }
 
-    fn turn(raft: &mut Raft<Bytes, Pcg32>, now: Instant) {
+    fn turn(raft: &mut Core, now: Instant) {
         raft.tick(now);
         while let Some(output) = raft.poll_outbox() {
             if let Output::Persist(write) = output {

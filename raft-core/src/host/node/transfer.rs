@@ -13,14 +13,13 @@ use std::mem;
 use std::vec::Vec;
 
 use bytes::Bytes;
-use rand_pcg::Pcg32;
 
 use super::inbox::{Limits, Reply, TransferReply};
+use super::inputs::Core;
 use crate::error::TransferRefused;
 use crate::host::error::{ProposeError, Stopped, TransferError};
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::panics::answer;
-use crate::raft::Raft;
 use crate::role::Role;
 use crate::time::Instant;
 use crate::types::NodeId;
@@ -62,12 +61,7 @@ impl<S: StateMachine> Handover<S> {
     }
 
     /// Begins a transfer, or joins the one that is under way to the same node.
-    pub(super) fn begin(
-        &mut self,
-        raft: &mut Raft<Bytes, Pcg32>,
-        to: Option<NodeId>,
-        reply: TransferReply,
-    ) {
+    pub(super) fn begin(&mut self, raft: &mut Core, to: Option<NodeId>, reply: TransferReply) {
         match raft.transfer_leadership(to) {
             Ok(successor) => {
                 self.to = Some(successor);
@@ -98,11 +92,7 @@ impl<S: StateMachine> Handover<S> {
     ///
     /// A transfer also ends if the leader steps down without a successor. Then the answer waits for
     /// the name of a leader, for `election_timeout_max` at most.
-    pub(super) fn settle(
-        &mut self,
-        raft: &Raft<Bytes, Pcg32>,
-        now: Instant,
-    ) -> VecDeque<Parked<S>> {
+    pub(super) fn settle(&mut self, raft: &Core, now: Instant) -> VecDeque<Parked<S>> {
         let waits = !self.asked.is_empty() || !self.parked.is_empty();
         if !waits || raft.transferring().is_some() {
             return VecDeque::new();
@@ -131,7 +121,7 @@ impl<S: StateMachine> Handover<S> {
 
     /// Whether a node that is to stop goes on for now because it hands over first. It does so for
     /// an election timeout at most.
-    pub(super) fn delays_stop(&mut self, raft: &mut Raft<Bytes, Pcg32>, now: Instant) -> bool {
+    pub(super) fn delays_stop(&mut self, raft: &mut Core, now: Instant) -> bool {
         let leads = raft.role() == Role::Leader;
         let Some(stops_by) = self.stops_by else {
             if leads {

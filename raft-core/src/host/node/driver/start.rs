@@ -23,6 +23,7 @@ use crate::host::node::config::NodeConfig;
 use crate::host::node::digests::Comparison;
 use crate::host::node::handle::{Handle, wait_over};
 use crate::host::node::inbox::{Arrived, Inbox, Limits};
+use crate::host::node::inputs::Core;
 use crate::host::node::journal_thread::JournalWorker;
 use crate::host::node::leadership::LeadershipState;
 use crate::host::node::membership_changes::Changes;
@@ -84,7 +85,7 @@ impl<S: StateMachine> Driver<S> {
         let threads = Threads { inbox: &inbox, lifecycle: &lifecycle };
         let workers = threads.start(&raft, cluster, snapshot, state_machine, journal)?;
         let mut driver = Self {
-            raft,
+            raft: Core::new(raft),
             clock: Clock::new(),
             inbox: Arc::clone(&inbox),
             arrived: Arrived::new(),
