@@ -144,12 +144,8 @@
 //! # Features
 //!
 //! None is on by default, and each only adds.
-//!
-//! - `codec`: the wire format of messages and writes, in `codec`; `no_std`.
-//! - `sim`: a deterministic simulator, in `sim`: clusters of your state machine in virtual time,
-//!   under our faults; `no_std`.
-//! - `std`: the runtime-neutral half of an adapter, in `host`: journal, framing, request
-//!   bookkeeping. Includes `codec`.
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]
 // Nothing that a peer says can make a server panic. What is left by design, ARCHITECTURE.md lists
@@ -254,3 +250,8 @@ pub use timing::Forecast;
 pub use types::{
     Command, HardState, Index, InstallId, LogId, NodeId, ReadId, Round, Session, Term, WriteId,
 };
+
+// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

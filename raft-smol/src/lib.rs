@@ -77,6 +77,10 @@
 //!
 //! async-std is no longer developed; its authors point to smol. The feature is for programs that
 //! are on it still, and only the `use` changes when they move on.
+//!
+//! # Features
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod executor;
@@ -110,3 +114,8 @@ pub mod on {
     pub use crate::node::Node;
     pub use crate::transport::Transport;
 }
+
+// Compiles the example of the README.
+#[cfg(all(doctest, feature = "smol"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -59,6 +59,7 @@
 //! sends to it, one that listens to that connection's other side, one that receives), and one while
 //! a name is looked up.
 //! A [`channel::Network`] has one for all its nodes.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 pub mod channel;
@@ -78,3 +79,8 @@ pub use raft_core::host::{
 pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Suffrage, Term,
 };
+
+// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

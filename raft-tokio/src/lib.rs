@@ -52,6 +52,7 @@
 //! neither a slow disk nor a slow command delays a heartbeat. On Linux it sleeps by a timer of the
 //! operating system (timerfd): tokio's own is late by about a millisecond, which would be most of
 //! an election. A paused tokio clock therefore does not stop its timeouts.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 pub mod channel;
@@ -74,5 +75,5 @@ pub use raft_core::{
 
 // Compiles the example of the README.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -110,3 +110,8 @@ pub trait Member: Send + Sync {
     /// The adapter's `stop_reason`.
     fn stop_reason(&self) -> Option<StopReason>;
 }
+
+// Compiles the example of the repository's README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
