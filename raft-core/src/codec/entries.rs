@@ -3,8 +3,9 @@
 use minicbor::Decoder;
 use minicbor::data::Type;
 
+use super::error::DecodeError;
+use super::fields::{Encoded, Out, open};
 use super::membership::{identity_from, identity_into, membership_from, membership_into};
-use super::{DecodeError, Encoded, Out, open};
 use crate::entries::{Entries, Entry, Payload};
 use crate::types::{Index, Term};
 

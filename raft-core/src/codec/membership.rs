@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use minicbor::Decoder;
 
-use super::{DecodeError, Encoded, Out, close, is_null, log_id_from, log_id_into, open};
+use super::error::DecodeError;
+use super::fields::{Encoded, Out, close, is_null, log_id_from, log_id_into, open};
 use crate::identity::{ClusterIdentity, MemberStore};
 use crate::membership::{Member, Membership, Suffrage};
 use crate::message::SnapshotMeta;
