@@ -128,22 +128,8 @@ impl<S: Workload> Cluster<S> {
         let life = self.servers[at].life;
         let runs = self.servers[at].raft.is_some();
         match action {
-            Action::Crash { crash, span, .. } if runs => {
-                *match crash {
-                    Crash::Keep => &mut self.counts.crashes_keep,
-                    Crash::Lose => &mut self.counts.crashes_lose,
-                    Crash::Tear | Crash::KeepFirst(_) => &mut self.counts.crashes_tear,
-                } += 1;
-                self.crash(id, *crash);
-                if *crash == Crash::Keep {
-                    self.reset_connections(id);
-                }
-                self.relieve_after(*span, Relief::Start { id, life: life + 1 });
-            }
-            Action::FailWrite { span, .. } if runs => {
-                self.fail_next_sync(id);
-                self.relieve_after(*span, Relief::Start { id, life: life + 1 });
-            }
+            Action::Crash { crash, span, .. } if runs => self.crash_for(id, *crash, *span),
+            Action::FailWrite { span, .. } if runs => self.fail_write_for(id, *span),
             Action::SlowDisk { latency, span, .. } => {
                 self.counts.slow_disks += 1;
                 self.relieve_after(*span, Relief::DiskLatency(id));
@@ -186,14 +172,7 @@ impl<S: Workload> Cluster<S> {
                 // It may have nothing new to say, which is fine.
                 let _ = self.take_snapshot(id);
             }
-            Action::Hint { .. } if runs => {
-                let raft = self.servers[at].raft.as_mut();
-                if let Some((leader, raft)) = raft.and_then(|raft| Some((raft.leader()?, raft))) {
-                    self.counts.hints += 1;
-                    raft.suspect_leader(leader);
-                    self.turn(at);
-                }
-            }
+            Action::Hint { .. } if runs => self.hint(at),
             Action::Crash { .. }
             | Action::FailWrite { .. }
             | Action::Pause { .. }
@@ -209,6 +188,37 @@ impl<S: Workload> Cluster<S> {
             | Action::Stale { .. }
             | Action::Misroute { .. }
             | Action::Stranger { .. } => {}
+        }
+    }
+
+    /// Ends the process, and what its disk has not synced by that way of crashing, for so long.
+    fn crash_for(&mut self, id: NodeId, crash: Crash, span: Duration) {
+        let life = self.servers[self.at(id)].life + 1;
+        *match crash {
+            Crash::Keep => &mut self.counts.crashes_keep,
+            Crash::Lose => &mut self.counts.crashes_lose,
+            Crash::Tear | Crash::KeepFirst(_) => &mut self.counts.crashes_tear,
+        } += 1;
+        self.crash(id, crash);
+        if crash == Crash::Keep {
+            self.reset_connections(id);
+        }
+        self.relieve_after(span, Relief::Start { id, life });
+    }
+
+    fn fail_write_for(&mut self, id: NodeId, span: Duration) {
+        let life = self.servers[self.at(id)].life + 1;
+        self.fail_next_sync(id);
+        self.relieve_after(span, Relief::Start { id, life });
+    }
+
+    /// Tells a server that the connection to its leader died, which it may not have.
+    fn hint(&mut self, at: usize) {
+        let raft = self.servers[at].raft.as_mut();
+        if let Some((leader, raft)) = raft.and_then(|raft| Some((raft.leader()?, raft))) {
+            self.counts.hints += 1;
+            raft.suspect_leader(leader);
+            self.turn(at);
         }
     }
 

@@ -1,8 +1,6 @@
 //! The follower's side of a snapshot (§7, Figure 13): chunks that come from the leader, and the log
 //! that the whole of them replaces.
 
-use alloc::collections::VecDeque;
-
 use rand_core::Rng;
 
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
@@ -47,27 +45,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             return;
         }
-        let fits = |receiving: &Receiving<C>| {
-            let of = (receiving.term, receiving.session, receiving.snapshot.last);
-            of == (self.server.current_term, session, last)
-        };
-        if offset == 0 && !self.server.snapshots.receiving.as_ref().is_some_and(fits) {
-            self.server.snapshots.installs = self.server.snapshots.installs.next();
-            self.server.snapshots.receiving = Some(Receiving {
-                id: self.server.snapshots.installs,
-                term: self.server.current_term,
-                session,
-                snapshot: snapshot.clone(),
-                chunks: VecDeque::new(),
-                received: 0,
-                written: 0,
-                unwritten: VecDeque::new(),
-                size: None,
-            });
-        }
-        let receiving =
-            self.server.snapshots.receiving.as_mut().filter(|receiving| fits(receiving));
-        let Some(receiving) = receiving else {
+        let term = self.server.current_term;
+        let Some(receiving) = self.server.snapshots.receive(term, session, &snapshot, offset)
+        else {
             return self.reply_received(from, session, last, 0);
         };
         let has_room = receiving.unwritten.len() < self.server.config.inflight_chunks_max;

@@ -72,6 +72,38 @@ impl<C> Snapshots<C> {
         self.retry_at.map_or(Duration::ZERO, |retry_at| retry_at.saturating_duration_since(now))
     }
 
+    /// The attempt to which a chunk of the leader belongs that begins at `offset`; the first chunk
+    /// begins one. None if a later chunk comes alone.
+    pub(crate) fn receive(
+        &mut self,
+        term: Term,
+        session: Session,
+        snapshot: &SnapshotMeta,
+        offset: u64,
+    ) -> Option<&mut Receiving<C>> {
+        let is_known = self.receiving.as_ref().is_some_and(|known| {
+            (known.term, known.session, known.snapshot.last) == (term, session, snapshot.last)
+        });
+        if !is_known && offset > 0 {
+            return None;
+        }
+        if !is_known {
+            self.installs = self.installs.next();
+            self.receiving = Some(Receiving {
+                id: self.installs,
+                term,
+                session,
+                snapshot: snapshot.clone(),
+                chunks: VecDeque::new(),
+                received: 0,
+                written: 0,
+                unwritten: VecDeque::new(),
+                size: None,
+            });
+        }
+        self.receiving.as_mut()
+    }
+
     /// An installed snapshot waits to be restored; what follows it waits for that.
     pub(crate) fn is_restore_due(&self) -> bool {
         self.restoring
