@@ -3,6 +3,9 @@
 #[doc = include_str!("../docs/operation.md")]
 pub mod operation {}
 
+#[doc = include_str!("../docs/services.md")]
+pub mod services {}
+
 #[doc = include_str!("../docs/membership.md")]
 pub mod membership {}
 

@@ -132,6 +132,7 @@
 //! | §7 log compaction | `snapshot.rs`, `snapshot/` |
 //! | thesis 3.10 leadership transfer | `transfer.rs` |
 //! | §8 client interaction, thesis 6.4 read-only queries, leases | `read.rs` |
+//! | §8, thesis 6.3 client sessions | `host/service/` |
 //! | §5.6 timing | `config.rs`, `time.rs`, `tick.rs`, `state/timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |
 //! | §5.1, §5.2 why a role ended or a vote was refused, for operators | `reason.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `state/durable.rs`, `state/outbox.rs`, `poll.rs` |

@@ -63,6 +63,10 @@ mod timer;
 pub use node::Node;
 pub use raft_core;
 pub use raft_core::host::{
+    Call, Client, ClientError, Format, FormatError, Postcard, SessionCommand, SessionId,
+    SessionLimits, SessionRefused, SessionReply, Sessions, Typed, TypedStateMachine,
+};
+pub use raft_core::host::{
     Capture, ChangeError, ClusterId, Faults, FileJournal, Handle, Journal, Label, LabelError, Lead,
     Leadership, LeadershipWatch, MemoryJournal, NodeConfig, NodeStatus, NotUnderstood, Pending,
     ProposeError, ReadError, SnapshotError, StartError, StateMachine, StopReason, Stopped,

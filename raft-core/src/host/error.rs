@@ -101,6 +101,11 @@ pub enum ProposeError {
     /// first, and propose from another thread. The node has taken the command, which may be
     /// committed.
     WaitsForItself,
+    /// The command cannot be encoded, by the decision of its own type.
+    NotEncodable {
+        /// What the encoder said.
+        message: Arc<str>,
+    },
     /// The node has stopped: start it again, or ask another one.
     Stopped {
         /// Why.
@@ -120,7 +125,8 @@ impl ProposeError {
             | Self::TooLarge { .. }
             | Self::LogFull { .. }
             | Self::TooManyUncommitted { .. }
-            | Self::Busy { .. } => false,
+            | Self::Busy { .. }
+            | Self::NotEncodable { .. } => false,
             Self::LeadershipLost { may_commit } => *may_commit,
             Self::WaitsForItself => true,
             Self::Stopped { command, .. } => command.is_none(),
@@ -135,7 +141,7 @@ impl ProposeError {
             | Self::LogFull { command, .. }
             | Self::TooManyUncommitted { command, .. }
             | Self::Busy { command } => Some(command),
-            Self::LeadershipLost { .. } | Self::WaitsForItself => None,
+            Self::LeadershipLost { .. } | Self::WaitsForItself | Self::NotEncodable { .. } => None,
             Self::Stopped { command, .. } => command,
         }
     }
@@ -162,6 +168,9 @@ impl fmt::Display for ProposeError {
                 f.write_str("leadership was lost; the command was not committed")
             }
             Self::WaitsForItself => f.write_str(WAITS_FOR_ITSELF),
+            Self::NotEncodable { message } => {
+                write!(f, "the command cannot be encoded: {message}")
+            }
             Self::Stopped { reason, command: Some(_) } => {
                 write!(f, "the node has stopped: {reason}; the command was not appended")
             }

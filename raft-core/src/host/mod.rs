@@ -76,6 +76,7 @@
 //! | `snapshot` | snapshots in pieces, and the threads that read and write them |
 //! | `journal` | where a node's writes and snapshots are kept |
 //! | `node` | the loop, its requests, and the threads of journal and state machine |
+//! | `service` | typed commands, and clients whose commands take effect exactly once |
 //!
 //! # What holds
 //!
@@ -99,6 +100,7 @@ mod identity;
 pub mod journal;
 mod known_peers;
 mod node;
+mod service;
 mod snapshot;
 mod state_machine;
 mod stop_reason;
@@ -121,6 +123,11 @@ pub use journal::{FileJournal, Journal, MemoryJournal, Survivor};
 pub use node::{
     DIGEST_INTERVAL, Driver, Handle, Lead, Leadership, LeadershipWatch, NodeConfig, NodeStatus,
     Pending, StateDifference, Stopping, Unanswered, WaitError,
+};
+pub use service::{
+    Call, Client, ClientError, CommandNumber, Format, FormatError, Postcard, SessionCommand,
+    SessionId, SessionLimits, SessionRefused, SessionReply, SessionTable, Sessions, StoredSession,
+    Typed, TypedStateMachine,
 };
 pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use state_machine::{Capture, NotUnderstood, StateMachine};

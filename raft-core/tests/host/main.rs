@@ -14,6 +14,8 @@ mod node;
 mod operation;
 mod pauses;
 mod reads;
+#[cfg(feature = "serde")]
+mod services;
 mod snapshots;
 mod states;
 mod texts;

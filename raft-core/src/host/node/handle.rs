@@ -211,6 +211,11 @@ impl<S: StateMachine> Handle<S> {
         self.shared.lifecycle.left_behind()
     }
 
+    /// The answer to a proposal that does not reach the node.
+    pub(in crate::host) fn refused<T>(&self, error: ProposeError) -> Pending<T, ProposeError> {
+        Pending::refused(error, Arc::clone(&self.shared.lifecycle))
+    }
+
     /// Queues a request. Returns an error if the node refuses the request.
     fn ask<E: From<Stopped>>(&self, request: NodeRequest<S>, busy: E) -> Option<E> {
         let refusal = self.shared.inbox.ask(request).err();
