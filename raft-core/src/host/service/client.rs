@@ -269,8 +269,8 @@ where
         }
     }
 
-    /// A number, if there is a session; otherwise goes on opening one, and returns when to try again
-    /// if that failed.
+    /// A number, if there is a session. Otherwise goes on opening one; if that failed, returns when
+    /// to try again.
     #[expect(clippy::type_complexity, reason = "three outcomes, each used once")]
     fn poll_session(
         self: &Arc<Self>,

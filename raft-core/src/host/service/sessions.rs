@@ -27,8 +27,8 @@ const RESERVE_MAX: usize = 4096;
 ///
 /// It keeps a [`SessionTable`] beside the state machine. The table is part of the snapshot, before
 /// the state machine's own part, with replies in the format `F`. Clients propose
-/// [`SessionCommand`]s, or let a [`Client`](super::Client) do so. Dereferences to the state machine,
-/// so that reads see it.
+/// [`SessionCommand`]s, or let a [`Client`](super::Client) do so. Dereferences to the state
+/// machine, so that reads see it.
 ///
 /// # Example
 ///
