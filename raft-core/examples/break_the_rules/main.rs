@@ -21,7 +21,7 @@ use workshop::{Verdict, Workshop};
 /// checks that must catch it.
 #[derive(Parser)]
 struct Args {
-    /// Only mutations whose name or file contains this.
+    /// Only mutations whose name, file or first check contains this.
     #[arg(long, default_value = "")]
     only: String,
     /// Only see whether each mutation still fits the source.
@@ -42,7 +42,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let list = List::read(&workspace.join("raft-core/tests/mutations.txt"))?;
     let workshop = Workshop::new(&workspace)?;
     let chosen = |mutation: &&Mutation| {
-        mutation.name.contains(&args.only) || mutation.file.contains(&args.only)
+        let check = mutation.checks.first();
+        let told = [Some(&mutation.name), Some(&mutation.file), check];
+        told.into_iter().flatten().any(|text| text.contains(&args.only))
     };
     let chosen: Vec<_> = list.mutations.iter().filter(chosen).collect();
     if !args.dry_run {

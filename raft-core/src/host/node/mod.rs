@@ -7,6 +7,8 @@ mod driver;
 mod handle;
 mod inbox;
 mod inputs;
+#[cfg(all(test, raft_shuttle))]
+mod interleavings;
 mod journal_thread;
 mod leadership;
 mod membership_changes;
