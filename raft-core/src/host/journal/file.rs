@@ -292,17 +292,19 @@ fn begin_segment<'r>(
 /// another fsync would do nothing. Only the last frame can be concerned. Written once more, it is
 /// new to the cache.
 fn settle(factory: &mut SegmentFactory, tail: &Tail) -> Result<Box<dyn SegmentFile>, StorageError> {
-    if let Some(torn) = tail.torn {
-        tracing::warn!(
-            file = %tail.path.display(),
-            offset = torn.offset,
-            bytes = torn.bytes,
-            "journal: cut off the rest of a write that a crash interrupted and that was never acknowledged"
-        );
+    if let Some(excess) = tail.excess {
+        if !excess.is_reserve {
+            tracing::warn!(
+                file = %tail.path.display(),
+                offset = excess.offset,
+                bytes = excess.bytes,
+                "journal: cut off the rest of a write that a crash interrupted and that was never acknowledged"
+            );
+        }
         factory
             .disk
-            .cut(&tail.path, torn.offset)
-            .map_err(|error| StorageError::io("cut off the torn end of", &tail.path, error))?;
+            .cut(&tail.path, excess.offset)
+            .map_err(|error| StorageError::io("cut off the end of", &tail.path, error))?;
     }
     let write = |disk: &mut dyn JournalDisk| {
         let mut file = disk.open(&tail.path, tail.frame_start)?;

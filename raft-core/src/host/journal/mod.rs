@@ -22,6 +22,7 @@ mod memory;
 mod power;
 mod recovery;
 mod replay;
+mod reserve;
 mod sector;
 mod segment;
 mod snapshots;
