@@ -28,9 +28,9 @@ use crate::types::{LogId, NodeId};
 /// Keeps writes in files of a directory of its own: append-only segments, one frame with checksums
 /// for each sync.
 ///
-/// - Each [`sync`](Journal::sync) is one write and one fdatasync, however many writes it covers. Now
-///   and then it also writes zeros ahead, at most 1 MiB, so that later ones do not make the file
-///   longer.
+/// - Each [`sync`](Journal::sync) is one write and one fdatasync, however many writes it covers.
+///   Now and then it also writes zeros ahead, at most 1 MiB, so that later ones do not make the
+///   file longer.
 /// - After a crash, the part of the last sync that was half done is cut off, with a warning,
 ///   because it was promised to no one. If anything else is damaged, the journal refuses to start,
 ///   with an error that names the file and the offset. A journal cannot notice that somebody cut

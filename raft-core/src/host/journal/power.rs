@@ -1,8 +1,8 @@
 //! The file journal when power fails: names and bytes that were not synced are lost, in any part.
 //!
 //! The invariant is that of field bug 58: the journal says "durable" after the disk said so. The
-//! disk of this test keeps what a page cache would: what each file held when it was last synced, and
-//! whether the directory of each name was. Processes are killed at any operation, which loses
+//! disk of this test keeps what a page cache would: what each file held when it was last synced,
+//! and whether the directory of each name was. Processes are killed at any operation, which loses
 //! nothing. Then power fails, and any sectors and lengths that were not synced are again what they
 //! were before.
 

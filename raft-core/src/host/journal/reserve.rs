@@ -1,8 +1,8 @@
 //! The reserve: zeros that the last segment holds behind its last frame.
 //!
-//! If a write makes a file longer, its fdatasync also writes the file system's metadata, which takes
-//! half as long again. So a sync that finds no reserve left writes some together with its frame, and
-//! the syncs after it overwrite zeros that are already durable.
+//! If a write makes a file longer, its fdatasync also writes the file system's metadata, which
+//! takes half as long again. So a sync that finds no reserve left writes some together with its
+//! frame, and the syncs after it overwrite zeros that are already durable.
 //!
 //! To recovery, a frame that was torn in the reserve looks like one that was torn at the end of a
 //! growing file: what was never written is zeros. So the reserve is no part of the format, and
@@ -12,14 +12,14 @@
 //!   successor, and recovery cuts it off before anything is written.
 //! - No segment is used twice. Measured, a file of old bytes is not faster than a reserve, and
 //!   recovery could not tell a sector that was never written from one that was damaged.
-//! - Space that is only allocated (`fallocate`) is slower, because the first write to each part of it
-//!   changes metadata again.
+//! - Space that is only allocated (`fallocate`) is slower, because the first write to each part of
+//!   it changes metadata again.
 
 /// The least that is reserved at once: a small journal stays small.
 const RESERVE_BYTES_MIN: u64 = 64 << 10;
 
-/// The most that is reserved at once. One sync in so many bytes pays for the reserve, and the larger
-/// it is, the longer that sync takes.
+/// The most that is reserved at once. One sync in so many bytes pays for the reserve, and the
+/// larger it is, the longer that sync takes.
 const RESERVE_BYTES_MAX: u64 = 1 << 20;
 
 /// Longer frames are followed by no reserve. Their bytes take longer than the metadata, and a
