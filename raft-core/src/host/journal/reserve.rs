@@ -5,8 +5,8 @@
 //! frame, and the syncs after it overwrite zeros that are already durable.
 //!
 //! To recovery, a frame that was torn in the reserve looks like one that was torn at the end of a
-//! growing file: what was never written is zeros. So the reserve is no part of the format, and
-//! versions without it read such a segment.
+//! growing file: what was never written is zeros. So the reserve is no part of the format. Versions
+//! without it read such a segment, unless its last write was torn, which they take for damage.
 //!
 //! - Only the last segment has a reserve. The writer cuts it off before the segment gets a
 //!   successor, and recovery cuts it off before anything is written.
