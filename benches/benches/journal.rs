@@ -80,7 +80,7 @@ fn print_recovery() {
     let took = timed(|| {
         entries = open(directory.path()).recover().expect("what was written").entries.len();
     });
-    let mib = entries * RECOVERED_COMMAND_BYTES >> 20;
+    let mib = (entries * RECOVERED_COMMAND_BYTES) >> 20;
     println!("recovery of {mib} MiB in {entries} entries: {:.2} s", took.as_secs_f64());
 }
 

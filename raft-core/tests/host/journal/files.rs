@@ -90,9 +90,8 @@ pub fn recover_content(directory: &Path, content: &[u8]) -> Result<Restored<Byte
     let result = recover_exactly(directory, content);
     match (&reserved, &result) {
         (Err(reserved), Err(error)) => {
-            let offset = |error: &StorageError| match error {
-                StorageError::Damaged { offset, .. } => Some(*offset),
-                _ => None,
+            let offset = |error: &StorageError| {
+                if let StorageError::Damaged { offset, .. } = error { Some(*offset) } else { None }
             };
             assert_eq!(offset(reserved), offset(error), "{reserved}, {error}");
         }
