@@ -135,7 +135,7 @@ impl<const BLOCKS: bool> StateMachine for Counter<BLOCKS> {
         self.0
     }
 
-    fn blocks(&self) -> bool {
-        BLOCKS
+    fn blocks(&self) -> Option<bool> {
+        Some(BLOCKS)
     }
 }

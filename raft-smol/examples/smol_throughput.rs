@@ -1,5 +1,5 @@
 //! Writes per second end to end: three nodes in this process, journals in memory, commands of 16
-//! bytes; the state machine on a thread of its own, and in the node's loop.
+//! bytes; the state machine where the node finds best, on a thread, and in the node's loop.
 //!
 //! The log is kept in memory, so give it no more seconds than there is room for: a second may take
 //! a gigabyte.
@@ -25,11 +25,15 @@ use raft_smol::{Node, channel};
 use smol::{block_on, spawn};
 
 /// Each client waits for its answer before it proposes again.
-const CLIENTS: [usize; 3] = [1, 64, 1024];
+const CLIENTS: [usize; 4] = [1, 64, 1024, 4096];
+
+/// Where the state machine is called: where the node finds best, on its thread, in the loop.
+const PLACES: [(Option<bool>, &str); 3] =
+    [(None, "by default"), (Some(true), "on a thread"), (Some(false), "in the loop")];
 
 struct Count {
     count: u64,
-    blocks: bool,
+    blocks: Option<bool>,
 }
 
 impl StateMachine for Count {
@@ -40,7 +44,7 @@ impl StateMachine for Count {
         self.count
     }
 
-    fn blocks(&self) -> bool {
+    fn blocks(&self) -> Option<bool> {
         self.blocks
     }
 }
@@ -52,8 +56,8 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let seconds = std::env::args().nth(1).map_or(Ok(1), |text| text.parse())?;
     let span = Duration::from_secs(seconds);
-    for (clients, blocks) in
-        CLIENTS.iter().flat_map(|clients| [(*clients, true), (*clients, false)])
+    for (clients, (blocks, place)) in
+        CLIENTS.iter().flat_map(|clients| PLACES.map(|place| (*clients, place)))
     {
         // A cluster of its own each, for the log is kept in memory.
         let nodes = cluster(blocks).await?;
@@ -61,7 +65,6 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
         measure(leader, clients, span / 4).await?;
         let (writes, elapsed) = measure(leader, clients, span).await?;
         let rate = f64::from(writes) / elapsed.as_secs_f64();
-        let place = if blocks { "on a thread" } else { "in the loop" };
         println!("{clients:>5} clients, state machine {place}: {rate:>9.0} writes/s");
         for node in nodes {
             node.shutdown().await;
@@ -70,7 +73,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-async fn cluster(blocks: bool) -> Result<Vec<Node<Count>>, Box<dyn Error + Send + Sync>> {
+async fn cluster(blocks: Option<bool>) -> Result<Vec<Node<Count>>, Box<dyn Error + Send + Sync>> {
     let network = channel::Network::new(1);
     let ids = [1, 2, 3].map(NodeId::new);
     let mut nodes = Vec::new();

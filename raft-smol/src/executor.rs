@@ -37,6 +37,12 @@ pub trait Executor: 'static {
     /// Runs a task until it ends. If the executor drops the task instead, what the task ran for
     /// ends.
     fn spawn(task: impl Future<Output = ()> + Send + 'static);
+
+    /// Whether several threads run the tasks, so that the others go on while one task is held up.
+    /// Only then may a node's loop [apply quick commands itself](crate::StateMachine::blocks).
+    fn has_several_threads() -> bool {
+        false
+    }
 }
 
 /// smol's global executor: [`smol::spawn`].
@@ -50,6 +56,10 @@ pub enum Smol {}
 impl Executor for Smol {
     fn spawn(task: impl Future<Output = ()> + Send + 'static) {
         smol::spawn(task).detach();
+    }
+
+    fn has_several_threads() -> bool {
+        threads("SMOL_THREADS").is_some_and(|threads| threads > 1)
     }
 }
 
@@ -67,4 +77,15 @@ impl Executor for AsyncStd {
         // The task goes on if its handle is dropped.
         drop(::async_std::task::spawn(task));
     }
+
+    fn has_several_threads() -> bool {
+        let cores = || std::thread::available_parallelism().ok().map(usize::from);
+        threads("ASYNC_STD_THREAD_COUNT").or_else(cores).is_some_and(|threads| threads > 1)
+    }
+}
+
+/// The number of threads that the environment asks for, as these executors read it.
+#[cfg(any(feature = "smol", feature = "async-std"))]
+fn threads(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
 }

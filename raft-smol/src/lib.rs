@@ -56,10 +56,11 @@
 //! # Which executor?
 //!
 //! Each node runs as one task and has three threads of its own: for its journal, its state machine
-//! and its snapshots, so neither a slow disk nor a slow command delays a heartbeat. Its timers and
-//! sockets are those of smol (`async-io`), whose reactor async-std has, too; it sleeps by a timer
-//! of the operating system, late by some tens of microseconds. Only where the task runs is a
-//! choice:
+//! and its snapshots, so no slow disk delays a heartbeat. If the executor has several threads
+//! (smol's has one by default), the task itself applies quick commands, and a slow one delays a
+//! heartbeat by half of its interval at most. Its timers and sockets are those of smol
+//! (`async-io`), whose reactor async-std has, too; it sleeps by a timer of the operating system,
+//! late by some tens of microseconds. Only where the task runs is a choice:
 //!
 //! | names | run on | feature |
 //! |---|---|---|

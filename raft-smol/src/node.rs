@@ -47,6 +47,9 @@ impl<S: StateMachine, E: Executor> Node<S, E> {
         let panicked = |_| io::Error::other("the journal or the transport panicked at the start");
         let (handle, mut driver) =
             started.map_err(|panic| StartError::System(panicked(panic)))??;
+        if !E::has_several_threads() {
+            driver.apply_on_thread();
+        }
         // If the executor ends first, dropping the driver ends the node.
         E::spawn(drive(move || driver.turn(), woken));
         Ok(Self { handle, executor: PhantomData })

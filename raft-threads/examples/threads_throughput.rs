@@ -1,6 +1,6 @@
 //! Writes per second end to end: three nodes in this process, journals in memory, commands of 16
-//! bytes; the state machine on a thread of its own, and in the node's loop; clients that are a
-//! thread each, and one thread with as many commands on their way.
+//! bytes; the state machine where the node finds best, on a thread, and in the node's loop; clients
+//! that are a thread each, and one thread with as many commands on their way.
 //!
 //! A thread that waits for its own answer costs a switch of threads for each write; that, not the
 //! node, is then the limit.
@@ -22,11 +22,15 @@ use raft_threads::{
 };
 
 /// How many commands are on their way at a time.
-const CLIENTS: [usize; 3] = [1, 64, 1024];
+const CLIENTS: [usize; 4] = [1, 64, 1024, 4096];
+
+/// Where the state machine is called: where the node finds best, on its thread, in the loop.
+const PLACES: [(Option<bool>, &str); 3] =
+    [(None, "by default"), (Some(true), "on a thread"), (Some(false), "in the loop")];
 
 struct Count {
     count: u64,
-    blocks: bool,
+    blocks: Option<bool>,
 }
 
 impl StateMachine for Count {
@@ -37,7 +41,7 @@ impl StateMachine for Count {
         self.count
     }
 
-    fn blocks(&self) -> bool {
+    fn blocks(&self) -> Option<bool> {
         self.blocks
     }
 }
@@ -45,15 +49,14 @@ impl StateMachine for Count {
 fn main() -> Result<(), Box<dyn Error>> {
     let seconds = std::env::args().nth(1).map_or(Ok(1), |text| text.parse())?;
     let span = Duration::from_secs(seconds);
-    for (clients, blocks) in
-        CLIENTS.iter().flat_map(|clients| [(*clients, true), (*clients, false)])
+    for (clients, (blocks, place)) in
+        CLIENTS.iter().flat_map(|clients| PLACES.map(|place| (*clients, place)))
     {
         // A cluster of its own each, for the log is kept in memory.
         let nodes = cluster(blocks)?;
         let leader = nodes[0].leaderships().find_map(|now| now.leader).ok_or("it has stopped")?;
         let leader = &nodes[usize::try_from(leader.get())? - 1];
         leader.lead().wait()?;
-        let place = if blocks { "on a thread" } else { "in the loop" };
         measure(leader, clients, 1, span / 4)?;
         for (threads, inflight) in [(clients, 1), (1, clients)] {
             let (writes, elapsed) = measure(leader, threads, inflight, span)?;
@@ -68,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn cluster(blocks: bool) -> Result<Vec<Node<Count>>, Box<dyn Error>> {
+fn cluster(blocks: Option<bool>) -> Result<Vec<Node<Count>>, Box<dyn Error>> {
     let network = channel::Network::new(1);
     let ids = [1, 2, 3].map(NodeId::new);
     let mut nodes = Vec::new();

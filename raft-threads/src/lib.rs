@@ -54,11 +54,10 @@
 //! # Threads
 //!
 //! A node has one for its loop, one for its journal, one for its state machine and one for its
-//! snapshots, so neither a slow disk nor a slow command delays a heartbeat; and one more while a
-//! snapshot is taken. A [`tcp::Transport`] adds one that accepts, three for each peer (one that
-//! sends to it, one that listens to that connection's other side, one that receives), and one while
-//! a name is looked up.
-//! A [`channel::Network`] has one for all its nodes.
+//! snapshots, so no slow disk delays a heartbeat, and a slow command by half of its interval at
+//! most; and one more while a snapshot is taken. A [`tcp::Transport`] adds one that accepts, three
+//! for each peer (one that sends to it, one that listens to that connection's other side, one that
+//! receives), and one while a name is looked up. A [`channel::Network`] has one for all its nodes.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use raft_core::host::{
     Driver, Handle, Journal, Next, NodeConfig, StartError, StateMachine, Transport,
 };
+use tokio::runtime;
 use tokio::sync::Notify;
 
 use crate::timer::{Timer, wait};
@@ -159,8 +160,11 @@ impl<S: StateMachine> Node<S> {
         };
         // Reading a long journal blocks for long.
         let started = tokio::task::spawn_blocking(start).await;
-        let (handle, driver) =
+        let (handle, mut driver) =
             started.map_err(|error| StartError::System(io::Error::other(error)))??;
+        if runtime::Handle::current().metrics().num_workers() == 1 {
+            driver.apply_on_thread();
+        }
         tokio::spawn(run(driver, woken, timer));
         Ok(Self { handle })
     }

@@ -49,7 +49,8 @@ pub struct Probe {
 }
 
 impl Log {
-    /// An empty log, and its probe. `blocks` is the answer to [`StateMachine::blocks`].
+    /// An empty log, and its probe. If it `blocks`, the node measures where to call it, and
+    /// otherwise its loop always does.
     pub fn new(blocks: bool) -> (Self, Arc<Probe>) {
         let probe = Arc::new(Probe::default());
         (Self { probe: Arc::clone(&probe), blocks, digest: None }, probe)
@@ -100,8 +101,8 @@ impl StateMachine for Log {
         Ok(())
     }
 
-    fn blocks(&self) -> bool {
-        self.blocks
+    fn blocks(&self) -> Option<bool> {
+        if self.blocks { None } else { Some(false) }
     }
 }
 

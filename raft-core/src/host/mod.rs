@@ -83,7 +83,8 @@
 //! - Nothing blocks the loop. Requests and messages that find the [inbox](NodeConfig::inbox_max)
 //!   full are refused or dropped. A [`Transport`] drops what it cannot queue. The journal and the
 //!   state machine have threads of their own, and the limits in [`Config`](crate::Config) bound
-//!   their queues.
+//!   their queues. A quick state machine is called by the loop, and if it blocks there, its thread
+//!   turns the node meanwhile ([`StateMachine::blocks`]).
 //! - Every client that waits is answered: by the state machine, by a lost leadership, or by the end
 //!   of the node. This holds also if the state machine hangs. The loop notices whichever thread
 //!   hangs ([`NodeStatus::stuck`]).

@@ -14,8 +14,8 @@ pub type Capture = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>;
 
 /// A deterministic machine that every node feeds with the same commands in the same order.
 ///
-/// It lives on a thread of its own: a slow `apply` delays replies and reads, never a heartbeat. One
-/// that is always quick may [say so](StateMachine::blocks).
+/// A slow `apply` delays replies and reads, and hardly a heartbeat:
+/// [`blocks`](StateMachine::blocks) says by how much, and on which thread the calls come.
 ///
 /// # Example
 ///
@@ -193,14 +193,24 @@ pub trait StateMachine: Send + 'static {
 
     /// Whether applying a command, or serving a read, may block or take long. The node asks once.
     ///
-    /// If a state machine never blocks, and takes a few microseconds at most, return `false`: then
-    /// the node's loop itself calls it. That saves two changes of thread, which are most of the
-    /// latency of a command when neither disk nor network is involved. With hundreds of commands at
-    /// once a thread of its own is the better choice even then, because it shares the work. A state
-    /// machine that takes long to [restore](StateMachine::restore) needs a thread, too, because the
-    /// loop would wait for it.
-    fn blocks(&self) -> bool {
-        true
+    /// With `None`, the default, the node measures it. While a turn's commands take less than a
+    /// fiftieth of [`Config::heartbeat_interval`](crate::Config::heartbeat_interval) on average,
+    /// the node's loop applies them itself, which saves two changes of thread. Otherwise a thread
+    /// of the state machine's own applies them. If the loop has been applying for half of the
+    /// heartbeat interval, that thread takes the loop's part meanwhile: it hears, answers and
+    /// sends. So a slow command delays a heartbeat by half of the interval at most. On an executor
+    /// with a single thread the state machine's thread always does the work.
+    ///
+    /// With `Some(true)`, the state machine always has its thread. Choose this if it calls the
+    /// runtime of the node, because runtimes refuse calls such as tokio's `block_on` or
+    /// `blocking_send` from their own tasks, of which the loop is one.
+    ///
+    /// With `Some(false)`, the loop always does the work, and the state machine has no thread.
+    /// Choose this only if it never blocks, because nothing watches the loop then: a command that
+    /// takes longer than an election timeout costs leadership. A [restore](StateMachine::restore)
+    /// happens in the loop, too.
+    fn blocks(&self) -> Option<bool> {
+        None
     }
 }
 

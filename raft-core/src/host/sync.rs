@@ -6,12 +6,12 @@
 
 #[cfg(not(all(test, raft_shuttle)))]
 pub(in crate::host) use std::{
-    sync::{Mutex, MutexGuard, atomic, mpsc},
+    sync::{Condvar, Mutex, MutexGuard, atomic, mpsc},
     thread, thread_local,
 };
 
 #[cfg(all(test, raft_shuttle))]
 pub(in crate::host) use shuttle::{
-    sync::{Mutex, MutexGuard, atomic, mpsc},
+    sync::{Condvar, Mutex, MutexGuard, atomic, mpsc},
     thread, thread_local,
 };

@@ -194,8 +194,8 @@ impl StateMachine for AsksItself {
         }
     }
 
-    fn blocks(&self) -> bool {
-        !self.in_place
+    fn blocks(&self) -> Option<bool> {
+        Some(!self.in_place)
     }
 }
 

@@ -5,6 +5,7 @@
 // Outside of `#[test]` functions clippy does not know that these are tests.
 #![allow(clippy::unwrap_used)]
 
+mod apply;
 mod by_hand;
 mod field_bugs;
 mod hangs;

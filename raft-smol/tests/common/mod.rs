@@ -46,8 +46,8 @@ impl StateMachine for Log {
         self.commands.len()
     }
 
-    fn blocks(&self) -> bool {
-        !self.in_loop
+    fn blocks(&self) -> Option<bool> {
+        self.in_loop.then_some(false)
     }
 }
 

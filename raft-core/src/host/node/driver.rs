@@ -43,14 +43,13 @@ use crate::time::Instant;
 use crate::types::{LogId, NodeId, Term, WriteId};
 
 mod end;
+mod shared;
 mod start;
 
-/// A node without its loop. An adapter calls [`turn`](Driver::turn), waits as `turn` says, and
-/// calls it again.
-///
-/// Dropping the driver stops the node without blocking.
-/// [`Handle::stopped`](crate::host::Handle::stopped) says when nothing of the node is left.
-pub struct Driver<S: StateMachine> {
+pub use shared::Driver;
+
+/// A node without its loop, and without the work of the state machine. Dropping it stops the node.
+struct NodeLoop<S: StateMachine> {
     raft: Core,
     clock: Clock,
     inbox: Arc<Inbox<S>>,
@@ -85,10 +84,10 @@ pub struct Driver<S: StateMachine> {
 /// How often a turn looks into the inbox again before its node gives up a leader or a quorum.
 const LISTENS_MAX: u32 = 3;
 
-impl<S: StateMachine> Driver<S> {
+impl<S: StateMachine> NodeLoop<S> {
     /// Takes the inputs, tells Raft the time, and carries out Raft's outputs. Never blocks. If the
     /// node is about to stand for election, the turn first watches the clock for up to 300 µs.
-    pub fn turn(&mut self) -> Next {
+    fn turn(&mut self) -> Next {
         let _here = here::enter(self.lifecycle.threads_node(), false);
         if let Some((deadline, Wake::Election)) = self.raft.wake() {
             spin_wait::wait(&self.clock, deadline, || self.inbox.has_arrivals());

@@ -1,5 +1,6 @@
 //! The node: a loop around [`Raft`](crate::Raft), its requests and its threads.
 
+mod apply_place;
 mod awaited;
 mod config;
 mod digests;
@@ -16,6 +17,7 @@ mod pending;
 mod reasons;
 mod snapshots;
 mod spin_wait;
+mod state_machine_jobs;
 mod state_machine_thread;
 mod status;
 mod store_recorder;

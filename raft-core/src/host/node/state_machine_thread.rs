@@ -1,67 +1,73 @@
-//! The state machine's thread: it applies committed entries, answers proposers, serves reads,
-//! captures the state for snapshots and restores it from them, in order.
+//! The state machine's work: to apply committed entries, answer proposers, serve reads, capture the
+//! state for snapshots and restore it from them, in order.
 //!
-//! If the state machine never blocks, the loop does this work itself. A confirmed read is queued
-//! behind every entry that it must see, so serving it needs no index. The waiting requests are in a
-//! list that the loop shares ([`Awaited`]), because the state machine may hang.
+//! The loop does this work while it is quick, and a thread otherwise: [`StateMachineJobs`] says
+//! how. A confirmed read is queued behind every entry that it must see, so serving it needs no
+//! index. The waiting requests are in a list that the loop shares ([`Awaited`]), because the state
+//! machine may hang.
 //!
 //! At most one restore waits here, because the core hands out the next one only when the state
 //! machine has answered for the last.
 
-use std::boxed::Box;
 use std::io;
 use std::string::ToString;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 use std::vec::Vec;
 
 use bytes::Bytes;
 
+use super::apply_place::Place;
 use super::awaited::Awaited;
 use super::digests::OwnDigests;
 use super::inbox::{Inbox, Read, Reply};
+use super::state_machine_jobs::{StateMachineJob, StateMachineJobs, Task};
 use crate::entries::{Entries, Payload};
+use crate::host::clock::Next;
 use crate::host::error::{ProposeError, ReadError, RestoreError, StopReason, Stopped};
 use crate::host::snapshot::{CaptureId, Snapshots};
 use crate::host::state_machine::{NotUnderstood, StateMachine};
 use crate::host::sync::atomic::{AtomicBool, Ordering};
+use crate::host::sync::{Mutex, MutexGuard};
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;
 use crate::host::threads::panics::answer;
-use crate::host::threads::worker::{Activity, Queue, Stopper, Thread, Worker};
+use crate::host::threads::worker::{Activity, Stopper, Thread};
 use crate::host::worker_kind::{WorkerKind, WorkerTask};
 use crate::message::{SnapshotMeta, StateDigest};
 use crate::types::Index;
 
-/// The loop's side of the state machine.
+/// The state machine of a node, as its loop sees it.
 pub(super) struct StateMachineWorker<S: StateMachine> {
-    place: StateMachinePlace<S>,
+    work: Arc<StateMachineWork<S>>,
+    /// `None` if the loop always does the work, and once the thread was told to end.
+    thread: Option<Thread>,
+    activity: Arc<Activity>,
+    stopping: Arc<AtomicBool>,
     awaited: Arc<Awaited<S>>,
     digests: Arc<OwnDigests>,
     lifecycle: Arc<Lifecycle>,
 }
 
-/// Where the state machine lives.
-enum StateMachinePlace<S: StateMachine> {
-    /// Entries are bounded by
-    /// [`Config::inflight_applies_max`](crate::Config::inflight_applies_max), reads by what the
-    /// inbox and the core admit.
-    Thread(Worker<StateMachineJob>),
-    /// In the loop; `None` once it was told to end.
-    Here(Option<Box<Machine<S>>>),
+/// The jobs of a state machine, and the state machine, for the code that does the jobs.
+pub(super) struct StateMachineWork<S: StateMachine> {
+    jobs: Arc<StateMachineJobs>,
+    /// `None` once it has ended. Held by the thread that does a job.
+    machine: Mutex<Option<Machine<S>>>,
+    lifecycle: Arc<Lifecycle>,
 }
 
-enum StateMachineJob {
-    Apply {
-        entries: Entries<Bytes>,
-        /// Whether a client waits for any of the entries.
-        awaited: bool,
-    },
-    /// Serve the read with this number in [`Awaited`].
-    Read(u64),
-    /// Capture the state. The job is queued behind the entries that the snapshot includes.
-    Snapshot(CaptureId, SnapshotMeta),
-    Restore(SnapshotMeta),
+/// What a state machine's thread shares with the node's loop.
+pub(super) struct Sharing {
+    pub(super) jobs: Arc<StateMachineJobs>,
+    pub(super) turns: Arc<dyn Turns>,
+}
+
+/// The turns of a node, for the thread that stands in for the node's loop.
+pub(super) trait Turns: Send + Sync {
+    /// As [`Driver::turn`](super::driver::Driver::turn), without the work of the state machine.
+    fn turn(&self) -> Next;
 }
 
 /// The state machine, and what its work needs.
@@ -80,7 +86,7 @@ struct Machine<S: StateMachine> {
 }
 
 impl<S: StateMachine> StateMachineWorker<S> {
-    /// Starts the thread, if the state machine may block. Reports go to `inbox`.
+    /// Starts the thread, unless the loop always does the work. Reports go to `inbox`.
     ///
     /// The loop must hear of applied batches before the limit of `inflight_applies_max` stops it
     /// from handing out more, so it is woken well before that. It is not woken for each batch,
@@ -88,50 +94,50 @@ impl<S: StateMachine> StateMachineWorker<S> {
     pub(super) fn start(
         state_machine: S,
         inflight_applies_max: usize,
+        Sharing { jobs, turns }: Sharing,
         inbox: Arc<Inbox<S>>,
         lifecycle: &Arc<Lifecycle>,
         stop: Stopper,
         snapshots: Option<Snapshots>,
     ) -> io::Result<Self> {
-        let blocks = state_machine.blocks();
+        let has_thread = jobs.have_thread();
         let awaited = Arc::new(Awaited::new());
         let digests = Arc::<OwnDigests>::default();
-        let mut machine = Machine {
+        let activity = Arc::<Activity>::default();
+        let stopping = Arc::<AtomicBool>::default();
+        let machine = Machine {
             state_machine,
             inbox,
             lifecycle: Arc::clone(lifecycle),
             snapshots,
             awaited: Arc::clone(&awaited),
-            activity: Arc::default(),
-            stopping: Arc::default(),
+            activity: Arc::clone(&activity),
+            stopping: Arc::clone(&stopping),
             digests: Arc::clone(&digests),
             batches_per_wake: (inflight_applies_max / 2).max(1),
             batches: 0,
         };
+        let machine = Mutex::new(Some(machine));
         let lifecycle = Arc::clone(lifecycle);
-        let place = if blocks {
-            StateMachinePlace::Thread(Worker::start(
-                WorkerKind::StateMachine,
-                &lifecycle,
-                stop,
-                move |queue| {
-                    machine.activity = Arc::clone(&queue.activity);
-                    machine.stopping = Arc::clone(queue.stopping());
-                    machine.run(queue);
-                },
-            )?)
+        let work = Arc::new(StateMachineWork { jobs, machine, lifecycle: Arc::clone(&lifecycle) });
+        let thread = if has_thread {
+            let (kind, activity) = (WorkerKind::StateMachine, Arc::clone(&activity));
+            let work = Arc::clone(&work);
+            Some(Thread::start(kind, activity, &lifecycle, stop, move || work.run(&*turns))?)
         } else {
-            StateMachinePlace::Here(Some(Box::new(machine)))
+            None
         };
-        Ok(Self { place, awaited, digests, lifecycle })
+        Ok(Self { work, thread, activity, stopping, awaited, digests, lifecycle })
     }
 
-    /// What the thread is doing, if there is one.
+    /// What the state machine is doing, if it has a thread that notices when it hangs.
     pub(super) fn activity(&self) -> Option<&Arc<Activity>> {
-        match &self.place {
-            StateMachinePlace::Thread(worker) => Some(worker.activity()),
-            StateMachinePlace::Here(_) => None,
-        }
+        self.thread.as_ref().map(|_| &self.activity)
+    }
+
+    /// The jobs, and the state machine.
+    pub(super) fn work(&self) -> &Arc<StateMachineWork<S>> {
+        &self.work
     }
 
     /// The requests that wait for the state machine.
@@ -180,44 +186,109 @@ impl<S: StateMachine> StateMachineWorker<S> {
     /// Ends the state machine, and its thread after the command that it is applying. The proposers
     /// of all other commands are told that the node has stopped.
     pub(super) fn finish(&mut self, stopped: &Stopped) -> Option<Thread> {
-        match &mut self.place {
-            StateMachinePlace::Thread(worker) => {
-                let thread = worker.finish();
-                let unit = worker.activity().look();
-                let applying = unit.filter(|unit| unit.task == WorkerTask::Apply);
-                self.awaited.stop(stopped, applying.and_then(|unit| unit.index));
-                thread
-            }
-            StateMachinePlace::Here(machine) => {
-                if let Some(machine) = machine.take() {
-                    machine.close();
-                }
-                self.awaited.stop(stopped, None);
-                None
-            }
-        }
+        self.stopping.store(true, Ordering::Relaxed);
+        self.work.jobs.end();
+        let thread = self.thread.take();
+        let applying = if thread.is_some() {
+            self.activity.look().filter(|unit| unit.task == WorkerTask::Apply)
+        } else {
+            self.work.close();
+            None
+        };
+        self.awaited.stop(stopped, applying.and_then(|unit| unit.index));
+        thread
     }
 
-    fn push(&mut self, job: StateMachineJob) {
-        match &mut self.place {
-            StateMachinePlace::Thread(worker) => worker.push(job),
-            StateMachinePlace::Here(Some(machine)) => {
-                let _inside = here::enter(self.lifecycle.threads_node(), true);
-                machine.take(job);
-            }
-            StateMachinePlace::Here(None) => {}
-        }
+    fn push(&self, job: StateMachineJob) {
+        self.work.jobs.push(job);
     }
 }
 
-impl<S: StateMachine> Machine<S> {
-    fn run(mut self, queue: &Queue<StateMachineJob>) {
-        while let Some(job) = queue.next() {
-            self.take(job);
+impl<S: StateMachine> Drop for StateMachineWorker<S> {
+    /// The thread of a node that did not start ends as well.
+    fn drop(&mut self) {
+        self.work.jobs.end();
+    }
+}
+
+impl<S: StateMachine> StateMachineWork<S> {
+    /// Lets the thread do the work for good, unless the application chose the loop.
+    pub(super) fn stay_on_thread(&self) {
+        self.jobs.stay_on_thread();
+    }
+
+    /// Does the jobs of the loop, if any. Returns whether the thread has called turns meanwhile.
+    pub(super) fn do_in_loop(&self) -> bool {
+        if !self.jobs.enter() {
+            return false;
+        }
+        let begun = Instant::now();
+        if let Some(machine) = self.lock().as_mut() {
+            let _inside = here::enter(self.lifecycle.threads_node(), true);
+            while let Some(job) = self.jobs.next(Place::Loop) {
+                machine.take(job);
+            }
+        }
+        self.jobs.leave(begun.elapsed())
+    }
+
+    /// Does the jobs of the thread until the node ends.
+    fn run(&self, turns: &dyn Turns) {
+        loop {
+            match self.jobs.next_task() {
+                Task::Jobs => self.do_on_thread(),
+                Task::StandIn => self.stand_in(turns),
+                Task::End => break,
+            }
         }
         self.close();
     }
 
+    fn do_on_thread(&self) {
+        let mut machine = self.lock();
+        let Some(machine) = machine.as_mut() else { return };
+        let mut begun = Instant::now();
+        while let Some(job) = self.jobs.next(Place::Thread) {
+            machine.take(job);
+            let end = Instant::now();
+            self.jobs.thread_took(end.saturating_duration_since(begun));
+            begun = end;
+        }
+    }
+
+    /// Calls the turns of the node until the loop has come back from its jobs.
+    fn stand_in(&self, turns: &dyn Turns) {
+        let node = self.lifecycle.node();
+        tracing::debug!(
+            node = node.get(),
+            "the state machine holds up the node's loop, and its thread stands in"
+        );
+        loop {
+            let goes_on = match turns.turn() {
+                Next::Again => self.jobs.stands_in_until(Some(Instant::now())),
+                Next::Wait(deadline) => self.jobs.stands_in_until(deadline),
+                Next::Stop => false,
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        self.jobs.stood_in();
+    }
+
+    /// Drops the state machine, once no other thread does a job.
+    fn close(&self) {
+        if let Some(machine) = self.lock().take() {
+            machine.close();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Machine<S>>> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: StateMachine> Machine<S> {
     fn take(&mut self, job: StateMachineJob) {
         if self.is_stopping() {
             return self.refuse();

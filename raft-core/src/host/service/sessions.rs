@@ -169,7 +169,7 @@ where
         self.machine.digest()
     }
 
-    fn blocks(&self) -> bool {
+    fn blocks(&self) -> Option<bool> {
         self.machine.blocks()
     }
 }

@@ -89,8 +89,8 @@ pub trait TypedStateMachine: Send + 'static {
     }
 
     /// Whether applying a command, or serving a read, may block: see [`StateMachine::blocks`].
-    fn blocks(&self) -> bool {
-        true
+    fn blocks(&self) -> Option<bool> {
+        None
     }
 }
 
@@ -193,7 +193,7 @@ where
         self.machine.digest()
     }
 
-    fn blocks(&self) -> bool {
+    fn blocks(&self) -> Option<bool> {
         self.machine.blocks()
     }
 }

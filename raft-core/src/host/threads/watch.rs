@@ -9,7 +9,8 @@
 //! While its state machine is stuck, a leader hands over, once in a term for each unit, because its
 //! successor may be able to apply the command. If all state machines hang at the same command,
 //! leadership goes round at that pace, and costs no election. If the loop itself calls the state
-//! machine ([`StateMachine::blocks`](crate::host::StateMachine::blocks)), the loop cannot watch it.
+//! machine, the state machine's thread watches in its place. A state machine that chose to have no
+//! thread ([`StateMachine::blocks`](crate::host::StateMachine::blocks)) is not watched.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -168,11 +168,6 @@ impl<J> Queue<J> {
         self.jobs.stopping.load(Ordering::Relaxed)
     }
 
-    /// The same flag, for other code to read and set.
-    pub(in crate::host) fn stopping(&self) -> &Arc<AtomicBool> {
-        &self.jobs.stopping
-    }
-
     /// For jobs that the thread gives itself.
     pub(in crate::host) fn jobs(&self) -> Jobs<J> {
         self.jobs.clone()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Driver;
+use super::NodeLoop;
 use crate::host::error::{ChangeError, ProposeError, StopReason, Stopped};
 use crate::host::identity::Identity;
 use crate::host::node::inbox::NodeRequest;
@@ -21,7 +21,7 @@ use crate::host::threads::worker::Thread;
 use crate::host::transport::{MessageInbox, Running, Transport};
 use crate::host::worker_kind::WorkerKind;
 
-impl<S: StateMachine> Driver<S> {
+impl<S: StateMachine> NodeLoop<S> {
     /// Hands the rest of the end to another thread, because the loop must not block.
     fn end(
         &mut self,
@@ -57,7 +57,7 @@ impl<S: StateMachine> Driver<S> {
     }
 }
 
-impl<S: StateMachine> Drop for Driver<S> {
+impl<S: StateMachine> Drop for NodeLoop<S> {
     /// Ends the node: every waiting client is told why, and the workers finish what must be
     /// finished.
     fn drop(&mut self) {

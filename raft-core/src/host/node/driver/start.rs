@@ -11,7 +11,8 @@ use std::vec::Vec;
 use bytes::Bytes;
 use rand_pcg::Pcg32;
 
-use super::Driver;
+use super::NodeLoop;
+use super::shared::{Driver, SharedLoop};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::host::clock::Clock;
@@ -19,6 +20,7 @@ use crate::host::error::StartError;
 use crate::host::identity::{ClusterId, Identity};
 use crate::host::journal::Journal;
 use crate::host::known_peers::KnownPeers;
+use crate::host::node::apply_place::ApplyPlace;
 use crate::host::node::config::NodeConfig;
 use crate::host::node::digests::Comparison;
 use crate::host::node::handle::{Handle, wait_over};
@@ -29,7 +31,8 @@ use crate::host::node::leadership::LeadershipState;
 use crate::host::node::membership_changes::Changes;
 use crate::host::node::reasons::Reasons;
 use crate::host::node::snapshots::SnapshotsInUse;
-use crate::host::node::state_machine_thread::StateMachineWorker;
+use crate::host::node::state_machine_jobs::StateMachineJobs;
+use crate::host::node::state_machine_thread::{Sharing, StateMachineWorker};
 use crate::host::node::store_recorder::Recorder;
 use crate::host::node::transfer::Handover;
 use crate::host::node::waiters::Waiters;
@@ -78,13 +81,24 @@ impl<S: StateMachine> Driver<S> {
         let peers = Arc::new(peers.with_lengths(sends_bytes_max, transport.message_bytes_max()));
 
         let limits = Limits { inputs_max: config.inbox_max, bytes_max: config.inbox_bytes_max };
+        let heartbeat = raft.config().heartbeat_interval;
+        let place = ApplyPlace::new(state_machine.blocks(), heartbeat);
+        let jobs = Arc::new(StateMachineJobs::new(place, heartbeat));
+        let stand_in = Arc::clone(&jobs);
+        let wake = move || {
+            wake();
+            stand_in.wake();
+        };
         let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));
         let lifecycle = Arc::new(Lifecycle::new(node));
         let leadership_state = Arc::new(LeadershipState::new(Arc::clone(&lifecycle)));
         let members = Arc::new(Mutex::new(raft.membership().clone()));
-        let threads = Threads { inbox: &inbox, lifecycle: &lifecycle };
+        let shared = Arc::new(SharedLoop::default());
+        let threads =
+            Threads { inbox: &inbox, lifecycle: &lifecycle, jobs: &jobs, shared: &shared };
         let workers = threads.start(&raft, cluster, snapshot, state_machine, journal)?;
-        let mut driver = Self {
+        let work = Arc::clone(workers.state_machine.work());
+        let mut node_loop = NodeLoop {
             raft: Core::new(raft),
             clock: Clock::new(),
             inbox: Arc::clone(&inbox),
@@ -114,16 +128,20 @@ impl<S: StateMachine> Driver<S> {
             members: Arc::clone(&members),
             lifecycle: Arc::clone(&lifecycle),
         };
-        driver.leadership_state.publish(driver.leadership());
-        if let Err(error) = driver.connect(identity, config.note) {
-            drop(driver);
+        node_loop.leadership_state.publish(node_loop.leadership());
+        if let Err(error) = node_loop.connect(identity, config.note) {
+            drop(node_loop);
             // The answer is never an error, and says less than the transport did.
             let _ = wait_over(&lifecycle).wait();
             return Err(StartError::Transport(error));
         }
+        shared.put(node_loop);
+        let driver = Self::new(shared, work);
         Ok((Handle::new(inbox, leadership_state, lifecycle, members), driver))
     }
+}
 
+impl<S: StateMachine> NodeLoop<S> {
     /// Starts the transport, which receives from then on.
     fn connect(&mut self, identity: Identity, note: Bytes) -> io::Result<()> {
         // What this node says of itself is true from its first connection on.
@@ -145,6 +163,8 @@ impl<S: StateMachine> Driver<S> {
 struct Threads<'n, S: StateMachine> {
     inbox: &'n Arc<Inbox<S>>,
     lifecycle: &'n Arc<Lifecycle>,
+    jobs: &'n Arc<StateMachineJobs>,
+    shared: &'n Arc<SharedLoop<S>>,
 }
 
 /// What works for a node beside its loop.
@@ -164,7 +184,7 @@ impl<S: StateMachine> Threads<'_, S> {
         mut state_machine: S,
         mut journal: Box<dyn Journal>,
     ) -> Result<Workers<S>, StartError> {
-        let Self { inbox, lifecycle } = *self;
+        let Self { inbox, lifecycle, jobs, shared } = *self;
         let config = raft.config();
         let stops = Arc::clone(inbox);
         let stop: Stopper = Arc::new(move |reason| stops.stop(reason));
@@ -176,6 +196,7 @@ impl<S: StateMachine> Threads<'_, S> {
         let state_machine = StateMachineWorker::start(
             state_machine,
             config.inflight_applies_max,
+            Sharing { jobs: Arc::clone(jobs), turns: Arc::<SharedLoop<S>>::clone(shared) },
             Arc::clone(inbox),
             lifecycle,
             Arc::clone(&stop),
