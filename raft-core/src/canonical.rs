@@ -42,6 +42,7 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
         }
         copy.server.promise.move_in_time(|at| clock.future(at));
         copy.server.reads.move_in_time(|at| clock.past(at));
+        copy.server.forwards.move_in_time(|at| clock.past(at));
         copy.server.snapshots.move_in_time(|at| clock.future(at));
         if let Some(following) = copy.following() {
             if let Heard::At(at) = following.heard {

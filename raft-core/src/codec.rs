@@ -16,8 +16,8 @@
 //!   kind 2   RequestVote         [last_log, transfer]
 //!   kind 3   RequestVoteReply    [granted, last_log]
 //!   kind 4   AppendEntries       [session, round, prev_log, leader_commit, entries, rank / null,
-//!                                 ? election_timeout_micros]
-//!              the last is left out if there is none
+//!                                 ? election_timeout_micros / null, ? takes_proposals]
+//!              the last is left out if it is false, both if there is no timeout, either
 //!   kind 5   AppendEntriesReply  [session, round, result, ? promise_micros, ? state]
 //!              the last is left out if there is none, both if the former is 0, too
 //!   kind 6   InstallSnapshot     [session, snapshot, offset, chunk, done]
@@ -25,9 +25,14 @@
 //!   kind 8   TimeoutNow          [last_log]
 //!   kind 9   ReadIndex           [id]
 //!   kind 10  ReadIndexReply      [id, index]
+//!   kind 11  Propose             [session, round, id, commands]
+//!              commands are an array of byte strings
+//!   kind 12  ProposeReply        [id, first, appended, refusal / null]
 //! log id     = [term, index]
 //! result     = [0, index]                      Matched
 //!            | [1, prev_log_index, hint]       Rejected; hint is a log id
+//! refusal    = [0 too large | 1 log full | 2 too many uncommitted | 3 transferring, number]
+//!              a limit in bytes, and of the last a server
 //! write      = [hard_state / null, truncate_from / null, first_index / null, entries,
 //!               snapshot / null, compact_to / null]
 //!              compact_to is a log id
@@ -80,6 +85,7 @@ mod entries;
 mod error;
 mod fields;
 mod membership;
+mod propose;
 
 use entries::{entries_from, entries_into, following};
 pub use error::DecodeError;
@@ -89,6 +95,7 @@ use fields::{
 };
 pub(crate) use fields::{close, expect_end, open};
 use membership::{snapshot_from, snapshot_into};
+use propose::{propose_from, propose_into, propose_reply_from, propose_reply_into};
 
 /// The version of the format. Peers compare it when they connect, journals when they are opened.
 pub const VERSION: u16 = 1;
@@ -104,6 +111,8 @@ const INSTALL_SNAPSHOT_REPLY: u64 = 7;
 const TIMEOUT_NOW: u64 = 8;
 const READ_INDEX: u64 = 9;
 const READ_INDEX_REPLY: u64 = 10;
+const PROPOSE: u64 = 11;
+const PROPOSE_REPLY: u64 = 12;
 
 const MATCHED: u64 = 0;
 const REJECTED: u64 = 1;
@@ -205,6 +214,14 @@ fn message_into<C: AsRef<[u8]>>(e: &mut Out<'_>, message: &Message<C>) -> Encode
         Body::ReadIndexReply(ReadIndexReply { id, index }) => {
             e.u64(READ_INDEX_REPLY)?.array(2)?.u64(id.get())?.u64(index.get())?;
         }
+        Body::Propose(propose) => {
+            e.u64(PROPOSE)?;
+            propose_into(e, propose)?;
+        }
+        Body::ProposeReply(reply) => {
+            e.u64(PROPOSE_REPLY)?;
+            propose_reply_into(e, reply)?;
+        }
     }
     Ok(())
 }
@@ -218,16 +235,24 @@ fn append_into<C: AsRef<[u8]>>(e: &mut Out<'_>, append: &AppendEntries<C>) -> En
         leader_commit,
         rank,
         election_timeout_micros,
+        takes_proposals,
     } = append;
-    let fields = if election_timeout_micros.is_some() { 7 } else { 6 };
+    let fields = match (takes_proposals, election_timeout_micros) {
+        (true, _) => 8,
+        (false, Some(_)) => 7,
+        (false, None) => 6,
+    };
     e.u64(APPEND_ENTRIES)?.array(fields)?.u64(session.get())?.u64(round.get())?;
     log_id_into(e, *prev_log)?;
     e.u64(leader_commit.get())?;
     debug_assert!(entries.first().is_none_or(|first| first.index == prev_log.index.next()));
     entries_into(e, entries)?;
     optional_into(e, rank.map(u64::from))?;
-    if let Some(micros) = election_timeout_micros {
-        e.u32(micros.get())?;
+    if fields > 6 {
+        optional_into(e, election_timeout_micros.map(|micros| micros.get().into()))?;
+    }
+    if *takes_proposals {
+        e.bool(true)?;
     }
     Ok(())
 }
@@ -325,6 +350,8 @@ fn body_from<'b, C>(
             close(d, unknown)?;
             Body::ReadIndexReply(body)
         }
+        PROPOSE => Body::Propose(propose_from(d, command)?),
+        PROPOSE_REPLY => Body::ProposeReply(propose_reply_from(d)?),
         kind => return Err(DecodeError::UnknownMessage { kind }),
     })
 }
@@ -341,7 +368,8 @@ fn append_from<'b, C>(
     let rank = optional_from(d)?.and_then(|rank| u8::try_from(rank).ok());
     let micros = if unknown > 0 { optional_from(d)? } else { None };
     let micros = micros.and_then(|micros| u32::try_from(micros).ok());
-    close(d, unknown.saturating_sub(1))?;
+    let takes_proposals = unknown > 1 && !is_null(d)? && d.bool()?;
+    close(d, unknown.saturating_sub(2))?;
     Ok(AppendEntries {
         session,
         round,
@@ -350,6 +378,7 @@ fn append_from<'b, C>(
         leader_commit,
         rank,
         election_timeout_micros: micros.and_then(NonZeroU32::new),
+        takes_proposals,
     })
 }
 

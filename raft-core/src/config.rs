@@ -107,6 +107,13 @@ pub struct Config {
     /// handed out. A host that does not serve a read at once counts it until it is served, as the
     /// module `host` does.
     pub reads_waiting_max: usize,
+    /// The most commands that this server forwards to its leader at a time and that the leader has
+    /// yet to answer for. A host may count a forwarded command until it has answered its client, as
+    /// the module `host` does.
+    pub forwards_waiting_max: usize,
+    /// The most bytes of such commands, each with [`Entry::OVERHEAD_BYTES`]. One command always
+    /// fits.
+    pub forwards_bytes_max: usize,
     /// A snapshot is taken when the state machine was given so many bytes of entries since the last
     /// one (§7).
     pub snapshot_log_bytes: usize,
@@ -173,6 +180,8 @@ impl Config {
             log_bytes_max: 256 << 20,
             uncommitted_bytes_max: 128 << 20,
             reads_waiting_max: 4096,
+            forwards_waiting_max: 4096,
+            forwards_bytes_max: 16 << 20,
             snapshot_log_bytes: 64 << 20,
             snapshot_log_entries: 1 << 20,
             log_tail_bytes: 16 << 20,
@@ -294,6 +303,8 @@ impl Config {
             ("log_bytes_max", self.log_bytes_max),
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
             ("reads_waiting_max", self.reads_waiting_max),
+            ("forwards_waiting_max", self.forwards_waiting_max),
+            ("forwards_bytes_max", self.forwards_bytes_max),
             ("snapshot_log_bytes", self.snapshot_log_bytes),
             ("snapshot_chunk_bytes", self.snapshot_chunk_bytes),
             ("inflight_chunks_max", self.inflight_chunks_max),

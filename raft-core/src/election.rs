@@ -53,12 +53,13 @@ const VOTE_REQUESTS_MAX: usize = 2 * MEMBERS_MAX;
 impl<C: Command, R: Rng> Raft<C, R> {
     /// Heard from no leader for too long, or won no election in time (§5.2).
     pub(crate) fn on_election_timeout(&mut self) {
-        let reads_wait = self.server.reads.on_leader_missed();
+        let forwards_wait = self.server.forwards.on_leader_missed();
+        let waits = self.server.reads.on_leader_missed() || forwards_wait;
         if !self.may_stand() {
             // It is not its turn; but the leader that it knew is gone.
             self.step_down(self.server.current_term, StepDown::NotAMember);
             self.server.timers.election.stop();
-            if reads_wait {
+            if waits {
                 // Not for ever.
                 self.server.timers.election.touch();
             }
@@ -126,6 +127,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let suspicion = Some(Suspicion { rank, timeout_in_force });
         self.change_role(RoleState::Follower(Follower { following: None, suspicion }));
         self.server.reads.on_leader_suspected();
+        self.server.forwards.on_leader_suspected();
         if let Some(request) = refused {
             // If the same server has asked again since, only the answer to its newer request
             // counts.

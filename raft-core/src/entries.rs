@@ -53,13 +53,16 @@ impl<C: Command> Entry<C> {
     pub fn size(&self) -> usize {
         match &self.payload {
             Payload::Noop => Self::OVERHEAD_BYTES,
-            Payload::Command(command) => {
-                Self::OVERHEAD_BYTES.saturating_add(command.as_ref().len())
-            }
+            Payload::Command(command) => Self::size_of(command),
             Payload::Configuration(membership) => {
                 Self::OVERHEAD_BYTES.saturating_add(membership.size())
             }
         }
+    }
+
+    /// What an entry of this command counts towards limits in bytes.
+    pub(crate) fn size_of(command: &C) -> usize {
+        Self::OVERHEAD_BYTES.saturating_add(command.as_ref().len())
     }
 }
 

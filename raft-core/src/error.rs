@@ -8,7 +8,7 @@ use crate::change::MembershipError;
 use crate::types::{Index, NodeId};
 
 /// Why a command was not accepted. It was not appended anywhere and comes back unchanged.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ProposeError<C> {
     /// Only the leader accepts commands: send it there.
@@ -52,6 +52,13 @@ pub enum ProposeError<C> {
         /// The command.
         command: C,
     },
+    /// As many commands wait to be forwarded to the leader as
+    /// [`Config::forwards_waiting_max`](crate::Config::forwards_waiting_max) and
+    /// [`Config::forwards_bytes_max`](crate::Config::forwards_bytes_max) allow: try again later.
+    TooManyForwarded {
+        /// The command.
+        command: C,
+    },
 }
 
 impl<C> ProposeError<C> {
@@ -62,7 +69,8 @@ impl<C> ProposeError<C> {
             | Self::TooLarge { command, .. }
             | Self::LogFull { command, .. }
             | Self::TooManyUncommitted { command, .. }
-            | Self::Transferring { command, .. } => command,
+            | Self::Transferring { command, .. }
+            | Self::TooManyForwarded { command } => command,
         }
     }
 }
@@ -81,6 +89,9 @@ impl<C> fmt::Display for ProposeError<C> {
                 write!(f, "more than {bytes_max} bytes wait to be committed")
             }
             Self::Transferring { to, .. } => transferring(f, *to),
+            Self::TooManyForwarded { .. } => {
+                f.write_str("too many commands wait for the leader's answer already")
+            }
         }
     }
 }

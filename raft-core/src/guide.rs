@@ -15,6 +15,9 @@ pub mod snapshots {}
 #[doc = include_str!("../docs/transfer.md")]
 pub mod transfer {}
 
+#[doc = include_str!("../docs/writes.md")]
+pub mod writes {}
+
 #[doc = include_str!("../docs/reads.md")]
 pub mod reads {}
 

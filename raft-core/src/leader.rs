@@ -38,6 +38,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.change_role(RoleState::Leader(Leader {
             peers,
             pending: everyone,
+            to_answer: MemberSet::default(),
             sending: MemberSet::default(),
             heard: everyone,
             round: Round::new(1),

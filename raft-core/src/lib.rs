@@ -133,14 +133,15 @@
 //! | thesis 3.10 leadership transfer | `transfer.rs` |
 //! | §8 client interaction, thesis 6.4 read-only queries, leases | `read.rs` |
 //! | §8, thesis 6.3 client sessions | `host/service/` |
+//! | thesis 6.2 commands that a follower forwards to its leader | `forward.rs`, `state/forwards.rs` |
 //! | §5.6 timing | `config.rs`, `time.rs`, `tick.rs`, `state/timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |
 //! | §5.1, §5.2 why a role ended or a vote was refused, for operators | `reason.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `state/durable.rs`, `state/outbox.rs`, `poll.rs` |
 //!
 //! What each capability guarantees, and what can go wrong with it, is in the guide:
 //! [operation](guide::operation), [membership](guide::membership), [snapshots](guide::snapshots),
-//! [transfer](guide::transfer), [reads](guide::reads), [disks](guide::disks),
-//! [limits](guide::limits).
+//! [transfer](guide::transfer), [writes](guide::writes), [reads](guide::reads),
+//! [disks](guide::disks), [limits](guide::limits).
 //!
 //! # Features
 //!
@@ -180,6 +181,7 @@ mod config;
 mod election;
 mod entries;
 mod error;
+mod forward;
 #[cfg(doc)]
 pub mod guide;
 #[cfg(feature = "std")]
@@ -236,10 +238,10 @@ pub use identity::{ClusterIdentity, MemberStore};
 pub use membership::{LABEL_BYTES_MAX, Member, Membership, Suffrage};
 pub use message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, InstallSnapshotReply,
-    Message, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote,
-    RequestVoteReply, SnapshotMeta, StateDigest, TimeoutNow,
+    Message, Propose, ProposeRefusal, ProposeReply, ReadIndex, ReadIndexReply, RequestPreVote,
+    RequestPreVoteReply, RequestVote, RequestVoteReply, SnapshotMeta, StateDigest, TimeoutNow,
 };
-pub use output::{Output, ReadSnapshot, Restored, Write, WriteSnapshot};
+pub use output::{ForwardOutcome, Output, ReadSnapshot, Restored, Write, WriteSnapshot};
 pub use quorum::MEMBERS_MAX;
 pub use raft::Raft;
 pub use reason::{RefusedVote, StepDown, SteppedDown, VoteRefusal};
@@ -249,7 +251,8 @@ pub use status::{Counters, PeerStatus, Status, Wake};
 pub use time::Instant;
 pub use timing::Forecast;
 pub use types::{
-    Command, HardState, Index, InstallId, LogId, NodeId, ReadId, Round, Session, Term, WriteId,
+    Command, HardState, Index, InstallId, LogId, NodeId, ProposalId, ReadId, Round, Session, Term,
+    WriteId,
 };
 
 // Compiles the example of the README.

@@ -4,11 +4,12 @@
 //! either may be lost, repeated or overtaken, and a reply names what it answers.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use crate::entries::{Entries, Entry};
 use crate::membership::Membership;
-use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term};
+use crate::types::{Command, Index, LogId, NodeId, ProposalId, ReadId, Round, Session, Term};
 
 /// A message from one server to another.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -24,11 +25,15 @@ pub struct Message<C> {
 }
 
 impl<C: Command> Message<C> {
-    /// What the message counts towards limits in bytes: its entries, or its piece of a snapshot.
+    /// What the message counts towards limits in bytes: its entries, the commands that it forwards,
+    /// or its piece of a snapshot.
     pub fn size(&self) -> usize {
         match &self.body {
             Body::AppendEntries(append) => append.entries.iter().map(Entry::size).sum(),
             Body::InstallSnapshot(install) => install.chunk.as_ref().len(),
+            Body::Propose(propose) => {
+                propose.commands.iter().map(|command| Entry::<C>::size_of(command)).sum()
+            }
             Body::RequestPreVote(_)
             | Body::RequestPreVoteReply(_)
             | Body::RequestVote(_)
@@ -37,7 +42,8 @@ impl<C: Command> Message<C> {
             | Body::InstallSnapshotReply(_)
             | Body::TimeoutNow(_)
             | Body::ReadIndex(_)
-            | Body::ReadIndexReply(_) => 0,
+            | Body::ReadIndexReply(_)
+            | Body::ProposeReply(_) => 0,
         }
     }
 }
@@ -69,6 +75,10 @@ pub enum Body<C> {
     ReadIndex(ReadIndex),
     /// The answer to ReadIndex.
     ReadIndexReply(ReadIndexReply),
+    /// "Append these commands for my clients."
+    Propose(Propose<C>),
+    /// The answer to Propose.
+    ProposeReply(ProposeReply),
 }
 
 /// Arguments of a pre-vote request (thesis 9.6).
@@ -129,6 +139,9 @@ pub struct AppendEntries<C> {
     /// [`Config::adaptive`](crate::Config::adaptive). A `NonZeroU32` fits into the padding beside
     /// the rank: growing the message cost 5 % of all speed.
     pub election_timeout_micros: Option<NonZeroU32>,
+    /// Whether the leader takes [`Propose`]. Versions that do not know that message say nothing of
+    /// it, and a follower forwards nothing to them. It fits into the padding beside the rank.
+    pub takes_proposals: bool,
 }
 
 /// The answer to [`AppendEntries`].
@@ -235,4 +248,53 @@ pub struct ReadIndexReply {
     pub id: ReadId,
     /// A state that includes this entry includes all that was committed when the request came.
     pub index: Index,
+}
+
+/// Commands that a follower forwards to its leader.
+///
+/// A follower has one such request on its way at a time, and sends it again until it is answered.
+/// The leader takes each request once, because in one session the pair of `round` and `id` rises
+/// with every request that it takes, also when the follower has started again.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Propose<C> {
+    /// The newest round that the follower had seen from this leader when it made the request.
+    pub round: Round,
+    /// The replication session in which the follower had seen it. A server that was removed and
+    /// added again has a new one.
+    pub session: Session,
+    /// The follower's number for the first command; the others follow it.
+    pub id: ProposalId,
+    /// The commands, in the order in which they came to the follower.
+    pub commands: Vec<C>,
+}
+
+/// The answer to [`Propose`]: what the leader has appended, in its current term.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ProposeReply {
+    /// The request's id, echoed.
+    pub id: ProposalId,
+    /// Where the first command stands in the leader's log.
+    pub first: Index,
+    /// How many of the commands were appended, one behind the other.
+    pub appended: u32,
+    /// Why the command behind these was not appended; none if all were.
+    pub refusal: Option<ProposeRefusal>,
+}
+
+/// Why a leader did not append a forwarded command.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ProposeRefusal {
+    /// It is longer than the leader's
+    /// [`command_bytes_max`](crate::Config::command_bytes_max), which is named here. The commands
+    /// behind it were not looked at; for all other reasons they were refused as well.
+    TooLarge(u64),
+    /// The leader's log has reached its [`log_bytes_max`](crate::Config::log_bytes_max).
+    LogFull(u64),
+    /// [`uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) bytes wait to be committed.
+    TooManyUncommitted(u64),
+    /// The leader is handing over to this server.
+    Transferring(NodeId),
+    /// A reason that this version does not know, by its number on the wire.
+    Other(u64),
 }

@@ -5,11 +5,11 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use crate::entries::{Entries, Entry};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, ProposeError};
 use crate::membership::Membership;
 use crate::message::{Message, SnapshotMeta};
 use crate::role::Role;
-use crate::types::{HardState, Index, InstallId, LogId, NodeId, ReadId, Term, WriteId};
+use crate::types::{HardState, Index, InstallId, LogId, NodeId, ProposalId, ReadId, Term, WriteId};
 
 /// One thing for the host to do. Take them in order, from
 /// [`Raft::poll_outbox`](crate::Raft::poll_outbox) until `None`.
@@ -58,6 +58,13 @@ pub enum Output<C> {
         /// What the state must include.
         index: Index,
     },
+    /// What became of a command that was [forwarded](crate::Raft::forward).
+    Forwarded {
+        /// The command, as [`Raft::forward`](crate::Raft::forward) named it.
+        id: ProposalId,
+        /// The answer.
+        outcome: ForwardOutcome<C>,
+    },
     /// Leadership was lost before the read was confirmed: ask the new leader.
     ReadLost {
         /// The read, as [`Raft::read`](crate::Raft::read) named it.
@@ -73,6 +80,21 @@ pub enum Output<C> {
         /// The leader of that term, if known.
         leader: Option<NodeId>,
     },
+}
+
+/// What became of a command that was forwarded to the leader. See [`Output::Forwarded`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ForwardOutcome<C> {
+    /// The leader appended it, and has yet to commit it: if the entry that is applied at this index
+    /// has this term, it is the command, and else the command is lost. No entry at this index was
+    /// handed out before.
+    Appended(LogId),
+    /// The command was certainly not appended on any server, and comes back.
+    Refused(ProposeError<C>),
+    /// This server can no longer tell: the leader is gone or gave no answer in time, or its answer
+    /// came when an entry at that index had been handed out. The command may have been committed,
+    /// or may yet be.
+    Unknown,
 }
 
 /// One atomic write. After a crash either all of it is there or none; and none of a later one if

@@ -24,6 +24,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(changed) = self.next_role_change() {
             return Some(changed);
         }
+        if let Some((id, outcome)) = self.server.forwards.next_answer() {
+            return Some(Output::Forwarded { id, outcome });
+        }
         if let Some(id) = self.server.reads.next_lost() {
             return Some(Output::ReadLost { id });
         }
@@ -91,11 +94,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
             return Some(reply);
         }
         match self.role {
-            RoleState::Follower(_) => self.next_append_reply().or_else(|| self.next_read_index()),
+            RoleState::Follower(_) => self
+                .next_append_reply()
+                .or_else(|| self.next_read_index())
+                .or_else(|| self.next_propose()),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => self.next_vote_request(),
             RoleState::Leader(_) => {
                 let mut leading = self.leading()?;
-                leading.next_append().or_else(|| leading.next_timeout_now())
+                leading
+                    .next_propose_reply()
+                    .or_else(|| leading.next_append())
+                    .or_else(|| leading.next_timeout_now())
             }
         }
     }

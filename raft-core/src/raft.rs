@@ -19,6 +19,7 @@ use crate::output::{Output, Restored};
 use crate::reason::{Reasons, StepDown, SteppedDown};
 use crate::role::Role;
 use crate::state::durable::Durable;
+use crate::state::forwards::Forwards;
 use crate::state::inflights::Inflights;
 use crate::state::log::Log;
 use crate::state::members::Members;
@@ -35,7 +36,9 @@ use crate::state::snapshots::Snapshots;
 use crate::state::timers::Timers;
 use crate::status::{Counters, PeerStatus, Status};
 use crate::time::Instant;
-use crate::types::{Command, Index, LogId, NodeId, ReadId, Round, Session, Term, WriteId};
+use crate::types::{
+    Command, Index, LogId, NodeId, ProposalId, ReadId, Round, Session, Term, WriteId,
+};
 
 /// One Raft server, as a state machine without clock, disk or network.
 ///
@@ -151,6 +154,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             last_applied: begin,
             inflight_applies: Inflights::default(),
             reads: Reads::new(),
+            forwards: Forwards::new(),
             outbox: Outbox::new(),
             reported: (Role::Follower, hard_state.current_term, None),
             counters: Counters::default(),
@@ -163,6 +167,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         // Answers to the questions of an earlier life must not fit those of this one.
         server.campaigns = server.rng.next_u64();
         server.reads.number_requests_from(server.campaigns);
+        server.forwards.number_from(server.campaigns);
         Ok(Self { server, role: RoleState::Follower(Follower::default()) })
     }
 
@@ -206,6 +211,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.arm_timers();
         }
         self.confirm_by_lease();
+        self.give_up_forwards();
         self.check_invariants();
     }
 
@@ -256,6 +262,21 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let index = self.append_as_leader(Payload::Command(command));
         self.check_invariants();
         Ok((self.server.current_term, index))
+    }
+
+    /// Forwards a command to the leader that this server follows, to be appended to its log. What
+    /// becomes of it, [`Output::Forwarded`] says.
+    ///
+    /// # Errors
+    ///
+    /// Gives the command back if this server follows no leader, or one whose version takes no
+    /// forwarded commands ([`ProposeError::NotLeader`]), if the command is too long, or if as many
+    /// commands as [`Config::forwards_waiting_max`] or as many bytes as
+    /// [`Config::forwards_bytes_max`] wait already.
+    pub fn forward(&mut self, command: C) -> Result<ProposalId, ProposeError<C>> {
+        let accepted = self.accept_forward(command);
+        self.check_invariants();
+        accepted
     }
 
     /// Asks for a linearizable read (thesis 6.4), of this leader or, at a follower, through the
@@ -362,6 +383,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             membership: self.membership().clone(),
             writes_in_flight: self.server.durable.writes_in_flight(),
             reads_waiting: self.server.reads.waiting(),
+            forwards_waiting: self.server.forwards.len(),
             peers,
             counters: self.server.counters,
             stepped_down: self.server.reasons.stepped_down,
@@ -458,6 +480,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
                     self.on_read_index_reply(reply);
                 }
             }
+            Body::Propose(request) if self.is_current(term) => self.on_propose(from, request),
+            Body::ProposeReply(reply) if self.is_current(term) => {
+                self.on_propose_reply(from, reply);
+            }
+            Body::Propose(_) | Body::ProposeReply(_) => {}
         }
     }
 
@@ -486,6 +513,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.server.durable.on_hard_state_changed();
         self.server.outbox.clear();
         self.server.reads.on_leadership_lost();
+        self.server.forwards.on_leader_lost();
     }
 
     pub(crate) fn vote_for(&mut self, candidate: NodeId) {

@@ -39,6 +39,7 @@ use crate::entries::Payload;
 use crate::error::ChangeRefused;
 use crate::membership::{Membership, Suffrage};
 use crate::message::{AppendEntries, Body, Message};
+use crate::quorum::MemberSet;
 use crate::raft::Leading;
 use crate::raft::Raft;
 use crate::reason::StepDown;
@@ -241,8 +242,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         // A member that is sent no snapshot drops out when the next chunk is looked for.
         leader.sending = server.members.everyone_else();
         leader.pending = server.members.everyone_else();
-        let heard = leader.heard.iter().filter_map(|old| before.id(old));
-        leader.heard = heard.filter_map(|id| server.members.position(id)).collect();
+        let moved = |set: MemberSet| {
+            let ids = set.iter().filter_map(|old| before.id(old));
+            ids.filter_map(|id| server.members.position(id)).collect()
+        };
+        leader.heard = moved(leader.heard);
+        leader.to_answer = moved(leader.to_answer);
         self.watch_quorum();
         // The last server that could have confirmed a read may have left.
         if let Some(mut leading) = self.leading() {
@@ -284,5 +289,6 @@ fn removal_notice<C: Command>(
         entries,
         rank: None,
         election_timeout_micros: None,
+        takes_proposals: true,
     })
 }

@@ -36,10 +36,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         self.server.timers.election.touch();
 
-        let AppendEntries { round, prev_log, entries, leader_commit, rank, .. } = append;
+        let AppendEntries {
+            round, prev_log, entries, leader_commit, rank, takes_proposals, ..
+        } = append;
         let timeout_in_force = self.server.config.timeout_told(append.election_timeout_micros);
         if let Some(following) = self.following() {
             following.rank = rank;
+            following.takes_proposals = takes_proposals;
             following.timeout_in_force = timeout_in_force;
         }
         // What lies below the first entry is committed, and so the same on every server.
@@ -115,6 +118,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let before_first = round.map_or(0, |round| round.get().saturating_sub(1));
         self.step_down(self.server.current_term, StepDown::OtherLeader);
         self.server.reads.on_leader_followed();
+        self.server.forwards.on_leader_followed();
         self.set_following(Following {
             leader,
             heard: Heard::SinceTick,
@@ -122,6 +126,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             session,
             round: Round::new(before_first),
             rank: None,
+            takes_proposals: false,
             refused: None,
             timeout_in_force,
             matched: known.map_or(Index::ZERO, |(_, matched)| matched),

@@ -51,6 +51,8 @@ pub struct Status {
     pub writes_in_flight: usize,
     /// Reads that wait for confirmation or for the state machine.
     pub reads_waiting: usize,
+    /// Commands that this server forwards to its leader and that the leader has yet to answer for.
+    pub forwards_waiting: usize,
     /// How far each follower is; empty unless this server leads.
     pub peers: Vec<PeerStatus>,
     /// What came in that should not have.
@@ -113,6 +115,12 @@ pub struct Counters {
     pub stale_replies: u64,
     /// Vote requests not heard because a leader is known to live (thesis 4.2.3).
     pub sticky_refusals: u64,
+    /// Commands that followers forwarded here and that this server has appended while it led.
+    pub forwards_taken: u64,
+    /// Commands that followers forwarded here and that this server refused while it led.
+    pub forwards_refused: u64,
+    /// Requests of followers to append commands that came again, or too late to be taken.
+    pub stale_forwards: u64,
     /// Entries that found the log at its limit.
     pub log_full: u64,
     /// Messages that no correct cluster can bring about: two leaders in a term, a conflict below

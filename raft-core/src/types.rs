@@ -61,6 +61,12 @@ number! {
 }
 
 number! {
+    /// Numbers the proposals that one process forwards to its leaders. See
+    /// [`Raft::forward`](crate::Raft::forward).
+    ProposalId
+}
+
+number! {
     /// Numbers the attempts of one process to receive a snapshot. See
     /// [`WriteSnapshot`](crate::WriteSnapshot).
     InstallId

@@ -582,6 +582,7 @@ fn append(from: u64, to: u64, command: Vec<u8>) -> Message<Bytes> {
         leader_commit: Index::ZERO,
         rank: None,
         election_timeout_micros: None,
+        takes_proposals: false,
     });
     Message { body, ..vote(from, to, 1) }
 }

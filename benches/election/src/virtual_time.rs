@@ -356,6 +356,7 @@ impl Cluster {
                 | Output::MembershipChanged(_)
                 | Output::ReadReady { .. }
                 | Output::ReadLost { .. }
+                | Output::Forwarded { .. }
                 | Output::ReadSnapshot(_)
                 | Output::WriteSnapshot(_)
                 | Output::Restore(_)

@@ -142,6 +142,7 @@ impl Bridge {
             leader_commit: Index::ZERO,
             rank: None,
             election_timeout_micros: None,
+            takes_proposals: true,
         };
         let (from, to, body) = (NodeId::new(1), self.shared.node, Body::AppendEntries(append));
         self.shared.deliver(&Message { from, to, term: Term::new(1), body }, &self.queue);

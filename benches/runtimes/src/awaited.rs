@@ -56,6 +56,14 @@ macro_rules! awaited_member {
                 ask(&self.runtime, async move { node.propose(command).await })
             }
 
+            fn propose_anywhere(
+                &self,
+                command: bytes::Bytes,
+            ) -> Answer<Result<usize, raft_core::host::ProposeError>> {
+                let node = self.node.clone();
+                ask(&self.runtime, async move { node.propose_anywhere(command).await })
+            }
+
             fn read(&self) -> Answer<Result<Vec<bytes::Bytes>, raft_core::host::ReadError>> {
                 let node = self.node.clone();
                 ask(&self.runtime, async move { node.read(Log::commands).await })

@@ -77,6 +77,9 @@ pub trait Member: Send + Sync {
     /// The adapter's `propose`.
     fn propose(&self, command: Bytes) -> Answer<Result<usize, ProposeError>>;
 
+    /// The adapter's `propose_anywhere`.
+    fn propose_anywhere(&self, command: Bytes) -> Answer<Result<usize, ProposeError>>;
+
     /// The adapter's `read`: all commands.
     fn read(&self) -> Answer<Result<Vec<Bytes>, ReadError>>;
 

@@ -60,6 +60,11 @@ impl Member for Node<Log> {
         Answer::of(move || Handle::propose(&node, command).wait())
     }
 
+    fn propose_anywhere(&self, command: Bytes) -> Answer<Result<usize, ProposeError>> {
+        let node = self.clone();
+        Answer::of(move || Handle::propose_anywhere(&node, command).wait())
+    }
+
     fn read(&self) -> Answer<Result<Vec<Bytes>, ReadError>> {
         let node = self.clone();
         Answer::of(move || Handle::read(&node, Log::commands).wait())

@@ -108,6 +108,7 @@ impl<C: Sample> Server for CoreServer<C> {
                 }
                 Output::ReadReady { .. }
                 | Output::ReadLost { .. }
+                | Output::Forwarded { .. }
                 | Output::RoleChanged { .. }
                 | _ => {}
             }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use raft_core::{
-    AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, HardState, Index,
-    InstallSnapshot, Instant, LogId, Membership, Message, NodeId, Output, ReadId, ReadSnapshot,
-    RequestVote, RequestVoteReply, Role, SnapshotMeta, Status, Suffrage, Term, Write, WriteId,
-    WriteSnapshot,
+    AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, ForwardOutcome,
+    HardState, Index, InstallSnapshot, Instant, LogId, Membership, Message, NodeId, Output,
+    ProposalId, ReadId, ReadSnapshot, RequestVote, RequestVoteReply, Role, SnapshotMeta, Status,
+    Suffrage, Term, Write, WriteId, WriteSnapshot,
 };
 
 use crate::disk::{
@@ -44,6 +44,9 @@ struct Life {
     apply_sent: Index,
     reads: BTreeMap<ReadId, Read>,
     requests: BTreeSet<(Term, ReadId)>,
+    /// The commands that the server forwards, and its newest request.
+    forwards: BTreeSet<ProposalId>,
+    forward_request: ProposalId,
     heard_from: BTreeSet<NodeId>,
     /// The pieces of snapshots that a leader sent: which, and from where.
     pieces: BTreeSet<(LogId, u64)>,
@@ -120,6 +123,14 @@ impl Oracle {
 
     pub(crate) fn followers(&self) -> &Followers {
         &self.current.followers
+    }
+
+    pub(crate) fn on_forward(&mut self, id: ProposalId) {
+        assert!(self.life.forwards.insert(id), "a number of its own");
+    }
+
+    pub(crate) fn forward_request(&self) -> ProposalId {
+        self.life.forward_request
     }
 
     /// The newest request for a read index in this life.
@@ -265,9 +276,11 @@ impl Oracle {
         if before.role == Role::Leader && after.role != Role::Leader {
             self.current.followers = Followers::default();
         }
-        let Config { inflight_writes_max, reads_waiting_max, .. } = self.config;
+        let Config { inflight_writes_max, reads_waiting_max, forwards_waiting_max, .. } =
+            self.config;
         assert!(after.writes_in_flight <= inflight_writes_max);
         assert!(after.reads_waiting <= reads_waiting_max);
+        assert!(after.forwards_waiting <= forwards_waiting_max);
     }
 
     /// Only voters stand, and only those lead for whom a quorum voted, each durably. Who leaves
@@ -363,6 +376,12 @@ impl Oracle {
             Output::ReadReady { id, index } => self.check_read(*id, *index, status),
             Output::ReadLost { id } => {
                 assert!(self.life.reads.remove(id).is_some(), "a read that was asked for, once");
+            }
+            Output::Forwarded { id, outcome } => {
+                assert!(self.life.forwards.remove(id), "forwarded, and answered once");
+                if let ForwardOutcome::Appended(entry) = outcome {
+                    assert!(entry.index > self.life.apply_sent, "nobody would answer for it");
+                }
             }
             Output::RoleChanged { role, term, leader } => {
                 let now = (status.role, status.current_term, status.leader);
@@ -464,6 +483,12 @@ impl Oracle {
                 self.life.requests.insert(name);
                 let waiting = self.life.reads.values_mut().filter(|read| !read.confirmed);
                 waiting.for_each(|read| read.request = read.request.or(Some(request.id)));
+            }
+            Body::Propose(request) => {
+                self.life.forward_request = request.id;
+                let waits = (request.id.get()..).take(request.commands.len());
+                let waits = waits.map(ProposalId::new).all(|id| self.life.forwards.contains(&id));
+                assert!(waits, "a command that nobody forwards");
             }
             Body::ReadIndexReply(reply) => {
                 self.confirm_reads(&status.membership);

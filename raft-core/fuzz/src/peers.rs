@@ -8,9 +8,10 @@
 use arbitrary::Arbitrary;
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, Index, InstallSnapshot,
-    InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message, NodeId, Payload, ReadId,
-    ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
-    Role, Round, Session, SnapshotMeta, Suffrage, Term, TimeoutNow,
+    InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message, NodeId, Payload,
+    ProposalId, Propose, ProposeRefusal, ProposeReply, ReadId, ReadIndex, ReadIndexReply,
+    RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, Role, Round, Session,
+    SnapshotMeta, Suffrage, Term, TimeoutNow,
 };
 
 use crate::disk::{Log, last, snapshot, term_at};
@@ -54,6 +55,8 @@ pub(crate) struct View<'a> {
     /// The newest pre-vote and the newest request for a read index that the server has sent.
     pub(crate) campaign: u64,
     pub(crate) read_request: ReadId,
+    /// The newest request of the server to append commands.
+    pub(crate) forward_request: ProposalId,
     /// What the server's followers know of it.
     pub(crate) followers: &'a Followers,
     /// The snapshot that comes to the server, and how much of it has come.
@@ -111,6 +114,8 @@ enum AnyBody {
     TimeoutNow { last_log: Position },
     ReadIndex { id: Near },
     ReadIndexReply { id: Near, index: Near },
+    Propose { session: Near, round: Near, id: Near, commands: u8 },
+    ProposeReply { id: Near, first: Near, appended: u8, refusal: Option<u8> },
 }
 
 /// What a follower promises when it echoes this round: nothing, less than the leader would, as
@@ -179,7 +184,31 @@ impl AnyBody {
                 id: ReadId::new(id.to(view.read_request.get())),
                 index: Index::new(index.to(view.last_index().get())),
             }),
+            Self::Propose { session, round, id, commands } => Body::Propose(Propose {
+                session: session_to(session),
+                round: Round::new(round.to(view.followers.round_sent().get())),
+                id: ProposalId::new(id.to(1)),
+                commands: (0..commands % 4).map(|byte| vec![byte; 40]).collect(),
+            }),
+            Self::ProposeReply { id, first, appended, refusal } => {
+                Body::ProposeReply(ProposeReply {
+                    id: ProposalId::new(id.to(view.forward_request.get())),
+                    first: Index::new(first.to(view.last_index().get())),
+                    appended: u32::from(*appended),
+                    refusal: refusal.map(any_refusal),
+                })
+            }
         }
+    }
+}
+
+fn any_refusal(kind: u8) -> ProposeRefusal {
+    match kind % 5 {
+        0 => ProposeRefusal::TooLarge(u64::from(kind)),
+        1 => ProposeRefusal::LogFull(u64::from(kind)),
+        2 => ProposeRefusal::TooManyUncommitted(u64::from(kind)),
+        3 => ProposeRefusal::Transferring(NodeId::new(u64::from(kind))),
+        _ => ProposeRefusal::Other(u64::from(kind)),
     }
 }
 
@@ -300,6 +329,7 @@ impl Append {
             leader_commit: Index::new(self.leader_commit.to(last.index.get())),
             rank: self.rank,
             election_timeout_micros: None,
+            takes_proposals: true,
         }
     }
 }
@@ -390,6 +420,7 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
                 leader_commit: prev_log.index,
                 rank: None,
                 election_timeout_micros: None,
+                takes_proposals: true,
             })
         }
         Body::InstallSnapshot(install) => {
@@ -432,6 +463,18 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
             let id = if yes { reply.id.next() } else { reply.id };
             Body::ReadIndex(ReadIndex { id })
         }
+        Body::Propose(request) => Body::ProposeReply(ProposeReply {
+            id: request.id,
+            first: view.last_index().next(),
+            appended: u32::from(yes),
+            refusal: (!yes).then_some(ProposeRefusal::TooLarge(0)),
+        }),
+        Body::ProposeReply(reply) => Body::Propose(Propose {
+            session: Session::new(view.session(from)),
+            round: view.followers.round_sent(),
+            id: if yes { reply.id.next() } else { reply.id },
+            commands: vec![vec![1; 8]],
+        }),
         body => panic!("unknown to the fuzzer: {body:?}"),
     };
     Message { from, to: view.id, term, body }
@@ -440,12 +483,21 @@ pub(crate) fn answer(to: &Message<Vec<u8>>, yes: bool, view: &View<'_>) -> Messa
 /// Whether a message speaks for its sender's memory, so that it must be durable before it is said:
 /// everything but what a candidate or a follower asks for.
 pub(crate) fn is_promise(body: &Body<Vec<u8>>) -> bool {
-    !matches!(body, Body::RequestPreVote(_) | Body::RequestVote(_) | Body::ReadIndex(_))
+    !matches!(
+        body,
+        Body::RequestPreVote(_) | Body::RequestVote(_) | Body::ReadIndex(_) | Body::Propose(_)
+    )
 }
 
 /// A leader's own messages.
 pub(crate) fn is_leaders(body: &Body<Vec<u8>>) -> bool {
-    matches!(body, Body::AppendEntries(_) | Body::InstallSnapshot(_) | Body::TimeoutNow(_))
+    matches!(
+        body,
+        Body::AppendEntries(_)
+            | Body::InstallSnapshot(_)
+            | Body::TimeoutNow(_)
+            | Body::ProposeReply(_)
+    )
 }
 
 /// What anyone gets who asks.
@@ -458,6 +510,8 @@ pub(crate) fn is_reply(body: &Body<Vec<u8>>) -> bool {
             | Body::InstallSnapshotReply(_)
             | Body::ReadIndex(_)
             | Body::ReadIndexReply(_)
+            | Body::Propose(_)
+            | Body::ProposeReply(_)
     )
 }
 
@@ -467,8 +521,8 @@ pub(crate) fn fits(body: &Body<Vec<u8>>, role: Role) -> bool {
     match body {
         Body::RequestPreVote(_) => role == Role::PreCandidate,
         Body::RequestVote(_) => role == Role::Candidate,
-        Body::AppendEntries(_) => role == Role::Leader,
-        Body::ReadIndex(_) => role == Role::Follower,
+        Body::AppendEntries(_) | Body::ProposeReply(_) => role == Role::Leader,
+        Body::ReadIndex(_) | Body::Propose(_) => role == Role::Follower,
         _ => true,
     }
 }

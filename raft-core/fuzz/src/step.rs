@@ -87,6 +87,9 @@ enum Event {
         bytes: u8,
     },
     Read,
+    Forward {
+        bytes: u8,
+    },
     Message(AnyMessage),
     /// The process ends and starts again; of the writes under way, so many are on disk.
     Crash {
@@ -205,6 +208,7 @@ impl Host {
             }
             Event::Propose { bytes } => self.propose(vec![bytes; usize::from(bytes)]),
             Event::Read => self.read(before),
+            Event::Forward { bytes } => self.forward(vec![bytes; usize::from(bytes)]),
             Event::Message(message) => {
                 let message = message.to_message(&self.view(&before.membership));
                 self.step(message, before);
@@ -327,6 +331,7 @@ impl Host {
             log: &self.oracle.written,
             campaign: self.campaign,
             read_request: self.oracle.read_request(),
+            forward_request: self.oracle.forward_request(),
             followers: self.oracle.followers(),
             incoming: self.oracle.files.incoming(),
             incoming_bytes: self.oracle.files.incoming_bytes(),
@@ -375,6 +380,14 @@ impl Host {
                 assert_eq!(command.len(), bytes, "given back");
             }
             Err(error) => panic!("unknown to the fuzzer: {error}"),
+        }
+    }
+
+    fn forward(&mut self, command: Vec<u8>) {
+        let bytes = command.len();
+        match self.raft.forward(command) {
+            Ok(id) => self.oracle.on_forward(id),
+            Err(error) => assert_eq!(error.into_command().len(), bytes, "given back"),
         }
     }
 
@@ -480,6 +493,8 @@ fn config(setup: &Setup) -> Config {
         log_bytes_max: LOG_BYTES_MAX,
         uncommitted_bytes_max: 900,
         reads_waiting_max: 5,
+        forwards_waiting_max: 5,
+        forwards_bytes_max: 300,
         snapshot_log_bytes: 400,
         snapshot_log_entries: 4,
         log_tail_bytes: 40 * usize::from(setup.snapshot % 3),

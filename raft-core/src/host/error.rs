@@ -97,6 +97,14 @@ pub enum ProposeError {
         /// if it does no harm twice.
         may_commit: bool,
     },
+    /// The node forwarded the command to its leader, and has lost track of it: the leader was lost
+    /// or gave no answer in time, or the entry was part of a snapshot or applied before the answer
+    /// came.
+    ForwardLost {
+        /// Whether the command may have been committed, or may yet be. If so, propose it again only
+        /// if it does no harm twice.
+        may_commit: bool,
+    },
     /// The state machine waits for its own node from inside of a call, and so for itself: return
     /// first, and propose from another thread. The node has taken the command, which may be
     /// committed.
@@ -127,7 +135,7 @@ impl ProposeError {
             | Self::TooManyUncommitted { .. }
             | Self::Busy { .. }
             | Self::NotEncodable { .. } => false,
-            Self::LeadershipLost { may_commit } => *may_commit,
+            Self::LeadershipLost { may_commit } | Self::ForwardLost { may_commit } => *may_commit,
             Self::WaitsForItself => true,
             Self::Stopped { command, .. } => command.is_none(),
         }
@@ -141,7 +149,10 @@ impl ProposeError {
             | Self::LogFull { command, .. }
             | Self::TooManyUncommitted { command, .. }
             | Self::Busy { command } => Some(command),
-            Self::LeadershipLost { .. } | Self::WaitsForItself | Self::NotEncodable { .. } => None,
+            Self::LeadershipLost { .. }
+            | Self::ForwardLost { .. }
+            | Self::WaitsForItself
+            | Self::NotEncodable { .. } => None,
             Self::Stopped { command, .. } => command,
         }
     }
@@ -166,6 +177,12 @@ impl fmt::Display for ProposeError {
             }
             Self::LeadershipLost { may_commit: false } => {
                 f.write_str("leadership was lost; the command was not committed")
+            }
+            Self::ForwardLost { may_commit: true } => f.write_str(
+                "the node forwarded the command and lost track of it; the command may be committed",
+            ),
+            Self::ForwardLost { may_commit: false } => {
+                f.write_str("the node forwarded the command; the command was not committed")
             }
             Self::WaitsForItself => f.write_str(WAITS_FOR_ITSELF),
             Self::NotEncodable { message } => {
@@ -199,7 +216,8 @@ impl From<error::ProposeError<Bytes>> for ProposeError {
                 Self::TooManyUncommitted { bytes_max, command }
             }
             // The host lets these wait for the end of the transfer, up to its limit.
-            error::ProposeError::Transferring { command, .. } => Self::Busy { command },
+            error::ProposeError::Transferring { command, .. }
+            | error::ProposeError::TooManyForwarded { command } => Self::Busy { command },
         }
     }
 }

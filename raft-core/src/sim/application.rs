@@ -7,13 +7,15 @@ use super::history::History;
 use super::state_machine::{Request, StateMachine};
 use crate::entries::{Entries, Payload};
 use crate::time::Instant;
-use crate::types::{Index, ReadId, Term};
+use crate::types::{Index, ProposalId, ReadId, Term};
 
 pub(super) struct Application<S> {
     pub(super) machine: S,
     pub(super) applied: Index,
     /// Operations that wait for their entry to be applied here, by rising index.
     waiting: VecDeque<Waiting>,
+    /// Operations that wait for the leader's answer.
+    forwarding: VecDeque<(ProposalId, usize)>,
     /// Operations that wait for a read to be confirmed.
     reading: VecDeque<(ReadId, usize)>,
 }
@@ -32,6 +34,7 @@ impl<S: StateMachine> Application<S> {
             machine: S::default(),
             applied: Index::ZERO,
             waiting: VecDeque::new(),
+            forwarding: VecDeque::new(),
             reading: VecDeque::new(),
         }
     }
@@ -49,6 +52,7 @@ impl<S: StateMachine> Application<S> {
     /// The server crashed: its clients never learn what became of their operations.
     pub(super) fn forget_clients(&mut self) {
         self.waiting.clear();
+        self.forwarding.clear();
         self.reading.clear();
     }
 
@@ -60,6 +64,17 @@ impl<S: StateMachine> Application<S> {
             self.waiting.pop_back();
         }
         self.waiting.push_back(Waiting { term, index, operation });
+    }
+
+    /// An operation waits for the leader to answer for its command.
+    pub(super) fn wait_for_leader(&mut self, id: ProposalId, operation: usize) {
+        self.forwarding.push_back((id, operation));
+    }
+
+    /// The operation whose command the leader has answered for; it waits no longer.
+    pub(super) fn take_forward(&mut self, id: ProposalId) -> Option<usize> {
+        let at = self.forwarding.iter().position(|(other, _)| *other == id)?;
+        self.forwarding.remove(at).map(|(_, operation)| operation)
     }
 
     /// An operation waits for a read.

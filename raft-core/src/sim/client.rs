@@ -8,6 +8,7 @@ use super::cluster::Cluster;
 use super::history::Outcome;
 use super::state_machine::{Request, Workload};
 use super::trace::What;
+use crate::error::ProposeError;
 use crate::role::Role;
 use crate::time::Instant;
 
@@ -60,8 +61,10 @@ impl Clients {
         // Half of the time the client asks a random server first, which may be a former leader that
         // does not know yet of its successor.
         let first = if draw & 64 == 0 { client.leader } else { (draw >> 32) as usize };
+        // A quarter of all commands may be forwarded by a server that does not lead.
+        let forwards = draw & (3 << 7) == 0;
         for at in (0..servers).map(|more| first.wrapping_add(more) % servers) {
-            if let Some(operation) = cluster.request(at, client.process, &request) {
+            if let Some(operation) = cluster.request(at, client.process, &request, forwards) {
                 client.leader = at;
                 client.waits = Some((operation, cluster.now));
                 return;
@@ -71,22 +74,34 @@ impl Clients {
 }
 
 impl<S: Workload> Cluster<S> {
-    /// Gives a client's request to a server; returns the operation if it was accepted.
+    /// Gives a client's request to a server; returns the operation if it was accepted. A command is
+    /// forwarded by a server that does not lead, if `forwards`.
     fn request(
         &mut self,
         at: usize,
         process: u64,
         request: &Request<S::Command, S::Query>,
+        forwards: bool,
     ) -> Option<usize> {
         let now = self.now;
         let server = &mut self.servers[at];
         let raft = server.raft.as_mut().filter(|_| !server.is_paused)?;
         let (what, operation) = match request {
             Request::Command(command) => {
-                let (term, index) = raft.propose(command.clone()).ok()?;
+                let command = match raft.propose(command.clone()) {
+                    Ok((term, index)) => {
+                        let operation = self.history.invoke(now, process, request.clone());
+                        server.application.wait(term, index, operation);
+                        return Some(self.accepted(at, What::Proposed(term, index), operation));
+                    }
+                    Err(ProposeError::NotLeader { command, .. }) if forwards => command,
+                    Err(_) => return None,
+                };
+                let id = raft.forward(command).ok()?;
+                self.counts.forwards += 1;
                 let operation = self.history.invoke(now, process, request.clone());
-                server.application.wait(term, index, operation);
-                (What::Proposed(term, index), operation)
+                server.application.wait_for_leader(id, operation);
+                (What::Forwards, operation)
             }
             Request::Query(_) => {
                 let read = raft.read().ok()?;
@@ -97,9 +112,13 @@ impl<S: Workload> Cluster<S> {
                 (What::AskedToRead, operation)
             }
         };
+        Some(self.accepted(at, what, operation))
+    }
+
+    fn accepted(&mut self, at: usize, what: What, operation: usize) -> usize {
         self.counts.operations += 1;
-        self.trace.note(now, server.id, what);
+        self.trace.note(self.now, self.ids[at], what);
         self.turn(at);
-        Some(operation)
+        operation
     }
 }

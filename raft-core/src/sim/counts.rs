@@ -54,6 +54,8 @@ counts! {
     lost_operations: "... of them lost for certain",
     /// Reads that a follower accepted.
     follower_reads: "... reads asked of followers",
+    /// Commands that a follower forwarded to its leader.
+    forwards: "... commands forwarded",
     /// Restarts.
     restarts: "restarts",
     /// Snapshots taken.

@@ -384,6 +384,7 @@ impl<S: super::StateMachine> Cluster<S> {
 const fn speaks_as_leader<C>(body: &Body<C>) -> bool {
     match body {
         Body::AppendEntries(_) | Body::InstallSnapshot(_) | Body::TimeoutNow(_) => true,
+        Body::ProposeReply(_) => true,
         Body::RequestPreVote(_)
         | Body::RequestPreVoteReply(_)
         | Body::RequestVote(_)
@@ -391,6 +392,7 @@ const fn speaks_as_leader<C>(body: &Body<C>) -> bool {
         | Body::AppendEntriesReply(_)
         | Body::InstallSnapshotReply(_)
         | Body::ReadIndex(_)
-        | Body::ReadIndexReply(_) => false,
+        | Body::ReadIndexReply(_)
+        | Body::Propose(_) => false,
     }
 }

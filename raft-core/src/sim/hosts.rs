@@ -158,5 +158,6 @@ pub(super) fn draw_limits(draw: &mut Draw, config: &Config) -> Config {
         reads_waiting_max: *draw.pick(&[1, 2, 8]),
         ..config.clone()
     };
+    let limited = Config { forwards_waiting_max: limited.reads_waiting_max, ..limited };
     if limited.validate().is_ok() { limited } else { config.clone() }
 }

@@ -100,6 +100,7 @@ mod disk;
 mod draw;
 mod faults;
 mod files;
+mod forward;
 mod history;
 mod hosts;
 mod members;

@@ -184,32 +184,21 @@ pub(super) const fn is_request<C>(body: &Body<C>) -> bool {
         | Body::AppendEntries(_)
         | Body::InstallSnapshot(_)
         | Body::TimeoutNow(_)
-        | Body::ReadIndex(_) => true,
+        | Body::ReadIndex(_)
+        | Body::Propose(_) => true,
         Body::RequestPreVoteReply(_)
         | Body::RequestVoteReply(_)
         | Body::AppendEntriesReply(_)
         | Body::InstallSnapshotReply(_)
-        | Body::ReadIndexReply(_) => false,
+        | Body::ReadIndexReply(_)
+        | Body::ProposeReply(_) => false,
     }
 }
 
 /// Roughly what a message costs on the wire, in bytes.
 pub(super) fn wire_bytes<C: Command>(message: &Message<C>) -> u64 {
     const HEAD_BYTES: usize = 32;
-    let entries: usize = match &message.body {
-        Body::AppendEntries(append) => append.entries.iter().map(crate::Entry::size).sum(),
-        Body::InstallSnapshot(install) => install.chunk.as_ref().len(),
-        Body::RequestPreVote(_)
-        | Body::RequestPreVoteReply(_)
-        | Body::RequestVote(_)
-        | Body::RequestVoteReply(_)
-        | Body::AppendEntriesReply(_)
-        | Body::InstallSnapshotReply(_)
-        | Body::TimeoutNow(_)
-        | Body::ReadIndex(_)
-        | Body::ReadIndexReply(_) => 0,
-    };
-    HEAD_BYTES.saturating_add(entries) as u64
+    HEAD_BYTES.saturating_add(message.size()) as u64
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ pub enum What {
     Became(Role, Term, Option<NodeId>),
     /// It accepted a command.
     Proposed(Term, Index),
+    /// It accepted a command that it forwards to its leader.
+    Forwards,
     /// It accepted a read.
     AskedToRead,
     /// It started, with a log that ends here.
@@ -120,6 +122,8 @@ impl Gist {
             Body::TimeoutNow(request) => ("TimeoutNow", request.last_log.index, 0),
             Body::ReadIndex(_) => ("ReadIndex", Index::ZERO, 0),
             Body::ReadIndexReply(_) => ("index to read", Index::ZERO, 0),
+            Body::Propose(request) => ("Propose", Index::ZERO, request.commands.len()),
+            Body::ProposeReply(reply) => ("appended", reply.first, reply.appended as usize),
         };
         Self { kind, peer, term: message.term, index, entries }
     }
@@ -152,6 +156,7 @@ impl fmt::Display for Record {
             }
             What::Became(role, term, None) => write!(f, "becomes {role:?} in term {term}"),
             What::Proposed(term, index) => write!(f, "accepts command {term}.{index}"),
+            What::Forwards => f.write_str("accepts a command to forward"),
             What::AskedToRead => f.write_str("accepts a read"),
             What::Started(term, last) => write!(f, "starts in term {term}, log through {last}"),
             What::Crashed(kept) => write!(f, "CRASHES, keeps {kept} unsynced writes"),
@@ -245,6 +250,7 @@ impl What {
             Self::HasMembers { members, voters } => pair(20, *members as u64, *voters as u64),
             Self::Changes(term, index) => pair(21, term.get(), index.get()),
             Self::Retired => 22,
+            Self::Forwards => 23,
         }
     }
 }

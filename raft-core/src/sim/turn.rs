@@ -294,6 +294,7 @@ impl<S: StateMachine> Cluster<S> {
                 let members = membership.members().len();
                 self.trace.note(self.now, self.ids[at], What::HasMembers { members, voters });
             }
+            Output::Forwarded { id, outcome } => self.end_forward(at, id, outcome)?,
             Output::ReadReady { id, index } => self.serve_read(at, id, index)?,
             Output::ReadLost { id } => self.lose_read(at, id),
             Output::RoleChanged { role, term, leader } => {

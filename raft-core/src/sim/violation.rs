@@ -43,6 +43,8 @@ pub enum Property {
     LawsOfTime,
     /// A read sees all that was committed when it was asked for (§8).
     FreshReads,
+    /// A forwarded command is appended once, and the answer names its own entry.
+    Forwarding,
     /// No server receives a message that no correct cluster would send.
     NoImpossibleInput,
     /// A cluster without faults elects and commits within the stated bound.
@@ -67,6 +69,7 @@ impl fmt::Display for Property {
             Self::BoundedMemory => "bounded memory",
             Self::LawsOfTime => "the laws of time",
             Self::FreshReads => "fresh reads",
+            Self::Forwarding => "forwarded once",
             Self::NoImpossibleInput => "nothing impossible comes in",
             Self::Progress => "progress",
             Self::Linearizability => "linearizability",

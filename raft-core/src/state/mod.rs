@@ -3,6 +3,7 @@
 
 pub(crate) mod durable;
 pub(crate) mod election_timeout;
+pub(crate) mod forwards;
 pub(crate) mod inflights;
 pub(crate) mod lease;
 pub(crate) mod log;

@@ -40,6 +40,7 @@ use core::time::Duration;
 use crate::config::Config;
 use crate::message::{AppendEntries, SnapshotMeta};
 use crate::state::election_timeout::RoundTrip;
+use crate::state::forwards::Taken;
 use crate::state::inflights::Inflights;
 use crate::state::log::Log;
 use crate::state::sending::Sending;
@@ -87,6 +88,8 @@ pub(crate) struct Progress {
     pub(crate) rank: Option<u8>,
     /// The snapshot on its way to the follower; none unless in state `Snapshot`.
     pub(crate) sending: Option<Sending>,
+    /// The newest request of this follower to append commands, with the answer.
+    pub(crate) taken: Taken,
 }
 
 impl Progress {
@@ -108,6 +111,7 @@ impl Progress {
             round_trip: RoundTrip::default(),
             rank: None,
             sending: None,
+            taken: Taken::default(),
         }
     }
 
@@ -300,6 +304,7 @@ impl Progress {
             rank,
             // The leader's, and not the follower's.
             election_timeout_micros: None,
+            takes_proposals: true,
         })
     }
 

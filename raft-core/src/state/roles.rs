@@ -78,7 +78,7 @@ impl Heard {
 /// | `leader`, `session` | the leader's first message of the term, or of a newer session |
 /// | `heard` | every message of the leader; the next tick puts its time in |
 /// | `listens_until` | a late tick; none again with the leader's next message |
-/// | `rank`, `timeout_in_force` | every AppendEntries |
+/// | `rank`, `timeout_in_force`, `takes_proposals` | every AppendEntries |
 /// | `round`, `reply_due` | every AppendEntries; a reply that leaves clears `reply_due` |
 /// | `rejection` | an AppendEntries that does not fit; the reply that leaves clears it |
 /// | `matched` | an AppendEntries that fits, or a snapshot; falls with a truncation |
@@ -97,6 +97,8 @@ pub(crate) struct Following {
     pub(crate) round: Round,
     /// This server's place in the line of successors.
     pub(crate) rank: Option<u8>,
+    /// Whether the leader takes commands that this server forwards.
+    pub(crate) takes_proposals: bool,
     /// The leader's timeout in force.
     pub(crate) timeout_in_force: TimeoutInForce,
     /// A pre-vote that was refused for this leader's sake alone.
@@ -171,6 +173,8 @@ pub(crate) struct Leader {
     pub(crate) peers: Peers,
     /// Peers for whom there may be something to send.
     pub(crate) pending: MemberSet,
+    /// Peers that are owed an answer to their request to append commands.
+    pub(crate) to_answer: MemberSet,
     /// Peers to whom a snapshot may be on its way.
     pub(crate) sending: MemberSet,
     /// Peers heard of since the last tick.

@@ -8,6 +8,7 @@ use crate::message::{Body, Message};
 use crate::reason::Reasons;
 use crate::role::Role;
 use crate::state::durable::Durable;
+use crate::state::forwards::Forwards;
 use crate::state::inflights::Inflights;
 use crate::state::log::Log;
 use crate::state::members::Members;
@@ -60,6 +61,8 @@ pub(crate) struct Server<C, R> {
     pub(crate) inflight_applies: Inflights,
 
     pub(crate) reads: Reads,
+    /// The commands that this server forwards to its leader.
+    pub(crate) forwards: Forwards<C>,
     pub(crate) outbox: Outbox<C>,
     /// What the host was last told of role, term and leader.
     pub(crate) reported: (Role, Term, Option<NodeId>),

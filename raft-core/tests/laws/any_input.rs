@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use crate::server::{id, index, ms, term};
 use raft_core::{
-    Adaptive, AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, Index, LogId,
-    Message, Output, Payload, Raft, RequestPreVote, RequestPreVoteReply, RequestVote,
-    RequestVoteReply, Restored, Role, Round, Session, WriteId,
+    Adaptive, AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, ForwardOutcome,
+    Index, LogId, Message, Output, Payload, ProposalId, Propose, ProposeRefusal, ProposeReply,
+    Raft, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, Restored, Role,
+    Round, Session, WriteId,
 };
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
@@ -29,6 +30,9 @@ struct Any {
     handed_out: Index,
     restored: Restored<Vec<u8>>,
     campaign: u64,
+    /// The request that the server sent last, and how many commands wait to be answered.
+    forwarded: ProposalId,
+    forwards: usize,
     /// Whether peers send appends at all, or leave the lead to the server.
     peers_lead: bool,
     led: u64,
@@ -51,6 +55,7 @@ impl Any {
         config.inflight_writes_max = 3;
         config.inflight_applies_max = 2;
         config.reads_waiting_max = 5;
+        config.forwards_waiting_max = 5;
         let raft =
             Raft::new(config, Restored::default(), Pcg32::seed_from_u64(seed)).expect("sound");
         Self {
@@ -62,6 +67,8 @@ impl Any {
             handed_out: Index::ZERO,
             restored: Restored::default(),
             campaign: 0,
+            forwarded: ProposalId::new(0),
+            forwards: 0,
             peers_lead: true,
             led: 0,
             truncated: 0,
@@ -114,7 +121,7 @@ impl Any {
         let last_log = self.position();
         let granted = self.below(2) == 0;
         let session = Session::new(if self.below(8) == 0 { self.near(1) } else { 1 });
-        let kinds = if self.peers_lead { 8 } else { 5 };
+        let kinds = if self.peers_lead { 10 } else { 7 };
         match self.below(kinds) {
             0 => Body::RequestPreVote(RequestPreVote { last_log, campaign: self.near(1) }),
             1 => {
@@ -143,6 +150,18 @@ impl Any {
                     state: None,
                 })
             }
+            5 => Body::Propose(Propose {
+                session,
+                round: Round::new(self.near(5)),
+                id: ProposalId::new(self.near(9)),
+                commands: (0..self.below(4)).map(|bytes| vec![0; 30 * bytes as usize]).collect(),
+            }),
+            6 => Body::ProposeReply(ProposeReply {
+                id: self.forwarded,
+                first: last_log.index,
+                appended: self.near(1) as u32,
+                refusal: self.refusal(),
+            }),
             _ => {
                 let (round, leader_commit) = (Round::new(self.near(5)), self.position().index);
                 let entries = self.entries(last_log).into();
@@ -156,8 +175,19 @@ impl Any {
                     leader_commit,
                     rank: None,
                     election_timeout_micros: timeout.filter(|_| self.below(2) == 0),
+                    takes_proposals: self.below(2) == 0,
                 })
             }
+        }
+    }
+
+    fn refusal(&mut self) -> Option<ProposeRefusal> {
+        match self.below(5) {
+            0 => None,
+            1 => Some(ProposeRefusal::TooLarge(self.near(40))),
+            2 => Some(ProposeRefusal::LogFull(self.near(40))),
+            3 => Some(ProposeRefusal::Transferring(id(2))),
+            _ => Some(ProposeRefusal::Other(self.near(7))),
         }
     }
 
@@ -195,9 +225,16 @@ impl Any {
                 );
             }
             15 => drop(self.raft.propose(vec![0; self.rng.next_u32() as usize % 64])),
-            16 => drop(self.raft.read()),
+            16 if self.below(2) == 0 => drop(self.raft.read()),
+            16 => self.forward(),
             17 => self.acknowledge(),
             _ => self.poll(),
+        }
+    }
+
+    fn forward(&mut self) {
+        if self.raft.forward(vec![0; self.rng.next_u32() as usize % 64]).is_ok() {
+            self.forwards += 1;
         }
     }
 
@@ -234,6 +271,15 @@ impl Any {
                 Output::Send(Message { body: Body::RequestPreVote(request), .. }) => {
                     self.campaign = request.campaign;
                 }
+                Output::Send(Message { body: Body::Propose(request), .. }) => {
+                    self.forwarded = request.id;
+                }
+                Output::Forwarded { outcome, .. } => {
+                    self.forwards -= 1;
+                    if let ForwardOutcome::Appended(entry) = outcome {
+                        assert!(entry.index > self.handed_out, "nobody would answer for it");
+                    }
+                }
                 Output::RoleChanged { role: Role::Leader, .. } => self.led += 1,
                 Output::Send(_) | Output::RoleChanged { .. } => {}
                 Output::ReadReady { .. } | Output::ReadLost { .. } => {}
@@ -255,6 +301,8 @@ impl Any {
         let noops = Entry::<Vec<u8>>::OVERHEAD_BYTES * INPUTS;
         assert!(status.log_bytes <= 2 * LOG_BYTES_MAX + noops);
         assert!(status.writes_in_flight <= 3 && status.reads_waiting <= 5);
+        assert!(status.forwards_waiting <= 5);
+        assert_eq!(status.forwards_waiting, self.forwards, "each has one answer");
         assert!(status.commit_index <= status.last_log.index);
         assert!(self.handed_out <= status.commit_index.min(status.durable_index));
     }

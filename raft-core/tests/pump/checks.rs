@@ -125,7 +125,9 @@ impl Checks {
             | Body::RequestPreVoteReply(_)
             | Body::TimeoutNow(_)
             | Body::ReadIndex(_)
-            | Body::ReadIndexReply(_) => {}
+            | Body::ReadIndexReply(_)
+            | Body::Propose(_)
+            | Body::ProposeReply(_) => {}
             Body::RequestVoteReply(reply) => {
                 if reply.granted {
                     assert_eq!(stored.voted_for, Some(*to), "server {from} says a vote too early");

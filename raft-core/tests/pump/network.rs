@@ -68,6 +68,7 @@ pub(super) fn is_request(message: &Message<Command>) -> bool {
             | Body::RequestVote(_)
             | Body::RequestPreVote(_)
             | Body::ReadIndex(_)
+            | Body::Propose(_)
     )
 }
 

@@ -170,6 +170,7 @@ impl Cluster {
             | Output::ReadSnapshot(_)
             | Output::WriteSnapshot(_)
             | Output::Restore(_)
+            | Output::Forwarded { .. }
             | _) => panic!("the pump does not know {output:?}"),
         }
     }

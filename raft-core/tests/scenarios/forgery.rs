@@ -41,6 +41,7 @@ pub fn forge(stage: &mut Stage, values: &mut Values) -> Told {
             leader_commit: Index::new(details.number("commit").unwrap_or(0)),
             rank: None,
             election_timeout_micros: None,
+            takes_proposals: false,
         }),
         "AppendEntriesReply" => {
             let result = match details.number("rejected") {

@@ -239,7 +239,9 @@ impl Stage {
                 self.events.push(format!("{id} knows {}", tell::membership(&membership)));
                 Ok(())
             }
-            output => panic!("the stage does not know the output {output:?}"),
+            output @ (Output::Forwarded { .. } | _) => {
+                panic!("the stage does not know the output {output:?}")
+            }
         }
     }
 

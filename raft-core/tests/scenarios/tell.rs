@@ -8,7 +8,7 @@ use raft_core::{
 use crate::Command;
 
 /// The messages that servers exchange.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 13] = [
     "RequestPreVote",
     "RequestPreVoteReply",
     "RequestVote",
@@ -20,6 +20,8 @@ pub const KINDS: [&str; 11] = [
     "TimeoutNow",
     "ReadIndex",
     "ReadIndexReply",
+    "Propose",
+    "ProposeReply",
 ];
 
 /// The words in descriptions of messages; beside them stand numbers, positions and entries.
@@ -57,6 +59,8 @@ pub fn kind(body: &Body<Command>) -> &'static str {
         Body::TimeoutNow(_) => "TimeoutNow",
         Body::ReadIndex(_) => "ReadIndex",
         Body::ReadIndexReply(_) => "ReadIndexReply",
+        Body::Propose(_) => "Propose",
+        Body::ProposeReply(_) => "ProposeReply",
         body => panic!("the stage does not know the message {body:?}"),
     }
 }
@@ -102,6 +106,8 @@ fn details(body: &Body<Command>) -> String {
         Body::TimeoutNow(request) => format!("log {}", request.last_log),
         Body::ReadIndex(request) => format!("read {}", request.id),
         Body::ReadIndexReply(reply) => format!("read {} commit {}", reply.id, reply.index),
+        Body::Propose(request) => format!("commands {}", request.commands.len()),
+        Body::ProposeReply(reply) => format!("appended {} at {}", reply.appended, reply.first),
         body => panic!("the stage does not know the message {body:?}"),
     }
 }

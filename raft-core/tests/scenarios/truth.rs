@@ -133,7 +133,11 @@ impl Truth {
                 must!(on_disk == leads, "the gate: {said}: a crash would forget who leads");
                 Ok(())
             }
-            Body::InstallSnapshotReply(_) | Body::ReadIndex(_) | Body::ReadIndexReply(_) => Ok(()),
+            Body::InstallSnapshotReply(_)
+            | Body::ReadIndex(_)
+            | Body::ReadIndexReply(_)
+            | Body::Propose(_)
+            | Body::ProposeReply(_) => Ok(()),
             body => panic!("the stage does not know the message {body:?}"),
         }
     }

@@ -70,6 +70,7 @@ pub fn append(prev: LogId, entries: Vec<Entry<Command>>, commit: u64) -> AppendE
         leader_commit: Index::new(commit),
         rank: None,
         election_timeout_micros: None,
+        takes_proposals: true,
     }
 }
 

@@ -89,6 +89,7 @@ fn append(prev: (u64, u64), entries: Vec<Entry<Command>>) -> Body<Command> {
         leader_commit: Index::ZERO,
         rank: None,
         election_timeout_micros: None,
+        takes_proposals: false,
     })
 }
 

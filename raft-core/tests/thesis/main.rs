@@ -10,5 +10,6 @@ mod server;
 mod elections;
 mod section_3_10_transfer;
 mod section_4_2_removal;
+mod section_6_2_forward;
 mod section_6_4_lease;
 mod section_6_4_read_index;

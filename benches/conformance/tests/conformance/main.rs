@@ -20,6 +20,7 @@ mod agreement;
 mod cluster;
 mod detour;
 mod election;
+mod forward;
 mod leadership;
 mod leaks;
 mod life;
@@ -68,6 +69,8 @@ const TOGETHER: &[Scenario] = scenarios! {
     CHANNEL agreement::divergent_logs,
     BOTH leadership::followers_name_the_leader,
     BOTH leadership::a_lost_leadership_answers_all,
+    BOTH forward::any_node_takes_commands,
+    BOTH forward::a_lost_leader_answers_all,
     BOTH leadership::what_may_commit_may_commit,
     BOTH leadership::a_guard_is_lost_in_time,
     BOTH membership::a_learner_joins_and_the_leader_goes,

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant as StdInstant};
 use bytes::Bytes;
 
 use super::digests::Comparison;
-use super::inbox::{Arrived, Inbox, NodeRequest, Read, Reply};
+use super::forwards::Forwards;
+use super::inbox::{Arrived, Inbox, NodeRequest, ProposeRequest, Read};
 use super::inputs::Core;
 use super::journal_thread::JournalWorker;
 use super::leadership::{Leadership, LeadershipState};
@@ -56,6 +57,7 @@ struct NodeLoop<S: StateMachine> {
     /// The inputs of this turn; kept for its buffers.
     arrived: Arrived<S>,
     waiters: Waiters<S>,
+    forwards: Forwards<S>,
     changes: Changes,
     handover: Handover<S>,
     /// Whether leadership was being handed over when the last turn ended.
@@ -129,6 +131,7 @@ impl<S: StateMachine> NodeLoop<S> {
             return Next::Again;
         }
         let own = self.handover.deadline().into_iter().chain(self.follows_entries_until);
+        let own = own.chain(self.forwards.deadline());
         let deadline = self.raft.wake().map(spin_wait::wake_at).into_iter().chain(own).min();
         let deadline = deadline.and_then(|moment| self.clock.system_time(moment));
         Next::Wait(deadline.into_iter().chain(self.watch.deadline()).min())
@@ -237,7 +240,7 @@ impl<S: StateMachine> NodeLoop<S> {
         let mut requests = mem::take(&mut self.arrived.requests);
         for request in requests.drain(..) {
             match request {
-                NodeRequest::Propose { command, reply } => self.propose(command, reply),
+                NodeRequest::Propose(proposal) => self.propose(proposal),
                 NodeRequest::Read(read) => self.read(read),
                 NodeRequest::Status(reply) => answer(reply, Ok(self.status())),
                 NodeRequest::Change { changes, reply } => self.changes.push(changes, reply),
@@ -250,15 +253,19 @@ impl<S: StateMachine> NodeLoop<S> {
         self.arrived.requests = requests;
     }
 
-    fn propose(&mut self, command: Bytes, reply: Reply<S>) {
+    fn propose(&mut self, proposal: ProposeRequest<S>) {
         if self.handover.parked() > 0 {
             // Keeps the order: commands that came earlier wait for the end of the transfer.
-            return self.handover.park(command, reply);
+            return self.handover.park(proposal);
         }
+        let ProposeRequest { command, reply, forwards } = proposal;
         match self.raft.propose(command) {
             Ok((term, index)) => self.waiters.proposed(LogId::new(term, index), reply),
             Err(error::ProposeError::Transferring { command, .. }) => {
-                self.handover.park(command, reply);
+                self.handover.park(ProposeRequest { command, reply, forwards });
+            }
+            Err(error::ProposeError::NotLeader { command, .. }) if forwards => {
+                self.forwards.begin(&mut self.raft, command, reply);
             }
             Err(error) => answer(reply, Err(error.into())),
         }
@@ -281,13 +288,14 @@ impl<S: StateMachine> NodeLoop<S> {
 
     /// If a transfer is over, answers the requests that waited for its end.
     fn settle_transfer(&mut self, now: Instant) {
-        for (command, reply) in self.handover.settle(&self.raft, now) {
-            self.propose(command, reply);
+        for proposal in self.handover.settle(&self.raft, now) {
+            self.propose(proposal);
         }
         if self.follows_entries_until.is_some_and(|until| until <= now) {
             self.follows_entries_until = None;
             self.waiters.lose_all();
         }
+        self.forwards.expire(&self.raft, now);
     }
 
     fn do_outputs(&mut self) {
@@ -302,7 +310,8 @@ impl<S: StateMachine> NodeLoop<S> {
                     sent = true;
                 }
                 Output::Apply(entries) => {
-                    let replies = self.waiters.committed(&entries);
+                    let mut replies = self.waiters.committed(&entries);
+                    self.forwards.committed(&entries, &mut replies);
                     self.state_machine.apply(entries, replies);
                 }
                 Output::ReadReady { id, index: _ } => {
@@ -322,16 +331,22 @@ impl<S: StateMachine> NodeLoop<S> {
                     // The entries that the snapshot replaces are not applied here, so their
                     // proposers get no reply.
                     self.waiters.lose_all();
+                    self.forwards.lose_through(snapshot.last.index);
                     self.snapshots.restoring(snapshot.last);
                     self.state_machine.restore(snapshot);
                 }
                 Output::MembershipChanged(membership) => self.members_changed(membership),
+                Output::Forwarded { id, outcome } => {
+                    self.forwards.answered(id, outcome);
+                    self.forwards.leader_changed(&self.raft, self.clock.now());
+                }
                 Output::ReadLost { id } => self.waiters.read_lost(id),
                 Output::RoleChanged { role, term, leader } => {
                     let node = self.raft.id();
                     let leads = leader.map(NodeId::get);
                     tracing::info!(node = node.get(), ?role, %term, leader = leads, "role or leader changed");
                     self.role_changed(role, term);
+                    self.forwards.leader_changed(&self.raft, self.clock.now());
                     self.leadership_state.publish(Leadership { role, term, leader });
                 }
             }
@@ -395,6 +410,7 @@ impl<S: StateMachine> NodeLoop<S> {
             takes_snapshot: self.snapshots.takes(),
             refused_peers: self.peers.refused(),
             told_not_to_vote: self.stores.is_told(),
+            forwards_waiting: self.forwards.len(),
             reads_waiting,
             reads_queued: self.state_machine.awaited().reads(),
             stuck: self.watch.stuck(),
@@ -419,6 +435,7 @@ fn is_work(output: &Output<Bytes>) -> bool {
         | Output::Restore(_) => true,
         Output::Send(_)
         | Output::MembershipChanged(_)
+        | Output::Forwarded { .. }
         | Output::ReadLost { .. }
         | Output::RoleChanged { .. } => false,
     }

@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::inbox::{Inbox, InboxRefusal, NodeRequest};
+use super::inbox::{Inbox, InboxRefusal, NodeRequest, ProposeRequest};
 use super::leadership::{Lead, LeadershipState, LeadershipWatch};
 use super::pending::{Pending, Stopping, Unanswered};
 use super::status::NodeStatus;
@@ -59,8 +59,49 @@ impl<S: StateMachine> Handle<S> {
     /// may have been committed nevertheless. [`ProposeError::Busy`] and [`ProposeError::Stopped`]
     /// give the command back.
     pub fn propose(&self, command: impl Into<Bytes>) -> Pending<S::Reply, ProposeError> {
+        self.propose_or_forward(command.into(), false)
+    }
+
+    /// Replicates a command from any node. A leader does as for [`propose`](Self::propose). A node
+    /// that follows a leader forwards the command to that leader, once, and answers with the reply
+    /// of its own state machine when it applies the entry. That takes a round trip more than at the
+    /// leader.
+    ///
+    /// `propose` itself does not forward, because a client that can talk to the leader is better
+    /// off there, and learns from [`ProposeError::NotLeader`] where that is.
+    ///
+    /// [`Config::forwards_waiting_max`](crate::Config::forwards_waiting_max) and
+    /// [`Config::forwards_bytes_max`](crate::Config::forwards_bytes_max) bound how much waits.
+    ///
+    /// # Errors
+    ///
+    /// As for `propose`. [`ProposeError::NotLeader`] means that this node knows no leader, or one
+    /// whose version takes no forwarded commands. [`ProposeError::ForwardLost`] means that the node
+    /// can no longer tell what became of the command.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use raft_core::host::{Handle, ProposeError, StateMachine};
+    /// # fn from_any_node<S: StateMachine>(node: &Handle<S>) -> Result<S::Reply, ProposeError> {
+    /// let answer = node.propose_anywhere("SET a 1").wait(); // or `.await`
+    /// if let Err(error) = &answer {
+    ///     eprintln!("{error}; the command may take effect: {}", error.may_commit());
+    /// }
+    /// # answer
+    /// # }
+    /// ```
+    pub fn propose_anywhere(&self, command: impl Into<Bytes>) -> Pending<S::Reply, ProposeError> {
+        self.propose_or_forward(command.into(), true)
+    }
+
+    fn propose_or_forward(
+        &self,
+        command: Bytes,
+        forwards: bool,
+    ) -> Pending<S::Reply, ProposeError> {
         let (reply, receiver) = oneshot::channel();
-        let refusal = self.shared.inbox.propose(command.into(), reply).err();
+        let refusal = self.shared.inbox.propose(ProposeRequest { command, reply, forwards }).err();
         let refused = refusal.map(|(refusal, command)| match refusal {
             InboxRefusal::Full => ProposeError::Busy { command },
             InboxRefusal::Closed => {

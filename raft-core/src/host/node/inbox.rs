@@ -50,12 +50,20 @@ pub(super) type SnapshotReply = oneshot::Sender<Result<LogId, SnapshotError>>;
 
 /// What an application asks of its node.
 pub(super) enum NodeRequest<S: StateMachine> {
-    Propose { command: Bytes, reply: Reply<S> },
+    Propose(ProposeRequest<S>),
     Read(Read<S>),
     Status(oneshot::Sender<Result<NodeStatus, ReadError>>),
     Change { changes: Vec<Change>, reply: ChangeReply },
     Transfer { to: Option<NodeId>, reply: TransferReply },
     TakeSnapshot(SnapshotReply),
+}
+
+/// A command, and the sender for its reply.
+pub(super) struct ProposeRequest<S: StateMachine> {
+    pub(super) command: Bytes,
+    pub(super) reply: Reply<S>,
+    /// Whether a node that does not lead forwards the command to its leader.
+    pub(super) forwards: bool,
 }
 
 /// The inputs since the last turn.
@@ -130,15 +138,11 @@ impl<S: StateMachine> Inbox<S> {
         }
     }
 
-    /// Takes a command and the sender for its reply, or gives the command back.
-    pub(super) fn propose(
-        &self,
-        command: Bytes,
-        reply: Reply<S>,
-    ) -> Result<(), (InboxRefusal, Bytes)> {
-        match self.admit(command.len()) {
-            Ok(queues) => self.push(queues, NodeRequest::Propose { command, reply }),
-            Err(refusal) => return Err((refusal, command)),
+    /// Takes a proposal, or gives its command back.
+    pub(super) fn propose(&self, proposal: ProposeRequest<S>) -> Result<(), (InboxRefusal, Bytes)> {
+        match self.admit(proposal.command.len()) {
+            Ok(queues) => self.push(queues, NodeRequest::Propose(proposal)),
+            Err(refusal) => return Err((refusal, proposal.command)),
         }
         Ok(())
     }
@@ -307,7 +311,7 @@ impl<S: StateMachine> Arrived<S> {
 impl<S: StateMachine> NodeRequest<S> {
     fn size(&self) -> usize {
         match self {
-            Self::Propose { command, .. } => command.len(),
+            Self::Propose(proposal) => proposal.command.len(),
             Self::Read(_)
             | Self::Status(_)
             | Self::Change { .. }
@@ -363,7 +367,9 @@ mod tests {
     }
 
     fn propose(inbox: &Inbox<Nothing>, bytes: usize) -> Result<(), (InboxRefusal, Bytes)> {
-        inbox.propose(Bytes::from(vec![7; bytes]), oneshot::channel().0)
+        let command = Bytes::from(vec![7; bytes]);
+        let reply = oneshot::channel().0;
+        inbox.propose(ProposeRequest { command, reply, forwards: false })
     }
 
     fn message() -> Message<Bytes> {

@@ -15,7 +15,7 @@ use crate::message::Message;
 use crate::output::Output;
 use crate::raft::Raft;
 use crate::time::Instant;
-use crate::types::{Index, InstallId, LogId, NodeId, ReadId, Term, WriteId};
+use crate::types::{Index, InstallId, LogId, NodeId, ProposalId, ReadId, Term, WriteId};
 
 /// The core of a node. Each method is the input of that name of [`Raft`].
 pub(super) struct Core {
@@ -41,6 +41,10 @@ impl Core {
 
     pub(super) fn propose(&mut self, command: Bytes) -> Result<(Term, Index), ProposeError<Bytes>> {
         self.raft.propose(command)
+    }
+
+    pub(super) fn forward(&mut self, command: Bytes) -> Result<ProposalId, ProposeError<Bytes>> {
+        self.raft.forward(command)
     }
 
     pub(super) fn read(&mut self) -> Result<ReadId, ReadRefused> {

@@ -5,6 +5,7 @@ mod awaited;
 mod config;
 mod digests;
 mod driver;
+mod forwards;
 mod handle;
 mod inbox;
 mod inputs;

@@ -22,6 +22,9 @@ pub struct NodeStatus {
     pub proposals_waiting: usize,
     /// Proposals that wait for the end of a transfer of leadership.
     pub proposals_parked: usize,
+    /// Commands that this node has forwarded and whose clients wait for an answer. What the core
+    /// knows of them is in `raft.forwards_waiting`.
+    pub forwards_waiting: usize,
     /// Changes of membership that wait to be begun or completed.
     pub changes_waiting: usize,
     /// Whether a snapshot is being taken.

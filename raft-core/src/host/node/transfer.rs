@@ -12,9 +12,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::vec::Vec;
 
-use bytes::Bytes;
-
-use super::inbox::{Limits, Reply, TransferReply};
+use super::inbox::{Limits, ProposeRequest, TransferReply};
 use super::inputs::Core;
 use crate::error::TransferRefused;
 use crate::host::error::{ProposeError, Stopped, TransferError};
@@ -29,7 +27,7 @@ pub(super) struct Handover<S: StateMachine> {
     /// The clients that asked for the transfer under way, and its target.
     asked: Vec<TransferReply>,
     to: Option<NodeId>,
-    parked: VecDeque<(Bytes, Reply<S>)>,
+    parked: VecDeque<ProposeRequest<S>>,
     parked_bytes: usize,
     limits: Limits,
     /// Until when parked commands wait for the name of a leader.
@@ -37,9 +35,6 @@ pub(super) struct Handover<S: StateMachine> {
     /// Until when a node that is to stop may still hand over.
     stops_by: Option<Instant>,
 }
-
-/// A command, and the sender for its reply.
-pub(super) type Parked<S> = (Bytes, Reply<S>);
 
 impl<S: StateMachine> Handover<S> {
     /// No clients; at most as many parked commands as `limits` allow.
@@ -78,13 +73,14 @@ impl<S: StateMachine> Handover<S> {
     }
 
     /// Parks a command until the transfer is over, if there is room.
-    pub(super) fn park(&mut self, command: Bytes, reply: Reply<S>) {
-        let bytes = command.len();
+    pub(super) fn park(&mut self, proposal: ProposeRequest<S>) {
+        let bytes = proposal.command.len();
         if !self.limits.admit(self.parked.len(), self.parked_bytes, bytes) {
+            let ProposeRequest { command, reply, .. } = proposal;
             return answer(reply, Err(ProposeError::Busy { command }));
         }
         self.parked_bytes = self.parked_bytes.saturating_add(bytes);
-        self.parked.push_back((command, reply));
+        self.parked.push_back(proposal);
     }
 
     /// If the transfer is over, answers the clients that wait for it, and returns the parked
@@ -92,7 +88,7 @@ impl<S: StateMachine> Handover<S> {
     ///
     /// A transfer also ends if the leader steps down without a successor. Then the answer waits for
     /// the name of a leader, for `election_timeout_max` at most.
-    pub(super) fn settle(&mut self, raft: &Core, now: Instant) -> VecDeque<Parked<S>> {
+    pub(super) fn settle(&mut self, raft: &Core, now: Instant) -> VecDeque<ProposeRequest<S>> {
         let waits = !self.asked.is_empty() || !self.parked.is_empty();
         if !waits || raft.transferring().is_some() {
             return VecDeque::new();
@@ -149,7 +145,7 @@ impl<S: StateMachine> Handover<S> {
         for reply in self.asked.drain(..) {
             answer(reply, Err(stopped.clone().into()));
         }
-        for (command, reply) in self.parked.drain(..) {
+        for ProposeRequest { command, reply, .. } in self.parked.drain(..) {
             let reason = stopped.reason.clone();
             answer(reply, Err(ProposeError::Stopped { reason, command: Some(command) }));
         }

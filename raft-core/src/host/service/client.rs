@@ -376,7 +376,8 @@ fn is_worth_another(error: &ProposeError) -> bool {
         | ProposeError::LogFull { .. }
         | ProposeError::TooManyUncommitted { .. }
         | ProposeError::Busy { .. }
-        | ProposeError::LeadershipLost { .. } => true,
+        | ProposeError::LeadershipLost { .. }
+        | ProposeError::ForwardLost { .. } => true,
         ProposeError::TooLarge { .. }
         | ProposeError::NotEncodable { .. }
         | ProposeError::WaitsForItself

@@ -91,6 +91,7 @@ mod tests {
             leader_commit: Index::ZERO,
             rank: None,
             election_timeout_micros: None,
+            takes_proposals: false,
         });
         Message { from: NodeId::new(from), to: NodeId::new(to), term: Term::new(1), body }
     }

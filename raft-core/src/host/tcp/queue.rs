@@ -155,6 +155,7 @@ mod tests {
             leader_commit: Index::ZERO,
             rank: None,
             election_timeout_micros: None,
+            takes_proposals: false,
         });
         Message { body, ..vote(1) }
     }

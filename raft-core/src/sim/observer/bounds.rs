@@ -24,6 +24,12 @@ pub(super) fn check_bounds<R: Rng, C: Command>(raft: &Raft<C, R>) -> Verdict {
     hold!(writes <= config.inflight_writes_max, BoundedMemory, "server {id}: {writes} writes");
     let reads = raft.server.reads.waiting();
     hold!(reads <= config.reads_waiting_max, BoundedMemory, "server {id}: {reads} reads wait");
+    let forwards = raft.server.forwards.len();
+    hold!(
+        forwards <= config.forwards_waiting_max,
+        BoundedMemory,
+        "server {id}: {forwards} forwarded commands wait"
+    );
     let applies = raft.server.inflight_applies.len();
     // One restore at a time is not counted against the limit.
     hold!(

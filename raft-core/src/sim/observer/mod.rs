@@ -17,6 +17,7 @@
 //!   and commit (§6).
 //! - **Snapshot content**: a snapshot ends with a committed entry, names the members at that entry,
 //!   and is the same wherever it was taken (§7).
+//! - **Forwarding**: a leader appends a forwarded command once, and its answer names that entry.
 //! - **Durability**: what a message promises is on its sender's disk when the message leaves.
 //! - **Monotonicity**: term, commit index and applied index only grow in a life.
 //!
@@ -25,6 +26,7 @@
 
 mod bounds;
 mod disk;
+mod forwards;
 mod logs;
 mod members;
 mod snapshots;
@@ -37,6 +39,7 @@ use rand_core::Rng;
 
 use self::bounds::check_bounds;
 use self::disk::Disk;
+use self::forwards::Forwards;
 use self::members::InForce;
 use super::violation::{Verdict, Violation, hold};
 use crate::entries::{Entry, Payload};
@@ -46,7 +49,7 @@ use crate::output::{Restored, Write};
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::time::Instant;
-use crate::types::{Command, HardState, Index, LogId, NodeId, ReadId, Term, WriteId};
+use crate::types::{Command, HardState, Index, LogId, NodeId, ProposalId, ReadId, Term, WriteId};
 
 /// Watches a cluster. Tell it of everything that happens, in order.
 #[derive(Clone, Debug)]
@@ -69,6 +72,8 @@ pub struct Observer<C> {
     states: BTreeMap<LogId, Box<[u8]>>,
     /// A digest of the state after each index at which some batch of entries ended.
     digests: BTreeMap<Index, u64>,
+    /// The commands that were forwarded.
+    forwards: Forwards,
     tolerates_strangers: bool,
 }
 
@@ -112,6 +117,7 @@ impl<C: Command + Eq> Observer<C> {
             members_change: false,
             states: BTreeMap::new(),
             digests: BTreeMap::new(),
+            forwards: Forwards::default(),
             tolerates_strangers: false,
         };
         ids.into_iter().for_each(|id| observer.watch(id));
@@ -246,7 +252,10 @@ impl<C: Command + Eq> Observer<C> {
         let stored = self.server(*from).disk.hard_state();
         match body {
             // They promise nothing about their sender.
-            Body::RequestPreVote(_) | Body::RequestVote(_) | Body::ReadIndex(_) => Ok(()),
+            Body::RequestPreVote(_)
+            | Body::RequestVote(_)
+            | Body::ReadIndex(_)
+            | Body::Propose(_) => Ok(()),
             Body::RequestPreVoteReply(_)
             | Body::ReadIndexReply(_)
             | Body::InstallSnapshotReply(_) => speaks_in_stored_term(*from, *term, stored),
@@ -268,6 +277,10 @@ impl<C: Command + Eq> Observer<C> {
                 self.check_install(*from, install)
             }
             Body::TimeoutNow(_) => leads_for_certain(*from, *term, stored),
+            Body::ProposeReply(reply) => {
+                leads_for_certain(*from, *term, stored)?;
+                self.forwards.check_reply(*to, *term, reply)
+            }
             Body::AppendEntries(append) => {
                 leads_for_certain(*from, *term, stored)?;
                 self.check_append(*from, *to, *term, append)
@@ -281,6 +294,11 @@ impl<C: Command + Eq> Observer<C> {
                 }
             }
         }
+    }
+
+    /// A server learned where the leader appended the command that it forwarded.
+    pub fn check_forward(&self, server: NodeId, id: ProposalId, entry: LogId) -> Verdict {
+        self.forwards.check_answer(server, id, entry)
     }
 
     /// A server hands an entry to its state machine.

@@ -93,6 +93,16 @@ fn any_body() -> impl Strategy<Value = Body<Vec<u8>>> {
             let (id, index) = (ReadId::new(id), Index::new(index));
             Body::ReadIndexReply(ReadIndexReply { id, index })
         }),
+        (any_number(), any_number(), proptest::collection::vec(any_bytes(), 0..4)).prop_map(
+            |(session, id, commands)| {
+                let (session, round) = (Session::new(session), Round::new(id));
+                Body::Propose(Propose { session, round, id: ProposalId::new(id), commands })
+            }
+        ),
+        (any_number(), 0..=u32::MAX, any_refusal()).prop_map(|(id, appended, refusal)| {
+            let (id, first) = (ProposalId::new(id), Index::new(id));
+            Body::ProposeReply(ProposeReply { id, first, appended, refusal })
+        }),
         (any::<bool>(), any_id()).prop_map(|(granted, last_log)| {
             Body::RequestVoteReply(RequestVoteReply { granted, last_log })
         }),
@@ -104,12 +114,29 @@ fn any_body() -> impl Strategy<Value = Body<Vec<u8>>> {
         (any_number(), 0..=u32::MAX).prop_map(|(round, micros)| {
             with_timeout(append(round, LogId::ZERO, 0, Vec::new()), micros).body
         }),
+        (any_number(), 0..=u32::MAX).prop_map(|(round, micros)| {
+            let append = with_timeout(append(round, LogId::ZERO, 0, Vec::new()), micros);
+            taking_proposals(append).body
+        }),
         (any_number(), any_result()).prop_map(|(round, result)| append_reply(round, result).body),
         (any_number(), any_number()).prop_map(|(index, digest)| {
             let reply = append_reply(1, AppendResult::Matched(Index::new(1)));
             with_state(reply, index, digest).body
         }),
     ]
+}
+
+fn any_refusal() -> impl Strategy<Value = Option<ProposeRefusal>> {
+    any_number().prop_flat_map(|number| {
+        prop_oneof![
+            Just(None),
+            Just(Some(ProposeRefusal::TooLarge(number))),
+            Just(Some(ProposeRefusal::LogFull(number))),
+            Just(Some(ProposeRefusal::TooManyUncommitted(number))),
+            Just(Some(ProposeRefusal::Transferring(NodeId::new(number)))),
+            Just(Some(ProposeRefusal::Other(number.max(9)))),
+        ]
+    })
 }
 
 fn any_result() -> impl Strategy<Value = AppendResult> {

@@ -83,7 +83,30 @@ pub(super) fn golden_messages() -> Vec<(&'static str, Message<Vec<u8>>)> {
                 index: Index::new(9),
             })),
         ),
+        (
+            "85 01 02 07 04 88 04 05 82 06 18 18 07 80 f6 f6 f5",
+            taking_proposals(append(5, last_log, 7, Vec::new())),
+        ),
+        (
+            "85 01 02 07 0b 84 04 05 03 82 42 61 62 40",
+            message(Body::Propose(Propose {
+                session: Session::new(4),
+                round: Round::new(5),
+                id: ProposalId::new(3),
+                commands: vec![b"ab".to_vec(), Vec::new()],
+            })),
+        ),
+        ("85 01 02 07 0c 84 03 09 02 f6", propose_reply(None)),
+        (
+            "85 01 02 07 0c 84 03 09 02 82 01 19 01 00",
+            propose_reply(Some(ProposeRefusal::LogFull(256))),
+        ),
     ]
+}
+
+fn propose_reply(refusal: Option<ProposeRefusal>) -> Message<Vec<u8>> {
+    let (id, first) = (ProposalId::new(3), Index::new(9));
+    message(Body::ProposeReply(ProposeReply { id, first, appended: 2, refusal }))
 }
 
 /// A voter, and a voter to be of priority 5 that is known as `d`.

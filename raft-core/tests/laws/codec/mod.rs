@@ -6,9 +6,9 @@ use raft_core::codec::{self, DecodeError};
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, ClusterIdentity, Entry, HardState,
     Index, InstallSnapshot, InstallSnapshotReply, LogId, Member, MemberStore, Membership, Message,
-    NodeId, Payload, ReadId, ReadIndex, ReadIndexReply, RequestPreVote, RequestPreVoteReply,
-    RequestVote, RequestVoteReply, Round, Session, SnapshotMeta, StateDigest, Suffrage, Term,
-    TimeoutNow, Write, WriteId,
+    NodeId, Payload, ProposalId, Propose, ProposeRefusal, ProposeReply, ReadId, ReadIndex,
+    ReadIndexReply, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, Round,
+    Session, SnapshotMeta, StateDigest, Suffrage, Term, TimeoutNow, Write, WriteId,
 };
 
 mod any;
@@ -148,6 +148,7 @@ fn append(
         leader_commit: Index::new(leader_commit),
         rank: None,
         election_timeout_micros: None,
+        takes_proposals: false,
     }))
 }
 
@@ -156,6 +157,12 @@ fn with_timeout(append: Message<Vec<u8>>, micros: u32) -> Message<Vec<u8>> {
     let Body::AppendEntries(append) = append.body else { return append };
     let election_timeout_micros = NonZeroU32::new(micros);
     message(Body::AppendEntries(AppendEntries { rank: Some(2), election_timeout_micros, ..append }))
+}
+
+/// The same from a leader that takes forwarded commands.
+fn taking_proposals(append: Message<Vec<u8>>) -> Message<Vec<u8>> {
+    let Body::AppendEntries(append) = append.body else { return append };
+    message(Body::AppendEntries(AppendEntries { takes_proposals: true, ..append }))
 }
 
 fn append_reply(round: u64, result: AppendResult) -> Message<Vec<u8>> {

@@ -352,7 +352,10 @@ impl Node {
                     self.raft.applied(self.applied);
                 }
                 Output::RoleChanged { .. } => {}
-                Output::ReadReady { .. } | Output::ReadLost { .. } | _ => {
+                Output::ReadReady { .. }
+                | Output::ReadLost { .. }
+                | Output::Forwarded { .. }
+                | _ => {
                     panic!("the model does not ask for this: {output:?}")
                 }
             }
@@ -391,12 +394,14 @@ impl Node {
                 }
                 AppendResult::Rejected { .. } => knows_term,
             },
-            // Not in the model: snapshots, transfer of leadership, forwarded reads.
+            // Not in the model: snapshots, transfer of leadership, forwarded reads and commands.
             Body::InstallSnapshot(_)
             | Body::InstallSnapshotReply(_)
             | Body::TimeoutNow(_)
             | Body::ReadIndex(_)
             | Body::ReadIndexReply(_)
+            | Body::Propose(_)
+            | Body::ProposeReply(_)
             | _ => panic!("the model does not ask for this: {message:?}"),
         }
     }

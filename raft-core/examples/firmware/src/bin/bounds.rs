@@ -218,6 +218,7 @@ impl Flood {
             leader_commit: if commit { prev_log.index } else { Index::ZERO },
             rank: None,
             election_timeout_micros: None,
+            takes_proposals: true,
         };
         self.hear(term, Body::AppendEntries(append));
         if count > 8 {

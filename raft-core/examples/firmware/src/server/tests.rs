@@ -210,6 +210,7 @@ fn a_log_full_of_terms_is_the_end_of_it() {
             leader_commit: Index::new(commit),
             rank: None,
             election_timeout_micros: None,
+            takes_proposals: true,
         };
         let (from, to, term) = (NodeId::new(1), NodeId::new(3), Term::new(term));
         let body = Body::AppendEntries(append);

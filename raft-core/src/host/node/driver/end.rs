@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::NodeLoop;
 use crate::host::error::{ChangeError, ProposeError, StopReason, Stopped};
 use crate::host::identity::Identity;
-use crate::host::node::inbox::NodeRequest;
+use crate::host::node::inbox::{NodeRequest, ProposeRequest};
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::ending::Ending;
 use crate::host::threads::panics::answer;
@@ -88,6 +88,7 @@ impl<S: StateMachine> Drop for NodeLoop<S> {
             refuse(request, &stopped);
         }
         self.waiters.stop(&stopped);
+        self.forwards.stop(&stopped);
         self.changes.stop(&stopped);
         self.handover.stop(&stopped);
         self.snapshots.stop(&stopped);
@@ -111,7 +112,7 @@ impl Transport for Nowhere {
 /// Answers a request that the node did not come to. A command among them was not appended.
 fn refuse<S: StateMachine>(request: NodeRequest<S>, stopped: &Stopped) {
     match request {
-        NodeRequest::Propose { command, reply } => {
+        NodeRequest::Propose(ProposeRequest { command, reply, .. }) => {
             let reason = stopped.reason.clone();
             answer(reply, Err(ProposeError::Stopped { reason, command: Some(command) }));
         }

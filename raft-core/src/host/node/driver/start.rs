@@ -23,6 +23,7 @@ use crate::host::known_peers::KnownPeers;
 use crate::host::node::apply_place::ApplyPlace;
 use crate::host::node::config::NodeConfig;
 use crate::host::node::digests::Comparison;
+use crate::host::node::forwards::Forwards;
 use crate::host::node::handle::{Handle, wait_over};
 use crate::host::node::inbox::{Arrived, Inbox, Limits};
 use crate::host::node::inputs::Core;
@@ -104,6 +105,7 @@ impl<S: StateMachine> Driver<S> {
             inbox: Arc::clone(&inbox),
             arrived: Arrived::new(),
             waiters: Waiters::new(),
+            forwards: Forwards::new(),
             changes: Changes::default(),
             handover: Handover::new(limits),
             was_transferring: false,

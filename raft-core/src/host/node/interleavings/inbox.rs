@@ -13,7 +13,7 @@ use shuttle::thread;
 use super::{Bell, Count, explore};
 use crate::host::error::{ProposeError, StopReason};
 use crate::host::node::handle::Handle;
-use crate::host::node::inbox::{Arrived, Inbox, Limits, NodeRequest};
+use crate::host::node::inbox::{Arrived, Inbox, Limits, NodeRequest, ProposeRequest};
 use crate::host::node::leadership::LeadershipState;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics::answer;
@@ -27,6 +27,14 @@ fn inbox(limits: Limits) -> (Arc<Inbox<Count>>, Arc<Bell>) {
     let bell = Arc::<Bell>::default();
     let hook = Arc::clone(&bell);
     (Arc::new(Inbox::new(limits, Box::new(move || hook.ring()))), bell)
+}
+
+fn proposal(command: &'static [u8]) -> ProposeRequest<Count> {
+    ProposeRequest {
+        command: Bytes::from_static(command),
+        reply: oneshot::channel().0,
+        forwards: false,
+    }
 }
 
 fn message() -> Message<Bytes> {
@@ -48,8 +56,8 @@ fn the_loop_hears_of_every_input_and_of_each_once() {
         let state_machine = Arc::clone(&inbox);
         let threads = [
             thread::spawn(move || {
-                assert!(client.propose(Bytes::from_static(b"a"), oneshot::channel().0).is_ok());
-                assert!(client.propose(Bytes::from_static(b"b"), oneshot::channel().0).is_ok());
+                assert!(client.propose(proposal(b"a")).is_ok());
+                assert!(client.propose(proposal(b"b")).is_ok());
             }),
             thread::spawn(move || {
                 network.deliver(message());
@@ -77,7 +85,9 @@ fn the_loop_hears_of_every_input_and_of_each_once() {
             assert!(!inbox.take(&mut arrived));
             turns += 1;
             for request in arrived.requests.drain(..) {
-                let NodeRequest::Propose { command, .. } = request else { panic!("a command") };
+                let NodeRequest::Propose(ProposeRequest { command, .. }) = request else {
+                    panic!("a command")
+                };
                 commands.push(command);
             }
             messages += arrived.messages.drain(..).count();
@@ -145,14 +155,18 @@ fn every_client_of_an_inbox_that_closes_is_answered_once() {
                 break reason;
             }
             for request in arrived.requests.drain(..) {
-                let NodeRequest::Propose { reply, .. } = request else { panic!("a command") };
+                let NodeRequest::Propose(ProposeRequest { reply, .. }) = request else {
+                    panic!("a command")
+                };
                 answer(reply, Ok(7));
             }
         };
         lifecycle.end(reason);
         let left = inbox.close().requests;
         for request in arrived.requests.drain(..).chain(left) {
-            let NodeRequest::Propose { command, reply } = request else { panic!("a command") };
+            let NodeRequest::Propose(ProposeRequest { command, reply, .. }) = request else {
+                panic!("a command")
+            };
             let reason = lifecycle.stopped().reason;
             answer(reply, Err(ProposeError::Stopped { reason, command: Some(command) }));
         }
