@@ -40,22 +40,6 @@ fn set(cluster: &Cluster, id: u64, key: String, value: Bytes) -> Frame {
     client.call([Bytes::from("SET"), key.into(), value]).unwrap()
 }
 
-/// Writes until the write is acknowledged. If the machine is busy, leaders change, and a server may
-/// answer that the outcome is unknown. Writing the same value again does no harm.
-fn set_at_last(cluster: &mut Cluster, id: u64, key: &str, value: &Bytes) -> Result<(), Failure> {
-    cluster.wait(PATIENCE, "a write to be acknowledged", |cluster| {
-        let mut client = Client::connect(cluster.client_address(id)).ok()?;
-        let said = client.call([Bytes::from("SET"), key.to_owned().into(), value.clone()]).ok()?;
-        (said == ok()).then_some(())
-    })
-}
-
-/// What the program prints for this order, once the server can carry it out.
-fn order_at_last(cluster: &mut Cluster, id: u64, order: &str) -> Result<String, Failure> {
-    let what = format!("`{order}` to be answered");
-    cluster.wait(PATIENCE, &what, |cluster| cluster.order(id, &[order]).ok())
-}
-
 fn get(cluster: &Cluster, id: u64, key: &'static str) -> Frame {
     Client::connect(cluster.client_address(id)).unwrap().call(["GET", key]).unwrap()
 }
@@ -114,10 +98,10 @@ fn logs_are_compacted_and_who_is_behind_is_sent_a_snapshot() -> Result<(), Failu
     cluster.kill(away)?;
     for number in 0..40 {
         let value = vec![b'a' + number % 26; VALUE_BYTES].into();
-        set_at_last(&mut cluster, leader, &format!("key {}", number % 8), &value)?;
+        assert_eq!(set(&cluster, leader, format!("key {}", number % 8), value), ok());
     }
     cluster.wait(PATIENCE, "the log to be compacted", |cluster| {
-        let said = cluster.order(leader, &["status"]).ok()?;
+        let said = cluster.order(leader, &["status"]).unwrap();
         assert!(said.contains("snapshot: "), "{said}");
         (!said.contains("behind entry 0 ") && !said.contains("snapshot: none")).then_some(())
     })?;
@@ -129,7 +113,7 @@ fn logs_are_compacted_and_who_is_behind_is_sent_a_snapshot() -> Result<(), Failu
         views.iter().all(|view| view.digest == first.digest).then(|| first.digest.clone())
     };
     let digest = cluster.wait(PATIENCE, "the one that was away to hold the same", same)?;
-    assert!(order_at_last(&mut cluster, away, "snapshot")?.contains("everything up to entry"));
+    assert!(cluster.order(away, &["snapshot"])?.contains("everything up to entry"));
 
     // With all of them restarted, what was compacted is in the snapshots alone.
     for id in cluster.ids() {

@@ -141,19 +141,6 @@ struct Segment {
 struct File {
     path: PathBuf,
     content: Vec<u8>,
-    /// How many zeros lay behind the content.
-    reserve_bytes: usize,
-}
-
-impl File {
-    /// A segment without its reserve. No frame ends with a zero.
-    fn of_segment(path: PathBuf) -> Self {
-        let mut content = fs::read(&path).unwrap_or_default();
-        let length = content.len();
-        content.truncate(content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
-        let reserve_bytes = length - content.len();
-        Self { path, content, reserve_bytes }
-    }
 }
 
 struct Frame {
@@ -201,7 +188,7 @@ fn write(directory: &Path, segment_bytes_max: u64, batches: &[Vec<AnyWrite>]) ->
     let mut journal = journal.with_segment_bytes_max(segment_bytes_max);
     let mut state = journal.recover().expect("an empty journal");
     let path = |number: usize| directory.join(format!("{number:020}.journal"));
-    let read = |segment: usize| File::of_segment(path(segment + 1)).content;
+    let read = |segment: usize| fs::read(path(segment + 1)).unwrap_or_default();
 
     let preamble_bytes = read(0).len();
     let (mut heads, mut end) = (vec![preamble_bytes], preamble_bytes);
@@ -232,9 +219,9 @@ fn write(directory: &Path, segment_bytes_max: u64, batches: &[Vec<AnyWrite>]) ->
             states.push(state.clone());
         }
     }
-    let segments = heads.into_iter().enumerate().map(|(segment, head_bytes)| Segment {
-        file: File::of_segment(path(segment + 1)),
-        head_bytes,
+    let segments = heads.into_iter().enumerate().map(|(segment, head_bytes)| {
+        let file = File { path: path(segment + 1), content: read(segment) };
+        Segment { file, head_bytes }
     });
     Written { segments: segments.collect(), snapshots, frames, states }
 }
@@ -257,7 +244,7 @@ fn put(journal: &mut FileJournal, directory: &Path, snapshot: &SnapshotMeta) -> 
     writer.finish().expect("a disk that works");
     let (term, index) = (snapshot.last.term.get(), snapshot.last.index.get());
     let path = directory.join(format!("{term:020}-{index:020}.snapshot"));
-    (snapshot.last, File { path, content, reserve_bytes: 0 })
+    (snapshot.last, File { path, content })
 }
 
 /// Where the checkpoint ends with which a segment begins that is not the first.
@@ -309,7 +296,7 @@ fn check_restored(written: &Written, damaged: &[Option<Vec<u8>>], restored: &Res
     };
     assert!((0..written.states.len()).any(explained), "lost without a word");
     let kept = written.segments.iter().zip(damaged).filter(|(s, _)| !s.file.content.is_empty());
-    let flipped = kept.map(|(s, d)| flipped(&s.file, d.as_deref()));
+    let flipped = kept.map(|(s, d)| flipped(&s.file.content, d.as_deref()));
     let flipped = flipped.fold(0, usize::saturating_add);
     assert!(flipped != 1, "a single byte changed, and nobody noticed");
     let used = restored.snapshot.as_ref().map(|snapshot| snapshot.last);
@@ -319,18 +306,14 @@ fn check_restored(written: &Written, damaged: &[Option<Vec<u8>>], restored: &Res
     }
 }
 
-/// Whether a write that was cut short could look like this: the file ends before the frame, a
-/// sector of it is all zeros, or its end is.
+/// Whether a write that was cut short could look like this: the file ends before the frame, or a
+/// sector of it is all zeros.
 fn is_torn(frame: &Frame, damaged: &[Option<Vec<u8>>]) -> bool {
     let Frame { segment, range, .. } = frame;
     let Some(content) = &damaged[*segment] else { return true };
     match content.get(range.clone()) {
         None => true,
-        Some(_) => {
-            let end = range.end.saturating_sub(2)..range.end;
-            let mut parts = sectors(range).chain([end]);
-            parts.any(|part| content[part].iter().all(|byte| *byte == 0))
-        }
+        Some(_) => sectors(range).any(|part| content[part].iter().all(|byte| *byte == 0)),
     }
 }
 
@@ -340,12 +323,11 @@ fn sectors(range: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
         .map(move |sector| start.max(sector * SECTOR_BYTES)..end.min((sector + 1) * SECTOR_BYTES))
 }
 
-/// How many bytes of a file are others, if it is as long as it was. What its reserve holds does not
-/// matter.
-fn flipped(before: &File, after: Option<&[u8]>) -> usize {
+/// How many bytes of a file are others, if it is as long as it was.
+fn flipped(before: &[u8], after: Option<&[u8]>) -> usize {
     match after {
-        Some(after) if after.len() == before.content.len() + before.reserve_bytes => {
-            before.content.iter().zip(after).filter(|(before, after)| before != after).count()
+        Some(after) if after.len() == before.len() => {
+            before.iter().zip(after).filter(|(before, after)| before != after).count()
         }
         _ => usize::MAX,
     }

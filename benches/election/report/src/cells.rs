@@ -101,20 +101,11 @@ pub(crate) fn settings() -> Vec<Setting> {
         Setting { servers: 7, ..PLAIN },
     ];
     if cfg!(target_os = "linux") {
-        settings.push(SIGKILL);
+        settings.push(of(Failure::Sigkill, Wire::Tcp, Disk::Fsync, LONG));
         settings.push(of(Failure::Sigstop, Wire::Tcp, Disk::Fsync, LONG));
     }
     settings
 }
-
-/// The leader's process is killed, and journals are files.
-pub(crate) const SIGKILL: Setting = Setting {
-    failure: Failure::Sigkill,
-    wire: Wire::Tcp,
-    disk: Disk::Fsync,
-    timing: LONG,
-    ..PLAIN
-};
 
 /// How many clusters of a setting may run at once, at most: those that keep the processor busy are
 /// measured alone.

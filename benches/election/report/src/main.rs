@@ -10,8 +10,6 @@
 //! on with `--resume`, and settings can be measured one by one with `--only` and put together so.
 //! On Linux it also starts itself as servers, which it kills and stops.
 
-#[cfg(target_os = "linux")]
-mod apart;
 mod cells;
 mod measured;
 mod page;
@@ -64,9 +62,6 @@ struct Flags {
     /// Only what is simulated, without the runtimes.
     #[arg(long)]
     simulated_only: bool,
-    /// Only the parts of elections after SIGKILL, on standard output (Linux).
-    #[arg(long)]
-    apart: bool,
     /// Only the stability guard, on standard output.
     #[arg(long)]
     guard_only: bool,
@@ -91,10 +86,6 @@ fn run() -> Result<(), Box<dyn Error>> {
         return election::processes::serve(std::env::args().skip(2));
     }
     let flags = Flags::parse();
-    #[cfg(target_os = "linux")]
-    if flags.apart {
-        return Ok(apart::print(cells::SIGKILL, flags.trials)?);
-    }
     if flags.guard_only {
         let simulated = Simulated {
             figures: vec![],

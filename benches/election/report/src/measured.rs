@@ -104,14 +104,13 @@ fn take_turn(setting: Setting, turn: &Turn, quiet: &Quiet) -> io::Result<Vec<Lin
     }
     let first = turn.trials.first().copied().unwrap_or_default();
     let mut fail_leader = start(setting, turn.on, seed(first), quiet)?;
-    let mut fail = |trial: usize| fail_leader(phase(setting, trial));
+    let mut fail = |trial: usize| {
+        // Spread evenly between two heartbeats, in an order without a pattern: the golden ratio's
+        // multiples.
+        let phase = (trial as f64 * 0.618_033_988_749_895).fract();
+        fail_leader(setting.timing.heartbeat.mul_f64(phase))
+    };
     turn.trials.iter().map(|trial| Ok(line(*trial, fail(*trial)?))).collect()
-}
-
-/// How long after a heartbeat the leader fails. Spread evenly between two heartbeats, in an order
-/// without a pattern: the golden ratio's multiples.
-pub(crate) fn phase(setting: Setting, trial: usize) -> Duration {
-    setting.timing.heartbeat.mul_f64((trial as f64 * 0.618_033_988_749_895).fract())
 }
 
 /// A cluster of nodes or of processes.

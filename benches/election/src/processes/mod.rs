@@ -55,24 +55,6 @@ pub struct Cluster {
     on: On,
     seed: u64,
     quiet: Quiet,
-    parts: Option<Parts>,
-}
-
-/// The time from a signal to the first commit of another leader, cut into the parts that follow one
-/// another.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Parts {
-    /// Until the operating system has closed the first of what the process had open.
-    pub ends: Duration,
-    /// Until another server asks for pre-votes: the servers notice closed connections, dial again
-    /// and are refused.
-    pub stands: Duration,
-    /// Until it asks for votes: a round of messages.
-    pub asks: Duration,
-    /// Until it leads: a round of messages, and a write to disk on either side.
-    pub leads: Duration,
-    /// Until its first entry is committed: a round of messages, and a write to disk on either side.
-    pub commits: Duration,
 }
 
 struct Server {
@@ -112,7 +94,6 @@ impl Cluster {
             on,
             seed,
             quiet: quiet.clone(),
-            parts: None,
         };
         for position in 0..setting.servers {
             let server = cluster.start_server(position)?;
@@ -148,7 +129,6 @@ impl Cluster {
         }
         let heard = self.hear_election(term)?;
         drop(measuring);
-        self.parts = parts(failed_at, term, &heard);
 
         if is_stop {
             kill_process(pid, Signal::CONT)?;
@@ -159,11 +139,6 @@ impl Cluster {
             self.await_answers()?;
         }
         outcome(failed_at, term, &heard).ok_or_else(|| io::Error::other(format!("{heard:?}")))
-    }
-
-    /// The parts of the last trial. `None` if something was not said, as in one by SIGSTOP.
-    pub fn parts(&self) -> Option<Parts> {
-        self.parts
     }
 
     /// All that is said until somebody has committed an entry of a later term than this, and a
@@ -251,8 +226,7 @@ impl Cluster {
             let lines = BufReader::new(output).lines().map_while(Result::ok);
             let said = lines.filter_map(|line| line.parse().ok());
             // Ends with the process, or when the receiver is gone.
-            said.map(|said| (position, said)).try_for_each(|said| teller.send(said))?;
-            teller.send((position, Said::Ended { at: now() }))
+            said.map(|said| (position, said)).try_for_each(|said| teller.send(said))
         });
         Ok(Server { process, input })
     }
@@ -288,7 +262,6 @@ fn outcome(failed_at: u64, after: u64, heard: &[Said]) -> Option<Outcome> {
             | Said::Asked { .. }
             | Said::Leads { .. }
             | Said::Committed { .. }
-            | Said::Ended { .. }
             | Said::Now { .. } => {}
         }
     }
@@ -309,34 +282,6 @@ fn outcome(failed_at: u64, after: u64, heard: &[Said]) -> Option<Outcome> {
         bytes: 0,
         unanswered: 0,
     })
-}
-
-/// What the servers said of the election of a later term than this, part by part.
-fn parts(failed_at: u64, after: u64, heard: &[Said]) -> Option<Parts> {
-    let [mut ended, mut stood, mut asked, mut leads, mut committed] = [None; 5];
-    for said in heard {
-        match *said {
-            Said::Ended { at } if at >= failed_at => keep_least(&mut ended, at),
-            Said::Stood { at } if at >= failed_at => keep_least(&mut stood, at),
-            Said::Asked { term, at } if term > after => keep_least(&mut asked, at),
-            Said::Leads { term, at } if term > after => keep_least(&mut leads, at),
-            Said::Committed { term, at } if term > after => keep_least(&mut committed, at),
-            Said::Stood { .. }
-            | Said::Asked { .. }
-            | Said::Leads { .. }
-            | Said::Committed { .. }
-            | Said::Ended { .. }
-            | Said::Now { .. } => {}
-        }
-    }
-    let mut before = failed_at;
-    let [ends, stands, asks, leads, commits] = [ended, stood, asked, leads, committed].map(|at| {
-        // The parent may be told late of an end that the servers have seen.
-        let from = before;
-        before = at?.max(from);
-        Some(Duration::from_nanos(before - from))
-    });
-    Some(Parts { ends: ends?, stands: stands?, asks: asks?, leads: leads?, commits: commits? })
 }
 
 fn keep_least<T: Ord>(least: &mut Option<T>, value: T) {
@@ -369,11 +314,5 @@ mod tests {
         assert_eq!(spans.map(|span| span.as_nanos()), [2_000, 100, 1_400, 3_500, 900]);
         assert!(split);
         assert!(super::outcome(1_000, 6, &heard).is_none());
-
-        assert_eq!(parts(1_000, 4, &heard), None, "nobody said that a process ended");
-        let heard = [&heard[..], &[Said::Ended { at: 1_500 }]].concat();
-        let Parts { ends, stands, asks, leads, commits } = parts(1_000, 4, &heard).unwrap();
-        let spans = [ends, stands, asks, leads, commits];
-        assert_eq!(spans.map(|span| span.as_nanos()), [500, 1_600, 100, 800, 500]);
     }
 }

@@ -16,8 +16,6 @@ pub(super) enum Said {
     Leads { term: u64, at: u64 },
     /// It committed its first entry.
     Committed { term: u64, at: u64 },
-    /// It is gone: the operating system has closed its standard output. Its parent says so.
-    Ended { at: u64 },
     /// What it knows, and when it would stand.
     Now { term: u64, leader: Option<u64>, deadline: Option<u64> },
 }
@@ -35,7 +33,6 @@ impl fmt::Display for Said {
             Self::Asked { term, at } => write!(f, "asked {term} {at}"),
             Self::Leads { term, at } => write!(f, "leads {term} {at}"),
             Self::Committed { term, at } => write!(f, "committed {term} {at}"),
-            Self::Ended { at } => write!(f, "ended {at}"),
             // No server has the number 0, and nothing is due at the beginning of time.
             Self::Now { term, leader, deadline } => {
                 let (leader, deadline) = (leader.unwrap_or(0), deadline.unwrap_or(0));
@@ -59,7 +56,6 @@ impl FromStr for Said {
             ("asked", &[term, at]) => Self::Asked { term, at },
             ("leads", &[term, at]) => Self::Leads { term, at },
             ("committed", &[term, at]) => Self::Committed { term, at },
-            ("ended", &[at]) => Self::Ended { at },
             ("now", &[term, leader, deadline]) => {
                 Self::Now { term, leader: some(leader), deadline: some(deadline) }
             }
@@ -79,7 +75,6 @@ mod tests {
             Said::Asked { term: 2, at: 3 },
             Said::Leads { term: 2, at: 4 },
             Said::Committed { term: 2, at: 5 },
-            Said::Ended { at: 6 },
             Said::Now { term: 2, leader: Some(3), deadline: None },
             Said::Now { term: 2, leader: None, deadline: Some(9) },
         ];

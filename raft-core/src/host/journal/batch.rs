@@ -38,8 +38,7 @@ const PATCH: [u8; 2] = [0xA5, 0x5A];
 const PATCH_BYTES: usize = 6;
 const COUNT_BYTES: usize = 4;
 const LENGTH_BYTES: usize = 4;
-/// The shortest padding. None of its bytes is zero.
-pub(super) const PADDING_BYTES_MIN: usize = 2;
+const PADDING_BYTES_MIN: usize = 2;
 /// The longest padding: it fills the rest of a sector in which a header does not fit any more, plus
 /// the minimum.
 const PADDING_BYTES_MAX: usize = HEADER_BYTES + PADDING_BYTES_MIN - 1;

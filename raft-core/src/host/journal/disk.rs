@@ -6,9 +6,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// What a reserve is written from.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-
 /// Changes files. Reading is not part of it, because content that cannot be read stops a journal
 /// before it has promised anything.
 pub(super) trait JournalDisk: Send {
@@ -53,14 +50,8 @@ pub(super) trait SegmentFile: Send {
     /// Writes all of `bytes` behind what was written before.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Writes this many zeros behind what was written before. The next write overwrites them.
-    fn reserve(&mut self, bytes: u64) -> io::Result<()>;
-
     /// Makes all that was written durable.
     fn sync(&mut self) -> io::Result<()>;
-
-    /// Cuts off the zeros behind what was written, durably.
-    fn trim(&mut self) -> io::Result<()>;
 }
 
 /// The operating system's disk.
@@ -113,25 +104,8 @@ impl SegmentFile for File {
         self.write_all(bytes)
     }
 
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        let position = self.stream_position()?;
-        let mut left = bytes;
-        while left > 0 {
-            let part = ZEROS.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            self.write_all(&ZEROS[..part])?;
-            left -= part as u64;
-        }
-        self.seek(SeekFrom::Start(position)).map(|_| ())
-    }
-
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
-    }
-
-    fn trim(&mut self) -> io::Result<()> {
-        let position = self.stream_position()?;
-        self.set_len(position)?;
-        self.sync_all()
     }
 }
 

@@ -142,24 +142,9 @@ impl SegmentFile for FaultyFile {
         }
     }
 
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        match self.1.begin("reserve") {
-            Ok(()) => self.0.reserve(bytes),
-            Err(fault) => {
-                self.0.reserve((fault.bytes_written as u64).min(bytes))?;
-                Err(fault.into())
-            }
-        }
-    }
-
     fn sync(&mut self) -> io::Result<()> {
         self.1.begin("sync")?;
         self.0.sync()
-    }
-
-    fn trim(&mut self) -> io::Result<()> {
-        self.1.begin("trim")?;
-        self.0.trim()
     }
 }
 
@@ -239,12 +224,9 @@ fn a_sync_is_one_write_and_one_fsync_for_all_that_was_appended() {
     (1..=20).for_each(|index| journal.append(&write(index)).unwrap());
     assert_eq!(disk.operations().len(), before);
     journal.sync().unwrap();
-    assert_eq!(disk.operations()[before..], ["write", "reserve", "sync"]);
-    journal.append(&write(21)).unwrap();
+    assert_eq!(disk.operations()[before..], ["write", "sync"]);
     journal.sync().unwrap();
-    assert_eq!(disk.operations()[before + 3..], ["write", "sync"], "it lies in the reserve");
-    journal.sync().unwrap();
-    assert_eq!(disk.operations().len(), before + 5, "nothing is left to sync");
+    assert_eq!(disk.operations().len(), before + 2, "nothing is left to sync");
 }
 
 /// The first frame of a segment is durable before the segment has its name, and the name before the
@@ -267,8 +249,7 @@ fn what_is_recovered_is_durable_before_the_node_acts_on_it() {
     run(&FaultyDisk::default(), directory.path());
     let disk = FaultyDisk::default();
     open(disk.clone(), directory.path()).unwrap().recover().unwrap();
-    // The reserve is cut off first.
-    let settled = ["cut", "open", "write", "sync", "open directory", "sync directory"];
+    let settled = ["open", "write", "sync", "open directory", "sync directory"];
     assert_eq!(disk.operations(), settled);
 }
 
@@ -277,10 +258,10 @@ fn a_torn_end_is_cut_off_durably_before_anything_else_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let last_write = FaultyDisk::default();
     run(&last_write, directory.path());
-    let last_write = last_write.operations().iter().rposition(|name| *name == "write").unwrap();
+    let operations = last_write.operations().len();
 
     let directory = tempfile::tempdir().unwrap();
-    run(&FaultyDisk::failing(last_write, ErrorKind::Other, 20), directory.path());
+    run(&FaultyDisk::failing(operations - 2, ErrorKind::Other, 20), directory.path());
     let disk = FaultyDisk::default();
     open(disk.clone(), directory.path()).unwrap().recover().unwrap();
     let settled = ["cut", "open", "write", "sync", "open directory", "sync directory"];
@@ -300,7 +281,7 @@ fn whatever_fails_the_failure_is_final_and_nothing_acknowledged_is_lost() {
     for (life, whole) in lives.iter().enumerate() {
         for (operation, name) in whole.operations().into_iter().enumerate() {
             let parts: &[usize] = match name {
-                "write" | "reserve" => &[0, 1, 11, 12, 13, 100, usize::MAX],
+                "write" => &[0, 1, 11, 12, 13, 100, usize::MAX],
                 _ => &[0],
             };
             let is_put_off = prepares_a_successor(&whole.operations(), operation);
@@ -391,22 +372,17 @@ fn a_full_disk_says_so_and_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let whole = FaultyDisk::default();
     run(&whole, directory.path());
-    let last = |wanted: &str| whole.operations().iter().rposition(|name| *name == wanted).unwrap();
-    let kinds = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
-    for (kind, operation) in kinds
-        .into_iter()
-        .flat_map(|kind| [last("write"), last("reserve")].map(|operation| (kind, operation)))
-    {
+    let last_write = whole.operations().len() - 2;
+    for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge] {
         let directory = tempfile::tempdir().unwrap();
-        let disk = FaultyDisk::failing(operation, kind, 50);
+        let disk = FaultyDisk::failing(last_write, kind, 50);
         let (acknowledged, error) = run(&disk, directory.path());
         let error = error.unwrap();
         assert!(matches!(error, StorageError::DiskFull { .. }), "{error}");
         let message = error.to_string();
         assert!(message.contains(".journal") && message.contains("free some space"), "{message}");
         let restored = open(FaultyDisk::default(), directory.path()).unwrap().recover().unwrap();
-        // A frame whose reserve found no room may be whole.
-        assert_holds(&restored, acknowledged);
+        assert_eq!(restored.entries.len() as u64, acknowledged);
     }
 }
 
@@ -510,8 +486,7 @@ fn a_crash_anywhere_around_compaction_loses_nothing() {
     let removals = whole.operations().iter().filter(|name| **name == "remove").count();
     assert!(removals > 2, "segments and snapshots are removed");
     for (operation, name) in whole.operations().into_iter().enumerate() {
-        let parts: &[usize] =
-            if matches!(name, "write" | "reserve") { &[0, 13, usize::MAX] } else { &[0] };
+        let parts: &[usize] = if name == "write" { &[0, 13, usize::MAX] } else { &[0] };
         for bytes_written in parts {
             let directory = tempfile::tempdir().unwrap();
             run_with_snapshots(&FaultyDisk::default(), directory.path());

@@ -29,8 +29,6 @@ use crate::types::{LogId, NodeId};
 /// for each sync.
 ///
 /// - Each [`sync`](Journal::sync) is one write and one fdatasync, however many writes it covers.
-///   Now and then it also writes zeros ahead, at most 1 MiB, so that later ones do not make the
-///   file longer.
 /// - After a crash, the part of the last sync that was half done is cut off, with a warning,
 ///   because it was promised to no one. If anything else is damaged, the journal refuses to start,
 ///   with an error that names the file and the offset. A journal cannot notice that somebody cut
@@ -294,19 +292,17 @@ fn begin_segment<'r>(
 /// another fsync would do nothing. Only the last frame can be concerned. Written once more, it is
 /// new to the cache.
 fn settle(factory: &mut SegmentFactory, tail: &Tail) -> Result<Box<dyn SegmentFile>, StorageError> {
-    if let Some(excess) = tail.excess {
-        if !excess.is_reserve {
-            tracing::warn!(
-                file = %tail.path.display(),
-                offset = excess.offset,
-                bytes = excess.bytes,
-                "journal: cut off the rest of a write that a crash interrupted and that was never acknowledged"
-            );
-        }
+    if let Some(torn) = tail.torn {
+        tracing::warn!(
+            file = %tail.path.display(),
+            offset = torn.offset,
+            bytes = torn.bytes,
+            "journal: cut off the rest of a write that a crash interrupted and that was never acknowledged"
+        );
         factory
             .disk
-            .cut(&tail.path, excess.offset)
-            .map_err(|error| StorageError::io("cut off the end of", &tail.path, error))?;
+            .cut(&tail.path, torn.offset)
+            .map_err(|error| StorageError::io("cut off the torn end of", &tail.path, error))?;
     }
     let write = |disk: &mut dyn JournalDisk| {
         let mut file = disk.open(&tail.path, tail.frame_start)?;

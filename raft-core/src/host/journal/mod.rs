@@ -22,7 +22,6 @@ mod memory;
 mod power;
 mod recovery;
 mod replay;
-mod reserve;
 mod sector;
 mod segment;
 mod snapshots;

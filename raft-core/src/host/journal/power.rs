@@ -1,13 +1,11 @@
 //! The file journal when power fails: names and bytes that were not synced are lost, in any part.
 //!
 //! The invariant is that of field bug 58: the journal says "durable" after the disk said so. The
-//! disk of this test keeps what a page cache would: what each file held when it was last synced,
-//! and whether the directory of each name was. Processes are killed at any operation, which loses
-//! nothing. Then power fails, and any sectors and lengths that were not synced are again what they
-//! were before.
+//! disk of this test keeps what a page cache would: how much of each file was synced, and whether
+//! the directory of each name was. Processes are killed at any operation, which loses nothing. Then
+//! power fails, which loses any part of the rest.
 
 use std::boxed::Box;
-use std::cmp::Ordering;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -39,8 +37,8 @@ struct Cache {
     /// After how many operations the process is killed.
     operations_left: Option<usize>,
     operations: usize,
-    /// The files under their present names, and what each held when it was synced.
-    files: Vec<(PathBuf, Vec<u8>)>,
+    /// The files under their present names, and how much of each was synced.
+    files: Vec<(PathBuf, u64)>,
     /// Changes of names whose directory was not synced since, in order.
     names: Vec<Name>,
 }
@@ -50,7 +48,7 @@ impl Cache {
     fn file(&mut self, path: &Path) -> usize {
         let known = self.files.iter().rposition(|(known, _)| known == path);
         known.unwrap_or_else(|| {
-            let durable = fs::read(path).unwrap_or_default();
+            let durable = fs::metadata(path).map_or(0, |file| file.len());
             self.files.push((path.to_path_buf(), durable));
             self.files.len() - 1
         })
@@ -126,9 +124,18 @@ impl PoweredDisk {
             cache.operations_left = None;
             (std::mem::take(&mut cache.files), std::mem::take(&mut cache.names))
         });
-        for (path, durable) in files {
-            let Ok(content) = fs::read(&path) else { continue };
-            fs::write(&path, lose(content, durable, &mut is_lost)).unwrap();
+        for (path, synced) in files {
+            let Ok(mut content) = fs::read(&path) else { continue };
+            let unsynced = (synced as usize).min(content.len())..content.len();
+            for part in sectors(0, unsynced.clone()) {
+                if is_lost() {
+                    content[part].fill(0);
+                }
+            }
+            if is_lost() {
+                content.truncate(unsynced.start + unsynced.len() / 2);
+            }
+            fs::write(&path, content).unwrap();
         }
         names.into_iter().rev().filter(|_| is_lost()).for_each(Name::undo);
     }
@@ -150,7 +157,7 @@ impl JournalDisk for PoweredDisk {
         self.begin()?;
         let file = OsDisk.create(path)?;
         let at = self.cache(|cache| {
-            cache.files.push((path.to_path_buf(), Vec::new()));
+            cache.files.push((path.to_path_buf(), 0));
             cache.names.push(Name::Made(path.to_path_buf()));
             cache.files.len() - 1
         });
@@ -169,9 +176,9 @@ impl JournalDisk for PoweredDisk {
         fs::OpenOptions::new().write(true).open(path)?.set_len(length)?;
         self.cache(|cache| {
             let at = cache.file(path);
-            cache.files[at].1 = fs::read(path)?;
-            Ok(())
-        })
+            cache.files[at].1 = length;
+        });
+        Ok(())
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
@@ -210,25 +217,13 @@ impl SegmentFile for PoweredFile {
         killed
     }
 
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        let killed = self.disk.begin();
-        self.file.reserve(if killed.is_ok() { bytes } else { bytes / 2 })?;
-        killed
-    }
-
     fn sync(&mut self) -> io::Result<()> {
         self.disk.begin()?;
         self.disk.cache(|cache| {
-            let (path, durable) = &mut cache.files[self.at];
-            *durable = fs::read(path)?;
+            let (path, synced) = &mut cache.files[self.at];
+            *synced = fs::metadata(path)?.len();
             Ok(())
         })
-    }
-
-    fn trim(&mut self) -> io::Result<()> {
-        self.disk.begin()?;
-        self.file.trim()?;
-        self.sync()
     }
 }
 
@@ -238,29 +233,6 @@ impl Directory for PoweredDirectory {
         self.1.cache(|cache| cache.names.retain(|name| name.directory() != Some(&self.0)));
         Ok(())
     }
-}
-
-/// What is left of a file that held `durable` when it was synced last, and holds `content` now.
-fn lose(mut content: Vec<u8>, mut durable: Vec<u8>, is_lost: &mut impl FnMut() -> bool) -> Vec<u8> {
-    let (length, synced) = (content.len(), durable.len());
-    let longest = length.max(synced);
-    // A file that became longer has zeros where its data has not arrived, and one that became
-    // shorter may still have its old end.
-    content.resize(longest, 0);
-    durable.resize(longest, 0);
-    content[length..].copy_from_slice(&durable[length..]);
-    for part in sectors(0, 0..longest) {
-        if content[part.clone()] != durable[part.clone()] && is_lost() {
-            content[part.clone()].copy_from_slice(&durable[part]);
-        }
-    }
-    let left = match (length.cmp(&synced), is_lost()) {
-        (Ordering::Greater, true) => synced + (length - synced) / 2,
-        (Ordering::Less, true) => synced,
-        _ => length,
-    };
-    content.truncate(left);
-    content
 }
 
 /// A reproducible random number generator, and no better than it has to be.
@@ -288,9 +260,7 @@ fn write(index: u64, directory: &Path) -> Write<Bytes> {
         let paths = files.map(|file| file.unwrap().path());
         paths.filter(|path| path.extension().is_some_and(|name| name == "journal")).collect()
     });
-    let mut last = segments.iter().max().map_or(Vec::new(), |path| fs::read(path).unwrap());
-    // Without the reserve.
-    last.truncate(last.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1));
+    let last = segments.iter().max().map_or(Vec::new(), |path| fs::read(path).unwrap());
     let length = (index * 397 % 1700) as usize;
     let mut command = last[last.len().saturating_sub(length)..].to_vec();
     command.resize(length, 0);

@@ -6,13 +6,9 @@
 //!
 //! ```text
 //! ... │ header │ pay                     the file ends inside of it
-//! ... │ header │ pay0000000000000        it ends in the reserve: its last two bytes are zeros
 //! ... │ header │ payl000000000000d      a sector of it was never written, but the file had grown
 //! ... │ 000000000000000000oad          the same for its header, with no whole frame behind it
 //! ```
-//!
-//! Behind each of these, and behind a last frame that is whole, there may be zeros: the segment's
-//! [reserve](super::reserve), which is cut off as well.
 //!
 //! All segments but the first begin with a checkpoint, so the first segments may be gone. Then the
 //! log that they held must be compacted.
@@ -28,7 +24,7 @@ use std::format;
 use std::path::PathBuf;
 use std::vec::Vec;
 
-use super::batch::{self, PADDING_BYTES_MIN};
+use super::batch;
 use super::checkpoint;
 use super::replay::{Position, Replay};
 use super::sector::{is_unwritten, sectors};
@@ -52,19 +48,17 @@ pub(super) struct Tail {
     pub(super) frame_start: u64,
     /// That frame.
     pub(super) frame: Vec<u8>,
-    /// Where to cut the file off, if its last frame is torn or followed by a reserve.
-    pub(super) excess: Option<Excess>,
+    /// Where to cut the file off, if its last frame is torn.
+    pub(super) torn: Option<Torn>,
 }
 
-/// What lies behind the last whole frame.
+/// A torn frame.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Excess {
-    /// Where it begins, and the file should end.
+pub(super) struct Torn {
+    /// Where the torn frame begins, and the file should end.
     pub(super) offset: u64,
-    /// How many bytes of the file it takes.
+    /// How many bytes of the file belong to it.
     pub(super) bytes: u64,
-    /// Whether all of it is zeros: the reserve, and no part of a torn frame.
-    pub(super) is_reserve: bool,
 }
 
 /// Reads the checkpoint with which a segment begins, unless it is the first.
@@ -97,16 +91,16 @@ pub(super) fn replay_last_segment(
 ) -> Result<Tail, StorageError> {
     let head_bytes = reader.offset();
     let (index_max, broken) = replay_whole_frames(&mut reader, replay)?;
-    let excess = match broken {
+    let torn = match broken {
         None => None,
-        Some(broken) => Some(excess(&mut reader, broken)?),
+        Some(broken) => Some(torn(&mut reader, broken)?),
     };
     let frame_start = reader.frame_start();
     let mut frame = reader.read_from(frame_start)?;
     frame.truncate((reader.offset() - frame_start) as usize);
     let path = reader.path().to_path_buf();
     let salting = reader.salting();
-    Ok(Tail { path, salting, head_bytes, index_max, frame_start, frame, excess })
+    Ok(Tail { path, salting, head_bytes, index_max, frame_start, frame, torn })
 }
 
 fn replay_whole_frames(
@@ -138,30 +132,24 @@ fn replay_batch(payload: &mut [u8], replay: &mut Replay) -> Result<Index, Refuse
     Ok(index_max)
 }
 
-/// The torn frame or the reserve at the reader's offset, if a crash explains what is there.
-/// Otherwise the error.
-fn excess(reader: &mut SegmentReader, broken: Broken) -> Result<Excess, StorageError> {
+/// The torn frame at the reader's offset, if a crash explains it. Otherwise the error.
+fn torn(reader: &mut SegmentReader, broken: Broken) -> Result<Torn, StorageError> {
     let offset = reader.offset();
-    let rest = reader.read_from(offset)?;
-    let is_reserve = is_unwritten(&rest);
-    let is_torn = match broken {
-        _ if is_reserve => false,
+    let torn = match broken {
         Broken::CutShort => true,
         Broken::Header(_) => {
+            let rest = reader.read_from(offset)?;
             let header = sectors(offset, 0..rest.len()).next().unwrap_or(0..0);
-            is_unwritten(&rest[HEADER_BYTES..])
-                || is_unwritten(&rest[header]) && !contains_frame(offset, &rest, reader.salting())
+            is_unwritten(&rest[header]) && !contains_frame(offset, &rest, reader.salting())
         }
-        Broken::Payload(_, end) => {
-            // The file is at least as long as its last frame.
-            let (frame, behind) = rest.split_at((end - offset) as usize);
-            let padding = frame.len().saturating_sub(PADDING_BYTES_MIN)..frame.len();
-            let mut parts = sectors(offset, 0..frame.len()).chain([padding]);
-            is_unwritten(behind) && parts.any(|part| is_unwritten(&frame[part]))
+        Broken::Payload(_, end) if end < reader.length() => false,
+        Broken::Payload(..) => {
+            let frame = reader.read_from(offset)?;
+            sectors(offset, 0..frame.len()).any(|part| is_unwritten(&frame[part]))
         }
     };
-    if is_reserve || is_torn {
-        Ok(Excess { offset, bytes: reader.length() - offset, is_reserve })
+    if torn {
+        Ok(Torn { offset, bytes: reader.length() - offset })
     } else {
         Err(reader.damaged(offset, broken.describe()))
     }

@@ -9,7 +9,7 @@
 //! nothing. The writer goes on in the segment that it has, and tries again after every
 //! [`ATTEMPTS_PER_SEGMENT`]th part of a segment. From [`OVERRUN_MAX`] times the segment's usual
 //! length on, the failure is final. A failed fsync, rename or fsync of the directory is final at
-//! once, and so is a failure to cut off the reserve of a segment that gets a successor.
+//! once.
 
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -22,7 +22,6 @@ use super::batch::Batch;
 use super::checkpoint;
 use super::disk::{Directory, JournalDisk, SegmentFile};
 use super::replay::Position;
-use super::reserve;
 use super::segment::{self, Salting};
 use crate::host::identity::Identity;
 use crate::host::storage_error::StorageError;
@@ -162,8 +161,6 @@ pub(super) struct Writer {
     /// The last segment's length so far, and its length before its first batch.
     length: u64,
     head_bytes: u64,
-    /// Where the last segment's file ends, with its reserve.
-    reserved: u64,
     /// The length before which no successor is tried again; 0 if none has failed.
     next_attempt: u64,
     position: Position,
@@ -202,7 +199,6 @@ impl Writer {
             salting,
             length,
             head_bytes,
-            reserved: length,
             next_attempt: 0,
             position,
             synced,
@@ -232,9 +228,6 @@ impl Writer {
         let frame = sealed.map_err(|bytes| StorageError::WriteTooLong { bytes })?;
         let bytes = frame.len() as u64;
         self.file.write(frame).map_err(|error| StorageError::io("write", &self.path, error))?;
-        if self.length + bytes > self.reserved {
-            self.reserve_behind(bytes)?;
-        }
         self.file.sync().map_err(|error| StorageError::io("sync", &self.path, error))?;
         self.length += bytes;
         self.batch.clear();
@@ -246,17 +239,6 @@ impl Writer {
         if compacted {
             self.delete_compacted();
         }
-        Ok(())
-    }
-
-    /// Writes the reserve behind a frame of this length that has used up the one before.
-    fn reserve_behind(&mut self, frame_bytes: u64) -> Result<(), StorageError> {
-        let more = reserve::bytes_behind(self.length, frame_bytes, self.segment_bytes_max);
-        if more > 0 {
-            let reserved = self.file.reserve(more);
-            reserved.map_err(|error| StorageError::io("write", &self.path, error))?;
-        }
-        self.reserved = self.length + frame_bytes + more;
         Ok(())
     }
 
@@ -276,15 +258,10 @@ impl Writer {
             Ok(prepared) => prepared,
             Err(error) => return self.put_off(error),
         };
-        if self.reserved > self.length {
-            let trimmed = self.file.trim();
-            trimmed
-                .map_err(|error| StorageError::io("cut off the reserve of", &self.path, error))?;
-        }
         let (file, length) = self.factory.finish_segment(prepared)?;
         self.path = self.factory.path_of(number);
         self.segments.push_back(Segment { number, index_max: Index::ZERO });
-        (self.file, self.length, self.head_bytes, self.reserved) = (file, length, length, length);
+        (self.file, self.length, self.head_bytes) = (file, length, length);
         (self.salting, self.next_attempt) = (Salting::new(self.factory.owner, number), 0);
         Ok(())
     }

@@ -47,35 +47,29 @@ pub fn segment(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:020}.journal"))
 }
 
-/// A journal of one segment, without a reserve, whose syncs each hold one command; returns where
-/// each sync's frame begins, and the file's end.
+/// A journal of one segment whose syncs each hold one command; returns where each sync's frame
+/// begins, and the file's end.
 pub fn journal_of(commands: &[&[u8]]) -> (TempDir, Vec<usize>) {
     let directory = tempfile::tempdir().unwrap();
     let mut journal = open(directory.path()).unwrap();
     journal.recover().unwrap();
+    let length = || fs::metadata(segment(directory.path(), 1)).unwrap().len() as usize;
+    let mut frames = vec![length()];
     for (index, command) in (1..).zip(commands) {
         journal.append(&write(index, &[command])).unwrap();
         journal.sync().unwrap();
+        frames.push(length());
     }
-    drop(journal);
-    let file = segment(directory.path(), 1);
-    let frames = frame_ends(&fs::read(&file).unwrap());
-    let end = *frames.last().unwrap();
-    OpenOptions::new().write(true).open(file).unwrap().set_len(end as u64).unwrap();
     (directory, frames)
 }
 
-/// Where each frame of a segment ends: its description, its checkpoint, then batches. The reserve
-/// is no frame.
+/// Where each frame of a segment ends: its description, its checkpoint, then batches.
 pub fn frame_ends(mut content: &[u8]) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut end = 0;
     while let Some((header, rest)) = content.split_first_chunk::<{ frame::HEADER_BYTES }>() {
         // Not checked: all but the first are salted.
         let bytes = u32::from_le_bytes(*header.first_chunk().unwrap()) as usize;
-        if bytes == 0 {
-            break;
-        }
         end += frame::HEADER_BYTES + bytes;
         ends.push(end);
         content = &rest[bytes..];
@@ -83,25 +77,8 @@ pub fn frame_ends(mut content: &[u8]) -> Vec<usize> {
     ends
 }
 
-/// Recovers a journal whose only segment has this content, once without and once with a reserve
-/// behind it, which makes no difference.
+/// Recovers a journal whose only segment has this content.
 pub fn recover_content(directory: &Path, content: &[u8]) -> Result<Restored<Bytes>, StorageError> {
-    let reserved = recover_exactly(directory, &[content, &[0; 3 * SECTOR_BYTES]].concat());
-    let result = recover_exactly(directory, content);
-    match (&reserved, &result) {
-        (Err(reserved), Err(error)) => {
-            let offset = |error: &StorageError| {
-                if let StorageError::Damaged { offset, .. } = error { Some(*offset) } else { None }
-            };
-            assert_eq!(offset(reserved), offset(error), "{reserved}, {error}");
-        }
-        _ => assert_eq!(reserved.ok(), result.as_ref().ok().cloned()),
-    }
-    result
-}
-
-/// Recovers a journal whose only segment has exactly this content.
-pub fn recover_exactly(directory: &Path, content: &[u8]) -> Result<Restored<Bytes>, StorageError> {
     // In place: file systems write a file that was emptied and filled again to disk when it is
     // closed, which takes long.
     let mut file = OpenOptions::new().write(true).open(segment(directory, 1)).unwrap();
