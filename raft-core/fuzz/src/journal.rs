@@ -190,7 +190,8 @@ fn write(directory: &Path, segment_bytes_max: u64, batches: &[Vec<AnyWrite>]) ->
     let path = |number: usize| directory.join(format!("{number:020}.journal"));
     let read = |segment: usize| fs::read(path(segment + 1)).unwrap_or_default();
 
-    let preamble_bytes = read(0).len();
+    // It ends with zeros, and has no reserve yet.
+    let preamble_bytes = fs::read(path(1)).map_or(0, |preamble| preamble.len());
     let (mut heads, mut end) = (vec![preamble_bytes], preamble_bytes);
     let (mut frames, mut states) = (Vec::new(), vec![state.clone()]);
     let mut snapshots = Vec::new();
