@@ -138,10 +138,7 @@
 //! | §5.1, §5.2 why a role ended or a vote was refused, for operators | `reason.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `state/durable.rs`, `state/outbox.rs`, `poll.rs` |
 //!
-//! What each capability guarantees, and what can go wrong with it, is in the guide:
-//! [operation](guide::operation), [membership](guide::membership), [snapshots](guide::snapshots),
-//! [transfer](guide::transfer), [writes](guide::writes), [reads](guide::reads),
-//! [disks](guide::disks), [limits](guide::limits).
+//! What each capability guarantees, and what can go wrong with it, is in the [guide].
 //!
 //! # Features
 //!
