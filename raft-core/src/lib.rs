@@ -165,6 +165,8 @@
 )]
 
 extern crate alloc;
+#[cfg(raft_trace)]
+extern crate self as raft_core;
 #[cfg(feature = "std")]
 extern crate std;
 

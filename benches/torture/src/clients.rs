@@ -23,8 +23,6 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
 const GROUP: usize = 4;
 /// A reader goes on to the next server once in so many reads.
 const READER_MOVES_EVERY: u32 = 256;
-/// The longest pause of a client after an answer, in microseconds.
-const PAUSE_MICROS_MAX: u64 = 4_000;
 /// One operation in so many is a look at a key that the group has left.
 const LOOK_BACK_EVERY: u32 = 16;
 /// Half of these looks are at one of so many last keys: what a fault destroys is what was written
@@ -40,6 +38,8 @@ pub struct Clients {
 
 #[derive(Debug)]
 struct Shared {
+    /// The longest pause of a client after an answer.
+    pause_max: Duration,
     recorder: Arc<Recorder>,
     stopping: AtomicBool,
     /// What no value of a `SET` was yet.
@@ -55,8 +55,10 @@ impl Clients {
         servers: &[SocketAddr],
         recorder: &Arc<Recorder>,
         seed: u64,
+        pause_max: Duration,
     ) -> Self {
         let shared = Arc::new(Shared {
+            pause_max,
             recorder: recorder.clone(),
             stopping: AtomicBool::new(false),
             fresh: AtomicI64::new(1),
@@ -170,7 +172,7 @@ impl Worker {
             if self.connection.is_none() {
                 self.servers.rotate_left(1);
             }
-            thread::sleep(Duration::from_micros(self.rng.u64(..PAUSE_MICROS_MAX)));
+            thread::sleep(self.shared.pause_max.mul_f64(self.rng.f64()));
         }
     }
 

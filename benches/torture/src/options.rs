@@ -37,6 +37,9 @@ pub struct Options {
     /// time
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub groups: u8,
+    /// The longest pause of a client after an answer, in milliseconds
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
+    pub pause: u64,
     /// How long the cluster may take, after a fault, until a write goes through every server that
     /// could take one, in seconds
     #[arg(long, default_value_t = 15)]
@@ -79,6 +82,11 @@ pub enum Network {
 }
 
 impl Options {
+    /// The longest pause of a client after an answer.
+    pub fn pause_max(&self) -> Duration {
+        Duration::from_millis(self.pause)
+    }
+
     /// How long the cluster may take to recover.
     pub fn recovery_max(&self) -> Duration {
         Duration::from_secs(self.recovery_seconds)

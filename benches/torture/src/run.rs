@@ -102,7 +102,8 @@ impl Run {
         run.await_writes(&everyone)?;
         let addresses: Vec<SocketAddr> =
             everyone.iter().map(|id| run.servers.client_address(*id)).collect();
-        run.clients = Some(Clients::start(groups, &addresses, &run.recorder, seed));
+        run.clients =
+            Some(Clients::start(groups, &addresses, &run.recorder, seed, options.pause_max()));
         Ok(run)
     }
 

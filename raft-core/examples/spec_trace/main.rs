@@ -8,15 +8,22 @@
 //! Each seed is a small world of its own: three voters and a joiner, clients, crashes, cuts,
 //! pauses, slow disks, transfers, snapshots and changes of membership. After every event each
 //! server is looked at, and where its state has changed a record is written.
+//!
+//! With `--merge` it writes what the processes of a cluster did, each of which has left a trace.
 
 use std::cell::RefCell;
+use std::error::Error;
 use std::fmt::Write as _;
+use std::fs;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
 use raft_core::sim::{Cluster, Crash, Delay, Failure, Registers, Swap};
-use raft_core::{Change, Config, Entry, LogId, Membership, NodeId, Raft, Restored, Role, Suffrage};
+use raft_core::{Change, Config, NodeId, Raft};
+
+mod record;
 
 /// Voters at the beginning, and servers in all.
 const VOTERS: u64 = 3;
@@ -44,12 +51,23 @@ struct Options {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     first: u64,
+    /// Runs no seed: writes what the nodes of a cluster, all voters, left in this directory.
+    #[arg(long, value_name = "DIR")]
+    merge: Option<PathBuf>,
 }
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
+    if let Some(directory) = options.merge {
+        let Merged { servers, records } = merge(&directory)?;
+        println!("{}", module(&servers, &servers, &[records]));
+        return Ok(());
+    }
     let runs: Vec<_> = (options.first..options.first + options.seeds).map(run).collect();
-    println!("{}", module(&runs));
+    let servers: Vec<_> = (1..=SERVERS).map(NodeId::new).collect();
+    let voters: Vec<_> = (1..=VOTERS).map(NodeId::new).collect();
+    println!("{}", module(&servers, &voters, &runs));
+    Ok(())
 }
 
 type World = Cluster<Registers>;
@@ -132,7 +150,7 @@ impl Watch {
     fn look(&mut self, world: &World) {
         self.last.resize(SERVERS as usize, String::new());
         for (id, last) in (1..=SERVERS).zip(&mut self.last) {
-            let record = record(world, NodeId::new(id));
+            let record = record_of(world, NodeId::new(id));
             if record != *last {
                 self.records.push(record.clone());
                 *last = record;
@@ -141,72 +159,43 @@ impl Watch {
     }
 }
 
-fn record(world: &World, id: NodeId) -> String {
-    let disk = disk(world.stored(id));
-    let Some(raft) = world.raft(id) else {
-        return format!("[server |-> {id}, runs |-> FALSE, disk |-> {disk}]");
-    };
-    let status = raft.status();
-    let role = match status.role {
-        Role::Follower => "follower",
-        Role::PreCandidate => "precandidate",
-        Role::Candidate => "candidate",
-        Role::Leader => "leader",
-    };
-    let number = |id: Option<NodeId>| id.map_or(0, NodeId::get);
-    let (incoming, outgoing, learners) = sets(&status.membership);
-    format!(
-        "[server |-> {id}, runs |-> TRUE, term |-> {}, vote |-> {}, role |-> \"{role}\", \
-         leader |-> {}, last |-> {}, base |-> {}, commit |-> {}, incoming |-> {incoming}, \
-         outgoing |-> {outgoing}, learners |-> {learners}, disk |-> {disk}]",
-        status.current_term,
-        number(status.voted_for),
-        number(status.leader),
-        pair(status.last_log),
-        status.log_base.index,
-        status.commit_index,
-    )
+fn record_of(world: &World, id: NodeId) -> String {
+    let stored = world.stored(id);
+    match world.raft(id) {
+        Some(raft) => record::of_running(&raft.status(), stored),
+        None => record::of_stopped(id, stored),
+    }
 }
 
-/// The disk: term, vote, the log's last entry, the position before its first.
-fn disk(stored: &Restored<Swap>) -> String {
-    let vote = stored.hard_state.voted_for.map_or(0, NodeId::get);
-    let last = stored.entries.last().map_or(stored.base, Entry::id);
-    let term = stored.hard_state.current_term;
-    format!("<<{term}, {vote}, {}, {}, {}>>", last.term, last.index, stored.base.index)
+/// The traces of a cluster's nodes in one.
+struct Merged {
+    servers: Vec<NodeId>,
+    records: Vec<String>,
 }
 
-/// The voters after and, in a joint configuration, before; and the learners.
-fn sets(membership: &Membership) -> (String, String, String) {
-    let (mut incoming, mut outgoing, mut learners) = (Vec::new(), Vec::new(), Vec::new());
-    for member in membership.members() {
-        match member.suffrage {
-            Suffrage::Voter => {
-                incoming.push(member.id);
-                if membership.is_joint() {
-                    outgoing.push(member.id);
-                }
-            }
-            Suffrage::Incoming => incoming.push(member.id),
-            Suffrage::Outgoing | Suffrage::Demoted => outgoing.push(member.id),
-            Suffrage::Learner => learners.push(member.id),
+/// The records of the nodes of one cluster, each in a file of this directory, by their moments.
+fn merge(directory: &Path) -> Result<Merged, Box<dyn Error>> {
+    let mut lines = Vec::new();
+    let mut servers = Vec::new();
+    for file in fs::read_dir(directory)? {
+        let path = file?.path();
+        let server: u64 = path.file_name().unwrap_or_default().to_string_lossy().parse()?;
+        servers.push(NodeId::new(server));
+        for line in fs::read_to_string(&path)?.lines() {
+            let (moment, record) = line.split_once(' ').ok_or("a line without a moment")?;
+            lines.push((moment.parse::<u128>()?, record.to_owned()));
         }
     }
-    (set(&incoming), set(&outgoing), set(&learners))
-}
-
-fn set(ids: &[NodeId]) -> String {
-    let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-    format!("{{{}}}", ids.join(", "))
-}
-
-fn pair(last: LogId) -> String {
-    format!("<<{}, {}>>", last.term, last.index)
+    lines.sort_by_key(|(moment, _)| *moment);
+    servers.sort_unstable();
+    Ok(Merged { servers, records: lines.into_iter().map(|(_, record)| record).collect() })
 }
 
 /// The module that `trace.tla` extends.
-fn module(runs: &[Vec<String>]) -> String {
+fn module(servers: &[NodeId], voters: &[NodeId], runs: &[Vec<String>]) -> String {
     let mut text = String::from("---- MODULE Worlds ----\nEXTENDS Naturals\n");
+    let _ = writeln!(text, "Servers == {}", record::set(servers));
+    let _ = writeln!(text, "FirstVoters == {}", record::set(voters));
     for (number, records) in (1..).zip(runs) {
         let _ = writeln!(text, "Run{number} == <<\n{}>>", records.join(",\n"));
     }

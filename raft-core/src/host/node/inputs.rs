@@ -9,6 +9,7 @@ use std::ops::Deref;
 use bytes::Bytes;
 use rand_pcg::Pcg32;
 
+use super::trace::Trace;
 use crate::change::Change;
 use crate::error::{ChangeRefused, NothingToSnapshot, ProposeError, ReadRefused, TransferRefused};
 use crate::message::Message;
@@ -20,27 +21,38 @@ use crate::types::{Index, InstallId, LogId, NodeId, ProposalId, ReadId, Term, Wr
 /// The core of a node. Each method is the input of that name of [`Raft`].
 pub(super) struct Core {
     raft: Raft<Bytes, Pcg32>,
+    trace: Trace,
 }
 
 impl Core {
-    pub(super) fn new(raft: Raft<Bytes, Pcg32>) -> Self {
-        Self { raft }
+    pub(super) fn new(raft: Raft<Bytes, Pcg32>, mut trace: Trace) -> Self {
+        trace.look(&raft);
+        Self { raft, trace }
     }
 
     pub(super) fn step(&mut self, message: Message<Bytes>) {
         self.raft.step(message);
+        self.trace.look(&self.raft);
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
         self.raft.tick(now);
+        self.trace.look(&self.raft);
     }
 
     pub(super) fn poll_outbox(&mut self) -> Option<Output<Bytes>> {
-        self.raft.poll_outbox()
+        let output = self.raft.poll_outbox();
+        self.trace.look(&self.raft);
+        if let Some(Output::Persist(write)) = &output {
+            self.trace.handed(write);
+        }
+        output
     }
 
     pub(super) fn propose(&mut self, command: Bytes) -> Result<(Term, Index), ProposeError<Bytes>> {
-        self.raft.propose(command)
+        let proposed = self.raft.propose(command);
+        self.trace.look(&self.raft);
+        proposed
     }
 
     pub(super) fn forward(&mut self, command: Bytes) -> Result<ProposalId, ProposeError<Bytes>> {
@@ -53,6 +65,7 @@ impl Core {
 
     pub(super) fn persisted(&mut self, id: WriteId) {
         self.raft.persisted(id);
+        self.trace.persisted(id, &self.raft);
     }
 
     pub(super) fn applied(&mut self, index: Index) {
@@ -61,6 +74,7 @@ impl Core {
 
     pub(super) fn suspect_leader(&mut self, leader: NodeId) {
         self.raft.suspect_leader(leader);
+        self.trace.look(&self.raft);
     }
 
     pub(super) fn transfer_leadership(
@@ -74,7 +88,9 @@ impl Core {
         &mut self,
         changes: &[Change],
     ) -> Result<(Term, Index), ChangeRefused> {
-        self.raft.change_membership(changes)
+        let changed = self.raft.change_membership(changes);
+        self.trace.look(&self.raft);
+        changed
     }
 
     pub(super) fn abstain(&mut self, abstains: bool) {
@@ -87,6 +103,7 @@ impl Core {
 
     pub(super) fn snapshot_taken(&mut self, index: Index) {
         self.raft.snapshot_taken(index);
+        self.trace.look(&self.raft);
     }
 
     pub(super) fn snapshot_failed(&mut self) {
@@ -114,6 +131,7 @@ impl Core {
 
     pub(super) fn snapshot_written(&mut self, install: InstallId, written: u64) {
         self.raft.snapshot_written(install, written);
+        self.trace.look(&self.raft);
     }
 }
 

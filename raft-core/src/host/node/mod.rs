@@ -22,6 +22,7 @@ mod state_machine_jobs;
 mod state_machine_thread;
 mod status;
 mod store_recorder;
+mod trace;
 mod transfer;
 mod waiters;
 

@@ -297,6 +297,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::host::identity::{ClusterId, Introduction};
+    use crate::host::node::trace::Trace;
     use crate::identity::MemberStore;
     use crate::membership::{Member, Suffrage};
     use crate::message::SnapshotMeta;
@@ -329,12 +330,13 @@ mod tests {
         let membership = Membership::of_members([member(1, label)]).unwrap();
         let snapshot = Some(SnapshotMeta { last: LogId::ZERO, membership });
         let restored = Restored { snapshot, ..Restored::default() };
+        let trace = Trace::start(id(1), &restored);
         let raft = Raft::new(Config::new(id(1), []), restored, Pcg32::new(1, 1)).unwrap();
         let cluster = ClusterId::new(7);
         let store_id = StoreId::new(1);
         let identity = Identity { cluster, node: id(1), store_id };
         let peers = Arc::new(KnownPeers::new(Some(identity)));
-        (Core::new(raft), Recorder::new(identity, peers, Bytes::new(), true))
+        (Core::new(raft, trace), Recorder::new(identity, peers, Bytes::new(), true))
     }
 
     fn turn(raft: &mut Core, now: Instant) {

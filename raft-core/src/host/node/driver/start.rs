@@ -35,6 +35,7 @@ use crate::host::node::snapshots::SnapshotsInUse;
 use crate::host::node::state_machine_jobs::StateMachineJobs;
 use crate::host::node::state_machine_thread::{Sharing, StateMachineWorker};
 use crate::host::node::store_recorder::Recorder;
+use crate::host::node::trace::Trace;
 use crate::host::node::transfer::Handover;
 use crate::host::node::waiters::Waiters;
 use crate::host::state_machine::StateMachine;
@@ -76,6 +77,7 @@ impl<S: StateMachine> Driver<S> {
         let restored = journal.recover().map_err(StartError::Journal)?;
         let identity = Identity { cluster, node, store_id: journal.store_id() };
         let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
+        let trace = Trace::start(node, &restored);
         let raft = recover_raft(config.raft, restored, config.seed)?;
         let peers = KnownPeers::new(Some(identity));
         let sends_bytes_max = raft.config().message_bytes_max();
@@ -100,7 +102,7 @@ impl<S: StateMachine> Driver<S> {
         let workers = threads.start(&raft, cluster, snapshot, state_machine, journal)?;
         let work = Arc::clone(workers.state_machine.work());
         let mut node_loop = NodeLoop {
-            raft: Core::new(raft),
+            raft: Core::new(raft, trace),
             clock: Clock::new(),
             inbox: Arc::clone(&inbox),
             arrived: Arrived::new(),

@@ -1,0 +1,84 @@
+//! A trace in a file of the directory that `RAFT_TRACE` names, whose name is the node's id.
+//!
+//! A line is a moment, in nanoseconds of the system's clock, and a record of what the node has in
+//! memory and on its disk. It is written before any message leaves that tells of the change. So the
+//! moments put the lines of all nodes of one machine into an order in which every cause comes
+//! before its effect. A node that is killed leaves all lines that it wrote, and its successor goes
+//! on in the same file.
+
+use std::collections::VecDeque;
+use std::format;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::string::String;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use rand_pcg::Pcg32;
+
+use crate::output::{Restored, Write};
+use crate::raft::Raft;
+use crate::types::{NodeId, WriteId};
+
+/// Shared with the traces of the simulator.
+#[path = "../../../../examples/spec_trace/record.rs"]
+mod record;
+
+pub(in crate::host::node) struct Trace {
+    node: NodeId,
+    /// `None` if nobody asked for a trace.
+    file: Option<File>,
+    /// What the journal has reported as durable.
+    stored: Restored<Bytes>,
+    /// The writes that it has not reported yet.
+    under_way: VecDeque<Write<Bytes>>,
+    last: String,
+}
+
+impl Trace {
+    /// Begins with what the node found on its disk.
+    pub(in crate::host::node) fn start(node: NodeId, restored: &Restored<Bytes>) -> Self {
+        let file = std::env::var_os("RAFT_TRACE").map(|directory| {
+            let path = PathBuf::from(directory).join(format!("{node}"));
+            let opened = File::options().create(true).append(true).open(&path);
+            opened.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        });
+        let stored = restored.clone();
+        let mut trace =
+            Self { node, file, stored, under_way: VecDeque::new(), last: String::new() };
+        trace.write(record::of_stopped(node, &trace.stored));
+        trace
+    }
+
+    /// The journal gets this write.
+    pub(in crate::host::node) fn handed(&mut self, write: &Write<Bytes>) {
+        self.under_way.push_back(write.clone());
+    }
+
+    /// The journal has made this write, and those before it, durable.
+    pub(in crate::host::node) fn persisted(&mut self, id: WriteId, raft: &Raft<Bytes, Pcg32>) {
+        while let Some(write) = self.under_way.pop_front_if(|write| write.id <= id) {
+            self.stored.replay(write);
+        }
+        self.look(raft);
+    }
+
+    /// Writes a line if anything has changed.
+    pub(in crate::host::node) fn look(&mut self, raft: &Raft<Bytes, Pcg32>) {
+        if self.file.is_some() {
+            self.write(record::of_running(&raft.status(), &self.stored));
+        }
+    }
+
+    fn write(&mut self, record: String) {
+        let Some(file) = &mut self.file else { return };
+        if record == self.last {
+            return;
+        }
+        let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |passed: Duration| passed.as_nanos());
+        let line = format!("{now} {record}\n");
+        file.write_all(line.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", self.node));
+        self.last = record;
+    }
+}
