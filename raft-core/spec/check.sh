@@ -12,7 +12,7 @@
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 spec=$root/raft-core/spec
-quick='elections pre_vote members removal snapshots reads figure_8 lease liveness'
+quick='elections pre_vote members learners removal snapshots reads figure_8 lease liveness'
 
 # The module that a model belongs to.
 module_of() {

@@ -123,7 +123,8 @@ Act(s) ==
     \/ \E v \in Commands : IsNew(v) /\ Propose(s, v)
     \/ /\ "change" \in Steps
        /\ (\E target \in Targets : ChangeVoters(s, target)) \/ LeaveJoint(s)
-    \/ "learners" \in Steps /\ \E learners \in SUBSET Server : ChangeLearners(s, learners)
+    \/ /\ "learners" \in Steps /\ ConfigIndex(log[s]) = 0   \* Learners come first, and once.
+       /\ \E learners \in SUBSET Server : ChangeLearners(s, learners)
     \/ /\ "compact" \in Steps
        /\ \/ Compact(s)
           \/ \E t \in Terms : said[t] # Nil /\
@@ -205,7 +206,7 @@ Reaches ==
              \E s \in Server : base[s] > Agreement(log[s], disk[s].log) /\ disk[s].log # <<>>)
     /\ Reach(12, "a joint configuration is left", \E i \in 2..Len(committed) :
              /\ committed[i].kind = "config" /\ ~IsJoint(committed[i].value)
-             /\ IsJoint(ConfigAt(committed, i - 1)))
+             /\ IsJoint(Config(Prefix(committed, i - 1))))
     /\ Reach(13, "a leader of the new voters", \E e \in elected : \E i \in 1..Len(e.log) :
              e.log[i].kind = "config" /\ e.leader \notin InitialVoters)
     /\ Reach(14, "a joint configuration is taken back", \E a, b \in Server :
@@ -219,9 +220,12 @@ Reaches ==
     /\ Reach(17, "a read waits at a leader that is not the last", \E r \in reads :
              /\ ~r.served /\ Leads(r.leader) /\ term[r.leader] = r.term
              /\ \E e \in elected : e.term > r.term)
+    /\ Reach(20, "a learner is promoted", \E i \in 2..Len(committed) :
+             /\ committed[i].kind = "config"
+             /\ committed[i].value.incoming \cap Config(Prefix(committed, i - 1)).learners # {})
     /\ Reach(19, "a server stands alone", \E s \in Server : StandsAlone(s))
     /\ Reach(18, "a leader asks its successor", \E m \in timeoutNow :
              \E e \in elected : e.leader = m.to /\ e.term = m.term + 1)
 
-ASSUME \A number \in 1..19 : TLCSet(number, 0)
+ASSUME \A number \in 1..20 : TLCSet(number, 0)
 =================================================================================
