@@ -58,7 +58,8 @@ impl Trace {
 
     /// The journal has made this write, and those before it, durable.
     pub(in crate::host::node) fn persisted(&mut self, id: WriteId, raft: &Raft<Bytes, Pcg32>) {
-        while let Some(write) = self.under_way.pop_front_if(|write| write.id <= id) {
+        let durable = self.under_way.partition_point(|write| write.id <= id);
+        for write in self.under_way.drain(..durable) {
             self.stored.replay(write);
         }
         self.look(raft);
