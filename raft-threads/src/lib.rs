@@ -69,8 +69,8 @@ mod wait;
 pub use node::Node;
 pub use raft_core;
 pub use raft_core::host::{
-    Call, Client, ClientError, Format, FormatError, Postcard, SessionCommand, SessionId,
-    SessionLimits, SessionRefused, SessionReply, Sessions, Typed, TypedStateMachine,
+    Call, Client, ClientError, CommandNumber, Format, FormatError, Postcard, SessionCommand,
+    SessionId, SessionLimits, SessionRefused, SessionReply, Sessions, Typed, TypedStateMachine,
 };
 pub use raft_core::host::{
     Capture, ChangeError, ClusterId, Faults, FileJournal, Handle, Journal, Label, LabelError, Lead,

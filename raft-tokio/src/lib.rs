@@ -66,8 +66,8 @@ mod timer;
 pub use node::Node;
 pub use raft_core;
 pub use raft_core::host::{
-    Call, Client, ClientError, Format, FormatError, Postcard, SessionCommand, SessionId,
-    SessionLimits, SessionRefused, SessionReply, Sessions, Typed, TypedStateMachine,
+    Call, Client, ClientError, CommandNumber, Format, FormatError, Postcard, SessionCommand,
+    SessionId, SessionLimits, SessionRefused, SessionReply, Sessions, Typed, TypedStateMachine,
 };
 pub use raft_core::host::{
     Capture, ChangeError, ClusterId, Faults, FileJournal, Handle, Journal, Label, LabelError, Lead,

@@ -5,15 +5,13 @@
 //! carries the same number, so that the command takes effect once. Nothing here belongs to a
 //! runtime: calls are futures, and [`Alarm`] has a thread that wakes them for another attempt.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
-use std::vec::Vec;
 
 use bytes::Bytes;
 
@@ -22,18 +20,20 @@ use super::call::Call;
 use super::client_error::ClientError;
 use super::envelope::{CommandNumber, SessionCommand, encode_apply};
 use super::format::Format;
+use super::numbering::Numbering;
 use super::sessions::{SessionReply, Sessions};
 use super::table::{SessionId, SessionLimits, SessionRefused};
 use super::typed::{self, Typed, TypedStateMachine};
+use super::wakers::Wakers;
 use crate::host::error::ProposeError;
-use crate::host::node::{Handle, Pending};
+use crate::host::node::Handle;
 use crate::host::state_machine::StateMachine;
 
 /// How long a client pauses before the second attempt. Each pause is twice as long as the one
 /// before.
-const PAUSE_MIN: Duration = Duration::from_millis(2);
+pub(super) const PAUSE_MIN: Duration = Duration::from_millis(2);
 /// The longest pause: a fraction of an election.
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+pub(super) const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// What "for ever" is.
 const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 32);
 
@@ -77,36 +77,16 @@ pub struct Client<S: StateMachine> {
     parts: Arc<ClientParts<S>>,
 }
 
-struct ClientParts<S: StateMachine> {
-    node: Handle<S>,
-    alarm: Alarm,
-    timeout: Duration,
-    limits: SessionLimits,
-    numbering: Mutex<Numbering<S>>,
+pub(super) struct ClientParts<S: StateMachine> {
+    pub(super) node: Handle<S>,
+    pub(super) alarm: Alarm,
+    pub(super) timeout: Duration,
+    pub(super) limits: SessionLimits,
+    pub(super) numbering: Mutex<Numbering<S>>,
     /// The calls that wait for the session to open.
-    waiting: Arc<Wakers>,
+    pub(super) waiting: Arc<Wakers>,
     /// Proposes that this session be closed.
-    close: fn(&Handle<S>, SessionId),
-}
-
-/// The client's session. No call owns the attempt to open it, because a call that is not polled
-/// must not hold up the others.
-struct Numbering<S: StateMachine> {
-    session: Option<SessionId>,
-    opening: Option<Pending<S::Reply, ProposeError>>,
-    /// The next attempt to open a session is not before.
-    open_at: Instant,
-    pause: Duration,
-    next_serial: u64,
-    /// The serial numbers of the commands that wait for their replies.
-    unanswered: BTreeSet<u64>,
-}
-
-/// The number of one command, until its client has the reply or gives up.
-struct Ticket<S: StateMachine> {
-    session: SessionId,
-    serial: u64,
-    parts: Arc<ClientParts<S>>,
+    pub(super) close: fn(&Handle<S>, SessionId),
 }
 
 /// What became of one attempt.
@@ -142,20 +122,12 @@ where
         timeout: Duration,
         limits: SessionLimits,
     ) -> io::Result<Self> {
-        let numbering = Numbering {
-            session: None,
-            opening: None,
-            open_at: Instant::now(),
-            pause: PAUSE_MIN,
-            next_serial: 1,
-            unanswered: BTreeSet::new(),
-        };
         let parts = ClientParts {
             node: node.clone(),
             alarm: Alarm::start()?,
             timeout: timeout.min(TIMEOUT_MAX),
             limits,
-            numbering: Mutex::new(numbering),
+            numbering: Mutex::new(Numbering::new()),
             waiting: Arc::default(),
             close: |node, session| drop(node.propose(SessionCommand::Close(session).encode())),
         };
@@ -169,6 +141,16 @@ where
     /// [`ClientError`].
     pub fn propose_bytes(&self, command: impl Into<Bytes>) -> Call<S::Reply> {
         Call::start(Arc::clone(&self.parts).call(command.into()))
+    }
+
+    /// Opens a session for a client elsewhere, which numbers its commands itself: see
+    /// [`Client::propose_as`].
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn open_session(&self) -> Call<SessionId> {
+        Call::start(Arc::clone(&self.parts).open())
     }
 }
 
@@ -190,6 +172,47 @@ where
             Err(error) => Call::answered(Err(ClientError::NotEncodable(error))),
         }
     }
+
+    /// Replicates a command of a client elsewhere, such as a browser, under the number that this
+    /// client gave it. So the client may ask again with the same number, through any node, also if
+    /// the node dies that it asked first.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]. An [expired](SessionRefused::Expired) session is one: its client decides
+    /// what to do.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # #[cfg(feature = "serde")] {
+    /// # use raft_core::Index;
+    /// # use raft_core::host::*;
+    /// # struct Total(u64);
+    /// # impl TypedStateMachine for Total {
+    /// #     type Command = u64;
+    /// #     type Reply = u64;
+    /// #     type Snapshot = u64;
+    /// #     fn apply(&mut self, _: Index, by: u64) -> u64 { self.0 += by; self.0 }
+    /// #     fn snapshot(&self) -> Option<u64> { Some(self.0) }
+    /// #     fn restore(&mut self, total: u64) { self.0 = total; }
+    /// # }
+    /// # type Service = Sessions<Typed<Total>>;
+    /// async fn serve(client: &Client<Service>) -> Result<(), ClientError> {
+    ///     let session = client.open_session().await?; // for `POST /sessions`, say
+    ///     let number = CommandNumber { session, serial: 1, answered_below: 1 };
+    ///     let first = client.propose_as(number, &7).await?;
+    ///     assert_eq!(client.propose_as(number, &7).await?, first, "it took effect once");
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    pub fn propose_as(&self, number: CommandNumber, command: &S::Command) -> Call<S::Reply> {
+        match typed::encode::<S, G>(command) {
+            Ok(bytes) => Call::start(Arc::clone(&self.parts).call_as(number, bytes)),
+            Err(error) => Call::answered(Err(ClientError::NotEncodable(error))),
+        }
+    }
 }
 
 impl<S, F> ClientParts<Sessions<S, F>>
@@ -198,125 +221,95 @@ where
     S::Reply: Clone + Sync,
     F: Format<S::Reply>,
 {
-    /// Proposes the command until it is answered.
+    /// Proposes the command under a number of this client's session until it is answered.
     async fn call(self: Arc<Self>, command: Bytes) -> Result<S::Reply, ClientError> {
         let deadline = Instant::now() + self.timeout;
         let mut ticket = self.ticket(deadline).await?;
-        // Whether an earlier attempt may have been committed.
-        let mut is_uncertain = false;
-        let mut pause = PAUSE_MIN;
+        let (mut is_uncertain, mut pause) = (false, PAUSE_MIN);
         loop {
             let bytes = encode_apply(self.number(&ticket), &command);
-            let refused = match self.attempt(bytes, deadline).await {
-                Attempt::Answered(SessionReply::Applied(reply)) => return Ok(reply),
-                Attempt::Answered(SessionReply::Refused(refused)) => Some(refused),
-                // Not what was asked for, so no answer.
-                Attempt::Answered(SessionReply::Opened(_) | SessionReply::Closed) => None,
-                Attempt::Failed(error) => {
-                    is_uncertain |= error.may_commit();
-                    if !is_worth_another(&error) {
-                        return Err(ClientError::Node {
-                            error,
-                            may_have_been_applied: is_uncertain,
-                        });
-                    }
-                    None
-                }
-                Attempt::TimedOut => {
-                    return Err(ClientError::TimedOut { may_have_been_applied: true });
-                }
-            };
-            match refused {
-                None | Some(SessionRefused::TooManyUnanswered { .. }) => {
+            match self.attempts(bytes, &mut is_uncertain, deadline).await? {
+                Ok(reply) => return Ok(reply),
+                Err(SessionRefused::TooManyUnanswered { .. }) => {
                     self.pause(&mut pause, deadline, is_uncertain).await?;
                 }
-                Some(SessionRefused::Expired { session }) if !is_uncertain => {
+                Err(SessionRefused::Expired { session }) if !is_uncertain => {
                     self.forget(session);
                     ticket = self.ticket(deadline).await?;
                 }
                 // The command was not applied under this number, and never will be.
-                Some(SessionRefused::Overtaken { .. }) => {
+                Err(SessionRefused::Overtaken { .. }) => {
                     is_uncertain = false;
                     ticket = self.ticket(deadline).await?;
                 }
-                Some(refused) => {
-                    return Err(ClientError::Session {
-                        refused,
-                        may_have_been_applied: is_uncertain || refused.may_have_been_applied(),
-                    });
+                Err(refused) => return Err(session_error(refused, is_uncertain)),
+            }
+        }
+    }
+
+    /// Proposes a command under a number that somebody else chose until it is answered.
+    async fn call_as(
+        self: Arc<Self>,
+        number: CommandNumber,
+        command: Bytes,
+    ) -> Result<S::Reply, ClientError> {
+        let deadline = Instant::now() + self.timeout;
+        let bytes = encode_apply(number, &command);
+        let mut is_uncertain = false;
+        let answer = self.attempts(bytes, &mut is_uncertain, deadline).await?;
+        answer.map_err(|refused| session_error(refused, is_uncertain))
+    }
+
+    async fn open(self: Arc<Self>) -> Result<SessionId, ClientError> {
+        let deadline = Instant::now() + self.timeout;
+        let open = SessionCommand::Open(self.limits).encode();
+        let mut pause = PAUSE_MIN;
+        loop {
+            match self.attempt(open.clone(), deadline).await {
+                Attempt::Answered(SessionReply::Opened(session)) => return Ok(session),
+                Attempt::Answered(SessionReply::Refused(refused)) => {
+                    return Err(session_error(refused, false));
+                }
+                Attempt::Failed(error) if !is_worth_another(&error) => {
+                    return Err(ClientError::Node { error, may_have_been_applied: false });
+                }
+                Attempt::Answered(SessionReply::Applied(_) | SessionReply::Closed)
+                | Attempt::Failed(_) => self.pause(&mut pause, deadline, false).await?,
+                Attempt::TimedOut => {
+                    return Err(ClientError::TimedOut { may_have_been_applied: false });
                 }
             }
         }
     }
 
-    /// A number for a new command, once there is a session.
-    async fn ticket(
-        self: &Arc<Self>,
+    /// Proposes these bytes until the state machine answers. Sets `is_uncertain` if an attempt
+    /// failed that may have been committed.
+    async fn attempts(
+        &self,
+        bytes: Bytes,
+        is_uncertain: &mut bool,
         deadline: Instant,
-    ) -> Result<Ticket<Sessions<S, F>>, ClientError> {
-        let timed_out = ClientError::TimedOut { may_have_been_applied: false };
+    ) -> Result<Result<S::Reply, SessionRefused>, ClientError> {
+        let mut pause = PAUSE_MIN;
         loop {
-            let mut until = self.alarm.until(deadline);
-            let turn = poll_fn(|cx| match self.poll_session(cx) {
-                Poll::Ready(turn) => Poll::Ready(Some(turn)),
-                Poll::Pending => Pin::new(&mut until).poll(cx).map(|()| None),
-            });
-            match turn.await.ok_or_else(|| timed_out.clone())?? {
-                Ok(ticket) => return Ok(ticket),
-                Err(open_at) if open_at < deadline => self.alarm.until(open_at).await,
-                Err(_) => return Err(timed_out),
+            match self.attempt(bytes.clone(), deadline).await {
+                Attempt::Answered(SessionReply::Applied(reply)) => return Ok(Ok(reply)),
+                Attempt::Answered(SessionReply::Refused(refused)) => return Ok(Err(refused)),
+                // Not what was asked for, so no answer.
+                Attempt::Answered(SessionReply::Opened(_) | SessionReply::Closed) => {}
+                Attempt::Failed(error) => {
+                    *is_uncertain |= error.may_commit();
+                    if !is_worth_another(&error) {
+                        let may_have_been_applied = *is_uncertain;
+                        return Err(ClientError::Node { error, may_have_been_applied });
+                    }
+                }
+                Attempt::TimedOut => {
+                    return Err(ClientError::TimedOut { may_have_been_applied: true });
+                }
             }
+            self.pause(&mut pause, deadline, *is_uncertain).await?;
         }
-    }
-
-    /// A number, if there is a session. Otherwise goes on opening one; if that failed, returns when
-    /// to try again.
-    #[expect(clippy::type_complexity, reason = "three outcomes, each used once")]
-    fn poll_session(
-        self: &Arc<Self>,
-        cx: &Context<'_>,
-    ) -> Poll<Result<Result<Ticket<Sessions<S, F>>, Instant>, ClientError>> {
-        let mut numbering = self.lock();
-        if let Some(session) = numbering.session {
-            let serial = numbering.next_serial;
-            numbering.next_serial += 1;
-            numbering.unanswered.insert(serial);
-            return Poll::Ready(Ok(Ok(Ticket { session, serial, parts: Arc::clone(self) })));
-        }
-        let now = Instant::now();
-        let mut opening = match numbering.opening.take() {
-            Some(opening) => opening,
-            None if now < numbering.open_at => return Poll::Ready(Ok(Err(numbering.open_at))),
-            None => self.node.propose(SessionCommand::Open(self.limits).encode()),
-        };
-        self.waiting.add(cx.waker());
-        let waker = Waker::from(Arc::clone(&self.waiting));
-        let Poll::Ready(opened) = Pin::new(&mut opening).poll(&mut Context::from_waker(&waker))
-        else {
-            numbering.opening = Some(opening);
-            return Poll::Pending;
-        };
-        let result = match opened {
-            Ok(SessionReply::Opened(session)) => {
-                numbering.session = Some(session);
-                numbering.pause = PAUSE_MIN;
-                Ok(Err(now))
-            }
-            Ok(SessionReply::Refused(refused)) => {
-                Err(ClientError::Session { refused, may_have_been_applied: false })
-            }
-            Err(error) if !is_worth_another(&error) => {
-                Err(ClientError::Node { error, may_have_been_applied: false })
-            }
-            Ok(SessionReply::Applied(_) | SessionReply::Closed) | Err(_) => {
-                numbering.open_at = now + numbering.pause;
-                numbering.pause = (numbering.pause * 2).min(PAUSE_MAX);
-                Ok(Err(numbering.open_at))
-            }
-        };
-        drop(numbering);
-        self.waiting.wake_all();
-        Poll::Ready(result)
     }
 
     async fn attempt(&self, command: Bytes, deadline: Instant) -> Attempt<S::Reply> {
@@ -346,31 +339,13 @@ where
     }
 }
 
-impl<S: StateMachine> ClientParts<S> {
-    /// The number of the command as it is now: the client may have more replies by then.
-    fn number(&self, ticket: &Ticket<S>) -> CommandNumber {
-        let numbering = self.lock();
-        let lowest = numbering.unanswered.first().copied();
-        let answered_below = lowest.map_or(ticket.serial, |lowest| lowest.min(ticket.serial));
-        CommandNumber { session: ticket.session, serial: ticket.serial, answered_below }
-    }
-
-    /// Forgets a session that has expired.
-    fn forget(&self, session: SessionId) {
-        let mut numbering = self.lock();
-        if numbering.session == Some(session) {
-            numbering.session = None;
-            numbering.unanswered.clear();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Numbering<S>> {
-        self.numbering.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn session_error(refused: SessionRefused, is_uncertain: bool) -> ClientError {
+    let may_have_been_applied = is_uncertain || refused.may_have_been_applied();
+    ClientError::Session { refused, may_have_been_applied }
 }
 
 /// Whether the same command may be admitted if it is proposed again a little later.
-fn is_worth_another(error: &ProposeError) -> bool {
+pub(super) fn is_worth_another(error: &ProposeError) -> bool {
     match error {
         ProposeError::NotLeader { .. }
         | ProposeError::LogFull { .. }
@@ -382,15 +357,6 @@ fn is_worth_another(error: &ProposeError) -> bool {
         | ProposeError::NotEncodable { .. }
         | ProposeError::WaitsForItself
         | ProposeError::Stopped { .. } => false,
-    }
-}
-
-impl<S: StateMachine> Drop for Ticket<S> {
-    fn drop(&mut self) {
-        let mut numbering = self.parts.lock();
-        if numbering.session == Some(self.session) {
-            numbering.unanswered.remove(&self.serial);
-        }
     }
 }
 
@@ -415,29 +381,5 @@ impl<S: StateMachine> fmt::Debug for Client<S> {
             .field("node", &self.parts.node)
             .field("session", &self.parts.lock().session)
             .finish_non_exhaustive()
-    }
-}
-
-/// Wakes all that wait for the same.
-#[derive(Default)]
-struct Wakers(Mutex<Vec<Waker>>);
-
-impl Wakers {
-    fn add(&self, waker: &Waker) {
-        let mut wakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
-    }
-
-    fn wake_all(&self) {
-        let wakers = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        wakers.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl Wake for Wakers {
-    fn wake(self: Arc<Self>) {
-        self.wake_all();
     }
 }

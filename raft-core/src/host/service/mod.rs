@@ -7,10 +7,12 @@ mod client;
 mod client_error;
 mod envelope;
 mod format;
+mod numbering;
 mod sessions;
 mod table;
 mod typed;
 mod varint;
+mod wakers;
 
 pub use call::Call;
 pub use client::Client;
