@@ -20,6 +20,7 @@ use super::hosts::{Life, MachinePace};
 use super::network::{Links, Network, Partition};
 use super::observer::Observer;
 use super::queue::Queue;
+use super::seed_note::SeedNote;
 use super::server::{Server, SimRaft};
 use super::state_machine::StateMachine;
 use super::trace::{Record, Trace, What};
@@ -110,6 +111,7 @@ pub struct Cluster<S: StateMachine> {
     pub(super) reads: VecDeque<ReadEnd>,
     configure: Configure,
     pub(super) machine_pace: Option<MachinePace>,
+    _seed_note: SeedNote,
 }
 
 /// How a read ended that was asked for by [`Cluster::read`].
@@ -180,6 +182,7 @@ impl<S: StateMachine> Cluster<S> {
             reads: VecDeque::new(),
             configure: Box::new(configure),
             machine_pace: None,
+            _seed_note: SeedNote(seed),
         };
         (0..servers).for_each(|_| cluster.put_server(true));
         (0..cluster.ids.len()).for_each(|at| cluster.start_at(at));

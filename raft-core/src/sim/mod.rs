@@ -15,6 +15,9 @@
 //! - **Stories.** [`Cluster`] lets a test control everything: cut and mend links, crash and start
 //!   servers, hold disks, propose, read, count messages, and run until a condition holds.
 //!
+//! With the feature `std`, `Hosted` runs the state machine of a node. If user
+//! code panics, the seed of its run is printed.
+//!
 //! # Example
 //!
 //! A state machine of one's own, under a hundred worlds' faults:
@@ -81,6 +84,7 @@
 //! | clients that ask one thing at a time | `client.rs`, `application.rs`, `history.rs` |
 //! | state machines that are slow to apply and to restore | `worker.rs` |
 //! | hosts: limits, configurations that differ by server and by life | `hosts.rs` |
+//! | a node's own state machine, and the seed of a panic | `hosted.rs`, `seed_note.rs` |
 //! | which faults there are, and when they strike | `swarm.rs`, `strikes.rs`, `plan.rs` |
 //! | each action of a plan, and its end | `action.rs`, `faults.rs` |
 //! | what a share of the worlds has beyond that, and a search can ask for | `themes.rs` |
@@ -102,12 +106,15 @@ mod faults;
 mod files;
 mod forward;
 mod history;
+#[cfg(feature = "std")]
+mod hosted;
 mod hosts;
 mod members;
 mod network;
 mod observer;
 mod plan;
 mod queue;
+mod seed_note;
 mod server;
 mod state_machine;
 mod strikes;
@@ -129,6 +136,8 @@ pub use delay::Delay;
 pub use disk::Crash;
 pub use faults::{CALM_LATENCY, CALM_SYNC};
 pub use history::{Moment, Operation, OperationOf, Outcome};
+#[cfg(feature = "std")]
+pub use hosted::{Hosted, HostedWorkload};
 pub use hosts::{Hosts, Life, MachinePace, Mixed};
 pub use network::{Network, Partition};
 pub use observer::Observer;

@@ -5,6 +5,8 @@
 #[path = "../../examples/simulate/linear/mod.rs"]
 mod linear;
 
+#[cfg(feature = "serde")]
+mod hosted;
 mod search;
 mod strings;
 mod violations;

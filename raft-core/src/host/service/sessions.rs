@@ -174,6 +174,15 @@ where
     }
 }
 
+impl<S: StateMachine + Default, F> Default for Sessions<S, F>
+where
+    S::Reply: Clone,
+{
+    fn default() -> Self {
+        Self::with_format(S::default())
+    }
+}
+
 impl<S: StateMachine, F> Deref for Sessions<S, F> {
     type Target = S;
 

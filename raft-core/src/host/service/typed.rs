@@ -244,6 +244,12 @@ fn is_same_slice(one: &Bytes, other: &Bytes) -> bool {
     one.as_ptr() == other.as_ptr() && one.len() == other.len()
 }
 
+impl<S: TypedStateMachine + Default, F> Default for Typed<S, F> {
+    fn default() -> Self {
+        Self::with_format(S::default())
+    }
+}
+
 impl<S: TypedStateMachine, F> Deref for Typed<S, F> {
     type Target = S;
 
