@@ -9,6 +9,7 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,8 +56,24 @@ impl StateMachine for Counter {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    block_on(run())
+const HELP: &str = "A counter service of three nodes; clients on TCP add to it, by any node.
+
+Usage: smol_counter [serve]
+
+  serve  wait for clients on ports 7101 to 7103, instead of a demonstration";
+
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match block_on(run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("smol_counter: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {

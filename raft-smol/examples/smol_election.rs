@@ -8,6 +8,7 @@
 //! async-std.
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,8 +64,22 @@ impl Store {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    block_on(run())
+const HELP: &str = "Of three workers one works at a time; the term of its lead is a fencing token.
+
+Usage: smol_election";
+
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match block_on(run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("smol_election: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {

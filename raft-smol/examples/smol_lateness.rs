@@ -4,6 +4,7 @@
 //! `cargo run --release -p raft-smol [--features async-std] --example smol_lateness`
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use raft_smol::raft_core::host::{Identity, MessageInbox, StoreId, Transport};
@@ -21,8 +22,22 @@ use smol::block_on;
 
 const WAITS: u64 = 1000;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    block_on(run())
+const HELP: &str = "How late a wait ends: messages that a network must deliver after 1 to 10 ms.
+
+Usage: smol_lateness";
+
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match block_on(run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("smol_lateness: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {

@@ -8,6 +8,7 @@
 //! `--features async-std`
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -49,8 +50,24 @@ impl StateMachine for Count {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    block_on(run())
+const HELP: &str = "Writes per second of three nodes in this process, by the number of clients.
+
+Usage: smol_throughput [SECONDS]
+
+  SECONDS  how long each figure is measured (default: 1)";
+
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match block_on(run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("smol_throughput: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -9,6 +9,7 @@
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -36,7 +37,27 @@ impl StateMachine for Counter {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+const HELP: &str = "A counter service of three nodes; clients on TCP add to it, by any node.
+
+Usage: threads_counter [serve]
+
+  serve  wait for clients on ports 7101 to 7103, instead of a demonstration";
+
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("threads_counter: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let serve = std::env::args().nth(1).as_deref() == Some("serve");
     let journals = std::env::temp_dir().join(format!("raft-counter-{}", std::process::id()));
     let mut raft_ports = Vec::new();

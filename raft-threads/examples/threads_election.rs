@@ -7,6 +7,7 @@
 //! `cargo run -p raft-threads --example threads_election`
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -51,7 +52,25 @@ impl Store {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+const HELP: &str = "Of three workers one works at a time; the term of its lead is a fencing token.
+
+Usage: threads_election";
+
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("threads_election: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let ids = [1, 2, 3].map(NodeId::new);
     let network = channel::Network::new(1);
     let store = Arc::new(Mutex::new(Store::default()));

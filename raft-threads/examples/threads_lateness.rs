@@ -4,6 +4,7 @@
 //! `cargo run --release -p raft-threads --example threads_lateness`
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,25 @@ use raft_threads::{ClusterId, Faults, NodeId, Term, channel};
 
 const WAITS: u64 = 1000;
 
-fn main() -> Result<(), Box<dyn Error>> {
+const HELP: &str = "How late a wait ends: messages that a network must deliver after 1 to 10 ms.
+
+Usage: threads_lateness";
+
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("threads_lateness: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let ids = [1, 2].map(NodeId::new);
     let network = channel::Network::new(1);
     let (sender, arrivals) = mpsc::channel();

@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,27 @@ impl StateMachine for Count {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+const HELP: &str = "Writes per second of three nodes in this process, by the number of clients.
+
+Usage: threads_throughput [SECONDS]
+
+  SECONDS  how long each figure is measured (default: 1)";
+
+fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("threads_throughput: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let seconds = std::env::args().nth(1).map_or(Ok(1), |text| text.parse())?;
     let span = Duration::from_secs(seconds);
     for (clients, (blocks, place)) in

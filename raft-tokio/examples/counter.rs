@@ -4,6 +4,7 @@
 //! `cargo run -p raft-tokio --example counter`
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -23,8 +24,27 @@ impl StateMachine for Counter {
     }
 }
 
+const HELP: &str =
+    "Three nodes in this process agree upon a counter, lose their leader, and go on counting.
+
+Usage: counter";
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("counter: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let network = channel::Network::new(1);
     let ids = [1, 2, 3].map(NodeId::new);
     let mut nodes = Vec::new();

@@ -7,6 +7,7 @@
 //! `cargo run -p raft-tokio --example election`
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -53,8 +54,26 @@ impl Store {
     }
 }
 
+const HELP: &str = "Of three workers one works at a time; the term of its lead is a fencing token.
+
+Usage: election";
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("election: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let ids = [1, 2, 3].map(NodeId::new);
     let network = channel::Network::new(1);
     let store = Arc::new(Mutex::new(Store::default()));

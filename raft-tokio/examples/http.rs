@@ -1,15 +1,15 @@
 //! An HTTP service: counters that three processes agree upon, and that count each request once.
 //!
 //! ```sh
-//! cargo run --release -p raft-tokio --example http                    # three processes, until Ctrl-C
-//! curl -X POST http://127.0.0.1:8001/sessions                         # 2
-//! curl -X POST 'http://127.0.0.1:8002/counters/tea?session=2&serial=1'  # 1; again: still 1
-//! curl http://127.0.0.1:8003/counters/tea                             # 1
-//! cargo run --release -p raft-tokio --example http -- load --kills 10 # kill the leader under load
+//! cargo run -p raft-tokio --example http                               # three, until Ctrl-C
+//! curl -X POST http://127.0.0.1:8001/sessions                          # 2, say
+//! curl -X POST 'http://127.0.0.1:8002/counters/tea?session=2&serial=1' # 1; again: still 1
+//! curl http://127.0.0.1:8003/counters/tea                              # 1
+//! cargo run --release -p raft-tokio --example http -- load --kills 10  # under load
 //! ```
 //!
-//! A client opens a session, numbers its requests, and repeats a request under the same number until
-//! a process answers. Any process takes it. SIGTERM hands leadership over and ends a process.
+//! A client opens a session, numbers its requests, and repeats a request under the same number
+//! until a process answers. Any process takes it. SIGTERM hands leadership over and ends a process.
 
 #[path = "http/load.rs"]
 mod load;

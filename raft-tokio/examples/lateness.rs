@@ -4,6 +4,7 @@
 //! `cargo run --release -p raft-tokio --example lateness`
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,26 @@ use raft_tokio::{ClusterId, Faults, NodeId, Term, channel};
 
 const WAITS: u64 = 1000;
 
+const HELP: &str = "How late a wait ends: messages that a network must deliver after 1 to 10 ms.
+
+Usage: lateness";
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lateness: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let ids = [1, 2].map(NodeId::new);
     let network = channel::Network::new(1);
     let (sender, arrivals) = mpsc::channel();

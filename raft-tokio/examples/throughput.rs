@@ -7,6 +7,7 @@
 //! `cargo run --release -p raft-tokio --example throughput [seconds for each figure]`
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -40,8 +41,28 @@ impl StateMachine for Count {
     }
 }
 
+const HELP: &str = "Writes per second of three nodes in this process, by the number of clients.
+
+Usage: throughput [SECONDS]
+
+  SECONDS  how long each figure is measured (default: 1)";
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn main() -> ExitCode {
+    if std::env::args().any(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("throughput: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let seconds = std::env::args().nth(1).map_or(Ok(1), |text| text.parse())?;
     let span = Duration::from_secs(seconds);
     for (clients, (blocks, place)) in

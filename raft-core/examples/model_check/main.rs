@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::num::NonZeroUsize;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -54,7 +55,17 @@ struct Args {
     states: Option<NonZeroUsize>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("model_check: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let bounds = Bounds {
         candidates: args.candidates,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use raft_core::host::{
 use raft_core::{Config, Index};
 use serde::{Deserialize, Serialize};
 
-use crate::node::{id, start, until};
+use crate::node::{id, leader, start, until};
 
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Counters(BTreeMap<u64, u64>);
@@ -287,6 +289,65 @@ fn a_client_gives_up_in_time_and_says_what_it_knows() {
     node.shutdown().wait();
     let error = client.propose(&add(1, 1)).wait().unwrap_err();
     assert!(matches!(error, ClientError::Node { may_have_been_applied: false, .. }), "{error:?}");
+}
+
+#[test]
+fn counters_equal_what_was_acknowledged_over_transfers_and_cuts() {
+    let (network, _late) = InProcessNetwork::new(1, || {});
+    let run = |own| {
+        let raft = Config::new(id(own), [1, 2, 3].map(id));
+        (own, start(raft, &network, MemoryJournal::new(), service()).unwrap())
+    };
+    let nodes = BTreeMap::from([1, 2, 3].map(run));
+    let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let clients: Vec<_> = nodes
+            .iter()
+            .map(|(own, node)| {
+                let (stop, acknowledged) = (&stop, &acknowledged);
+                let client = Client::new(node, TIMEOUT).unwrap();
+                scope.spawn(move || {
+                    let mut count = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        count += 1;
+                        assert_eq!(client.propose(&add(*own, 1)).wait().unwrap(), count);
+                        acknowledged.fetch_add(1, Ordering::Relaxed);
+                    }
+                    count
+                })
+            })
+            .collect();
+        for fault in 0..8 {
+            let old = leader(&nodes);
+            let before = acknowledged.load(Ordering::Relaxed);
+            until("some counts", || acknowledged.load(Ordering::Relaxed) > before + 20);
+            if fault % 2 == 0 {
+                drop(nodes[&old].transfer_leadership(None).wait());
+            } else {
+                network.isolate(id(old));
+                let others = nodes.iter().filter(|(own, _)| **own != old);
+                let others: BTreeMap<_, _> =
+                    others.map(|(own, node)| (*own, node.clone())).collect();
+                leader(&others);
+                network.heal();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        for (own, client) in (1..).zip(clients) {
+            let count = client.join().unwrap();
+            for node in nodes.values() {
+                let mut found = None;
+                until("a read", || {
+                    found = node.read(move |counters| counters.0[&own]).wait().ok();
+                    found.is_some()
+                });
+                assert_eq!(found, Some(count));
+            }
+        }
+    });
+    for node in nodes.values() {
+        node.shutdown().wait();
+    }
 }
 
 proptest! {

@@ -129,7 +129,9 @@ where
             limits,
             numbering: Mutex::new(Numbering::new()),
             waiting: Arc::default(),
-            close: |node, session| drop(node.propose(SessionCommand::Close(session).encode())),
+            close: |node, session| {
+                drop(node.propose_anywhere(SessionCommand::Close(session).encode()))
+            },
         };
         Ok(Self { parts: Arc::new(parts) })
     }
@@ -313,7 +315,7 @@ where
     }
 
     async fn attempt(&self, command: Bytes, deadline: Instant) -> Attempt<S::Reply> {
-        let mut pending = self.node.propose(command);
+        let mut pending = self.node.propose_anywhere(command);
         let mut until = self.alarm.until(deadline);
         poll_fn(|cx| match Pin::new(&mut pending).poll(cx) {
             Poll::Ready(Ok(reply)) => Poll::Ready(Attempt::Answered(reply)),

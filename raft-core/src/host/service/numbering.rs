@@ -95,7 +95,7 @@ where
         let mut opening = match numbering.opening.take() {
             Some(opening) => opening,
             None if now < numbering.open_at => return Poll::Ready(Ok(Err(numbering.open_at))),
-            None => self.node.propose(SessionCommand::Open(self.limits).encode()),
+            None => self.node.propose_anywhere(SessionCommand::Open(self.limits).encode()),
         };
         self.waiting.add(cx.waker());
         let waker = Waker::from(Arc::clone(&self.waiting));
