@@ -111,7 +111,8 @@ async fn measure<S, P, A, T, E>(
 where
     S: StateMachine,
     P: Send + Sync + 'static,
-    A: Future<Output = Result<T, E>> + Send,
+    A: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
     E: Error + Send + Sync + 'static,
 {
     let proposer = Arc::new((connect(leader(&nodes).await?)?, propose));
