@@ -130,7 +130,7 @@ where
             numbering: Mutex::new(Numbering::new()),
             waiting: Arc::default(),
             close: |node, session| {
-                drop(node.propose_anywhere(SessionCommand::Close(session).encode()))
+                drop(node.propose_anywhere(SessionCommand::Close(session).encode()));
             },
         };
         Ok(Self { parts: Arc::new(parts) })
