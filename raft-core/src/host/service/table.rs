@@ -39,8 +39,8 @@ pub struct SessionId(u64);
 pub struct SessionLimits {
     /// The most sessions of the table. Default: 4096.
     pub sessions_max: NonZeroU32,
-    /// The most replies that the table keeps for this session, which is how many commands the
-    /// client may have on their way. Default: 1024.
+    /// The most replies that the table keeps for this session: a serial number is taken if it is
+    /// less than this above the lowest that its client has no reply to. Default: 1024.
     pub unanswered_max: NonZeroU32,
     /// If the table is full, the session that was silent the longest gives way to the new one,
     /// provided that its last command is at least this many log entries old. Default: 10,000.
@@ -74,8 +74,9 @@ pub enum SessionRefused {
         /// The serial number of the command.
         serial: u64,
     },
-    /// The table keeps as many replies as the session may have: the command was not applied. Send
-    /// it again with a higher [`answered_below`](super::CommandNumber::answered_below).
+    /// The serial number is further above the lowest that is not answered than the session allows:
+    /// the command was not applied. Send it again with a higher
+    /// [`answered_below`](super::CommandNumber::answered_below).
     TooManyUnanswered {
         /// The limit.
         unanswered_max: u32,
@@ -262,8 +263,10 @@ impl<R: Clone> SessionTable<R> {
         if session.in_order && place < session.replies.len() {
             return Err(SessionRefused::Overtaken { serial });
         }
+        // By the distance and not by the number of replies, so that the lowest command always finds
+        // room: if it did not, `answered_below` would never rise.
         let unanswered_max = session.unanswered_max;
-        if session.replies.len() >= unanswered_max as usize {
+        if serial - answered_below >= u64::from(unanswered_max) {
             return Err(SessionRefused::TooManyUnanswered { unanswered_max });
         }
         let reply = apply();
@@ -478,6 +481,19 @@ mod tests {
         assert_eq!(count.add(ONE, 1, 1), Ok(1), "a repeated command needs no room");
         assert_eq!(count.add(ONE, 3, 2), Ok(3));
         assert_eq!(count.count, 3);
+    }
+
+    /// Otherwise the lowest waits for room, and room for the lowest, for ever.
+    #[test]
+    fn the_lowest_command_finds_room_however_late_it_comes() {
+        let mut count = Count::new();
+        count.open(ONE, limits(1, 3, 0)).unwrap();
+        let refused = SessionRefused::TooManyUnanswered { unanswered_max: 3 };
+        assert_eq!(count.add(ONE, 2, 1), Ok(1));
+        assert_eq!(count.add(ONE, 3, 1), Ok(2));
+        assert_eq!(count.add(ONE, 4, 1), Err(refused), "it would take the room of 1");
+        assert_eq!(count.add(ONE, 1, 1), Ok(3));
+        assert_eq!(count.add(ONE, 4, 2), Ok(4));
     }
 
     #[test]
