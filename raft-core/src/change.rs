@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::checkpoint::stored;
 use crate::identity::{ClusterIdentity, LABEL_BYTES_MAX};
 use crate::quorum::MEMBERS_MAX;
 use crate::types::NodeId;
@@ -48,6 +49,19 @@ pub enum Change {
         /// The number of its store.
         store: u64,
     },
+}
+
+stored! {
+    enum Change {
+        0 AddLearner { id: id, label: label },
+        1 Promote { 0: a },
+        2 Demote { 0: a },
+        3 Remove { 0: a },
+        4 Relabel { id: id, label: label },
+        5 Prioritise { id: id, priority: priority },
+        6 Identify { 0: a },
+        7 RecordStore { id: id, store: store },
+    }
 }
 
 impl Change {

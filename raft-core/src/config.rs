@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::checkpoint::stored;
 use crate::entries::Entry;
 use crate::error::ConfigError;
 use crate::quorum::MEMBERS_MAX;
@@ -135,6 +136,18 @@ pub struct Config {
     pub adaptive: Option<Adaptive>,
 }
 
+stored! {
+    struct Config {
+        id, voters, election_timeout_min, election_timeout_max, rank_slot,
+        heartbeat_interval, disk_timeout, pre_vote, check_quorum, command_bytes_max,
+        append_bytes_max, inflight_appends_max, inflight_bytes_max, write_bytes_max,
+        inflight_writes_max, apply_bytes_max, inflight_applies_max, log_bytes_max,
+        uncommitted_bytes_max, reads_waiting_max, forwards_waiting_max, forwards_bytes_max, snapshot_log_bytes, snapshot_log_entries,
+        log_tail_bytes, snapshot_chunk_bytes, inflight_chunks_max, promotion_lag_max, lease,
+        adaptive,
+    }
+}
+
 /// What a leader assumes when it serves reads without asking a quorum each time (thesis 6.4.1).
 ///
 /// A voter with a lease tells its leader for how long it elects nobody else:
@@ -154,6 +167,8 @@ pub struct Lease {
     /// 500 is an ordinary bound for crystals under a time daemon's care.
     pub drift_ppm_max: u32,
 }
+
+stored! { struct Lease { drift_ppm_max } }
 
 impl Config {
     /// The defaults: for servers in one building, with timeouts of 150-300 ms, heartbeats of 50 ms

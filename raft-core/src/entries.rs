@@ -5,6 +5,9 @@ use alloc::vec::{self, Vec};
 use core::iter::Chain;
 use core::option;
 
+use crate::checkpoint::stored;
+#[cfg(feature = "std")]
+use crate::checkpoint::{Damaged, In, Out, Stored};
 use crate::membership::Membership;
 use crate::types::{Command, Index, LogId, Term};
 
@@ -19,6 +22,8 @@ pub struct Entry<C> {
     pub payload: Payload<C>,
 }
 
+stored! { struct Entry<C> { term, index, payload } }
+
 /// What an [`Entry`] holds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -31,6 +36,8 @@ pub enum Payload<C> {
     /// The cluster's members (§6), in force on each server as soon as its log holds the entry.
     Configuration(Box<Membership>),
 }
+
+stored! { enum Payload<C> { 0 Noop {}, 1 Command { 0: a }, 2 Configuration { 0: a }, } }
 
 impl<C> Entry<C> {
     /// What an entry costs besides its command's bytes, in every limit that counts bytes.
@@ -102,6 +109,18 @@ impl<C> Entries<C> {
             Repr::Inline(entry) => entry.into_iter().collect(),
             Repr::Heap(entries) => entries,
         }
+    }
+}
+
+#[cfg(feature = "std")]
+impl<C: Stored> Stored for Entries<C> {
+    fn put(&self, out: &mut Out<'_>) {
+        self.len().put(out);
+        self.iter().for_each(|entry| entry.put(out));
+    }
+
+    fn take(from: &mut In<'_>) -> Result<Self, Damaged> {
+        Vec::take(from).map(|entries| entries.into_iter().collect())
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::string::String;
 use core::fmt;
 
 use crate::change::MembershipError;
+use crate::checkpoint::stored;
 use crate::types::{Index, NodeId};
 
 /// Why a command was not accepted. It was not appended anywhere and comes back unchanged.
@@ -59,6 +60,17 @@ pub enum ProposeError<C> {
         /// The command.
         command: C,
     },
+}
+
+stored! {
+    enum ProposeError<C> {
+        0 NotLeader { leader: leader, command: command },
+        1 TooLarge { bytes: bytes, bytes_max: bytes_max, command: command },
+        2 LogFull { bytes_max: bytes_max, command: command },
+        3 TooManyUncommitted { bytes_max: bytes_max, command: command },
+        4 Transferring { to: to, command: command },
+        5 TooManyForwarded { command: command },
+    }
 }
 
 impl<C> ProposeError<C> {

@@ -13,6 +13,7 @@
 //!   changes, so that the leader replicates to the new store from its beginning and no vote passes
 //!   from one store to another.
 
+use crate::checkpoint::stored;
 use core::fmt;
 
 /// The longest [`Member::label`](crate::Member::label), in bytes.
@@ -21,6 +22,8 @@ pub const LABEL_BYTES_MAX: usize = 1024;
 /// The identity of a cluster: 128 bits that a host draws at random when the cluster begins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClusterIdentity(u128);
+
+stored! { struct ClusterIdentity(_) }
 
 impl ClusterIdentity {
     /// The identity with this number.
@@ -52,6 +55,8 @@ pub enum MemberStore {
     /// The member's store has this number.
     Recorded(u64),
 }
+
+stored! { enum MemberStore { 0 Unrecorded {}, 1 New {}, 2 Recorded { 0: a }, } }
 
 impl MemberStore {
     /// The number of the store, if it is recorded.

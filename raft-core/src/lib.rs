@@ -173,6 +173,7 @@ extern crate std;
 mod adaptive;
 mod canonical;
 mod change;
+mod checkpoint;
 #[cfg(feature = "codec")]
 pub mod codec;
 mod commit;

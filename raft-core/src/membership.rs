@@ -18,6 +18,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::change::{Change, MembershipError};
+use crate::checkpoint::stored;
 use crate::identity::{ClusterIdentity, MemberStore};
 use crate::insertion_sort::insertion_sort_by_key;
 use crate::quorum::MEMBERS_MAX;
@@ -39,6 +40,8 @@ pub enum Suffrage {
     /// Joint: votes among the old voters alone, and will be a learner.
     Demoted,
 }
+
+stored! { enum Suffrage { 0 Voter {}, 1 Learner {}, 2 Incoming {}, 3 Outgoing {}, 4 Demoted {}, } }
 
 impl Suffrage {
     /// Whether the member votes at all.
@@ -87,6 +90,8 @@ pub struct Member {
     pub store: MemberStore,
 }
 
+stored! { struct Member { id, suffrage, priority, label, store } }
+
 /// A configuration: the members of a cluster, by rising id.
 ///
 /// # Example
@@ -105,6 +110,8 @@ pub struct Membership {
     /// Boxed, for a message holds a configuration, and larger messages cost speed.
     identity: Option<Box<ClusterIdentity>>,
 }
+
+stored! { struct Membership { members, identity } }
 
 impl Membership {
     /// Voters only, with empty labels. Ids that come twice are taken once.

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
+use crate::checkpoint::stored;
 use crate::entries::{Entries, Entry};
 use crate::membership::Membership;
 use crate::types::{Command, Index, LogId, NodeId, ProposalId, ReadId, Round, Session, Term};
@@ -23,6 +24,8 @@ pub struct Message<C> {
     /// What it says.
     pub body: Body<C>,
 }
+
+stored! { struct Message<C> { from, to, term, body } }
 
 impl<C: Command> Message<C> {
     /// What the message counts towards limits in bytes: its entries, the commands that it forwards,
@@ -81,6 +84,24 @@ pub enum Body<C> {
     ProposeReply(ProposeReply),
 }
 
+stored! {
+    enum Body<C> {
+        0 RequestPreVote { 0: a },
+        1 RequestPreVoteReply { 0: a },
+        2 RequestVote { 0: a },
+        3 RequestVoteReply { 0: a },
+        4 AppendEntries { 0: a },
+        5 AppendEntriesReply { 0: a },
+        6 InstallSnapshot { 0: a },
+        7 InstallSnapshotReply { 0: a },
+        8 TimeoutNow { 0: a },
+        9 ReadIndex { 0: a },
+        10 ReadIndexReply { 0: a },
+        11 Propose { 0: a },
+        12 ProposeReply { 0: a },
+    }
+}
+
 /// Arguments of a pre-vote request (thesis 9.6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RequestPreVote {
@@ -89,6 +110,8 @@ pub struct RequestPreVote {
     /// Numbers the sender's pre-votes, so that a late answer to an earlier one counts for nothing.
     pub campaign: u64,
 }
+
+stored! { struct RequestPreVote { last_log, campaign } }
 
 /// The answer to [`RequestPreVote`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -99,6 +122,8 @@ pub struct RequestPreVoteReply {
     pub campaign: u64,
 }
 
+stored! { struct RequestPreVoteReply { granted, campaign } }
+
 /// Arguments of RequestVote (§5.2, §5.4.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RequestVote {
@@ -107,6 +132,8 @@ pub struct RequestVote {
     /// The leader asked for this election, so no voter needs to stick to it (thesis 4.2.3).
     pub transfer: bool,
 }
+
+stored! { struct RequestVote { last_log, transfer } }
 
 /// The answer to [`RequestVote`]. A grant is durable before it is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -117,6 +144,8 @@ pub struct RequestVoteReply {
     /// module `election` for why it must be.
     pub last_log: LogId,
 }
+
+stored! { struct RequestVoteReply { granted, last_log } }
 
 /// Arguments of AppendEntries (§5.3).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -144,6 +173,13 @@ pub struct AppendEntries<C> {
     pub takes_proposals: bool,
 }
 
+stored! {
+    struct AppendEntries<C> {
+        session, round, prev_log, entries, leader_commit, rank, election_timeout_micros,
+        takes_proposals,
+    }
+}
+
 /// The answer to [`AppendEntries`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AppendEntriesReply {
@@ -162,6 +198,8 @@ pub struct AppendEntriesReply {
     pub state: Option<StateDigest>,
 }
 
+stored! { struct AppendEntriesReply { session, round, result, promise_micros, state } }
+
 /// A digest of the state machine's state right after it applied the entry at `index`.
 ///
 /// Two servers that have applied the same entries have the same state (State Machine Safety,
@@ -173,6 +211,8 @@ pub struct StateDigest {
     /// The digest, by a function on which all servers agree.
     pub digest: u64,
 }
+
+stored! { struct StateDigest { index, digest } }
 
 /// How a follower's log compares with what [`AppendEntries`] asked of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -191,6 +231,13 @@ pub enum AppendResult {
     },
 }
 
+stored! {
+    enum AppendResult {
+        0 Matched { 0: a },
+        1 Rejected { prev_log_index: prev_log_index, hint: hint },
+    }
+}
+
 /// What a snapshot stands for (§7): the state after an entry, and the members at that entry.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct SnapshotMeta {
@@ -199,6 +246,8 @@ pub struct SnapshotMeta {
     /// The configuration in force at that entry.
     pub membership: Membership,
 }
+
+stored! { struct SnapshotMeta { last, membership } }
 
 /// Arguments of InstallSnapshot (§7, Figure 13).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -215,6 +264,8 @@ pub struct InstallSnapshot<C> {
     pub done: bool,
 }
 
+stored! { struct InstallSnapshot<C> { session, snapshot, offset, chunk, done } }
+
 /// The answer to [`InstallSnapshot`]. That the whole is installed, an [`AppendEntriesReply`] says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct InstallSnapshotReply {
@@ -226,6 +277,8 @@ pub struct InstallSnapshotReply {
     pub received: u64,
 }
 
+stored! { struct InstallSnapshotReply { session, snapshot, received } }
+
 /// Arguments of TimeoutNow (thesis 3.10).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TimeoutNow {
@@ -234,12 +287,16 @@ pub struct TimeoutNow {
     pub last_log: LogId,
 }
 
+stored! { struct TimeoutNow { last_log } }
+
 /// A follower's request for a read index. Asks for all reads that came to the follower before.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ReadIndex {
     /// Numbers the follower's requests.
     pub id: ReadId,
 }
+
+stored! { struct ReadIndex { id } }
 
 /// The answer to [`ReadIndex`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -249,6 +306,8 @@ pub struct ReadIndexReply {
     /// A state that includes this entry includes all that was committed when the request came.
     pub index: Index,
 }
+
+stored! { struct ReadIndexReply { id, index } }
 
 /// Commands that a follower forwards to its leader.
 ///
@@ -268,6 +327,8 @@ pub struct Propose<C> {
     pub commands: Vec<C>,
 }
 
+stored! { struct Propose<C> { round, session, id, commands } }
+
 /// The answer to [`Propose`]: what the leader has appended, in its current term.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ProposeReply {
@@ -280,6 +341,8 @@ pub struct ProposeReply {
     /// Why the command behind these was not appended; none if all were.
     pub refusal: Option<ProposeRefusal>,
 }
+
+stored! { struct ProposeReply { id, first, appended, refusal } }
 
 /// Why a leader did not append a forwarded command.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -297,4 +360,14 @@ pub enum ProposeRefusal {
     Transferring(NodeId),
     /// A reason that this version does not know, by its number on the wire.
     Other(u64),
+}
+
+stored! {
+    enum ProposeRefusal {
+        0 TooLarge { 0: a },
+        1 LogFull { 0: a },
+        2 TooManyUncommitted { 0: a },
+        3 Transferring { 0: a },
+        4 Other { 0: a },
+    }
 }

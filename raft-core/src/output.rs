@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
+use crate::checkpoint::stored;
 use crate::entries::{Entries, Entry};
 use crate::error::{ConfigError, ProposeError};
 use crate::membership::Membership;
@@ -97,6 +98,8 @@ pub enum ForwardOutcome<C> {
     Unknown,
 }
 
+stored! { enum ForwardOutcome<C> { 0 Appended { 0: a }, 1 Refused { 0: a }, 2 Unknown {}, } }
+
 /// One atomic write. After a crash either all of it is there or none; and none of a later one if
 /// this one is missing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -167,6 +170,8 @@ pub struct WriteSnapshot<C> {
     pub done: bool,
 }
 
+stored! { struct WriteSnapshot<C> { install, snapshot, offset, chunk, done } }
+
 /// What a server finds on its disk when it starts: the sum of all its writes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Restored<C> {
@@ -180,6 +185,8 @@ pub struct Restored<C> {
     /// The log.
     pub entries: Vec<Entry<C>>,
 }
+
+stored! { struct Restored<C> { hard_state, snapshot, base, entries } }
 
 impl<C> Default for Restored<C> {
     /// A server that has never run.

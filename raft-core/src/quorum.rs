@@ -1,12 +1,16 @@
 //! Majorities (§5.2), single and joint (§6), over the positions of servers in a sorted list of
 //! members.
 
+use crate::checkpoint::stored;
+
 /// The most members of a cluster, voters and learners together.
 pub const MEMBERS_MAX: usize = 64;
 
 /// A set of members by their position. Copied freely, never allocates.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct MemberSet(u64);
+
+stored! { struct MemberSet(_) }
 
 impl MemberSet {
     /// The first `count` positions.
@@ -76,6 +80,8 @@ pub(crate) struct Quorum {
     /// The voters of the old configuration; none, unless it is joint.
     pub(crate) outgoing: MemberSet,
 }
+
+stored! { struct Quorum { incoming, outgoing } }
 
 impl Quorum {
     /// All members with a vote.

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use rand_core::Rng;
 
+use crate::checkpoint::stored;
 use crate::config::Config;
 use crate::entries::{Entry, Payload};
 use crate::error::{ConfigError, ProposeError, ReadRefused};
@@ -90,6 +91,8 @@ pub struct Raft<C, R> {
     pub(crate) server: Server<C, R>,
     pub(crate) role: RoleState,
 }
+
+stored! { struct Raft<C, R> { server, role } }
 
 /// A server that leads: the leader's state, and beside it all else that the server holds. The rules
 /// for leaders are methods of this. None of them ends the leadership: that is done by [`Raft`].

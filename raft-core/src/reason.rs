@@ -7,6 +7,7 @@
 #[cfg(feature = "std")]
 use alloc::vec::Vec;
 
+use crate::checkpoint::stored;
 use crate::role::Role;
 use crate::types::{NodeId, Term};
 
@@ -33,6 +34,19 @@ pub enum StepDown {
     Abstains,
 }
 
+stored! {
+    enum StepDown {
+        0 HigherTerm {},
+        1 OtherLeader {},
+        2 GaveVote {},
+        3 HandedOver {},
+        4 NoQuorum {},
+        5 DiskSilent {},
+        6 NotAMember {},
+        7 Abstains {},
+    }
+}
+
 /// The end of a leadership, a candidacy or a pre-vote.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -44,6 +58,8 @@ pub struct SteppedDown {
     /// Why it is that no longer.
     pub reason: StepDown,
 }
+
+stored! { struct SteppedDown { role, term, reason } }
 
 /// Why a server refused a vote or a pre-vote.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -64,6 +80,17 @@ pub enum VoteRefusal {
     OldTerm,
 }
 
+stored! {
+    enum VoteRefusal {
+        0 BoundToLeader {},
+        1 ShorterLog {},
+        2 AlreadyVoted {},
+        3 Abstains {},
+        4 CandidateNotAMember {},
+        5 OldTerm {},
+    }
+}
+
 /// A vote or a pre-vote that a server refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -76,12 +103,16 @@ pub struct RefusedVote {
     pub reason: VoteRefusal,
 }
 
+stored! { struct RefusedVote { candidate, term, reason } }
+
 /// The last of each.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Reasons {
     pub(crate) stepped_down: Option<SteppedDown>,
     pub(crate) refused_vote: Option<RefusedVote>,
 }
+
+stored! { struct Reasons { stepped_down, refused_vote } }
 
 /// How the voters answered an attempt to be elected, or a pre-vote, that no quorum granted in time.
 #[cfg(feature = "std")]

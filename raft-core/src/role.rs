@@ -1,5 +1,7 @@
 //! The roles that a server can have (Figure 4).
 
+use crate::checkpoint::stored;
+
 /// What a server is.
 ///
 /// ```text
@@ -22,3 +24,5 @@ pub enum Role {
     /// Accepts commands and replicates them.
     Leader,
 }
+
+stored! { enum Role { 0 Follower {}, 1 PreCandidate {}, 2 Candidate {}, 3 Leader {}, } }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::checkpoint::stored;
 use crate::membership::Membership;
 use crate::reason::{RefusedVote, SteppedDown};
 use crate::role::Role;
@@ -129,6 +130,13 @@ pub struct Counters {
     /// Acknowledgements by the host of writes or entries that were never handed out: a mistake in
     /// the host.
     pub api_misuse: u64,
+}
+
+stored! {
+    struct Counters {
+        misrouted, unknown_sender, malformed, stale_term, stale_replies, sticky_refusals, forwards_taken,
+        forwards_refused, stale_forwards, log_full, protocol_violations, api_misuse,
+    }
 }
 
 /// Why a server will wake.

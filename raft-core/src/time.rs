@@ -1,6 +1,7 @@
 //! Time without a clock: the host tells what time it is, in microseconds since an origin of its
 //! own.
 
+use crate::checkpoint::stored;
 use core::fmt;
 use core::ops::Add;
 use core::time::Duration;
@@ -10,6 +11,8 @@ use core::time::Duration;
 /// The host's clock must be monotonic; [`Raft::tick`](crate::Raft::tick) ignores steps back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Instant(u64);
+
+stored! { struct Instant(_) }
 
 impl Instant {
     /// The host's origin.

@@ -1,6 +1,7 @@
 //! The nouns of the paper as newtypes: servers, terms, positions in the log, and the numbers that
 //! hosts echo.
 
+use crate::checkpoint::stored;
 use core::fmt;
 
 macro_rules! number {
@@ -25,6 +26,8 @@ macro_rules! number {
                 Self(self.0.saturating_add(1))
             }
         }
+
+        stored! { struct $name(_) }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,6 +125,8 @@ pub struct LogId {
     pub index: Index,
 }
 
+stored! { struct LogId { term, index } }
+
 impl LogId {
     /// The position before the first entry.
     pub const ZERO: Self = Self { term: Term::ZERO, index: Index::ZERO };
@@ -156,6 +161,8 @@ pub struct HardState {
     /// (thesis 4.2.2).
     pub committed: Index,
 }
+
+stored! { struct HardState { current_term, voted_for, promise_micros, committed } }
 
 /// What a client asks the replicated state machine to do: opaque bytes to Raft, which only asks how
 /// many they are.

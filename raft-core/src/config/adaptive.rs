@@ -6,6 +6,7 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 
 use super::Config;
+use crate::checkpoint::stored;
 use crate::error::ConfigError;
 use crate::time::micros;
 
@@ -31,6 +32,8 @@ pub struct Adaptive {
     /// trips of heartbeats. Microseconds count.
     pub election_timeout_floor: Duration,
 }
+
+stored! { struct Adaptive { election_timeout_floor } }
 
 /// The shortest interval between heartbeats that the floor may lead to.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(1);
@@ -82,6 +85,8 @@ impl Adaptive {
 /// The smallest election timeout in force, in microseconds. All other times follow it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct TimeoutInForce(pub(crate) u64);
+
+stored! { struct TimeoutInForce(_) }
 
 impl TimeoutInForce {
     pub(crate) fn election_timeout(self) -> Duration {

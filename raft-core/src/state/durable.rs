@@ -13,6 +13,7 @@
 
 use alloc::collections::VecDeque;
 
+use crate::checkpoint::stored;
 use crate::time::Instant;
 use crate::types::{Index, WriteId};
 
@@ -43,6 +44,13 @@ pub(crate) struct Durable {
     unwritten_from: Index,
 }
 
+stored! {
+    struct Durable {
+        index, acknowledged, in_flight, silent_since, answered, next_write,
+        hard_state_changed, hard_state_write, snapshot, truncate_from, unwritten_from,
+    }
+}
+
 /// What the disk has yet to be told of the snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Untold {
@@ -53,6 +61,8 @@ enum Untold {
     Snapshot,
 }
 
+stored! { enum Untold { 0 Nothing {}, 1 Beginning {}, 2 Snapshot {}, } }
+
 /// A write that the host has yet to acknowledge.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct InFlight {
@@ -60,6 +70,8 @@ struct InFlight {
     /// The last entry that is durable once this write is.
     last_index: Index,
 }
+
+stored! { struct InFlight { id, last_index } }
 
 /// The head of the next write: everything but its entries.
 pub(crate) struct NextWrite {

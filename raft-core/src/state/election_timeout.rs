@@ -4,6 +4,7 @@
 use core::num::NonZeroU32;
 use core::time::Duration;
 
+use crate::checkpoint::stored;
 use crate::config::{Config, TimeoutInForce};
 use crate::time::{Instant, micros};
 use crate::types::Round;
@@ -31,6 +32,8 @@ pub(crate) struct LeaderTimeout {
     shortest: [TimeoutInForce; 2],
     span_ends: Instant,
 }
+
+stored! { struct LeaderTimeout { in_force, shortest, span_ends } }
 
 impl LeaderTimeout {
     /// A term begins with the configured timeout.
@@ -80,6 +83,8 @@ pub(crate) struct RoundTrip {
     srtt: u32,
     rttvar: u32,
 }
+
+stored! { struct RoundTrip { timed, samples, srtt, rttvar } }
 
 impl RoundTrip {
     /// A round leaves that is new to the follower. One is timed at a time.

@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::checkpoint::stored;
 use crate::entries::Entry;
 use crate::error::ProposeError;
 use crate::message::{Propose, ProposeRefusal, ProposeReply};
@@ -29,6 +30,10 @@ pub(crate) struct Forwards<C> {
     leader_suspected: bool,
 }
 
+stored! {
+    struct Forwards<C> { last_id, request, waiting, bytes, answers, leader_suspected }
+}
+
 /// A request to the leader, until it is answered.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Request<C> {
@@ -37,6 +42,8 @@ struct Request<C> {
     /// None if it is to be sent again.
     sent_at: Option<Instant>,
 }
+
+stored! { struct Request<C> { propose, first_sent_at, sent_at } }
 
 /// A follower's newest request that a leader took, and the answer. A request that comes again gets
 /// the same answer.
@@ -48,6 +55,8 @@ pub(crate) struct Taken {
     pub(crate) appended: u32,
     pub(crate) refusal: Option<ProposeRefusal>,
 }
+
+stored! { struct Taken { key, first, appended, refusal } }
 
 impl<C> Forwards<C> {
     pub(crate) fn new() -> Self {

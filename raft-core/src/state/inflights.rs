@@ -4,6 +4,7 @@
 
 use alloc::collections::VecDeque;
 
+use crate::checkpoint::stored;
 use crate::types::Index;
 
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -12,6 +13,8 @@ pub(crate) struct Inflights {
     batches: VecDeque<(Index, usize)>,
     bytes: usize,
 }
+
+stored! { struct Inflights { batches, bytes } }
 
 impl Inflights {
     pub(crate) fn push(&mut self, last_index: Index, bytes: usize) {

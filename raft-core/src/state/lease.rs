@@ -1,6 +1,7 @@
 //! When the round left from which a leader's lease counts (thesis 6.4.1). The rule that judges a
 //! lease is in `read.rs`, and the voters' side in `promise.rs`.
 
+use crate::checkpoint::stored;
 use crate::time::Instant;
 use crate::types::Round;
 
@@ -15,6 +16,8 @@ pub(crate) struct LeaseState {
     /// No lease any more in this term.
     pub(crate) ended: bool,
 }
+
+stored! { struct LeaseState { timed, echoed, ended } }
 
 impl LeaseState {
     /// A round leaves.

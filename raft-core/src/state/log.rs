@@ -6,6 +6,8 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+#[cfg(feature = "std")]
+use crate::checkpoint::{Damaged, In, Out, Stored};
 use crate::entries::{Entries, Entry};
 use crate::types::{Command, Index, LogId, Term};
 
@@ -15,6 +17,27 @@ pub(crate) struct Log<C> {
     base: LogId,
     entries: VecDeque<Entry<C>>,
     bytes: usize,
+}
+
+/// The entries are left out if they are not asked for.
+#[cfg(feature = "std")]
+impl<C: Stored> Stored for Log<C> {
+    fn put(&self, out: &mut Out<'_>) {
+        let Self { base, entries, bytes } = self;
+        base.put(out);
+        bytes.put(out);
+        if out.entries {
+            entries.put(out);
+        } else {
+            entries.len().put(out);
+            entries.back().map(|last| last.term).put(out);
+        }
+    }
+
+    fn take(from: &mut In<'_>) -> Result<Self, Damaged> {
+        let (base, bytes) = (Stored::take(from)?, Stored::take(from)?);
+        Ok(Self { base, entries: Stored::take(from)?, bytes })
+    }
 }
 
 impl<C: Command> Log<C> {

@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use crate::checkpoint::stored;
 use crate::insertion_sort::insertion_sort_by_key;
 use crate::membership::{Membership, Suffrage};
 use crate::quorum::{MEMBERS_MAX, MemberSet, Quorum};
@@ -23,6 +24,8 @@ pub(crate) struct Members {
     /// Whether this server keeps its vote to itself.
     pub(crate) abstains: bool,
 }
+
+stored! { struct Members { ids, quorum, leaving, own, abstains } }
 
 impl Members {
     pub(crate) fn new(own: NodeId, in_force: &Membership, leaving: Option<&Membership>) -> Self {

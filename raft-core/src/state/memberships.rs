@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 
+use crate::checkpoint::stored;
 use crate::membership::Membership;
 use crate::types::{Index, NodeId};
 
@@ -14,6 +15,8 @@ pub(crate) struct Memberships {
     /// The configurations that follow the oldest, by rising index.
     later: VecDeque<(Index, Membership)>,
 }
+
+stored! { struct Memberships { first, later } }
 
 impl Memberships {
     pub(crate) fn new(index: Index, membership: Membership) -> Self {

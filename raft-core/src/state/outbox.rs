@@ -8,6 +8,7 @@
 use alloc::collections::VecDeque;
 use core::mem::discriminant;
 
+use crate::checkpoint::stored;
 use crate::message::Message;
 use crate::quorum::MEMBERS_MAX;
 use crate::state::durable::Durable;
@@ -21,6 +22,8 @@ pub(crate) struct Outbox<C> {
     ungated: VecDeque<Message<C>>,
 }
 
+stored! { struct Outbox<C> { held, ungated } }
+
 /// The most replies held at a time: each kind, to each member. More come only from servers that are
 /// no members.
 const HELD_MAX: usize = 4 * MEMBERS_MAX;
@@ -31,6 +34,8 @@ struct Held<C> {
     gate: WriteId,
     message: Message<C>,
 }
+
+stored! { struct Held<C> { gate, message } }
 
 impl<C> Outbox<C> {
     pub(crate) fn new() -> Self {

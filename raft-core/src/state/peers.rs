@@ -2,12 +2,15 @@
 
 use alloc::vec::Vec;
 
+use crate::checkpoint::stored;
 use crate::state::members::Members;
 use crate::state::progress::Progress;
 
 /// One for each member; the leader's own place is unused.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Peers(Vec<Progress>);
+
+stored! { struct Peers(_) }
 
 impl Peers {
     pub(crate) fn len(&self) -> usize {

@@ -37,6 +37,7 @@
 
 use core::time::Duration;
 
+use crate::checkpoint::stored;
 use crate::config::Config;
 use crate::message::{AppendEntries, SnapshotMeta};
 use crate::state::election_timeout::RoundTrip;
@@ -57,6 +58,8 @@ pub enum ProgressState {
     /// What the follower needs was compacted: it is sent a snapshot (§7).
     Snapshot,
 }
+
+stored! { enum ProgressState { 0 Probe {}, 1 Replicate {}, 2 Snapshot {}, } }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Progress {
@@ -90,6 +93,13 @@ pub(crate) struct Progress {
     pub(crate) sending: Option<Sending>,
     /// The newest request of this follower to append commands, with the answer.
     pub(crate) taken: Taken,
+}
+
+stored! {
+    struct Progress {
+        session, state, match_index, next_index, probed, in_vain, inflights, round_sent,
+        round_echoed, commit_sent, heard_at, promised_until, round_trip, rank, sending, taken,
+    }
 }
 
 impl Progress {

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use crate::checkpoint::stored;
 use crate::config::Config;
 use crate::time::{Instant, micros};
 
@@ -14,6 +15,8 @@ pub(crate) struct Promise {
     due_micros: u32,
     pub(crate) until: Instant,
 }
+
+stored! { struct Promise { stored_micros, due_micros, until } }
 
 impl Promise {
     /// A server that starts is bound by what its disk holds. With versions that stored no promise,

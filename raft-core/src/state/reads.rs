@@ -4,6 +4,7 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
+use crate::checkpoint::stored;
 use crate::message::ReadIndex;
 use crate::time::Instant;
 use crate::types::{Index, NodeId, ReadId, Round};
@@ -29,6 +30,13 @@ pub(crate) struct Reads {
     pub(crate) lost: VecDeque<ReadId>,
 }
 
+stored! {
+    struct Reads {
+        last_id, asked, in_round, request, requested, leader_suspected, requests_begin,
+        confirmed, lost,
+    }
+}
+
 /// A read, and where it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Read {
@@ -37,12 +45,16 @@ pub(crate) enum Read {
     At(NodeId, ReadId),
 }
 
+stored! { enum Read { 0 Here { 0: a }, 1 At { 0: a, 1: b }, } }
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct InRound {
     pub(crate) read: Read,
     pub(crate) index: Index,
     pub(crate) round: Round,
 }
+
+stored! { struct InRound { read, index, round } }
 
 /// A follower's request for a read index.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -52,6 +64,8 @@ pub(crate) struct Request {
     /// When it was sent last; none if it is to be sent.
     pub(crate) sent_at: Option<Instant>,
 }
+
+stored! { struct Request { id, sent_at } }
 
 impl Reads {
     pub(crate) fn new() -> Self {

@@ -2,6 +2,7 @@
 
 use core::mem::discriminant;
 
+use crate::checkpoint::stored;
 use crate::config::TimeoutInForce;
 use crate::message::AppendResult;
 use crate::quorum::{MemberSet, Quorum};
@@ -20,6 +21,15 @@ pub(crate) enum RoleState {
     PreCandidate(PreCandidate),
     Candidate(Candidate),
     Leader(Leader),
+}
+
+stored! {
+    enum RoleState {
+        0 Follower { 0: a },
+        1 PreCandidate { 0: a },
+        2 Candidate { 0: a },
+        3 Leader { 0: a },
+    }
 }
 
 impl RoleState {
@@ -42,6 +52,8 @@ pub(crate) struct Follower {
     pub(crate) suspicion: Option<Suspicion>,
 }
 
+stored! { struct Follower { following, suspicion } }
+
 /// A hint that the leader is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Suspicion {
@@ -50,6 +62,8 @@ pub(crate) struct Suspicion {
     /// The leader's timeout in force.
     pub(crate) timeout_in_force: TimeoutInForce,
 }
+
+stored! { struct Suspicion { rank, timeout_in_force } }
 
 /// When a follower last heard its leader. `step` has no clock, so it cannot know the time of a
 /// message.
@@ -60,6 +74,8 @@ pub(crate) enum Heard {
     /// At this moment.
     At(Instant),
 }
+
+stored! { enum Heard { 0 SinceTick {}, 1 At { 0: a }, } }
 
 impl Heard {
     /// The moment, of which `now` is an upper bound.
@@ -113,6 +129,13 @@ pub(crate) struct Following {
     pub(crate) rejection: Option<AppendResult>,
 }
 
+stored! {
+    struct Following {
+        leader, heard, listens_until, session, round, rank, timeout_in_force, takes_proposals, refused,
+        matched, acknowledged, reply_due, rejection,
+    }
+}
+
 /// A pre-candidate: asks whether it could win (thesis 9.6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct PreCandidate {
@@ -121,6 +144,8 @@ pub(crate) struct PreCandidate {
     pub(crate) ballot: Ballot,
 }
 
+stored! { struct PreCandidate { campaign, ballot } }
+
 /// A candidate: stands for election (§5.2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Candidate {
@@ -128,6 +153,8 @@ pub(crate) struct Candidate {
     /// The leader asked for this election (thesis 3.10).
     pub(crate) transfer: bool,
 }
+
+stored! { struct Candidate { ballot, transfer } }
 
 /// The votes for a candidate, or the pre-votes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -139,6 +166,8 @@ pub(crate) struct Ballot {
     /// Voters that granted, the candidate among them.
     pub(crate) granted: MemberSet,
 }
+
+stored! { struct Ballot { to_send, unanswered, granted } }
 
 impl Ballot {
     /// A candidate is for itself, and asks the others.
@@ -195,6 +224,13 @@ pub(crate) struct Leader {
     pub(crate) preference_after: Instant,
 }
 
+stored! {
+    struct Leader {
+        peers, pending, sending, heard, to_answer, round, session, lease, timeout, transfer,
+        listened_after, preference_after,
+    }
+}
+
 /// A transfer under way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Transfer {
@@ -203,6 +239,8 @@ pub(crate) struct Transfer {
     /// Whether TimeoutNow was sent to it since the last heartbeat.
     pub(crate) timeout_now_sent: bool,
 }
+
+stored! { struct Transfer { to, timeout_now_sent } }
 
 /// A vote request that waits for the next tick, which knows whether the leader is still alive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -213,11 +251,15 @@ pub(crate) struct VoteRequest {
     pub(crate) kind: VoteKind,
 }
 
+stored! { struct VoteRequest { candidate, term, last_log, kind } }
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum VoteKind {
     PreVote { campaign: u64 },
     Vote { transfer: bool },
 }
+
+stored! { enum VoteKind { 0 PreVote { campaign: campaign }, 1 Vote { transfer: transfer }, } }
 
 impl VoteRequest {
     pub(crate) fn new(candidate: NodeId, term: Term, last_log: LogId, kind: VoteKind) -> Self {

@@ -1,5 +1,6 @@
 //! A snapshot on its way to a follower (§7): which chunk is next, and which is sent again.
 
+use crate::checkpoint::stored;
 use crate::config::Config;
 use crate::message::SnapshotMeta;
 use crate::time::Instant;
@@ -24,6 +25,12 @@ pub(crate) struct Sending {
     in_vain: bool,
     /// The moment and the place of the last progress seen.
     progress: (Instant, u64),
+}
+
+stored! {
+    struct Sending {
+        snapshot, acknowledged, last_reported, next, sent, size, reading, in_vain, progress,
+    }
 }
 
 impl Sending {

@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use crate::checkpoint::stored;
 use crate::config::Config;
 use crate::message::{Body, Message};
 use crate::reason::Reasons;
@@ -70,6 +71,15 @@ pub(crate) struct Server<C, R> {
     pub(crate) reasons: Reasons,
     /// The table of a leader that is none any more, kept so that an election allocates nothing.
     pub(crate) idle_peers: Peers,
+}
+
+stored! {
+    struct Server<C, R> {
+        config, memberships, members, membership_changed, rng, now, promise, current_term,
+        voted_for, log, durable, snapshots, timers, vote_requests, campaigns, commit_index,
+        uncommitted_bytes, apply_sent, last_applied, inflight_applies, reads, forwards, outbox,
+        reported, counters, reasons, idle_peers,
+    }
 }
 
 impl<C, R> Server<C, R> {

@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 #[cfg(feature = "sim")]
 use core::time::Duration;
 
+use crate::checkpoint::stored;
 use crate::config::Config;
 use crate::message::SnapshotMeta;
 use crate::output::WriteSnapshot;
@@ -40,6 +41,13 @@ pub(crate) struct Snapshots<C> {
     /// What the leader sends, and how many times anything came since the start.
     pub(crate) receiving: Option<Receiving<C>>,
     pub(crate) installs: InstallId,
+}
+
+stored! {
+    struct Snapshots<C> {
+        last, bytes_since, tried, owed, failures, retry_at, wanted, damaged, taking,
+        restoring, restored, receiving, installs,
+    }
 }
 
 impl<C> Snapshots<C> {
@@ -132,4 +140,10 @@ pub(crate) struct Receiving<C> {
     pub(crate) unwritten: VecDeque<u64>,
     /// Where the snapshot ends, once that is known.
     pub(crate) size: Option<u64>,
+}
+
+stored! {
+    struct Receiving<C> {
+        id, term, session, snapshot, chunks, received, written, unwritten, size,
+    }
 }

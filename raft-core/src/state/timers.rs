@@ -1,6 +1,7 @@
 //! Deadlines that a step touches and the next tick arms. `step` has no clock, so it only marks a
 //! timer as touched. The rules are in `tick.rs`.
 
+use crate::checkpoint::stored;
 use crate::time::Instant;
 
 /// One deadline.
@@ -13,6 +14,8 @@ pub(crate) enum Timer {
     /// Fires once the time has come.
     Armed(Instant),
 }
+
+stored! { enum Timer { 0 Off {}, 1 Touched {}, 2 Armed { 0: a }, } }
 
 impl Timer {
     pub(crate) fn touch(&mut self) {
@@ -54,6 +57,8 @@ pub(crate) struct Timers {
     /// Give up a transfer of leadership (thesis 3.10). On while handing over.
     pub(crate) transfer: Timer,
 }
+
+stored! { struct Timers { election, heartbeat, quorum, transfer } }
 
 impl Timers {
     pub(crate) fn new() -> Self {
