@@ -56,5 +56,8 @@ pub mod security {}
 #[doc = include_str!("../docs/simulation.md")]
 pub mod simulation {}
 
+#[doc = include_str!("../docs/recordings.md")]
+pub mod recordings {}
+
 #[doc = include_str!("../docs/evidence.md")]
 pub mod evidence {}

@@ -4,13 +4,17 @@
 //! The log is kept in memory, so give it no more seconds than there is room for: a second may take
 //! a gigabyte.
 //!
-//! `cargo run --release -p raft-tokio --example throughput [seconds for each figure]`
+//! `cargo run --release -p raft-tokio --example throughput [seconds for each figure] [folder]`
+//!
+//! With a folder the nodes record there what their cores are told.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use raft_tokio::raft_core::host::recorder::RecorderConfig;
 use raft_tokio::{
     ClusterId, Config, Index, MemoryJournal, Node, NodeConfig, NodeId, StateMachine, channel,
 };
@@ -43,9 +47,10 @@ impl StateMachine for Count {
 
 const HELP: &str = "Writes per second of three nodes in this process, by the number of clients.
 
-Usage: throughput [SECONDS]
+Usage: throughput [SECONDS] [FOLDER]
 
-  SECONDS  how long each figure is measured (default: 1)";
+  SECONDS  how long each figure is measured (default: 1)
+  FOLDER   where the nodes record what their cores are told (default: they do not)";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -65,11 +70,12 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let seconds = std::env::args().nth(1).map_or(Ok(1), |text| text.parse())?;
     let span = Duration::from_secs(seconds);
+    let records = std::env::args_os().nth(2);
     for (clients, (blocks, place)) in
         CLIENTS.iter().flat_map(|clients| PLACES.map(|place| (*clients, place)))
     {
         // A cluster of its own each, for the log is kept in memory.
-        let nodes = cluster(blocks).await?;
+        let nodes = cluster(blocks, records.as_deref()).await?;
         let leader = leader(&nodes).await?;
         measure(leader, clients, span / 4).await?;
         let (writes, elapsed) = measure(leader, clients, span).await?;
@@ -82,7 +88,10 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-async fn cluster(blocks: Option<bool>) -> Result<Vec<Node<Count>>, Box<dyn Error + Send + Sync>> {
+async fn cluster(
+    blocks: Option<bool>,
+    records: Option<&OsStr>,
+) -> Result<Vec<Node<Count>>, Box<dyn Error + Send + Sync>> {
     let network = channel::Network::new(1);
     let ids = [1, 2, 3].map(NodeId::new);
     let mut nodes = Vec::new();
@@ -94,7 +103,8 @@ async fn cluster(blocks: Option<bool>) -> Result<Vec<Node<Count>>, Box<dyn Error
             log_bytes_max: 2 << 30,
             ..Config::new(id, ids)
         };
-        let config = NodeConfig::new(ClusterId::new(1), raft);
+        let record = records.map(RecorderConfig::new);
+        let config = NodeConfig { record, ..NodeConfig::new(ClusterId::new(1), raft) };
         let transport = network.endpoint(id);
         nodes.push(
             Node::start(config, Count { count: 0, blocks }, MemoryJournal::new(), transport)

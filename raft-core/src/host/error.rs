@@ -32,6 +32,8 @@ pub enum StartError {
     Transport(io::Error),
     /// The operating system gave no thread, no timer or no random seed.
     System(io::Error),
+    /// The recorder could not begin its recording.
+    Recorder(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -42,6 +44,7 @@ impl fmt::Display for StartError {
             Self::Restore(error) => error.fmt(f),
             Self::Transport(error) => write!(f, "the transport cannot receive: {error}"),
             Self::System(error) => write!(f, "the operating system refused: {error}"),
+            Self::Recorder(error) => write!(f, "the recorder cannot begin: {error}"),
         }
     }
 }

@@ -75,6 +75,7 @@
 //! | `threads` | what all threads of a node have in common: jobs, panics, watch, end |
 //! | `snapshot` | snapshots in pieces, and the threads that read and write them |
 //! | `journal` | where a node's writes and snapshots are kept |
+//! | `recorder` | what a core was told, on disk, and how it is replayed |
 //! | `node` | the loop, its requests, and the threads of journal and state machine |
 //! | `service` | typed commands, and clients whose commands take effect exactly once |
 //!
@@ -101,6 +102,7 @@ mod identity;
 pub mod journal;
 mod known_peers;
 mod node;
+pub mod recorder;
 mod service;
 mod snapshot;
 mod state_machine;

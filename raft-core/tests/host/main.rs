@@ -15,6 +15,7 @@ mod node;
 mod operation;
 mod pauses;
 mod reads;
+mod recorder;
 #[cfg(feature = "serde")]
 mod services;
 mod snapshots;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::host::identity::ClusterId;
+use crate::host::recorder::RecorderConfig;
 use crate::host::transport::Transport;
 
 /// Everything that can be chosen about a node besides its state machine, journal and transport.
@@ -53,6 +54,9 @@ pub struct NodeConfig {
     /// reads that wait for a stuck state machine, and a leader whose state machine is stuck hands
     /// over.
     pub stuck_after: Duration,
+    /// Where the node records what its core is told, so that its run can be replayed. `None`
+    /// records nothing.
+    pub record: Option<RecorderConfig>,
     /// How long a node that stops waits for threads that hang. See
     /// [`Handle::left_behind`](crate::host::Handle::left_behind).
     pub shutdown_max: Duration,
@@ -73,6 +77,7 @@ impl NodeConfig {
             note: Bytes::new(),
             records_addresses: true,
             stuck_after: Duration::from_secs(10),
+            record: None,
             shutdown_max: Duration::from_secs(30),
         }
     }

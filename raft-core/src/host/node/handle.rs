@@ -15,6 +15,7 @@ use crate::change::Change;
 use crate::host::error::{
     ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped, TransferError,
 };
+use crate::host::recorder::Flusher;
 use crate::host::state_machine::StateMachine;
 use crate::host::sync::Mutex;
 use crate::host::threads::lifecycle::Lifecycle;
@@ -38,6 +39,7 @@ struct NodeParts<S: StateMachine> {
     leadership_state: Arc<LeadershipState>,
     lifecycle: Arc<Lifecycle>,
     members: Arc<Mutex<Membership>>,
+    recorder: Option<Flusher>,
 }
 
 impl<S: StateMachine> Handle<S> {
@@ -46,8 +48,10 @@ impl<S: StateMachine> Handle<S> {
         leadership_state: Arc<LeadershipState>,
         lifecycle: Arc<Lifecycle>,
         members: Arc<Mutex<Membership>>,
+        recorder: Option<Flusher>,
     ) -> Self {
-        Self { shared: Arc::new(NodeParts { inbox, leadership_state, lifecycle, members }) }
+        let parts = NodeParts { inbox, leadership_state, lifecycle, members, recorder };
+        Self { shared: Arc::new(parts) }
     }
 
     /// Replicates a command. The answer is the state machine's reply, once the command is committed
@@ -204,6 +208,15 @@ impl<S: StateMachine> Handle<S> {
         let (reply, receiver) = oneshot::channel();
         let refused = self.ask(NodeRequest::TakeSnapshot(reply), SnapshotError::Busy);
         self.pending(receiver, refused)
+    }
+
+    /// Makes the node write what it has recorded so far, soon. Does nothing if the node records
+    /// nothing ([`NodeConfig::record`](crate::host::NodeConfig::record)).
+    pub fn flush_recording(&self) {
+        if let Some(recorder) = &self.shared.recorder {
+            recorder.ask();
+            self.shared.inbox.wake_up();
+        }
     }
 
     /// A watch over who leads.

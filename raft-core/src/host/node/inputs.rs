@@ -1,78 +1,106 @@
 //! The one door to the core: every input of a node's [`Raft`] passes here.
 //!
-//! The core is a pure function of its first state, its inputs and its random numbers. Whatever
-//! wants to know them all, such as a recorder, stands at this door. It reads the core as it likes
-//! and cannot change it, because the door has no `DerefMut`.
+//! The core is a pure function of its first state, its inputs and its random numbers. The recorder
+//! of these stands at this door. Everyone else reads the core and cannot change it past the door,
+//! because there is no `DerefMut`.
 
+use std::boxed::Box;
 use std::ops::Deref;
+use std::thread;
 
 use bytes::Bytes;
-use rand_pcg::Pcg32;
 
 use super::trace::Trace;
 use crate::change::Change;
 use crate::error::{ChangeRefused, NothingToSnapshot, ProposeError, ReadRefused, TransferRefused};
+use crate::host::recorder::{Input, Random, Tape};
 use crate::message::Message;
 use crate::output::Output;
 use crate::raft::Raft;
 use crate::time::Instant;
 use crate::types::{Index, InstallId, LogId, NodeId, ProposalId, ReadId, Term, WriteId};
 
-/// The core of a node. Each method is the input of that name of [`Raft`].
+/// The core of a node. Each method is the input of that name of [`Raft`]. An input is recorded
+/// before the core gets it, so that a recording ends with the input at which the core panicked.
 pub(super) struct Core {
-    raft: Raft<Bytes, Pcg32>,
+    raft: Raft<Bytes, Random>,
+    tape: Option<Box<Tape>>,
     trace: Trace,
 }
 
 impl Core {
-    pub(super) fn new(raft: Raft<Bytes, Pcg32>, mut trace: Trace) -> Self {
+    pub(super) fn new(
+        raft: Raft<Bytes, Random>,
+        tape: Option<Box<Tape>>,
+        mut trace: Trace,
+    ) -> Self {
         trace.look(&raft);
-        Self { raft, trace }
+        Self { raft, tape, trace }
     }
 
     pub(super) fn step(&mut self, message: Message<Bytes>) {
+        if let Some(tape) = &mut self.tape {
+            tape.step(&self.raft, &message);
+        }
         self.raft.step(message);
         self.trace.look(&self.raft);
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
+        if let Some(tape) = &mut self.tape {
+            tape.tick(&self.raft, now);
+        }
         self.raft.tick(now);
         self.trace.look(&self.raft);
     }
 
     pub(super) fn poll_outbox(&mut self) -> Option<Output<Bytes>> {
+        if let Some(tape) = &mut self.tape {
+            tape.before_poll();
+        }
         let output = self.raft.poll_outbox();
         self.trace.look(&self.raft);
         if let Some(Output::Persist(write)) = &output {
             self.trace.handed(write);
         }
+        if let (None, Some(tape)) = (&output, &mut self.tape) {
+            tape.polled_all();
+        }
         output
     }
 
     pub(super) fn propose(&mut self, command: Bytes) -> Result<(Term, Index), ProposeError<Bytes>> {
+        if let Some(tape) = &mut self.tape {
+            tape.propose(&self.raft, &command);
+        }
         let proposed = self.raft.propose(command);
         self.trace.look(&self.raft);
         proposed
     }
 
     pub(super) fn forward(&mut self, command: Bytes) -> Result<ProposalId, ProposeError<Bytes>> {
+        self.record(|| Input::Forward(command.clone()));
         self.raft.forward(command)
     }
 
     pub(super) fn read(&mut self) -> Result<ReadId, ReadRefused> {
+        self.record(|| Input::Read);
         self.raft.read()
     }
 
     pub(super) fn persisted(&mut self, id: WriteId) {
+        self.record(|| Input::Persisted(id));
         self.raft.persisted(id);
         self.trace.persisted(id, &self.raft);
     }
 
     pub(super) fn applied(&mut self, index: Index) {
+        self.record(|| Input::Applied(index));
         self.raft.applied(index);
     }
 
     pub(super) fn suspect_leader(&mut self, leader: NodeId) {
+        self.record(|| Input::SuspectLeader(leader));
         self.raft.suspect_leader(leader);
         self.trace.look(&self.raft);
     }
@@ -81,6 +109,7 @@ impl Core {
         &mut self,
         to: Option<NodeId>,
     ) -> Result<NodeId, TransferRefused> {
+        self.record(|| Input::TransferLeadership(to));
         self.raft.transfer_leadership(to)
     }
 
@@ -88,29 +117,35 @@ impl Core {
         &mut self,
         changes: &[Change],
     ) -> Result<(Term, Index), ChangeRefused> {
+        self.record(|| Input::ChangeMembership(changes.to_vec()));
         let changed = self.raft.change_membership(changes);
         self.trace.look(&self.raft);
         changed
     }
 
     pub(super) fn abstain(&mut self, abstains: bool) {
+        self.record(|| Input::Abstain(abstains));
         self.raft.abstain(abstains);
     }
 
     pub(super) fn take_snapshot(&mut self) -> Result<(), NothingToSnapshot> {
+        self.record(|| Input::TakeSnapshot);
         self.raft.take_snapshot()
     }
 
     pub(super) fn snapshot_taken(&mut self, index: Index) {
+        self.record(|| Input::SnapshotTaken(index));
         self.raft.snapshot_taken(index);
         self.trace.look(&self.raft);
     }
 
     pub(super) fn snapshot_failed(&mut self) {
+        self.record(|| Input::SnapshotFailed);
         self.raft.snapshot_failed();
     }
 
     pub(super) fn snapshot_damaged(&mut self, snapshot: LogId) {
+        self.record(|| Input::SnapshotDamaged(snapshot));
         self.raft.snapshot_damaged(snapshot);
     }
 
@@ -122,21 +157,39 @@ impl Core {
         chunk: Bytes,
         done: bool,
     ) {
+        self.record(|| Input::SnapshotRead { to, snapshot, offset, chunk: chunk.clone(), done });
         self.raft.snapshot_read(to, snapshot, offset, chunk, done);
     }
 
     pub(super) fn snapshot_unreadable(&mut self, to: NodeId, snapshot: LogId) {
+        self.record(|| Input::SnapshotUnreadable { to, snapshot });
         self.raft.snapshot_unreadable(to, snapshot);
     }
 
     pub(super) fn snapshot_written(&mut self, install: InstallId, written: u64) {
+        self.record(|| Input::SnapshotWritten { install, written });
         self.raft.snapshot_written(install, written);
         self.trace.look(&self.raft);
+    }
+
+    fn record(&mut self, input: impl FnOnce() -> Input<Bytes>) {
+        if let Some(tape) = &mut self.tape {
+            tape.input(&self.raft, &input());
+        }
+    }
+}
+
+impl Drop for Core {
+    /// A core that panicked has no state worth noting.
+    fn drop(&mut self) {
+        if let Some(tape) = self.tape.as_mut().filter(|_| !thread::panicking()) {
+            tape.end(&self.raft);
+        }
     }
 }
 
 impl Deref for Core {
-    type Target = Raft<Bytes, Pcg32>;
+    type Target = Raft<Bytes, Random>;
 
     fn deref(&self) -> &Self::Target {
         &self.raft

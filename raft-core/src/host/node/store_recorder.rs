@@ -298,13 +298,13 @@ mod tests {
     use crate::config::Config;
     use crate::host::identity::{ClusterId, Introduction};
     use crate::host::node::trace::Trace;
+    use crate::host::recorder::Random;
     use crate::identity::MemberStore;
     use crate::membership::{Member, Suffrage};
     use crate::message::SnapshotMeta;
     use crate::output::{Output, Restored};
     use crate::raft::Raft;
     use crate::types::LogId;
-    use rand_pcg::Pcg32;
 
     fn id(number: u64) -> NodeId {
         NodeId::new(number)
@@ -331,12 +331,12 @@ mod tests {
         let snapshot = Some(SnapshotMeta { last: LogId::ZERO, membership });
         let restored = Restored { snapshot, ..Restored::default() };
         let trace = Trace::start(id(1), &restored);
-        let raft = Raft::new(Config::new(id(1), []), restored, Pcg32::new(1, 1)).unwrap();
+        let raft = Raft::new(Config::new(id(1), []), restored, Random::new(1, 1)).unwrap();
         let cluster = ClusterId::new(7);
         let store_id = StoreId::new(1);
         let identity = Identity { cluster, node: id(1), store_id };
         let peers = Arc::new(KnownPeers::new(Some(identity)));
-        (Core::new(raft, trace), Recorder::new(identity, peers, Bytes::new(), true))
+        (Core::new(raft, None, trace), Recorder::new(identity, peers, Bytes::new(), true))
     }
 
     fn turn(raft: &mut Core, now: Instant) {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use bytes::Bytes;
-use rand_pcg::Pcg32;
 
 use super::NodeLoop;
 use super::shared::{Driver, SharedLoop};
@@ -38,6 +37,7 @@ use crate::host::node::store_recorder::Recorder;
 use crate::host::node::trace::Trace;
 use crate::host::node::transfer::Handover;
 use crate::host::node::waiters::Waiters;
+use crate::host::recorder::{Random, Tape};
 use crate::host::state_machine::StateMachine;
 use crate::host::sync::Mutex;
 use crate::host::threads::lifecycle::Lifecycle;
@@ -78,7 +78,11 @@ impl<S: StateMachine> Driver<S> {
         let identity = Identity { cluster, node, store_id: journal.store_id() };
         let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
         let trace = Trace::start(node, &restored);
-        let raft = recover_raft(config.raft, restored, config.seed)?;
+        let random = random_of(node, config.seed).map_err(StartError::System)?;
+        let begin = |record| Tape::start(record, identity, &config.raft, &restored, &random);
+        let tape = config.record.map(begin).transpose().map_err(StartError::Recorder)?;
+        let flusher = tape.as_ref().map(Tape::flusher);
+        let raft = recover_raft(config.raft, restored, random)?;
         let peers = KnownPeers::new(Some(identity));
         let sends_bytes_max = raft.config().message_bytes_max();
         let peers = Arc::new(peers.with_lengths(sends_bytes_max, transport.message_bytes_max()));
@@ -102,7 +106,7 @@ impl<S: StateMachine> Driver<S> {
         let workers = threads.start(&raft, cluster, snapshot, state_machine, journal)?;
         let work = Arc::clone(workers.state_machine.work());
         let mut node_loop = NodeLoop {
-            raft: Core::new(raft, trace),
+            raft: Core::new(raft, tape.map(Box::new), trace),
             clock: Clock::new(),
             inbox: Arc::clone(&inbox),
             arrived: Arrived::new(),
@@ -141,7 +145,7 @@ impl<S: StateMachine> Driver<S> {
         }
         shared.put(node_loop);
         let driver = Self::new(shared, work);
-        Ok((Handle::new(inbox, leadership_state, lifecycle, members), driver))
+        Ok((Handle::new(inbox, leadership_state, lifecycle, members, flusher), driver))
     }
 }
 
@@ -182,7 +186,7 @@ impl<S: StateMachine> Threads<'_, S> {
     /// Starts the threads, with the state restored from `snapshot` if there is one.
     fn start(
         &self,
-        raft: &Raft<Bytes, Pcg32>,
+        raft: &Raft<Bytes, Random>,
         cluster: ClusterId,
         snapshot: Option<SnapshotMeta>,
         mut state_machine: S,
@@ -231,19 +235,22 @@ impl<S: StateMachine> Workers<S> {
     }
 }
 
-/// Raft as the journal left it. If no seed is given, the operating system draws one.
+/// The random numbers of a node. If no seed is given, the operating system draws one.
+fn random_of(node: NodeId, seed: Option<u64>) -> io::Result<Random> {
+    let seed = seed.map_or_else(getrandom::u64, Ok).map_err(io::Error::other)?;
+    // Each node draws from a stream of its own, so that equal seeds do not make elections tie.
+    Ok(Random::new(seed, node.get()))
+}
+
+/// Raft as the journal left it.
 fn recover_raft(
     config: Config,
     restored: Restored<Bytes>,
-    seed: Option<u64>,
-) -> Result<Raft<Bytes, Pcg32>, StartError> {
+    random: Random,
+) -> Result<Raft<Bytes, Random>, StartError> {
     let node = config.id;
     let listed = config.voters.clone();
-    let seed = seed.map_or_else(getrandom::u64, Ok);
-    let seed = seed.map_err(|error| StartError::System(io::Error::other(error)))?;
-    // Each node draws from a stream of its own, so that equal seeds do not make elections tie.
-    let rng = Pcg32::new(seed, node.get());
-    let raft = Raft::new(config, restored, rng).map_err(StartError::Config)?;
+    let raft = Raft::new(config, restored, random).map_err(StartError::Config)?;
     warn_of_other_voters(node, &listed, raft.membership());
     Ok(raft)
 }

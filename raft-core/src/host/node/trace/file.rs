@@ -15,7 +15,7 @@ use std::string::String;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rand_pcg::Pcg32;
+use crate::host::recorder::Random;
 
 use crate::output::{Restored, Write};
 use crate::raft::Raft;
@@ -57,7 +57,7 @@ impl Trace {
     }
 
     /// The journal has made this write, and those before it, durable.
-    pub(in crate::host::node) fn persisted(&mut self, id: WriteId, raft: &Raft<Bytes, Pcg32>) {
+    pub(in crate::host::node) fn persisted(&mut self, id: WriteId, raft: &Raft<Bytes, Random>) {
         let durable = self.under_way.partition_point(|write| write.id <= id);
         for write in self.under_way.drain(..durable) {
             self.stored.replay(write);
@@ -66,7 +66,7 @@ impl Trace {
     }
 
     /// Writes a line if anything has changed.
-    pub(in crate::host::node) fn look(&mut self, raft: &Raft<Bytes, Pcg32>) {
+    pub(in crate::host::node) fn look(&mut self, raft: &Raft<Bytes, Random>) {
         if self.file.is_some() {
             self.write(record::of_running(&raft.status(), &self.stored));
         }

@@ -1,7 +1,7 @@
 //! No trace.
 
 use bytes::Bytes;
-use rand_pcg::Pcg32;
+use crate::host::recorder::Random;
 
 use crate::output::{Restored, Write};
 use crate::raft::Raft;
@@ -16,7 +16,7 @@ impl Trace {
 
     pub(in crate::host::node) fn handed(&mut self, _write: &Write<Bytes>) {}
 
-    pub(in crate::host::node) fn persisted(&mut self, _id: WriteId, _raft: &Raft<Bytes, Pcg32>) {}
+    pub(in crate::host::node) fn persisted(&mut self, _id: WriteId, _raft: &Raft<Bytes, Random>) {}
 
-    pub(in crate::host::node) fn look(&mut self, _raft: &Raft<Bytes, Pcg32>) {}
+    pub(in crate::host::node) fn look(&mut self, _raft: &Raft<Bytes, Random>) {}
 }
