@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use raft_core::host::recorder::RecorderConfig;
 use raft_core::{Config, NodeId};
 
 use crate::address::address;
@@ -117,6 +118,13 @@ pub struct ServeFlags {
     /// may use, which every server must know
     #[arg(long, value_name = "N", default_value_t = COMMANDS_VERSION, value_parser = clap::value_parser!(u32).range(1..=i64::from(COMMANDS_VERSION)))]
     commands_version: u32,
+    /// Record in this folder what the core of Raft is told, without the contents of commands, so
+    /// that the run can be replayed; the newest 256 MiB are kept
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// Record each input before anyone sees what follows from it: for tests that kill servers
+    #[arg(long, hide = true, requires = "record")]
+    record_ahead: bool,
     /// Stop when standard input ends: for a parent that must not leave servers behind
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
@@ -154,6 +162,8 @@ pub struct ServeOptions {
     pub client_peers: BTreeMap<NodeId, String>,
     /// The newest version of commands that clients may use.
     pub commands_version: u32,
+    /// Where to record what Raft's core is told.
+    pub record: Option<RecorderConfig>,
     /// Whether to stop when standard input ends.
     pub until_stdin_ends: bool,
 }
@@ -211,6 +221,7 @@ impl ServeFlags {
             ..Config::new(id, voters)
         };
         raft.validate().map_err(|e| e.to_string())?;
+        let write_ahead = self.record_ahead;
         Ok(ServeOptions {
             cluster: self.cluster,
             raft,
@@ -221,6 +232,9 @@ impl ServeFlags {
             reached_by_clients_at,
             client_peers,
             commands_version: self.commands_version,
+            record: self
+                .record
+                .map(|dir| RecorderConfig { write_ahead, ..RecorderConfig::new(dir) }),
             until_stdin_ends: self.until_stdin_ends,
         })
     }

@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::replay::{Report, Tells};
 use clap::Parser;
 use kv::demo::cluster::Failure;
 
@@ -89,23 +90,26 @@ fn torture(options: &Options) -> Result<(), Failure> {
 
     println!("replay: {}\n", replay(options, seed));
     let mut run = Run::start(options, seed, &program, folder.path(), interrupted.clone())?;
+    let records = options.records(folder.path());
     let done = run
         .torture(seed, &options.only, Duration::from_secs(options.seconds))
-        .and_then(|()| run.finish());
+        .and_then(|()| run.finish())
+        .and_then(|tally| Ok((tally, judge_records(&mut run, &records)?)));
     let (counts, gap) = (run.recorder().counts(), run.recorder().longest_without_write());
     match done {
-        Ok(tally) => {
+        Ok((tally, replayed)) => {
             report(&tally, counts, gap);
+            println!("{replayed}");
             Ok(())
         }
         Err(failure) if interrupted.load(Ordering::Relaxed) => Err(failure),
         Err(failure) => {
             run.tell("FAILED", &failure.0);
-            leave_evidence(&mut run, folder.path(), &failure, &replay(options, seed));
+            leave_evidence(&mut run, folder.path(), &records, &failure, &replay(options, seed));
             drop(run);
             let folder = folder.keep();
             Err(Failure(format!(
-                "seed {seed} failed: {}\n\nhistories, journals, the servers' logs and how to replay are in {}",
+                "seed {seed} failed: {}\n\nhistories, journals, recordings, the servers' logs and how to replay are in {}",
                 failure.0.lines().next().unwrap_or_default(),
                 folder.display()
             )))
@@ -113,12 +117,27 @@ fn torture(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn leave_evidence(run: &mut Run, folder: &Path, failure: &Failure, replay: &str) {
+/// Replays what all servers recorded: states must be the recorded ones, and no rule broken.
+fn judge_records(run: &mut Run, records: &Path) -> Result<Report, Failure> {
+    run.tell("replay", "what the servers recorded");
+    run.end_servers();
+    let report = ::replay::replay(records, Tells::Nothing).map_err(Failure)?;
+    if report.fault.is_some() {
+        return Err(Failure(report.to_string()));
+    }
+    Ok(report)
+}
+
+fn leave_evidence(run: &mut Run, folder: &Path, records: &Path, failure: &Failure, replay: &str) {
     let histories: String = run.recorder().histories().iter().map(History::to_string).collect();
     run.leave_journals(folder);
     let judge = "cargo run --release -p torture -- --judge histories.txt";
+    // A folder of recordings that the run left where it was is found from here.
+    let records = records.strip_prefix(folder).unwrap_or(records).display();
+    let recorded = format!("cargo run --release -p replay -- {records}");
     let readme = format!(
         "{failure}\n\nThe same faults in the same order (when packets and processes meet differs every time):\n  {replay}\n\n\
+         This run, input by input, as the servers recorded it:\n  {recorded}\n\n\
          The histories judged again:\n  {judge}\n"
     );
     for (name, text) in [("histories.txt", histories), ("README.txt", readme)] {

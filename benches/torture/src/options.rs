@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -50,6 +50,10 @@ pub struct Options {
     /// Where to make the folder of a run [default: where temporary files are]
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
+    /// Where servers record what their cores are told. It stays also after a good run [default: the
+    /// folder of the run, which only a failed one leaves]
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
     /// Only judge the histories in this file, as a run that failed has left them
     #[arg(long, value_name = "FILE")]
     pub judge: Option<PathBuf>,
@@ -85,6 +89,11 @@ impl Options {
     /// The longest pause of a client after an answer.
     pub fn pause_max(&self) -> Duration {
         Duration::from_millis(self.pause)
+    }
+
+    /// Where the servers of a run in this folder record.
+    pub fn records(&self, folder: &Path) -> PathBuf {
+        self.record.clone().unwrap_or_else(|| folder.join("records"))
     }
 
     /// How long the cluster may take to recover.

@@ -79,7 +79,8 @@ impl Run {
         let mut timeline = Timeline::start(&folder.join("timeline.txt"));
         let place = place(options, seed, &mut timeline)?;
         let runtimes = options.runtime.names();
-        let servers = Servers::start(program, options.servers, runtimes, folder, place)?;
+        let records = options.records(folder);
+        let servers = Servers::start(program, options.servers, runtimes, folder, &records, place)?;
         for id in servers.ids() {
             let (runtime, address) = (servers.runtime(id), servers.client_address(id));
             timeline.tell("start", &format!("server {id} on {runtime}, for clients at {address}"));
@@ -148,11 +149,17 @@ impl Run {
         &self.recorder
     }
 
-    /// Ends all servers, and leaves copies of their journals in `folder`.
-    pub fn leave_journals(&mut self, folder: &Path) {
+    /// Ends all servers.
+    pub fn end_servers(&mut self) {
         for id in self.servers.ids() {
             let _ = self.servers.signal(id, Signal::KILL);
+            let _ = self.servers.wait_for_end(id, ANSWER_WAIT_MAX);
         }
+    }
+
+    /// Ends all servers, and leaves copies of their journals in `folder`.
+    pub fn leave_journals(&mut self, folder: &Path) {
+        self.end_servers();
         if let Err(e) = self.servers.copy_journals(folder) {
             self.timeline.tell("evidence", &format!("without all journals: {e}"));
         }

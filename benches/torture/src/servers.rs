@@ -52,6 +52,8 @@ pub struct Servers {
     program: PathBuf,
     runtimes: Vec<String>,
     folder: PathBuf,
+    /// Where they record.
+    records: PathBuf,
     /// More flags for `serve`, from the next start on.
     flags: Vec<String>,
     servers: BTreeMap<u8, Server>,
@@ -85,6 +87,7 @@ impl Servers {
         count: u8,
         runtimes: &[&str],
         folder: &Path,
+        records: &Path,
         place: Place,
     ) -> Result<Self, Failure> {
         let ports = free_ports(2 * usize::from(count))?;
@@ -111,8 +114,9 @@ impl Servers {
         }
         let runtimes = runtimes.iter().map(|name| (*name).to_owned()).collect();
         let (program, folder) = (program.to_owned(), folder.to_owned());
+        let records = records.to_owned();
         let flags = Vec::new();
-        let mut servers = Self { program, runtimes, folder, flags, servers, place };
+        let mut servers = Self { program, runtimes, folder, records, flags, servers, place };
         servers.ids().into_iter().try_for_each(|id| servers.start_server(id))?;
         Ok(servers)
     }
@@ -159,6 +163,9 @@ impl Servers {
             .args(["--client-peers", &clients.join(",")])
             .arg("--data")
             .arg(server.disk.data())
+            .arg("--record-ahead")
+            .arg("--record")
+            .arg(&self.records)
             .args(server.joins.then_some("--join"))
             .args(server.apart.map(|client| format!("--client={client}")))
             .args(&self.flags)

@@ -38,6 +38,10 @@ pub struct Cluster {
     runtimes: Vec<String>,
     flags: Vec<String>,
     folder: TempDir,
+    /// Whether the servers record what their cores are told.
+    records: bool,
+    /// Something failed, so the recordings stay.
+    failed: AtomicBool,
     servers: BTreeMap<u64, Server>,
     /// The number of the next server.
     next: u64,
@@ -89,6 +93,26 @@ impl Cluster {
         runtimes: &[&str],
         flags: &[&str],
     ) -> Result<Self, Failure> {
+        Self::launch(program, count, runtimes, flags, true)
+    }
+
+    /// The same, of servers that record nothing; for measurements.
+    pub fn start_unrecorded(
+        program: &Path,
+        count: u64,
+        runtimes: &[&str],
+        flags: &[&str],
+    ) -> Result<Self, Failure> {
+        Self::launch(program, count, runtimes, flags, false)
+    }
+
+    fn launch(
+        program: &Path,
+        count: u64,
+        runtimes: &[&str],
+        flags: &[&str],
+        records: bool,
+    ) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("kv-").tempdir();
         let folder = folder.map_err(|e| Failure(format!("no temporary folder: {e}")))?;
         let mut cluster = Self {
@@ -96,6 +120,8 @@ impl Cluster {
             runtimes: runtimes.iter().map(|name| (*name).to_owned()).collect(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             folder,
+            records,
+            failed: AtomicBool::new(false),
             servers: BTreeMap::new(),
             next: count + 1,
             interrupted: Arc::default(),
@@ -246,6 +272,8 @@ impl Cluster {
             .arg("--data")
             .arg(self.data(id))
             .args(self.runtime(id).map(|name| format!("--runtime={name}")))
+            .args(self.records.then(|| format!("--record={}", self.records().display())))
+            .args(self.records.then_some("--record-ahead"))
             .args(&self.flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -345,7 +373,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A failure with the ends of the servers' logs.
+    /// A failure with the ends of the servers' logs, and where their recordings are.
     pub fn failure(&self, text: &str) -> Failure {
         let mut text = text.to_owned();
         for id in self.servers.keys() {
@@ -356,7 +384,24 @@ impl Cluster {
                 text += &format!("\n    {line}");
             }
         }
+        if self.records {
+            self.failed.store(true, Ordering::Relaxed);
+            text += &format!("\n  {}", self.replay());
+        }
         Failure(text)
+    }
+
+    /// How to replay what the servers recorded.
+    fn replay(&self) -> String {
+        let records = self.records();
+        format!(
+            "what the servers were told: cargo run --release -p replay -- {}",
+            records.display()
+        )
+    }
+
+    fn records(&self) -> PathBuf {
+        self.folder.path().join("records")
     }
 
     fn check(&mut self) -> Result<(), Failure> {
@@ -391,6 +436,13 @@ impl Drop for Cluster {
         for id in self.ids() {
             // A server that cannot be killed still ends when the pipe to it closes.
             let _ = self.kill(id);
+        }
+        if self.records && thread::panicking() {
+            eprintln!("{}", self.replay());
+            *self.failed.get_mut() = true;
+        }
+        if *self.failed.get_mut() {
+            self.folder.disable_cleanup(true);
         }
     }
 }

@@ -144,7 +144,7 @@ impl Parts {
             until_stdin_ends,
         };
         let note = options.reached_by_clients_at.map(Bytes::from).unwrap_or_default();
-        let config = NodeConfig { note, ..NodeConfig::new(cluster, raft) };
+        let config = NodeConfig { note, record: options.record, ..NodeConfig::new(cluster, raft) };
         let transport = tcp::Config { advertise, ..tcp::Config::default() };
         Ok(Self { config, store, journal, listener, peers, transport, clients, front })
     }

@@ -225,6 +225,20 @@ impl Disk {
         Ok(removed)
     }
 
+    /// How many writes are not synced.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether a restart after a crash that kept so many unsynced writes would find this.
+    pub(super) fn holds_after_crash<C>(mut self, kept: usize, restored: &Restored<C>) -> bool {
+        let last = restored.entries.last().map_or(restored.base, Entry::id);
+        self.crash(kept).is_ok()
+            && self.hard_state == restored.hard_state
+            && (self.base(), self.last()) == (restored.base, last)
+            && self.snapshot == restored.snapshot
+    }
+
     /// The first `kept` unsynced writes survive, the others do not. Returns where entries were
     /// removed, if any were.
     pub(super) fn crash(&mut self, kept: usize) -> Result<Option<Removed>, Box<Violation>> {

@@ -29,6 +29,7 @@ mod disk;
 mod forwards;
 mod logs;
 mod members;
+mod recorded;
 mod snapshots;
 
 use alloc::boxed::Box;

@@ -40,20 +40,9 @@ impl<C: Command + Eq> Observer<C> {
 
     /// A server replaces its state by an installed snapshot.
     pub fn on_restore(&mut self, id: NodeId, meta: &SnapshotMeta, state: Option<&[u8]>) -> Verdict {
-        let server = self.server(id);
-        let (applied, last) = (server.applied, meta.last);
-        hold!(
-            last.index > applied,
-            StateMachineSafety,
-            "server {id} goes back from {applied} to the snapshot {last}"
-        );
-        hold!(
-            server.disk.snapshot() == Some(meta) && state.is_some(),
-            Durability,
-            "server {id} restores the snapshot {last}, which is not on its disk"
-        );
-        self.check_snapshot(id, meta)?;
-        self.server_mut(id).applied = last.index;
+        let last = meta.last;
+        hold!(state.is_some(), Durability, "server {id} restores the snapshot {last} without it");
+        self.on_restore_unseen(id, meta)?;
         state.map_or(Ok(()), |state| self.check_state(id, last, state))
     }
 

@@ -88,7 +88,7 @@ fn measure(program: &Path, options: &Options) -> Result<(), Failure> {
 /// Three servers that take a snapshot after so many MiB of log.
 fn start(program: &Path, options: &Options, snapshot_log: usize) -> Result<Cluster, Failure> {
     let flag = format!("--snapshot-log={snapshot_log}");
-    let mut cluster = Cluster::start_with(program, 3, &[&options.runtime], &[&flag])?;
+    let mut cluster = Cluster::start_unrecorded(program, 3, &[&options.runtime], &[&flag])?;
     let interrupted = cluster.interrupted();
     // From the second cluster on, signals are handled already, and end nothing but the first: its
     // servers are gone.

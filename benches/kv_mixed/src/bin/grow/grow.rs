@@ -74,7 +74,7 @@ struct Show {
 fn run(program: &Path, runtimes: &[&str], span: Duration) -> Result<(), Failure> {
     let timeline = Timeline::begin();
     println!("\nkv grows from 1 server to {SERVERS}, and each of them is replaced, under load\n");
-    let mut cluster = Cluster::start_with(program, 1, runtimes, &[SNAPSHOT_LOG])?;
+    let mut cluster = Cluster::start_unrecorded(program, 1, runtimes, &[SNAPSHOT_LOG])?;
     let interrupted = cluster.interrupted();
     ctrlc::set_handler(move || interrupted.store(true, Ordering::Relaxed))
         .map_err(|e| Failure(format!("signals cannot be handled: {e}")))?;

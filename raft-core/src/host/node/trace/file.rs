@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::string::String;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use crate::host::recorder::Random;
+use bytes::Bytes;
 
 use crate::output::{Restored, Write};
 use crate::raft::Raft;

@@ -1,7 +1,7 @@
 //! No trace.
 
-use bytes::Bytes;
 use crate::host::recorder::Random;
+use bytes::Bytes;
 
 use crate::output::{Restored, Write};
 use crate::raft::Raft;

@@ -1,0 +1,392 @@
+//! One order of all that the servers of a cluster recorded: by their clocks, but a message leaves
+//! before it comes.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+
+use raft_core::host::recorder::{Event, Input, RecordedCommand, Recording, Replay, ReplayError};
+use raft_core::sim::{Observer, Violation};
+use raft_core::{Body, ClusterIdentity, Message, NodeId, Output, Payload, Restored};
+
+use crate::cluster::Cluster;
+use crate::story::Story;
+use crate::{Tally, Tells};
+
+/// Replays all servers together.
+pub(crate) struct Merge {
+    servers: Vec<Server>,
+    /// The messages that have left, by their digests.
+    sent: HashSet<u64, BuildHasherDefault<Digest>>,
+    observer: Option<Observer<RecordedCommand>>,
+    /// All servers that the observer knows.
+    watched: BTreeSet<NodeId>,
+    identity: Option<ClusterIdentity>,
+    story: Story,
+    /// The server that was told something last.
+    current: usize,
+    notes: Vec<String>,
+    unsent: BTreeMap<(NodeId, NodeId), u64>,
+    tally: Tally,
+}
+
+/// A server: its lives, one after another.
+struct Server {
+    node: NodeId,
+    replay: Option<Replay>,
+    /// The sender and the digest of the message that is next, if that was looked for.
+    next: Option<Option<(NodeId, u64)>>,
+    /// The next one is last.
+    lives: Vec<Recording>,
+    /// Whether something ran here before.
+    has_run: bool,
+    /// Nothing was told since the last tick.
+    ticked: bool,
+    /// What this life does is of no account: its store is of another cluster.
+    foreign: bool,
+    /// The number of its store, when it was last seen.
+    store: Option<u64>,
+    /// Nothing is missing at the end of its last life.
+    is_complete: bool,
+}
+
+/// Digests are hashes already.
+#[derive(Default)]
+struct Digest(u64);
+
+impl Hasher for Digest {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0 << 8 | u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, digest: u64) {
+        self.0 = digest;
+    }
+}
+
+/// Why a replay ends early.
+enum Stop {
+    Replay(ReplayError),
+    Violation(Box<Violation>),
+}
+
+impl From<ReplayError> for Stop {
+    fn from(error: ReplayError) -> Self {
+        Self::Replay(error)
+    }
+}
+
+impl From<Box<Violation>> for Stop {
+    fn from(violation: Box<Violation>) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl Merge {
+    pub(crate) fn new(cluster: Cluster, tells: Tells) -> Self {
+        let nodes = cluster.nodes();
+        let mut observer = Observer::new(nodes.iter().copied());
+        observer.tolerate_strangers();
+        let lives = cluster.recordings.len();
+        let begin = cluster.recordings.iter().map(|recording| recording.run).min();
+        let mut servers: Vec<_> = nodes.iter().map(|node| Server::new(*node)).collect();
+        for recording in cluster.recordings.into_iter().rev() {
+            if let Some(server) = servers.iter_mut().find(|one| one.node == recording.node) {
+                server.lives.push(recording);
+            }
+        }
+        let tally = Tally { servers: nodes.len(), lives, ..Tally::default() };
+        Self {
+            servers,
+            sent: HashSet::default(),
+            observer: Some(observer),
+            watched: nodes,
+            identity: None,
+            story: Story::new(begin.unwrap_or_default(), tells),
+            current: 0,
+            notes: cluster.notes,
+            unsent: BTreeMap::new(),
+            tally,
+        }
+    }
+
+    /// Replays everything. The error says what is wrong, and where.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        self.try_run().map_err(|stop| match stop {
+            Stop::Replay(error) => error.to_string(),
+            Stop::Violation(violation) => {
+                let (property, detail) = (violation.property, &violation.detail);
+                format!("{property} is broken at {}: {detail}", self.place())
+            }
+        })
+    }
+
+    fn try_run(&mut self) -> Result<(), Stop> {
+        self.resume_all()?;
+        while let Some(at) = self.next_server()? {
+            self.advance(at)?;
+        }
+        Ok(())
+    }
+
+    /// Servers whose recording begins in the middle were there from the beginning.
+    fn resume_all(&mut self) -> Result<(), Stop> {
+        for at in 0..self.servers.len() {
+            let server = &mut self.servers[at];
+            let begins = server.lives.last().map(|life| life.segments[0].first_input);
+            if begins > Some(0) {
+                self.advance(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        let mut tally = self.tally.clone();
+        tally.compared += self
+            .servers
+            .iter()
+            .filter_map(|one| one.replay.as_ref())
+            .map(Replay::compared)
+            .sum::<u64>();
+        tally.recorded = self.story.span();
+        tally.observed = self.observer.is_some();
+        tally
+    }
+
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        let open = self.servers.iter().filter_map(|server| server.replay.as_ref());
+        notes.extend(open.flat_map(|replay| replay.notes().iter().cloned()));
+        for ((from, to), count) in &self.unsent {
+            notes.push(format!(
+                "server {to} got {count} messages that server {from} did not send: the end of its recording is missing"
+            ));
+        }
+        notes
+    }
+
+    /// Where the replay stands.
+    pub(crate) fn place(&self) -> String {
+        let server = &self.servers[self.current];
+        let input = server.replay.as_ref().map_or(0, Replay::input);
+        format!("input {input} of server {} ({})", server.node, self.story.last())
+    }
+
+    /// The server that is told something next: the earliest by its clock, unless its message has
+    /// yet to leave.
+    fn next_server(&mut self) -> Result<Option<usize>, Stop> {
+        let times = self.servers.iter().enumerate();
+        let earliest = times.filter_map(|(at, server)| Some((server.next_at()?, at))).min();
+        let Some((_, mut at)) = earliest else { return Ok(None) };
+        // Follows the senders. Two that wait for each other wait for what no recording has.
+        for _ in 0..self.servers.len() {
+            let Some((sender, digest)) = self.message_of(at)? else { return Ok(Some(at)) };
+            if self.sent.contains(&digest) {
+                return Ok(Some(at));
+            }
+            let found = self.servers.iter().position(|server| server.node == sender);
+            match found.filter(|sender| self.servers[*sender].next_at().is_some()) {
+                Some(sender) => at = sender,
+                None => break,
+            }
+        }
+        if let Some((from, _)) = self.message_of(at)? {
+            let to = self.servers[at].node;
+            *self.unsent.entry((from, to)).or_default() += 1;
+            // What is missing cannot be told from a broken rule.
+            self.observer = None;
+        }
+        Ok(Some(at))
+    }
+
+    /// The sender and the digest of the message that comes next here.
+    fn message_of(&mut self, at: usize) -> Result<Option<(NodeId, u64)>, Stop> {
+        let server = &mut self.servers[at];
+        let Some(replay) = &mut server.replay else { return Ok(None) };
+        if server.next.is_none() {
+            server.next =
+                Some(replay.next_message()?.map(|message| (message.from, digest(message))));
+        }
+        Ok(server.next.flatten())
+    }
+
+    fn advance(&mut self, at: usize) -> Result<(), Stop> {
+        self.current = at;
+        let server = &mut self.servers[at];
+        server.next = None;
+        if server.replay.is_none() {
+            server.replay = server.lives.pop().map(Replay::new);
+        }
+        let Some(replay) = &mut server.replay else { return Ok(()) };
+        match replay.advance()? {
+            None => {
+                self.tally.compared += replay.compared();
+                self.notes.extend(replay.notes().iter().cloned());
+                server.is_complete = replay.is_complete();
+                self.story.ended(server.node);
+                server.replay = None;
+                Ok(())
+            }
+            Some(Event::Started(restored)) => self.started(at, &restored),
+            Some(Event::Resumed) => self.resumed(at),
+            Some(Event::Told { input, outputs, read: _ }) => self.told(at, &input, outputs),
+        }
+    }
+
+    fn started(&mut self, at: usize, restored: &Restored<RecordedCommand>) -> Result<(), Stop> {
+        let server = &mut self.servers[at];
+        let Some(replay) = &server.replay else { return Ok(()) };
+        let identity = identity_of(restored);
+        let store = replay.recording().store;
+        // A disk that a server brings with it holds nothing, or what its former life left there.
+        let is_wiped = *restored == Restored::default();
+        let is_replaced = server.store.is_some_and(|known| known != store) && !is_wiped;
+        let differs = identity.is_some() && self.identity.is_some() && identity != self.identity;
+        server.foreign = is_replaced || differs;
+        if server.foreign {
+            let (node, run) = (server.node, replay.recording().run);
+            self.notes.push(format!(
+                "server {node}: its run {run} began with a store that is not its own, and is not checked"
+            ));
+            return Ok(());
+        }
+        server.store = Some(store);
+        self.identity = self.identity.or(identity);
+        self.story.started(replay, restored);
+        if server.has_run && !server.is_complete {
+            self.notes.push(format!(
+                "server {}: its process was killed, and the end of its recording may be missing",
+                server.node
+            ));
+            self.observer = None;
+        }
+        if let Some(observer) = &mut self.observer {
+            if !server.has_run {
+                observer.on_start(server.node, restored)?;
+            } else if is_wiped {
+                observer.on_wipe(server.node);
+                observer.on_start(server.node, restored)?;
+            } else {
+                observer.on_restart(server.node, restored)?;
+            }
+        }
+        server.has_run = true;
+        Ok(())
+    }
+
+    fn resumed(&mut self, at: usize) -> Result<(), Stop> {
+        let server = &mut self.servers[at];
+        let Some(raft) = server.replay.as_ref().and_then(Replay::raft) else { return Ok(()) };
+        if let Some(observer) = &mut self.observer {
+            observer.on_resume(raft)?;
+        }
+        server.has_run = true;
+        Ok(())
+    }
+
+    fn told(
+        &mut self,
+        at: usize,
+        input: &Input<RecordedCommand>,
+        outputs: Vec<Output<RecordedCommand>>,
+    ) -> Result<(), Stop> {
+        self.tally.inputs += 1;
+        let server = &mut self.servers[at];
+        let Some(replay) = &server.replay else { return Ok(()) };
+        let Some(raft) = replay.raft() else { return Ok(()) };
+        self.story.told(replay, input, &outputs);
+        for output in &outputs {
+            match output {
+                Output::MembershipChanged(membership) if !server.foreign => {
+                    self.identity = self.identity.or(membership.identity());
+                }
+                Output::Send(message) => {
+                    self.sent.insert(digest(message));
+                    if self.watched.insert(message.to) {
+                        // A server without a recording.
+                        let to = message.to;
+                        self.notes
+                            .push(format!("server {to} has no recording: rules are not checked"));
+                        self.observer = None;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let polled = matches!(input, Input::PollAll);
+        let quiet = polled || matches!(input, Input::Poll(_) | Input::Digest(_));
+        let turned = polled && server.ticked;
+        server.ticked = matches!(input, Input::Tick(_)) || (quiet && server.ticked);
+        let Some(observer) = self.observer.as_mut().filter(|_| !server.foreign) else {
+            return Ok(());
+        };
+        if let Input::Persisted(write) = input {
+            observer.on_synced(server.node, *write)?;
+        }
+        for output in &outputs {
+            match output {
+                Output::Persist(write) => observer.on_write(raft, write)?,
+                Output::Send(message) => observer.on_send(message)?,
+                Output::Apply(entries) => {
+                    for entry in entries {
+                        observer.on_apply(raft, entry)?;
+                    }
+                }
+                Output::Restore(meta) => observer.on_restore_unseen(server.node, meta)?,
+                _ => {}
+            }
+        }
+        if turned {
+            server.ticked = false;
+            observer.after_turn(raft, replay.now())?;
+        }
+        Ok(())
+    }
+}
+
+impl Server {
+    fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            replay: None,
+            next: None,
+            lives: Vec::new(),
+            has_run: false,
+            ticked: false,
+            foreign: false,
+            store: None,
+            is_complete: true,
+        }
+    }
+
+    /// When something happens here next, by its own clock; none if nothing does.
+    fn next_at(&self) -> Option<u64> {
+        let open = self.replay.as_ref().map(Replay::wall_micros);
+        open.or_else(|| self.lives.last().map(|recording| recording.run))
+    }
+}
+
+fn identity_of(restored: &Restored<RecordedCommand>) -> Option<ClusterIdentity> {
+    let in_log = restored.entries.iter().rev().find_map(|entry| match &entry.payload {
+        Payload::Configuration(membership) => membership.identity(),
+        _ => None,
+    });
+    in_log.or_else(|| restored.snapshot.as_ref()?.membership.identity())
+}
+
+/// A number that tells one message from another. The host adds digests of states on the way, which
+/// the core neither sets nor reads.
+fn digest(message: &Message<RecordedCommand>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if let Body::AppendEntriesReply(reply) = &message.body {
+        let reply = raft_core::AppendEntriesReply { state: None, ..*reply };
+        (message.from, message.to, message.term, reply).hash(&mut hasher);
+    } else {
+        message.hash(&mut hasher);
+    }
+    hasher.finish()
+}
