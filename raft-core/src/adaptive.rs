@@ -1,8 +1,8 @@
 //! Timeouts that adapt (§5.6): short on a network that answers fast, the configured ones on a
 //! network that does not.
 //!
-//! The broadcast time must be an order of magnitude below the election timeout, so whoever
-//! configures a timeout must think of the worst that the network will ever do. With this option a
+//! The broadcast time must be an order of magnitude below the election timeout, so a timeout that
+//! is configured must allow for the worst that the network will ever do. With this option a
 //! leader measures what the network does today. It times its heartbeat rounds, and smooths each
 //! follower's round-trip time (`srtt`) and its variation (`rttvar`) as TCP does (RFC 6298). With
 //! every AppendEntries it tells its followers which election timeout is in force. The idea is that
@@ -36,8 +36,7 @@
 use rand_core::Rng;
 
 use crate::config::TimeoutInForce;
-use crate::raft::Leading;
-use crate::raft::Raft;
+use crate::raft::{Leading, Raft};
 use crate::state::roles::{Follower, RoleState};
 use crate::types::Command;
 
@@ -46,8 +45,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// leader or only suspects that it is gone; else the configured one.
     pub(crate) fn timeout_in_force(&self) -> TimeoutInForce {
         let told = match &self.role {
-            RoleState::Follower(Follower { following, suspicion }) => {
-                let told = following.as_ref().map(|following| following.timeout_in_force);
+            RoleState::Follower(Follower { leader, suspicion }) => {
+                let told = leader.as_ref().map(|known| known.timeout_in_force);
                 told.or(suspicion.map(|suspicion| suspicion.timeout_in_force))
             }
             RoleState::Leader(leader) => Some(leader.timeout.in_force),

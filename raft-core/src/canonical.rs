@@ -10,8 +10,7 @@ use core::time::Duration;
 
 use rand_core::Rng;
 
-use crate::raft::Leading;
-use crate::raft::Raft;
+use crate::raft::{Following, Leading, Raft};
 use crate::reason::Reasons;
 use crate::state::roles::Heard;
 use crate::state::timers::Timer;
@@ -44,11 +43,11 @@ impl<C: Command, R: Rng + Clone> Raft<C, R> {
         copy.server.reads.move_in_time(|at| clock.past(at));
         copy.server.forwards.move_in_time(|at| clock.past(at));
         copy.server.snapshots.move_in_time(|at| clock.future(at));
-        if let Some(following) = copy.following() {
-            if let Heard::At(at) = following.heard {
-                following.heard = Heard::At(clock.past(at));
+        if let Some(Following { known, .. }) = copy.following() {
+            if let Heard::At(at) = known.heard {
+                known.heard = Heard::At(clock.past(at));
             }
-            following.listens_until = following.listens_until.map(|at| clock.future(at));
+            known.listens_until = known.listens_until.map(|at| clock.future(at));
         }
         if let Some(Leading { leader, .. }) = copy.leading() {
             leader.listened_after = leader.listened_after.map(|at| clock.future(at));

@@ -38,12 +38,14 @@ use crate::message::{
     Body, Message, RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
 };
 use crate::quorum::MEMBERS_MAX;
-use crate::raft::Leading;
-use crate::raft::Raft;
+use crate::raft::{Following, Leading, Next, Raft, Standing};
 use crate::reason::StepDown;
 use crate::state::roles::{
-    Ballot, Candidate, Follower, PreCandidate, RoleState, Suspicion, VoteKind, VoteRequest,
+    Ballot, Candidate, Follower, KnownLeader, PreCandidate, RoleState, Suspicion, VoteKind,
+    VoteRequest,
 };
+use crate::state::server::Server;
+use crate::status::count;
 use crate::types::{Command, NodeId};
 
 /// The most vote requests that wait for a tick: both kinds, from each member. More come only from
@@ -55,7 +57,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn on_election_timeout(&mut self) {
         let forwards_wait = self.server.forwards.on_leader_missed();
         let waits = self.server.reads.on_leader_missed() || forwards_wait;
-        if !self.may_stand() {
+        if !self.server.may_stand() {
             // It is not its turn; but the leader that it knew is gone.
             self.step_down(self.server.current_term, StepDown::NotAMember);
             self.server.timers.election.stop();
@@ -63,18 +65,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 // Not for ever.
                 self.server.timers.election.touch();
             }
-        } else if self.is_voting() {
+        } else if self.server.is_voting() {
             self.server.timers.election.touch();
         } else if self.server.config.pre_vote {
             self.become_pre_candidate();
         } else {
             self.become_candidate(false);
         }
-    }
-
-    /// Whether this server's vote is on its way to the disk.
-    pub(crate) fn is_voting(&self) -> bool {
-        self.server.voted_for.is_some() && !self.server.durable.hard_state_is_durable()
     }
 
     fn become_pre_candidate(&mut self) {
@@ -86,7 +83,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }));
         self.server.timers.election.touch();
         self.server.timers.heartbeat.touch();
-        self.count_pre_votes();
+        // A cluster of one.
+        self.as_candidate(|standing| standing.count_pre_votes());
     }
 
     /// Stands for election; on a leader's request if it is a transfer.
@@ -96,19 +94,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if term == self.server.current_term {
             // Only a broken peer can have brought the last term there is: nobody can stand any
             // more.
-            self.server.counters.protocol_violations =
-                self.server.counters.protocol_violations.saturating_add(1);
+            count(&mut self.server.counters.protocol_violations);
             return;
         }
-        self.advance_term(term);
-        self.vote_for(self.id());
+        self.server.advance_term(term);
+        self.server.vote_for(self.id());
         let ballot = Ballot::new(&self.server.members);
         self.change_role(RoleState::Candidate(Candidate { ballot, transfer }));
         self.server.timers.heartbeat.touch();
     }
 
     /// A hint that this leader is gone: the transport saw its connection die. A follower forgets it
-    /// and asks, when its turn comes in the line of successors, whether it could win. Voters who
+    /// and asks, when its turn comes in the line of successors, whether it could win. Voters that
     /// still hear from the leader refuse, so that a hint that is wrong costs the question, and a
     /// follower that refuses new reads until it hears from its leader again: reads that wait are
     /// kept, and asked again. For want of that question, servers without pre-vote take no hints.
@@ -117,49 +114,33 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///
     /// A server that noticed it earlier may have asked here already, in vain. It is answered anew.
     pub fn suspect_leader(&mut self, leader: NodeId) {
-        let following = self.following().filter(|following| following.leader == leader);
-        let known = following.map(|following| (following.rank, following.refused));
-        let Some((rank, refused)) = known else { return };
-        let timeout_in_force = self.timeout_in_force();
-        if !self.server.config.pre_vote {
+        let Some(Following { known, server }) = self.following() else { return };
+        if known.id != leader || !server.config.pre_vote {
             return;
         }
+        let KnownLeader { rank, refused, timeout_in_force, .. } = *known;
         let suspicion = Some(Suspicion { rank, timeout_in_force });
-        self.change_role(RoleState::Follower(Follower { following: None, suspicion }));
+        self.change_role(RoleState::Follower(Follower { leader: None, suspicion }));
         self.server.reads.on_leader_suspected();
         self.server.forwards.on_leader_suspected();
         if let Some(request) = refused {
             // If the same server has asked again since, only the answer to its newer request
             // counts.
             if !self.server.vote_requests.iter().any(|newer| newer.is_like(&request)) {
-                self.hold_vote_request(request);
+                self.server.hold_vote_request(request);
             }
         }
         self.server.timers.election.touch();
         self.check_invariants();
     }
 
-    /// Holds a vote request until the next tick: the newest of its kind from each server.
-    pub(crate) fn hold_vote_request(&mut self, request: VoteRequest) {
-        let is_full = self.server.vote_requests.len() >= VOTE_REQUESTS_MAX;
-        let earlier =
-            self.server.vote_requests.iter_mut().find(|earlier| earlier.is_like(&request));
-        match earlier {
-            Some(earlier) if earlier.term > request.term => {}
-            Some(earlier) => *earlier = request,
-            None if is_full => {
-                self.server.counters.unknown_sender =
-                    self.server.counters.unknown_sender.saturating_add(1);
-            }
-            None => self.server.vote_requests.push(request),
-        }
-    }
-
     /// Answers the vote requests that came since the last tick.
     pub(crate) fn judge_vote_requests(&mut self) {
         let mut requests = core::mem::take(&mut self.server.vote_requests);
         for request in requests.iter().copied() {
-            self.repeat_removal_notice(request.candidate, request.last_log);
+            if let Some(mut leading) = self.leading() {
+                leading.repeat_removal_notice(request.candidate, request.last_log);
+            }
             match request.kind {
                 VoteKind::PreVote { campaign } => self.on_request_pre_vote(request, campaign),
                 VoteKind::Vote { transfer } => self.on_request_vote(request, transfer),
@@ -175,17 +156,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn on_request_pre_vote(&mut self, request: VoteRequest, campaign: u64) {
         let could_win = request.term >= self.server.current_term
             && request.last_log >= self.server.log.last()
-            && !self.has_no_vote(request.candidate, request.last_log)
-            && !self.may_not_vote();
-        let granted = could_win && self.server.now >= self.bound_until() && !self.is_voting();
+            && !self.server.has_no_vote(request.candidate, request.last_log)
+            && !self.server.may_not_vote();
+        let granted =
+            could_win && self.server.now >= self.bound_until() && !self.server.is_voting();
         let reply = RequestPreVoteReply { granted, campaign };
         self.server.hold_reply(request.candidate, Body::RequestPreVoteReply(reply));
         if !granted {
-            self.note_refusal(&request, true);
+            self.server.note_refusal(&request, true);
         }
         if could_win && !granted {
             if let Some(following) = self.following() {
-                following.refused = Some(request);
+                following.known.refused = Some(request);
             }
         }
         if !granted && request.term == self.server.current_term {
@@ -201,9 +183,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let is_sticky = self.server.config.check_quorum && term > self.server.current_term;
         let bound_until = if is_sticky { self.bound_until() } else { self.promised_until() };
         if !transfer && self.server.now < bound_until {
-            self.server.counters.sticky_refusals =
-                self.server.counters.sticky_refusals.saturating_add(1);
-            self.note_refusal(&request, true);
+            count(&mut self.server.counters.sticky_refusals);
+            self.server.note_refusal(&request, true);
             return;
         }
         if term > self.server.current_term {
@@ -213,82 +194,78 @@ impl<C: Command, R: Rng> Raft<C, R> {
             && self.server.voted_for.unwrap_or(candidate) == candidate
             && self.leader().is_none()
             && last_log >= self.server.log.last()
-            && !self.has_no_vote(candidate, last_log)
-            && !self.may_not_vote();
+            && !self.server.has_no_vote(candidate, last_log)
+            && !self.server.may_not_vote();
         if granted && self.server.voted_for.is_none() {
             self.step_down(term, StepDown::GaveVote);
-            self.vote_for(candidate);
+            self.server.vote_for(candidate);
             self.server.timers.election.touch();
         }
         if !granted {
-            self.note_refusal(&request, self.leader().is_some());
+            self.server.note_refusal(&request, self.leader().is_some());
         }
         let reply = RequestVoteReply { granted, last_log };
         self.server.hold_reply(candidate, Body::RequestVoteReply(reply));
     }
+}
 
-    /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk,
-    /// and with it votes and entries; so it votes for nobody until a leader has brought it into a
-    /// cluster. Nor does one whose host knows that it did.
-    pub(crate) fn may_not_vote(&self) -> bool {
-        self.membership().is_empty() || self.server.members.abstains
-    }
-
+impl<C: Command, R: Rng> Standing<'_, C, R> {
     /// An answer to a pre-vote. It counts in the attempt that asked, and never as a vote.
-    pub(crate) fn on_request_pre_vote_reply(&mut self, from: usize, reply: RequestPreVoteReply) {
-        let RoleState::PreCandidate(pre_candidate) = &self.role else { return };
-        let campaign = pre_candidate.campaign;
-        let Some(ballot) = self.ballot() else { return };
-        if reply.campaign == campaign {
-            ballot.count(from, reply.granted);
-            self.count_pre_votes();
+    pub(crate) fn on_request_pre_vote_reply(
+        &mut self,
+        from: usize,
+        reply: RequestPreVoteReply,
+    ) -> Next {
+        if self.kind != (VoteKind::PreVote { campaign: reply.campaign }) {
+            return Next::Stay;
         }
+        self.ballot.count(from, reply.granted);
+        self.count_pre_votes()
     }
 
-    fn count_pre_votes(&mut self) {
-        let RoleState::PreCandidate(pre_candidate) = &self.role else { return };
-        if pre_candidate.ballot.is_won(self.server.members.quorum) {
-            self.become_candidate(false);
+    fn count_pre_votes(&self) -> Next {
+        match self.kind {
+            VoteKind::PreVote { .. } if self.ballot.is_won(self.server.members.quorum) => {
+                Next::Stand { transfer: false }
+            }
+            VoteKind::PreVote { .. } | VoteKind::Vote { .. } => Next::Stay,
         }
     }
 
     /// A vote, given to the log that the reply echoes.
-    pub(crate) fn on_request_vote_reply(&mut self, from: usize, reply: RequestVoteReply) {
-        let last_log = self.server.log.last();
-        if !matches!(self.role, RoleState::Candidate(_)) {
-            return;
+    pub(crate) fn on_request_vote_reply(&mut self, from: usize, reply: RequestVoteReply) -> Next {
+        let is_pre_vote = matches!(self.kind, VoteKind::PreVote { .. });
+        if is_pre_vote || reply.last_log != self.server.log.last() {
+            return Next::Stay;
         }
-        let Some(ballot) = self.ballot() else { return };
-        if reply.last_log == last_log {
-            ballot.count(from, reply.granted);
-            self.count_votes();
-        }
+        self.ballot.count(from, reply.granted);
+        self.count_votes()
     }
 
     /// Leads, if a majority has voted for this server and its own vote is durable.
-    pub(crate) fn count_votes(&mut self) {
-        let RoleState::Candidate(candidate) = &self.role else { return };
-        let elected = candidate.ballot.is_won(self.server.members.quorum);
-        if elected && self.server.durable.hard_state_is_durable() {
-            self.become_leader();
+    pub(crate) fn count_votes(&self) -> Next {
+        match self.kind {
+            VoteKind::Vote { .. }
+                if self.ballot.is_won(self.server.members.quorum)
+                    && self.server.durable.hard_state_is_durable() =>
+            {
+                Next::Lead
+            }
+            VoteKind::PreVote { .. } | VoteKind::Vote { .. } => Next::Stay,
         }
     }
 
     /// The next vote request of a campaign.
     pub(crate) fn next_vote_request(&mut self) -> Option<Message<C>> {
+        let position = self.ballot.to_send.first()?;
+        self.ballot.to_send.remove(position);
         let last_log = self.server.log.last();
-        let body = match &self.role {
-            RoleState::PreCandidate(PreCandidate { campaign, .. }) => {
-                Body::RequestPreVote(RequestPreVote { last_log, campaign: *campaign })
+        let body = match self.kind {
+            VoteKind::PreVote { campaign } => {
+                Body::RequestPreVote(RequestPreVote { last_log, campaign })
             }
-            RoleState::Candidate(Candidate { transfer, .. }) => {
-                Body::RequestVote(RequestVote { last_log, transfer: *transfer })
-            }
-            RoleState::Follower(_) | RoleState::Leader(_) => return None,
+            VoteKind::Vote { transfer } => Body::RequestVote(RequestVote { last_log, transfer }),
         };
-        let ballot = self.ballot()?;
-        let position = ballot.to_send.first()?;
-        ballot.to_send.remove(position);
         Some(self.server.message(self.server.members.id(position)?, body))
     }
 }
@@ -332,5 +309,33 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
             self.leader.round = self.leader.round.next();
             self.leader.pending.insert(position);
         }
+    }
+}
+
+impl<C: Command, R: Rng> Server<C, R> {
+    /// Whether this server's vote is on its way to the disk.
+    pub(crate) fn is_voting(&self) -> bool {
+        self.voted_for.is_some() && !self.durable.hard_state_is_durable()
+    }
+
+    /// Holds a vote request until the next tick: the newest of its kind from each server.
+    pub(crate) fn hold_vote_request(&mut self, request: VoteRequest) {
+        let is_full = self.vote_requests.len() >= VOTE_REQUESTS_MAX;
+        let earlier = self.vote_requests.iter_mut().find(|earlier| earlier.is_like(&request));
+        match earlier {
+            Some(earlier) if earlier.term > request.term => {}
+            Some(earlier) => *earlier = request,
+            None if is_full => {
+                count(&mut self.counters.unknown_sender);
+            }
+            None => self.vote_requests.push(request),
+        }
+    }
+
+    /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk,
+    /// and with it votes and entries; so it votes for nobody until a leader has brought it into a
+    /// cluster. Nor does one whose host knows that it did.
+    pub(crate) fn may_not_vote(&self) -> bool {
+        self.memberships.in_force().is_empty() || self.members.abstains
     }
 }

@@ -41,13 +41,15 @@ use rand_core::Rng;
 
 use crate::error::ProposeError;
 use crate::message::{Body, Message, Propose, ProposeRefusal, ProposeReply};
-use crate::raft::{Leading, Raft};
+use crate::raft::{Following, Leading, Raft};
 use crate::state::forwards::Taken;
+use crate::state::server::Server;
+use crate::status::count;
 use crate::types::{Command, NodeId, ProposalId};
 
 impl<C: Command, R: Rng> Raft<C, R> {
     pub(crate) fn accept_forward(&mut self, command: C) -> Result<ProposalId, ProposeError<C>> {
-        let following = self.following().map(|following| following.takes_proposals);
+        let following = self.following().map(|following| following.known.takes_proposals);
         if following != Some(true) {
             return Err(ProposeError::NotLeader { leader: self.leader(), command });
         }
@@ -64,50 +66,54 @@ impl<C: Command, R: Rng> Raft<C, R> {
         pushed.map_err(|command| ProposeError::TooManyForwarded { command })
     }
 
+    /// The leader's answer.
+    pub(crate) fn on_propose_reply(&mut self, from: NodeId, reply: ProposeReply) {
+        let (term, handed_out) = (self.server.current_term, self.server.apply_sent);
+        let is_leader = self.following().is_some_and(|following| following.known.id == from);
+        if !is_leader || !self.server.forwards.on_reply(reply, from, term, handed_out) {
+            count(&mut self.server.counters.stale_replies);
+        }
+    }
+}
+
+impl<C: Command, R: Rng> Following<'_, C, R> {
     /// A follower's request to its leader: the commands that wait, or the last ones again.
     pub(crate) fn next_propose(&mut self) -> Option<Message<C>> {
         if !self.server.forwards.wait_for_leader() {
             return None;
         }
-        let patience = self.server.config.heartbeat_interval_at(self.timeout_in_force());
-        let following = self.following()?;
-        let (leader, since) = (following.leader, (following.session, following.round));
+        let patience = self.server.config.heartbeat_interval_at(self.known.timeout_in_force);
+        let since = (self.known.session, self.known.round);
         let (now, bytes_max) = (self.server.now, self.server.config.append_bytes_max);
         let request = self.server.forwards.next_request(now, patience, since, bytes_max)?;
-        Some(self.server.message(leader, Body::Propose(request)))
+        Some(self.server.message(self.known.id, Body::Propose(request)))
     }
+}
 
+impl<C: Command, R: Rng> Server<C, R> {
     /// A leader that is heard of and does not answer is not waited for any longer; with each tick.
     /// A follower ticks at least as often as it hears a heartbeat, and else its election timer
     /// fires.
     pub(crate) fn give_up_forwards(&mut self) {
-        let patience = self.server.config.election_timeout_max;
-        self.server.forwards.give_up(self.server.now, patience);
+        let patience = self.config.election_timeout_max;
+        self.forwards.give_up(self.now, patience);
     }
+}
 
-    /// The leader's answer.
-    pub(crate) fn on_propose_reply(&mut self, from: NodeId, reply: ProposeReply) {
-        let (term, handed_out) = (self.server.current_term, self.server.apply_sent);
-        let is_leader = self.following().is_some_and(|following| following.leader == from);
-        if !is_leader || !self.server.forwards.on_reply(reply, from, term, handed_out) {
-            self.server.counters.stale_replies =
-                self.server.counters.stale_replies.saturating_add(1);
-        }
-    }
-
+impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// A follower's request to append commands for its clients.
     pub(crate) fn on_propose(&mut self, from: NodeId, request: Propose<C>) {
         let Propose { round, session, id, commands } = request;
         let position = self.server.members.position(from);
-        let Some(Leading { leader, server }) = self.leading() else { return };
+        let Leading { leader, server } = self;
         let peer = position.and_then(|position| Some((position, leader.peers.get(position)?)));
         let Some((position, peer)) = peer else {
-            server.counters.unknown_sender = server.counters.unknown_sender.saturating_add(1);
+            count(&mut server.counters.unknown_sender);
             return;
         };
         let (key, newest) = ((round, id), peer.taken.key);
         if session != peer.session() || key <= newest {
-            server.counters.stale_forwards = server.counters.stale_forwards.saturating_add(1);
+            count(&mut server.counters.stale_forwards);
             if session == peer.session() && key == newest {
                 leader.to_answer.insert(position);
             }
@@ -125,7 +131,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 }
             }
         }
-        let Some(Leading { leader, server }) = self.leading() else { return };
+        let Leading { leader, server } = self;
         let appended = u64::from(taken.appended);
         let counters = &mut server.counters;
         counters.forwards_taken = counters.forwards_taken.saturating_add(appended);
@@ -136,9 +142,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             leader.to_answer.insert(position);
         }
     }
-}
 
-impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// The answer to a follower whose commands this leader took.
     #[inline]
     pub(crate) fn next_propose_reply(&mut self) -> Option<Message<C>> {

@@ -37,11 +37,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
                     self.server.timers.heartbeat == Timer::Off
                         && self.server.timers.quorum == Timer::Off
                 );
-                if let Some(following) = &follower.following {
-                    assert!(following.leader != self.id(), "follows itself");
-                    assert!(following.matched <= self.server.log.last().index);
+                if let Some(known) = &follower.leader {
+                    assert!(known.id != self.id(), "follows itself");
+                    assert!(known.matched <= self.server.log.last().index);
                     assert!(
-                        following.acknowledged <= self.server.durable.index(),
+                        known.acknowledged <= self.server.durable.index(),
                         "said what it could forget"
                     );
                 }

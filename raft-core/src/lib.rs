@@ -147,6 +147,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]
+// A rule returns how the role goes on (`raft::Next`): to forget that must not compile.
+#![deny(unused_must_use)]
 // Nothing that a peer says can make a server panic. What is left by design, ARCHITECTURE.md lists
 // under "Panics".
 #![cfg_attr(

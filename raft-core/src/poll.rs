@@ -10,7 +10,7 @@ use crate::message::{Message, SnapshotMeta};
 use crate::output::{Output, Write};
 use crate::raft::Raft;
 use crate::state::durable::NextWrite;
-use crate::state::roles::RoleState;
+use crate::state::server::Server;
 use crate::types::{Command, HardState, LogId};
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -33,22 +33,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if core::mem::take(&mut self.server.membership_changed) {
             return Some(Output::MembershipChanged(self.membership().clone()));
         }
-        if let Some(write) = self.next_write() {
+        if let Some(write) = self.server.next_write() {
             return Some(Output::Persist(write));
         }
-        self.begin_read_round();
+        if let Some(mut leading) = self.leading() {
+            leading.begin_read_round();
+        }
         if let Some(message) = self.next_message() {
             return Some(Output::Send(message));
         }
-        let snapshots =
-            self.next_snapshot_to_write().or_else(|| self.leading()?.next_snapshot_to_read());
-        if let Some(output) = snapshots.or_else(|| self.next_restore()) {
+        let snapshots = self
+            .server
+            .next_snapshot_to_write()
+            .or_else(|| self.leading()?.next_snapshot_to_read());
+        if let Some(output) = snapshots.or_else(|| self.server.next_restore()) {
             return Some(output);
         }
-        if let Some(entries) = self.next_apply() {
+        if let Some(entries) = self.server.next_apply() {
             return Some(Output::Apply(entries));
         }
-        if let Some(output) = self.next_snapshot_to_take() {
+        if let Some(output) = self.server.next_snapshot_to_take() {
             return Some(output);
         }
         self.server
@@ -66,19 +70,38 @@ impl<C: Command, R: Rng> Raft<C, R> {
         Some(Output::RoleChanged { role, term, leader })
     }
 
+    fn next_message(&mut self) -> Option<Message<C>> {
+        if let Some(reply) = self.server.outbox.next_ready(&self.server.durable) {
+            return Some(reply);
+        }
+        if let Some(mut leading) = self.leading() {
+            return leading
+                .next_propose_reply()
+                .or_else(|| leading.next_append())
+                .or_else(|| leading.next_timeout_now());
+        }
+        if let Some(mut following) = self.following() {
+            return following
+                .next_append_reply()
+                .or_else(|| following.next_read_index())
+                .or_else(|| following.next_propose());
+        }
+        self.standing()?.next_vote_request()
+    }
+}
+
+impl<C: Command, R: Rng> Server<C, R> {
+    /// The next write for the disk.
     fn next_write(&mut self) -> Option<Write<C>> {
-        if self.server.durable.writes_in_flight() >= self.server.config.inflight_writes_max {
+        if self.durable.writes_in_flight() >= self.config.inflight_writes_max {
             return None;
         }
-        let last_index = self.server.log.last().index;
-        let next = self.server.durable.next_write(last_index)?;
-        let (entries, _) = self.server.log.slice(
-            next.entries_from,
-            last_index,
-            self.server.config.write_bytes_max,
-        );
+        let last_index = self.log.last().index;
+        let next = self.durable.next_write(last_index)?;
+        let (entries, _) =
+            self.log.slice(next.entries_from, last_index, self.config.write_bytes_max);
         let through = entries.last().map_or(next.entries_from.previous(), |last| last.index);
-        self.server.durable.on_written(through, self.server.now);
+        self.durable.on_written(through, self.now);
         Some(Write {
             id: next.id,
             hard_state: next.with_hard_state.then(|| self.hard_state()),
@@ -89,32 +112,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         })
     }
 
-    fn next_message(&mut self) -> Option<Message<C>> {
-        if let Some(reply) = self.server.outbox.next_ready(&self.server.durable) {
-            return Some(reply);
-        }
-        match self.role {
-            RoleState::Follower(_) => self
-                .next_append_reply()
-                .or_else(|| self.next_read_index())
-                .or_else(|| self.next_propose()),
-            RoleState::PreCandidate(_) | RoleState::Candidate(_) => self.next_vote_request(),
-            RoleState::Leader(_) => {
-                let mut leading = self.leading()?;
-                leading
-                    .next_propose_reply()
-                    .or_else(|| leading.next_append())
-                    .or_else(|| leading.next_timeout_now())
-            }
-        }
-    }
-
     /// What the disk keeps besides the log (Figure 2).
     fn hard_state(&self) -> HardState {
         HardState {
-            current_term: self.server.current_term,
-            voted_for: self.server.voted_for,
-            promise_micros: self.server.promise.stored_micros(),
+            current_term: self.current_term,
+            voted_for: self.voted_for,
+            promise_micros: self.promise.stored_micros(),
             committed: self.removed_at().unwrap_or_default(),
         }
     }
@@ -122,7 +125,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The snapshot in use, if the disk has yet to hear of it. A server that knows no cluster has
     /// none.
     fn snapshot_to_write(&self, next: &NextWrite) -> Option<Box<SnapshotMeta>> {
-        let snapshot = &self.server.snapshots.last;
+        let snapshot = &self.snapshots.last;
         let is_told = next.with_snapshot && !snapshot.membership.is_empty();
         is_told.then(|| Box::new(snapshot.clone()))
     }
@@ -130,7 +133,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Where the log begins, if the disk has yet to hear of the snapshot that replaces what was
     /// before.
     fn base_to_write(&self, next: &NextWrite) -> Option<Box<LogId>> {
-        let base = self.server.log.base();
+        let base = self.log.base();
         let is_told = next.with_snapshot && base > LogId::ZERO;
         is_told.then(|| Box::new(base))
     }

@@ -37,6 +37,7 @@ use rand_core::Rng;
 
 use crate::raft::Raft;
 use crate::state::roles::{Follower, RoleState};
+use crate::state::server::Server;
 use crate::time::Instant;
 use crate::types::Command;
 
@@ -58,10 +59,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// quorum.
     fn sticky_until(&self) -> Instant {
         let (heard_at, listens_until) = match &self.role {
-            RoleState::Follower(Follower { following: Some(following), .. }) => {
-                (following.heard.at(self.server.now), following.listens_until)
+            RoleState::Follower(Follower { leader: Some(known), .. }) => {
+                (known.heard.at(self.server.now), known.listens_until)
             }
-            RoleState::Leader(leader) => (self.quorum_heard_at(leader), leader.listened_after),
+            RoleState::Leader(leader) => {
+                (self.server.quorum_heard_at(leader), leader.listened_after)
+            }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
                 return Instant::ZERO;
             }
@@ -70,11 +73,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
             heard_at.plus_micros(self.server.config.stickiness_at(self.timeout_in_force()));
         sticky_until.max(listens_until.unwrap_or(Instant::ZERO))
     }
+}
 
+impl<C: Command, R: Rng> Server<C, R> {
     /// This server has heard its leader: what it answers promises to elect nobody else.
     pub(crate) fn promise_to_leader(&mut self) {
-        if self.server.promise.give(self.server.config.promise_micros()) {
-            self.server.durable.on_hard_state_changed();
+        if self.promise.give(self.config.promise_micros()) {
+            self.durable.on_hard_state_changed();
         }
     }
 }

@@ -3,8 +3,9 @@
 //! borrowed mutably in this file alone.
 //!
 //! What a server holds is in `state/`. What the paper says about each remote procedure call is in
-//! the file that bears its name. A rule for leaders is a method of [`Leading`], which borrows the
-//! leader's state and all else that the server holds, so its type says which role it is for.
+//! the file that bears its name. A rule for one role is a method of [`Leading`], [`Following`] or
+//! [`Standing`], which borrow the state of that role and all else that the server holds. So the
+//! type of a rule says which role it is for, and what it returns ([`Next`]) how the role goes on.
 
 use alloc::vec::Vec;
 
@@ -12,7 +13,7 @@ use rand_core::Rng;
 
 use crate::checkpoint::stored;
 use crate::config::Config;
-use crate::entries::{Entry, Payload};
+use crate::entries::Payload;
 use crate::error::{ConfigError, ProposeError, ReadRefused};
 use crate::membership::Membership;
 use crate::message::{AppendEntriesReply, AppendResult, Body, Message, SnapshotMeta};
@@ -30,12 +31,13 @@ use crate::state::progress::Progress;
 use crate::state::promise::Promise;
 use crate::state::reads::Reads;
 use crate::state::roles::{
-    Ballot, Candidate, Follower, Following, Leader, PreCandidate, RoleState, VoteKind, VoteRequest,
+    Ballot, Candidate, Follower, KnownLeader, Leader, PreCandidate, RoleState, VoteKind,
+    VoteRequest,
 };
 use crate::state::server::Server;
 use crate::state::snapshots::Snapshots;
 use crate::state::timers::Timers;
-use crate::status::{Counters, PeerStatus, Status};
+use crate::status::{Counters, PeerStatus, Status, count};
 use crate::time::Instant;
 use crate::types::{
     Command, Index, LogId, NodeId, ProposalId, ReadId, Round, Session, Term, WriteId,
@@ -95,10 +97,38 @@ pub struct Raft<C, R> {
 stored! { struct Raft<C, R> { server, role } }
 
 /// A server that leads: the leader's state, and beside it all else that the server holds. The rules
-/// for leaders are methods of this. None of them ends the leadership: that is done by [`Raft`].
+/// for leaders are methods of this.
 pub(crate) struct Leading<'r, C, R> {
     pub(crate) leader: &'r mut Leader,
     pub(crate) server: &'r mut Server<C, R>,
+}
+
+/// A follower that knows its leader. The rules for followers are methods of this.
+pub(crate) struct Following<'r, C, R> {
+    pub(crate) known: &'r mut KnownLeader,
+    pub(crate) server: &'r mut Server<C, R>,
+}
+
+/// A server that asks for votes or for pre-votes. The rules for candidates are methods of this.
+pub(crate) struct Standing<'r, C, R> {
+    pub(crate) kind: VoteKind,
+    pub(crate) ballot: &'r mut Ballot,
+    pub(crate) server: &'r mut Server<C, R>,
+}
+
+/// What a rule demands of the role (Figure 4). A rule borrows the state of its role, so it cannot
+/// end the role itself; [`Raft`] does what it returns.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    /// The role goes on.
+    Stay,
+    /// This server follows nobody yet, for this reason.
+    Follow(StepDown),
+    /// It stands for election; on its leader's request if that is a transfer.
+    Stand { transfer: bool },
+    /// It leads.
+    Lead,
 }
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -206,15 +236,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
             if self.server.timers.quorum.is_due(self.server.now)
                 && !self.listens_first(self.server.timers.quorum)
             {
-                self.on_quorum_timeout();
+                self.as_leader(|mut leading| leading.on_quorum_timeout());
             }
             if self.server.timers.transfer.is_due(self.server.now) {
-                self.on_transfer_timeout();
+                self.server.timers.transfer.stop();
+                self.as_leader(|mut leading| leading.on_transfer_timeout());
             }
             self.arm_timers();
         }
-        self.confirm_by_lease();
-        self.give_up_forwards();
+        if let Some(mut leading) = self.leading() {
+            leading.confirm_by_lease();
+        }
+        self.server.give_up_forwards();
         self.check_invariants();
     }
 
@@ -239,30 +272,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Gives the command back if this server does not lead or is handing over, if the command is
     /// too long, or if the log or what is not committed of it is at its limit.
     pub fn propose(&mut self, command: C) -> Result<(Term, Index), ProposeError<C>> {
-        let RoleState::Leader(leader) = &self.role else {
-            return Err(ProposeError::NotLeader { leader: self.leader(), command });
+        let known = self.leader();
+        let Some(mut leading) = self.leading() else {
+            return Err(ProposeError::NotLeader { leader: known, command });
         };
-        if let Some(transfer) = &leader.transfer {
-            return Err(ProposeError::Transferring { to: transfer.to, command });
-        }
-        let (bytes, bytes_max) = (command.as_ref().len(), self.server.config.command_bytes_max);
-        if bytes > bytes_max {
-            return Err(ProposeError::TooLarge { bytes, bytes_max, command });
-        }
-        let size = bytes.saturating_add(Entry::<C>::OVERHEAD_BYTES);
-        if !self.has_room_for(size) {
-            return Err(ProposeError::LogFull {
-                bytes_max: self.server.config.log_bytes_max,
-                command,
-            });
-        }
-        let bytes_max = self.server.config.uncommitted_bytes_max.min(self.server.config.log_room());
-        if self.server.uncommitted_bytes > 0
-            && self.server.uncommitted_bytes.saturating_add(size) > bytes_max
-        {
-            return Err(ProposeError::TooManyUncommitted { bytes_max, command });
-        }
-        let index = self.append_as_leader(Payload::Command(command));
+        let index = leading.propose(command)?;
         self.check_invariants();
         Ok((self.server.current_term, index))
     }
@@ -298,17 +312,17 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// the last.
     pub fn persisted(&mut self, id: WriteId) {
         if !self.server.durable.on_persisted(id) {
-            self.server.counters.api_misuse = self.server.counters.api_misuse.saturating_add(1);
+            count(&mut self.server.counters.api_misuse);
         }
-        self.count_votes();
-        self.advance_commit();
+        self.as_candidate(|standing| standing.count_votes());
+        self.as_leader(|mut leading| leading.advance_commit());
         self.check_invariants();
     }
 
     /// The state machine has applied the entries up to this one, as [`Output::Apply`] asked.
     pub fn applied(&mut self, index: Index) {
         if index > self.server.apply_sent {
-            self.server.counters.api_misuse = self.server.counters.api_misuse.saturating_add(1);
+            count(&mut self.server.counters.api_misuse);
             return;
         }
         self.server.last_applied = self.server.last_applied.max(index);
@@ -333,7 +347,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The leader of the current term, if this server knows it.
     pub fn leader(&self) -> Option<NodeId> {
         match &self.role {
-            RoleState::Follower(follower) => follower.following.as_ref().map(|f| f.leader),
+            RoleState::Follower(follower) => follower.leader.as_ref().map(|known| known.id),
             RoleState::Leader(_) => Some(self.id()),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         }
@@ -402,7 +416,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// because a configuration may have come to the sender first (§6).
     fn position_of_sender(&mut self, message: &Message<C>) -> Option<usize> {
         if message.to != self.id() {
-            self.server.counters.misrouted = self.server.counters.misrouted.saturating_add(1);
+            count(&mut self.server.counters.misrouted);
             return None;
         }
         let position = self.server.members.position(message.from);
@@ -414,8 +428,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 | Body::InstallSnapshotReply(_)
         );
         if message.from == message.to || (is_reply && position.is_none()) {
-            self.server.counters.unknown_sender =
-                self.server.counters.unknown_sender.saturating_add(1);
+            count(&mut self.server.counters.unknown_sender);
             return None;
         }
         Some(position.unwrap_or_default())
@@ -428,20 +441,24 @@ impl<C: Command, R: Rng> Raft<C, R> {
         match body {
             Body::RequestPreVote(request) => {
                 let kind = VoteKind::PreVote { campaign: request.campaign };
-                self.hold_vote_request(VoteRequest::new(from, term, request.last_log, kind));
+                self.server.hold_vote_request(VoteRequest::new(from, term, request.last_log, kind));
             }
             Body::RequestVote(request) => {
                 let kind = VoteKind::Vote { transfer: request.transfer };
-                self.hold_vote_request(VoteRequest::new(from, term, request.last_log, kind));
+                self.server.hold_vote_request(VoteRequest::new(from, term, request.last_log, kind));
             }
             Body::RequestPreVoteReply(reply) => {
                 // A voter of an earlier term may grant; which attempt it answers, the reply says.
                 self.adopt(term);
-                self.on_request_pre_vote_reply(position, reply);
+                self.as_candidate(|mut standing| {
+                    standing.on_request_pre_vote_reply(position, reply)
+                });
             }
             Body::RequestVoteReply(reply) => {
                 if self.is_current(term) {
-                    self.on_request_vote_reply(position, reply);
+                    self.as_candidate(|mut standing| {
+                        standing.on_request_vote_reply(position, reply)
+                    });
                 }
             }
             Body::AppendEntries(append) => {
@@ -453,7 +470,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             Body::AppendEntriesReply(reply) => {
                 if self.is_current(term) {
-                    self.on_append_entries_reply(position, reply);
+                    self.as_leader(|mut leading| leading.on_append_entries_reply(position, reply));
                 }
             }
             Body::InstallSnapshot(install) => {
@@ -465,29 +482,40 @@ impl<C: Command, R: Rng> Raft<C, R> {
             }
             Body::InstallSnapshotReply(reply) => {
                 if self.is_current(term) {
-                    self.on_install_snapshot_reply(position, reply);
+                    if let Some(mut leading) = self.leading() {
+                        leading.on_install_snapshot_reply(position, reply);
+                    }
                 }
             }
             Body::TimeoutNow(request) => {
                 if self.is_current(term) {
-                    self.on_timeout_now(from, request);
+                    self.as_follower(|mut following| following.on_timeout_now(from, request));
                 }
             }
             Body::ReadIndex(request) => {
                 if self.is_current(term) {
-                    self.on_read_index(from, request);
+                    if let Some(mut leading) = self.leading() {
+                        leading.on_read_index(from, request);
+                    }
                 }
             }
             Body::ReadIndexReply(reply) => {
-                if self.is_current(term) && self.leader() == Some(from) {
-                    self.on_read_index_reply(reply);
+                if self.is_current(term) {
+                    if let Some(mut following) = self.following() {
+                        following.on_read_index_reply(from, reply);
+                    }
                 }
             }
-            Body::Propose(request) if self.is_current(term) => self.on_propose(from, request),
-            Body::ProposeReply(reply) if self.is_current(term) => {
-                self.on_propose_reply(from, reply);
+            Body::Propose(request) => {
+                if let (true, Some(mut leading)) = (self.is_current(term), self.leading()) {
+                    leading.on_propose(from, request);
+                }
             }
-            Body::Propose(_) | Body::ProposeReply(_) => {}
+            Body::ProposeReply(reply) => {
+                if self.is_current(term) {
+                    self.on_propose_reply(from, reply);
+                }
+            }
         }
     }
 
@@ -495,7 +523,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     fn is_current(&mut self, term: Term) -> bool {
         self.adopt(term);
         if term < self.server.current_term {
-            self.server.counters.stale_term = self.server.counters.stale_term.saturating_add(1);
+            count(&mut self.server.counters.stale_term);
         }
         term == self.server.current_term
     }
@@ -507,32 +535,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Begins a term, in which this server has not voted and has said nothing.
-    pub(crate) fn advance_term(&mut self, term: Term) {
-        debug_assert!(term > self.server.current_term);
-        self.server.current_term = term;
-        self.server.voted_for = None;
-        self.server.promise.on_new_term(&self.server.config, self.server.now);
-        self.server.durable.on_hard_state_changed();
-        self.server.outbox.clear();
-        self.server.reads.on_leadership_lost();
-        self.server.forwards.on_leader_lost();
-    }
-
-    pub(crate) fn vote_for(&mut self, candidate: NodeId) {
-        debug_assert!(self.server.voted_for.is_none_or(|earlier| earlier == candidate));
-        if self.server.voted_for != Some(candidate) {
-            self.server.voted_for = Some(candidate);
-            self.server.durable.on_hard_state_changed();
-        }
-    }
-
     // Changes of role (Figure 4).
 
     /// Follows nobody yet.
     pub(crate) fn become_follower(&mut self, term: Term) {
         if term > self.server.current_term {
-            self.advance_term(term);
+            self.server.advance_term(term);
         }
         self.change_role(RoleState::Follower(Follower::default()));
     }
@@ -570,9 +578,19 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
+    /// Does what a rule demands of the role.
+    pub(crate) fn change_to(&mut self, next: Next) {
+        match next {
+            Next::Stay => {}
+            Next::Follow(reason) => self.step_down(self.server.current_term, reason),
+            Next::Stand { transfer } => self.become_candidate(transfer),
+            Next::Lead => self.become_leader(),
+        }
+    }
+
     // The role, which is borrowed mutably in this file alone.
 
-    /// The leader's state beside the rest of this server, while it leads.
+    /// This server as a leader, if it is one.
     pub(crate) fn leading(&mut self) -> Option<Leading<'_, C, R>> {
         match &mut self.role {
             RoleState::Leader(leader) => Some(Leading { leader, server: &mut self.server }),
@@ -580,26 +598,57 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// What this server knows of the leader that it follows.
-    pub(crate) fn following(&mut self) -> Option<&mut Following> {
+    /// This server as a follower, if it is one and knows its leader.
+    pub(crate) fn following(&mut self) -> Option<Following<'_, C, R>> {
         match &mut self.role {
-            RoleState::Follower(follower) => follower.following.as_mut(),
-            RoleState::PreCandidate(_) | RoleState::Candidate(_) | RoleState::Leader(_) => None,
+            RoleState::Follower(Follower { leader: Some(known), .. }) => {
+                Some(Following { known, server: &mut self.server })
+            }
+            RoleState::Follower(_)
+            | RoleState::PreCandidate(_)
+            | RoleState::Candidate(_)
+            | RoleState::Leader(_) => None,
         }
     }
 
-    pub(crate) fn set_following(&mut self, following: Following) {
-        if let RoleState::Follower(follower) = &mut self.role {
-            follower.following = Some(following);
-        }
-    }
-
-    /// The votes or the pre-votes, while this server asks for them.
-    pub(crate) fn ballot(&mut self) -> Option<&mut Ballot> {
+    /// This server as one that asks for votes or pre-votes, if it does.
+    pub(crate) fn standing(&mut self) -> Option<Standing<'_, C, R>> {
+        let server = &mut self.server;
         match &mut self.role {
-            RoleState::PreCandidate(PreCandidate { ballot, .. })
-            | RoleState::Candidate(Candidate { ballot, .. }) => Some(ballot),
+            RoleState::PreCandidate(PreCandidate { campaign, ballot }) => {
+                let kind = VoteKind::PreVote { campaign: *campaign };
+                Some(Standing { kind, ballot, server })
+            }
+            RoleState::Candidate(Candidate { ballot, transfer }) => {
+                let kind = VoteKind::Vote { transfer: *transfer };
+                Some(Standing { kind, ballot, server })
+            }
             RoleState::Follower(_) | RoleState::Leader(_) => None,
+        }
+    }
+
+    /// Applies a rule for leaders, and does what it demands.
+    fn as_leader(&mut self, rule: impl FnOnce(Leading<'_, C, R>) -> Next) {
+        let next = self.leading().map_or(Next::Stay, rule);
+        self.change_to(next);
+    }
+
+    /// Applies a rule for followers, and does what it demands.
+    fn as_follower(&mut self, rule: impl FnOnce(Following<'_, C, R>) -> Next) {
+        let next = self.following().map_or(Next::Stay, rule);
+        self.change_to(next);
+    }
+
+    /// Applies a rule for candidates, and does what it demands.
+    pub(crate) fn as_candidate(&mut self, rule: impl FnOnce(Standing<'_, C, R>) -> Next) {
+        let next = self.standing().map_or(Next::Stay, rule);
+        self.change_to(next);
+    }
+
+    /// Follows this leader from now on.
+    pub(crate) fn follow_leader(&mut self, known: KnownLeader) {
+        if let RoleState::Follower(follower) = &mut self.role {
+            follower.leader = Some(known);
         }
     }
 
@@ -620,5 +669,27 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let result = AppendResult::Matched(Index::ZERO);
         let reply = AppendEntriesReply { session, round, result, promise_micros: 0, state: None };
         self.server.hold_reply(to, Body::AppendEntriesReply(reply));
+    }
+}
+
+impl<C: Command, R: Rng> Server<C, R> {
+    /// Begins a term, in which this server has not voted and has said nothing.
+    pub(crate) fn advance_term(&mut self, term: Term) {
+        debug_assert!(term > self.current_term);
+        self.current_term = term;
+        self.voted_for = None;
+        self.promise.on_new_term(&self.config, self.now);
+        self.durable.on_hard_state_changed();
+        self.outbox.clear();
+        self.reads.on_leadership_lost();
+        self.forwards.on_leader_lost();
+    }
+
+    pub(crate) fn vote_for(&mut self, candidate: NodeId) {
+        debug_assert!(self.voted_for.is_none_or(|earlier| earlier == candidate));
+        if self.voted_for != Some(candidate) {
+            self.voted_for = Some(candidate);
+            self.durable.on_hard_state_changed();
+        }
     }
 }

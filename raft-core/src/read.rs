@@ -25,12 +25,11 @@ use rand_core::Rng;
 
 use crate::error::ReadRefused;
 use crate::message::{Body, Message, ReadIndex, ReadIndexReply};
-use crate::raft::Leading;
-use crate::raft::Raft;
+use crate::raft::{Following, Leading, Raft};
 use crate::state::progress::Progress;
 use crate::state::reads::{InRound, Read};
-use crate::state::roles::RoleState;
 use crate::state::server::Server;
+use crate::status::count;
 use crate::time::Instant;
 use crate::types::{Command, Index, NodeId, ReadId};
 
@@ -47,7 +46,37 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.server.reads.asked.push_back(Read::Here(self.server.reads.last_id));
         Ok(self.server.reads.last_id)
     }
+}
 
+impl<C: Command, R: Rng> Following<'_, C, R> {
+    /// The leader's answer: the reads that the request was for may be served from there.
+    pub(crate) fn on_read_index_reply(&mut self, from: NodeId, reply: ReadIndexReply) {
+        if self.known.id != from {
+            return;
+        }
+        let reads = &mut self.server.reads;
+        if reads.request.is_none_or(|request| request.id != reply.id) {
+            count(&mut self.server.counters.stale_replies);
+            return;
+        }
+        reads.request = None;
+        while let Some(id) = reads.requested.pop_front() {
+            reads.confirmed.push_back((id, reply.index));
+        }
+    }
+
+    /// A follower's request for its clients' reads.
+    pub(crate) fn next_read_index(&mut self) -> Option<Message<C>> {
+        if !self.server.reads.wait_for_leader() {
+            return None;
+        }
+        let patience = self.server.config.heartbeat_interval_at(self.known.timeout_in_force);
+        let request = self.server.reads.next_request(self.server.now, patience)?;
+        Some(self.server.message(self.known.id, Body::ReadIndex(request)))
+    }
+}
+
+impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// Confirms at once what a lease allows; with each tick.
     pub(crate) fn confirm_by_lease(&mut self) {
         if self.server.config.lease.is_none() || self.server.reads.asked.is_empty() {
@@ -64,11 +93,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Whether a quorum has promised to elect nobody else by now. This server elects nobody while
     /// it leads.
     fn holds_lease(&self) -> bool {
-        let RoleState::Leader(leader) = &self.role else { return false };
         let for_ever = Instant::from_micros(u64::MAX);
         let promised =
-            leader.peers.each(&self.server.members, for_ever, |peer| peer.promised_until);
-        !leader.lease.ended && self.server.now < self.server.members.quorum.reached(promised)
+            self.leader.peers.each(&self.server.members, for_ever, |peer| peer.promised_until);
+        let until = self.server.members.quorum.reached(promised);
+        !self.leader.lease.ended && self.server.now < until
     }
 
     /// Sends the reads that wait on a round of their own, once this leader knows what is committed.
@@ -76,69 +105,31 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if self.server.reads.asked.is_empty() || !self.server.has_committed_in_term() {
             return;
         }
-        if !matches!(self.role, RoleState::Leader(_)) {
-            return;
-        }
-        if let Some(mut leading) = self.leading() {
-            leading.begin_round();
-        }
-        let RoleState::Leader(leader) = &self.role else { return };
-        let (index, round) = (self.server.commit_index, leader.round);
+        self.begin_round();
+        let (index, round) = (self.server.commit_index, self.leader.round);
         while let Some(read) = self.server.reads.asked.pop_front() {
             self.server.reads.in_round.push_back(InRound { read, index, round });
         }
-        if let Some(mut leading) = self.leading() {
-            leading.confirm_reads();
-        }
+        self.confirm_reads();
     }
 
     /// ReadIndex: a follower asks on behalf of its clients. Its newest request says all that its
     /// earlier ones did, and a repeated one whose round is under way is answered with that.
     pub(crate) fn on_read_index(&mut self, from: NodeId, request: ReadIndex) {
-        if !matches!(self.role, RoleState::Leader(_)) {
-            return;
-        }
-        let is_repeated = |waiting: &InRound| waiting.read == Read::At(from, request.id);
-        if self.server.reads.in_round.iter().any(is_repeated) {
+        let reads = &mut self.server.reads;
+        let read = Read::At(from, request.id);
+        if reads.in_round.iter().any(|waiting| waiting.read == read) {
             return;
         }
         let is_earlier =
             |read: &&mut Read| matches!(read, Read::At(follower, _) if *follower == from);
-        let read = Read::At(from, request.id);
-        if let Some(earlier) = self.server.reads.asked.iter_mut().find(is_earlier) {
+        if let Some(earlier) = reads.asked.iter_mut().find(is_earlier) {
             *earlier = read;
-        } else if self.server.reads.waiting() < self.server.config.reads_waiting_max {
-            self.server.reads.asked.push_back(read);
+        } else if reads.waiting() < self.server.config.reads_waiting_max {
+            reads.asked.push_back(read);
         }
     }
 
-    /// The leader's answer: the reads that the request was for may be served from there.
-    pub(crate) fn on_read_index_reply(&mut self, reply: ReadIndexReply) {
-        if self.server.reads.request.is_none_or(|request| request.id != reply.id) {
-            self.server.counters.stale_replies =
-                self.server.counters.stale_replies.saturating_add(1);
-            return;
-        }
-        self.server.reads.request = None;
-        while let Some(id) = self.server.reads.requested.pop_front() {
-            self.server.reads.confirmed.push_back((id, reply.index));
-        }
-    }
-
-    /// A follower's request for its clients' reads.
-    pub(crate) fn next_read_index(&mut self) -> Option<Message<C>> {
-        if !self.server.reads.wait_for_leader() {
-            return None;
-        }
-        let patience = self.server.config.heartbeat_interval_at(self.timeout_in_force());
-        let now = self.server.now;
-        let leader = self.following()?.leader;
-        let request = self.server.reads.next_request(now, patience)?;
-        Some(self.server.message(leader, Body::ReadIndex(request)))
-    }
-}
-
-impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// Confirms the reads whose round a quorum has echoed.
     pub(crate) fn confirm_reads(&mut self) {
         if self.server.reads.in_round.is_empty() && !self.leader.lease.awaits_echo() {

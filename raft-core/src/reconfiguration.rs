@@ -40,14 +40,13 @@ use crate::error::ChangeRefused;
 use crate::membership::{Membership, Suffrage};
 use crate::message::{AppendEntries, Body, Message};
 use crate::quorum::MemberSet;
-use crate::raft::Leading;
-use crate::raft::Raft;
+use crate::raft::{Leading, Next, Raft};
 use crate::reason::StepDown;
 use crate::state::log::Log;
 use crate::state::members::Members;
-use crate::state::peers::Peers;
 use crate::state::progress::{Progress, ProgressState};
 use crate::state::roles::RoleState;
+use crate::state::server::Server;
 use crate::types::{Command, Index, LogId, NodeId, Round, Session, Term};
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -66,31 +65,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         &mut self,
         changes: &[Change],
     ) -> Result<(Term, Index), ChangeRefused> {
-        let RoleState::Leader(leader) = &self.role else {
-            return Err(ChangeRefused::NotLeader { leader: self.leader() });
+        let known = self.leader();
+        let Some(mut leading) = self.leading() else {
+            return Err(ChangeRefused::NotLeader { leader: known });
         };
-        if let Some(transfer) = &leader.transfer {
-            return Err(ChangeRefused::Transferring { to: transfer.to });
-        }
-        if !self.server.has_committed_in_term() {
-            return Err(ChangeRefused::NotReady);
-        }
-        let (in_force, index) =
-            (self.server.memberships.in_force(), self.server.memberships.index());
-        if index > self.server.commit_index || in_force.is_joint() {
-            return Err(ChangeRefused::ChangePending { index });
-        }
-        let target = in_force.after(changes).map_err(ChangeRefused::Invalid)?;
-        let is_behind = |id: &NodeId| {
-            let gains_vote = in_force.suffrage(*id).is_none_or(|suffrage| !suffrage.is_voter());
-            gains_vote && !self.has_caught_up(*id, &leader.peers)
-        };
-        if let Some(id) = target.voters().find(is_behind) {
-            return Err(ChangeRefused::NotCaughtUp { id });
-        }
-        let next = in_force.towards(&target);
-        next.validate().map_err(ChangeRefused::Invalid)?;
-        let index = self.append_as_leader(Payload::Configuration(next.into()));
+        let index = leading.change_membership(changes)?;
         self.check_invariants();
         Ok((self.server.current_term, index))
     }
@@ -123,40 +102,38 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.server.timers.election.touch();
         self.check_invariants();
     }
+}
 
-    /// Whether this server may stand for election: it votes; or it did until a change that may not
-    /// be committed. It could be the only one that holds that change, and until others do, they
-    /// cannot win without it (thesis 4.2.2). Its own vote counts for nothing then.
-    pub(crate) fn may_stand(&self) -> bool {
-        let leaves = self.server.memberships.index() > self.server.commit_index && {
-            let before = self.server.memberships.previous();
-            before.and_then(|before| before.suffrage(self.id())).is_some_and(Suffrage::is_voter)
+impl<C: Command, R: Rng> Leading<'_, C, R> {
+    fn change_membership(&mut self, changes: &[Change]) -> Result<Index, ChangeRefused> {
+        if let Some(transfer) = &self.leader.transfer {
+            return Err(ChangeRefused::Transferring { to: transfer.to });
+        }
+        if !self.server.has_committed_in_term() {
+            return Err(ChangeRefused::NotReady);
+        }
+        let (in_force, index) =
+            (self.server.memberships.in_force(), self.server.memberships.index());
+        if index > self.server.commit_index || in_force.is_joint() {
+            return Err(ChangeRefused::ChangePending { index });
+        }
+        let target = in_force.after(changes).map_err(ChangeRefused::Invalid)?;
+        let is_behind = |id: &NodeId| {
+            let gains_vote = in_force.suffrage(*id).is_none_or(|suffrage| !suffrage.is_voter());
+            gains_vote && !self.has_caught_up(*id)
         };
-        self.server.members.is_voter() || (leaves && !self.server.members.abstains)
-    }
-
-    /// Where the configuration in force is in the log, if it is committed and this server has no
-    /// vote by it.
-    pub(crate) fn removed_at(&self) -> Option<Index> {
-        let index = self.server.memberships.index();
-        let votes = self.membership().suffrage(self.id()).is_some_and(Suffrage::is_voter);
-        (!votes && index <= self.server.commit_index).then_some(index)
-    }
-
-    /// Whether the candidate's log is the same as this one, and gives the candidate no vote. Before
-    /// the first entry logs that are the same prove nothing: the configuration is none of theirs.
-    pub(crate) fn has_no_vote(&self, candidate: NodeId, last_log: LogId) -> bool {
-        let votes = || self.membership().suffrage(candidate).is_some_and(Suffrage::is_voter);
-        last_log == self.server.log.last()
-            && self.server.memberships.index() > Index::ZERO
-            && !votes()
+        if let Some(id) = target.voters().find(is_behind) {
+            return Err(ChangeRefused::NotCaughtUp { id });
+        }
+        let next = in_force.towards(&target);
+        next.validate().map_err(ChangeRefused::Invalid)?;
+        Ok(self.append(Payload::Configuration(next.into())))
     }
 
     /// A leader tells a server that asks for votes that it was removed, because word of that was
     /// lost or the server was away. It is sent what it lacks up to the configuration without it,
     /// one message for each request.
     pub(crate) fn repeat_removal_notice(&mut self, candidate: NodeId, last_log: LogId) {
-        let RoleState::Leader(leader) = &self.role else { return };
         let is_gone =
             self.server.members.position(candidate).is_none() && self.server.log.contains(last_log);
         if !is_gone {
@@ -164,7 +141,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         let left_at = self.server.memberships.left_at(candidate);
         let notice = left_at.and_then(|last| {
-            let (session, bytes_max) = (leader.session, self.server.config.append_bytes_max);
+            let (session, bytes_max) = (self.leader.session, self.server.config.append_bytes_max);
             removal_notice(&self.server.log, last_log.index, last, session, bytes_max)
         });
         if let Some(notice) = notice {
@@ -176,41 +153,31 @@ impl<C: Command, R: Rng> Raft<C, R> {
 
     /// Leaves a joint configuration once it is committed, or once a transfer that kept it from that
     /// is given up; steps down once a configuration without this server is.
-    pub(crate) fn complete_change(&mut self) {
+    pub(crate) fn complete_change(&mut self) -> Next {
         let is_complete = self.server.memberships.index() <= self.server.commit_index;
         if !is_complete || !self.server.has_committed_in_term() {
-            return;
+            return Next::Stay;
         }
         if self.server.memberships.in_force().is_joint() {
-            if self.transferring().is_some() {
+            if self.leader.transfer.is_some() {
                 // A leader that hands over appends nothing. See `transfer`.
-                return;
+                return Next::Stay;
             }
             let next = self.server.memberships.in_force().after_joint();
-            self.append_as_leader(Payload::Configuration(next.into()));
+            self.append(Payload::Configuration(next.into()));
         } else if !self.server.members.is_voter() {
-            self.hand_over_and_step_down(StepDown::NotAMember);
+            self.hand_over();
+            return Next::Follow(StepDown::NotAMember);
         }
+        Next::Stay
     }
 
-    /// Another configuration is in force.
-    pub(crate) fn on_membership_changed(&mut self) {
-        self.server.membership_changed = true;
-        self.update_members();
-    }
-
-    /// Takes another configuration into force, or lets members go that were leaving. A leader keeps
-    /// its progress with each member that stays, and begins a session with each new member.
+    /// The same for a leader, which keeps its progress with each member that stays, and begins a
+    /// session with each new member.
     pub(crate) fn update_members(&mut self) {
+        let Some(before) = self.server.update_members() else { return };
         let is_committed = self.server.memberships.index() <= self.server.commit_index;
-        let leaving = if is_committed { None } else { self.server.memberships.previous() };
-        let mut members = Members::new(self.id(), self.server.memberships.in_force(), leaving);
-        members.abstains = self.server.members.abstains;
-        if members == self.server.members {
-            return;
-        }
-        let before = core::mem::replace(&mut self.server.members, members);
-        let Some(Leading { leader, server }) = self.leading() else { return };
+        let Leading { leader, server } = self;
         let next_index = server.log.last().index.next();
         let mut peers = leader.peers.take();
         let last = server.memberships.index();
@@ -248,24 +215,66 @@ impl<C: Command, R: Rng> Raft<C, R> {
         };
         leader.heard = moved(leader.heard);
         leader.to_answer = moved(leader.to_answer);
-        self.watch_quorum();
+        server.watch_quorum();
         // The last server that could have confirmed a read may have left.
-        if let Some(mut leading) = self.leading() {
-            leading.confirm_reads();
-        }
+        self.confirm_reads();
     }
 
     /// Whether this server holds nearly all that is committed, as far as the leader knows, and the
     /// configuration in force for certain: a server that knows of no cluster votes for nobody,
     /// though its vote may be needed.
-    fn has_caught_up(&self, id: NodeId, peers: &Peers) -> bool {
-        let progress = self.server.members.position(id).and_then(|position| peers.get(position));
-        progress.is_some_and(|progress| {
+    fn has_caught_up(&self, id: NodeId) -> bool {
+        self.progress(id).is_some_and(|progress| {
             let lag = self.server.commit_index.get().saturating_sub(progress.match_index().get());
             let knows_members = progress.match_index() >= self.server.memberships.index();
             let follows = progress.state() == ProgressState::Replicate;
             follows && knows_members && lag <= self.server.config.promotion_lag_max
         })
+    }
+}
+
+impl<C: Command, R: Rng> Server<C, R> {
+    /// Whether this server may stand for election: it votes; or it did until a change that may not
+    /// be committed. It could be the only one that holds that change, and until others do, they
+    /// cannot win without it (thesis 4.2.2). Its own vote counts for nothing then.
+    pub(crate) fn may_stand(&self) -> bool {
+        let leaves = self.memberships.index() > self.commit_index && {
+            let before = self.memberships.previous();
+            before
+                .and_then(|before| before.suffrage(self.config.id))
+                .is_some_and(Suffrage::is_voter)
+        };
+        self.members.is_voter() || (leaves && !self.members.abstains)
+    }
+
+    /// Where the configuration in force is in the log, if it is committed and this server has no
+    /// vote by it.
+    pub(crate) fn removed_at(&self) -> Option<Index> {
+        let index = self.memberships.index();
+        let votes =
+            self.memberships.in_force().suffrage(self.config.id).is_some_and(Suffrage::is_voter);
+        (!votes && index <= self.commit_index).then_some(index)
+    }
+
+    /// Whether the candidate's log is the same as this one, and gives the candidate no vote. Before
+    /// the first entry logs that are the same prove nothing: the configuration is none of theirs.
+    pub(crate) fn has_no_vote(&self, candidate: NodeId, last_log: LogId) -> bool {
+        let votes =
+            || self.memberships.in_force().suffrage(candidate).is_some_and(Suffrage::is_voter);
+        last_log == self.log.last() && self.memberships.index() > Index::ZERO && !votes()
+    }
+
+    /// Takes another configuration into force, or lets members go that were leaving. Returns the
+    /// members before, if they were others.
+    pub(crate) fn update_members(&mut self) -> Option<Members> {
+        let is_committed = self.memberships.index() <= self.commit_index;
+        let leaving = if is_committed { None } else { self.memberships.previous() };
+        let mut members = Members::new(self.config.id, self.memberships.in_force(), leaving);
+        members.abstains = self.members.abstains;
+        if members == self.members {
+            return None;
+        }
+        Some(core::mem::replace(&mut self.members, members))
     }
 }
 

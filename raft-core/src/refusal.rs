@@ -5,6 +5,7 @@ use rand_core::Rng;
 
 #[cfg(feature = "std")]
 use crate::quorum::MemberSet;
+#[cfg(feature = "std")]
 use crate::raft::Raft;
 #[cfg(feature = "std")]
 use crate::reason::InVain;
@@ -12,6 +13,7 @@ use crate::reason::{RefusedVote, VoteRefusal};
 use crate::state::roles::VoteRequest;
 #[cfg(feature = "std")]
 use crate::state::roles::{Candidate, PreCandidate, RoleState};
+use crate::state::server::Server;
 #[cfg(feature = "std")]
 use crate::time::Instant;
 use crate::types::Command;
@@ -50,23 +52,23 @@ impl<C: Command, R: Rng> Raft<C, R> {
     }
 }
 
-impl<C: Command, R: Rng> Raft<C, R> {
+impl<C: Command, R: Rng> Server<C, R> {
     /// Keeps why a vote or a pre-vote was refused. `is_bound` says whether a leader was a reason.
     pub(crate) fn note_refusal(&mut self, request: &VoteRequest, is_bound: bool) {
         let VoteRequest { candidate, term, last_log, .. } = *request;
-        let reason = if term < self.server.current_term {
+        let reason = if term < self.current_term {
             VoteRefusal::OldTerm
         } else if self.may_not_vote() {
             VoteRefusal::Abstains
         } else if self.has_no_vote(candidate, last_log) {
             VoteRefusal::CandidateNotAMember
-        } else if last_log < self.server.log.last() {
+        } else if last_log < self.log.last() {
             VoteRefusal::ShorterLog
         } else if is_bound {
             VoteRefusal::BoundToLeader
         } else {
             VoteRefusal::AlreadyVoted
         };
-        self.server.reasons.refused_vote = Some(RefusedVote { candidate, term, reason });
+        self.reasons.refused_vote = Some(RefusedVote { candidate, term, reason });
     }
 }

@@ -17,74 +17,40 @@ use rand_core::Rng;
 
 use crate::entries::{Entries, Entry, Payload};
 use crate::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Message};
-use crate::raft::Leading;
-use crate::raft::Raft;
+use crate::raft::{Following, Leading, Next, Raft, Standing};
 use crate::reason::StepDown;
 use crate::state::progress::ProgressState;
-use crate::state::roles::{Following, Heard};
+use crate::state::roles::{Heard, KnownLeader};
+use crate::state::server::Server;
+use crate::status::count;
 use crate::types::{Command, Index, NodeId, Round, Session};
 
 impl<C: Command, R: Rng> Raft<C, R> {
-    /// AppendEntries of the current term, receiver implementation (Figure 2).
+    /// AppendEntries of the current term: its sender leads.
     pub(crate) fn on_append_entries(&mut self, from: NodeId, append: AppendEntries<C>) {
-        if !self.is_well_formed(&append) {
-            self.server.counters.malformed = self.server.counters.malformed.saturating_add(1);
+        if !self.server.is_well_formed(&append) {
+            count(&mut self.server.counters.malformed);
             return;
         }
         if !self.follow(from, append.session, Some(append.round)) {
             return;
         }
-        self.server.timers.election.touch();
-
-        let AppendEntries {
-            round, prev_log, entries, leader_commit, rank, takes_proposals, ..
-        } = append;
-        let timeout_in_force = self.server.config.timeout_told(append.election_timeout_micros);
-        if let Some(following) = self.following() {
-            following.rank = rank;
-            following.takes_proposals = takes_proposals;
-            following.timeout_in_force = timeout_in_force;
+        if let Some(mut following) = self.following() {
+            following.on_append_entries(append);
         }
-        // What lies below the first entry is committed, and so the same on every server.
-        let base = self.server.log.base().index;
-        if prev_log.index >= base && !self.server.log.contains(prev_log) {
-            let hint = self.server.log.newest_within(prev_log);
-            if let Some(following) = self.following() {
-                let prev_log_index = prev_log.index;
-                following.rejection = Some(AppendResult::Rejected { prev_log_index, hint });
-                following.round = following.round.max(round);
-            }
-            return;
-        }
-
-        let carries_entries = !entries.is_empty();
-        let matched = self.append_entries(prev_log.index.max(base), entries);
-        let durable = self.server.durable.index();
-        if let Some(following) = self.following() {
-            let asks = round > following.round || (carries_entries && matched <= durable);
-            following.reply_due |= asks;
-            following.round = following.round.max(round);
-            following.matched = following.matched.max(matched);
-        }
-        self.advance_commit_to(leader_commit.min(matched));
     }
 
-    /// Whether the entries follow `prev_log` without a gap, in terms that never fall nor pass the
-    /// leader's.
-    fn is_well_formed(&self, append: &AppendEntries<C>) -> bool {
-        let mut last = append.prev_log;
-        for entry in &append.entries {
-            let follows = entry.index == last.index.next() && entry.term >= last.term;
-            let makes_sense = match &entry.payload {
-                Payload::Noop | Payload::Command(_) => true,
-                Payload::Configuration(membership) => membership.validate().is_ok(),
-            };
-            if !follows || !makes_sense {
-                return false;
-            }
-            last = entry.id();
+    /// A leader sends heartbeats to all followers, in a round that asks for an answer (§5.2). A
+    /// candidate asks the voters again that have not answered (§5.1).
+    pub(crate) fn on_heartbeat_timeout(&mut self) {
+        self.server.timers.heartbeat.touch();
+        if let Some(mut leading) = self.leading() {
+            leading.on_heartbeat_timeout();
+        } else if let Some(Standing { ballot, .. }) = self.standing() {
+            ballot.ask_again();
+        } else {
+            self.server.timers.heartbeat.stop();
         }
-        last.term <= self.server.current_term
     }
 
     /// Follows the leader of the current term, in this session and since this round, if the message
@@ -97,30 +63,31 @@ impl<C: Command, R: Rng> Raft<C, R> {
         round: Option<Round>,
     ) -> bool {
         if self.leader().is_some_and(|known| known != leader) {
-            self.server.counters.protocol_violations =
-                self.server.counters.protocol_violations.saturating_add(1);
+            count(&mut self.server.counters.protocol_violations);
             return false;
         }
-        let known = self.following().map(|following| (following.session, following.matched));
-        if known.is_some_and(|(current, _)| session < current) {
-            self.server.counters.stale_replies =
-                self.server.counters.stale_replies.saturating_add(1);
+        let is_stale = |following: Following<'_, C, R>| session < following.known.session;
+        if self.following().is_some_and(is_stale) {
+            count(&mut self.server.counters.stale_replies);
             return false;
         }
-        self.promise_to_leader();
-        if known.is_some_and(|(current, _)| session == current) {
-            let Some(following) = self.following() else { return false };
-            following.heard = Heard::SinceTick;
-            following.listens_until = None;
-            return true;
+        self.server.promise_to_leader();
+        let mut matched = Index::ZERO;
+        if let Some(Following { known, .. }) = self.following() {
+            if known.session == session {
+                known.heard = Heard::SinceTick;
+                known.listens_until = None;
+                return true;
+            }
+            matched = known.matched;
         }
         let timeout_in_force = self.timeout_in_force();
         let before_first = round.map_or(0, |round| round.get().saturating_sub(1));
         self.step_down(self.server.current_term, StepDown::OtherLeader);
         self.server.reads.on_leader_followed();
         self.server.forwards.on_leader_followed();
-        self.set_following(Following {
-            leader,
+        self.follow_leader(KnownLeader {
+            id: leader,
             heard: Heard::SinceTick,
             listens_until: None,
             session,
@@ -129,12 +96,42 @@ impl<C: Command, R: Rng> Raft<C, R> {
             takes_proposals: false,
             refused: None,
             timeout_in_force,
-            matched: known.map_or(Index::ZERO, |(_, matched)| matched),
+            matched,
             acknowledged: Index::ZERO,
             reply_due: false,
             rejection: None,
         });
         true
+    }
+}
+
+impl<C: Command, R: Rng> Following<'_, C, R> {
+    /// AppendEntries of the current term, receiver implementation (Figure 2).
+    fn on_append_entries(&mut self, append: AppendEntries<C>) {
+        self.server.timers.election.touch();
+
+        let AppendEntries { round, prev_log, entries, leader_commit, .. } = append;
+        self.known.rank = append.rank;
+        self.known.takes_proposals = append.takes_proposals;
+        self.known.timeout_in_force =
+            self.server.config.timeout_told(append.election_timeout_micros);
+        // What lies below the first entry is committed, and so the same on every server.
+        let base = self.server.log.base().index;
+        if prev_log.index >= base && !self.server.log.contains(prev_log) {
+            let hint = self.server.log.newest_within(prev_log);
+            let prev_log_index = prev_log.index;
+            self.known.rejection = Some(AppendResult::Rejected { prev_log_index, hint });
+            self.known.round = self.known.round.max(round);
+            return;
+        }
+
+        let carries_entries = !entries.is_empty();
+        let matched = self.append_entries(prev_log.index.max(base), entries);
+        let is_known = carries_entries && matched <= self.server.durable.index();
+        self.known.reply_due |= round > self.known.round || is_known;
+        self.known.round = self.known.round.max(round);
+        self.known.matched = self.known.matched.max(matched);
+        self.advance_commit_to(leader_commit.min(matched));
     }
 
     /// Appends what is new; removes what conflicts, and all that follows it. Returns up to where
@@ -152,16 +149,14 @@ impl<C: Command, R: Rng> Raft<C, R> {
             if self.server.log.term_at(entry.index.previous()) > Some(entry.term) {
                 // What the message says lies below the log's first entry is not what is committed
                 // there.
-                self.server.counters.protocol_violations =
-                    self.server.counters.protocol_violations.saturating_add(1);
+                count(&mut self.server.counters.protocol_violations);
                 break;
             }
             if entry.index <= self.server.log.last().index {
                 if entry.index <= self.server.commit_index {
                     // Only a leader without a committed entry could ask for this, and none is ever
                     // elected.
-                    self.server.counters.protocol_violations =
-                        self.server.counters.protocol_violations.saturating_add(1);
+                    count(&mut self.server.counters.protocol_violations);
                     break;
                 }
                 self.server.log.truncate_from(entry.index);
@@ -169,8 +164,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 self.on_log_truncated(entry.index);
                 members_changed |= self.server.memberships.truncate_from(entry.index);
             }
-            if !self.takes(&entry) {
-                self.server.counters.log_full = self.server.counters.log_full.saturating_add(1);
+            if !self.server.takes(&entry) {
+                count(&mut self.server.counters.log_full);
                 break;
             }
             matched = entry.index;
@@ -181,9 +176,66 @@ impl<C: Command, R: Rng> Raft<C, R> {
             self.server.log.append(entry);
         }
         if members_changed {
-            self.on_membership_changed();
+            self.server.membership_changed = true;
+            self.server.update_members();
         }
         matched
+    }
+
+    /// What a follower claims to share with its leader ends where the log does.
+    pub(crate) fn on_log_truncated(&mut self, from: Index) {
+        self.known.matched = self.known.matched.min(from.previous());
+        self.known.acknowledged = self.known.acknowledged.min(from.previous());
+    }
+
+    /// Commits up to `index`, as the leader did.
+    pub(crate) fn advance_commit_to(&mut self, index: Index) {
+        if self.server.advance_commit_to(index) {
+            self.server.update_members();
+            self.server.note_removal();
+        }
+    }
+
+    /// What a follower owes its leader: a rejection, or how much of the leader's log is durable
+    /// here.
+    pub(crate) fn next_append_reply(&mut self) -> Option<Message<C>> {
+        if !self.server.durable.hard_state_is_durable() {
+            return None;
+        }
+        let matched = self.known.matched.min(self.server.durable.index());
+        let result = match self.known.rejection.take() {
+            Some(rejection) => rejection,
+            None if self.known.reply_due || matched > self.known.acknowledged => {
+                self.known.reply_due = false;
+                self.known.acknowledged = matched;
+                AppendResult::Matched(matched)
+            }
+            None => return None,
+        };
+        let promise_micros = self.server.config.promise_micros();
+        let KnownLeader { id, session, round, .. } = *self.known;
+        let reply = AppendEntriesReply { session, round, result, promise_micros, state: None };
+        Some(self.server.message(id, Body::AppendEntriesReply(reply)))
+    }
+}
+
+impl<C: Command, R: Rng> Server<C, R> {
+    /// Whether the entries follow `prev_log` without a gap, in terms that never fall nor pass the
+    /// leader's.
+    pub(crate) fn is_well_formed(&self, append: &AppendEntries<C>) -> bool {
+        let mut last = append.prev_log;
+        for entry in &append.entries {
+            let follows = entry.index == last.index.next() && entry.term >= last.term;
+            let makes_sense = match &entry.payload {
+                Payload::Noop | Payload::Command(_) => true,
+                Payload::Configuration(membership) => membership.validate().is_ok(),
+            };
+            if !follows || !makes_sense {
+                return false;
+            }
+            last = entry.id();
+        }
+        last.term <= self.current_term
     }
 
     /// Whether a follower's log has room for the next entry. A log that is full must not stay full
@@ -197,57 +249,29 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///   is longer than a command may be here, or the limits differ from the leader's, and nothing
     ///   but that entry brings the next snapshot nearer.
     fn takes(&self, entry: &Entry<C>) -> bool {
-        let last = self.server.log.last();
+        let last = self.log.last();
         let begins_term = entry.is_noop() && entry.term > last.term;
-        let earlier = entry.term < self.server.current_term;
-        let beyond = if earlier { self.server.config.log_room() } else { 0 };
-        let fits = self.server.log.bytes().saturating_add(entry.size()).saturating_sub(beyond)
-            <= self.server.config.log_bytes_max;
-        let is_idle = self.server.apply_sent >= last.index
-            && !self.server.snapshots.is_due(&self.server.config);
+        let earlier = entry.term < self.current_term;
+        let beyond = if earlier { self.config.log_room() } else { 0 };
+        let fits = self.log.bytes().saturating_add(entry.size()).saturating_sub(beyond)
+            <= self.config.log_bytes_max;
+        let is_idle = self.apply_sent >= last.index && !self.snapshots.is_due(&self.config);
         begins_term || fits || is_idle
     }
+}
 
-    /// What a follower claims to share with its leader ends where the log does.
-    pub(crate) fn on_log_truncated(&mut self, from: Index) {
-        if let Some(following) = self.following() {
-            following.matched = following.matched.min(from.previous());
-            following.acknowledged = following.acknowledged.min(from.previous());
-        }
-    }
-
-    /// What a follower owes its leader: a rejection, or how much of the leader's log is durable
-    /// here.
-    pub(crate) fn next_append_reply(&mut self) -> Option<Message<C>> {
-        if !self.server.durable.hard_state_is_durable() {
-            return None;
-        }
-        let (durable, promise_micros) =
-            (self.server.durable.index(), self.server.config.promise_micros());
-        let following = self.following()?;
-        let matched = following.matched.min(durable);
-        let result = match following.rejection.take() {
-            Some(rejection) => rejection,
-            None if following.reply_due || matched > following.acknowledged => {
-                following.reply_due = false;
-                following.acknowledged = matched;
-                AppendResult::Matched(matched)
-            }
-            None => return None,
-        };
-        let Following { leader, session, round, .. } = *following;
-        let reply = AppendEntriesReply { session, round, result, promise_micros, state: None };
-        Some(self.server.message(leader, Body::AppendEntriesReply(reply)))
-    }
-
+impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// A follower's answer, in the current term. It counts only in the session that asked for it.
-    pub(crate) fn on_append_entries_reply(&mut self, from: usize, reply: AppendEntriesReply) {
-        let (last_index, base) = (self.server.log.last().index, self.server.log.base().index);
-        let Some(Leading { leader, server }) = self.leading() else { return };
-        let Some(peer) = leader.peers.get_mut(from) else { return };
+    pub(crate) fn on_append_entries_reply(
+        &mut self,
+        from: usize,
+        reply: AppendEntriesReply,
+    ) -> Next {
+        let Leading { leader, server } = self;
+        let Some(peer) = leader.peers.get_mut(from) else { return Next::Stay };
         if reply.session != peer.session() {
-            server.counters.stale_replies = server.counters.stale_replies.saturating_add(1);
-            return;
+            count(&mut server.counters.stale_replies);
+            return Next::Stay;
         }
         // The quorum timer runs on: when it fires, the leader looks again which peers it has heard.
         leader.heard.insert(from);
@@ -257,50 +281,31 @@ impl<C: Command, R: Rng> Raft<C, R> {
             peer.promised_until = peer.promised_until.max(until);
         }
         match reply.result {
-            AppendResult::Matched(index) if index > last_index => {
-                server.counters.malformed = server.counters.malformed.saturating_add(1);
-                return;
+            AppendResult::Matched(index) if index > server.log.last().index => {
+                count(&mut server.counters.malformed);
+                return Next::Stay;
             }
             AppendResult::Matched(index) => {
                 leader.pending.insert(from);
-                if peer.on_matched(index, base) {
-                    self.advance_commit();
+                if peer.on_matched(index, server.log.base().index) {
+                    let next = self.advance_commit();
+                    if next != Next::Stay {
+                        return next;
+                    }
                 }
             }
             AppendResult::Rejected { prev_log_index, hint } => {
                 leader.pending.insert(from);
                 let installs = peer.state() == ProgressState::Snapshot;
                 if !peer.on_rejected(prev_log_index, hint, &server.log) && !installs {
-                    server.counters.stale_replies = server.counters.stale_replies.saturating_add(1);
+                    count(&mut server.counters.stale_replies);
                 }
             }
         }
-        if let Some(mut leading) = self.leading() {
-            leading.confirm_reads();
-        }
+        self.confirm_reads();
+        Next::Stay
     }
 
-    /// A leader sends heartbeats to all followers, in a round that asks for an answer (§5.2). A
-    /// candidate asks the voters again that have not answered (§5.1).
-    pub(crate) fn on_heartbeat_timeout(&mut self) {
-        self.server.timers.heartbeat.touch();
-        if let Some(mut leading) = self.leading() {
-            leading.on_heartbeat_timeout();
-        } else if let Some(ballot) = self.ballot() {
-            ballot.ask_again();
-        } else {
-            self.server.timers.heartbeat.stop();
-        }
-    }
-
-    /// Whether the log may grow by so many bytes. A leader's no-op is never refused, or no term
-    /// could begin.
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        self.server.log.bytes().saturating_add(bytes) <= self.server.config.log_bytes_max
-    }
-}
-
-impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// With each heartbeat.
     fn on_heartbeat_timeout(&mut self) {
         self.adapt_timeout();

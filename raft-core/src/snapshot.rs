@@ -41,6 +41,7 @@ use crate::error::NothingToSnapshot;
 use crate::message::SnapshotMeta;
 use crate::output::Output;
 use crate::raft::Raft;
+use crate::state::server::Server;
 use crate::state::snapshots::Snapshots;
 #[cfg(feature = "std")]
 use crate::types::InstallId;
@@ -113,37 +114,37 @@ impl<C: Command, R: Rng> Raft<C, R> {
             snapshots.retry_at = Some(self.server.now + wait);
         }
     }
+}
 
+impl<C: Command, R: Rng> Server<C, R> {
     /// A snapshot, if it is time for one.
     pub(crate) fn next_snapshot_to_take(&mut self) -> Option<Output<C>> {
-        let snapshots = &self.server.snapshots;
-        let entries = self.server.apply_sent.get().saturating_sub(snapshots.tried.get());
-        let is_due = snapshots.bytes_since >= self.server.config.snapshot_log_bytes
-            || entries >= self.server.config.snapshot_log_entries;
-        let is_retry = snapshots.retry_at.is_some_and(|retry_at| retry_at <= self.server.now);
+        let snapshots = &self.snapshots;
+        let entries = self.apply_sent.get().saturating_sub(snapshots.tried.get());
+        let is_due = snapshots.bytes_since >= self.config.snapshot_log_bytes
+            || entries >= self.config.snapshot_log_entries;
+        let is_retry = snapshots.retry_at.is_some_and(|retry_at| retry_at <= self.now);
         let is_time = snapshots.wanted || is_due || is_retry;
-        let is_news = self.server.apply_sent > snapshots.last.last.index || snapshots.damaged;
+        let is_news = self.apply_sent > snapshots.last.last.index || snapshots.damaged;
         if !is_time || !is_news || snapshots.taking.is_some() || snapshots.restoring {
             return None;
         }
-        let last =
-            LogId::new(self.server.log.term_at(self.server.apply_sent)?, self.server.apply_sent);
-        let membership = self.server.memberships.at(self.server.apply_sent).clone();
+        let last = LogId::new(self.log.term_at(self.apply_sent)?, self.apply_sent);
+        let membership = self.memberships.at(self.apply_sent).clone();
         if membership.is_empty() {
             // A server that joins has not yet applied the entry that names the members, and no
             // restart could begin without it.
             return None;
         }
         let taking = SnapshotMeta { last, membership };
-        self.server.snapshots.taking = Some(taking.clone());
-        self.server.snapshots.wanted = false;
-        self.server.snapshots.owed |= is_due;
-        self.server.snapshots.retry_at = None;
+        self.snapshots.taking = Some(taking.clone());
+        self.snapshots.wanted = false;
+        self.snapshots.owed |= is_due;
+        self.snapshots.retry_at = None;
         if !is_retry {
-            self.server.snapshots.failures = 0;
+            self.snapshots.failures = 0;
         }
-        (self.server.snapshots.bytes_since, self.server.snapshots.tried) =
-            (0, self.server.apply_sent);
+        (self.snapshots.bytes_since, self.snapshots.tried) = (0, self.apply_sent);
         Some(Output::TakeSnapshot(taking))
     }
 }

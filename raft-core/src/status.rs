@@ -139,6 +139,11 @@ stored! {
     }
 }
 
+/// Counts one more, up to the greatest number there is.
+pub(crate) fn count(counter: &mut u64) {
+    *counter = counter.saturating_add(1);
+}
+
 /// Why a server will wake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]

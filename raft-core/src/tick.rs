@@ -16,9 +16,9 @@ use core::time::Duration;
 
 use rand_core::Rng;
 
-use crate::raft::Leading;
-use crate::raft::Raft;
-use crate::state::roles::{Follower, Following, Heard, RoleState, Suspicion};
+use crate::raft::{Following, Leading, Raft};
+use crate::state::roles::{Follower, Heard, KnownLeader, RoleState, Suspicion};
+use crate::state::server::Server;
 use crate::state::timers::Timer;
 use crate::status::Wake;
 use crate::time::{Instant, micros};
@@ -50,7 +50,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
         if self.server.timers.quorum == Timer::Touched {
             if let RoleState::Leader(leader) = &self.role {
-                self.server.timers.quorum = Timer::Armed(self.gives_up_at(leader));
+                self.server.timers.quorum = Timer::Armed(self.server.gives_up_at(leader));
             }
         }
     }
@@ -65,39 +65,19 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// Whether this server listens before it gives its leader, or its quorum, up at this late
     /// moment. See the module docs.
     pub(crate) fn listens_first(&mut self, deadline: Timer) -> bool {
-        let Timer::Armed(mut deadline) = deadline else { return false };
-        if let RoleState::Leader(leader) = &self.role {
-            // What was heard since the timer was armed puts off when this leader gives up.
-            deadline = deadline.max(self.gives_up_at(leader));
+        let Timer::Armed(deadline) = deadline else { return false };
+        if let Some(mut leading) = self.leading() {
+            return leading.listens_first(deadline);
         }
-        let late = self.server.now.saturating_duration_since(deadline);
-        if late < LATE_MIN {
-            return false;
-        }
-        let until = self.server.now + late.min(self.server.config.heartbeat_interval);
-        if let Some(following) = self.following() {
-            if following.listens_until.is_some() {
-                return false;
-            }
-            following.listens_until = Some(until);
-            self.server.timers.election = Timer::Armed(until);
-            return true;
-        }
-        let Some(Leading { leader, server }) = self.leading() else { return false };
-        if leader.listened_after == Some(deadline) {
-            return false;
-        }
-        leader.listened_after = Some(until);
-        server.timers.quorum = Timer::Armed(until);
-        true
+        self.following().is_some_and(|mut following| following.listens_first(deadline))
     }
 
     /// Stamps every peer heard from since the last tick with the current time, because `step` has
     /// no clock.
     fn note_who_was_heard(&mut self) {
         let (now, longest) = (self.server.now, self.server.config.election_timeout_min);
-        if let Some(following) = self.following() {
-            following.heard = Heard::At(following.heard.at(now));
+        if let Some(Following { known, .. }) = self.following() {
+            known.heard = Heard::At(known.heard.at(now));
         }
         let Some(Leading { leader, .. }) = self.leading() else { return };
         for position in core::mem::take(&mut leader.heard).iter() {
@@ -141,12 +121,12 @@ impl<C: Command, R: Rng> Raft<C, R> {
         // While a vote is on its way to the disk nobody stands, and to try again at once would
         // never end.
         let stands_at_once =
-            self.server.members.is_sole_voter() && !is_last_term && !self.is_voting();
+            self.server.members.is_sole_voter() && !is_last_term && !self.server.is_voting();
         let (min, rank) = match &self.role {
             RoleState::Follower(_) if stands_at_once => {
                 return 0;
             }
-            RoleState::Follower(Follower { following: Some(Following { rank, .. }), .. }) => {
+            RoleState::Follower(Follower { leader: Some(KnownLeader { rank, .. }), .. }) => {
                 (min, *rank)
             }
             RoleState::Follower(Follower { suspicion, .. }) => match suspicion {
@@ -201,5 +181,39 @@ impl<C: Command, R: Rng> Raft<C, R> {
             first = Some((self.server.now, Wake::Step));
         }
         first
+    }
+}
+
+impl<C: Command, R: Rng> Following<'_, C, R> {
+    fn listens_first(&mut self, deadline: Instant) -> bool {
+        let Some(until) = self.server.listens_until(deadline) else { return false };
+        if self.known.listens_until.is_some() {
+            return false;
+        }
+        self.known.listens_until = Some(until);
+        self.server.timers.election = Timer::Armed(until);
+        true
+    }
+}
+
+impl<C: Command, R: Rng> Leading<'_, C, R> {
+    fn listens_first(&mut self, deadline: Instant) -> bool {
+        // What was heard since the timer was armed puts off when this leader gives up.
+        let deadline = deadline.max(self.server.gives_up_at(self.leader));
+        let Some(until) = self.server.listens_until(deadline) else { return false };
+        if self.leader.listened_after == Some(deadline) {
+            return false;
+        }
+        self.leader.listened_after = Some(until);
+        self.server.timers.quorum = Timer::Armed(until);
+        true
+    }
+}
+
+impl<C: Command, R: Rng> Server<C, R> {
+    /// Until when a tick listens that is late by this deadline; none if it is in time.
+    fn listens_until(&self, deadline: Instant) -> Option<Instant> {
+        let late = self.now.saturating_duration_since(deadline);
+        (late >= LATE_MIN).then(|| self.now + late.min(self.config.heartbeat_interval))
     }
 }

@@ -18,9 +18,7 @@ use rand_core::Rng;
 
 use crate::error::TransferRefused;
 use crate::message::{Body, Message, TimeoutNow};
-use crate::raft::Leading;
-use crate::raft::Raft;
-use crate::reason::StepDown;
+use crate::raft::{Following, Leading, Next, Raft};
 use crate::state::progress::{Progress, ProgressState};
 use crate::state::roles::{RoleState, Transfer};
 use crate::types::{Command, LogId, NodeId};
@@ -59,26 +57,25 @@ impl<C: Command, R: Rng> Raft<C, R> {
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         }
     }
+}
 
+impl<C: Command, R: Rng> Following<'_, C, R> {
     /// TimeoutNow: the leader asks this server to stand for election. A server that lacks an entry
     /// could not win, and waits to be asked again.
-    pub(crate) fn on_timeout_now(&mut self, from: NodeId, request: TimeoutNow) {
-        let follows = self.following().is_some_and(|following| following.leader == from);
-        if follows && self.server.members.is_voter() && self.server.log.last() >= request.last_log {
-            self.become_candidate(true);
-        }
+    pub(crate) fn on_timeout_now(&mut self, from: NodeId, request: TimeoutNow) -> Next {
+        let could_win =
+            self.server.members.is_voter() && self.server.log.last() >= request.last_log;
+        if self.known.id == from && could_win { Next::Stand { transfer: true } } else { Next::Stay }
     }
+}
 
+impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// The attempt has not succeeded in time: lead on.
-    pub(crate) fn on_transfer_timeout(&mut self) {
-        self.server.timers.transfer.stop();
-        let now = self.server.now;
-        if let Some(Leading { leader, server }) = self.leading() {
-            leader.transfer = None;
-            let pause = server.config.election_timeout_max.saturating_mul(PREFERENCE_PAUSE);
-            leader.preference_after = now + pause;
-        }
-        self.complete_change();
+    pub(crate) fn on_transfer_timeout(&mut self) -> Next {
+        self.leader.transfer = None;
+        let pause = self.server.config.election_timeout_max.saturating_mul(PREFERENCE_PAUSE);
+        self.leader.preference_after = self.server.now + pause;
+        self.complete_change()
     }
 
     /// This leader must go, because it is no member any more or its disk is stuck: the best voter
@@ -86,17 +83,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
     ///
     /// The successor is sent what it lacks first, and TimeoutNow names no entry that it was not
     /// sent: a follower that waits for such an entry would wait for a leader that leads no more.
-    pub(crate) fn hand_over_and_step_down(&mut self, reason: StepDown) {
-        if let Some(mut leading) = self.leading() {
-            leading.hand_over();
-        }
-        self.step_down(self.server.current_term, reason);
-    }
-}
-
-impl<C: Command, R: Rng> Leading<'_, C, R> {
-    /// Has the best follower stand for election.
-    fn hand_over(&mut self) {
+    pub(crate) fn hand_over(&mut self) {
         let under_way =
             self.leader.transfer.map(|transfer| transfer.to).filter(|to| self.follows(*to));
         if let Some(successor) = under_way.or_else(|| self.best_successor()) {
@@ -159,7 +146,7 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
         Some(LogId::new(self.server.log.term_at(last)?, last))
     }
 
-    fn progress(&self, id: NodeId) -> Option<&Progress> {
+    pub(crate) fn progress(&self, id: NodeId) -> Option<&Progress> {
         self.leader.peers.get(self.server.members.position(id)?)
     }
 

@@ -5,50 +5,96 @@ use rand_core::Rng;
 
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
 use crate::output::{Output, WriteSnapshot};
-use crate::raft::Raft;
+use crate::raft::{Following, Raft};
 use crate::state::memberships::Memberships;
+use crate::state::server::Server;
 use crate::state::snapshots::{Receiving, Snapshots};
+use crate::status::count;
 use crate::types::{Command, Index, InstallId, LogId, NodeId, Session};
 
 impl<C: Command, R: Rng> Raft<C, R> {
     /// InstallSnapshot of the current term, receiver implementation (Figure 13).
     pub(crate) fn on_install_snapshot(&mut self, from: NodeId, install: InstallSnapshot<C>) {
-        let InstallSnapshot { session, snapshot, offset, chunk, done } = install;
-        let snapshot = *snapshot;
-        let length = chunk.as_ref().len() as u64;
-        let end = offset.checked_add(length);
-        let well_formed = snapshot.membership.validate().is_ok()
-            && snapshot.last.term <= self.server.current_term
-            && (length > 0 || done);
+        let length = install.chunk.as_ref().len() as u64;
+        let end = install.offset.checked_add(length);
+        let well_formed = install.snapshot.membership.validate().is_ok()
+            && install.snapshot.last.term <= self.server.current_term
+            && (length > 0 || install.done);
         let (Some(end), true) = (end, well_formed) else {
-            self.server.counters.malformed = self.server.counters.malformed.saturating_add(1);
+            count(&mut self.server.counters.malformed);
             return;
         };
-        if !self.follow(from, session, None) {
+        if !self.follow(from, install.session, None) {
             return;
         }
+        if let Some(mut following) = self.following() {
+            following.receive_chunk(install, end);
+        }
+    }
+
+    /// The host has written the snapshot that comes by this attempt up to `written` bytes, as
+    /// [`Output::WriteSnapshot`] asked; if that is the whole, it is durable, and is installed. What
+    /// is said of an earlier attempt counts for nothing.
+    ///
+    /// If the host could not write it, call [`snapshot_unwritable`](Self::snapshot_unwritable). A
+    /// host that passes 0 instead is taken at that word, unless 0 bytes are the whole snapshot.
+    pub fn snapshot_written(&mut self, install: InstallId, written: u64) {
+        if let Some(mut following) = self.receiver(install) {
+            following.on_snapshot_written(written);
+        }
+        self.check_invariants();
+    }
+
+    /// The host could not write what comes by this attempt, and has thrown away what it had of it:
+    /// the leader sends the snapshot again from the beginning. What is said of an earlier attempt
+    /// counts for nothing.
+    pub fn snapshot_unwritable(&mut self, install: InstallId) {
+        if let Some(mut following) = self.receiver(install) {
+            following.on_snapshot_unwritable();
+        }
+        self.check_invariants();
+    }
+
+    /// This follower, if the leader that sends what comes by this attempt is followed still; else
+    /// the attempt is forgotten.
+    fn receiver(&mut self, install: InstallId) -> Option<Following<'_, C, R>> {
+        let session = self.following().map(|following| following.known.session);
+        let receiving = self.server.snapshots.receiving.as_ref()?;
+        if receiving.id != install || receiving.term != self.server.current_term {
+            return None;
+        }
+        if Some(receiving.session) != session {
+            self.server.snapshots.receiving = None;
+            return None;
+        }
+        self.following()
+    }
+}
+
+impl<C: Command, R: Rng> Following<'_, C, R> {
+    /// Takes a chunk of the leader's snapshot that ends at `end`, if that is the next one.
+    fn receive_chunk(&mut self, install: InstallSnapshot<C>, end: u64) {
+        let InstallSnapshot { session, snapshot, offset, chunk, done } = install;
+        let snapshot = *snapshot;
         self.server.timers.election.touch();
 
         let last = snapshot.last;
         let is_old = last.index <= self.server.commit_index;
         if is_old && last.index >= self.server.log.base().index && !self.server.log.contains(last) {
             // Only a leader without a committed entry could hold it, and none is ever elected.
-            self.server.counters.protocol_violations =
-                self.server.counters.protocol_violations.saturating_add(1);
+            count(&mut self.server.counters.protocol_violations);
             return;
         }
         if is_old || self.server.log.contains(last) {
             self.server.snapshots.receiving = None;
             self.note_match(last.index);
-            if let Some(following) = self.following() {
-                following.reply_due = true;
-            }
+            self.known.reply_due = true;
             return;
         }
         let term = self.server.current_term;
         let Some(receiving) = self.server.snapshots.receive(term, session, &snapshot, offset)
         else {
-            return self.reply_received(from, session, last, 0);
+            return self.server.reply_received(self.known.id, session, last, 0);
         };
         let has_room = receiving.unwritten.len() < self.server.config.inflight_chunks_max;
         if offset == receiving.received && has_room && receiving.size.is_none() {
@@ -63,24 +109,18 @@ impl<C: Command, R: Rng> Raft<C, R> {
             // Of a snapshot of no bytes, 0 would say that it is lost; the answer follows once it is
             // written.
             let written = receiving.written;
-            self.reply_received(from, session, last, written);
+            self.server.reply_received(self.known.id, session, last, written);
         }
     }
 
-    /// The host has written the snapshot that comes by this attempt up to `written` bytes, as
-    /// [`Output::WriteSnapshot`] asked; if that is the whole, it is durable, and is installed. What
-    /// is said of an earlier attempt counts for nothing.
-    ///
-    /// If the host could not write it, call [`snapshot_unwritable`](Self::snapshot_unwritable). A
-    /// host that passes 0 instead is taken at that word, unless 0 bytes are the whole snapshot.
-    pub fn snapshot_written(&mut self, install: InstallId, written: u64) {
-        let Some(receiving) = self.receiving(install) else { return };
+    fn on_snapshot_written(&mut self, written: u64) {
+        let Some(receiving) = self.server.snapshots.receiving.as_mut() else { return };
         if written > receiving.received {
             return;
         }
         let is_whole = receiving.size == Some(written);
         if written == 0 && !is_whole {
-            return self.snapshot_unwritable(install);
+            return self.on_snapshot_unwritable();
         }
         receiving.written = written;
         let done = receiving.unwritten.partition_point(|end| *end <= written);
@@ -88,59 +128,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let last = receiving.snapshot.last;
         if is_whole {
             self.install_received();
-        } else if let Some((leader, session)) = self.leader_and_session() {
-            self.reply_received(leader, session, last, written);
+        } else {
+            self.server.reply_received(self.known.id, self.known.session, last, written);
         }
-        self.check_invariants();
     }
 
-    /// The host could not write what comes by this attempt, and has thrown away what it had of it:
-    /// the leader sends the snapshot again from the beginning. What is said of an earlier attempt
-    /// counts for nothing.
-    pub fn snapshot_unwritable(&mut self, install: InstallId) {
-        let Some(receiving) = self.receiving(install) else { return };
-        let last = receiving.snapshot.last;
-        self.server.snapshots.receiving = None;
-        if let Some((leader, session)) = self.leader_and_session() {
-            self.reply_received(leader, session, last, 0);
+    fn on_snapshot_unwritable(&mut self) {
+        if let Some(receiving) = self.server.snapshots.receiving.take() {
+            let last = receiving.snapshot.last;
+            self.server.reply_received(self.known.id, self.known.session, last, 0);
         }
-        self.check_invariants();
-    }
-
-    /// What comes by this attempt, if the leader that sends it is followed still; else it is
-    /// forgotten.
-    fn receiving(&mut self, install: InstallId) -> Option<&mut Receiving<C>> {
-        let session = self.leader_and_session().map(|(_, session)| session);
-        let term = self.server.current_term;
-        let receiving = self.server.snapshots.receiving.as_ref();
-        let receiving = receiving.filter(|r| r.id == install && r.term == term)?;
-        if Some(receiving.session) != session {
-            self.server.snapshots.receiving = None;
-        }
-        self.server.snapshots.receiving.as_mut()
-    }
-
-    fn leader_and_session(&mut self) -> Option<(NodeId, Session)> {
-        self.following().map(|following| (following.leader, following.session))
-    }
-
-    /// The next chunk for the host to write.
-    pub(crate) fn next_snapshot_to_write(&mut self) -> Option<Output<C>> {
-        self.server.snapshots.receiving.as_mut()?.chunks.pop_front().map(Output::WriteSnapshot)
-    }
-
-    /// The installed snapshot, once the write that put it in place of the log is durable, and the
-    /// state machine has answered for the one before.
-    pub(crate) fn next_restore(&mut self) -> Option<Output<C>> {
-        let last = self.server.snapshots.last.last.index;
-        let is_busy = self.server.last_applied < self.server.snapshots.restored;
-        if !self.server.snapshots.restoring || self.server.durable.index() < last || is_busy {
-            return None;
-        }
-        (self.server.snapshots.restoring, self.server.snapshots.restored) = (false, last);
-        self.server.apply_sent = last;
-        self.server.inflight_applies.push(last, 0);
-        Some(Output::Restore(self.server.snapshots.last.clone()))
     }
 
     fn install_received(&mut self) {
@@ -163,20 +160,39 @@ impl<C: Command, R: Rng> Raft<C, R> {
             Snapshots { restoring: true, restored, installs, ..Snapshots::new(snapshot) };
         self.on_log_truncated(self.server.durable.index().next());
         self.note_match(last.index);
-        self.update_members();
+        self.server.update_members();
     }
 
     /// The log is the leader's up to this committed index, as far as it goes.
     fn note_match(&mut self, index: Index) {
         let matched = index.min(self.server.log.last().index);
         self.advance_commit_to(matched);
-        if let Some(following) = self.following() {
-            following.matched = following.matched.max(matched);
+        self.known.matched = self.known.matched.max(matched);
+    }
+}
+
+impl<C: Command, R: Rng> Server<C, R> {
+    /// The next chunk for the host to write.
+    pub(crate) fn next_snapshot_to_write(&mut self) -> Option<Output<C>> {
+        self.snapshots.receiving.as_mut()?.chunks.pop_front().map(Output::WriteSnapshot)
+    }
+
+    /// The installed snapshot, once the write that put it in place of the log is durable, and the
+    /// state machine has answered for the one before.
+    pub(crate) fn next_restore(&mut self) -> Option<Output<C>> {
+        let last = self.snapshots.last.last.index;
+        let is_busy = self.last_applied < self.snapshots.restored;
+        if !self.snapshots.restoring || self.durable.index() < last || is_busy {
+            return None;
         }
+        (self.snapshots.restoring, self.snapshots.restored) = (false, last);
+        self.apply_sent = last;
+        self.inflight_applies.push(last, 0);
+        Some(Output::Restore(self.snapshots.last.clone()))
     }
 
     fn reply_received(&mut self, to: NodeId, session: Session, snapshot: LogId, received: u64) {
         let reply = InstallSnapshotReply { session, snapshot, received };
-        self.server.hold_reply(to, Body::InstallSnapshotReply(reply));
+        self.hold_reply(to, Body::InstallSnapshotReply(reply));
     }
 }

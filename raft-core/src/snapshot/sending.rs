@@ -7,9 +7,9 @@ use rand_core::Rng;
 
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
 use crate::output::{Output, ReadSnapshot};
-use crate::raft::Leading;
-use crate::raft::Raft;
+use crate::raft::{Leading, Raft};
 use crate::state::sending::Sending;
+use crate::status::count;
 use crate::types::{Command, LogId, NodeId};
 
 impl<C: Command, R: Rng> Raft<C, R> {
@@ -63,9 +63,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
             leader.pending.insert(position);
         }
     }
+}
 
+impl<C: Command, R: Rng> Leading<'_, C, R> {
     pub(crate) fn on_install_snapshot_reply(&mut self, from: usize, reply: InstallSnapshotReply) {
-        let Some(Leading { leader, server }) = self.leading() else { return };
+        let Leading { leader, server } = self;
         let Some(peer) = leader.peers.get_mut(from) else { return };
         let is_fresh = reply.session == peer.session();
         let sending = peer.sending.as_mut();
@@ -75,13 +77,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 sending.on_received(reply.received);
             }
             None => {
-                server.counters.stale_replies = server.counters.stale_replies.saturating_add(1);
+                count(&mut server.counters.stale_replies);
             }
         }
     }
-}
 
-impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// The next chunk that this leader wants to send.
     pub(crate) fn next_snapshot_to_read(&mut self) -> Option<Output<C>> {
         for position in self.leader.sending.iter() {

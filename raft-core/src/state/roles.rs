@@ -47,12 +47,12 @@ impl RoleState {
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Follower {
     /// The leader of the current term, and what was said to it; none until it speaks.
-    pub(crate) following: Option<Following>,
+    pub(crate) leader: Option<KnownLeader>,
     /// The leader seems to be gone: when to stand is to be drawn anew.
     pub(crate) suspicion: Option<Suspicion>,
 }
 
-stored! { struct Follower { following, suspicion } }
+stored! { struct Follower { leader, suspicion } }
 
 /// A hint that the leader is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,7 +91,7 @@ impl Heard {
 ///
 /// | Field | changes with |
 /// |---|---|
-/// | `leader`, `session` | the leader's first message of the term, or of a newer session |
+/// | `id`, `session` | the leader's first message of the term, or of a newer session |
 /// | `heard` | every message of the leader; the next tick puts its time in |
 /// | `listens_until` | a late tick; none again with the leader's next message |
 /// | `rank`, `timeout_in_force`, `takes_proposals` | every AppendEntries |
@@ -101,8 +101,8 @@ impl Heard {
 /// | `acknowledged` | a reply that leaves; falls with a truncation |
 /// | `refused` | a pre-vote that is refused |
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Following {
-    pub(crate) leader: NodeId,
+pub(crate) struct KnownLeader {
+    pub(crate) id: NodeId,
     /// When the leader was last heard.
     pub(crate) heard: Heard,
     /// Until when this server listens for the leader, after a tick that came late; none since the
@@ -130,8 +130,8 @@ pub(crate) struct Following {
 }
 
 stored! {
-    struct Following {
-        leader, heard, listens_until, session, round, rank, timeout_in_force, takes_proposals, refused,
+    struct KnownLeader {
+        id, heard, listens_until, session, round, rank, timeout_in_force, takes_proposals, refused,
         matched, acknowledged, reply_due, rejection,
     }
 }
