@@ -13,6 +13,13 @@ use crate::types::{Index, LogId, Term};
 /// How deep an unknown field may nest before it is refused: far more than any version has needed.
 const UNKNOWN_DEPTH_MAX: usize = 16;
 
+/// The kinds of values with parts: the three highest bits of a value's first byte.
+const BYTES: u8 = 2;
+const TEXT: u8 = 3;
+const ARRAY: u8 = 4;
+const MAP: u8 = 5;
+const TAG: u8 = 6;
+
 pub(super) type Out<'o> = Encoder<&'o mut Vec<u8>>;
 pub(super) type Encoded = Result<(), encode::Error<Infallible>>;
 
@@ -67,52 +74,49 @@ pub(crate) fn close(d: &mut Decoder<'_>, unknown: u64) -> Result<(), DecodeError
     (0..unknown).try_for_each(|_| skip(d, UNKNOWN_DEPTH_MAX))
 }
 
-fn skip(d: &mut Decoder<'_>, depth: usize) -> Result<(), DecodeError> {
-    let malformed = DecodeError::Malformed { offset: d.position() };
-    let depth = depth.checked_sub(1).ok_or(malformed)?;
-    let kind = d.datatype()?;
-    if kind == Type::Array {
-        let items = open(d, 0)?;
-        (0..items).try_for_each(|_| skip(d, depth))
-    } else if kind == Type::Map {
-        let pairs = d.map()?.ok_or(malformed)?;
-        (0..pairs).try_for_each(|_| skip(d, depth).and_then(|()| skip(d, depth)))
-    } else if kind == Type::Tag {
-        d.tag()?;
-        skip(d, depth)
-    } else if kind == Type::Bytes {
-        d.bytes()?;
-        Ok(())
-    } else if kind == Type::String {
-        d.str()?;
-        Ok(())
-    } else {
-        skip_scalar(d)
-    }
-}
-
-/// Skips a value without parts: a byte that says how many more there are, and those. No length is
-/// indefinite in this format.
+/// Skips a value: a byte that says of which kind it is, a number, and what the number counts. No
+/// length is indefinite in this format.
 ///
 /// The crate's own way to skip keeps a stack for values with parts, in 2.7 KiB of a
 /// microcontroller's flash.
-fn skip_scalar(d: &mut Decoder<'_>) -> Result<(), DecodeError> {
+fn skip(d: &mut Decoder<'_>, depth: usize) -> Result<(), DecodeError> {
     let begin = d.position();
-    let head = d.input().get(begin).ok_or(DecodeError::Truncated)?;
+    let malformed = DecodeError::Malformed { offset: begin };
+    let depth = depth.checked_sub(1).ok_or(malformed)?;
+    let head = *d.input().get(begin).ok_or(DecodeError::Truncated)?;
     let length = match head & 0x1f {
-        0..=23 => 1,
-        24 => 2,
-        25 => 3,
-        26 => 5,
-        27 => 9,
-        _ => return Err(DecodeError::Malformed { offset: begin }),
+        0..=23 => 0,
+        24 => 1,
+        25 => 2,
+        26 => 4,
+        27 => 8,
+        _ => return Err(malformed),
     };
+    let number = take(d, begin.saturating_add(1), length)?;
+    let number = match length {
+        0 => u64::from(head & 0x1f),
+        _ => number.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte)),
+    };
+    let parts = match head >> 5 {
+        BYTES | TEXT => {
+            let length = usize::try_from(number).map_err(|_| DecodeError::Truncated)?;
+            take(d, d.position(), length)?;
+            0
+        }
+        ARRAY => number,
+        MAP => number.saturating_mul(2),
+        TAG => 1,
+        _ => 0,
+    };
+    (0..parts).try_for_each(|_| skip(d, depth))
+}
+
+/// The bytes from `begin` on; what follows them is next.
+fn take<'b>(d: &mut Decoder<'b>, begin: usize, length: usize) -> Result<&'b [u8], DecodeError> {
     let end = begin.saturating_add(length);
-    if end > d.input().len() {
-        return Err(DecodeError::Truncated);
-    }
+    let bytes = d.input().get(begin..end).ok_or(DecodeError::Truncated)?;
     d.set_position(end);
-    Ok(())
+    Ok(bytes)
 }
 
 pub(crate) fn expect_end(d: &Decoder<'_>) -> Result<(), DecodeError> {

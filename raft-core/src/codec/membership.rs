@@ -91,7 +91,7 @@ fn member_from(d: &mut Decoder<'_>) -> Result<Member, DecodeError> {
     let unknown = open(d, 4)?;
     let id = NodeId::new(d.u64()?);
     let malformed = DecodeError::Malformed { offset: d.position() };
-    let suffrage = match d.u8()? {
+    let suffrage = match d.u64()? {
         0 => Suffrage::Voter,
         1 => Suffrage::Learner,
         2 => Suffrage::Incoming,
@@ -99,7 +99,8 @@ fn member_from(d: &mut Decoder<'_>) -> Result<Member, DecodeError> {
         4 => Suffrage::Demoted,
         _ => return Err(malformed),
     };
-    let (priority, label) = (d.u8()?, d.bytes()?.to_vec());
+    let priority = u8::try_from(d.u64()?).map_err(|_| malformed)?;
+    let label = d.bytes()?.to_vec();
     let store = if unknown == 0 {
         MemberStore::Unrecorded
     } else if is_null(d)? {
