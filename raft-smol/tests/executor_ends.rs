@@ -15,7 +15,7 @@ use raft_smol::{ProposeError, StopReason};
 use smol::future::or;
 use smol::{Executor, Timer};
 
-/// An executor of one's own, which whoever blocks on it drives, and which can end.
+/// An executor of its own: the thread that blocks on it drives it, and it can end.
 enum Own {}
 
 static OWN: Mutex<Option<Executor<'static>>> = Mutex::new(Some(Executor::new()));

@@ -20,7 +20,7 @@ fn nodes_on_smol_and_on_async_std_form_one_cluster() {
         let one = Node::<_, Smol>::start(config, log, journal, endpoint).await.unwrap();
         let (config, log, journal, endpoint) = parts(2);
         let two = Node::<_, AsyncStd>::start(config, log, journal, endpoint).await.unwrap();
-        // A majority is both of them, whoever leads.
+        // A majority is both of them, whichever of them leads.
         until("a reply", || async {
             match one.propose("x").await {
                 Ok(count) => Some(count),

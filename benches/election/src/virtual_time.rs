@@ -518,10 +518,10 @@ mod tests {
         assert!((396..=404).contains(&messages), "{messages}");
     }
 
-    /// Timeouts as short as these change leaders for nothing: the one who leads now is stopped, not
-    /// the one who led first.
+    /// Timeouts as short as these change leaders for nothing: the present leader is stopped, not
+    /// the first one.
     #[test]
-    fn whoever_leads_is_stopped() {
+    fn the_present_leader_is_stopped() {
         let millisecond = Duration::from_millis(1);
         let world = World { jitter: millisecond, ..World::calm(millisecond, millisecond * 12) };
         let timing = Timing { pre_vote: false, ..Timing::paper(12, 24) };

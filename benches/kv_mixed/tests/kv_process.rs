@@ -42,7 +42,7 @@ fn leader_and_follower(cluster: &mut Cluster) -> Result<(u64, u64), Failure> {
 }
 
 #[test]
-fn acknowledged_writes_survive_whoever_is_killed() -> Result<(), Failure> {
+fn acknowledged_writes_survive_any_kill() -> Result<(), Failure> {
     acknowledged_writes_survive(&MIXED)?;
     RUNTIMES.into_iter().try_for_each(|runtime| acknowledged_writes_survive(&[runtime]))
 }

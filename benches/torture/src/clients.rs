@@ -17,9 +17,9 @@ use super::history::{Answer, Call, End, Recorder, Ticket};
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long a client waits before it tries the next server after it found one gone.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
-/// How many clients work on the same key. The last of them only reads: whoever writes notices a
-/// leader that was cut off, for nothing is acknowledged there, and goes; a reader stays, and must
-/// not be told what is no longer so.
+/// How many clients work on the same key. The last of them only reads. A client that writes
+/// notices a leader that was cut off, because nothing is acknowledged there, and goes; a reader
+/// stays, and must not be told what is no longer so.
 const GROUP: usize = 4;
 /// A reader goes on to the next server once in so many reads.
 const READER_MOVES_EVERY: u32 = 256;

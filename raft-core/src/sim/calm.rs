@@ -22,7 +22,7 @@ use crate::membership::Suffrage;
 use crate::state::roles::RoleState;
 use crate::types::NodeId;
 
-/// How many election timeouts a cluster gets, once all faults are over, to elect a leader who
+/// How many election timeouts a cluster gets, once all faults are over, to elect a leader that
 /// stays. Each attempt fails only if two servers time out within a latency of each other, which is
 /// one in fifty or so.
 pub const CALM_ELECTIONS_MAX: u32 = 10;

@@ -355,8 +355,8 @@ fn a_network_that_has_become_too_slow_elects_by_the_configured_timeouts() {
     assert!(took < CONFIGURED * 6, "{took:?}");
 }
 
-/// A broken word about timeouts costs no more than time: whoever loses faith early is told that the
-/// leader lives.
+/// A broken word about timeouts costs no more than time: a follower that stands too early is told
+/// that the leader lives.
 #[test]
 fn a_lost_word_costs_no_election() {
     let mut cluster = cluster(3, adaptive);

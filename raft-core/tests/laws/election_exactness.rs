@@ -172,7 +172,7 @@ fn a_first_election_costs_four_messages_for_each_voter() {
 
 fn is_unrivalled(cluster: &Cluster) -> bool {
     let deadlines = deadlines(cluster);
-    // Whoever times out before it was asked for its vote asks for votes itself.
+    // A follower that times out before it was asked for its vote asks for votes itself.
     deadlines[0].0 + 3 * LATENCY + WRITE < deadlines[1].0
 }
 

@@ -215,7 +215,7 @@ fn a_late_grant_for_a_longer_log_does_not_count() {
     assert_eq!(server.role(), Role::Leader, "a grant for the log as it is counts");
 }
 
-/// The echo names the log that was judged, whoever asks meanwhile with another.
+/// The echo names the log that was judged, even if the candidate asks again with another log.
 #[test]
 fn a_vote_echoes_the_log_that_it_was_given_to() {
     let mut server = TestServer::holding(3, 5, &[5]);
@@ -434,8 +434,8 @@ fn a_cluster_goes_on_while_a_followers_disk_is_stuck() {
     assert!(cluster.run_until(ms(500), |cluster| cluster.host(stuck).last_applied >= index));
 }
 
-/// A crash loses what was not answered for; whoever survives goes on, and whoever comes back
-/// catches up.
+/// A crash loses what was not answered for. The servers that survive go on, and a server that comes
+/// back catches up.
 #[test]
 fn a_cluster_survives_the_loss_of_its_leader_and_takes_it_back() {
     for seed in 0..50 {

@@ -259,7 +259,7 @@ fn a_new_term_brings_a_new_vote() {
     assert_eq!(server.asked_to_vote(3, 2, at(0, 0)), Some(true));
 }
 
-/// A candidate has voted, for itself; whoever else asks in its term is refused.
+/// A candidate has voted, for itself; it refuses every other candidate of its term.
 #[test]
 fn a_candidate_refuses_its_rivals_of_the_same_term() {
     let mut server = candidate(3);

@@ -161,7 +161,7 @@ fn every_later_leader_holds_what_was_committed() {
 }
 
 /// State Machine Safety: no two servers apply different commands at one index, whatever is lost and
-/// whoever crashes; the pump checks it at every entry.
+/// whichever server crashes; the pump checks it at every entry.
 #[test]
 fn no_two_servers_apply_different_commands_at_an_index() {
     for seed in 0..15 {

@@ -30,7 +30,7 @@ pub type NamedEntry = (Term, Held);
 pub enum Held {
     Noop,
     Command(Command),
-    /// Whoever the members are.
+    /// A configuration, whatever its members are.
     Members,
 }
 

@@ -87,7 +87,7 @@ fn the_successor_stands_at_once() {
 }
 
 #[test]
-fn whoever_lacks_an_entry_or_another_leader_sends_it_does_not_stand() {
+fn a_server_that_lacks_an_entry_does_not_stand_nor_for_another_leader() {
     let mut server = TestServer::new(3);
     server.appended(2, 1, at(0, 0), &[1], 0);
     server.hear(2, 1, Body::TimeoutNow(TimeoutNow { last_log: at(1, 2) }));

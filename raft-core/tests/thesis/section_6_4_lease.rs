@@ -68,7 +68,7 @@ fn a_transfer_ends_the_lease() {
     assert!(!reads_at_once(&mut server));
 }
 
-/// The voters' side: whoever heard from a leader elects nobody else for an election timeout,
+/// The voters' side: a voter that heard from a leader elects nobody else for an election timeout,
 /// whatever term it has reached since.
 #[test]
 fn a_voter_keeps_its_word_even_in_a_new_term() {
