@@ -434,8 +434,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         Some(position.unwrap_or_default())
     }
 
-    /// A message to the rule for its kind; replies, requests of leaders and of followers only in
-    /// the current term.
+    /// A message to the rule for its kind. Vote requests wait for the next tick, in whatever term
+    /// they are; all else but answers to pre-votes counts only in the current term.
     fn dispatch(&mut self, position: usize, message: Message<C>) {
         let Message { from, term, body, .. } = message;
         match body {
@@ -454,68 +454,55 @@ impl<C: Command, R: Rng> Raft<C, R> {
                     standing.on_request_pre_vote_reply(position, reply)
                 });
             }
+            body if self.is_current(term) => self.dispatch_current(position, from, body),
+            Body::AppendEntries(_) | Body::InstallSnapshot(_) => self.refuse_stale_append(from),
+            Body::RequestVoteReply(_)
+            | Body::AppendEntriesReply(_)
+            | Body::InstallSnapshotReply(_)
+            | Body::TimeoutNow(_)
+            | Body::ReadIndex(_)
+            | Body::ReadIndexReply(_)
+            | Body::Propose(_)
+            | Body::ProposeReply(_) => {}
+        }
+    }
+
+    /// A message of the current term to the rule for its kind and for the role of this server.
+    fn dispatch_current(&mut self, position: usize, from: NodeId, body: Body<C>) {
+        match body {
+            Body::AppendEntries(append) => self.on_append_entries(from, append),
+            Body::InstallSnapshot(install) => self.on_install_snapshot(from, install),
+            Body::ProposeReply(reply) => self.on_propose_reply(from, reply),
             Body::RequestVoteReply(reply) => {
-                if self.is_current(term) {
-                    self.as_candidate(|mut standing| {
-                        standing.on_request_vote_reply(position, reply)
-                    });
-                }
-            }
-            Body::AppendEntries(append) => {
-                if self.is_current(term) {
-                    self.on_append_entries(from, append);
-                } else {
-                    self.refuse_stale_append(from);
-                }
+                self.as_candidate(|mut standing| standing.on_request_vote_reply(position, reply));
             }
             Body::AppendEntriesReply(reply) => {
-                if self.is_current(term) {
-                    self.as_leader(|mut leading| leading.on_append_entries_reply(position, reply));
-                }
-            }
-            Body::InstallSnapshot(install) => {
-                if self.is_current(term) {
-                    self.on_install_snapshot(from, install);
-                } else {
-                    self.refuse_stale_append(from);
-                }
-            }
-            Body::InstallSnapshotReply(reply) => {
-                if self.is_current(term) {
-                    if let Some(mut leading) = self.leading() {
-                        leading.on_install_snapshot_reply(position, reply);
-                    }
-                }
+                self.as_leader(|mut leading| leading.on_append_entries_reply(position, reply));
             }
             Body::TimeoutNow(request) => {
-                if self.is_current(term) {
-                    self.as_follower(|mut following| following.on_timeout_now(from, request));
+                self.as_follower(|mut following| following.on_timeout_now(from, request));
+            }
+            Body::InstallSnapshotReply(reply) => {
+                if let Some(mut leading) = self.leading() {
+                    leading.on_install_snapshot_reply(position, reply);
                 }
             }
             Body::ReadIndex(request) => {
-                if self.is_current(term) {
-                    if let Some(mut leading) = self.leading() {
-                        leading.on_read_index(from, request);
-                    }
+                if let Some(mut leading) = self.leading() {
+                    leading.on_read_index(from, request);
                 }
             }
             Body::ReadIndexReply(reply) => {
-                if self.is_current(term) {
-                    if let Some(mut following) = self.following() {
-                        following.on_read_index_reply(from, reply);
-                    }
+                if let Some(mut following) = self.following() {
+                    following.on_read_index_reply(from, reply);
                 }
             }
             Body::Propose(request) => {
-                if let (true, Some(mut leading)) = (self.is_current(term), self.leading()) {
+                if let Some(mut leading) = self.leading() {
                     leading.on_propose(from, request);
                 }
             }
-            Body::ProposeReply(reply) => {
-                if self.is_current(term) {
-                    self.on_propose_reply(from, reply);
-                }
-            }
+            Body::RequestPreVote(_) | Body::RequestVote(_) | Body::RequestPreVoteReply(_) => {}
         }
     }
 
