@@ -39,7 +39,8 @@ pub trait Executor: 'static {
     fn spawn(task: impl Future<Output = ()> + Send + 'static);
 
     /// Whether several threads run the tasks, so that the others go on while one task is held up.
-    /// Only then may a node's loop [apply quick commands itself](crate::StateMachine::blocks).
+    /// Only then may a node's loop [apply quick commands
+    /// itself](raft_core::host::StateMachine::blocks).
     fn has_several_threads() -> bool {
         false
     }

@@ -51,10 +51,11 @@
 //! task and has three threads of its own: for its journal, its state machine and its snapshots, so
 //! no slow disk delays a heartbeat. If the runtime has several workers, the task itself applies
 //! quick commands, and a slow one delays a heartbeat by half of its interval at most; a state
-//! machine that calls `block_on` or `blocking_send` must [say so](StateMachine::blocks). On Linux
-//! the node sleeps by a timer of the operating system (timerfd): tokio's own is late by about a
-//! millisecond, which would be most of an election. A paused tokio clock therefore does not stop
-//! its timeouts.
+//! machine that calls `block_on` or `blocking_send` must [say so](StateMachine::blocks). Over TCP
+//! one peer may hear nothing until that command ends, because no other worker takes the task that a
+//! worker woke last; it stands in vain, because the others hear the leader. On Linux the node
+//! sleeps by a timer of the operating system (timerfd): tokio's own is late by about a millisecond,
+//! which would be most of an election. A paused tokio clock therefore does not stop its timeouts.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
