@@ -188,7 +188,18 @@ impl fmt::Display for ChangeRefused {
     }
 }
 
-impl core::error::Error for ChangeRefused {}
+impl core::error::Error for ChangeRefused {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Invalid(error) => error.source(),
+            Self::NotLeader { .. }
+            | Self::NotReady
+            | Self::ChangePending { .. }
+            | Self::NotCaughtUp { .. }
+            | Self::Transferring { .. } => None,
+        }
+    }
+}
 
 /// Why leadership was not handed over. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

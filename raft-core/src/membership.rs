@@ -28,6 +28,7 @@ pub use crate::identity::LABEL_BYTES_MAX;
 
 /// How a member takes part in decisions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
 pub enum Suffrage {
     /// Votes, and counts towards commits.
     Voter,

@@ -1,5 +1,7 @@
 //! The roles that a server can have (Figure 4).
 
+use core::fmt;
+
 use crate::checkpoint::stored;
 
 /// What a server is.
@@ -13,6 +15,7 @@ use crate::checkpoint::stored;
 ///        └───────────────────────────────────────────────────┴──────────────────────┘
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[non_exhaustive]
 pub enum Role {
     /// Answers leaders and candidates.
     #[default]
@@ -26,3 +29,14 @@ pub enum Role {
 }
 
 stored! { enum Role { 0 Follower {}, 1 PreCandidate {}, 2 Candidate {}, 3 Leader {}, } }
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        })
+    }
+}

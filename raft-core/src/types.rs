@@ -3,6 +3,8 @@
 
 use crate::checkpoint::stored;
 use core::fmt;
+use core::num::ParseIntError;
+use core::str::FromStr;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
@@ -88,6 +90,21 @@ number! {
     /// for it, so that one which comes late, after the peer was removed and added again, cannot
     /// pass for a fresh one.
     Session
+}
+
+impl From<u64> for NodeId {
+    fn from(number: u64) -> Self {
+        Self::new(number)
+    }
+}
+
+/// Reads a decimal number, as flags and files have it.
+impl FromStr for NodeId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self::new)
+    }
 }
 
 impl Term {
@@ -176,6 +193,13 @@ impl<C: Clone + AsRef<[u8]>> Command for C {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_id_is_read_as_it_is_written() {
+        let seven: NodeId = "7".parse().unwrap();
+        assert_eq!((seven, seven), (NodeId::from(7), NodeId::new(7)));
+        assert!("-7".parse::<NodeId>().is_err());
+    }
 
     #[test]
     fn logs_compare_by_last_term_then_by_length() {

@@ -339,7 +339,7 @@ impl<E: Runtime> Endpoint<E> {
         let (running, stopped) = Running::new();
         self.transport.stop(running);
         drop(self.transport);
-        in_time("a stop", stopped.into_future()).await.expect_err("nothing is sent there");
+        in_time("a stop", stopped.into_future()).await;
     }
 
     fn address(&self) -> SocketAddr {

@@ -49,7 +49,17 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {}
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            // Their texts are this error's own.
+            Self::Journal(error) => error.source(),
+            Self::Restore(error) => error.source(),
+            Self::Transport(error) | Self::System(error) => Some(error),
+        }
+    }
+}
 
 /// Why a proposal was not answered. If an error returns the command, the command was certainly not
 /// appended on any server.
@@ -201,7 +211,21 @@ impl fmt::Display for ProposeError {
     }
 }
 
-impl std::error::Error for ProposeError {}
+impl std::error::Error for ProposeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Stopped { reason, .. } => Some(reason),
+            Self::NotLeader { .. }
+            | Self::TooLarge { .. }
+            | Self::LogFull { .. }
+            | Self::TooManyUncommitted { .. }
+            | Self::Busy { .. }
+            | Self::LeadershipLost { .. }
+            | Self::ForwardLost { .. }
+            | Self::WaitsForItself => None,
+        }
+    }
+}
 
 impl From<error::ProposeError<Bytes>> for ProposeError {
     fn from(error: error::ProposeError<Bytes>) -> Self {
@@ -276,7 +300,19 @@ impl fmt::Display for ReadError {
     }
 }
 
-impl std::error::Error for ReadError {}
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Stopped { reason, .. } => Some(reason),
+            Self::NoLeader
+            | Self::Busy
+            | Self::LeadershipLost
+            | Self::Panicked { .. }
+            | Self::Stuck
+            | Self::WaitsForItself => None,
+        }
+    }
+}
 
 impl From<ReadRefused> for ReadError {
     fn from(refused: ReadRefused) -> Self {
@@ -365,7 +401,19 @@ impl fmt::Display for ChangeError {
     }
 }
 
-impl std::error::Error for ChangeError {}
+impl std::error::Error for ChangeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Stopped { reason, .. } => Some(reason),
+            Self::Invalid(error) => error.source(),
+            Self::Refused { refusal, .. } => refusal.source(),
+            Self::NotLeader { .. }
+            | Self::Busy
+            | Self::LeadershipLost { .. }
+            | Self::WaitsForItself => None,
+        }
+    }
+}
 
 impl From<Stopped> for ChangeError {
     fn from(stopped: Stopped) -> Self {
@@ -422,7 +470,19 @@ impl fmt::Display for TransferError {
     }
 }
 
-impl std::error::Error for TransferError {}
+impl std::error::Error for TransferError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Stopped { reason, .. } => Some(reason),
+            Self::NotLeader { .. }
+            | Self::Transferring { .. }
+            | Self::NoSuccessor
+            | Self::GivenUp { .. }
+            | Self::WaitsForItself
+            | Self::Busy => None,
+        }
+    }
+}
 
 impl From<TransferRefused> for TransferError {
     fn from(refused: TransferRefused) -> Self {
@@ -480,7 +540,18 @@ impl fmt::Display for SnapshotError {
     }
 }
 
-impl std::error::Error for SnapshotError {}
+impl std::error::Error for SnapshotError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Stopped { reason, .. } => Some(reason),
+            Self::Nothing
+            | Self::Unsupported
+            | Self::Failed { .. }
+            | Self::WaitsForItself
+            | Self::Busy => None,
+        }
+    }
+}
 
 impl From<Stopped> for SnapshotError {
     fn from(stopped: Stopped) -> Self {

@@ -135,6 +135,6 @@ pub use service::{
 pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 pub use state_machine::{Capture, NotUnderstood, StateMachine};
 pub use storage_error::StorageError;
-pub use transport::{MessageInbox, PeerInbox, Running, Transport};
+pub use transport::{MessageInbox, PeerInbox, Running, RunningEnd, Transport};
 pub use wire::{ADDRESS_BYTES_MAX, Label, LabelError, NOTE_BYTES_MAX, frame, handshake};
 pub use worker_kind::{WorkerKind, WorkerStatus, WorkerTask};

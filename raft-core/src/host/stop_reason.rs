@@ -95,7 +95,14 @@ impl fmt::Display for RestoreError {
     }
 }
 
-impl std::error::Error for RestoreError {}
+impl std::error::Error for RestoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable(error) => error.source(),
+            Self::NotUnderstood { .. } | Self::Refused { .. } => None,
+        }
+    }
+}
 
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,6 +128,21 @@ impl fmt::Display for StopReason {
     }
 }
 
+impl std::error::Error for StopReason {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::JournalFailed(error) => Some(error),
+            Self::RestoreFailed(error) => error.source(),
+            Self::Shutdown
+            | Self::JournalPanicked { .. }
+            | Self::StateMachinePanicked { .. }
+            | Self::CommandNotUnderstood { .. }
+            | Self::WorkerPanicked { .. }
+            | Self::Abandoned => None,
+        }
+    }
+}
+
 /// The node has stopped: start it again, or ask another one.
 #[derive(Clone, Debug)]
 pub struct Stopped {
@@ -134,4 +156,8 @@ impl fmt::Display for Stopped {
     }
 }
 
-impl std::error::Error for Stopped {}
+impl std::error::Error for Stopped {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.reason)
+    }
+}

@@ -1,5 +1,6 @@
 //! Why a journal or a snapshot cannot be used: each reason with the file, and with what to do next.
 
+use std::boxed::Box;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -133,11 +134,22 @@ pub enum StorageError {
     /// The journal must be recovered once before it is written. This one was not, or another node
     /// has recovered it since.
     NotRecovered,
+    /// A journal, or a store for snapshots, of the application's own failed. The node stops, as for
+    /// any other error here, so an operation that may succeed later is repeated by the journal.
+    Other {
+        /// What failed, and what to do about it.
+        source: Arc<dyn Error + Send + Sync>,
+    },
     /// A test asked for this failure ([`MemoryJournal::fail`](super::MemoryJournal::fail)).
     Injected,
 }
 
 impl StorageError {
+    /// The error of a journal, or of a store for snapshots, of the application's own.
+    pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Other { source: Arc::from(error.into()) }
+    }
+
     /// The error for what the operating system refused: [`Self::DiskFull`] or [`Self::Io`].
     pub(in crate::host) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
@@ -250,6 +262,7 @@ impl fmt::Display for StorageError {
             Self::NotRecovered => f.write_str(
                 "journal: not recovered, or recovered by another node since; call recover once before the first write",
             ),
+            Self::Other { source } => write!(f, "journal: {source}"),
             Self::Injected => f.write_str("journal: failure asked for by a test"),
         }
     }
@@ -290,6 +303,7 @@ impl Error for StorageError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } | Self::DiskFull { source, .. } => Some(&**source),
+            Self::Other { source } => Some(&**source),
             Self::InUse { .. }
             | Self::Damaged { .. }
             | Self::SegmentMissing { .. }

@@ -2,9 +2,12 @@
 
 use std::boxed::Box;
 use std::fmt;
+use std::future::{Future, IntoFuture};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -85,11 +88,39 @@ pub struct Running {
 }
 
 impl Running {
-    /// The token, and a receiver that returns once the token has been dropped. It returns an error,
-    /// because nothing is ever sent.
-    pub fn new() -> (Self, oneshot::Receiver<()>) {
+    /// The token, and the other end, which notices when the token has been dropped.
+    pub fn new() -> (Self, RunningEnd) {
         let (sender, dropped) = oneshot::channel();
-        (Self { _sender: sender }, dropped)
+        (Self { _sender: sender }, RunningEnd { dropped })
+    }
+}
+
+/// Notices the drop of a [`Running`].
+#[derive(Debug)]
+pub struct RunningEnd {
+    /// It returns an error once the token is dropped, because nothing is ever sent.
+    dropped: oneshot::Receiver<()>,
+}
+
+impl RunningEnd {
+    /// Blocks this thread until the token is dropped, or for `timeout` at most. Returns whether the
+    /// token is dropped.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        match self.dropped.recv_timeout(timeout) {
+            Ok(()) | Err(oneshot::RecvTimeoutError::Disconnected) => true,
+            Err(oneshot::RecvTimeoutError::Timeout) => false,
+        }
+    }
+}
+
+impl IntoFuture for RunningEnd {
+    type Output = ();
+    type IntoFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let _ = self.dropped.await;
+        })
     }
 }
 

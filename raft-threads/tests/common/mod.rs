@@ -139,7 +139,7 @@ pub fn answer<T, E: Debug>(waited: Result<T, WaitError<E>>) -> Result<T, E> {
     match waited {
         Ok(answer) => Ok(answer),
         Err(WaitError::Answered(error)) => Err(error),
-        Err(WaitError::TimedOut) => panic!("no answer came within {DEADLINE:?}"),
+        Err(WaitError::TimedOut | _) => panic!("no answer came within {DEADLINE:?}"),
     }
 }
 

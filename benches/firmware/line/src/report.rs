@@ -94,6 +94,7 @@ pub fn role_number(role: Role) -> u32 {
         Role::PreCandidate => 1,
         Role::Candidate => 2,
         Role::Leader => 3,
+        _ => u32::MAX,
     }
 }
 

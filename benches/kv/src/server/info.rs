@@ -49,6 +49,7 @@ pub(super) fn role_name(role: Role) -> &'static str {
         Role::PreCandidate => "pre-candidate",
         Role::Candidate => "candidate",
         Role::Leader => "leader",
+        _ => "unknown",
     }
 }
 

@@ -367,6 +367,7 @@ fn seat_name(suffrage: Suffrage) -> &'static str {
         Suffrage::Incoming => "incoming",
         Suffrage::Outgoing => "outgoing",
         Suffrage::Demoted => "demoted",
+        _ => "unknown",
     }
 }
 

@@ -32,6 +32,7 @@ pub struct Stopping(Pending<StopReason, Stopped>);
 
 /// Why an answer is not there when [`Pending::wait_timeout`] returns.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum WaitError<E> {
     /// The answer did not come in time. The request is not taken back: a command may yet be
     /// committed.
@@ -227,7 +228,14 @@ impl<E: fmt::Display> fmt::Display for WaitError<E> {
     }
 }
 
-impl<E: std::error::Error> std::error::Error for WaitError<E> {}
+impl<E: std::error::Error> std::error::Error for WaitError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::TimedOut => None,
+            Self::Answered(error) => error.source(),
+        }
+    }
+}
 
 impl<T, E> fmt::Debug for Pending<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

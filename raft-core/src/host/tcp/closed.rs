@@ -205,7 +205,27 @@ impl fmt::Display for Closed {
     }
 }
 
-impl Error for Closed {}
+impl Error for Closed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Frame(error) => Some(error),
+            Self::Decode(error) => Some(error),
+            Self::Refused(refusal) => Some(refusal),
+            // Its text is this error's own.
+            Self::Handshake(error) => error.source(),
+            Self::Stopped
+            | Self::Ended
+            | Self::Cut
+            | Self::Idle
+            | Self::Unexpected
+            | Self::Misaddressed { .. }
+            | Self::Replaced
+            | Self::Left
+            | Self::OtherStore { .. } => None,
+        }
+    }
+}
 
 impl From<io::Error> for Closed {
     fn from(error: io::Error) -> Self {

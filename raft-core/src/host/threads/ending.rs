@@ -18,6 +18,7 @@ use super::lifecycle::Lifecycle;
 use super::watch::Watch;
 use super::worker::Thread;
 use crate::host::sync::{mpsc, thread};
+use crate::host::transport::RunningEnd;
 
 /// How long the end of a node waits for its transport to close its sockets.
 const TRANSPORT_STOP_MAX: Duration = Duration::from_secs(10);
@@ -27,7 +28,7 @@ pub(in crate::host) struct Ending {
     /// All threads but those of the snapshots, for which the journal's thread waits.
     pub(in crate::host) threads: Vec<Thread>,
     /// Returns once the transport's sockets are closed.
-    pub(in crate::host) transport: oneshot::Receiver<()>,
+    pub(in crate::host) transport: RunningEnd,
     /// Knows which unit of work each thread is working on.
     pub(in crate::host) watch: Watch,
     pub(in crate::host) lifecycle: Arc<Lifecycle>,
@@ -69,8 +70,7 @@ impl Ending {
             left.extend(watch.busy_besides(&left));
         }
         refuse_rest();
-        if let Err(oneshot::RecvTimeoutError::Timeout) = transport.recv_timeout(TRANSPORT_STOP_MAX)
-        {
+        if !transport.wait_timeout(TRANSPORT_STOP_MAX) {
             tracing::warn!(node = node.get(), span = ?TRANSPORT_STOP_MAX, "the transport has not stopped in time");
         }
         for worker in &left {

@@ -169,7 +169,14 @@ impl fmt::Display for LabelError {
     }
 }
 
-impl Error for LabelError {}
+impl Error for LabelError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NotALabel(error) => Some(error),
+            Self::AddressTooLong | Self::NoteTooLong => None,
+        }
+    }
+}
 
 /// The store of a member, if the configuration names one. Older versions kept it in the label.
 pub(in crate::host) fn recorded_store(member: &Member) -> Option<u64> {

@@ -144,7 +144,7 @@ impl Cluster {
                     inputs.push(Input::Heartbeat);
                 }
             }
-            Role::Follower | Role::PreCandidate | Role::Candidate => {
+            Role::Follower | Role::PreCandidate | Role::Candidate | _ => {
                 let may_ask = bounds.pre_votes == 0 || node.pre_votes < bounds.pre_votes;
                 let stands = at < bounds.candidates;
                 if stands && node.term < Term::new(bounds.terms) && may_ask {

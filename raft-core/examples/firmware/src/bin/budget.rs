@@ -280,7 +280,7 @@ impl Cluster {
             for at in 0..self.servers.len() {
                 let kind = match self.servers[at].role() {
                     Role::Leader => 3,
-                    Role::Follower | Role::PreCandidate | Role::Candidate => 6,
+                    Role::Follower | Role::PreCandidate | Role::Candidate | _ => 6,
                 };
                 if self.servers[at].next_deadline().is_some_and(|deadline| deadline <= self.now) {
                     self.turn(at, None, kind);

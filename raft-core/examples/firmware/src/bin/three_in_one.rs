@@ -227,6 +227,7 @@ impl core::fmt::Display for Change {
             (Role::PreCandidate, _) => write!(f, "asks who would vote for it after term {term}"),
             (Role::Candidate, _) => write!(f, "stands for election in term {term}"),
             (Role::Leader, _) => write!(f, "leads term {term}"),
+            (role, _) => write!(f, "is a {role} in term {term}"),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::host::threads::ending::Ending;
 use crate::host::threads::panics::answer;
 use crate::host::threads::watch::Watch;
 use crate::host::threads::worker::Thread;
-use crate::host::transport::{MessageInbox, Running, Transport};
+use crate::host::transport::{MessageInbox, Running, RunningEnd, Transport};
 use crate::host::worker_kind::WorkerKind;
 
 impl<S: StateMachine> NodeLoop<S> {
@@ -27,7 +27,7 @@ impl<S: StateMachine> NodeLoop<S> {
         &mut self,
         state_machine: Option<Thread>,
         snapshots: Option<Thread>,
-        transport: oneshot::Receiver<()>,
+        transport: RunningEnd,
         stopped: Stopped,
     ) {
         let lifecycle = Arc::clone(&self.lifecycle);

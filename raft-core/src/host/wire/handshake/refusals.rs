@@ -160,7 +160,17 @@ impl fmt::Display for HandshakeError {
     }
 }
 
-impl Error for HandshakeError {}
+impl Error for HandshakeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::NotAnAnswer => None,
+        }
+    }
+}
+
+/// A refusal is why a connection, or a change of membership, failed.
+impl Error for Refusal {}
 
 /// Writes what to do about a member that has lost its memory, in words that hold on both sides.
 pub(in crate::host) fn other_store(f: &mut fmt::Formatter<'_>, node: NodeId) -> fmt::Result {
