@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::digests::Comparison;
 use super::forwards::Forwards;
-use super::inbox::{Arrived, Inbox, NodeRequest, ProposeRequest, Read};
+use super::inbox::{Arrived, Freshness, Inbox, NodeRequest, ProposeRequest, Read};
 use super::inputs::Core;
 use super::journal_thread::JournalWorker;
 use super::leadership::{Leadership, LeadershipState};
@@ -241,7 +241,7 @@ impl<S: StateMachine> NodeLoop<S> {
         for request in requests.drain(..) {
             match request {
                 NodeRequest::Propose(proposal) => self.propose(proposal),
-                NodeRequest::Read(read) => self.read(read),
+                NodeRequest::Read { read, freshness } => self.read(read, freshness),
                 NodeRequest::Status(reply) => answer(reply, Ok(self.status())),
                 NodeRequest::Change { changes, reply } => self.changes.push(changes, reply),
                 NodeRequest::Transfer { to, reply } => {
@@ -275,13 +275,23 @@ impl<S: StateMachine> NodeLoop<S> {
     /// [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) until the state machine has
     /// served it. The core counts it until it is confirmed, and the state machine's thread from
     /// then on.
-    fn read(&mut self, read: Read<S>) {
+    fn read(&mut self, read: Read<S>, freshness: Freshness) {
         let waiting_max = self.raft.config().reads_waiting_max;
         if self.reads_waiting() >= waiting_max {
             return read(Err(error::ReadRefused::TooManyReads { waiting_max }.into()));
         }
+        let now = self.clock.now();
+        let is_fresh = match freshness {
+            Freshness::Linearizable => false,
+            Freshness::AtMost(age) => self.waiters.fresh_at().is_some_and(|at| now <= at + age),
+            Freshness::Local => true,
+        };
+        if is_fresh {
+            self.state_machine.read(read);
+            return self.watch.expect_work();
+        }
         match self.raft.read() {
-            Ok(id) => self.waiters.reading(id, read),
+            Ok(id) => self.waiters.reading(id, now, read),
             Err(refused) => read(Err(refused.into())),
         }
     }

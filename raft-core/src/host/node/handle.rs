@@ -3,11 +3,12 @@
 use std::boxed::Box;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::inbox::{Inbox, InboxRefusal, NodeRequest, ProposeRequest};
+use super::inbox::{Freshness, Inbox, InboxRefusal, NodeRequest, ProposeRequest};
 use super::leadership::{Lead, LeadershipState, LeadershipWatch};
 use super::pending::{Pending, Stopping, Unanswered};
 use super::status::NodeStatus;
@@ -129,6 +130,77 @@ impl<S: StateMachine> Handle<S> {
         T: Send + 'static,
         F: FnOnce(&S) -> T + Send + 'static,
     {
+        self.read_with(Freshness::Linearizable, read)
+    }
+
+    /// Reads the state machine as it is on this node, without asking the leader: the state may be
+    /// an old one, by any span, but it never goes back while the node runs. Needs no leader and no
+    /// quorum.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read), but for [`ReadError::NoLeader`] and
+    /// [`ReadError::LeadershipLost`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use raft_core::host::{Handle, ReadError, StateMachine};
+    /// # struct Total(u64);
+    /// # impl StateMachine for Total {
+    /// #   type Reply = u64;
+    /// #   fn apply(&mut self, _: raft_core::Index, command: bytes::Bytes) -> u64 { self.0 }
+    /// # }
+    /// fn roughly(node: &Handle<Total>) -> Result<u64, ReadError> {
+    ///     node.read_local(|total| total.0).wait()
+    /// }
+    /// ```
+    pub fn read_local<T, F>(&self, read: F) -> Pending<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&S) -> T + Send + 'static,
+    {
+        self.read_with(Freshness::Local, read)
+    }
+
+    /// Reads a state that includes every command that was answered, on any node, `age_max` before
+    /// the node takes the call. If a read of this node was confirmed for a moment that is no older,
+    /// this one is served at once and asks nobody; else it is a [`read`](Self::read), and confirms
+    /// those that follow. So many readers cost one round for each `age_max`.
+    ///
+    /// The age is measured on this node's clock.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use raft_core::host::{Handle, ReadError, StateMachine};
+    /// # struct Total(u64);
+    /// # impl StateMachine for Total {
+    /// #   type Reply = u64;
+    /// #   fn apply(&mut self, _: raft_core::Index, command: bytes::Bytes) -> u64 { self.0 }
+    /// # }
+    /// fn a_second_ago(node: &Handle<Total>) -> Result<u64, ReadError> {
+    ///     node.read_stale(Duration::from_secs(1), |total| total.0).wait()
+    /// }
+    /// ```
+    pub fn read_stale<T, F>(&self, age_max: Duration, read: F) -> Pending<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&S) -> T + Send + 'static,
+    {
+        self.read_with(Freshness::AtMost(age_max), read)
+    }
+
+    fn read_with<T, F>(&self, freshness: Freshness, read: F) -> Pending<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&S) -> T + Send + 'static,
+    {
         let (reply, receiver) = oneshot::channel();
         let lifecycle = Arc::clone(&self.shared.lifecycle);
         let read = Box::new(move |state: Result<&S, ReadError>| match state {
@@ -138,7 +210,7 @@ impl<S: StateMachine> Handle<S> {
                 answer(reply, Err(error));
             }
         });
-        let refused = self.ask(NodeRequest::Read(read), ReadError::Busy);
+        let refused = self.ask(NodeRequest::Read { read, freshness }, ReadError::Busy);
         self.pending(receiver, refused)
     }
 

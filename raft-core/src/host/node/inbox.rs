@@ -11,6 +11,7 @@
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::sync::PoisonError;
+use std::time::Duration;
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -43,6 +44,17 @@ pub(super) type Reply<S> = oneshot::Sender<Result<<S as StateMachine>::Reply, Pr
 /// itself.
 pub(super) type Read<S> = Box<dyn FnOnce(Result<&S, ReadError>) + Send>;
 
+/// How old the state may be that a read sees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Freshness {
+    /// It includes all that was acknowledged before the read was asked for.
+    Linearizable,
+    /// It includes all that was acknowledged so long before.
+    AtMost(Duration),
+    /// Any.
+    Local,
+}
+
 /// Sends the answer to the client that asked for a change of membership, a transfer or a snapshot.
 pub(super) type ChangeReply = oneshot::Sender<Result<Membership, ChangeError>>;
 pub(super) type TransferReply = oneshot::Sender<Result<NodeId, TransferError>>;
@@ -51,7 +63,7 @@ pub(super) type SnapshotReply = oneshot::Sender<Result<LogId, SnapshotError>>;
 /// What an application asks of its node.
 pub(super) enum NodeRequest<S: StateMachine> {
     Propose(ProposeRequest<S>),
-    Read(Read<S>),
+    Read { read: Read<S>, freshness: Freshness },
     Status(oneshot::Sender<Result<NodeStatus, ReadError>>),
     Change { changes: Vec<Change>, reply: ChangeReply },
     Transfer { to: Option<NodeId>, reply: TransferReply },
@@ -312,7 +324,7 @@ impl<S: StateMachine> NodeRequest<S> {
     fn size(&self) -> usize {
         match self {
             Self::Propose(proposal) => proposal.command.len(),
-            Self::Read(_)
+            Self::Read { .. }
             | Self::Status(_)
             | Self::Change { .. }
             | Self::Transfer { .. }

@@ -15,13 +15,17 @@ use crate::host::error::{ProposeError, ReadError, Stopped};
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::panics::answer;
 use crate::role::Role;
+use crate::time::Instant;
 use crate::types::{Index, LogId, ReadId, Term};
 
 /// The clients that wait for Raft.
 pub(super) struct Waiters<S: StateMachine> {
     /// By rising index, because a leader appends in order and no proposal waits across two terms.
     proposals: VecDeque<Proposal<S>>,
-    reads: BTreeMap<ReadId, Read<S>>,
+    /// Each with the moment at which it was asked for.
+    reads: BTreeMap<ReadId, (Instant, Read<S>)>,
+    /// When the newest read that was confirmed had been asked for.
+    fresh_at: Option<Instant>,
 }
 
 struct Proposal<S: StateMachine> {
@@ -32,7 +36,7 @@ struct Proposal<S: StateMachine> {
 impl<S: StateMachine> Waiters<S> {
     /// No clients.
     pub(super) fn new() -> Self {
-        Self { proposals: VecDeque::new(), reads: BTreeMap::new() }
+        Self { proposals: VecDeque::new(), reads: BTreeMap::new(), fresh_at: None }
     }
 
     /// Lets `reply` wait for this entry, which was just appended.
@@ -45,9 +49,9 @@ impl<S: StateMachine> Waiters<S> {
         self.proposals.push_back(Proposal { entry, reply });
     }
 
-    /// Lets `read` wait to be confirmed.
-    pub(super) fn reading(&mut self, id: ReadId, read: Read<S>) {
-        self.reads.insert(id, read);
+    /// Lets `read`, which is asked for now, wait to be confirmed.
+    pub(super) fn reading(&mut self, id: ReadId, now: Instant, read: Read<S>) {
+        self.reads.insert(id, (now, read));
     }
 
     /// The replies for the proposers of these committed entries, by rising index. If a proposer
@@ -70,12 +74,20 @@ impl<S: StateMachine> Waiters<S> {
 
     /// The read that was confirmed, if its client still waits.
     pub(super) fn read_ready(&mut self, id: ReadId) -> Option<Read<S>> {
-        self.reads.remove(&id)
+        let (asked_at, read) = self.reads.remove(&id)?;
+        self.fresh_at = self.fresh_at.max(Some(asked_at));
+        Some(read)
+    }
+
+    /// The state machine was given all that was acknowledged before this moment, because a read
+    /// that was asked for then has been confirmed.
+    pub(super) fn fresh_at(&self) -> Option<Instant> {
+        self.fresh_at
     }
 
     /// Answers a read that will not be confirmed.
     pub(super) fn read_lost(&mut self, id: ReadId) {
-        if let Some(read) = self.reads.remove(&id) {
+        if let Some((_, read)) = self.reads.remove(&id) {
             read(Err(ReadError::LeadershipLost));
         }
     }
@@ -98,7 +110,7 @@ impl<S: StateMachine> Waiters<S> {
         for Proposal { reply, .. } in self.proposals.drain(..) {
             answer(reply, Err(stopped.clone().into()));
         }
-        for (_, read) in std::mem::take(&mut self.reads) {
+        for (_, read) in std::mem::take(&mut self.reads).into_values() {
             read(Err(stopped.clone().into()));
         }
     }
@@ -209,11 +221,12 @@ mod tests {
             let read = Box::new(move |state: Result<&Nothing, ReadError>| {
                 sender.send((number, state.map(|_| ()).is_ok())).unwrap();
             });
-            waiters.reading(ReadId::new(number), read);
+            waiters.reading(ReadId::new(number), Instant::from_micros(number), read);
         }
         let read = waiters.read_ready(ReadId::new(2)).unwrap();
         read(Ok(&Nothing));
         assert!(waiters.read_ready(ReadId::new(2)).is_none());
+        assert_eq!(waiters.fresh_at(), Some(Instant::from_micros(2)));
         waiters.read_lost(ReadId::new(3));
         waiters.stop(&Stopped { reason: StopReason::Shutdown });
         drop(sender);
