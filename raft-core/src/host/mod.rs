@@ -123,9 +123,11 @@ pub use error::{
 };
 pub use identity::{ClusterId, Identity, Introduction, Past, StoreId};
 pub use journal::{FileJournal, Journal, MemoryJournal, Survivor};
+#[cfg(feature = "futures")]
+pub use node::WatchStream;
 pub use node::{
-    DIGEST_INTERVAL, Driver, Handle, Lead, Leadership, LeadershipWatch, NodeConfig, NodeStatus,
-    Pending, StateDifference, Stopping, Unanswered, WaitError,
+    DIGEST_INTERVAL, Driver, Handle, Lead, Leadership, LeadershipWatch, MembershipWatch,
+    NodeConfig, NodeStatus, Pending, StateDifference, Stopping, Unanswered, WaitError,
 };
 pub use service::{
     Call, Client, ClientError, CommandNumber, Format, FormatError, Postcard, SessionCommand,

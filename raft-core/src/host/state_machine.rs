@@ -191,6 +191,28 @@ pub trait StateMachine: Send + 'static {
         None
     }
 
+    /// The last command that the state includes when the node starts, for a state machine that
+    /// keeps its state on a disk of its own. The node gives it neither that command again nor any
+    /// before it, and no snapshot of them. By default nothing is included: the state begins empty.
+    ///
+    /// Such a state machine must write each command's effect together with its index, in one step
+    /// that a crash leaves whole or undone, and must be durable up to the index that it names here.
+    /// It may be behind what it had applied before a crash; the rest comes again.
+    ///
+    /// The node asks once, before it restores or applies anything.
+    fn applied_index(&self) -> Index {
+        Index::ZERO
+    }
+
+    /// Called once, before the first command that this server's log did not hold when the node
+    /// started. The commands before it may have been applied in an earlier life of the process,
+    /// too, so a state machine that notifies somebody of what it applies begins here.
+    ///
+    /// A crash may come between a command and its notification, and a new command may stand where a
+    /// lost one stood in the log. So notifications are a convenience and not a record: what must
+    /// not be missed is read from the state.
+    fn caught_up(&mut self) {}
+
     /// Whether applying a command, or serving a read, may block or take long. The node asks once.
     ///
     /// With `None`, the default, the node measures it. While a turn's commands take less than a
@@ -211,6 +233,26 @@ pub trait StateMachine: Send + 'static {
     /// happens in the loop, too.
     fn blocks(&self) -> Option<bool> {
         None
+    }
+}
+
+/// Nothing to agree upon but who leads: for [elections](super::Lead) without commands. A command is
+/// taken and does nothing.
+impl StateMachine for () {
+    type Reply = ();
+
+    fn apply(&mut self, _index: Index, _command: Bytes) {}
+
+    fn snapshot(&self) -> Option<Capture> {
+        Some(Box::new(|_| Ok(())))
+    }
+
+    fn restore(&mut self, _snapshot: &mut dyn io::Read) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn blocks(&self) -> Option<bool> {
+        Some(false)
     }
 }
 

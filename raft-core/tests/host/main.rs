@@ -13,6 +13,7 @@ mod identity;
 mod journal;
 mod node;
 mod operation;
+mod own_disk;
 mod pauses;
 mod reads;
 mod recorder;

@@ -402,7 +402,7 @@ impl Stage {
         let span = raft.config().election_timeout_min;
         let until_it_stands = match raft.role() {
             Role::Follower => self.sleeps(id).map(|left| left - Duration::from_micros(1)),
-            Role::PreCandidate | Role::Candidate | Role::Leader => None,
+            Role::PreCandidate | Role::Candidate | Role::Leader | _ => None,
         };
         self.jump(id, until_it_stands.map_or(span, |left| left.min(span)))
     }

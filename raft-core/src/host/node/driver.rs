@@ -3,7 +3,7 @@
 
 use std::boxed::Box;
 use std::mem;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use super::inbox::{Arrived, Freshness, Inbox, NodeRequest, ProposeRequest, Read}
 use super::inputs::Core;
 use super::journal_thread::JournalWorker;
 use super::leadership::{Leadership, LeadershipState};
+use super::members::Members;
 use super::membership_changes::Changes;
 use super::reasons::Reasons;
 use super::snapshots::SnapshotsInUse;
@@ -28,7 +29,6 @@ use crate::host::clock::{Clock, Next};
 use crate::host::error::StopReason;
 use crate::host::known_peers::KnownPeers;
 use crate::host::state_machine::StateMachine;
-use crate::host::sync::Mutex;
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics::answer;
@@ -79,7 +79,7 @@ struct NodeLoop<S: StateMachine> {
     evaded: Option<(u64, Term)>,
     shutdown_max: Duration,
     leadership_state: Arc<LeadershipState>,
-    members: Arc<Mutex<Membership>>,
+    members: Arc<Members>,
     lifecycle: Arc<Lifecycle>,
 }
 
@@ -373,7 +373,7 @@ impl<S: StateMachine> NodeLoop<S> {
         self.transport.members(&membership);
         self.stores.members(&mut self.raft, &membership);
         self.states.members(&membership);
-        *self.members.lock().unwrap_or_else(PoisonError::into_inner) = membership;
+        self.members.publish(membership);
     }
 
     /// Tells waiting proposers of a new role. After a transfer they keep waiting for a while,

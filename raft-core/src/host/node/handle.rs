@@ -2,7 +2,7 @@
 
 use std::boxed::Box;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use std::vec::Vec;
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::inbox::{Freshness, Inbox, InboxRefusal, NodeRequest, ProposeRequest};
 use super::leadership::{Lead, LeadershipState, LeadershipWatch};
+use super::members::{Members, MembershipWatch};
 use super::pending::{Pending, Stopping, Unanswered};
 use super::status::NodeStatus;
 use crate::change::Change;
@@ -18,7 +19,6 @@ use crate::host::error::{
 };
 use crate::host::recorder::Flusher;
 use crate::host::state_machine::StateMachine;
-use crate::host::sync::Mutex;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;
 use crate::host::threads::panics::answer;
@@ -39,7 +39,7 @@ struct NodeParts<S: StateMachine> {
     inbox: Arc<Inbox<S>>,
     leadership_state: Arc<LeadershipState>,
     lifecycle: Arc<Lifecycle>,
-    members: Arc<Mutex<Membership>>,
+    members: Arc<Members>,
     recorder: Option<Flusher>,
 }
 
@@ -48,7 +48,7 @@ impl<S: StateMachine> Handle<S> {
         inbox: Arc<Inbox<S>>,
         leadership_state: Arc<LeadershipState>,
         lifecycle: Arc<Lifecycle>,
-        members: Arc<Mutex<Membership>>,
+        members: Arc<Members>,
         recorder: Option<Flusher>,
     ) -> Self {
         let parts = NodeParts { inbox, leadership_state, lifecycle, members, recorder };
@@ -253,7 +253,12 @@ impl<S: StateMachine> Handle<S> {
     /// The members as this node knows them (§6): the newest configuration in its log, committed or
     /// not. The leader knows best; other nodes may be behind.
     pub fn membership(&self) -> Membership {
-        self.shared.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.members.current()
+    }
+
+    /// A watch over [`membership`](Self::membership).
+    pub fn membership_watch(&self) -> MembershipWatch {
+        MembershipWatch::new(Arc::clone(&self.shared.members))
     }
 
     /// Asks the leader to hand leadership over to this voter. If none is named, the leader chooses

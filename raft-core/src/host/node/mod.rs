@@ -13,6 +13,7 @@ mod inputs;
 mod interleavings;
 mod journal_thread;
 mod leadership;
+mod members;
 mod membership_changes;
 mod pending;
 mod reasons;
@@ -25,11 +26,16 @@ mod store_recorder;
 mod trace;
 mod transfer;
 mod waiters;
+#[cfg(feature = "futures")]
+mod watch_stream;
 
 pub use config::NodeConfig;
 pub use digests::{DIGEST_INTERVAL, StateDifference};
 pub use driver::Driver;
 pub use handle::Handle;
 pub use leadership::{Lead, Leadership, LeadershipWatch};
+pub use members::MembershipWatch;
 pub use pending::{Pending, Stopping, Unanswered, WaitError};
 pub use status::NodeStatus;
+#[cfg(feature = "futures")]
+pub use watch_stream::WatchStream;

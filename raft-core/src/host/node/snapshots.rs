@@ -167,6 +167,11 @@ impl SnapshotsInUse {
         Ok(())
     }
 
+    /// The node begins with this snapshot, which the state machine needs not.
+    pub(super) fn use_without_restore(&mut self, snapshot: &SnapshotMeta) {
+        self.files.in_use = snapshot.last;
+    }
+
     /// Whether a snapshot is being taken.
     pub(super) fn takes(&self) -> bool {
         self.files.taking.is_some()

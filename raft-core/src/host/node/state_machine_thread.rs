@@ -80,19 +80,26 @@ struct Machine<S: StateMachine> {
     activity: Arc<Activity>,
     stopping: Arc<AtomicBool>,
     digests: Arc<OwnDigests>,
+    /// The state included the commands up to this one when the node started.
+    includes: Index,
+    /// The end of the log when the node started, until the state machine was told that it is past
+    /// it.
+    replays_through: Option<Index>,
     /// After how many batches the loop is woken to take their reports.
     batches_per_wake: usize,
     batches: usize,
 }
 
 impl<S: StateMachine> StateMachineWorker<S> {
-    /// Starts the thread, unless the loop always does the work. Reports go to `inbox`.
+    /// Starts the thread, unless the loop always does the work. Reports go to `inbox`. The commands
+    /// up to `replays_through` may have been applied in an earlier life.
     ///
     /// The loop must hear of applied batches before the limit of `inflight_applies_max` stops it
     /// from handing out more, so it is woken well before that. It is not woken for each batch,
     /// because that would cost a turn for each.
     pub(super) fn start(
         state_machine: S,
+        replays_through: Index,
         inflight_applies_max: usize,
         Sharing { jobs, turns }: Sharing,
         inbox: Arc<Inbox<S>>,
@@ -100,7 +107,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         stop: Stopper,
         snapshots: Option<Snapshots>,
     ) -> io::Result<Self> {
-        let has_thread = jobs.have_thread();
+        let (has_thread, includes) = (jobs.have_thread(), state_machine.applied_index());
         let awaited = Arc::new(Awaited::new());
         let digests = Arc::<OwnDigests>::default();
         let activity = Arc::<Activity>::default();
@@ -114,6 +121,8 @@ impl<S: StateMachine> StateMachineWorker<S> {
             activity: Arc::clone(&activity),
             stopping: Arc::clone(&stopping),
             digests: Arc::clone(&digests),
+            includes,
+            replays_through: Some(replays_through),
             batches_per_wake: (inflight_applies_max / 2).max(1),
             batches: 0,
         };
@@ -321,9 +330,19 @@ impl<S: StateMachine> Machine<S> {
             if self.is_stopping() {
                 return self.refuse();
             }
+            if index <= self.includes {
+                continue;
+            }
             self.activity.begin(WorkerTask::Apply, index);
+            let is_new = self.replays_through.is_some_and(|through| index > through);
+            if is_new {
+                self.replays_through = None;
+            }
             let state_machine = &mut self.state_machine;
             let applied = panics::caught(|| {
+                if is_new {
+                    state_machine.caught_up();
+                }
                 state_machine.understands(&command)?;
                 Ok::<_, NotUnderstood>(state_machine.apply(index, command))
             });

@@ -169,6 +169,10 @@ where
         self.machine.digest()
     }
 
+    fn caught_up(&mut self) {
+        self.machine.caught_up();
+    }
+
     fn blocks(&self) -> Option<bool> {
         self.machine.blocks()
     }

@@ -88,6 +88,9 @@ pub trait TypedStateMachine: Send + 'static {
         None
     }
 
+    /// As [`StateMachine::caught_up`].
+    fn caught_up(&mut self) {}
+
     /// Whether applying a command, or serving a read, may block: see [`StateMachine::blocks`].
     fn blocks(&self) -> Option<bool> {
         None
@@ -191,6 +194,10 @@ where
 
     fn digest(&self) -> Option<u64> {
         self.machine.digest()
+    }
+
+    fn caught_up(&mut self) {
+        self.machine.caught_up();
     }
 
     fn blocks(&self) -> Option<bool> {

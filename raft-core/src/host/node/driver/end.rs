@@ -79,6 +79,7 @@ impl<S: StateMachine> Drop for NodeLoop<S> {
             }
         }
         self.leadership_state.close();
+        self.members.close();
         let (running, transport) = Running::new();
         self.transport.stop(running);
         // The transport is dropped only now, so that it was asked to stop first.

@@ -28,6 +28,7 @@ use crate::host::node::inbox::{Arrived, Inbox, Limits};
 use crate::host::node::inputs::Core;
 use crate::host::node::journal_thread::JournalWorker;
 use crate::host::node::leadership::LeadershipState;
+use crate::host::node::members::Members;
 use crate::host::node::membership_changes::Changes;
 use crate::host::node::reasons::Reasons;
 use crate::host::node::snapshots::SnapshotsInUse;
@@ -39,7 +40,6 @@ use crate::host::node::transfer::Handover;
 use crate::host::node::waiters::Waiters;
 use crate::host::recorder::{Random, Tape};
 use crate::host::state_machine::StateMachine;
-use crate::host::sync::Mutex;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::watch::Watch;
 use crate::host::threads::worker::Stopper;
@@ -99,7 +99,7 @@ impl<S: StateMachine> Driver<S> {
         let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));
         let lifecycle = Arc::new(Lifecycle::new(node));
         let leadership_state = Arc::new(LeadershipState::new(Arc::clone(&lifecycle)));
-        let members = Arc::new(Mutex::new(raft.membership().clone()));
+        let members = Arc::new(Members::new(raft.membership().clone(), Arc::clone(&lifecycle)));
         let shared = Arc::new(SharedLoop::default());
         let threads =
             Threads { inbox: &inbox, lifecycle: &lifecycle, jobs: &jobs, shared: &shared };
@@ -199,10 +199,16 @@ impl<S: StateMachine> Threads<'_, S> {
         let mut snapshots =
             SnapshotsInUse::start(journal.snapshots(), cluster, inbox, lifecycle, &stop)?;
         if let Some(snapshot) = snapshot {
-            snapshots.restore(&mut state_machine, &snapshot).map_err(StartError::Restore)?;
+            // What the state includes already, it has on a disk of its own.
+            if state_machine.applied_index() < snapshot.last.index {
+                snapshots.restore(&mut state_machine, &snapshot).map_err(StartError::Restore)?;
+            } else {
+                snapshots.use_without_restore(&snapshot);
+            }
         }
         let state_machine = StateMachineWorker::start(
             state_machine,
+            raft.log_range().1.index,
             config.inflight_applies_max,
             Sharing { jobs: Arc::clone(jobs), turns: Arc::<SharedLoop<S>>::clone(shared) },
             Arc::clone(inbox),

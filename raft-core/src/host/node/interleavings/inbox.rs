@@ -15,6 +15,7 @@ use crate::host::error::{ProposeError, StopReason};
 use crate::host::node::handle::Handle;
 use crate::host::node::inbox::{Arrived, Inbox, Limits, NodeRequest, ProposeRequest};
 use crate::host::node::leadership::LeadershipState;
+use crate::host::node::members::Members;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics::answer;
 use crate::membership::Membership;
@@ -135,7 +136,7 @@ fn every_client_of_an_inbox_that_closes_is_answered_once() {
         let (inbox, bell) = inbox(Limits { inputs_max: 2, ..LIMITS });
         let lifecycle = Arc::<Lifecycle>::default();
         let state = Arc::new(LeadershipState::new(Arc::clone(&lifecycle)));
-        let members = Arc::new(Mutex::new(Membership::default()));
+        let members = Arc::new(Members::new(Membership::default(), Arc::clone(&lifecycle)));
         let handle = Handle::new(Arc::clone(&inbox), state, Arc::clone(&lifecycle), members);
         let client = handle.clone();
         let first = thread::spawn(move || {
