@@ -41,6 +41,10 @@ pub mod transfer {}
 #[doc = include_str!("../docs/operation.md")]
 pub mod operation {}
 
+#[cfg(feature = "contract")]
+#[doc = include_str!("../docs/own_parts.md")]
+pub mod own_parts {}
+
 #[doc = include_str!("../docs/disks.md")]
 pub mod disks {}
 

@@ -149,6 +149,7 @@
 #![forbid(unsafe_code)]
 // A rule returns how the role goes on (`raft::Next`): to forget that must not compile.
 #![deny(unused_must_use)]
+#![warn(missing_debug_implementations)]
 // Nothing that a peer says can make a server panic. What is left by design, ARCHITECTURE.md lists
 // under "Panics".
 #![cfg_attr(

@@ -77,6 +77,7 @@
 //! | `journal` | where a node's writes and snapshots are kept |
 //! | `recorder` | what a core was told, on disk, and how it is replayed |
 //! | `node` | the loop, its requests, and the threads of journal and state machine |
+//! | `contract` | what journals, stores and transports of an application's own must do, as tests |
 //! | `service` | typed commands, and clients whose commands take effect exactly once |
 //!
 //! # What holds
@@ -97,6 +98,8 @@
 
 mod channel;
 mod clock;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod error;
 mod identity;
 pub mod journal;

@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 use rand_core::SeedableRng;
@@ -127,6 +128,18 @@ pub struct ReadEnd {
 
 /// The most ends of raw reads that are kept.
 pub(super) const READ_ENDS_MAX: usize = 4096;
+
+impl<S: StateMachine> fmt::Debug for Cluster<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, now, ids, counts, .. } = self;
+        f.debug_struct("Cluster")
+            .field("seed", seed)
+            .field("now", now)
+            .field("servers", ids)
+            .field("counts", counts)
+            .finish_non_exhaustive()
+    }
+}
 
 impl<S: StateMachine> Cluster<S> {
     /// Servers 1 to `servers` with the default configuration, latencies of one millisecond and

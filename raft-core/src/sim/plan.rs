@@ -106,6 +106,12 @@ pub struct Simulation<S: Workload> {
     pub(super) clients: Clients,
 }
 
+impl<S: Workload> fmt::Debug for Simulation<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulation").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
 impl<S: Workload> Simulation<S> {
     /// Gets ready to run this plan.
     pub fn new(plan: &Plan) -> Self {

@@ -7,6 +7,8 @@
 
 mod apply;
 mod by_hand;
+#[cfg(feature = "contract")]
+mod contract;
 mod field_bugs;
 mod hangs;
 mod identity;
