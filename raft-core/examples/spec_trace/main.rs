@@ -112,7 +112,8 @@ fn act(world: &mut World) {
     let other = NodeId::new(1 + world.random(SERVERS));
     let leader = world.leader().unwrap_or(server);
     match world.random(20) {
-        0..=6 => drop(world.propose(leader, Swap::new(0, 1))),
+        0..=4 => drop(world.propose(leader, Swap::new(0, 1))),
+        5 | 6 => drop(world.forward(server, Swap::new(0, 1))),
         7 => world.crash(server, Crash::Keep),
         8 => world.crash(server, Crash::Tear),
         9 => world.crash(leader, Crash::Lose),

@@ -222,6 +222,7 @@ impl std::error::Error for ProposeError {
             | Self::Busy { .. }
             | Self::LeadershipLost { .. }
             | Self::ForwardLost { .. }
+            | Self::NotEncodable { .. }
             | Self::WaitsForItself => None,
         }
     }

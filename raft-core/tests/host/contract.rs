@@ -36,7 +36,7 @@ fn snapshots_in_memory() {
 
 #[test]
 fn the_network_in_one_process() {
-    let (hub, mut late) = InProcessNetwork::new(1, || {});
+    let (hub, late) = InProcessNetwork::new(1, || {});
     std::thread::spawn(move || {
         loop {
             late.turn();

@@ -97,10 +97,11 @@ impl Writer {
     }
 
     fn next_write(&mut self) -> Write<Bytes> {
-        let Restored { hard_state, snapshot: _, base, ref entries } = *self.newest();
-        let last = entries.last().map_or(base, Entry::id);
+        let newest = self.newest();
+        let (hard_state, held) = (newest.hard_state, newest.entries.len() as u64);
+        let last = newest.entries.last().map_or(newest.base, Entry::id);
+        let first = newest == &Restored::default();
         let mut write = Write::default();
-        let first = self.newest() == &Restored::default();
         if first || self.rng.next_u64() % 4 == 0 {
             let current_term = Term::new(hard_state.current_term.get() + self.rng.next_u64() % 3);
             let voted_for = (self.rng.next_u64() % 2 == 0).then_some(NodeId::new(2));
@@ -110,8 +111,8 @@ impl Writer {
         let term = write.hard_state.unwrap_or(hard_state).current_term;
         let mut next = last.index.next();
         // Entries that are not committed may be replaced.
-        if !entries.is_empty() && self.rng.next_u64() % 6 == 0 {
-            let back = self.rng.next_u64() % (entries.len() as u64).min(5);
+        if held > 0 && self.rng.next_u64() % 6 == 0 {
+            let back = self.rng.next_u64() % held.min(5);
             next = Index::new(last.index.get() - back);
             write.truncate_from = Some(next);
         }

@@ -29,15 +29,8 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 pub fn transport<T: Transport>(mut make: impl FnMut(NodeId) -> T) {
     let [one, two] = [1, 2].map(NodeId::new);
     let (mut first, mut second) = (Side::start(one, make(one)), Side::start(two, make(two)));
-    for (from, to) in [(&mut first, &mut second), (&mut second, &mut first)] {
-        // What is sent before a connection stands may be lost.
-        let vote = vote(from.id, to.id, 7);
-        from.send_until_it_arrives(to, &vote, "a message arrives as it was sent");
-        let bytes = from.transport.message_bytes_max().min(MESSAGE_BYTES_MAX);
-        let long = append(from.id, to.id, bytes.saturating_sub(Entry::<Bytes>::OVERHEAD_BYTES));
-        assert!(long.size() <= from.transport.message_bytes_max());
-        from.send_until_it_arrives(to, &long, "a message of the longest length arrives");
-    }
+    first.reaches(&mut second);
+    second.reaches(&mut first);
 
     // A transport drops what it cannot deliver, and never blocks for it.
     let started = Instant::now();
@@ -75,6 +68,15 @@ impl<T: Transport> Side<T> {
         Self { id, transport, received }
     }
 
+    fn reaches(&mut self, to: &mut Self) {
+        let vote = vote(self.id, to.id, 7);
+        self.send_until_it_arrives(to, &vote, "a message arrives as it was sent");
+        let bytes = self.transport.message_bytes_max().min(MESSAGE_BYTES_MAX);
+        let long = append(self.id, to.id, bytes.saturating_sub(Entry::<Bytes>::OVERHEAD_BYTES));
+        self.send_until_it_arrives(to, &long, "a message of the longest length arrives");
+    }
+
+    /// What is sent before a connection stands may be lost.
     fn send_until_it_arrives(&mut self, to: &mut Self, message: &Message<Bytes>, law: &str) {
         let started = Instant::now();
         loop {

@@ -2,7 +2,6 @@
 //! runtime.
 
 use std::boxed::Box;
-use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
@@ -431,15 +430,6 @@ impl<S: StateMachine> NodeLoop<S> {
             messages_dropped: self.inbox.messages_dropped(),
             requests_refused: self.inbox.requests_refused(),
         }
-    }
-}
-
-impl<S: StateMachine> fmt::Debug for Driver<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver")
-            .field("node", &self.raft.id())
-            .field("leadership", &self.leadership())
-            .finish_non_exhaustive()
     }
 }
 

@@ -90,6 +90,12 @@ struct Machine<S: StateMachine> {
     batches: usize,
 }
 
+/// What the state machine is given: which commands may come again, and how many batches at a time.
+pub(super) struct Entering {
+    pub(super) replays_through: Index,
+    pub(super) inflight_applies_max: usize,
+}
+
 impl<S: StateMachine> StateMachineWorker<S> {
     /// Starts the thread, unless the loop always does the work. Reports go to `inbox`. The commands
     /// up to `replays_through` may have been applied in an earlier life.
@@ -99,8 +105,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
     /// because that would cost a turn for each.
     pub(super) fn start(
         state_machine: S,
-        replays_through: Index,
-        inflight_applies_max: usize,
+        Entering { replays_through, inflight_applies_max }: Entering,
         Sharing { jobs, turns }: Sharing,
         inbox: Arc<Inbox<S>>,
         lifecycle: &Arc<Lifecycle>,

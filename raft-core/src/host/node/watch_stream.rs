@@ -21,10 +21,12 @@ pub struct WatchStream<T> {
     /// What the stream returned last.
     known: Option<T>,
     /// Resolves when it differs from this; at once, if there is none.
-    changed: Box<dyn Fn(Option<&T>) -> Result<T, Pending<T, Stopped>> + Send + Sync>,
+    changed: Changed<T>,
     waits: Option<Pending<T, Stopped>>,
     is_over: bool,
 }
+
+type Changed<T> = Box<dyn Fn(Option<&T>) -> Result<T, Pending<T, Stopped>> + Send + Sync>;
 
 impl LeadershipWatch {
     /// The leadership now and each change, as a stream.

@@ -1,6 +1,7 @@
 //! A node for the thread that turns it: the adapter's loop, or the state machine's thread while
 //! that loop is held up.
 
+use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use super::NodeLoop;
@@ -17,6 +18,12 @@ use crate::host::sync::{Mutex, MutexGuard};
 pub struct Driver<S: StateMachine> {
     shared: Arc<SharedLoop<S>>,
     work: Arc<StateMachineWork<S>>,
+}
+
+impl<S: StateMachine> fmt::Debug for Driver<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
 }
 
 /// A node that has not stopped.

@@ -33,7 +33,7 @@ use crate::host::node::membership_changes::Changes;
 use crate::host::node::reasons::Reasons;
 use crate::host::node::snapshots::SnapshotsInUse;
 use crate::host::node::state_machine_jobs::StateMachineJobs;
-use crate::host::node::state_machine_thread::{Sharing, StateMachineWorker};
+use crate::host::node::state_machine_thread::{Entering, Sharing, StateMachineWorker};
 use crate::host::node::store_recorder::Recorder;
 use crate::host::node::trace::Trace;
 use crate::host::node::transfer::Handover;
@@ -208,8 +208,10 @@ impl<S: StateMachine> Threads<'_, S> {
         }
         let state_machine = StateMachineWorker::start(
             state_machine,
-            raft.log_range().1.index,
-            config.inflight_applies_max,
+            Entering {
+                replays_through: raft.log_range().1.index,
+                inflight_applies_max: config.inflight_applies_max,
+            },
             Sharing { jobs: Arc::clone(jobs), turns: Arc::<SharedLoop<S>>::clone(shared) },
             Arc::clone(inbox),
             lifecycle,
