@@ -104,8 +104,11 @@ impl Writer {
         let mut write = Write::default();
         if first || self.rng.next_u64() % 4 == 0 {
             let current_term = Term::new(hard_state.current_term.get() + self.rng.next_u64() % 3);
-            let voted_for = (self.rng.next_u64() % 2 == 0).then_some(NodeId::new(2));
             let current_term = current_term.max(Term::new(1)).max(last.term);
+            // A server votes once in a term.
+            let earlier = hard_state.voted_for.filter(|_| current_term == hard_state.current_term);
+            let votes = self.rng.next_u64() % 2 == 0;
+            let voted_for = earlier.or(votes.then_some(NodeId::new(2)));
             write.hard_state = Some(HardState { current_term, voted_for, ..hard_state });
         }
         let term = write.hard_state.unwrap_or(hard_state).current_term;
