@@ -187,6 +187,7 @@ impl Story {
                 format!("server {node} follows leader {leader} in term {term}")
             }
             (Role::Follower, None) => format!("server {node} knows no leader in term {term}"),
+            (role, _) => format!("server {node} is {role} in term {term}"),
         };
         self.tell(&text);
     }
@@ -201,10 +202,7 @@ impl Story {
         if ended.is_some() && told.stepped_down != ended {
             told.stepped_down = ended;
             if let Some(SteppedDown { role, term, reason, .. }) = ended {
-                let role = match role {
-                    Role::Leader => "leads no more",
-                    Role::Follower | Role::PreCandidate | Role::Candidate => "stands no more",
-                };
+                let role = if role == Role::Leader { "leads no more" } else { "stands no more" };
                 let why = step_down(reason);
                 self.tell(&format!("server {node} {role} in term {term}, because {why}"));
             }

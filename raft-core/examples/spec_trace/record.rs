@@ -19,6 +19,7 @@ pub(crate) fn of_running<C>(status: &Status, stored: &Restored<C>) -> String {
         Role::PreCandidate => "precandidate",
         Role::Candidate => "candidate",
         Role::Leader => "leader",
+        role => panic!("unknown to the specification: {role}"),
     };
     let number = |id: Option<NodeId>| id.map_or(0, NodeId::get);
     let (incoming, outgoing, learners) = sets(&status.membership);
@@ -59,6 +60,7 @@ fn sets(membership: &Membership) -> (String, String, String) {
             Suffrage::Incoming => incoming.push(member.id),
             Suffrage::Outgoing | Suffrage::Demoted => outgoing.push(member.id),
             Suffrage::Learner => learners.push(member.id),
+            suffrage => panic!("unknown to the specification: {suffrage:?}"),
         }
     }
     (set(&incoming), set(&outgoing), set(&learners))

@@ -56,7 +56,7 @@ impl std::error::Error for StartError {
             // Their texts are this error's own.
             Self::Journal(error) => error.source(),
             Self::Restore(error) => error.source(),
-            Self::Transport(error) | Self::System(error) => Some(error),
+            Self::Transport(error) | Self::System(error) | Self::Recorder(error) => Some(error),
         }
     }
 }

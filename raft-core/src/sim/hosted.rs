@@ -1,7 +1,7 @@
 //! The state machine that a node runs, in the simulator (feature `std`).
 
 use alloc::vec::Vec;
-use core::fmt::Debug;
+use core::fmt::{self, Debug};
 use core::ops::Deref;
 
 use bytes::Bytes;
@@ -97,6 +97,12 @@ pub trait HostedWorkload: 'static {
 /// simulated server runs another version.
 pub struct Hosted<W: HostedWorkload> {
     machine: W::Machine,
+}
+
+impl<W: HostedWorkload> Debug for Hosted<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosted").finish_non_exhaustive()
+    }
 }
 
 impl<W: HostedWorkload> Default for Hosted<W> {

@@ -23,6 +23,7 @@ use crate::time::Instant;
 use crate::types::{NodeId, ReadId};
 
 /// A core that is told again what it was told when it was recorded.
+#[derive(Debug)]
 pub struct Replay {
     recording: Recording,
     /// The segment that is next to be read.
@@ -44,6 +45,7 @@ pub struct Replay {
 }
 
 /// What comes next on a recording.
+#[derive(Debug)]
 enum Step {
     Start(Box<(Config, Restored<RecordedCommand>, RecordedRandom)>),
     Resume(Vec<u8>),

@@ -38,7 +38,7 @@ use crate::host::node::store_recorder::Recorder;
 use crate::host::node::trace::Trace;
 use crate::host::node::transfer::Handover;
 use crate::host::node::waiters::Waiters;
-use crate::host::recorder::{Random, Tape};
+use crate::host::recorder::{Flusher, Random, RecorderConfig, Tape};
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::watch::Watch;
@@ -77,26 +77,15 @@ impl<S: StateMachine> Driver<S> {
         let restored = journal.recover().map_err(StartError::Journal)?;
         let identity = Identity { cluster, node, store_id: journal.store_id() };
         let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
-        let trace = Trace::start(node, &restored);
-        let random = random_of(node, config.seed).map_err(StartError::System)?;
-        let begin = |record| Tape::start(record, identity, &config.raft, &restored, &random);
-        let tape = config.record.map(begin).transpose().map_err(StartError::Recorder)?;
-        let flusher = tape.as_ref().map(Tape::flusher);
-        let raft = recover_raft(config.raft, restored, random)?;
-        let peers = KnownPeers::new(Some(identity));
-        let sends_bytes_max = raft.config().message_bytes_max();
-        let peers = Arc::new(peers.with_lengths(sends_bytes_max, transport.message_bytes_max()));
+        let (raft, flusher) =
+            recover_core(config.raft, config.seed, config.record, restored, identity)?;
+        let peers = known_peers(identity, raft.config(), &*transport);
 
         let limits = Limits { inputs_max: config.inbox_max, bytes_max: config.inbox_bytes_max };
         let heartbeat = raft.config().heartbeat_interval;
         let place = ApplyPlace::new(state_machine.blocks(), heartbeat);
         let jobs = Arc::new(StateMachineJobs::new(place, heartbeat));
-        let stand_in = Arc::clone(&jobs);
-        let wake = move || {
-            wake();
-            stand_in.wake();
-        };
-        let inbox = Arc::new(Inbox::new(limits, Box::new(wake)));
+        let inbox = Arc::new(Inbox::new(limits, waking_both(wake, &jobs)));
         let lifecycle = Arc::new(Lifecycle::new(node));
         let leadership_state = Arc::new(LeadershipState::new(Arc::clone(&lifecycle)));
         let members = Arc::new(Members::new(raft.membership().clone(), Arc::clone(&lifecycle)));
@@ -105,8 +94,9 @@ impl<S: StateMachine> Driver<S> {
             Threads { inbox: &inbox, lifecycle: &lifecycle, jobs: &jobs, shared: &shared };
         let workers = threads.start(&raft, cluster, snapshot, state_machine, journal)?;
         let work = Arc::clone(workers.state_machine.work());
+        let (note, says_addresses) = (config.note.clone(), config.records_addresses);
         let mut node_loop = NodeLoop {
-            raft: Core::new(raft, tape.map(Box::new), trace),
+            raft,
             clock: Clock::new(),
             inbox: Arc::clone(&inbox),
             arrived: Arrived::new(),
@@ -119,12 +109,7 @@ impl<S: StateMachine> Driver<S> {
             watch: workers.watch(node, config.stuck_after),
             snapshots: workers.snapshots,
             transport,
-            stores: Recorder::new(
-                identity,
-                Arc::clone(&peers),
-                config.note.clone(),
-                config.records_addresses,
-            ),
+            stores: Recorder::new(identity, Arc::clone(&peers), note, says_addresses),
             peers,
             journal: workers.journal,
             states: Comparison::new(node, Arc::clone(workers.state_machine.digests())),
@@ -250,17 +235,42 @@ fn random_of(node: NodeId, seed: Option<u64>) -> io::Result<Random> {
     Ok(Random::new(seed, node.get()))
 }
 
-/// Raft as the journal left it.
-fn recover_raft(
+/// A wake-up for the loop, and for the thread that stands in for it.
+fn waking_both(
+    wake: impl Fn() + Send + Sync + 'static,
+    jobs: &Arc<StateMachineJobs>,
+) -> Box<dyn Fn() + Send + Sync> {
+    let stand_in = Arc::clone(jobs);
+    Box::new(move || {
+        wake();
+        stand_in.wake();
+    })
+}
+
+/// The peers that this node knows, with how long its messages and theirs may be.
+fn known_peers(identity: Identity, config: &Config, transport: &dyn Transport) -> Arc<KnownPeers> {
+    let peers = KnownPeers::new(Some(identity));
+    Arc::new(peers.with_lengths(config.message_bytes_max(), transport.message_bytes_max()))
+}
+
+/// Raft as the journal left it, with its recording if there shall be one.
+fn recover_core(
     config: Config,
+    seed: Option<u64>,
+    record: Option<RecorderConfig>,
     restored: Restored<Bytes>,
-    random: Random,
-) -> Result<Raft<Bytes, Random>, StartError> {
+    identity: Identity,
+) -> Result<(Core, Option<Flusher>), StartError> {
     let node = config.id;
     let listed = config.voters.clone();
+    let trace = Trace::start(node, &restored);
+    let random = random_of(node, seed).map_err(StartError::System)?;
+    let begin = |record| Tape::start(record, identity, &config, &restored, &random);
+    let tape = record.map(begin).transpose().map_err(StartError::Recorder)?;
+    let flusher = tape.as_ref().map(Tape::flusher);
     let raft = Raft::new(config, restored, random).map_err(StartError::Config)?;
     warn_of_other_voters(node, &listed, raft.membership());
-    Ok(raft)
+    Ok((Core::new(raft, tape.map(Box::new), trace), flusher))
 }
 
 /// Refuses a note that does not fit into a handshake.
