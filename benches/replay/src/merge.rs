@@ -238,6 +238,7 @@ impl Merge {
     }
 
     fn started(&mut self, at: usize, restored: &Restored<RecordedCommand>) -> Result<(), Stop> {
+        let is_member = self.is_member(self.servers[at].node);
         let server = &mut self.servers[at];
         let Some(replay) = &server.replay else { return Ok(()) };
         let identity = identity_of(restored);
@@ -264,6 +265,13 @@ impl Merge {
             ));
             self.observer = None;
         }
+        if server.has_run && is_wiped && is_member {
+            self.notes.push(format!(
+                "server {}: its disk is empty, and it is still a member: rules are not checked from here",
+                server.node
+            ));
+            self.observer = None;
+        }
         if let Some(observer) = &mut self.observer {
             if !server.has_run {
                 observer.on_start(server.node, restored)?;
@@ -276,6 +284,13 @@ impl Merge {
         }
         server.has_run = true;
         Ok(())
+    }
+
+    /// Whether another server counts this one as a member.
+    fn is_member(&self, node: NodeId) -> bool {
+        let others = self.servers.iter().filter(|other| other.node != node && !other.foreign);
+        let mut rafts = others.filter_map(|other| other.replay.as_ref()?.raft());
+        rafts.any(|raft| raft.membership().suffrage(node).is_some())
     }
 
     fn resumed(&mut self, at: usize) -> Result<(), Stop> {
