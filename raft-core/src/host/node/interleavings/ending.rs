@@ -17,6 +17,7 @@ use crate::host::threads::ending::Ending;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::watch::Watch;
 use crate::host::threads::worker::{Queue, Stopper, Worker};
+use crate::host::transport::Running;
 use crate::host::worker_kind::WorkerKind;
 use crate::types::NodeId;
 
@@ -48,7 +49,7 @@ fn all_clients_that_wait_for_the_end_are_told_when_it_is_there() {
         let refused = Arc::clone(&left);
         let ending = Ending {
             threads: workers.iter_mut().filter_map(Worker::finish).collect(),
-            transport: oneshot::channel().1,
+            transport: Running::new().1,
             watch: Watch::new(NodeId::new(1), Duration::ZERO),
             lifecycle: Arc::clone(&lifecycle),
             refuse_rest: Box::new(move || *refused.lock().unwrap() += 1),

@@ -137,7 +137,7 @@ fn every_client_of_an_inbox_that_closes_is_answered_once() {
         let lifecycle = Arc::<Lifecycle>::default();
         let state = Arc::new(LeadershipState::new(Arc::clone(&lifecycle)));
         let members = Arc::new(Members::new(Membership::default(), Arc::clone(&lifecycle)));
-        let handle = Handle::new(Arc::clone(&inbox), state, Arc::clone(&lifecycle), members);
+        let handle = Handle::new(Arc::clone(&inbox), state, Arc::clone(&lifecycle), members, None);
         let client = handle.clone();
         let first = thread::spawn(move || {
             let answers = [client.propose("a"), client.propose("b")];
