@@ -3,8 +3,10 @@
 //! Each node dials each of its peers, the members of its cluster, and sends on that connection. It
 //! receives on the connections that it accepted. One task dials one peer, and dials again when the
 //! connection is lost. Another task accepts connections, and each connection has a task of its own.
-//! Everything else, among it limits and counters, is in [`raft_core::host::tcp`]. Nothing is
-//! encrypted or authenticated: use it only in a network that you trust.
+//! Everything else, among it limits and counters, is in [`raft_core::host::tcp`].
+//!
+//! Plain TCP, the default, neither encrypts nor authenticates: use it only in a network that you
+//! trust. With the feature `tls`, `Transport::with_tls` makes it do both.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,8 +27,11 @@ pub use raft_core::host::tcp::{Config, Counters, Counts};
 mod acceptor;
 mod connection;
 mod dialer;
+#[cfg_attr(feature = "tls", path = "tcp/security_tls.rs")]
+mod security;
 mod shared;
 
+use security::Security;
 use shared::{Peer, Peers, Shared};
 
 /// A [`raft_core::host::Transport`] over TCP.
@@ -54,6 +59,7 @@ pub struct Transport {
     /// Taken by `start`, with the listed peers.
     listener: Option<TcpListener>,
     listed: BTreeMap<NodeId, String>,
+    security: Security,
     runtime: Handle,
     tasks: JoinSet<()>,
     started: Option<Started>,
@@ -106,12 +112,23 @@ impl Transport {
             local_addr: listener.local_addr()?,
             listener: Some(listener),
             listed: peers.into_iter().collect(),
+            security: Security::none(),
             runtime: Handle::current(),
             tasks: JoinSet::new(),
             started: None,
             counters: Counters::default(),
             config,
         })
+    }
+
+    /// Encrypts, and lets in only peers whose certificates name them: see
+    /// [`raft_core::host::tls`]. All nodes of a cluster need it, or none. The transport does not
+    /// start if the certificate does not name its node.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: raft_core::host::tls::Tls) -> Self {
+        self.security = Security::new(tls);
+        self
     }
 
     /// The address on which the transport listens. It tells the port if the system chose one.
@@ -137,6 +154,7 @@ impl Transport {
 
 impl raft_core::host::Transport for Transport {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
+        let guard = self.security.guard(identity)?;
         let listener = self.listener.take().ok_or_else(|| {
             io::Error::other("the transport was started before: make one for each node")
         })?;
@@ -151,6 +169,7 @@ impl raft_core::host::Transport for Transport {
             me: identity.node,
             config: self.config.clone(),
             counters: self.counters.clone(),
+            guard,
             inbox,
             peers,
         });

@@ -9,6 +9,7 @@ use std::net::TcpListener;
 
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters};
+use raft_core::host::tls::Tls;
 use raft_core::host::{
     ChangeError, InProcessNetwork, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus,
     ProposeError, ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError,
@@ -61,6 +62,22 @@ pub trait Runtime: Send + Sync {
         listener: TcpListener,
         peers: Vec<(NodeId, String)>,
         config: tcp::Config,
+    ) -> io::Result<(Box<dyn Transport>, Counters)> {
+        self.secured(node, listener, peers, config, None)
+    }
+
+    /// The same with TLS, if there is any.
+    ///
+    /// # Errors
+    ///
+    /// As of the adapter's `tcp::Transport::new`.
+    fn secured(
+        &self,
+        node: NodeId,
+        listener: TcpListener,
+        peers: Vec<(NodeId, String)>,
+        config: tcp::Config,
+        tls: Option<Tls>,
     ) -> io::Result<(Box<dyn Transport>, Counters)>;
 
     /// How many tasks run, where the runtime counts them.

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use raft_core::NodeId;
 use raft_core::host::tcp::{self, Counters};
+use raft_core::host::tls::Tls;
 use raft_core::host::{InProcessNetwork, Journal, NodeConfig, StartError, Transport};
 
 use super::log::Log;
@@ -42,14 +43,15 @@ impl Runtime for Mixed {
         self.runtimes[seed as usize % self.runtimes.len()].network(seed)
     }
 
-    fn tcp(
+    fn secured(
         &self,
         node: NodeId,
         listener: TcpListener,
         peers: Vec<(NodeId, String)>,
         config: tcp::Config,
+        tls: Option<Tls>,
     ) -> io::Result<(Box<dyn Transport>, Counters)> {
-        self.of(node).tcp(node, listener, peers, config)
+        self.of(node).secured(node, listener, peers, config, tls)
     }
 
     fn tasks(&self) -> Option<usize> {

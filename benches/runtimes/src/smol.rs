@@ -7,6 +7,7 @@ use std::net::TcpListener;
 
 use raft_core::NodeId;
 use raft_core::host::tcp::{self, Counters};
+use raft_core::host::tls::Tls;
 use raft_core::host::{InProcessNetwork, Journal, NodeConfig, StartError, Transport};
 use raft_smol::on::{self, Executor};
 
@@ -51,13 +52,17 @@ impl<E: Executor> Runtime for Smol<E> {
         InProcessNetwork::clone(&on::Network::<E>::new(seed))
     }
 
-    fn tcp(
+    fn secured(
         &self,
         _node: NodeId,
         listener: TcpListener,
         peers: Vec<(NodeId, String)>,
         config: tcp::Config,
+        tls: Option<Tls>,
     ) -> io::Result<(Box<dyn Transport>, Counters)> {
+        if tls.is_some() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let transport = on::Transport::<E>::new(listener.try_into()?, peers, config)?;
         let counters = transport.counters();
         Ok((Box::new(transport), counters))

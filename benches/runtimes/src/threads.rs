@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters};
+use raft_core::host::tls::Tls;
 use raft_core::host::{
     ChangeError, Handle, InProcessNetwork, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus,
     ProposeError, ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError,
@@ -36,13 +37,17 @@ impl Runtime for Threads {
         InProcessNetwork::clone(&channel::Network::new(seed))
     }
 
-    fn tcp(
+    fn secured(
         &self,
         _node: NodeId,
         listener: TcpListener,
         peers: Vec<(NodeId, String)>,
         config: tcp::Config,
+        tls: Option<Tls>,
     ) -> io::Result<(Box<dyn Transport>, Counters)> {
+        if tls.is_some() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let transport = raft_threads::tcp::Transport::new(listener, peers, config)?;
         let counters = transport.counters();
         Ok((Box::new(transport), counters))

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use raft_core::NodeId;
 use raft_core::host::tcp::{self, Counters};
+use raft_core::host::tls::Tls;
 use raft_core::host::{InProcessNetwork, Journal, NodeConfig, StartError, Transport};
 use raft_tokio::{Node, channel};
 use tokio::runtime::{Builder, Handle};
@@ -72,17 +73,21 @@ impl Runtime for Tokio {
         InProcessNetwork::clone(&channel::Network::new(seed))
     }
 
-    fn tcp(
+    fn secured(
         &self,
         _node: NodeId,
         listener: TcpListener,
         peers: Vec<(NodeId, String)>,
         config: tcp::Config,
+        tls: Option<Tls>,
     ) -> io::Result<(Box<dyn Transport>, Counters)> {
         let _inside = self.handle.enter();
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let transport = raft_tokio::tcp::Transport::new(listener, peers, config)?;
+        let mut transport = raft_tokio::tcp::Transport::new(listener, peers, config)?;
+        if let Some(tls) = tls {
+            transport = transport.with_tls(tls);
+        }
         let counters = transport.counters();
         Ok((Box::new(transport), counters))
     }

@@ -278,7 +278,7 @@ impl AnyAnswer {
             Self::Other { kind, number } => (kind, number),
             Self::Welcome(..) | Self::Ours(_) | Self::Payload(_) => return Refusal::NotAHello,
         };
-        match kind % 9 {
+        match kind % 10 {
             0 => Refusal::NotAHello,
             1 => Refusal::Cluster { cluster: ClusterId::new(number) },
             2 => Refusal::NotMe { node: NodeId::new(number) },
@@ -292,8 +292,9 @@ impl AnyAnswer {
                 to: ME.node,
                 takes: number / 2,
             },
+            8 => Refusal::Certificate { node: NodeId::new(number) },
             // Codes below are those of the others.
-            _ => Refusal::Other { code: number.max(10) },
+            _ => Refusal::Other { code: number.max(11) },
         }
     }
 }

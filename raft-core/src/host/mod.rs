@@ -114,6 +114,8 @@ mod storage_error;
 mod sync;
 pub mod tcp;
 mod threads;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod transport;
 mod wire;
 mod worker_kind;

@@ -7,14 +7,13 @@ use std::time::Duration;
 use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{self, Closed, Counters, Incoming, Reading, Ticket};
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{self, Reader};
+use super::connection::{self, Connection};
 use super::shared::Shared;
 
 /// How long to wait if the system gives no more sockets. Peers that dial meanwhile wait in the
@@ -56,18 +55,18 @@ async fn accept(
 
 /// One connection, from its handshake to its end.
 async fn serve(
-    mut stream: TcpStream,
+    stream: TcpStream,
     address: SocketAddr,
     place: OwnedSemaphorePermit,
     shared: Arc<Shared>,
 ) {
     let welcomed =
-        timeout(shared.config.handshake_timeout, welcome(&mut stream, address, &shared)).await;
+        timeout(shared.config.handshake_timeout, welcome(stream, address, &shared)).await;
     let (peer, closed) = match welcomed.unwrap_or(Err(Closed::Idle)) {
-        Ok((peer, ticket)) => {
+        Ok((connection, peer, ticket)) => {
             let id = peer.peer();
             tracing::info!(node = shared.me.get(), peer = id.get(), %address, "peer connected");
-            (Some(id), receive(stream, peer, ticket, &shared).await)
+            (Some(id), receive(connection, peer, ticket, &shared).await)
         }
         Err(closed) => (None, closed),
     };
@@ -77,22 +76,25 @@ async fn serve(
 
 /// Lets a peer in, or tells the dialer why it is refused.
 async fn welcome(
-    stream: &mut TcpStream,
+    stream: TcpStream,
     address: SocketAddr,
     shared: &Shared,
-) -> Result<(PeerInbox, Ticket), Closed> {
+) -> Result<(Connection, PeerInbox, Ticket), Closed> {
     stream.set_nodelay(true)?;
-    let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
-    let first = connection::read_handshake(stream, &mut reading).await;
+    let (stream, speaker) = shared.guard.accept(stream).await?;
+    let mut connection = Connection::new(stream, Reading::new(HANDSHAKE_BYTES_MAX));
+    let first = connection.read_handshake().await;
     let mut answer = Vec::new();
-    let judged = shared.peers.judge(first, &reading, address, &mut answer);
-    stream.write_all(&answer).await?;
-    judged
+    let reading = connection.reading();
+    let judged = shared.peers.judge_speaker(&speaker, first, reading, address, &mut answer);
+    connection.write(&answer, shared.config.handshake_timeout).await?;
+    let (peer, ticket) = judged?;
+    Ok((connection.with_frames_of(shared.config.frame_bytes_max), peer, ticket))
 }
 
 /// Receives until the connection ends.
 async fn receive(
-    mut stream: TcpStream,
+    mut connection: Connection,
     peer: PeerInbox,
     ticket: Ticket,
     shared: &Shared,
@@ -102,16 +104,14 @@ async fn receive(
     let incoming = Incoming::new(shared.me, peer, shared.counters.clone());
     shared.counters.count_accepted();
     shared.peers.is_back(id);
-    let (reader, mut writer) = stream.split();
-    let mut reader = Reader::new(reader, Reading::new(config.frame_bytes_max));
     let mut keepalives = connection::keepalives(config.keepalive_interval);
     loop {
         // Neither branch has priority, because a peer that always sends must still hear that this
         // node is alive.
         let turn = select! {
-            read = reader.read(|payload| incoming.receive(payload)) => read,
-            _ = keepalives.tick() => match reader.check_heard(config.idle_timeout) {
-                Ok(()) => connection::write(&mut writer, &tcp::keepalive(), config.idle_timeout).await,
+            read = connection.read(|payload| incoming.receive(payload)) => read,
+            _ = keepalives.tick() => match connection.check_heard(config.idle_timeout) {
+                Ok(()) => connection.write(&tcp::keepalive(), config.idle_timeout).await,
                 idle => idle,
             },
         };

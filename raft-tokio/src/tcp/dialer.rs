@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{self, Closed, Config, Reading, Route};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::WriteHalf;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{self, Reader};
+use super::connection::{self, Connection};
 use super::shared::{Peer, Shared, Signals};
 
 type Dialing<'p> = tcp::Dialing<'p, Signals>;
@@ -23,10 +21,10 @@ pub(super) async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut stop: watch::R
     loop {
         let connected = select! {
             _ = stop.changed() => return,
-            connected = connect(&mut dialing, &shared.config) => connected,
+            connected = connect(&mut dialing, &peer, &shared) => connected,
         };
         let closed = match connected {
-            Ok((stream, reading)) => carry(&peer, &shared.config, stream, reading, &mut stop).await,
+            Ok(connection) => carry(&peer, &shared.config, connection, &mut stop).await,
             Err(closed) => closed,
         };
         let Some(wait) = dialing.on_closed(&closed) else { return };
@@ -43,21 +41,25 @@ pub(super) async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut stop: watch::R
 
 async fn connect(
     dialing: &mut Dialing<'_>,
-    config: &Config,
-) -> Result<(TcpStream, Reading), Closed> {
+    peer: &Peer,
+    shared: &Shared,
+) -> Result<Connection, Closed> {
     let lookup = dialing.look_up()?;
     let found = timeout(dialing.lookup_patience(), lookup).await;
-    let (mut stream, address) = dial(dialing.route(found.ok())?).await?;
+    let (stream, address) = dial(dialing.route(found.ok())?).await?;
     stream.set_nodelay(true)?;
-    // The peer sends nothing back but its answer and empty frames.
-    let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
+    let handshake_timeout = shared.config.handshake_timeout;
     let handshake = async {
-        stream.write_all(&dialing.hello(address)?).await?;
-        connection::read_handshake(&mut stream, &mut reading).await
+        let stream = shared.guard.dial(stream, peer.id()).await?;
+        // The peer sends nothing back but its answer and empty frames.
+        let mut connection = Connection::new(stream, Reading::new(HANDSHAKE_BYTES_MAX));
+        connection.write(&dialing.hello(address)?, handshake_timeout).await?;
+        Ok((connection.read_handshake().await?, connection))
     };
-    let answer = timeout(config.handshake_timeout, handshake).await;
-    dialing.conclude(&answer.map_err(|_| Closed::Idle)??)?;
-    Ok((stream, reading))
+    let answered = timeout(handshake_timeout, handshake).await;
+    let (answer, connection) = answered.unwrap_or(Err(Closed::Idle))?;
+    dialing.conclude(&answer)?;
+    Ok(connection)
 }
 
 /// Tries the addresses one after the other.
@@ -76,12 +78,9 @@ async fn dial(mut route: Route) -> Result<(TcpStream, SocketAddr), Closed> {
 async fn carry(
     peer: &Peer,
     config: &Config,
-    mut stream: TcpStream,
-    reading: Reading,
+    mut connection: Connection,
     stop: &mut watch::Receiver<()>,
 ) -> Closed {
-    let (reader, mut writer) = stream.split();
-    let mut reader = Reader::new(reader, reading);
     let mut keepalives = connection::keepalives(config.keepalive_interval);
     let mut buffer = Vec::new();
     // Messages that arrived while there was no connection already wait.
@@ -90,16 +89,16 @@ async fn carry(
         let turn = select! {
             biased;
             _ = stop.changed() => {
-                let last_words = say_last_words(peer, config, &mut writer, &mut buffer);
+                let last_words = say_last_words(peer, config, &mut connection, &mut buffer);
                 let _ = timeout(config.idle_timeout, last_words).await;
                 return Closed::Stopped;
             }
-            read = reader.read(Dialing::receive) => read,
-            _ = keepalives.tick() => match reader.check_heard(config.idle_timeout).and(peer.check()) {
-                Ok(()) => connection::write(&mut writer, &tcp::keepalive(), config.idle_timeout).await,
+            read = connection.read(Dialing::receive) => read,
+            _ = keepalives.tick() => match connection.check_heard(config.idle_timeout).and(peer.check()) {
+                Ok(()) => connection.write(&tcp::keepalive(), config.idle_timeout).await,
                 idle => idle,
             },
-            () = peer.signals().ready.notified() => send(peer, config, &mut writer, &mut buffer).await,
+            () = peer.signals().ready.notified() => send(peer, config, &mut connection, &mut buffer).await,
         };
         if let Err(closed) = turn {
             return closed;
@@ -111,12 +110,12 @@ async fn carry(
 async fn send(
     peer: &Peer,
     config: &Config,
-    writer: &mut WriteHalf<'_>,
+    connection: &mut Connection,
     buffer: &mut Vec<u8>,
 ) -> Result<(), Closed> {
     buffer.clear();
     let messages = peer.queue().take(buffer);
-    if let Err(closed) = connection::write(writer, buffer, config.idle_timeout).await {
+    if let Err(closed) = connection.write(buffer, config.idle_timeout).await {
         peer.queue().clear(messages);
         return Err(closed);
     }
@@ -132,11 +131,11 @@ async fn send(
 async fn say_last_words(
     peer: &Peer,
     config: &Config,
-    writer: &mut WriteHalf<'_>,
+    connection: &mut Connection,
     buffer: &mut Vec<u8>,
 ) -> Result<(), Closed> {
     while !peer.queue().is_empty() {
-        send(peer, config, writer, buffer).await?;
+        send(peer, config, connection, buffer).await?;
     }
-    Ok(writer.shutdown().await?)
+    connection.shutdown().await
 }

@@ -5,6 +5,8 @@ use raft_core::host::MessageInbox;
 use raft_core::host::tcp::{self, Config, Counters};
 use tokio::sync::Notify;
 
+use super::security::Guard;
+
 pub(super) type Peers = tcp::Peers<Signals>;
 pub(super) type Peer = tcp::Peer<Signals>;
 
@@ -14,6 +16,7 @@ pub(super) struct Shared {
     pub(super) me: NodeId,
     pub(super) config: Config,
     pub(super) counters: Counters,
+    pub(super) guard: Guard,
     pub(super) inbox: MessageInbox,
     pub(super) peers: Peers,
 }

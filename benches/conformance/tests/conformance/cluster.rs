@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use authority::Authority;
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters, Found, Resolver};
+use raft_core::host::tls::Tls;
 use raft_core::host::{
     ChangeError, ClusterId, Faults, InProcessNetwork, Journal, Label, Leadership, MemoryJournal,
     NodeConfig, NodeStatus, ProposeError, StartError, Transport,
@@ -24,6 +26,7 @@ use crate::names::Look;
 pub(crate) enum Wire {
     Channel,
     Tcp,
+    Tls,
 }
 
 impl fmt::Display for Wire {
@@ -31,6 +34,7 @@ impl fmt::Display for Wire {
         f.write_str(match self {
             Self::Channel => "channel",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         })
     }
 }
@@ -60,7 +64,8 @@ impl Stage {
         journals.resize_with(size, MemoryJournal::new);
         let network = match self.wire {
             Wire::Channel => Network::Channel(self.runtime.network(size as u64)),
-            Wire::Tcp => Network::Tcp(Sockets::new(size)),
+            Wire::Tcp => Network::Tcp(Sockets::new(size, None).into()),
+            Wire::Tls => Network::Tcp(Sockets::new(size, Some(Authority::new())).into()),
         };
         Cluster {
             nodes: Vec::new(),
@@ -99,7 +104,7 @@ pub(crate) struct Cluster {
 
 enum Network {
     Channel(InProcessNetwork),
-    Tcp(Sockets),
+    Tcp(Box<Sockets>),
 }
 
 /// The ports of a cluster, and the cuts between them.
@@ -114,6 +119,12 @@ struct Sockets {
     /// The longest frames of nodes that differ from the default, in bytes.
     frames: BTreeMap<usize, usize>,
     links: Arc<Links>,
+    /// How long handshakes may take, if not as by default.
+    handshake_timeout: Option<Duration>,
+    /// What each node uses, over TLS.
+    tls: BTreeMap<usize, Tls>,
+    /// Signs the certificates of the nodes, over TLS.
+    authority: Option<Authority>,
 }
 
 /// A name service, and how long to try to connect.
@@ -138,10 +149,21 @@ impl Names {
 }
 
 impl Sockets {
-    fn new(size: usize) -> Self {
+    fn new(size: usize, authority: Option<Authority>) -> Self {
         let (listeners, addresses, ways) = (Vec::new(), Vec::new(), Vec::new());
         let (names, frames, links) = (None, BTreeMap::new(), Arc::default());
-        let mut sockets = Self { listeners, addresses, ways, names, frames, links };
+        let (handshake_timeout, tls) = (None, BTreeMap::new());
+        let mut sockets = Self {
+            listeners,
+            addresses,
+            ways,
+            names,
+            frames,
+            links,
+            handshake_timeout,
+            tls,
+            authority,
+        };
         (0..size).for_each(|_| sockets.add());
         sockets
     }
@@ -154,6 +176,9 @@ impl Sockets {
         self.listeners.push(Some(listener));
     }
 }
+
+/// The cluster.
+pub(crate) const CLUSTER: ClusterId = ClusterId::new(7);
 
 /// Timeouts that a busy machine seldom reaches.
 pub(crate) fn patient(config: &mut NodeConfig) {
@@ -194,7 +219,7 @@ impl Cluster {
             heartbeat_interval: Duration::from_millis(20),
             ..Config::new(id(position), self.voters(position))
         };
-        let mut config = NodeConfig::new(ClusterId::new(7), raft);
+        let mut config = NodeConfig::new(CLUSTER, raft);
         (self.change)(&mut config);
         config
     }
@@ -293,7 +318,17 @@ impl Cluster {
         match &mut self.network {
             Network::Channel(hub) => (Box::new(hub.endpoint(id(position))), Counters::default()),
             Network::Tcp(sockets) => {
-                let Sockets { listeners, addresses, ways, names, frames, links } = sockets;
+                let Sockets {
+                    listeners,
+                    addresses,
+                    ways,
+                    names,
+                    frames,
+                    links,
+                    handshake_timeout,
+                    tls,
+                    authority,
+                } = &mut **sockets;
                 let address = addresses[position];
                 // The node that had the port has given it back when its shutdown was over: no
                 // second attempt.
@@ -310,6 +345,9 @@ impl Cluster {
                     reconnect_backoff_max: Duration::from_millis(50),
                     ..tcp::Config::default()
                 };
+                if let Some(timeout) = handshake_timeout {
+                    config.handshake_timeout = *timeout;
+                }
                 if let Some(bytes_max) = frames.get(&position) {
                     config.frame_bytes_max = *bytes_max;
                 }
@@ -318,12 +356,43 @@ impl Cluster {
                     config.connect_timeout = names.connect_timeout;
                 }
                 let peers = peers.map(|peer| (id(peer.0), call(peer))).collect();
+                let secured = authority.as_ref().map(|authority| {
+                    let credentials = authority.credentials(CLUSTER, id(position));
+                    let secured = Tls::new(credentials).expect("they are sound");
+                    tls.insert(position, secured.clone());
+                    secured
+                });
                 let (transport, counters) = self
                     .runtime
-                    .tcp(id(position), listener, peers, config)
+                    .secured(id(position), listener, peers, config, secured)
                     .expect("the configuration is sound");
                 (Box::new(links.guard(id(position), transport)), counters)
             }
+        }
+    }
+
+    /// The authority that signs the nodes' certificates, over TLS.
+    pub(crate) fn authority(&self) -> &Authority {
+        let authority = match &self.network {
+            Network::Tcp(sockets) => sockets.authority.as_ref(),
+            Network::Channel(_) => None,
+        };
+        authority.expect("over TLS")
+    }
+
+    /// What the node at this position uses, over TLS.
+    pub(crate) fn tls(&self, position: usize) -> &Tls {
+        match &self.network {
+            Network::Tcp(sockets) => &sockets.tls[&position],
+            Network::Channel(_) => panic!("nothing is signed here"),
+        }
+    }
+
+    /// From now on nodes that are started give up handshakes after this time.
+    pub(crate) fn limit_handshakes(&mut self, timeout: Duration) {
+        match &mut self.network {
+            Network::Channel(_) => panic!("there are no handshakes here"),
+            Network::Tcp(sockets) => sockets.handshake_timeout = Some(timeout),
         }
     }
 
@@ -373,7 +442,7 @@ impl Cluster {
             Network::Channel(_) => panic!("there are no addresses here"),
             Network::Tcp(sockets) => {
                 sockets.add();
-                let Sockets { listeners, addresses, ways, .. } = sockets;
+                let Sockets { listeners, addresses, ways, .. } = &mut **sockets;
                 listeners.swap_remove(position);
                 addresses.swap_remove(position);
                 ways.swap_remove(position);

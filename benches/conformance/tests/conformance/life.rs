@@ -105,7 +105,7 @@ pub(crate) fn what_cannot_run_does_not_start(stage: Stage) {
     let Err(StartError::Transport(_)) = start(cluster.config(0), NodeId::new(2)) else {
         panic!("a node starts on the endpoint of another")
     };
-    if wire == Wire::Tcp {
+    if wire != Wire::Channel {
         let address = cluster.address(0);
         TcpListener::bind(address).expect_err("the cluster holds the port");
     }

@@ -32,6 +32,7 @@ mod names;
 mod restart;
 mod runner;
 mod strangers;
+mod tls;
 mod weather;
 
 use cluster::Wire;
@@ -43,6 +44,10 @@ const THREADS: usize = 6;
 const BOTH: &[Wire] = &[Wire::Channel, Wire::Tcp];
 const CHANNEL: &[Wire] = &[Wire::Channel];
 const TCP: &[Wire] = &[Wire::Tcp];
+const TLS: &[Wire] = &[Wire::Tls];
+/// Where TLS may change what the scenario sees.
+const SOCKETS: &[Wire] = &[Wire::Tcp, Wire::Tls];
+const ALL: &[Wire] = &[Wire::Channel, Wire::Tcp, Wire::Tls];
 
 macro_rules! scenarios {
     ($($wires:ident $module:ident :: $name:ident,)+) => {
@@ -52,12 +57,12 @@ macro_rules! scenarios {
 
 /// Those that do not disturb each other.
 const TOGETHER: &[Scenario] = scenarios! {
-    BOTH election::initial_election,
+    ALL election::initial_election,
     BOTH election::re_election,
     CHANNEL election::many_elections,
-    BOTH election::election_after_a_shutdown,
+    ALL election::election_after_a_shutdown,
     BOTH election::election_after_a_failed_journal,
-    BOTH agreement::proposals_and_reads,
+    ALL agreement::proposals_and_reads,
     BOTH agreement::reads_are_linearizable,
     BOTH agreement::in_order,
     CHANNEL agreement::bytes,
@@ -73,19 +78,19 @@ const TOGETHER: &[Scenario] = scenarios! {
     BOTH forward::a_lost_leader_answers_all,
     BOTH leadership::what_may_commit_may_commit,
     BOTH leadership::a_guard_is_lost_in_time,
-    BOTH membership::a_learner_joins_and_the_leader_goes,
+    ALL membership::a_learner_joins_and_the_leader_goes,
     BOTH membership::every_member_is_replaced,
     BOTH membership::leadership_is_handed_over,
-    BOTH membership::shutdown_of_a_leader_hands_over,
-    BOTH membership::a_wiped_node_is_refused,
+    ALL membership::shutdown_of_a_leader_hands_over,
+    ALL membership::a_wiped_node_is_refused,
     TCP membership::a_member_that_moves_is_found,
-    TCP lost_leader::a_process_that_dies_is_noticed,
-    TCP lost_leader::a_network_that_flaps_costs_no_election,
+    SOCKETS lost_leader::a_process_that_dies_is_noticed,
+    SOCKETS lost_leader::a_network_that_flaps_costs_no_election,
     CHANNEL lost_leader::a_leader_with_a_sick_state_machine_hands_over,
     CHANNEL lost_leader::a_leader_whose_journal_fails_names_a_successor,
     BOTH load::a_slow_state_machine_costs_no_election,
     BOTH restart::from_memory,
-    BOTH restart::from_files,
+    ALL restart::from_files,
     CHANNEL restart::after_crashes,
     BOTH weather::deaf_leader,
     BOTH weather::mute_leader,
@@ -97,15 +102,20 @@ const TOGETHER: &[Scenario] = scenarios! {
     BOTH life::a_sick_state_machine,
     BOTH life::what_cannot_run_does_not_start,
     TCP strangers::are_refused,
-    TCP strangers::a_node_whose_messages_are_too_long_is_refused,
-    TCP names::a_name_whose_first_addresses_are_silent_is_reached,
+    TLS tls::wrong_dialers_are_refused,
+    TLS tls::wrong_acceptors_are_refused,
+    TLS tls::a_peer_that_stalls_is_left,
+    TLS tls::certificates_are_replaced_while_the_cluster_runs,
+    SOCKETS strangers::a_node_whose_messages_are_too_long_is_refused,
+    SOCKETS names::a_name_whose_first_addresses_are_silent_is_reached,
     TCP names::a_name_service_that_hangs_is_asked_once,
 };
 
 /// Those that would stall the others, or count what they leave.
 const ALONE: &[Scenario] = scenarios! {
     BOTH load::a_full_inbox_refuses,
-    BOTH leaks::cycles_leave_nothing,
+    TLS tls::many_half_open_leave_nothing,
+    ALL leaks::cycles_leave_nothing,
 };
 
 fn main() -> ExitCode {
@@ -138,7 +148,7 @@ fn hide_poison() {
 fn trials(scenarios: &'static [Scenario], matrix: &Matrix) -> Vec<Trial> {
     let cells = scenarios.iter().flat_map(|scenario| {
         let wires = scenario.wires.iter();
-        wires.flat_map(move |wire| Kind::ALL.iter().map(move |kind| (scenario, *wire, *kind)))
+        wires.flat_map(move |wire| Kind::of(*wire).iter().map(move |kind| (scenario, *wire, *kind)))
     });
     cells.map(|(scenario, wire, kind)| runner::trial(scenario, wire, kind, matrix)).collect()
 }

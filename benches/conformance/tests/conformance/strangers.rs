@@ -88,7 +88,7 @@ pub(crate) fn a_node_whose_messages_are_too_long_is_refused(stage: Stage) {
 }
 
 /// The identity that the test plays.
-fn third() -> Identity {
+pub(crate) fn third() -> Identity {
     Identity { cluster: ClusterId::new(7), node: id(2), store_id: StoreId::new(1) }
 }
 
@@ -123,14 +123,14 @@ fn breaks(cluster: &Cluster, address: SocketAddr, bytes: &[u8], count: fn(&Count
     until("a count", || (count(&cluster.counters[0].read()) > before).then_some(()));
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
     stream
 }
 
 /// Reads until the other side has closed.
-fn await_close(stream: &mut TcpStream) {
+pub(crate) fn await_close(stream: &mut TcpStream) {
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {
@@ -150,7 +150,7 @@ fn await_close(stream: &mut TcpStream) {
     }
 }
 
-fn hello(me: Identity, to: NodeId) -> Vec<u8> {
+pub(crate) fn hello(me: Identity, to: NodeId) -> Vec<u8> {
     let mut payload = Vec::new();
     Hello::new(&me, to, "").encode(&mut payload);
     framed(&payload)

@@ -11,6 +11,7 @@ use super::peer::Signals;
 use super::peers::Peers;
 use super::reading::Reading;
 use super::registry::Ticket;
+use super::speaker::Speaker;
 use crate::host::identity::Introduction;
 use crate::host::transport::PeerInbox;
 use crate::host::wire::frame;
@@ -32,10 +33,26 @@ impl<S: Signals> Peers<S> {
         source: SocketAddr,
         answer: &mut Vec<u8>,
     ) -> Result<(PeerInbox, Ticket), Closed> {
+        self.judge_speaker(&Speaker::default(), first, reading, source, answer)
+    }
+
+    /// Like [`judge`](Self::judge), if the dialer has proved for which nodes it may speak.
+    ///
+    /// # Errors
+    ///
+    /// Close the connection after the answer.
+    pub fn judge_speaker(
+        &self,
+        speaker: &Speaker,
+        first: Result<Bytes, Closed>,
+        reading: &Reading,
+        source: SocketAddr,
+        answer: &mut Vec<u8>,
+    ) -> Result<(PeerInbox, Ticket), Closed> {
         let judged = match first {
             // A dialer that sends more before it is welcome does not speak this protocol.
             Ok(_) if reading.is_mid_frame() => Err(Refusal::NotAHello),
-            Ok(payload) => self.enter(&payload, source),
+            Ok(payload) => self.enter(speaker, &payload, source),
             Err(Closed::Frame(_)) => Err(Refusal::NotAHello),
             Err(closed) => return Err(closed),
         };
@@ -56,10 +73,16 @@ impl<S: Signals> Peers<S> {
 
     fn enter(
         &self,
+        speaker: &Speaker,
         payload: &[u8],
         source: SocketAddr,
     ) -> Result<(u16, PeerInbox, Ticket), Refusal> {
         let hello = Hello::decode(payload)?;
+        speaker.check(hello.from).map_err(|missing| {
+            let node = self.identity.node.get();
+            tracing::debug!(node, peer = hello.from.get(), missing, "not the node that it says");
+            Refusal::Certificate { node: hello.from }
+        })?;
         let said = address(hello.address.clone(), source);
         let version =
             hello.check(&self.identity, |node| self.store(node)).inspect_err(|refusal| {

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::string::String;
 
 use super::counters::Counters;
 use super::warnings::Cause;
@@ -24,6 +25,11 @@ pub enum Closed {
     Cut,
     /// The network failed.
     Io(io::Error),
+    /// TLS found that the other side is not the one that is expected, or what arrived is not TLS.
+    Tls {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The other side sent or took nothing for too long.
     Idle,
     /// The bytes that arrived were not a frame.
@@ -70,6 +76,7 @@ impl Closed {
                 ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
             ),
             Self::Stopped
+            | Self::Tls { .. }
             | Self::Idle
             | Self::Frame(_)
             | Self::Decode(_)
@@ -103,6 +110,7 @@ impl Closed {
             | Self::Ended
             | Self::Cut
             | Self::Io(_)
+            | Self::Tls { .. }
             | Self::Idle
             | Self::Frame(_)
             | Self::Decode(_)
@@ -123,6 +131,7 @@ impl Closed {
             Self::Stopped | Self::Ended | Self::Replaced | Self::Left => Cause::Expected,
             Self::Cut => Cause::Cut,
             Self::Io(_) => Cause::Io,
+            Self::Tls { .. } => Cause::Tls,
             Self::Idle => Cause::Idle,
             Self::Frame(_) => Cause::Frame,
             Self::Decode(_) => Cause::Decode,
@@ -166,6 +175,7 @@ impl Closed {
                 cells.closed_damaged.add(1);
             }
             Self::Misaddressed { .. } => cells.closed_misaddressed.add(1),
+            Self::Tls { .. } => cells.closed_tls.add(1),
             Self::Idle => cells.closed_idle.add(1),
             Self::Replaced => cells.closed_replaced.add(1),
             Self::Refused(_) => cells.refused.add(1),
@@ -186,6 +196,7 @@ impl fmt::Display for Closed {
             Self::Ended => f.write_str("the other side closed the connection"),
             Self::Cut => f.write_str("the other side closed the connection within a frame"),
             Self::Io(error) => error.fmt(f),
+            Self::Tls { reason } => write!(f, "TLS: {reason}"),
             Self::Idle => f.write_str("the other side is silent"),
             Self::Frame(error) => error.fmt(f),
             Self::Decode(error) => write!(f, "frame holds no message: {error}"),
@@ -217,6 +228,7 @@ impl Error for Closed {
             Self::Stopped
             | Self::Ended
             | Self::Cut
+            | Self::Tls { .. }
             | Self::Idle
             | Self::Unexpected
             | Self::Misaddressed { .. }
@@ -229,7 +241,12 @@ impl Error for Closed {
 
 impl From<io::Error> for Closed {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        match tls_reason(&error) {
+            Some(reason) => Self::Tls { reason },
+            // A session of TLS ended without a farewell, as it does if its process was killed.
+            None if error.kind() == ErrorKind::UnexpectedEof => Self::Ended,
+            None => Self::Io(error),
+        }
     }
 }
 
@@ -249,4 +266,12 @@ impl From<HandshakeError> for Closed {
     fn from(error: HandshakeError) -> Self {
         Self::Handshake(error)
     }
+}
+
+#[cfg(feature = "tls")]
+use crate::host::tls::reason as tls_reason;
+
+#[cfg(not(feature = "tls"))]
+fn tls_reason(_error: &io::Error) -> Option<String> {
+    None
 }

@@ -67,6 +67,9 @@ counters! {
     closed_damaged,
     /// Connections closed because a message was not from the peer, or not for this node.
     closed_misaddressed,
+    /// Connections, incoming ones and dialed ones, closed because TLS failed: the other side showed
+    /// no certificate or a wrong one, or what arrived was not TLS.
+    closed_tls,
     /// Connections closed because the other side was silent or took nothing for `idle_timeout`.
     closed_idle,
     /// Incoming connections closed because the peer came back on a new one.

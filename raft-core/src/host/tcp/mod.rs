@@ -24,6 +24,9 @@
 //! hang. All addresses of the name are tried. Warnings that repeat themselves are counted together:
 //! a few of each cause are logged in a minute as warnings, the rest for debugging.
 //!
+//! Plain TCP neither encrypts nor authenticates. With the feature `tls` a transport does both: see
+//! `host::tls`. What the other side has proved then limits for whom it may [speak](Speaker).
+//!
 //! Nothing else here does I/O. An adapter adds sockets and waiting.
 
 use std::format;
@@ -50,6 +53,7 @@ mod queue;
 mod reading;
 mod registry;
 mod route;
+mod speaker;
 mod warnings;
 
 pub use backoff::Backoff;
@@ -64,6 +68,7 @@ pub use queue::SendQueue;
 pub use reading::Reading;
 pub use registry::Ticket;
 pub use route::Route;
+pub use speaker::Speaker;
 
 /// The empty frame by which a node says that it is alive.
 pub fn keepalive() -> Vec<u8> {

@@ -29,6 +29,7 @@ pub(super) enum Cause {
     Spawn,
     Cut,
     Io,
+    Tls,
     Idle,
     Frame,
     Decode,
@@ -50,6 +51,7 @@ impl Cause {
             | Self::Spawn
             | Self::Cut
             | Self::Io
+            | Self::Tls
             | Self::Idle
             | Self::Frame
             | Self::Decode

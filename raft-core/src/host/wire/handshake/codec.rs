@@ -30,6 +30,7 @@ const DUPLICATE: u64 = 6;
 const OTHER_STORE: u64 = 7;
 const OTHER_HISTORY: u64 = 8;
 const LONG_MESSAGES: u64 = 9;
+const CERTIFICATE: u64 = 10;
 
 /// An unsaid past. It is encoded only if a later field follows.
 const UNKNOWN: u64 = 0;
@@ -142,6 +143,9 @@ impl Answer {
                     let numbers = [REFUSED, LONG_MESSAGES, from.get(), sends, to.get(), takes];
                     encode_numbers(out, &numbers);
                 }
+                Refusal::Certificate { node } => {
+                    encode_numbers(out, &[REFUSED, CERTIFICATE, node.get()]);
+                }
                 Refusal::Other { code } => encode_numbers(out, &[REFUSED, code]),
             },
         }
@@ -190,6 +194,7 @@ impl Answer {
                     to: NodeId::new(fields.number()?),
                     takes: fields.number()?,
                 },
+                CERTIFICATE => Refusal::Certificate { node: NodeId::new(fields.number()?) },
                 code => Refusal::Other { code },
             }),
             kind => return Err(DecodeError::UnknownMessage { kind }),

@@ -70,6 +70,11 @@ pub enum Refusal {
         /// The longest that the acceptor takes, in bytes.
         takes: u64,
     },
+    /// The dialer's certificate does not name the node that the dialer says it is.
+    Certificate {
+        /// The node that the dialer says it is.
+        node: NodeId,
+    },
     /// A reason that only newer versions know.
     Other {
         /// Its number.
@@ -131,6 +136,11 @@ impl fmt::Display for Refusal {
                  frame_bytes_max on node {to} by {} at least, or lower append_bytes_max or \
                  snapshot_chunk_bytes on node {from}, whichever is above {takes}",
                 sends.saturating_sub(*takes)
+            ),
+            Self::Certificate { node } => write!(
+                f,
+                "the dialer says it is node {node}, and its certificate does not name this node of the \
+                 acceptor's cluster: give each node the certificate made for it"
             ),
             Self::Other { code } => {
                 write!(f, "the acceptor gives reason {code}, which only newer versions know: see its log")

@@ -155,6 +155,7 @@ fn every_refusal_reaches_the_dialer_with_a_text() {
             to: NodeId::new(2),
             takes: 1 << 20,
         },
+        Refusal::Certificate { node: ME.node },
         Refusal::Other { code: 99 },
     ];
     for refusal in refusals {
