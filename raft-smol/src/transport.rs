@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use async_channel::{Receiver, Sender};
 use async_net::{AsyncToSocketAddrs, TcpListener};
 use bytes::Bytes;
-use raft_core::host::tcp::{Config, Counters};
+use raft_core::host::tcp::{Config, Counters, Security};
 use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 
@@ -29,8 +29,8 @@ mod shared;
 
 use shared::{Peer, Peers, Shared};
 
-/// A [`raft_core::host::Transport`] over TCP. Nothing is encrypted or authenticated: use it in a
-/// network that you trust.
+/// A [`raft_core::host::Transport`] over TCP. By default nothing is encrypted or authenticated: use
+/// it in a network that you trust. With the feature `tls`, `with_tls` does both.
 ///
 /// # Example
 ///
@@ -54,6 +54,7 @@ pub struct Transport<E> {
     /// Taken by `start`, with the listed peers.
     listener: Option<TcpListener>,
     listed: BTreeMap<NodeId, String>,
+    security: Security,
     started: Option<Started>,
     executor: PhantomData<fn() -> E>,
 }
@@ -102,6 +103,7 @@ impl<E: Executor> Transport<E> {
             local_addr: listener.local_addr()?,
             listener: Some(listener),
             listed: peers.into_iter().collect(),
+            security: Security::none(),
             started: None,
             executor: PhantomData,
             counters: Counters::default(),
@@ -111,6 +113,16 @@ impl<E: Executor> Transport<E> {
 }
 
 impl<E> Transport<E> {
+    /// Encrypts, and lets in only peers whose certificates name them: see
+    /// [`raft_core::host::tls`]. All nodes of a cluster need it, or none. The transport does not
+    /// start if the certificate does not name its node.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: raft_core::host::tls::Tls) -> Self {
+        self.security = Security::of(tls);
+        self
+    }
+
     /// The address on which the transport listens. It tells the port if the system chose one.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
@@ -133,6 +145,7 @@ impl<E: Executor> Transport<E> {
 
 impl<E: Executor> raft_core::host::Transport for Transport<E> {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
+        let guard = self.security.guard(identity)?;
         let listener = self.listener.take().ok_or_else(|| {
             io::Error::other("the transport was started before: make one for each node")
         })?;
@@ -147,6 +160,7 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
             me: identity.node,
             config: self.config.clone(),
             counters: self.counters.clone(),
+            guard,
             inbox,
             peers,
             running: OnceLock::new(),

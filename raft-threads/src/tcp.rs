@@ -9,8 +9,11 @@
 //! ```
 //!
 //! The dialer's thread dials again when the connection is lost. Another thread accepts connections.
-//! Everything else, among it limits and counters, is in [`raft_core::host::tcp`]. Nothing is
-//! encrypted or authenticated: use it only in a network that you trust.
+//! Everything else, among it limits and counters, is in [`raft_core::host::tcp`].
+//!
+//! Plain TCP, the default, neither encrypts nor authenticates: use it only in a network that you
+//! trust. With the feature `tls`, `Transport::with_tls` makes it do both. Two threads share a
+//! connection, one reading and one writing, so they share its cryptography, and not a stream.
 //!
 //! A blocked thread cannot be told to stop, so everything that blocks has an end. A stop closes the
 //! incoming connections, and the outgoing ones whose handshake has not ended. It wakes the thread
@@ -25,6 +28,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use raft_core::host::tcp::Security;
 use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 
@@ -67,6 +71,7 @@ pub struct Transport {
     /// Taken by `start`, with the listed peers.
     listener: Option<TcpListener>,
     listed: BTreeMap<NodeId, String>,
+    security: Security,
     /// `Some` from `start` to the stop.
     shared: Option<Arc<Shared>>,
     undialed: Undialed,
@@ -109,11 +114,22 @@ impl Transport {
             local_addr: listener.local_addr()?,
             listener: Some(listener),
             listed: peers.into_iter().collect(),
+            security: Security::none(),
             shared: None,
             undialed: Undialed::new(&config),
             counters: Counters::default(),
             config,
         })
+    }
+
+    /// Encrypts, and lets in only peers whose certificates name them: see
+    /// [`raft_core::host::tls`]. All nodes of a cluster need it, or none. The transport does not
+    /// start if the certificate does not name its node.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: raft_core::host::tls::Tls) -> Self {
+        self.security = Security::of(tls);
+        self
     }
 
     /// The address on which the transport listens. It tells the port if the system chose one.
@@ -147,6 +163,7 @@ impl Transport {
 
 impl raft_core::host::Transport for Transport {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
+        let guard = self.security.guard(identity)?;
         let listener = self.listener.take().ok_or_else(|| {
             io::Error::other("the transport was started before: make one for each node")
         })?;
@@ -161,6 +178,7 @@ impl raft_core::host::Transport for Transport {
             me: identity.node,
             config: self.config.clone(),
             counters: self.counters.clone(),
+            guard,
             inbox,
             peers,
             incoming: Arc::default(),

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use raft_core::host::tcp::Security;
 use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 use tokio::net::{TcpListener, ToSocketAddrs};
@@ -27,11 +28,10 @@ pub use raft_core::host::tcp::{Config, Counters, Counts};
 mod acceptor;
 mod connection;
 mod dialer;
-#[cfg_attr(feature = "tls", path = "tcp/security_tls.rs")]
-mod security;
+#[cfg_attr(feature = "tls", path = "tcp/secured_tls.rs")]
+mod secured;
 mod shared;
 
-use security::Security;
 use shared::{Peer, Peers, Shared};
 
 /// A [`raft_core::host::Transport`] over TCP.
@@ -127,7 +127,7 @@ impl Transport {
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_tls(mut self, tls: raft_core::host::tls::Tls) -> Self {
-        self.security = Security::new(tls);
+        self.security = Security::of(tls);
         self
     }
 

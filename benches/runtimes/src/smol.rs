@@ -60,10 +60,10 @@ impl<E: Executor> Runtime for Smol<E> {
         config: tcp::Config,
         tls: Option<Tls>,
     ) -> io::Result<(Box<dyn Transport>, Counters)> {
-        if tls.is_some() {
-            return Err(io::ErrorKind::Unsupported.into());
+        let mut transport = on::Transport::<E>::new(listener.try_into()?, peers, config)?;
+        if let Some(tls) = tls {
+            transport = transport.with_tls(tls);
         }
-        let transport = on::Transport::<E>::new(listener.try_into()?, peers, config)?;
         let counters = transport.counters();
         Ok((Box::new(transport), counters))
     }

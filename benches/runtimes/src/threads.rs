@@ -45,10 +45,10 @@ impl Runtime for Threads {
         config: tcp::Config,
         tls: Option<Tls>,
     ) -> io::Result<(Box<dyn Transport>, Counters)> {
-        if tls.is_some() {
-            return Err(io::ErrorKind::Unsupported.into());
+        let mut transport = raft_threads::tcp::Transport::new(listener, peers, config)?;
+        if let Some(tls) = tls {
+            transport = transport.with_tls(tls);
         }
-        let transport = raft_threads::tcp::Transport::new(listener, peers, config)?;
         let counters = transport.counters();
         Ok((Box::new(transport), counters))
     }

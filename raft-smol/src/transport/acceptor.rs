@@ -14,7 +14,7 @@ use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{self, Closed, Counters, Incoming, Ticket};
 
-use super::connection::{self, Reader, Stream};
+use super::connection::{self, Link, Reader, Stream};
 use super::shared::Shared;
 use crate::executor::Executor;
 use crate::wait::{dropped, timeout};
@@ -62,7 +62,7 @@ async fn serve(
     let mut peer = None;
     let serving = async {
         stream.set_nodelay(true)?;
-        let stream = Stream::from(stream);
+        let stream = Stream::new(Link::new(stream, shared.guard.accept()?));
         let welcomed = welcome(&stream, address, &shared);
         let handshake_timeout = shared.config.handshake_timeout;
         let (inbox, ticket) = timeout(handshake_timeout, Closed::Idle, welcomed).await?;
@@ -86,10 +86,13 @@ async fn welcome(
     address: SocketAddr,
     shared: &Shared,
 ) -> Result<(PeerInbox, Ticket), Closed> {
+    stream.secure(shared.config.handshake_timeout).await?;
+    let speaker = stream.cipher().speaker();
     let mut reader = Reader::new(stream.clone(), HANDSHAKE_BYTES_MAX);
     let first = reader.handshake().await;
     let mut answer = Vec::new();
-    let judged = shared.peers.judge(first, reader.reading(), address, &mut answer);
+    let reading = reader.reading();
+    let judged = shared.peers.judge_speaker(&speaker, first, reading, address, &mut answer);
     connection::write(stream, &answer, shared.config.handshake_timeout).await?;
     judged
 }

@@ -2,21 +2,64 @@
 
 use std::convert::Infallible;
 use std::io::{self, Read};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::{Async, Timer};
 use bytes::Bytes;
 use futures_lite::AsyncWriteExt;
-use futures_lite::future::or;
+use futures_lite::future::{or, yield_now};
 use raft_core::host::frame::HEADER_BYTES;
-use raft_core::host::tcp::{Closed, Config, Reading};
+use raft_core::host::tcp::{Cipher, Closed, Config, Reading};
 
 use crate::wait::timeout;
 
 /// A connection. One task may write to it while another reads.
-pub(super) type Stream = Arc<Async<TcpStream>>;
+pub(super) type Stream = Arc<Link>;
+
+/// A socket and its security.
+pub(super) struct Link {
+    socket: Arc<Async<TcpStream>>,
+    cipher: Cipher,
+}
+
+impl Link {
+    pub(super) fn new(socket: async_net::TcpStream, cipher: Cipher) -> Self {
+        let socket = socket.into();
+        Self { socket, cipher }
+    }
+
+    pub(super) fn cipher(&self) -> &Cipher {
+        &self.cipher
+    }
+
+    /// Completes the handshake of TLS, if there is one. If it fails, the other side is told.
+    pub(super) async fn secure(&self, stalled: Duration) -> Result<(), Closed> {
+        while self.cipher.is_handshaking() {
+            write(self, &[], stalled).await?;
+            if !self.cipher.is_handshaking() {
+                break;
+            }
+            self.socket.readable().await?;
+            match self.cipher.advance(|space| self.socket.get_ref().read(space)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    // Whether it is told or not, the connection ends.
+                    let _ = write(self, &[], stalled).await;
+                    return Err(error.into());
+                }
+            }
+        }
+        write(self, &[], stalled).await
+    }
+
+    /// Says that nothing more is written.
+    pub(super) fn shutdown(&self) -> Result<(), Closed> {
+        Ok(self.socket.get_ref().shutdown(Shutdown::Write)?)
+    }
+}
 
 /// How many bytes are read at a time, at most.
 const READ_BYTES: usize = 64 * 1024;
@@ -83,9 +126,13 @@ impl Reader {
     /// Waits until bytes have arrived. May be dropped while it waits.
     async fn fill(&mut self) -> Result<(), Closed> {
         let read = loop {
+            let Link { socket, cipher } = &*self.stream;
             // Waiting before each read lets other tasks run, however much a peer sends.
-            self.stream.readable().await?;
-            match self.stream.get_ref().read(&mut self.buffer) {
+            match cipher.may_hold() {
+                true => yield_now().await,
+                false => socket.readable().await?,
+            }
+            match cipher.read(&mut self.buffer, |space| socket.get_ref().read(space)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => break read?,
             }
@@ -96,13 +143,11 @@ impl Reader {
 }
 
 /// Writes all bytes, and fails if the other side takes none for that long.
-pub(super) async fn write(
-    stream: &Stream,
-    mut bytes: &[u8],
-    stalled: Duration,
-) -> Result<(), Closed> {
+pub(super) async fn write(link: &Link, bytes: &[u8], stalled: Duration) -> Result<(), Closed> {
+    let sealed = link.cipher.seal(bytes)?;
+    let mut bytes = &*sealed;
     while !bytes.is_empty() {
-        let write = async { Ok((&**stream).write(bytes).await?) };
+        let write = async { Ok((&*link.socket).write(bytes).await?) };
         let written = timeout(stalled, Closed::Idle, write).await?;
         if written == 0 {
             return Err(io::Error::from(io::ErrorKind::WriteZero).into());

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_channel::Receiver;
@@ -12,7 +12,7 @@ use futures_lite::future::{or, yield_now};
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{self, Closed, Config, Route};
 
-use super::connection::{self, Reader, Stream};
+use super::connection::{self, Link, Reader, Stream};
 use super::shared::{Peer, Shared, Signals};
 use crate::wait::{dropped, timeout};
 
@@ -26,7 +26,7 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, stop: Receiver<()>
             dropped(&stop).await;
             None
         };
-        let connecting = async { Some(connect(&mut dialing, config).await) };
+        let connecting = async { Some(connect(&mut dialing, &peer, &shared).await) };
         let Some(connected) = or(stopped, connecting).await else { return };
         let closed = match connected {
             Ok(reader) => carry(&peer, config, reader, &stop).await,
@@ -43,17 +43,26 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, stop: Receiver<()>
     }
 }
 
-async fn connect(dialing: &mut Dialing<'_>, config: &Config) -> Result<Reader, Closed> {
+async fn connect(
+    dialing: &mut Dialing<'_>,
+    peer: &Peer,
+    shared: &Shared,
+) -> Result<Reader, Closed> {
+    let handshake_timeout = shared.config.handshake_timeout;
     let lookup = dialing.look_up()?;
     let looking_up = async { Ok(lookup.await) };
     let found = timeout(dialing.lookup_patience(), Closed::Idle, looking_up).await;
     let (stream, address) = dial(dialing.route(found.ok())?).await?;
     stream.set_nodelay(true)?;
-    let stream = Stream::from(stream);
-    connection::write(&stream, &dialing.hello(address)?, config.handshake_timeout).await?;
+    let stream = Stream::new(Link::new(stream, shared.guard.dial(peer.id())?));
     // The peer sends nothing back but its answer and empty frames.
-    let mut reader = Reader::new(stream, HANDSHAKE_BYTES_MAX);
-    let answer = timeout(config.handshake_timeout, Closed::Idle, reader.handshake()).await?;
+    let mut reader = Reader::new(stream.clone(), HANDSHAKE_BYTES_MAX);
+    let handshake = async {
+        stream.secure(handshake_timeout).await?;
+        connection::write(&stream, &dialing.hello(address)?, handshake_timeout).await?;
+        reader.handshake().await
+    };
+    let answer = timeout(handshake_timeout, Closed::Idle, handshake).await?;
     dialing.conclude(&answer)?;
     Ok(reader)
 }
@@ -158,5 +167,5 @@ async fn say_last_words(
     while !peer.queue().is_empty() {
         send(peer, config, stream, buffer).await?;
     }
-    Ok(stream.get_ref().shutdown(Shutdown::Write)?)
+    stream.shutdown()
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use raft_core::NodeId;
-use raft_core::host::tcp::{self, Config, Counters};
+use raft_core::host::tcp::{self, Config, Counters, Guard};
 use raft_core::host::{MessageInbox, Running};
 
 use crate::wait::Notify;
@@ -16,6 +16,7 @@ pub(super) struct Shared {
     pub(super) me: NodeId,
     pub(super) config: Config,
     pub(super) counters: Counters,
+    pub(super) guard: Guard,
     pub(super) inbox: MessageInbox,
     pub(super) peers: Peers,
     /// Left here when the transport stops, so that it is dropped with the last task.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{Closed, Incoming, Reading, Ticket, keepalive};
+use raft_core::host::tcp::{Cipher, Closed, Incoming, Reading, Ticket, keepalive};
 
 use super::connection::{self, Reader};
 use super::shared::{Shared, spawn};
@@ -58,11 +58,11 @@ fn receive_on(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
 /// One connection, from its handshake to its end.
 fn serve(socket: Socket, address: SocketAddr, shared: &Shared) {
     let mut peer = None;
-    let served = welcome(&socket, address, shared).and_then(|(from, ticket)| {
+    let served = welcome(&socket, address, shared).and_then(|(cipher, from, ticket)| {
         let id = from.peer();
         tracing::info!(node = shared.me.get(), peer = id.get(), %address, "peer connected");
         peer = Some(id);
-        receive(&socket, from, &ticket, shared)
+        receive(&socket, &cipher, from, &ticket, shared)
     });
     drop(socket);
     // While the transport stops, the reason is the stop, however it shows here.
@@ -78,21 +78,26 @@ fn welcome(
     stream: &TcpStream,
     address: SocketAddr,
     shared: &Shared,
-) -> Result<(PeerInbox, Ticket), Closed> {
+) -> Result<(Cipher, PeerInbox, Ticket), Closed> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(shared.config.idle_timeout))?;
+    let deadline = connection::deadline(shared.config.handshake_timeout);
+    let cipher = shared.guard.accept()?;
+    connection::secure(stream, &cipher, deadline)?;
+    let speaker = cipher.speaker();
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
-    let timeout = shared.config.handshake_timeout;
-    let first = connection::read_handshake(stream, &mut reading, timeout);
+    let first = connection::read_handshake(stream, &cipher, &mut reading, deadline);
     let mut answer = Vec::new();
-    let judged = shared.peers.judge(first, &reading, address, &mut answer);
-    connection::write(stream, &answer, None)?;
-    judged
+    let judged = shared.peers.judge_speaker(&speaker, first, &reading, address, &mut answer);
+    connection::write(stream, &cipher, &answer, None)?;
+    let (peer, ticket) = judged?;
+    Ok((cipher, peer, ticket))
 }
 
 /// Receives until the connection ends.
 fn receive(
     stream: &TcpStream,
+    cipher: &Cipher,
     peer: PeerInbox,
     ticket: &Ticket,
     shared: &Shared,
@@ -103,14 +108,14 @@ fn receive(
     shared.counters.count_accepted();
     shared.peers.is_back(id);
     stream.set_read_timeout(Some(config.keepalive_interval / KEEPALIVE_PARTS))?;
-    let mut reader = Reader::new(stream, Reading::new(config.frame_bytes_max));
+    let mut reader = Reader::new(stream, cipher, Reading::new(config.frame_bytes_max));
     let keepalive = keepalive();
     let mut said = Instant::now();
     loop {
         reader.read(|payload| incoming.receive(payload))?;
         if said.elapsed() >= config.keepalive_interval {
             reader.check_heard(config.idle_timeout)?;
-            connection::write(stream, &keepalive, None)?;
+            connection::write(stream, cipher, &keepalive, None)?;
             said = Instant::now();
         }
         ticket.check()?;

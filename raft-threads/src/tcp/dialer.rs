@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Closed, Config, Reading, Route, keepalive};
+use raft_core::host::tcp::{self, Cipher, Closed, Config, Reading, Route, keepalive};
 
 use super::connection::{self, Reader};
 use super::shared::{Peer, Shared, Signals};
@@ -17,8 +17,10 @@ type Dialing<'p> = tcp::Dialing<'p, Signals>;
 pub(super) fn run(peer: &Peer, shared: &Shared) {
     let mut dialing = Dialing::new(&shared.peers, peer, &shared.inbox);
     loop {
-        let closed = match connect(&mut dialing, shared) {
-            Ok((stream, reading)) => carry(peer, shared, &stream, reading),
+        let closed = match connect(&mut dialing, peer, shared) {
+            Ok((stream, cipher, reading)) => {
+                carry(peer, shared, Link { stream: &stream, cipher: &cipher }, reading)
+            }
             Err(closed) => closed,
         };
         // A stop closes sockets, which must not look as if the peer had closed them.
@@ -40,8 +42,9 @@ fn wait_to_retry(signals: &Signals, shared: &Shared, pause: Duration) {
 
 fn connect(
     dialing: &mut Dialing<'_>,
+    peer: &Peer,
     shared: &Shared,
-) -> Result<(Arc<TcpStream>, Reading), Closed> {
+) -> Result<(Arc<TcpStream>, Cipher, Reading), Closed> {
     let Config { handshake_timeout, idle_timeout, .. } = shared.config;
     let lookup = dialing.look_up()?;
     let found = lookup.wait(dialing.lookup_patience());
@@ -49,13 +52,16 @@ fn connect(
     let stream = shared.outgoing.enter(stream)?;
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(idle_timeout))?;
-    connection::write(&stream, &dialing.hello(address)?, None)?;
+    let deadline = connection::deadline(handshake_timeout);
+    let cipher = shared.guard.dial(peer.id())?;
+    connection::secure(&stream, &cipher, deadline)?;
+    connection::write(&stream, &cipher, &dialing.hello(address)?, None)?;
     // The peer sends nothing back but its answer and empty frames.
     let mut reading = Reading::new(HANDSHAKE_BYTES_MAX);
-    let answer = connection::read_handshake(&stream, &mut reading, handshake_timeout)?;
+    let answer = connection::read_handshake(&stream, &cipher, &mut reading, deadline)?;
     dialing.conclude(&answer)?;
     stream.set_read_timeout(Some(idle_timeout))?;
-    Ok((stream.leave(), reading))
+    Ok((stream.leave(), cipher, reading))
 }
 
 /// Tries the addresses one after the other.
@@ -69,11 +75,21 @@ fn dial(mut route: Route) -> Result<(TcpStream, SocketAddr), Closed> {
     Err(route.into_error())
 }
 
+/// A connection that one thread writes to while another reads.
+#[derive(Clone, Copy)]
+struct Link<'c> {
+    stream: &'c TcpStream,
+    cipher: &'c Cipher,
+}
+
 /// Sends until the connection ends, while another thread listens for its end.
-fn carry(peer: &Peer, shared: &Shared, stream: &TcpStream, reading: Reading) -> Closed {
+fn carry(peer: &Peer, shared: &Shared, link: Link<'_>, reading: Reading) -> Closed {
     let lost = Mutex::new(None);
     let listen = || {
-        let closed = hear_keepalives(Reader::new(stream, reading), shared.config.idle_timeout);
+        let closed = hear_keepalives(
+            Reader::new(link.stream, link.cipher, reading),
+            shared.config.idle_timeout,
+        );
         *lost.lock().expect("nothing panics while it holds this lock") = Some(closed);
         peer.signals().signal.wake();
     };
@@ -83,8 +99,8 @@ fn carry(peer: &Peer, shared: &Shared, stream: &TcpStream, reading: Reading) -> 
             return error.into();
         }
         let is_lost = || lost.lock().expect("nothing panics while it holds this lock").take();
-        let closed = talk(peer, shared, stream, is_lost).unwrap_or_else(|closed| closed);
-        let _ = stream.shutdown(Shutdown::Both);
+        let closed = talk(peer, shared, link, is_lost).unwrap_or_else(|closed| closed);
+        let _ = link.stream.shutdown(Shutdown::Both);
         closed
     })
 }
@@ -103,7 +119,7 @@ fn hear_keepalives(mut reader: Reader<'_>, idle_timeout: Duration) -> Closed {
 fn talk(
     peer: &Peer,
     shared: &Shared,
-    stream: &TcpStream,
+    link: Link<'_>,
     is_lost: impl Fn() -> Option<Closed>,
 ) -> Result<Closed, Closed> {
     let Config { keepalive_interval, idle_timeout, .. } = shared.config;
@@ -119,14 +135,14 @@ fn talk(
             // leadership, should still arrive.
             let deadline = Instant::now() + idle_timeout;
             while !peer.queue().is_empty() {
-                send(peer, stream, &mut buffer, Some(deadline))?;
+                send(peer, link, &mut buffer, Some(deadline))?;
             }
             return Ok(Closed::Stopped);
         }
-        send(peer, stream, &mut buffer, None)?;
+        send(peer, link, &mut buffer, None)?;
         if Instant::now() >= next_keepalive {
             peer.check()?;
-            connection::write(stream, &keepalive, None)?;
+            connection::write(link.stream, link.cipher, &keepalive, None)?;
             next_keepalive = Instant::now() + keepalive_interval;
         }
         if peer.queue().is_empty() {
@@ -138,13 +154,13 @@ fn talk(
 /// Sends waiting messages, as much as one write takes.
 fn send(
     peer: &Peer,
-    stream: &TcpStream,
+    link: Link<'_>,
     buffer: &mut Vec<u8>,
     deadline: Option<Instant>,
 ) -> Result<(), Closed> {
     buffer.clear();
     let messages = peer.queue().take(buffer);
-    if let Err(closed) = connection::write(stream, buffer, deadline) {
+    if let Err(closed) = connection::write(link.stream, link.cipher, buffer, deadline) {
         peer.queue().clear(messages);
         return Err(closed);
     }

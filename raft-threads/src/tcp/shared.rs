@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use raft_core::NodeId;
-use raft_core::host::tcp::{self, Config, Counters};
+use raft_core::host::tcp::{self, Config, Counters, Guard};
 use raft_core::host::{MessageInbox, Running};
 
 use super::sockets::Sockets;
@@ -22,6 +22,7 @@ pub(super) struct Shared {
     pub(super) me: NodeId,
     pub(super) config: Config,
     pub(super) counters: Counters,
+    pub(super) guard: Guard,
     pub(super) inbox: MessageInbox,
     pub(super) peers: Peers,
     pub(super) incoming: Arc<Sockets>,

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{self, Connection};
+use super::secured;
 use super::shared::Shared;
 
 /// How long to wait if the system gives no more sockets. Peers that dial meanwhile wait in the
@@ -81,7 +82,7 @@ async fn welcome(
     shared: &Shared,
 ) -> Result<(Connection, PeerInbox, Ticket), Closed> {
     stream.set_nodelay(true)?;
-    let (stream, speaker) = shared.guard.accept(stream).await?;
+    let (stream, speaker) = secured::accept(&shared.guard, stream).await?;
     let mut connection = Connection::new(stream, Reading::new(HANDSHAKE_BYTES_MAX));
     let first = connection.read_handshake().await;
     let mut answer = Vec::new();

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{self, Connection};
+use super::secured;
 use super::shared::{Peer, Shared, Signals};
 
 type Dialing<'p> = tcp::Dialing<'p, Signals>;
@@ -50,7 +51,7 @@ async fn connect(
     stream.set_nodelay(true)?;
     let handshake_timeout = shared.config.handshake_timeout;
     let handshake = async {
-        let stream = shared.guard.dial(stream, peer.id()).await?;
+        let stream = secured::dial(&shared.guard, stream, peer.id()).await?;
         // The peer sends nothing back but its answer and empty frames.
         let mut connection = Connection::new(stream, Reading::new(HANDSHAKE_BYTES_MAX));
         connection.write(&dialing.hello(address)?, handshake_timeout).await?;

@@ -2,10 +2,8 @@
 
 use raft_core::NodeId;
 use raft_core::host::MessageInbox;
-use raft_core::host::tcp::{self, Config, Counters};
+use raft_core::host::tcp::{self, Config, Counters, Guard};
 use tokio::sync::Notify;
-
-use super::security::Guard;
 
 pub(super) type Peers = tcp::Peers<Signals>;
 pub(super) type Peer = tcp::Peer<Signals>;

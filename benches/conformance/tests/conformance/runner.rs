@@ -43,14 +43,6 @@ impl Kind {
         Self::Mixed,
     ];
 
-    /// The runtimes that have this wire.
-    pub(crate) fn of(wire: Wire) -> &'static [Self] {
-        match wire {
-            Wire::Channel | Wire::Tcp => Self::ALL,
-            Wire::Tls => &[Self::Tokio, Self::TokioCurrentThread],
-        }
-    }
-
     fn name(self) -> &'static str {
         match self {
             Self::Tokio => "tokio",

@@ -53,6 +53,8 @@ mod queue;
 mod reading;
 mod registry;
 mod route;
+#[cfg_attr(feature = "tls", path = "../tls/security.rs")]
+mod security;
 mod speaker;
 mod warnings;
 
@@ -68,6 +70,7 @@ pub use queue::SendQueue;
 pub use reading::Reading;
 pub use registry::Ticket;
 pub use route::Route;
+pub use security::{Cipher, Guard, Security};
 pub use speaker::Speaker;
 
 /// The empty frame by which a node says that it is alive.

@@ -5,25 +5,50 @@
 //! the cryptography is behind a lock, and nobody waits while holding it:
 //!
 //! ```text
-//! reader: socket ─► bytes ─► open ─► plain text
+//! reader: socket ─► fetch ─► read ─► plain text
 //! writer: plain text ─► seal ─► bytes ─► socket
 //! ```
 //!
-//! One thread at a time may write what it has sealed, because the order counts.
+//! One thread at a time may read. One at a time may write what it has sealed, because the order
+//! counts.
 
+use std::boxed::Box;
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Mutex;
+use std::vec;
 use std::vec::Vec;
 
 use rustls::{ClientConnection, Connection, ServerConnection};
 
-use super::Endpoint;
+use super::{Endpoint, UNPOISONED};
 use crate::host::tcp::Speaker;
 use crate::types::NodeId;
 
+/// How many bytes are fetched at a time, at most: one of the longest records of TLS.
+const FETCH_BYTES: usize = 18 * 1024;
+
 /// TLS of one connection.
-#[derive(Debug)]
-pub struct Session(Mutex<Connection>);
+pub struct Session {
+    endpoint: Endpoint,
+    connection: Mutex<Connection>,
+    unread: Mutex<Unread>,
+}
+
+/// What was fetched and not decrypted yet. Only the reader locks it.
+struct Unread {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// Whether plain text may be left over, so that a read need not fetch.
+    more: bool,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
 
 impl Session {
     /// For a connection that was accepted.
@@ -32,8 +57,8 @@ impl Session {
     ///
     /// The system has no random numbers.
     pub fn accept(endpoint: &Endpoint) -> io::Result<Self> {
-        let session = ServerConnection::new(endpoint.acceptor()).map_err(invalid)?;
-        Ok(Self::of(session.into()))
+        let connection = ServerConnection::new(endpoint.acceptor()).map_err(invalid)?;
+        Ok(Self::of(endpoint, connection.into()))
     }
 
     /// For a connection that was dialed to reach this peer.
@@ -42,67 +67,130 @@ impl Session {
     ///
     /// The system has no random numbers.
     pub fn dial(endpoint: &Endpoint, peer: NodeId) -> io::Result<Self> {
-        let session = ClientConnection::new(endpoint.dialer(peer), Endpoint::server_name());
-        Ok(Self::of(session.map_err(invalid)?.into()))
+        let connection = ClientConnection::new(endpoint.dialer(peer), Endpoint::server_name());
+        Ok(Self::of(endpoint, connection.map_err(invalid)?.into()))
     }
 
-    fn of(mut session: Connection) -> Self {
+    fn of(endpoint: &Endpoint, mut connection: Connection) -> Self {
         // Each call of `seal` empties it.
-        session.set_buffer_limit(None);
-        Self(Mutex::new(session))
+        connection.set_buffer_limit(None);
+        let buffer = vec![0; FETCH_BYTES].into_boxed_slice();
+        Self {
+            endpoint: endpoint.clone(),
+            connection: Mutex::new(connection),
+            unread: Mutex::new(Unread { buffer, start: 0, end: 0, more: true }),
+        }
     }
 
     /// Whether the handshake goes on. Until it ends, write what [`seal`](Self::seal) returns for no
-    /// bytes, and give what was read to [`open`](Self::open), in turn.
+    /// bytes, and [`advance`](Self::advance), in turn.
     pub fn is_handshaking(&self) -> bool {
-        self.0.lock().expect(super::UNPOISONED).is_handshaking()
+        self.connection.lock().expect(UNPOISONED).is_handshaking()
     }
 
-    /// For which nodes the other side may speak. Ask after the handshake.
-    pub fn speaker(&self, endpoint: &Endpoint) -> Speaker {
-        endpoint.speaker(self.0.lock().expect(super::UNPOISONED).peer_certificates())
+    /// For which nodes the other side may speak. Ask after the handshake of a connection that was
+    /// accepted.
+    pub fn speaker(&self) -> Speaker {
+        self.endpoint.speaker(self.connection.lock().expect(UNPOISONED).peer_certificates())
     }
 
-    /// Encrypts: returns the bytes to write, among them those that the handshake or an alert wants
-    /// to send.
+    /// Encrypts: returns the bytes to write, among them those of the handshake, or of an alert that
+    /// tells the other side why the session ends.
     ///
     /// # Errors
     ///
-    /// So much was sent that the keys are used up, which no connection lives to see.
+    /// The session has failed before.
     pub fn seal(&self, plain: &[u8]) -> io::Result<Vec<u8>> {
-        let mut session = self.0.lock().expect(super::UNPOISONED);
-        session.writer().write_all(plain)?;
+        let mut connection = self.connection.lock().expect(UNPOISONED);
+        connection.writer().write_all(plain)?;
         let mut sealed = Vec::with_capacity(plain.len() + plain.len() / 128 + 64);
-        while session.wants_write() {
-            session.write_tls(&mut sealed)?;
+        while connection.wants_write() {
+            connection.write_tls(&mut sealed)?;
         }
         Ok(sealed)
     }
 
-    /// Decrypts some of `sealed`, and moves it forward by as much as was taken. Returns how many
-    /// bytes of plain text are in `plain` now; 0 if more must be read first. Call it with the
-    /// same `sealed` until that happens.
+    /// Goes on with the handshake: fetches bytes of the other side once. `fetch` reads from the
+    /// socket into the slice, as [`Read::read`] does.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnexpectedEof`] if the other side has ended the session, or what arrived is not
-    /// TLS, or the other side is not the one that is expected. Then write what `seal` returns for
-    /// no bytes: it tells the other side.
-    pub fn open(&self, sealed: &mut &[u8], plain: &mut [u8]) -> io::Result<usize> {
-        let mut session = self.0.lock().expect(super::UNPOISONED);
+    /// `fetch`'s own, [`ErrorKind::UnexpectedEof`] if it returns 0, and [`ErrorKind::InvalidData`]
+    /// if what arrived is not TLS, or the other side is not the one that is expected. Then write
+    /// what [`seal`](Self::seal) returns for no bytes: it tells the other side.
+    pub fn advance(&self, fetch: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
+        let mut unread = self.unread.lock().expect(UNPOISONED);
+        if unread.is_empty() && !unread.fill(fetch)? {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let mut connection = self.connection.lock().expect(UNPOISONED);
+        while connection.is_handshaking() && !unread.is_empty() {
+            unread.feed(&mut connection)?;
+        }
+        Ok(())
+    }
+
+    /// Reads plain text, as [`Read::read`] does: 0 is the end. Calls `fetch` while there is none.
+    ///
+    /// # Errors
+    ///
+    /// As of [`advance`](Self::advance), except for the end.
+    pub fn read(
+        &self,
+        plain: &mut [u8],
+        mut fetch: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut unread = self.unread.lock().expect(UNPOISONED);
         loop {
-            match session.reader().read(plain) {
-                Ok(0) if !plain.is_empty() => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => return Ok(read),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+            if let Some(read) = self.open(&mut unread, plain)? {
+                unread.more = read == plain.len();
+                return Ok(read);
             }
-            if sealed.is_empty() {
+            unread.more = false;
+            if !unread.fill(&mut fetch)? {
                 return Ok(0);
             }
-            session.read_tls(sealed)?;
-            session.process_new_packets().map_err(invalid)?;
         }
+    }
+
+    /// Whether the next [`read`](Self::read) may return without fetching.
+    pub fn may_hold(&self) -> bool {
+        let unread = self.unread.lock().expect(UNPOISONED);
+        unread.more || !unread.is_empty()
+    }
+
+    /// Decrypts what was fetched until there is plain text, or nothing is left.
+    fn open(&self, unread: &mut Unread, plain: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut connection = self.connection.lock().expect(UNPOISONED);
+        loop {
+            match connection.reader().read(plain) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                read => return read.map(Some),
+            }
+            if unread.is_empty() {
+                return Ok(None);
+            }
+            unread.feed(&mut connection)?;
+        }
+    }
+}
+
+impl Unread {
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Fetches. Returns false at the end.
+    fn fill(&mut self, fetch: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
+        (self.start, self.end) = (0, 0);
+        self.end = fetch(&mut self.buffer)?.min(self.buffer.len());
+        Ok(self.end > 0)
+    }
+
+    fn feed(&mut self, connection: &mut Connection) -> io::Result<()> {
+        self.start += connection.read_tls(&mut &self.buffer[self.start..self.end])?;
+        connection.process_new_packets().map_err(invalid)?;
+        Ok(())
     }
 }
 
