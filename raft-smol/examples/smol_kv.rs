@@ -36,9 +36,12 @@ fn serve<E: Executor>(parts: Parts) -> Result<(), Box<dyn Error>> {
 }
 
 async fn start<E: Executor>(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
+    let Parts { config, store, journal, listener, peers, transport, tls, clients, front } = parts;
     let (listener, clients) = (TcpListener::try_from(listener)?, TcpListener::try_from(clients)?);
-    let transport = on::Transport::<E>::new(listener, peers, transport)?;
+    let mut transport = on::Transport::<E>::new(listener, peers, transport)?;
+    if let Some(tls) = tls {
+        transport = transport.with_tls(tls);
+    }
     let node = on::Node::<_, E>::start(config, store, journal, transport).await?;
     let server = front.open(&node);
     E::spawn(accept(clients, server.clone(), E::spawn));

@@ -25,8 +25,11 @@ fn main() -> ExitCode {
 
 /// Runs a server until it is told to stop.
 fn serve(parts: Parts) -> Result<(), Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
-    let transport = tcp::Transport::new(listener, peers, transport)?;
+    let Parts { config, store, journal, listener, peers, transport, tls, clients, front } = parts;
+    let mut transport = tcp::Transport::new(listener, peers, transport)?;
+    if let Some(tls) = tls {
+        transport = transport.with_tls(tls);
+    }
     let node = Node::start(config, store, journal, transport)?;
     let server = front.open(&node);
     let accepting = server.clone();

@@ -30,8 +30,11 @@ fn serve(parts: Parts) -> Result<(), Box<dyn Error>> {
 }
 
 async fn start(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
-    let transport = tcp::Transport::new(adopt(listener)?, peers, transport)?;
+    let Parts { config, store, journal, listener, peers, transport, tls, clients, front } = parts;
+    let mut transport = tcp::Transport::new(adopt(listener)?, peers, transport)?;
+    if let Some(tls) = tls {
+        transport = transport.with_tls(tls);
+    }
     let node = Node::start(config, store, journal, transport).await?;
     let server = front.open(&node);
     tokio::spawn(accept(adopt(clients)?, server.clone()));

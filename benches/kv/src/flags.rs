@@ -9,12 +9,14 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use raft_core::host::recorder::RecorderConfig;
+use raft_core::host::tls::PemFiles;
 use raft_core::{Config, NodeId};
 
 use crate::address::address;
 use crate::admin::{Order, SurvivorFlags};
 use crate::server::resp::WRITE_BYTES_MAX;
 use crate::server::write::COMMANDS_VERSION;
+use crate::tls::{AuthorityFlags, TlsFlags};
 
 /// A key-value store on servers that agree by Raft; it speaks the Redis protocol.
 ///
@@ -60,13 +62,15 @@ const SNAPSHOTS_IN_LOG: usize = 4;
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Runs one server until SIGTERM or SIGINT.
-    Serve(ServeFlags),
+    Serve(Box<ServeFlags>),
     /// What an operator orders.
     #[command(flatten)]
     Order(Order),
     /// Makes a stopped server the only voter of its cluster, when most servers are lost for good.
     /// Loses data
     RestoreFromSurvivor(SurvivorFlags),
+    /// Makes certificates for servers, to try TLS: by an authority whose key lies open beside them
+    TlsCa(AuthorityFlags),
 }
 
 /// The flags of `kv serve`, as they are given.
@@ -118,6 +122,8 @@ pub struct ServeFlags {
     /// may use, which every server must know
     #[arg(long, value_name = "N", default_value_t = COMMANDS_VERSION, value_parser = clap::value_parser!(u32).range(1..=i64::from(COMMANDS_VERSION)))]
     commands_version: u32,
+    #[command(flatten)]
+    tls: TlsFlags,
     /// Record in this folder what the core of Raft is told, without the contents of commands, so
     /// that the run can be replayed; the newest 256 MiB are kept
     #[arg(long, value_name = "DIR")]
@@ -162,6 +168,8 @@ pub struct ServeOptions {
     pub client_peers: BTreeMap<NodeId, String>,
     /// The newest version of commands that clients may use.
     pub commands_version: u32,
+    /// The files of TLS between servers, if it is on.
+    pub tls: Option<PemFiles>,
     /// Where to record what Raft's core is told.
     pub record: Option<RecorderConfig>,
     /// Whether to stop when standard input ends.
@@ -232,6 +240,7 @@ impl ServeFlags {
             reached_by_clients_at,
             client_peers,
             commands_version: self.commands_version,
+            tls: self.tls.files(),
             record: self
                 .record
                 .map(|dir| RecorderConfig { write_ahead, ..RecorderConfig::new(dir) }),
@@ -273,9 +282,8 @@ mod tests {
         let line = ["kv", "serve", "--data=d"].iter().chain(flags);
         match Options::try_parse_from(line).map_err(|e| e.to_string())?.command {
             Some(Command::Serve(flags)) => flags.check(),
-            Some(Command::Order(_) | Command::RestoreFromSurvivor(_)) | None => {
-                Err("no command".into())
-            }
+            Some(Command::Order(_) | Command::RestoreFromSurvivor(_) | Command::TlsCa(_))
+            | None => Err("no command".into()),
         }
     }
 
@@ -327,6 +335,8 @@ mod tests {
         mistake(&["--id=1", "--peers=1=127.0.0.1:1,1=127.0.0.1:2"], "server 1 twice");
         mistake(&["--id=1", PEERS, CLIENTS, "--heartbeat=100"], "heartbeat");
         mistake(&["--id=1", PEERS, CLIENTS, "--commands-version=9"], "--commands-version");
+        mistake(&["--id=1", PEERS, CLIENTS, "--tls-cert=c"], "--tls-key");
+        mistake(&["--id=1", PEERS, CLIENTS, "--tls-ca=c"], "--tls-cert");
         mistake(&["--id=1", PEERS, CLIENTS, "--verbose"], "--verbose");
     }
 

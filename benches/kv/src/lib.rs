@@ -20,3 +20,4 @@ pub mod demo;
 pub mod flags;
 pub mod program;
 pub mod server;
+mod tls;

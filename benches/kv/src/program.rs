@@ -9,6 +9,7 @@ use crate::admin;
 use crate::demo;
 use crate::flags::{Command, Options};
 use crate::server::Parts;
+use crate::tls;
 
 /// A runtime that can host a server.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,7 @@ pub fn main(runtimes: &[Runtime]) -> ExitCode {
             log_to_stderr();
             admin::restore_from_survivor(&flags).map_err(Into::into)
         }
+        Some(Command::TlsCa(flags)) => tls::make(&flags).map_err(Into::into),
         None => demonstrate(runtimes),
     };
     match done {

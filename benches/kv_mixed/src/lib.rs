@@ -26,8 +26,11 @@ fn serve_on_tokio(parts: Parts) -> Result<(), Box<dyn Error>> {
 }
 
 async fn start_on_tokio(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
-    let transport = raft_tokio::tcp::Transport::new(adopt(listener)?, peers, transport)?;
+    let Parts { config, store, journal, listener, peers, transport, tls, clients, front } = parts;
+    let mut transport = raft_tokio::tcp::Transport::new(adopt(listener)?, peers, transport)?;
+    if let Some(tls) = tls {
+        transport = transport.with_tls(tls);
+    }
     let node = raft_tokio::Node::start(config, store, journal, transport).await?;
     let server = front.open(&node);
     tokio::spawn(kv_sockets::tokio::accept(adopt(clients)?, server.clone()));
@@ -39,8 +42,11 @@ fn serve_on_smol<E: Executor>(parts: Parts) -> Result<(), Box<dyn Error>> {
 }
 
 async fn start_on_smol<E: Executor>(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
-    let transport = on::Transport::<E>::new(listener.try_into()?, peers, transport)?;
+    let Parts { config, store, journal, listener, peers, transport, tls, clients, front } = parts;
+    let mut transport = on::Transport::<E>::new(listener.try_into()?, peers, transport)?;
+    if let Some(tls) = tls {
+        transport = transport.with_tls(tls);
+    }
     let node = on::Node::<_, E>::start(config, store, journal, transport).await?;
     let server = front.open(&node);
     E::spawn(kv_sockets::smol::accept(clients.try_into()?, server.clone(), E::spawn));
@@ -48,8 +54,11 @@ async fn start_on_smol<E: Executor>(parts: Parts) -> Result<Arc<Server>, Box<dyn
 }
 
 fn serve_on_threads(parts: Parts) -> Result<(), Box<dyn Error>> {
-    let Parts { config, store, journal, listener, peers, transport, clients, front } = parts;
-    let transport = raft_threads::tcp::Transport::new(listener, peers, transport)?;
+    let Parts { config, store, journal, listener, peers, transport, tls, clients, front } = parts;
+    let mut transport = raft_threads::tcp::Transport::new(listener, peers, transport)?;
+    if let Some(tls) = tls {
+        transport = transport.with_tls(tls);
+    }
     let node = raft_threads::Node::start(config, store, journal, transport)?;
     let server = front.open(&node);
     let admitting = server.clone();

@@ -58,6 +58,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::NodeId;
+use raft_core::host::tls::Tls;
 use raft_core::host::{
     ClusterId, FileJournal, Handle, NodeConfig, NodeStatus, ReadError, StopReason, tcp,
 };
@@ -68,6 +69,7 @@ use self::resp::{Frame, error};
 use self::sessions::SessionPool;
 use self::store::{Store, Watch};
 use crate::flags::ServeOptions;
+use crate::tls;
 
 /// How long no client is let in after the operating system refused one, as it does when too many
 /// files are open.
@@ -89,6 +91,8 @@ pub struct Parts {
     pub peers: BTreeMap<NodeId, String>,
     /// For the transport between servers.
     pub transport: tcp::Config,
+    /// TLS for that transport, if the options ask for it.
+    pub tls: Option<Tls>,
     /// Where clients connect.
     pub clients: TcpListener,
     /// Makes the server of the node.
@@ -127,6 +131,7 @@ impl Parts {
         let ServeOptions { raft, peers, client, client_peers, until_stdin_ends, .. } = options;
         let commands_version = options.commands_version;
         let advertise = peers.get(&raft.id).cloned();
+        let tls = options.tls.map(tls::open).transpose()?;
         let clients = listen(&client, "clients")?;
         let listener = listen(&options.listen, "other servers")?;
         let cluster = ClusterId::new(options.cluster);
@@ -146,7 +151,7 @@ impl Parts {
         let note = options.reached_by_clients_at.map(Bytes::from).unwrap_or_default();
         let config = NodeConfig { note, record: options.record, ..NodeConfig::new(cluster, raft) };
         let transport = tcp::Config { advertise, ..tcp::Config::default() };
-        Ok(Self { config, store, journal, listener, peers, transport, clients, front })
+        Ok(Self { config, store, journal, listener, peers, transport, tls, clients, front })
     }
 }
 
