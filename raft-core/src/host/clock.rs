@@ -30,7 +30,13 @@ impl Clock {
 
     /// The time since the clock was made, rounded down.
     pub fn now(&self) -> Instant {
-        let micros = self.origin.elapsed().as_micros();
+        self.at(StdInstant::now())
+    }
+
+    /// `moment` of the system's clock on this clock, rounded down; zero if the clock was made after
+    /// it.
+    pub(super) fn at(&self, moment: StdInstant) -> Instant {
+        let micros = moment.saturating_duration_since(self.origin).as_micros();
         Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 

@@ -70,6 +70,7 @@
 //! | `identity` `clock` `worker_kind` | who a node is, what time it is, what its threads are |
 //! | `wire` | what two nodes say before the first message, members' labels, frames of bytes |
 //! | `state_machine` `storage_error` `stop_reason` `error` | the application, and what may fail |
+//! | `metrics` | what a node measures, for any thread to read |
 //! | `known_peers` `transport` | which peers are let in, and what carries messages |
 //! | `channel` `tcp` | an in-process network, and what transports over TCP share |
 //! | `threads` | what all threads of a node have in common: jobs, panics, watch, end |
@@ -104,6 +105,7 @@ mod error;
 mod identity;
 pub mod journal;
 mod known_peers;
+mod metrics;
 mod node;
 pub mod recorder;
 mod service;
@@ -128,6 +130,9 @@ pub use error::{
 };
 pub use identity::{ClusterId, Identity, Introduction, Past, StoreId};
 pub use journal::{FileJournal, Journal, MemoryJournal, Survivor};
+pub use metrics::{
+    Gauges, Histogram, Histograms, MessageMetrics, Metrics, MetricsReader, PeerMetrics, Totals,
+};
 #[cfg(feature = "futures")]
 pub use node::WatchStream;
 pub use node::{

@@ -13,6 +13,7 @@ mod field_bugs;
 mod hangs;
 mod identity;
 mod journal;
+mod metrics;
 mod node;
 mod operation;
 mod own_disk;

@@ -14,7 +14,16 @@ use crate::host::error::{ProposeError, ReadError, Stopped};
 use crate::host::state_machine::StateMachine;
 use crate::host::sync::{Mutex, MutexGuard};
 use crate::host::threads::panics::answer;
+use crate::time::Instant;
 use crate::types::Index;
+
+/// A client that waits for an entry.
+pub(super) struct Proposer<S: StateMachine> {
+    pub(super) index: Index,
+    /// When this leader appended the entry; `None` if another node did.
+    pub(super) proposed_at: Option<Instant>,
+    pub(super) reply: Reply<S>,
+}
 
 /// The requests that wait for a state machine.
 pub(super) struct Awaited<S: StateMachine> {
@@ -23,7 +32,7 @@ pub(super) struct Awaited<S: StateMachine> {
 
 struct AwaitedRequests<S: StateMachine> {
     /// By rising index.
-    replies: VecDeque<(Index, Reply<S>)>,
+    proposers: VecDeque<Proposer<S>>,
     /// By rising number.
     reads: VecDeque<(u64, Read<S>)>,
     /// The number of the last read.
@@ -33,14 +42,14 @@ struct AwaitedRequests<S: StateMachine> {
 impl<S: StateMachine> Awaited<S> {
     /// No requests.
     pub(super) fn new() -> Self {
-        let (replies, reads) = (VecDeque::new(), VecDeque::new());
-        Self { waiting: Mutex::new(AwaitedRequests { replies, reads, last_read: 0 }) }
+        let (proposers, reads) = (VecDeque::new(), VecDeque::new());
+        Self { waiting: Mutex::new(AwaitedRequests { proposers, reads, last_read: 0 }) }
     }
 
-    /// Adds the replies to entries that are about to be applied.
-    pub(super) fn add_replies(&self, replies: Vec<(Index, Reply<S>)>) {
-        if !replies.is_empty() {
-            self.lock().replies.extend(replies);
+    /// Adds the proposers of entries that are about to be applied.
+    pub(super) fn add_proposers(&self, proposers: Vec<Proposer<S>>) {
+        if !proposers.is_empty() {
+            self.lock().proposers.extend(proposers);
         }
     }
 
@@ -53,13 +62,13 @@ impl<S: StateMachine> Awaited<S> {
         number
     }
 
-    /// The reply to the proposer of this entry, if a client still waits for it.
-    pub(super) fn take_reply(&self, index: Index) -> Option<Reply<S>> {
+    /// The proposer of this entry, if it still waits.
+    pub(super) fn take_proposer(&self, index: Index) -> Option<Proposer<S>> {
         let mut waiting = self.lock();
-        if waiting.replies.front()?.0 != index {
+        if waiting.proposers.front()?.index != index {
             return None;
         }
-        waiting.replies.pop_front().map(|(_, reply)| reply)
+        waiting.proposers.pop_front()
     }
 
     /// The read with this number, if it was not answered meanwhile.
@@ -79,8 +88,8 @@ impl<S: StateMachine> Awaited<S> {
     /// Answers all proposers, because leadership is lost and the state machine hangs. What is
     /// committed will be applied, here or elsewhere.
     pub(super) fn lose_replies(&self) {
-        let replies = std::mem::take(&mut self.lock().replies);
-        for (_, reply) in replies {
+        let proposers = std::mem::take(&mut self.lock().proposers);
+        for Proposer { reply, .. } in proposers {
             answer(reply, Err(ProposeError::LeadershipLost { may_commit: true }));
         }
     }
@@ -89,10 +98,10 @@ impl<S: StateMachine> Awaited<S> {
     /// these entries and they are not applied here.
     pub(super) fn lose_replies_to(&self, last: Index) {
         let mut waiting = self.lock();
-        let lost = waiting.replies.partition_point(|(index, _)| *index <= last);
-        let lost: Vec<_> = waiting.replies.drain(..lost).collect();
+        let lost = waiting.proposers.partition_point(|proposer| proposer.index <= last);
+        let lost: Vec<_> = waiting.proposers.drain(..lost).collect();
         drop(waiting);
-        for (_, reply) in lost {
+        for Proposer { reply, .. } in lost {
             answer(reply, Err(ProposeError::LeadershipLost { may_commit: true }));
         }
     }
@@ -109,13 +118,13 @@ impl<S: StateMachine> Awaited<S> {
     /// stopped.
     pub(super) fn stop(&self, stopped: &Stopped, applying: Option<Index>) {
         let mut waiting = self.lock();
-        let (reads, replies) =
-            (std::mem::take(&mut waiting.reads), std::mem::take(&mut waiting.replies));
+        let (reads, proposers) =
+            (std::mem::take(&mut waiting.reads), std::mem::take(&mut waiting.proposers));
         let (kept, refused): (VecDeque<_>, VecDeque<_>) =
-            replies.into_iter().partition(|(index, _)| Some(*index) == applying);
-        waiting.replies = kept;
+            proposers.into_iter().partition(|proposer| Some(proposer.index) == applying);
+        waiting.proposers = kept;
         drop(waiting);
-        for (_, reply) in refused {
+        for Proposer { reply, .. } in refused {
             answer(reply, Err(stopped.clone().into()));
         }
         for (_, read) in reads {

@@ -16,6 +16,7 @@ use super::journal_thread::JournalWorker;
 use super::leadership::{Leadership, LeadershipState};
 use super::members::Members;
 use super::membership_changes::Changes;
+use super::meter::Meter;
 use super::reasons::Reasons;
 use super::snapshots::SnapshotsInUse;
 use super::spin_wait;
@@ -44,6 +45,7 @@ use crate::time::Instant;
 use crate::types::{LogId, NodeId, Term, WriteId};
 
 mod end;
+mod measure;
 mod shared;
 mod start;
 
@@ -53,6 +55,7 @@ pub use shared::Driver;
 struct NodeLoop<S: StateMachine> {
     raft: Core,
     clock: Clock,
+    meter: Meter,
     inbox: Arc<Inbox<S>>,
     /// The inputs of this turn; kept for its buffers.
     arrived: Arrived<S>,
@@ -90,6 +93,13 @@ impl<S: StateMachine> NodeLoop<S> {
     /// Takes the inputs, tells Raft the time, and carries out Raft's outputs. Never blocks. If the
     /// node is about to stand for election, the turn first watches the clock for up to 300 µs.
     fn turn(&mut self) -> Next {
+        self.meter.turn_begins();
+        let next = self.turn_unmeasured();
+        self.meter.turn_ends(&next);
+        next
+    }
+
+    fn turn_unmeasured(&mut self) -> Next {
         let _here = here::enter(self.lifecycle.threads_node(), false);
         if let Some((deadline, Wake::Election)) = self.raft.wake() {
             spin_wait::wait(&self.clock, deadline, || self.inbox.has_arrivals());
@@ -115,6 +125,7 @@ impl<S: StateMachine> NodeLoop<S> {
             self.take_arrivals();
             now = self.clock.now();
         }
+        self.meter.time_is(now);
         self.stores.record(&mut self.raft, now);
         self.reasons.before_tick(&self.raft, now);
         self.raft.tick(now);
@@ -127,6 +138,7 @@ impl<S: StateMachine> NodeLoop<S> {
         self.look_after_workers();
         self.reasons.after_turn(&self.raft);
         self.was_transferring = self.raft.transferring().is_some();
+        self.publish_metrics();
         if more {
             return Next::Again;
         }
@@ -211,6 +223,7 @@ impl<S: StateMachine> NodeLoop<S> {
     }
 
     fn persisted(&mut self, id: WriteId) {
+        self.meter.persisted(id);
         self.raft.persisted(id);
         self.snapshots.persisted(id);
     }
@@ -218,6 +231,7 @@ impl<S: StateMachine> NodeLoop<S> {
     fn take_messages(&mut self) {
         let mut sent = false;
         for message in self.arrived.messages.drain(..) {
+            self.meter.received(&message);
             if let Some(answer) = self.states.hear(&message, self.raft.membership()) {
                 self.transport.send(answer);
                 sent = true;
@@ -256,18 +270,24 @@ impl<S: StateMachine> NodeLoop<S> {
     fn propose(&mut self, proposal: ProposeRequest<S>) {
         if self.handover.parked() > 0 {
             // Keeps the order: commands that came earlier wait for the end of the transfer.
-            return self.handover.park(proposal);
+            return self.handover.park(proposal, &self.meter);
         }
         let ProposeRequest { command, reply, forwards } = proposal;
         match self.raft.propose(command) {
-            Ok((term, index)) => self.waiters.proposed(LogId::new(term, index), reply),
+            Ok((term, index)) => {
+                self.meter.cells().totals.proposals_accepted.add_alone(1);
+                self.waiters.proposed(LogId::new(term, index), self.meter.now(), reply);
+            }
             Err(error::ProposeError::Transferring { command, .. }) => {
-                self.handover.park(ProposeRequest { command, reply, forwards });
+                self.handover.park(ProposeRequest { command, reply, forwards }, &self.meter);
             }
             Err(error::ProposeError::NotLeader { command, .. }) if forwards => {
-                self.forwards.begin(&mut self.raft, command, reply);
+                self.forwards.begin(&mut self.raft, command, reply, &self.meter);
             }
-            Err(error) => answer(reply, Err(error.into())),
+            Err(error) => {
+                self.meter.refused(&error);
+                answer(reply, Err(error.into()));
+            }
         }
     }
 
@@ -277,7 +297,9 @@ impl<S: StateMachine> NodeLoop<S> {
     /// then on.
     fn read(&mut self, read: Read<S>, freshness: Freshness) {
         let waiting_max = self.raft.config().reads_waiting_max;
+        self.count_read(freshness);
         if self.reads_waiting() >= waiting_max {
+            self.meter.cells().totals.reads_refused_busy.add_alone(1);
             return read(Err(error::ReadRefused::TooManyReads { waiting_max }.into()));
         }
         let now = self.clock.now();
@@ -292,7 +314,10 @@ impl<S: StateMachine> NodeLoop<S> {
         }
         match self.raft.read() {
             Ok(id) => self.waiters.reading(id, now, read),
-            Err(refused) => read(Err(refused.into())),
+            Err(refused) => {
+                self.count_refused_read(refused);
+                read(Err(refused.into()));
+            }
         }
     }
 
@@ -316,13 +341,15 @@ impl<S: StateMachine> NodeLoop<S> {
                 Output::Persist(write) => self.persist(write),
                 Output::Send(mut message) => {
                     self.states.tell(&mut message);
+                    self.meter.sent(&message);
                     self.transport.send(message);
                     sent = true;
                 }
                 Output::Apply(entries) => {
-                    let mut replies = self.waiters.committed(&entries);
-                    self.forwards.committed(&entries, &mut replies);
-                    self.state_machine.apply(entries, replies);
+                    let mut proposers = self.waiters.committed(&entries);
+                    self.count_committed(entries.len(), &proposers);
+                    self.forwards.committed(&entries, &mut proposers);
+                    self.state_machine.apply(entries, proposers);
                 }
                 Output::ReadReady { id, index: _ } => {
                     // The state machine already has every entry that the read must see.
@@ -350,7 +377,10 @@ impl<S: StateMachine> NodeLoop<S> {
                     self.forwards.answered(id, outcome);
                     self.forwards.leader_changed(&self.raft, self.clock.now());
                 }
-                Output::ReadLost { id } => self.waiters.read_lost(id),
+                Output::ReadLost { id } => {
+                    self.meter.cells().totals.reads_lost.add_alone(1);
+                    self.waiters.read_lost(id);
+                }
                 Output::RoleChanged { role, term, leader } => {
                     let node = self.raft.id();
                     let leads = leader.map(NodeId::get);
@@ -373,6 +403,7 @@ impl<S: StateMachine> NodeLoop<S> {
         self.transport.members(&membership);
         self.stores.members(&mut self.raft, &membership);
         self.states.members(&membership);
+        self.meter.members(&membership);
         self.members.publish(membership);
     }
 
@@ -392,6 +423,7 @@ impl<S: StateMachine> NodeLoop<S> {
 
     fn persist(&mut self, write: Write<Bytes>) {
         self.snapshots.written(&write);
+        self.meter.handed(write.id);
         match self.journal.write(write) {
             Ok(Some(durable)) => self.persisted(durable),
             Ok(None) => {}

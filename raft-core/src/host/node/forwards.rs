@@ -10,8 +10,10 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
+use super::awaited::Proposer;
 use super::inbox::Reply;
 use super::inputs::Core;
+use super::meter::Meter;
 use crate::entries::Entry;
 use crate::host::error::{ProposeError, Stopped};
 use crate::host::state_machine::StateMachine;
@@ -44,15 +46,26 @@ impl<S: StateMachine> Forwards<S> {
     /// Forwards a command, or answers why that is not possible. The command counts towards
     /// [`Config::forwards_waiting_max`](crate::Config::forwards_waiting_max) until its client is
     /// answered.
-    pub(super) fn begin(&mut self, raft: &mut Core, command: Bytes, reply: Reply<S>) {
+    pub(super) fn begin(
+        &mut self,
+        raft: &mut Core,
+        command: Bytes,
+        reply: Reply<S>,
+        meter: &Meter,
+    ) {
         if self.len() >= raft.config().forwards_waiting_max {
+            meter.cells().totals.proposals_refused_busy.add(1);
             return answer(reply, Err(ProposeError::Busy { command }));
         }
         match raft.forward(command) {
             Ok(id) => {
+                meter.cells().totals.proposals_forwarded.add_alone(1);
                 self.unanswered.insert(id, reply);
             }
-            Err(error) => answer(reply, Err(error.into())),
+            Err(error) => {
+                meter.refused(&error);
+                answer(reply, Err(error.into()));
+            }
         }
     }
 
@@ -73,31 +86,26 @@ impl<S: StateMachine> Forwards<S> {
         }
     }
 
-    /// Adds the replies for the proposers of these committed entries to `replies`, by rising index.
-    /// If a proposer waits for another entry at one of these indexes, its command was not
-    /// committed.
-    pub(super) fn committed(
-        &mut self,
-        entries: &[Entry<Bytes>],
-        replies: &mut Vec<(Index, Reply<S>)>,
-    ) {
+    /// Adds the proposers of these committed entries to `proposers`, by rising index. If a proposer
+    /// waits for another entry at one of these indexes, its command was not committed.
+    pub(super) fn committed(&mut self, entries: &[Entry<Bytes>], proposers: &mut Vec<Proposer<S>>) {
         if self.appended.is_empty() {
             return;
         }
         let Some(last) = entries.last() else { return };
         let later = self.appended.split_off(&last.index.next());
         let mut entries = entries.iter();
-        let before = replies.len();
+        let before = proposers.len();
         for (index, (term, reply)) in std::mem::replace(&mut self.appended, later) {
             let committed = entries.find(|committed| committed.index == index);
             if committed.is_some_and(|committed| committed.term == term) {
-                replies.push((index, reply));
+                proposers.push(Proposer { index, proposed_at: None, reply });
             } else {
                 answer(reply, Err(ProposeError::ForwardLost { may_commit: false }));
             }
         }
         if before > 0 {
-            replies.sort_by_key(|(index, _)| *index);
+            proposers.sort_by_key(|proposer| proposer.index);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::change::Change;
 use crate::host::error::{
     ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped, TransferError,
 };
+use crate::host::metrics::{Metrics, MetricsReader};
 use crate::host::recorder::Flusher;
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::lifecycle::Lifecycle;
@@ -41,6 +42,7 @@ struct NodeParts<S: StateMachine> {
     lifecycle: Arc<Lifecycle>,
     members: Arc<Members>,
     recorder: Option<Flusher>,
+    metrics: MetricsReader,
 }
 
 impl<S: StateMachine> Handle<S> {
@@ -50,8 +52,9 @@ impl<S: StateMachine> Handle<S> {
         lifecycle: Arc<Lifecycle>,
         members: Arc<Members>,
         recorder: Option<Flusher>,
+        metrics: MetricsReader,
     ) -> Self {
-        let parts = NodeParts { inbox, leadership_state, lifecycle, members, recorder };
+        let parts = NodeParts { inbox, leadership_state, lifecycle, members, recorder, metrics };
         Self { shared: Arc::new(parts) }
     }
 
@@ -108,7 +111,10 @@ impl<S: StateMachine> Handle<S> {
         let (reply, receiver) = oneshot::channel();
         let refusal = self.shared.inbox.propose(ProposeRequest { command, reply, forwards }).err();
         let refused = refusal.map(|(refusal, command)| match refusal {
-            InboxRefusal::Full => ProposeError::Busy { command },
+            InboxRefusal::Full => {
+                self.shared.metrics.cells().totals.proposals_refused_busy.add(1);
+                ProposeError::Busy { command }
+            }
             InboxRefusal::Closed => {
                 let reason = self.shared.lifecycle.stopped().reason;
                 ProposeError::Stopped { reason, command: Some(command) }
@@ -223,6 +229,29 @@ impl<S: StateMachine> Handle<S> {
         let (reply, receiver) = oneshot::channel();
         let refused = self.ask(NodeRequest::Status(reply), ReadError::Busy);
         self.pending(receiver, refused)
+    }
+
+    /// What the node has measured so far. Unlike [`status`](Self::status) it asks no thread of the
+    /// node, so it answers at once, also while the node is overloaded or stuck, and after its end.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use raft_core::host::{Handle, StateMachine};
+    /// fn is_slow<S: StateMachine>(node: &Handle<S>) -> bool {
+    ///     let metrics = node.metrics();
+    ///     let sync = metrics.histograms.journal_sync.quantile(0.99);
+    ///     sync.is_some_and(|sync| sync.as_millis() > 20) || metrics.gauges.workers_stuck > 0
+    /// }
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        self.shared.metrics.read()
+    }
+
+    /// A reader of [`metrics`](Self::metrics) that does not keep the node running, for a thread
+    /// that exports them.
+    pub fn metrics_reader(&self) -> MetricsReader {
+        self.shared.metrics.clone()
     }
 
     /// Asks the leader to change the membership (§6): all of these changes at once, or none. The

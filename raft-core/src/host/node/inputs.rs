@@ -6,13 +6,16 @@
 
 use std::boxed::Box;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
 
+use super::meter::RoleMeter;
 use super::trace::Trace;
 use crate::change::Change;
 use crate::error::{ChangeRefused, NothingToSnapshot, ProposeError, ReadRefused, TransferRefused};
+use crate::host::metrics::MetricCells;
 use crate::host::recorder::{Input, Random, Tape};
 use crate::message::Message;
 use crate::output::Output;
@@ -26,6 +29,7 @@ pub(super) struct Core {
     raft: Raft<Bytes, Random>,
     tape: Option<Box<Tape>>,
     trace: Trace,
+    roles: RoleMeter,
 }
 
 impl Core {
@@ -33,9 +37,11 @@ impl Core {
         raft: Raft<Bytes, Random>,
         tape: Option<Box<Tape>>,
         mut trace: Trace,
+        metrics: Arc<MetricCells>,
     ) -> Self {
         trace.look(&raft);
-        Self { raft, tape, trace }
+        let roles = RoleMeter::new(metrics, &raft);
+        Self { raft, tape, trace, roles }
     }
 
     pub(super) fn step(&mut self, message: Message<Bytes>) {
@@ -43,7 +49,7 @@ impl Core {
             tape.step(&self.raft, &message);
         }
         self.raft.step(message);
-        self.trace.look(&self.raft);
+        self.look();
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
@@ -51,7 +57,7 @@ impl Core {
             tape.tick(&self.raft, now);
         }
         self.raft.tick(now);
-        self.trace.look(&self.raft);
+        self.look();
     }
 
     pub(super) fn poll_outbox(&mut self) -> Option<Output<Bytes>> {
@@ -59,7 +65,7 @@ impl Core {
             tape.before_poll();
         }
         let output = self.raft.poll_outbox();
-        self.trace.look(&self.raft);
+        self.look();
         if let Some(Output::Persist(write)) = &output {
             self.trace.handed(write);
         }
@@ -74,7 +80,7 @@ impl Core {
             tape.propose(&self.raft, &command);
         }
         let proposed = self.raft.propose(command);
-        self.trace.look(&self.raft);
+        self.look();
         proposed
     }
 
@@ -92,6 +98,7 @@ impl Core {
         self.record(|| Input::Persisted(id));
         self.raft.persisted(id);
         self.trace.persisted(id, &self.raft);
+        self.roles.look(&self.raft);
     }
 
     pub(super) fn applied(&mut self, index: Index) {
@@ -102,7 +109,7 @@ impl Core {
     pub(super) fn suspect_leader(&mut self, leader: NodeId) {
         self.record(|| Input::SuspectLeader(leader));
         self.raft.suspect_leader(leader);
-        self.trace.look(&self.raft);
+        self.look();
     }
 
     pub(super) fn transfer_leadership(
@@ -119,13 +126,14 @@ impl Core {
     ) -> Result<(Term, Index), ChangeRefused> {
         self.record(|| Input::ChangeMembership(changes.to_vec()));
         let changed = self.raft.change_membership(changes);
-        self.trace.look(&self.raft);
+        self.look();
         changed
     }
 
     pub(super) fn abstain(&mut self, abstains: bool) {
         self.record(|| Input::Abstain(abstains));
         self.raft.abstain(abstains);
+        self.roles.look(&self.raft);
     }
 
     pub(super) fn take_snapshot(&mut self) -> Result<(), NothingToSnapshot> {
@@ -136,7 +144,7 @@ impl Core {
     pub(super) fn snapshot_taken(&mut self, index: Index) {
         self.record(|| Input::SnapshotTaken(index));
         self.raft.snapshot_taken(index);
-        self.trace.look(&self.raft);
+        self.look();
     }
 
     pub(super) fn snapshot_failed(&mut self) {
@@ -169,7 +177,12 @@ impl Core {
     pub(super) fn snapshot_written(&mut self, install: InstallId, written: u64) {
         self.record(|| Input::SnapshotWritten { install, written });
         self.raft.snapshot_written(install, written);
+        self.look();
+    }
+
+    fn look(&mut self) {
         self.trace.look(&self.raft);
+        self.roles.look(&self.raft);
     }
 
     fn record(&mut self, input: impl FnOnce() -> Input<Bytes>) {

@@ -14,6 +14,7 @@
 use std::boxed::Box;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use super::inbox::Inbox;
 use crate::entries::Entry;
 use crate::host::error::StopReason;
 use crate::host::journal::Journal;
+use crate::host::metrics::MetricCells;
 use crate::host::state_machine::StateMachine;
 use crate::host::storage_error::StorageError;
 use crate::host::threads::ending::Ending;
@@ -38,6 +40,7 @@ pub(super) struct JournalWorker {
     /// [`Config::inflight_writes_max`](crate::Config::inflight_writes_max).
     worker: Worker<Task>,
     place: JournalPlace,
+    metrics: Arc<MetricCells>,
 }
 
 /// Where the journal lives.
@@ -73,16 +76,18 @@ impl JournalWorker {
         inbox: Arc<Inbox<S>>,
         lifecycle: &Arc<Lifecycle>,
         stop: Stopper,
+        metrics: &Arc<MetricCells>,
     ) -> io::Result<Self> {
         let (place, journal) = if journal.blocks() {
             (JournalPlace::Thread, Some(journal))
         } else {
             (JournalPlace::Here { journal: Some(journal), failed: false }, None)
         };
+        let cells = Arc::clone(metrics);
         let worker = Worker::start(WorkerKind::Journal, lifecycle, stop, move |queue| {
-            run(journal, queue, sync_bytes_max, &inbox);
+            run(journal, queue, sync_bytes_max, &inbox, &cells);
         })?;
-        Ok(Self { worker, place })
+        Ok(Self { worker, place, metrics: Arc::clone(metrics) })
     }
 
     /// What the thread is doing.
@@ -104,7 +109,7 @@ impl JournalWorker {
             }
             JournalPlace::Here { journal: Some(journal), failed } if !*failed => {
                 let id = write.id;
-                let written = write_together(&mut **journal, &[write]);
+                let written = write_together(&mut **journal, &[write], &self.metrics);
                 *failed = written.is_err();
                 written.map(|()| Some(id))
             }
@@ -135,6 +140,7 @@ fn run<S: StateMachine>(
     queue: &Queue<Task>,
     sync_bytes_max: usize,
     inbox: &Inbox<S>,
+    metrics: &MetricCells,
 ) {
     let mut writes = Vec::new();
     let mut failed = false;
@@ -149,7 +155,7 @@ fn run<S: StateMachine>(
             let last = writes.iter().rev().find_map(|write| write.entries.last());
             let index = last.map_or(Index::ZERO, |entry| entry.index);
             queue.activity.begin(WorkerTask::Write, index);
-            match write_together(&mut **open, &writes) {
+            match write_together(&mut **open, &writes, metrics) {
                 Ok(()) => inbox.persisted(newest),
                 Err(reason) => {
                     failed = true;
@@ -199,19 +205,30 @@ fn gather(
 }
 
 /// Makes the writes durable.
-fn write_together(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), StopReason> {
-    match panics::caught(|| commit(journal, writes)) {
+fn write_together(
+    journal: &mut dyn Journal,
+    writes: &[Write<Bytes>],
+    metrics: &MetricCells,
+) -> Result<(), StopReason> {
+    match panics::caught(|| commit(journal, writes, metrics)) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(StopReason::JournalFailed(error)),
         Err(message) => Err(StopReason::JournalPanicked { message }),
     }
 }
 
-fn commit(journal: &mut dyn Journal, writes: &[Write<Bytes>]) -> Result<(), StorageError> {
+fn commit(
+    journal: &mut dyn Journal,
+    writes: &[Write<Bytes>],
+    metrics: &MetricCells,
+) -> Result<(), StorageError> {
     for write in writes {
         journal.append(write)?;
     }
-    journal.sync()
+    let begun = Instant::now();
+    journal.sync()?;
+    metrics.histograms.journal_sync.record(begun.elapsed());
+    Ok(())
 }
 
 /// Drops the journal. A journal that has panicked may panic again here, and nothing is lost by

@@ -15,6 +15,7 @@ mod journal_thread;
 mod leadership;
 mod members;
 mod membership_changes;
+mod meter;
 mod pending;
 mod reasons;
 mod snapshots;

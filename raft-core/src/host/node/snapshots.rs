@@ -32,6 +32,7 @@ use super::inputs::Core;
 use super::state_machine_thread::restore;
 use crate::host::error::{RestoreError, SnapshotError, StartError, Stopped};
 use crate::host::identity::ClusterId;
+use crate::host::metrics::MetricCells;
 use crate::host::snapshot::{CaptureId, Report, SnapshotStore, SnapshotWorker, Snapshots};
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::lifecycle::Lifecycle;
@@ -58,6 +59,9 @@ pub(super) struct SnapshotsInUse {
     asked: Vec<SnapshotReply>,
     /// When the node last took a snapshot because another one was damaged.
     retaken: Option<Instant>,
+    /// When the capture that is under way was begun.
+    taking_since: Option<Instant>,
+    metrics: Arc<MetricCells>,
 }
 
 /// What each snapshot file is for.
@@ -129,6 +133,7 @@ impl SnapshotsInUse {
         inbox: &Arc<Inbox<S>>,
         lifecycle: &Arc<Lifecycle>,
         stop: &Stopper,
+        metrics: &Arc<MetricCells>,
     ) -> Result<Self, StartError> {
         let start = |store| {
             let inbox = Arc::clone(inbox);
@@ -137,7 +142,8 @@ impl SnapshotsInUse {
         };
         let worker = store.map(start).transpose().map_err(StartError::System)?;
         let files = Files { changed: true, ..Files::default() };
-        Ok(Self { worker, files, asked: Vec::new(), retaken: None })
+        let metrics = Arc::clone(metrics);
+        Ok(Self { worker, files, asked: Vec::new(), retaken: None, taking_since: None, metrics })
     }
 
     /// The queue through which the state machine's thread hands over captures and opens snapshots.
@@ -193,6 +199,7 @@ impl SnapshotsInUse {
             self.not_taken(raft, None);
             return None;
         }
+        self.taking_since = Some(Instant::now());
         Some(self.files.begin_capture(snapshot.last))
     }
 
@@ -237,6 +244,10 @@ impl SnapshotsInUse {
         match report {
             Report::Taken(id, last) => {
                 if self.files.end_capture(id) {
+                    self.metrics.totals.snapshots_taken.add_alone(1);
+                    if let Some(since) = self.taking_since.take() {
+                        self.metrics.histograms.snapshot.record(since.elapsed());
+                    }
                     raft.snapshot_taken(last.index);
                     self.answer_all(&Ok(last));
                 }
@@ -247,6 +258,9 @@ impl SnapshotsInUse {
                 }
             }
             Report::Read { to, snapshot, offset, piece, done } => {
+                if done {
+                    self.metrics.totals.snapshots_sent.add_alone(1);
+                }
                 raft.snapshot_read(to, snapshot, offset, piece, done);
             }
             Report::Unreadable { to, snapshot, damaged } => {
@@ -337,6 +351,7 @@ impl SnapshotsInUse {
         let error = match why {
             None => SnapshotError::Unsupported,
             Some(why) => {
+                self.metrics.totals.snapshots_failed.add_alone(1);
                 let node = raft.id();
                 tracing::warn!(
                     node = node.get(),

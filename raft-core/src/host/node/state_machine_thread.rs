@@ -18,13 +18,15 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::apply_place::Place;
-use super::awaited::Awaited;
+use super::awaited::{Awaited, Proposer};
 use super::digests::OwnDigests;
-use super::inbox::{Inbox, Read, Reply};
+use super::inbox::{Inbox, Read};
+use super::meter::ApplyMeter;
 use super::state_machine_jobs::{StateMachineJob, StateMachineJobs, Task};
 use crate::entries::{Entries, Payload};
 use crate::host::clock::Next;
 use crate::host::error::{ProposeError, ReadError, RestoreError, StopReason, Stopped};
+use crate::host::metrics::MetricCells;
 use crate::host::snapshot::{CaptureId, Snapshots};
 use crate::host::state_machine::{NotUnderstood, StateMachine};
 use crate::host::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +64,7 @@ pub(super) struct StateMachineWork<S: StateMachine> {
 pub(super) struct Sharing {
     pub(super) jobs: Arc<StateMachineJobs>,
     pub(super) turns: Arc<dyn Turns>,
+    pub(super) metrics: Arc<MetricCells>,
 }
 
 /// The turns of a node, for the thread that stands in for the node's loop.
@@ -88,6 +91,7 @@ struct Machine<S: StateMachine> {
     /// After how many batches the loop is woken to take their reports.
     batches_per_wake: usize,
     batches: usize,
+    meter: ApplyMeter,
 }
 
 /// What the state machine is given: which commands may come again, and how many batches at a time.
@@ -106,7 +110,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
     pub(super) fn start(
         state_machine: S,
         Entering { replays_through, inflight_applies_max }: Entering,
-        Sharing { jobs, turns }: Sharing,
+        Sharing { jobs, turns, metrics }: Sharing,
         inbox: Arc<Inbox<S>>,
         lifecycle: &Arc<Lifecycle>,
         stop: Stopper,
@@ -130,6 +134,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
             replays_through: Some(replays_through),
             batches_per_wake: (inflight_applies_max / 2).max(1),
             batches: 0,
+            meter: ApplyMeter::new(metrics),
         };
         let machine = Mutex::new(Some(machine));
         let lifecycle = Arc::clone(lifecycle);
@@ -164,10 +169,10 @@ impl<S: StateMachine> StateMachineWorker<S> {
         &self.digests
     }
 
-    /// Takes committed entries, and the replies to their proposers.
-    pub(super) fn apply(&mut self, entries: Entries<Bytes>, replies: Vec<(Index, Reply<S>)>) {
-        let awaited = !replies.is_empty();
-        self.awaited.add_replies(replies);
+    /// Takes committed entries, and their proposers.
+    pub(super) fn apply(&mut self, entries: Entries<Bytes>, proposers: Vec<Proposer<S>>) {
+        let awaited = !proposers.is_empty();
+        self.awaited.add_proposers(proposers);
         self.push(StateMachineJob::Apply { entries, awaited });
     }
 
@@ -324,6 +329,8 @@ impl<S: StateMachine> Machine<S> {
 
     fn apply(&mut self, entries: Entries<Bytes>, awaited: bool) {
         let Some(last) = entries.last().map(|entry| entry.index) else { return };
+        let count = entries.len() as u64;
+        self.meter.begin();
         for entry in entries {
             let index = entry.index;
             let Payload::Command(command) = entry.payload else {
@@ -367,6 +374,7 @@ impl<S: StateMachine> Machine<S> {
                 }
             }
         }
+        self.meter.end(count);
         self.batches += 1;
         self.inbox.applied(last, self.batches % self.batches_per_wake == 0);
     }
@@ -382,10 +390,13 @@ impl<S: StateMachine> Machine<S> {
         Ok(())
     }
 
-    fn answer(&self, awaited: bool, index: Index, reply: S::Reply) {
-        let waiting = if awaited { self.awaited.take_reply(index) } else { None };
-        match waiting {
-            Some(waiting) => answer::<Result<_, ProposeError>>(waiting, Ok(reply)),
+    fn answer(&mut self, awaited: bool, index: Index, reply: S::Reply) {
+        let proposer = if awaited { self.awaited.take_proposer(index) } else { None };
+        match proposer {
+            Some(proposer) => {
+                self.meter.applied(proposer.proposed_at);
+                answer::<Result<_, ProposeError>>(proposer.reply, Ok(reply));
+            }
             None if std::mem::needs_drop::<S::Reply>() => panics::contained(|| drop(reply)),
             None => {}
         }
@@ -413,6 +424,7 @@ impl<S: StateMachine> Machine<S> {
         match restore(&mut self.state_machine, snapshots, snapshot, &self.activity) {
             Ok(()) => {
                 tracing::info!(node = node.get(), %last, "restored a snapshot");
+                self.meter.restored();
                 self.inbox.applied(last.index, true);
             }
             Err(reason) => self.end(StopReason::RestoreFailed(reason)),

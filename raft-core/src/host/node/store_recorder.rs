@@ -296,7 +296,9 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::host::clock::Clock;
     use crate::host::identity::{ClusterId, Introduction};
+    use crate::host::metrics::MetricCells;
     use crate::host::node::trace::Trace;
     use crate::host::recorder::Random;
     use crate::identity::MemberStore;
@@ -336,7 +338,9 @@ mod tests {
         let store_id = StoreId::new(1);
         let identity = Identity { cluster, node: id(1), store_id };
         let peers = Arc::new(KnownPeers::new(Some(identity)));
-        (Core::new(raft, None, trace), Recorder::new(identity, peers, Bytes::new(), true))
+        let metrics = Arc::new(MetricCells::new(id(1), Clock::new()));
+        let recorder = Recorder::new(identity, peers, Bytes::new(), true);
+        (Core::new(raft, None, trace, metrics), recorder)
     }
 
     fn turn(raft: &mut Core, now: Instant) {

@@ -14,6 +14,7 @@ use std::vec::Vec;
 
 use super::inbox::{Limits, ProposeRequest, TransferReply};
 use super::inputs::Core;
+use super::meter::Meter;
 use crate::error::TransferRefused;
 use crate::host::error::{ProposeError, Stopped, TransferError};
 use crate::host::state_machine::StateMachine;
@@ -73,10 +74,11 @@ impl<S: StateMachine> Handover<S> {
     }
 
     /// Parks a command until the transfer is over, if there is room.
-    pub(super) fn park(&mut self, proposal: ProposeRequest<S>) {
+    pub(super) fn park(&mut self, proposal: ProposeRequest<S>, meter: &Meter) {
         let bytes = proposal.command.len();
         if !self.limits.admit(self.parked.len(), self.parked_bytes, bytes) {
             let ProposeRequest { command, reply, .. } = proposal;
+            meter.cells().totals.proposals_refused_busy.add(1);
             return answer(reply, Err(ProposeError::Busy { command }));
         }
         self.parked_bytes = self.parked_bytes.saturating_add(bytes);

@@ -9,6 +9,7 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
+use super::awaited::Proposer;
 use super::inbox::{Read, Reply};
 use crate::entries::Entry;
 use crate::host::error::{ProposeError, ReadError, Stopped};
@@ -16,7 +17,7 @@ use crate::host::state_machine::StateMachine;
 use crate::host::threads::panics::answer;
 use crate::role::Role;
 use crate::time::Instant;
-use crate::types::{Index, LogId, ReadId, Term};
+use crate::types::{LogId, ReadId, Term};
 
 /// The clients that wait for Raft.
 pub(super) struct Waiters<S: StateMachine> {
@@ -30,6 +31,7 @@ pub(super) struct Waiters<S: StateMachine> {
 
 struct Proposal<S: StateMachine> {
     entry: LogId,
+    proposed_at: Instant,
     reply: Reply<S>,
 }
 
@@ -39,14 +41,14 @@ impl<S: StateMachine> Waiters<S> {
         Self { proposals: VecDeque::new(), reads: BTreeMap::new(), fresh_at: None }
     }
 
-    /// Lets `reply` wait for this entry, which was just appended.
-    pub(super) fn proposed(&mut self, entry: LogId, reply: Reply<S>) {
+    /// Lets `reply` wait for this entry, which was appended now.
+    pub(super) fn proposed(&mut self, entry: LogId, now: Instant, reply: Reply<S>) {
         // Indexes rise only within a term, so no proposal of an earlier leadership may stay in the
         // queue.
         if self.proposals.back().is_some_and(|last| last.entry.term != entry.term) {
             self.lose(self.proposals.len());
         }
-        self.proposals.push_back(Proposal { entry, reply });
+        self.proposals.push_back(Proposal { entry, proposed_at: now, reply });
     }
 
     /// Lets `read`, which is asked for now, wait to be confirmed.
@@ -54,22 +56,23 @@ impl<S: StateMachine> Waiters<S> {
         self.reads.insert(id, (now, read));
     }
 
-    /// The replies for the proposers of these committed entries, by rising index. If a proposer
-    /// waits for another entry at one of these indexes, it is told that leadership was lost.
-    pub(super) fn committed(&mut self, entries: &[Entry<Bytes>]) -> Vec<(Index, Reply<S>)> {
+    /// The proposers of these committed entries, by rising index. If a proposer waits for another
+    /// entry at one of these indexes, it is told that leadership was lost.
+    pub(super) fn committed(&mut self, entries: &[Entry<Bytes>]) -> Vec<Proposer<S>> {
         let Some(last) = entries.last() else { return Vec::new() };
         let waiting = self.proposals.partition_point(|proposal| proposal.entry.index <= last.index);
-        let mut replies = Vec::with_capacity(waiting);
+        let mut proposers = Vec::with_capacity(waiting);
         let mut entries = entries.iter();
-        for Proposal { entry, reply } in self.proposals.drain(..waiting) {
+        for Proposal { entry, proposed_at, reply } in self.proposals.drain(..waiting) {
             let committed = entries.find(|committed| committed.index == entry.index);
             if committed.is_some_and(|committed| committed.term == entry.term) {
-                replies.push((entry.index, reply));
+                let proposed_at = Some(proposed_at);
+                proposers.push(Proposer { index: entry.index, proposed_at, reply });
             } else {
                 answer(reply, Err(ProposeError::LeadershipLost { may_commit: false }));
             }
         }
-        replies
+        proposers
     }
 
     /// The read that was confirmed, if its client still waits.
@@ -137,6 +140,7 @@ mod tests {
     use super::*;
     use crate::entries::Payload;
     use crate::host::error::StopReason;
+    use crate::types::Index;
 
     struct Nothing;
 
@@ -159,7 +163,7 @@ mod tests {
 
     fn propose(waiters: &mut Waiters<Nothing>, entry: LogId) -> Answer {
         let (reply, answer) = oneshot::channel();
-        waiters.proposed(entry, reply);
+        waiters.proposed(entry, Instant::ZERO, reply);
         answer
     }
 
@@ -176,10 +180,10 @@ mod tests {
         let first = propose(&mut waiters, id(2, 4));
         let second = propose(&mut waiters, id(2, 6));
         let third = propose(&mut waiters, id(2, 7));
-        let replies = waiters.committed(&entries(&[id(1, 3), id(2, 4), id(2, 5), id(2, 6)]));
-        let indexes: Vec<_> = replies.iter().map(|(index, _)| index.get()).collect();
+        let proposers = waiters.committed(&entries(&[id(1, 3), id(2, 4), id(2, 5), id(2, 6)]));
+        let indexes: Vec<_> = proposers.iter().map(|proposer| proposer.index.get()).collect();
         assert_eq!(indexes, vec![4, 6]);
-        for (_, reply) in replies {
+        for Proposer { reply, .. } in proposers {
             answer(reply, Ok(()));
         }
         assert!(first.try_recv().unwrap().is_ok());

@@ -78,6 +78,8 @@ impl<S: StateMachine> Drop for NodeLoop<S> {
                 tracing::error!(node = node.get(), %reason, "the node stops");
             }
         }
+        self.publish_metrics();
+        self.meter.cells().stop();
         self.leadership_state.close();
         self.members.close();
         let (running, transport) = Running::new();

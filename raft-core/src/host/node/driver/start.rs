@@ -19,6 +19,7 @@ use crate::host::error::StartError;
 use crate::host::identity::{ClusterId, Identity};
 use crate::host::journal::Journal;
 use crate::host::known_peers::KnownPeers;
+use crate::host::metrics::{MetricCells, MetricsReader};
 use crate::host::node::apply_place::ApplyPlace;
 use crate::host::node::config::NodeConfig;
 use crate::host::node::digests::Comparison;
@@ -30,6 +31,7 @@ use crate::host::node::journal_thread::JournalWorker;
 use crate::host::node::leadership::LeadershipState;
 use crate::host::node::members::Members;
 use crate::host::node::membership_changes::Changes;
+use crate::host::node::meter::Meter;
 use crate::host::node::reasons::Reasons;
 use crate::host::node::snapshots::SnapshotsInUse;
 use crate::host::node::state_machine_jobs::StateMachineJobs;
@@ -69,35 +71,40 @@ impl<S: StateMachine> Driver<S> {
         transport: Box<dyn Transport>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Handle<S>, Self), StartError> {
-        config.validate(&*transport).map_err(StartError::Config)?;
-        check_note(&config.note)?;
-        let cluster = config.cluster;
-        let node = config.raft.id;
-        check_owner(&*journal, cluster, node)?;
+        check(&config, &*transport, &*journal)?;
+        let (cluster, node) = (config.cluster, config.raft.id);
         let restored = journal.recover().map_err(StartError::Journal)?;
         let identity = Identity { cluster, node, store_id: journal.store_id() };
         let snapshot = restored.snapshot.clone().filter(|snapshot| snapshot.last > LogId::ZERO);
+        let clock = Clock::new();
+        let metrics = Arc::new(MetricCells::new(node, clock));
         let (raft, flusher) =
-            recover_core(config.raft, config.seed, config.record, restored, identity)?;
+            recover_core(config.raft, config.seed, config.record, restored, identity, &metrics)?;
         let peers = known_peers(identity, raft.config(), &*transport);
 
         let limits = Limits { inputs_max: config.inbox_max, bytes_max: config.inbox_bytes_max };
-        let heartbeat = raft.config().heartbeat_interval;
-        let place = ApplyPlace::new(state_machine.blocks(), heartbeat);
-        let jobs = Arc::new(StateMachineJobs::new(place, heartbeat));
+        let jobs = jobs_of(&state_machine, raft.config().heartbeat_interval);
         let inbox = Arc::new(Inbox::new(limits, waking_both(wake, &jobs)));
         let lifecycle = Arc::new(Lifecycle::new(node));
         let leadership_state = Arc::new(LeadershipState::new(Arc::clone(&lifecycle)));
         let members = Arc::new(Members::new(raft.membership().clone(), Arc::clone(&lifecycle)));
         let shared = Arc::new(SharedLoop::default());
-        let threads =
-            Threads { inbox: &inbox, lifecycle: &lifecycle, jobs: &jobs, shared: &shared };
+        let threads = Threads {
+            inbox: &inbox,
+            lifecycle: &lifecycle,
+            jobs: &jobs,
+            shared: &shared,
+            metrics: &metrics,
+        };
         let workers = threads.start(&raft, cluster, snapshot, state_machine, journal)?;
         let work = Arc::clone(workers.state_machine.work());
         let (note, says_addresses) = (config.note.clone(), config.records_addresses);
-        let mut node_loop = NodeLoop {
+        let reader = MetricsReader::new(Arc::clone(&metrics));
+        let meter = Meter::new(metrics, raft.membership(), raft.server.campaigns);
+        let node_loop = NodeLoop {
             raft,
-            clock: Clock::new(),
+            clock,
+            meter,
             inbox: Arc::clone(&inbox),
             arrived: Arrived::new(),
             waiters: Waiters::new(),
@@ -122,19 +129,24 @@ impl<S: StateMachine> Driver<S> {
             lifecycle: Arc::clone(&lifecycle),
         };
         node_loop.leadership_state.publish(node_loop.leadership());
-        if let Err(error) = node_loop.connect(identity, config.note) {
-            drop(node_loop);
-            // The answer is never an error, and says less than the transport did.
-            let _ = wait_over(&lifecycle).wait();
-            return Err(StartError::Transport(error));
-        }
-        shared.put(node_loop);
+        shared.put(node_loop.connected(identity, config.note)?);
         let driver = Self::new(shared, work);
-        Ok((Handle::new(inbox, leadership_state, lifecycle, members, flusher), driver))
+        let handle = Handle::new(inbox, leadership_state, lifecycle, members, flusher, reader);
+        Ok((handle, driver))
     }
 }
 
 impl<S: StateMachine> NodeLoop<S> {
+    /// The same node with its transport started. If that fails, nothing is left of the node.
+    fn connected(mut self, identity: Identity, note: Bytes) -> Result<Self, StartError> {
+        let Err(error) = self.connect(identity, note) else { return Ok(self) };
+        let lifecycle = Arc::clone(&self.lifecycle);
+        drop(self);
+        // The answer is never an error, and says less than the transport did.
+        let _ = wait_over(&lifecycle).wait();
+        Err(StartError::Transport(error))
+    }
+
     /// Starts the transport, which receives from then on.
     fn connect(&mut self, identity: Identity, note: Bytes) -> io::Result<()> {
         // What this node says of itself is true from its first connection on.
@@ -158,6 +170,7 @@ struct Threads<'n, S: StateMachine> {
     lifecycle: &'n Arc<Lifecycle>,
     jobs: &'n Arc<StateMachineJobs>,
     shared: &'n Arc<SharedLoop<S>>,
+    metrics: &'n Arc<MetricCells>,
 }
 
 /// What works for a node beside its loop.
@@ -177,12 +190,12 @@ impl<S: StateMachine> Threads<'_, S> {
         mut state_machine: S,
         mut journal: Box<dyn Journal>,
     ) -> Result<Workers<S>, StartError> {
-        let Self { inbox, lifecycle, jobs, shared } = *self;
+        let Self { inbox, lifecycle, jobs, shared, metrics } = *self;
         let config = raft.config();
         let stops = Arc::clone(inbox);
         let stop: Stopper = Arc::new(move |reason| stops.stop(reason));
         let mut snapshots =
-            SnapshotsInUse::start(journal.snapshots(), cluster, inbox, lifecycle, &stop)?;
+            SnapshotsInUse::start(journal.snapshots(), cluster, inbox, lifecycle, &stop, metrics)?;
         if let Some(snapshot) = snapshot {
             // What the state includes already, it has on a disk of its own.
             if state_machine.applied_index() < snapshot.last.index {
@@ -197,7 +210,11 @@ impl<S: StateMachine> Threads<'_, S> {
                 replays_through: raft.log_range().1.index,
                 inflight_applies_max: config.inflight_applies_max,
             },
-            Sharing { jobs: Arc::clone(jobs), turns: Arc::<SharedLoop<S>>::clone(shared) },
+            Sharing {
+                jobs: Arc::clone(jobs),
+                turns: Arc::<SharedLoop<S>>::clone(shared),
+                metrics: Arc::clone(metrics),
+            },
             Arc::clone(inbox),
             lifecycle,
             Arc::clone(&stop),
@@ -205,8 +222,9 @@ impl<S: StateMachine> Threads<'_, S> {
         );
         let state_machine = state_machine.map_err(StartError::System)?;
         let sync_bytes_max = config.write_bytes_max;
+        let inbox = Arc::clone(inbox);
         let journal =
-            JournalWorker::start(journal, sync_bytes_max, Arc::clone(inbox), lifecycle, stop);
+            JournalWorker::start(journal, sync_bytes_max, inbox, lifecycle, stop, metrics);
         let journal = journal.map_err(StartError::System)?;
         Ok(Workers { snapshots, state_machine, journal })
     }
@@ -235,6 +253,12 @@ fn random_of(node: NodeId, seed: Option<u64>) -> io::Result<Random> {
     Ok(Random::new(seed, node.get()))
 }
 
+/// The jobs of a state machine, which is asked where they are done.
+fn jobs_of<S: StateMachine>(state_machine: &S, heartbeat: Duration) -> Arc<StateMachineJobs> {
+    let place = ApplyPlace::new(state_machine.blocks(), heartbeat);
+    Arc::new(StateMachineJobs::new(place, heartbeat))
+}
+
 /// A wake-up for the loop, and for the thread that stands in for it.
 fn waking_both(
     wake: impl Fn() + Send + Sync + 'static,
@@ -260,6 +284,7 @@ fn recover_core(
     record: Option<RecorderConfig>,
     restored: Restored<Bytes>,
     identity: Identity,
+    metrics: &Arc<MetricCells>,
 ) -> Result<(Core, Option<Flusher>), StartError> {
     let node = config.id;
     let listed = config.voters.clone();
@@ -270,7 +295,18 @@ fn recover_core(
     let flusher = tape.as_ref().map(Tape::flusher);
     let raft = Raft::new(config, restored, random).map_err(StartError::Config)?;
     warn_of_other_voters(node, &listed, raft.membership());
-    Ok((Core::new(raft, tape.map(Box::new), trace), flusher))
+    Ok((Core::new(raft, tape.map(Box::new), trace, Arc::clone(metrics)), flusher))
+}
+
+/// Refuses what no node can be started with.
+fn check(
+    config: &NodeConfig,
+    transport: &dyn Transport,
+    journal: &dyn Journal,
+) -> Result<(), StartError> {
+    config.validate(transport).map_err(StartError::Config)?;
+    check_note(&config.note)?;
+    check_owner(journal, config.cluster, config.raft.id)
 }
 
 /// Refuses a note that does not fit into a handshake.

@@ -1,0 +1,138 @@
+//! What a node measures.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raft_core::host::{Handle, InProcessNetwork, MemoryJournal, Metrics, PeerMetrics};
+use raft_core::{Config, NodeId, Role};
+
+use crate::node::{Map, id, leader, set, start, until};
+
+const COMMANDS: u64 = 20;
+
+fn three(hub: &InProcessNetwork) -> BTreeMap<u64, Handle<Map>> {
+    let node = |own| {
+        let raft = Config::new(id(own), [1, 2, 3].map(NodeId::new));
+        (own, start(raft, hub, MemoryJournal::new(), Map::default()).unwrap())
+    };
+    (1..=3).map(node).collect()
+}
+
+fn peer(metrics: &Metrics, number: u64) -> &PeerMetrics {
+    metrics.peers.iter().find(|peer| peer.id == Some(id(number))).unwrap()
+}
+
+/// How many messages of this kind, and how many bytes.
+fn sent(peer: &PeerMetrics, kind: &str) -> (u64, u64) {
+    let counted = peer.sent.iter().find(|counted| counted.kind == kind).unwrap();
+    (counted.messages, counted.bytes)
+}
+
+#[test]
+fn commands_are_counted_on_their_way() {
+    let (hub, _late) = InProcessNetwork::new(1, || {});
+    let nodes = three(&hub);
+    let leads = leader(&nodes);
+    let leader = &nodes[&leads];
+    for key in 0..COMMANDS {
+        leader.propose(set(key, b"value")).wait().unwrap();
+    }
+    // The state machine measures a batch after it has answered the last client of the batch.
+    until("all is applied and measured", || {
+        nodes.values().all(|node| {
+            let Metrics { gauges, totals, .. } = node.metrics();
+            totals.entries_applied > COMMANDS && gauges.applied_index == gauges.last_log_index
+        })
+    });
+    let metrics = leader.metrics();
+    assert!(metrics.running);
+    assert_eq!((metrics.role, metrics.leader), (Role::Leader, Some(id(leads))));
+    let (totals, histograms) = (metrics.totals, metrics.histograms);
+    assert_eq!(totals.proposals_accepted, COMMANDS);
+    // The leader's first entry has no command.
+    assert_eq!(totals.entries_committed, metrics.gauges.commit_index);
+    assert_eq!(totals.entries_applied, totals.entries_committed);
+    assert_eq!((totals.elections_started, totals.elections_won, totals.elections_lost), (1, 1, 0));
+    assert_eq!(histograms.proposal_to_commit.count(), COMMANDS);
+    assert_eq!(histograms.proposal_to_applied.count(), COMMANDS);
+    assert!(histograms.proposal_to_applied.sum() >= histograms.proposal_to_commit.sum());
+    assert!(histograms.append_to_durable.count() >= COMMANDS);
+    assert!(histograms.journal_sync.count() >= COMMANDS);
+    assert!(histograms.apply.count() > 0 && histograms.loop_lateness.count() > 0);
+    assert_eq!((metrics.gauges.members, metrics.gauges.voters), (3, 3));
+    assert_eq!(metrics.gauges.log_entries, metrics.gauges.last_log_index);
+    assert_eq!(metrics.gauges.proposals_waiting, 0);
+
+    let ids: Vec<_> = metrics.peers.iter().map(|peer| peer.id.map(NodeId::get)).collect();
+    let others: Vec<_> = (1..=3).filter(|own| *own != leads).collect();
+    assert_eq!(ids, [Some(others[0]), Some(others[1]), None], "the last are all other nodes");
+    for other in others {
+        let peer = peer(&metrics, other);
+        assert_eq!(peer.lag, Some(0));
+        assert!(peer.silent_for.unwrap() < Duration::from_secs(30));
+        let (messages, bytes) = sent(peer, "append_entries");
+        assert!(messages >= COMMANDS && bytes >= COMMANDS * 13, "{messages} with {bytes} bytes");
+        let replies = peer.received.iter().find(|counted| counted.kind == "append_entries_reply");
+        assert!(replies.unwrap().messages > 0);
+
+        let follower = &nodes[&other];
+        assert!(follower.propose(set(1, b"")).wait().is_err());
+        until("the refusal is counted", || {
+            follower.metrics().totals.proposals_refused_not_leader == 1
+        });
+        let metrics = follower.metrics();
+        assert_eq!((metrics.role, metrics.leader), (Role::Follower, Some(id(leads))));
+        assert_eq!(metrics.totals.proposals_accepted, 0);
+        let leader_there = metrics.peers.iter().find(|peer| peer.id == Some(id(leads))).unwrap();
+        assert_eq!(leader_there.lag, None, "only a leader knows");
+        assert!(leader_there.silent_for.is_some());
+        let received =
+            leader_there.received.iter().find(|counted| counted.kind == "append_entries");
+        assert!(received.unwrap().bytes >= COMMANDS * 13);
+    }
+}
+
+#[test]
+fn reads_snapshots_and_forwarded_commands_are_counted_by_kind() {
+    let (hub, _late) = InProcessNetwork::new(1, || {});
+    let nodes = three(&hub);
+    let leads = leader(&nodes);
+    let follower = &nodes[&(leads % 3 + 1)];
+    until("the follower knows its leader", || follower.metrics().leader.is_some());
+    follower.propose_anywhere(set(1, b"value")).wait().unwrap();
+    follower.read(|map| map.count).wait().unwrap();
+    follower.read_local(|map| map.count).wait().unwrap();
+    follower.read_local(|map| map.count).wait().unwrap();
+    follower.read_stale(Duration::from_secs(60), |map| map.count).wait().unwrap();
+    let totals = follower.metrics().totals;
+    assert_eq!(totals.proposals_forwarded, 1);
+    assert_eq!((totals.reads_linearizable, totals.reads_local, totals.reads_stale), (1, 2, 1));
+    until("the leader counts it", || nodes[&leads].metrics().totals.forwards_taken == 1);
+    assert_eq!(nodes[&leads].metrics().totals.proposals_accepted, 0);
+
+    assert_eq!(follower.metrics().histograms.snapshot.count(), 0);
+    let last = follower.take_snapshot().wait().unwrap();
+    until("the snapshot is published", || {
+        follower.metrics().gauges.snapshot_index == last.index.get()
+    });
+    let metrics = follower.metrics();
+    assert_eq!((metrics.totals.snapshots_taken, metrics.totals.snapshots_failed), (1, 0));
+    assert_eq!(metrics.histograms.snapshot.count(), 1);
+}
+
+#[test]
+fn a_node_that_has_stopped_leaves_its_numbers() {
+    let (hub, _late) = InProcessNetwork::new(1, || {});
+    let raft = Config::new(id(1), [id(1)]);
+    let node = start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap();
+    let lead = node.lead().wait().unwrap();
+    node.propose(set(1, b"value")).wait().unwrap();
+    let reader = node.metrics_reader();
+    assert!(reader.read().running && reader.read().role == Role::Leader);
+    drop((node, lead));
+    until("the end is published: a reader does not keep the node", || !reader.read().running);
+    let metrics = reader.read();
+    assert_eq!((metrics.role, metrics.leader), (Role::Follower, None));
+    assert_eq!(metrics.totals.proposals_accepted, 1);
+    assert_eq!(metrics.gauges.commit_index, 2);
+}
