@@ -124,6 +124,10 @@ pub struct ServeFlags {
     commands_version: u32,
     #[command(flatten)]
     tls: TlsFlags,
+    /// Answer a monitoring system here, by HTTP: /metrics for Prometheus, /healthz, /readyz.
+    /// Everyone who reaches the address may read them
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    metrics: Option<String>,
     /// Record in this folder what the core of Raft is told, without the contents of commands, so
     /// that the run can be replayed; the newest 256 MiB are kept
     #[arg(long, value_name = "DIR")]
@@ -170,6 +174,8 @@ pub struct ServeOptions {
     pub commands_version: u32,
     /// The files of TLS between servers, if it is on.
     pub tls: Option<PemFiles>,
+    /// Where to answer a monitoring system.
+    pub metrics: Option<String>,
     /// Where to record what Raft's core is told.
     pub record: Option<RecorderConfig>,
     /// Whether to stop when standard input ends.
@@ -241,6 +247,7 @@ impl ServeFlags {
             client_peers,
             commands_version: self.commands_version,
             tls: self.tls.files(),
+            metrics: self.metrics,
             record: self
                 .record
                 .map(|dir| RecorderConfig { write_ahead, ..RecorderConfig::new(dir) }),

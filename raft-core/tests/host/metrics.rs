@@ -136,3 +136,101 @@ fn a_node_that_has_stopped_leaves_its_numbers() {
     assert_eq!(metrics.totals.proposals_accepted, 1);
     assert_eq!(metrics.gauges.commit_index, 2);
 }
+
+#[cfg(feature = "prometheus")]
+mod prometheus {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use prometheus_client::encoding::prometheus_text;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    fn scrape(node: &Handle<Map>) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(node.metrics_reader()));
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    fn lone_leader() -> Handle<Map> {
+        let (hub, _late) = InProcessNetwork::new(1, || {});
+        let raft = Config::new(id(1), [id(1), id(2)]);
+        start(raft, &hub, MemoryJournal::new(), Map::default()).unwrap()
+    }
+
+    /// The metrics that exist: name, kind and help.
+    fn described(text: &str) -> Vec<(&str, &str, &str)> {
+        let mut lines = text.lines();
+        let mut found = Vec::new();
+        while let Some(line) = lines.next() {
+            let Some(help) = line.strip_prefix("# HELP ") else { continue };
+            let (name, help) = help.split_once(' ').unwrap();
+            let kind = lines.next().unwrap().strip_prefix("# TYPE ").unwrap();
+            found.push((name, kind.strip_prefix(name).unwrap().trim(), help));
+        }
+        found
+    }
+
+    /// What a text names: `raft_` and what follows it, without what Prometheus adds to histograms.
+    fn named(text: &str) -> BTreeSet<String> {
+        let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let begins = text.match_indices("raft_").filter(|(at, _)| {
+            !text[..*at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+        });
+        let names = begins.map(|(at, _)| {
+            let name = &text[at..];
+            let name = &name[..name.find(|c| !is_part(c)).unwrap_or(name.len())];
+            let suffixes = ["_bucket", "_sum", "_count"];
+            suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name).to_owned()
+        });
+        // The path of the crate is no metric.
+        names.filter(|name| name != "raft_core").collect()
+    }
+
+    #[test]
+    fn dashboard_alerts_and_page_name_only_metrics_that_exist() {
+        let text = scrape(&lone_leader());
+        let exist: BTreeSet<String> =
+            described(&text).into_iter().map(|(name, ..)| name.to_owned()).collect();
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+        for file in ["monitoring/alerts.yml", "monitoring/grafana.json", "monitoring.md"] {
+            let named = named(&fs::read_to_string(docs.join(file)).unwrap());
+            assert!(named.len() > 10, "{file} names {} metrics", named.len());
+            let unknown: Vec<_> = named.difference(&exist).collect();
+            assert!(unknown.is_empty(), "{file} names what does not exist: {unknown:?}");
+        }
+        let page = named(&fs::read_to_string(docs.join("monitoring.md")).unwrap());
+        let missing: Vec<_> = exist.difference(&page).collect();
+        assert!(missing.is_empty(), "the page lacks {missing:?}");
+    }
+
+    /// Rules of the text format that a scraper relies on.
+    #[test]
+    fn what_is_scraped_is_well_formed() {
+        let text = scrape(&lone_leader());
+        let described = described(&text);
+        let names: BTreeSet<_> = described.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names.len(), described.len(), "no name is described twice");
+        for (name, kind, help) in &described {
+            assert!(name.starts_with("raft_") && !help.is_empty(), "{name}");
+            assert_eq!(*kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            assert_eq!(*kind == "histogram", is_timed(&text, name), "{name} is a {kind}");
+        }
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let mut seen = BTreeSet::new();
+        for line in samples {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(series.contains("{node=\"1\""), "{line}");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            assert!(seen.insert(series), "{series} is there twice");
+        }
+    }
+
+    fn is_timed(text: &str, name: &str) -> bool {
+        text.lines().any(|line| line.starts_with(&format!("{name}_bucket{{")))
+    }
+}

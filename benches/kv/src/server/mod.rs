@@ -22,6 +22,7 @@
 //! | [`operation`] | what operators can ask |
 //! | `members` | where the members of the cluster are reached |
 //! | [`info`] | what INFO tells |
+//! | `monitoring` | what a monitoring system asks, by HTTP |
 //! | [`hold`] | a test can make the state machine wait |
 //! | [`limits`] | what a server bounds |
 
@@ -37,6 +38,7 @@ pub mod limits;
 pub mod local;
 pub mod local_command;
 mod members;
+mod monitoring;
 pub mod operation;
 pub mod pipeline;
 pub mod read;
@@ -109,6 +111,8 @@ pub struct Front {
     promotion_lag_max: u64,
     commands_version: u32,
     until_stdin_ends: bool,
+    /// Where a monitoring system connects.
+    metrics: Option<TcpListener>,
 }
 
 /// A server whose node runs.
@@ -134,6 +138,8 @@ impl Parts {
         let tls = options.tls.map(tls::open).transpose()?;
         let clients = listen(&client, "clients")?;
         let listener = listen(&options.listen, "other servers")?;
+        let metrics = options.metrics.as_deref();
+        let metrics = metrics.map(|at| listen(at, "a monitoring system")).transpose()?;
         let cluster = ClusterId::new(options.cluster);
         let journal = FileJournal::open(&options.data, cluster, raft.id)?;
         let store = Store::new();
@@ -147,6 +153,7 @@ impl Parts {
             promotion_lag_max,
             commands_version,
             until_stdin_ends,
+            metrics,
         };
         let note = options.reached_by_clients_at.map(Bytes::from).unwrap_or_default();
         let config = NodeConfig { note, record: options.record, ..NodeConfig::new(cluster, raft) };
@@ -159,9 +166,13 @@ impl Front {
     /// The server of this node, which runs.
     pub fn open(self, node: &Handle<Store>) -> Arc<Server> {
         let Self { id, store, client, addresses, promotion_lag_max, .. } = self;
-        let Self { commands_version, until_stdin_ends, .. } = self;
+        let Self { commands_version, until_stdin_ends, metrics, .. } = self;
         tracing::info!(%id, clients = %client, "serving");
         members::keep_labels(id, node, &addresses);
+        let monitored = metrics.map(|listener| monitoring::serve(listener, node.metrics_reader()));
+        if let Some(Err(error)) = monitored {
+            tracing::error!(%id, %error, "no metrics: the monitoring system is not answered");
+        }
         let (node, sessions) = (node.clone(), SessionPool::new());
         Arc::new(Server {
             id,

@@ -11,6 +11,8 @@ mod cells;
 mod gauges;
 mod histogram;
 mod peers;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 mod totals;
 
 use std::fmt;
