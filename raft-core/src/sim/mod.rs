@@ -90,6 +90,7 @@
 //! | what a share of the worlds has beyond that, and a search can ask for | `themes.rs` |
 //! | what must hold once all faults are over | `calm.rs` |
 //! | what is checked | `observer/` |
+//! | what a picture shows | `view.rs` |
 
 mod action;
 mod application;
@@ -122,6 +123,7 @@ mod swarm;
 mod themes;
 mod trace;
 mod turn;
+mod view;
 mod violation;
 mod worker;
 
@@ -147,4 +149,5 @@ pub use state_machine::{REGISTERS, Registers, Request, StateMachine, Swap, Workl
 pub use swarm::{Fault, FaultKind, Swarm};
 pub use themes::Theme;
 pub use trace::{Gist, RECENT_RECORDS, Record, What};
+pub use view::InFlight;
 pub use violation::{Failure, Property, Verdict, Violation};

@@ -48,6 +48,14 @@ impl<E> Queue<E> {
         self.keys.peek().map_or(u64::MAX, |Reverse(key)| (key >> 64) as u64)
     }
 
+    /// All events with their sequence numbers and times, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Instant, &E)> {
+        self.keys.iter().filter_map(|Reverse(key)| {
+            let event = self.slots[*key as usize & (SLOTS_MAX - 1)].as_ref()?;
+            Some((*key as u64 >> SLOT_BITS, Instant::from_micros((key >> 64) as u64), event))
+        })
+    }
+
     pub(super) fn pop(&mut self) -> Option<E> {
         let Reverse(key) = self.keys.pop()?;
         let slot = key as usize & (SLOTS_MAX - 1);

@@ -93,7 +93,7 @@ impl<S: StateMachine> Cluster<S> {
     /// Lets the next event happen, unless it is after `end`. Arrivals come before the timers of the
     /// same moment.
     #[inline]
-    fn next_event(&mut self, end: u64) -> bool {
+    pub(super) fn next_event(&mut self, end: u64) -> bool {
         let planned = self.queue.next_at();
         let timer = self.due.iter().copied().min().unwrap_or(u64::MAX);
         let next = planned.min(timer);

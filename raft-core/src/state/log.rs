@@ -58,6 +58,12 @@ impl<C: Command> Log<C> {
         self.entries.back().map_or(self.base, Entry::id)
     }
 
+    /// All entries that are held.
+    #[cfg(feature = "sim")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry<C>> {
+        self.entries.iter()
+    }
+
     /// The size of all entries, in bytes, as [`Entry::size`] counts.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -72,6 +72,12 @@ impl<C> Outbox<C> {
         if ready { self.held.pop_front().map(|held| held.message) } else { None }
     }
 
+    /// The replies held, each with the write that it waits for.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self) -> impl Iterator<Item = (WriteId, &Message<C>)> {
+        self.held.iter().map(|held| (held.gate, &held.message))
+    }
+
     /// Counts gates from the last write that is durable. See `canonical`.
     pub(crate) fn renumber(&mut self, acknowledged: WriteId) {
         self.held.iter_mut().for_each(|held| held.gate = held.gate.after(acknowledged));
