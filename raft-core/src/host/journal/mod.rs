@@ -16,6 +16,7 @@ mod disk;
 mod faults;
 mod file;
 mod forced_recovery;
+#[cfg_attr(target_family = "wasm", path = "no_lock.rs")]
 mod lock;
 mod memory;
 #[cfg(test)]
