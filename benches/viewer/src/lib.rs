@@ -1,0 +1,18 @@
+//! A page in which a cluster of real cores runs in virtual time, forward and back, and in which
+//! recordings are replayed.
+//!
+//! [`Live`] is the cluster: the simulator's, so its observer checks every event. [`Scene`] is what
+//! a picture shows of it. `build.sh` compiles both to WebAssembly and puts them into one file.
+
+// A picture shows some of all that happens.
+#![allow(clippy::wildcard_enum_match_arm)]
+
+mod live;
+#[cfg(target_family = "wasm")]
+mod page;
+mod scene;
+mod story;
+
+pub use live::{Action, LIVE_SPAN_MAX, Live, Position, Setup};
+pub use scene::Scene;
+pub use story::Line;
