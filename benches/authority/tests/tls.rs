@@ -166,6 +166,78 @@ fn a_new_certificate_counts_from_the_next_connection() {
     connect(&one, &two).unwrap();
 }
 
+/// A generator of numbers for test inputs: the same in each run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+/// Records come in pieces of any length, are read into buffers of any length, and arrive whole.
+#[test]
+fn records_may_be_cut_anywhere() {
+    let authority = Authority::new();
+    let mut numbers = Numbers(1);
+    for _ in 0..20 {
+        let (dialed, accepted) = connect(&tls(&authority, 1), &tls(&authority, 2)).unwrap();
+        let plain: Vec<u8> = (0..numbers.below(200_000)).map(|at| at as u8).collect();
+        let sealed = dialed.seal(&plain).unwrap();
+        let (mut rest, mut out) = (&sealed[..], Vec::new());
+        let mut buffer = vec![0; 1 + numbers.below(40_000)];
+        while out.len() < plain.len() {
+            let room = 1 + numbers.below(buffer.len());
+            let read = accepted.read(&mut buffer[..room], |space| {
+                let piece = 1 + numbers.below(space.len());
+                rest.read(&mut space[..piece])
+            });
+            let read = read.unwrap();
+            assert!(read > 0, "{} of {} bytes", out.len(), plain.len());
+            out.extend_from_slice(&buffer[..read]);
+        }
+        assert!(out == plain);
+        assert_eq!(accepted.read(&mut buffer, |_| Ok(0)).unwrap(), 0, "the end");
+    }
+}
+
+/// Whatever arrives, before the handshake, in it or after it: an error at most, and no plain text
+/// that was not sealed.
+#[test]
+fn garbage_is_an_error_and_nothing_else() {
+    let authority = Authority::new();
+    let mut numbers = Numbers(2);
+    for round in 0..400 {
+        let (one, two) = (tls(&authority, 1), tls(&authority, 2));
+        let sealed = match round % 2 {
+            0 => Session::dial(&one.endpoint(identity(1)).unwrap(), id(2)).unwrap().seal(b""),
+            _ => connect(&one, &two).unwrap().0.seal(&[7; 1000]),
+        };
+        let mut bytes = sealed.unwrap();
+        let session = match round % 2 {
+            0 => Session::accept(&two.endpoint(identity(2)).unwrap()).unwrap(),
+            _ => connect(&one, &two).unwrap().1,
+        };
+        for _ in 0..1 + numbers.below(4) {
+            let at = numbers.below(bytes.len());
+            bytes[at] = numbers.below(256) as u8;
+        }
+        let mut rest = &bytes[..];
+        let mut fetch = |space: &mut [u8]| match rest.read(space)? {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            fetched => Ok(fetched),
+        };
+        let taken = match round % 2 {
+            0 => session.advance(&mut fetch).map(|()| 0),
+            _ => session.read(&mut [0; 100], &mut fetch),
+        };
+        // The records of the second kind are of another session.
+        assert!(!matches!(taken, Ok(1..)), "garbage became text");
+        let _ = session.seal(b"");
+    }
+}
+
 #[test]
 fn a_name_is_exact() {
     let authority = Authority::new();

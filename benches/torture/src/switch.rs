@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_cut_has_a_direction() {
         let mut links = links(None);
-        assert_eq!(links.fates(1, 2), []);
+        assert!(links.fates(1, 2).is_empty());
         assert_eq!(links.fates(2, 1), [Duration::ZERO]);
         assert_eq!((links.packets.cut, links.packets.carried), (1, 1));
     }

@@ -167,6 +167,27 @@ mod tests {
     }
 
     #[test]
+    fn a_dialer_speaks_only_for_the_nodes_that_it_has_proved_to_be() {
+        let peers = peers(&[2, 3]);
+        let two = Speaker::new(|node| match node.get() {
+            2 => Ok(()),
+            _ => Err("it is named 2".into()),
+        });
+        let reading = Reading::new(HANDSHAKE_BYTES_MAX);
+        let judge = |from| {
+            let mut out = Vec::new();
+            let source = at("10.0.0.9:5555");
+            let judged = peers.judge_speaker(&two, Ok(hello(from, "")), &reading, source, &mut out);
+            (judged.map(drop), out)
+        };
+        let (refused, out) = judge(3);
+        let refusal = Refusal::Certificate { node: NodeId::new(3) };
+        assert!(matches!(refused, Err(Closed::Refused(given)) if given == refusal));
+        assert_eq!(answer(&out), Err(HandshakeError::Refused(refusal)));
+        assert!(judge(2).0.is_ok());
+    }
+
+    #[test]
     fn a_member_with_another_store_is_refused_and_told_what_to_do() {
         let peers = peers(&[2]);
         let store = |store| label(None, Some(store));
