@@ -46,8 +46,8 @@ fn carry(from: &Session, to: &Session, plain: &[u8]) -> io::Result<Vec<u8>> {
 
 /// Node 1 dials node 2. The error is the first of either side, with the side that has it.
 fn connect(dialer: &Tls, acceptor: &Tls) -> Result<(Session, Session), (&'static str, io::Error)> {
-    let dialing = dialer.endpoint(identity(1)).expect("its own name");
-    let accepting = acceptor.endpoint(identity(2)).expect("its own name");
+    let dialing = dialer.for_node(identity(1)).expect("its own name");
+    let accepting = acceptor.for_node(identity(2)).expect("its own name");
     let dialed = Session::dial(&dialing, id(2)).expect("random numbers");
     let accepted = Session::accept(&accepting).expect("random numbers");
     while dialed.is_handshaking() || accepted.is_handshaking() {
@@ -112,7 +112,7 @@ fn credentials_of_no_use_are_refused_with_advice() {
     let mut none = authority.credentials(CLUSTER, id(1));
     none.certificates.clear();
     assert!(Tls::new(none).is_err());
-    let text = tls(&authority, 1).endpoint(identity(2)).unwrap_err().to_string();
+    let text = tls(&authority, 1).for_node(identity(2)).unwrap_err().to_string();
     assert!(text.contains("must name raft://7/2"), "{text}");
 }
 
@@ -124,7 +124,7 @@ fn files_are_read_again_and_what_is_of_no_use_changes_nothing() {
     let first = authority.pair(CLUSTER, id(1), Valid::Days(1));
     let files = write(&first);
     let tls = Tls::from_pem_files(files.clone()).unwrap();
-    tls.endpoint(identity(1)).unwrap();
+    tls.for_node(identity(1)).unwrap();
     assert!(!tls.reload().unwrap(), "nothing has changed");
 
     let authority = Authority::open(folder.path()).unwrap();
@@ -211,12 +211,12 @@ fn garbage_is_an_error_and_nothing_else() {
     for round in 0..400 {
         let (one, two) = (tls(&authority, 1), tls(&authority, 2));
         let sealed = match round % 2 {
-            0 => Session::dial(&one.endpoint(identity(1)).unwrap(), id(2)).unwrap().seal(b""),
+            0 => Session::dial(&one.for_node(identity(1)).unwrap(), id(2)).unwrap().seal(b""),
             _ => connect(&one, &two).unwrap().0.seal(&[7; 1000]),
         };
         let mut bytes = sealed.unwrap();
         let session = match round % 2 {
-            0 => Session::accept(&two.endpoint(identity(2)).unwrap()).unwrap(),
+            0 => Session::accept(&two.for_node(identity(2)).unwrap()).unwrap(),
             _ => connect(&one, &two).unwrap().1,
         };
         for _ in 0..1 + numbers.below(4) {

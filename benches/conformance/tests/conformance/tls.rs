@@ -13,7 +13,7 @@ use raft_core::host::tls::rustls::server::ResolvesServerCert;
 use raft_core::host::tls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
-use raft_core::host::tls::{Endpoint, Tls};
+use raft_core::host::tls::{NodeTls, Tls};
 use raft_core::host::{ClusterId, Identity, StoreId};
 use runtimes::DEADLINE;
 
@@ -158,7 +158,7 @@ pub(crate) fn many_half_open_leave_nothing(stage: Stage) {
     const WAVE: usize = 100;
     const GROWTH_BYTES_MAX: usize = 24 << 20;
     let mut cluster = stage.idle(3, |_| ());
-    cluster.limit_handshakes(Duration::from_millis(100));
+    cluster.limit_handshakes(Duration::from_millis(50));
     (0..2).for_each(|position| cluster.restart(position));
     let address = cluster.address(0);
     half_open(address, WAVE);
@@ -239,9 +239,9 @@ fn resident_bytes() -> usize {
 }
 
 /// The third node's TLS, before what it shows is replaced.
-fn endpoint(authority: &Authority, position: usize) -> Endpoint {
+fn node_tls(authority: &Authority, position: usize) -> NodeTls {
     let identity = Identity { cluster: CLUSTER, node: id(position), store_id: StoreId::new(1) };
-    Tls::new(authority.credentials(CLUSTER, id(position))).unwrap().endpoint(identity).unwrap()
+    Tls::new(authority.credentials(CLUSTER, id(position))).unwrap().for_node(identity).unwrap()
 }
 
 /// Dials the first node, as one that shows this.
@@ -251,9 +251,9 @@ fn dial(cluster: &Cluster, shown: Option<&Pair>) -> Dialed {
 
 /// The same, as one that trusts this authority.
 fn dialer(cluster: &Cluster, shown: Option<&Pair>, trusted: &Authority) -> Dialed {
-    let mut config = ClientConfig::clone(&endpoint(trusted, 2).dialer(id(0)));
+    let mut config = ClientConfig::clone(&node_tls(trusted, 2).dialer(id(0)));
     config.client_auth_cert_resolver = client_shows(cluster, shown);
-    let session = ClientConnection::new(Arc::new(config), Endpoint::server_name()).unwrap();
+    let session = ClientConnection::new(Arc::new(config), NodeTls::server_name()).unwrap();
     StreamOwned::new(session, connect(cluster.address(0)))
 }
 
@@ -293,7 +293,7 @@ fn say(mut stream: Dialed, bytes: &[u8]) {
 fn accept(cluster: &Cluster, listener: &TcpListener, shown: &Pair) -> usize {
     let (stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut config = ServerConfig::clone(&endpoint(cluster.authority(), 2).acceptor());
+    let mut config = ServerConfig::clone(&node_tls(cluster.authority(), 2).acceptor());
     config.cert_resolver = server_shows(cluster, shown);
     let session = ServerConnection::new(Arc::new(config)).unwrap();
     let mut stream = StreamOwned::new(session, stream);

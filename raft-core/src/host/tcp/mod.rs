@@ -53,7 +53,7 @@ mod queue;
 mod reading;
 mod registry;
 mod route;
-#[cfg_attr(feature = "tls", path = "../tls/security.rs")]
+#[cfg_attr(feature = "tls", path = "security_tls.rs")]
 mod security;
 mod speaker;
 mod warnings;

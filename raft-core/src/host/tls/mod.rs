@@ -18,7 +18,7 @@
 //! certificates have names of another kind, and can refuse certificates that were revoked.
 //!
 //! ```text
-//! PemFiles ─► Credentials ─► Tls ─► Endpoint (a node) ─► rustls' configurations, one for a side
+//! PemFiles ─► Credentials ─► Tls ─► NodeTls (a node) ─► rustls' configurations, one for a side
 //!                             ▲
 //!               reload ───────┘  connections made from then on use the new ones
 //! ```
@@ -181,14 +181,14 @@ impl Tls {
     /// # Errors
     ///
     /// The certificate does not name the node, so no peer would talk to it.
-    pub fn endpoint(&self, identity: Identity) -> Result<Endpoint, TlsError> {
+    pub fn for_node(&self, identity: Identity) -> Result<NodeTls, TlsError> {
         let Identity { cluster, node, .. } = identity;
         let mut nodes = self.shared.nodes.lock().expect(UNPOISONED);
         self.check_own_name(&self.configured(), cluster, node)?;
         if !nodes.contains(&(cluster, node)) {
             nodes.push((cluster, node));
         }
-        Ok(Endpoint { tls: self.clone(), cluster })
+        Ok(NodeTls { tls: self.clone(), cluster })
     }
 
     fn check_own_name(
@@ -215,12 +215,12 @@ impl fmt::Debug for Tls {
 
 /// TLS of one node: what its transport asks for each connection.
 #[derive(Clone, Debug)]
-pub struct Endpoint {
+pub struct NodeTls {
     tls: Tls,
     cluster: ClusterId,
 }
 
-impl Endpoint {
+impl NodeTls {
     /// The configuration for a connection that was accepted.
     pub fn acceptor(&self) -> Arc<ServerConfig> {
         self.tls.configured().acceptor

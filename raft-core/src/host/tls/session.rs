@@ -21,7 +21,7 @@ use std::vec::Vec;
 
 use rustls::{ClientConnection, Connection, ServerConnection};
 
-use super::{Endpoint, UNPOISONED};
+use super::{NodeTls, UNPOISONED};
 use crate::host::tcp::Speaker;
 use crate::types::NodeId;
 
@@ -30,7 +30,7 @@ const FETCH_BYTES: usize = 18 * 1024;
 
 /// TLS of one connection.
 pub struct Session {
-    endpoint: Endpoint,
+    node_tls: NodeTls,
     connection: Mutex<Connection>,
     unread: Mutex<Unread>,
 }
@@ -46,7 +46,7 @@ struct Unread {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Session").field("node_tls", &self.node_tls).finish_non_exhaustive()
     }
 }
 
@@ -56,9 +56,9 @@ impl Session {
     /// # Errors
     ///
     /// The system has no random numbers.
-    pub fn accept(endpoint: &Endpoint) -> io::Result<Self> {
-        let connection = ServerConnection::new(endpoint.acceptor()).map_err(invalid)?;
-        Ok(Self::of(endpoint, connection.into()))
+    pub fn accept(node_tls: &NodeTls) -> io::Result<Self> {
+        let connection = ServerConnection::new(node_tls.acceptor()).map_err(invalid)?;
+        Ok(Self::of(node_tls, connection.into()))
     }
 
     /// For a connection that was dialed to reach this peer.
@@ -66,17 +66,17 @@ impl Session {
     /// # Errors
     ///
     /// The system has no random numbers.
-    pub fn dial(endpoint: &Endpoint, peer: NodeId) -> io::Result<Self> {
-        let connection = ClientConnection::new(endpoint.dialer(peer), Endpoint::server_name());
-        Ok(Self::of(endpoint, connection.map_err(invalid)?.into()))
+    pub fn dial(node_tls: &NodeTls, peer: NodeId) -> io::Result<Self> {
+        let connection = ClientConnection::new(node_tls.dialer(peer), NodeTls::server_name());
+        Ok(Self::of(node_tls, connection.map_err(invalid)?.into()))
     }
 
-    fn of(endpoint: &Endpoint, mut connection: Connection) -> Self {
+    fn of(node_tls: &NodeTls, mut connection: Connection) -> Self {
         // Each call of `seal` empties it.
         connection.set_buffer_limit(None);
         let buffer = vec![0; FETCH_BYTES].into_boxed_slice();
         Self {
-            endpoint: endpoint.clone(),
+            node_tls: node_tls.clone(),
             connection: Mutex::new(connection),
             unread: Mutex::new(Unread { buffer, start: 0, end: 0, more: true }),
         }
@@ -91,7 +91,7 @@ impl Session {
     /// For which nodes the other side may speak. Ask after the handshake of a connection that was
     /// accepted.
     pub fn speaker(&self) -> Speaker {
-        self.endpoint.speaker(self.connection.lock().expect(UNPOISONED).peer_certificates())
+        self.node_tls.speaker(self.connection.lock().expect(UNPOISONED).peer_certificates())
     }
 
     /// Encrypts: returns the bytes to write, among them those of the handshake, or of an alert that

@@ -5,7 +5,7 @@ use std::io;
 
 use super::speaker::Speaker;
 use crate::host::identity::Identity;
-use crate::host::tls::{Endpoint, Session, Tls};
+use crate::host::tls::{NodeTls, Session, Tls};
 use crate::types::NodeId;
 
 /// What a transport was told about security: TLS, or nothing.
@@ -14,7 +14,7 @@ pub struct Security(Option<Tls>);
 
 /// The security of one node's connections.
 #[derive(Debug)]
-pub struct Guard(Option<Endpoint>);
+pub struct Guard(Option<NodeTls>);
 
 /// The security of one connection.
 #[derive(Debug)]
@@ -37,13 +37,13 @@ impl Security {
     ///
     /// The certificate does not name the node.
     pub fn guard(&self, identity: Identity) -> io::Result<Guard> {
-        Ok(Guard(self.0.as_ref().map(|tls| tls.endpoint(identity)).transpose()?))
+        Ok(Guard(self.0.as_ref().map(|tls| tls.for_node(identity)).transpose()?))
     }
 }
 
 impl Guard {
     /// TLS, for an adapter that has a stream of its own for it.
-    pub fn tls(&self) -> Option<&Endpoint> {
+    pub fn tls(&self) -> Option<&NodeTls> {
         self.0.as_ref()
     }
 
@@ -62,7 +62,7 @@ impl Guard {
     ///
     /// The system has no random numbers.
     pub fn dial(&self, peer: NodeId) -> io::Result<Cipher> {
-        let dial = |endpoint| Session::dial(endpoint, peer);
+        let dial = |node_tls| Session::dial(node_tls, peer);
         Ok(Cipher(self.0.as_ref().map(dial).transpose()?))
     }
 }
