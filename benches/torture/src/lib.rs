@@ -159,8 +159,9 @@ fn replay(options: &Options, seed: u64) -> String {
     };
     format!(
         "cargo run --release -p torture -- --seconds {seconds} --seed {seed} --runtime {} --network {network} \
-         --servers {servers} --groups {groups}{only}",
-        runtime.flag()
+         --servers {servers} --groups {groups}{}{only}",
+        runtime.flag(),
+        if options.tls { " --tls" } else { "" },
     )
 }
 

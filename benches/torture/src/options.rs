@@ -30,6 +30,9 @@ pub struct Options {
     /// Where the servers are
     #[arg(long, value_enum, default_value_t = Network::Auto)]
     pub network: Network,
+    /// Let the servers speak TLS to each other
+    #[arg(long)]
+    pub tls: bool,
     /// How many servers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=9))]
     pub servers: u8,

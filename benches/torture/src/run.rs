@@ -80,7 +80,15 @@ impl Run {
         let place = place(options, seed, &mut timeline)?;
         let runtimes = options.runtime.names();
         let records = options.records(folder);
-        let servers = Servers::start(program, options.servers, runtimes, folder, &records, place)?;
+        let servers = Servers::start(
+            program,
+            options.servers,
+            runtimes,
+            folder,
+            &records,
+            place,
+            options.tls,
+        )?;
         for id in servers.ids() {
             let (runtime, address) = (servers.runtime(id), servers.client_address(id));
             timeline.tell("start", &format!("server {id} on {runtime}, for clients at {address}"));

@@ -11,11 +11,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use authority::{Authority, Valid};
 use bytes::Bytes;
 use kv::client::Client;
 use kv::demo::cluster::{Failure, View, free_ports};
 use kv::server::hold::HOLD_FILE;
 use kv::server::resp::Frame;
+use raft_core::NodeId;
+use raft_core::host::ClusterId;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::disk::Disk;
@@ -54,6 +57,8 @@ pub struct Servers {
     folder: PathBuf,
     /// Where they record.
     records: PathBuf,
+    /// Where the servers' certificates are, if they speak TLS.
+    certificates: Option<PathBuf>,
     /// More flags for `serve`, from the next start on.
     flags: Vec<String>,
     servers: BTreeMap<u8, Server>,
@@ -79,6 +84,18 @@ struct Server {
     apart: Option<SocketAddr>,
 }
 
+/// Makes certificates for servers of the cluster that `kv serve` has by default. Their folder.
+fn make_certificates(folder: &Path, count: u8) -> Result<PathBuf, Failure> {
+    let cannot = |e: io::Error| Failure(format!("no certificates: {e}"));
+    let folder = folder.join("certificates");
+    let authority = Authority::open(&folder).map_err(cannot)?;
+    for node in (1..=count).map(|id| NodeId::new(id.into())) {
+        let pair = authority.pair(ClusterId::new(1), node, Valid::Days(1));
+        pair.write(&folder, node).map_err(cannot)?;
+    }
+    Ok(folder)
+}
+
 impl Servers {
     /// Starts the servers 1 to `count`: `program serve`, on these of its runtimes in turn, with all
     /// that they leave in `folder`.
@@ -89,6 +106,7 @@ impl Servers {
         folder: &Path,
         records: &Path,
         place: Place,
+        tls: bool,
     ) -> Result<Self, Failure> {
         let ports = free_ports(2 * usize::from(count))?;
         let mut servers = BTreeMap::new();
@@ -116,7 +134,9 @@ impl Servers {
         let (program, folder) = (program.to_owned(), folder.to_owned());
         let records = records.to_owned();
         let flags = Vec::new();
-        let mut servers = Self { program, runtimes, folder, records, flags, servers, place };
+        let certificates = if tls { Some(make_certificates(&folder, count)?) } else { None };
+        let mut servers =
+            Self { program, runtimes, folder, records, certificates, flags, servers, place };
         servers.ids().into_iter().try_for_each(|id| servers.start_server(id))?;
         Ok(servers)
     }
@@ -193,6 +213,12 @@ impl Servers {
             .args(["--runtime", self.runtime(id), &format!("--snapshot-log={SNAPSHOT_LOG_MIB}")])
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
+        if let Some(certificates) = &self.certificates {
+            let file = |name: String| certificates.join(name);
+            command.arg("--tls-cert").arg(file(format!("node-{id}.pem")));
+            command.arg("--tls-key").arg(file(format!("node-{id}.key")));
+            command.arg("--tls-ca").arg(file("ca.pem".into()));
+        }
         command
     }
 
