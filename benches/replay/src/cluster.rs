@@ -16,13 +16,22 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Reads a folder. Recordings of another cluster than most are named and left out.
     pub(crate) fn read(dir: &Path) -> Result<Self, String> {
-        let (mut recordings, errors) = read_dir(dir).map_err(|error| error.to_string())?;
+        let (recordings, errors) = read_dir(dir).map_err(|error| error.to_string())?;
+        Self::of(recordings, &errors, &dir.display().to_string())
+    }
+
+    /// The recordings of one cluster among these. `place` says where they are from.
+    pub(crate) fn of(
+        mut recordings: Vec<Recording>,
+        errors: &[ReadingError],
+        place: &str,
+    ) -> Result<Self, String> {
         let mut notes: Vec<_> = errors.iter().map(ReadingError::to_string).collect();
         let clusters: BTreeSet<_> = recordings.iter().map(|recording| recording.cluster).collect();
         let count = |cluster: &u64| recordings.iter().filter(|one| one.cluster == *cluster).count();
         let Some(cluster) = clusters.into_iter().max_by_key(count) else {
             return Err(match notes.is_empty() {
-                true => format!("{} holds no recordings", dir.display()),
+                true => format!("{place} holds no recordings"),
                 false => notes.join("\n"),
             });
         };

@@ -19,11 +19,13 @@ mod story;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cluster::Cluster;
 use merge::Merge;
+use raft_core::host::recorder::read_files;
+use raft_core::{NodeId, Status};
 
 /// How much is told of a replay while it goes on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -82,6 +84,49 @@ pub fn replay(dir: &Path, tells: Tells) -> Result<Report, String> {
         Err(_) => Some(format!("the core panicked at {}", merge.place())),
     };
     Ok(Report { notes: merge.notes(), tally: merge.tally(), taken: begun.elapsed(), fault })
+}
+
+/// A line of the story, and what the servers were like right after.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// Microseconds since the first server started, by the servers' clocks.
+    pub micros: u64,
+    /// The server that it is about.
+    pub server: NodeId,
+    /// What happened.
+    pub text: String,
+    /// The servers that ran.
+    pub states: Vec<Status>,
+}
+
+/// What a replay showed.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The story, line by line.
+    pub moments: Vec<Moment>,
+    /// What is not as it should be with the recordings.
+    pub notes: Vec<String>,
+    /// How much was replayed.
+    pub tally: Tally,
+    /// The first state that differs, or the first rule that is broken.
+    pub fault: Option<String>,
+}
+
+/// Replays recordings that are in memory, and keeps the story up to so many lines.
+///
+/// # Errors
+///
+/// If there are none; the text says what is there instead.
+///
+/// # Panics
+///
+/// Where the recorded core panicked.
+pub fn watch(files: Vec<(PathBuf, Vec<u8>)>, moments_max: usize) -> Result<Watched, String> {
+    let (recordings, errors) = read_files(files);
+    let cluster = Cluster::of(recordings, &errors, "this choice of files")?;
+    let mut merge = Merge::new(cluster, Tells::Story);
+    let (moments, fault) = merge.watch(moments_max);
+    Ok(Watched { moments, notes: merge.notes(), tally: merge.tally(), fault })
 }
 
 impl fmt::Display for Report {

@@ -6,11 +6,11 @@ use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
 use raft_core::host::recorder::{Event, Input, RecordedCommand, Recording, Replay, ReplayError};
 use raft_core::sim::{Observer, Violation};
-use raft_core::{Body, ClusterIdentity, Message, NodeId, Output, Payload, Restored};
+use raft_core::{Body, ClusterIdentity, Message, NodeId, Output, Payload, Raft, Restored, Status};
 
 use crate::cluster::Cluster;
 use crate::story::Story;
-use crate::{Tally, Tells};
+use crate::{Moment, Tally, Tells};
 
 /// Replays all servers together.
 pub(crate) struct Merge {
@@ -115,13 +115,46 @@ impl Merge {
 
     /// Replays everything. The error says what is wrong, and where.
     pub(crate) fn run(&mut self) -> Result<(), String> {
-        self.try_run().map_err(|stop| match stop {
+        self.try_run().map_err(|stop| self.words(stop))
+    }
+
+    /// Replays everything, and keeps the story with the states at each of its lines, up to so many.
+    pub(crate) fn watch(&mut self, moments_max: usize) -> (Vec<Moment>, Option<String>) {
+        self.story.keep();
+        let mut moments = Vec::new();
+        let end = self.try_watch(&mut moments, moments_max);
+        (moments, end.err().map(|stop| self.words(stop)))
+    }
+
+    fn try_watch(&mut self, moments: &mut Vec<Moment>, moments_max: usize) -> Result<(), Stop> {
+        self.resume_all()?;
+        while let Some(at) = self.next_server()? {
+            let end = self.advance(at);
+            for (micros, text) in self.story.take_kept() {
+                if moments.len() < moments_max {
+                    let server = self.servers[at].node;
+                    moments.push(Moment { micros, server, text, states: self.states() });
+                }
+            }
+            end?;
+        }
+        Ok(())
+    }
+
+    /// What each server that runs is like.
+    fn states(&self) -> Vec<Status> {
+        let rafts = self.servers.iter().filter_map(|server| server.replay.as_ref()?.raft());
+        rafts.map(Raft::status).collect()
+    }
+
+    fn words(&self, stop: Stop) -> String {
+        match stop {
             Stop::Replay(error) => error.to_string(),
             Stop::Violation(violation) => {
                 let (property, detail) = (violation.property, &violation.detail);
                 format!("{property} is broken at {}: {detail}", self.place())
             }
-        })
+        }
     }
 
     fn try_run(&mut self) -> Result<(), Stop> {

@@ -19,6 +19,8 @@ pub(crate) struct Story {
     tells: Tells,
     servers: BTreeMap<NodeId, Told>,
     last: String,
+    /// The lines, if they are kept instead of printed, each with its microseconds.
+    kept: Option<Vec<(u64, String)>>,
 }
 
 /// What was told of a server.
@@ -37,7 +39,17 @@ struct Told {
 impl Story {
     pub(crate) fn new(begin: u64, tells: Tells) -> Self {
         let (servers, last) = (BTreeMap::new(), String::new());
-        Self { begin, now: begin, tells, servers, last }
+        Self { begin, now: begin, tells, servers, last, kept: None }
+    }
+
+    /// Keeps what is told from now on, instead of printing it.
+    pub(crate) fn keep(&mut self) {
+        self.kept = Some(Vec::new());
+    }
+
+    /// What was kept since the last call.
+    pub(crate) fn take_kept(&mut self) -> Vec<(u64, String)> {
+        self.kept.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// From the first to the last thing that happened.
@@ -57,7 +69,9 @@ impl Story {
 
     fn tell(&mut self, text: &str) {
         text.clone_into(&mut self.last);
-        if self.tells >= Tells::Story {
+        if let Some(kept) = &mut self.kept {
+            kept.push((self.now.saturating_sub(self.begin), text.to_owned()));
+        } else if self.tells >= Tells::Story {
             // A reader that has read enough closes the pipe.
             let _ = writeln!(io::stdout().lock(), "{}{text}", self.time());
         }

@@ -1,6 +1,9 @@
 //! A command as a recording knows it: how long it was, and its digest.
 
 use std::fmt;
+use std::sync::LazyLock;
+use std::vec;
+use std::vec::Vec;
 
 use bytes::Bytes;
 
@@ -10,7 +13,8 @@ use crate::checkpoint::{Damaged, In, Out, Stored};
 /// lends the core a slice of its length, because the core asks for the length alone.
 const LENGTH_MAX: usize = 64 << 20;
 
-static ZEROS: [u8; LENGTH_MAX] = [0; LENGTH_MAX];
+/// Allocated, because as a plain static they would make every program 64 MiB larger.
+static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; LENGTH_MAX]);
 
 /// A command, or a piece of a snapshot, of which length and digest are known, and the contents only
 /// if the recording has them.

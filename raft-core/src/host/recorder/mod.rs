@@ -51,7 +51,7 @@ pub use command::RecordedCommand;
 pub use input::Input;
 pub(crate) use random::Random;
 pub use random::RecordedRandom;
-pub use reader::{ReadingError, Recording, Segment, read_dir};
+pub use reader::{ReadingError, Recording, Segment, read_dir, read_files};
 pub use replay::{Difference, Event, Replay, ReplayError};
 pub(crate) use tape::{Flusher, Tape};
 

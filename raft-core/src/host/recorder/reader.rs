@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
+use std::sync::Arc;
 use std::vec::Vec;
 
 use super::files::FRAME_HEAD;
@@ -40,6 +40,8 @@ pub struct Segment {
     pub first_input: u64,
     pub(super) now: u64,
     pub(super) contents: bool,
+    /// What it holds, if it is in memory.
+    bytes: Option<Arc<[u8]>>,
 }
 
 /// Why a file is no recording.
@@ -106,9 +108,31 @@ pub fn read_dir(dir: &Path) -> Result<(Vec<Recording>, Vec<ReadingError>), Readi
         }
     }
     paths.sort();
+    let headers = paths.iter().map(|path| read_header(path, &read(path)?));
+    Ok(sort(headers))
+}
+
+/// As [`read_dir`], but of files that are in memory, each with its name: where there is no
+/// directory, in a browser say.
+pub fn read_files(mut files: Vec<(PathBuf, Vec<u8>)>) -> (Vec<Recording>, Vec<ReadingError>) {
+    files.sort();
+    sort(files.into_iter().map(|(path, bytes)| {
+        let mut recording = read_header(&path, &bytes)?;
+        let bytes: Arc<[u8]> = bytes.into();
+        for segment in &mut recording.segments {
+            segment.bytes = Some(bytes.clone());
+        }
+        Ok(recording)
+    }))
+}
+
+/// Puts the segments of each recording together.
+fn sort(
+    headers: impl Iterator<Item = Result<Recording, ReadingError>>,
+) -> (Vec<Recording>, Vec<ReadingError>) {
     let (mut recordings, mut errors): (Vec<Recording>, _) = (Vec::new(), Vec::new());
-    for path in paths {
-        match read_header(&path) {
+    for header in headers {
+        match header {
             Ok(read) => match recordings.iter_mut().find(|known| known.is_of(&read)) {
                 Some(known) => known.segments.extend(read.segments),
                 None => recordings.push(read),
@@ -120,7 +144,16 @@ pub fn read_dir(dir: &Path) -> Result<(Vec<Recording>, Vec<ReadingError>), Readi
         recording.segments.sort_by_key(|segment| segment.first_input);
     }
     recordings.sort_by_key(|recording| (recording.node, recording.run));
-    Ok((recordings, errors))
+    (recordings, errors)
+}
+
+impl Segment {
+    pub(super) fn read(&self) -> Result<Arc<[u8]>, ReadingError> {
+        match &self.bytes {
+            Some(bytes) => Ok(bytes.clone()),
+            None => Ok(read(&self.path)?.into()),
+        }
+    }
 }
 
 impl Recording {
@@ -129,9 +162,8 @@ impl Recording {
     }
 }
 
-fn read_header(path: &Path) -> Result<Recording, ReadingError> {
-    let bytes = read(path)?;
-    let mut frames = Frames { bytes: &bytes, at: begin(path, &bytes)? };
+fn read_header(path: &Path, bytes: &[u8]) -> Result<Recording, ReadingError> {
+    let mut frames = Frames { bytes, at: begin(path, bytes)? };
     let damaged =
         |offset: usize| ReadingError::Damaged { path: path.into(), offset: offset as u64 };
     let payload = frames.next_frame().ok_or(damaged(frames.at))?;
@@ -151,11 +183,11 @@ fn header_from(path: &Path, payload: &[u8]) -> Result<Recording, Damaged> {
     let (store, run) = (Stored::take(&mut from)?, Stored::take(&mut from)?);
     let (first_input, now) = (Stored::take(&mut from)?, Stored::take(&mut from)?);
     let (contents, write_ahead) = (Stored::take(&mut from)?, Stored::take(&mut from)?);
-    let segment = Segment { path: path.into(), first_input, now, contents };
+    let segment = Segment { path: path.into(), first_input, now, contents, bytes: None };
     Ok(Recording { cluster, node, store, run, write_ahead, segments: [segment].into() })
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, ReadingError> {
+fn read(path: &Path) -> Result<Vec<u8>, ReadingError> {
     fs::read(path).map_err(|error| ReadingError::Io { path: path.into(), error })
 }
 

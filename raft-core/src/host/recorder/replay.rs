@@ -10,7 +10,7 @@ use std::{format, mem};
 use super::command::RecordedCommand;
 use super::input::Input;
 use super::random::RecordedRandom;
-use super::reader::{Frames, ReadingError, Recording, begin, read};
+use super::reader::{Frames, ReadingError, Recording, begin};
 use super::tape::{INPUTS, START, STATE, digest};
 use crate::checkpoint::{Damaged, In, Out, Stored};
 use crate::config::Config;
@@ -296,7 +296,7 @@ impl Replay {
         };
         self.segment += 1;
         let path = &segment.path;
-        let bytes = read(path).map_err(ReplayError::Reading)?;
+        let bytes = segment.read().map_err(ReplayError::Reading)?;
         let at = begin(path, &bytes).map_err(ReplayError::Reading)?;
         let mut frames = Frames { bytes: &bytes, at };
         // The header was read when the recording was found.
