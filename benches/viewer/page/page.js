@@ -569,6 +569,7 @@ function start() {
   document.addEventListener('keydown', onKey);
   window.addEventListener('resize', () => scene && render());
   buildLessons();
+  setUpRecordings();
   const wish = new URLSearchParams(location.hash.slice(1));
   if (wish.has('servers')) $('servers').value = wish.get('servers');
   if (wish.has('seed')) $('seed').value = wish.get('seed');
@@ -576,6 +577,7 @@ function start() {
   requestAnimationFrame(frame);
   if (wish.has('selftest')) selftest();
   else if (wish.has('still')) stillLife();
+  else if (wish.has('sample')) addEventListener('load', () => selftestRecording(() => {}).then(() => showTab('recorded')));
   else play(1);
 }
 

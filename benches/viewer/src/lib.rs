@@ -2,7 +2,8 @@
 //! recordings are replayed.
 //!
 //! [`Live`] is the cluster: the simulator's, so its observer checks every event. [`Scene`] is what
-//! a picture shows of it. `build.sh` compiles both to WebAssembly and puts them into one file.
+//! a picture shows of it, and [`Recorded`] replays files. `build.sh` compiles all
+//! to WebAssembly and puts it into one file.
 
 // A picture shows some of all that happens.
 #![allow(clippy::wildcard_enum_match_arm)]
@@ -10,9 +11,11 @@
 mod live;
 #[cfg(target_family = "wasm")]
 mod page;
+mod recorded;
 mod scene;
 mod story;
 
 pub use live::{Action, LIVE_SPAN_MAX, Live, Position, Setup};
+pub use recorded::{MOMENTS_MAX, Recorded, State, Summary, Told};
 pub use scene::Scene;
 pub use story::Line;

@@ -6,7 +6,7 @@ use std::panic::PanicHookInfo;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::{Action, Live, Position, Setup};
+use crate::{Action, Live, Position, Recorded, Setup};
 
 thread_local! {
     static SEED: Cell<u64> = const { Cell::new(0) };
@@ -94,5 +94,42 @@ impl World {
     /// A hash over all that happened, as text.
     pub fn hash(&self) -> String {
         format!("{:016x}", self.0.hash())
+    }
+}
+
+/// Files that are read, and then replayed.
+#[wasm_bindgen]
+#[derive(Default, Debug)]
+pub struct Tape {
+    files: Vec<(String, Vec<u8>)>,
+    recorded: Option<Recorded>,
+}
+
+#[wasm_bindgen]
+impl Tape {
+    /// No files yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        panic::set_hook(Box::new(on_panic));
+        Self::default()
+    }
+
+    /// A file.
+    pub fn add(&mut self, name: String, bytes: Vec<u8>) {
+        self.files.push((name, bytes));
+    }
+
+    /// Replays the files, as a `Summary`. The error says what they are instead of recordings.
+    pub fn replay(&mut self) -> Result<String, String> {
+        let recorded = Recorded::new(std::mem::take(&mut self.files))?;
+        let summary = serde_json::to_string(&recorded.summary()).map_err(|error| error.to_string());
+        self.recorded = Some(recorded);
+        summary
+    }
+
+    /// The servers after a line of the story, as a list of `State`.
+    pub fn states(&self, line: usize) -> String {
+        let states = self.recorded.as_ref().map(|recorded| recorded.states(line));
+        serde_json::to_string(&states.unwrap_or_default()).unwrap_or_default()
     }
 }

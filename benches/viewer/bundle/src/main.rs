@@ -18,8 +18,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("bundle FOLDER CORE.wasm PAGE.html".into());
     };
     let mut bindgen = Bindgen::new();
-    let mut output =
-        bindgen.input_path(core).no_modules(true)?.typescript(false).generate_output()?;
+    let mut output = bindgen
+        .input_path(core)
+        .no_modules(true)?
+        .typescript(false)
+        .remove_name_section(true)
+        .generate_output()?;
     let wasm = output.wasm_mut().emit_wasm();
     let read = |name: &str| fs::read_to_string(Path::new(folder).join(name));
     let mut html = read("index.html")?;
