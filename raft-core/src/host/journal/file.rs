@@ -294,6 +294,7 @@ fn begin_segment<'r>(
 fn settle(factory: &mut SegmentFactory, tail: &Tail) -> Result<Box<dyn SegmentFile>, StorageError> {
     if let Some(torn) = tail.torn {
         tracing::warn!(
+            node = factory.owner.node.get(),
             file = %tail.path.display(),
             offset = torn.offset,
             bytes = torn.bytes,

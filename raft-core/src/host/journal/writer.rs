@@ -113,7 +113,8 @@ impl SegmentFactory {
             let removed = self.disk.remove(&path);
             if let Err(error) = removed.or_else(ignore_missing) {
                 let file = path.display();
-                tracing::warn!(%file, %error, "journal: a segment that is no longer needed cannot be deleted");
+                let node = self.owner.node.get();
+                tracing::warn!(node, %file, %error, "journal: a segment that is no longer needed cannot be deleted");
                 break;
             }
             deleted += 1;
@@ -276,7 +277,7 @@ impl Writer {
         self.next_attempt = self.length + (self.segment_bytes_max / ATTEMPTS_PER_SEGMENT).max(1);
         let file = self.path.display();
         tracing::warn!(
-            %file, %error,
+            node = self.factory.owner.node.get(), %file, %error,
             "journal: the next segment cannot be made, so the present one grows on: if that lasts, the node stops; look for a limit \
              on open files, or for a full disk"
         );

@@ -14,6 +14,7 @@ use super::inbox::{Arrived, Freshness, Inbox, NodeRequest, ProposeRequest, Read}
 use super::inputs::Core;
 use super::journal_thread::JournalWorker;
 use super::leadership::{Leadership, LeadershipState};
+use super::life;
 use super::members::Members;
 use super::membership_changes::Changes;
 use super::meter::Meter;
@@ -25,6 +26,7 @@ use super::status::NodeStatus;
 use super::store_recorder::Recorder;
 use super::transfer::Handover;
 use super::waiters::Waiters;
+use crate::entries::{Entries, Entry};
 use crate::error;
 use crate::host::clock::{Clock, Next};
 use crate::host::error::StopReason;
@@ -224,7 +226,9 @@ impl<S: StateMachine> NodeLoop<S> {
 
     fn persisted(&mut self, id: WriteId) {
         self.meter.persisted(id);
+        let durable = self.raft.server.durable.index();
         self.raft.persisted(id);
+        life::durable(self.raft.id(), durable, self.raft.server.durable.index());
         self.snapshots.persisted(id);
     }
 
@@ -276,7 +280,9 @@ impl<S: StateMachine> NodeLoop<S> {
         match self.raft.propose(command) {
             Ok((term, index)) => {
                 self.meter.cells().totals.proposals_accepted.add_alone(1);
-                self.waiters.proposed(LogId::new(term, index), self.meter.now(), reply);
+                let entry = LogId::new(term, index);
+                life::accepted(self.raft.id(), entry);
+                self.waiters.proposed(entry, self.meter.now(), reply);
             }
             Err(error::ProposeError::Transferring { command, .. }) => {
                 self.handover.park(ProposeRequest { command, reply, forwards }, &self.meter);
@@ -345,12 +351,7 @@ impl<S: StateMachine> NodeLoop<S> {
                     self.transport.send(message);
                     sent = true;
                 }
-                Output::Apply(entries) => {
-                    let mut proposers = self.waiters.committed(&entries);
-                    self.count_committed(entries.len(), &proposers);
-                    self.forwards.committed(&entries, &mut proposers);
-                    self.state_machine.apply(entries, proposers);
-                }
+                Output::Apply(entries) => self.apply(entries),
                 Output::ReadReady { id, index: _ } => {
                     // The state machine already has every entry that the read must see.
                     if let Some(read) = self.waiters.read_ready(id) {
@@ -384,7 +385,13 @@ impl<S: StateMachine> NodeLoop<S> {
                 Output::RoleChanged { role, term, leader } => {
                     let node = self.raft.id();
                     let leads = leader.map(NodeId::get);
-                    tracing::info!(node = node.get(), ?role, %term, leader = leads, "role or leader changed");
+                    tracing::info!(
+                        node = node.get(),
+                        ?role,
+                        term = term.get(),
+                        leader = leads,
+                        "role or leader changed"
+                    );
                     self.role_changed(role, term);
                     self.forwards.leader_changed(&self.raft, self.clock.now());
                     self.leadership_state.publish(Leadership { role, term, leader });
@@ -397,6 +404,15 @@ impl<S: StateMachine> NodeLoop<S> {
         if sent {
             self.transport.flush();
         }
+    }
+
+    /// Hands committed entries to the state machine, with the clients that wait for them.
+    fn apply(&mut self, entries: Entries<Bytes>) {
+        life::committed(self.raft.id(), entries.iter().map(Entry::id));
+        let mut proposers = self.waiters.committed(&entries);
+        self.count_committed(entries.len(), &proposers);
+        self.forwards.committed(&entries, &mut proposers);
+        self.state_machine.apply(entries, proposers);
     }
 
     fn members_changed(&mut self, membership: Membership) {

@@ -13,6 +13,7 @@ mod inputs;
 mod interleavings;
 mod journal_thread;
 mod leadership;
+mod life;
 mod members;
 mod membership_changes;
 mod meter;

@@ -21,6 +21,7 @@ use super::apply_place::Place;
 use super::awaited::{Awaited, Proposer};
 use super::digests::OwnDigests;
 use super::inbox::{Inbox, Read};
+use super::life;
 use super::meter::ApplyMeter;
 use super::state_machine_jobs::{StateMachineJob, StateMachineJobs, Task};
 use crate::entries::{Entries, Payload};
@@ -360,6 +361,7 @@ impl<S: StateMachine> Machine<S> {
             });
             match applied {
                 Ok(Ok(reply)) => {
+                    life::applied(self.lifecycle.node(), index);
                     self.answer(awaited, index, reply);
                     if let Err(message) = self.keep_digest(index, last) {
                         return self.end(StopReason::StateMachinePanicked { index, message });

@@ -91,7 +91,7 @@ pub(in crate::host) fn count_panic(message: &str) {
     });
     tracing::error!(
         node,
-        message,
+        panic = message,
         "code that waits for an answer panicked: a waker, or the drop of a reply"
     );
 }
