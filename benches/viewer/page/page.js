@@ -153,7 +153,7 @@ const NODE = 37;
 
 function place(id, count) {
   const angle = (id - 1) / count * 2 * Math.PI - Math.PI / 2;
-  return { x: CENTRE.x + Math.cos(angle) * 255, y: CENTRE.y + Math.sin(angle) * 148 + (count === 3 ? 14 : 0) };
+  return { x: CENTRE.x + Math.cos(angle) * 255, y: CENTRE.y + Math.sin(angle) * (count > 5 ? 168 : 148) + (count === 3 ? 14 : 0) };
 }
 
 function build(count) {
