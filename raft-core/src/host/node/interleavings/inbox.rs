@@ -11,7 +11,9 @@ use shuttle::sync::Mutex;
 use shuttle::thread;
 
 use super::{Bell, Count, explore};
+use crate::host::clock::Clock;
 use crate::host::error::{ProposeError, StopReason};
+use crate::host::metrics::{MetricCells, MetricsReader};
 use crate::host::node::handle::Handle;
 use crate::host::node::inbox::{Arrived, Inbox, Limits, NodeRequest, ProposeRequest};
 use crate::host::node::leadership::LeadershipState;
@@ -137,7 +139,9 @@ fn every_client_of_an_inbox_that_closes_is_answered_once() {
         let lifecycle = Arc::<Lifecycle>::default();
         let state = Arc::new(LeadershipState::new(Arc::clone(&lifecycle)));
         let members = Arc::new(Members::new(Membership::default(), Arc::clone(&lifecycle)));
-        let handle = Handle::new(Arc::clone(&inbox), state, Arc::clone(&lifecycle), members, None);
+        let metrics = MetricsReader::new(Arc::new(MetricCells::new(NodeId::new(1), Clock::new())));
+        let handle =
+            Handle::new(Arc::clone(&inbox), state, Arc::clone(&lifecycle), members, None, metrics);
         let client = handle.clone();
         let first = thread::spawn(move || {
             let answers = [client.propose("a"), client.propose("b")];
