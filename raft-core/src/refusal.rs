@@ -23,14 +23,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// How the voters answered, if this server asks for votes and its time for that is over now. To
     /// be called before the tick, which begins the next attempt.
     pub(crate) fn asked_in_vain(&self, now: Instant) -> Option<InVain> {
+        self.server.timers.election.is_due(now).then(|| self.answers_to_requests())?
+    }
+
+    /// How the voters have answered so far, if this server asks for votes.
+    pub(crate) fn answers_to_requests(&self) -> Option<InVain> {
         let ballot = match &self.role {
             RoleState::PreCandidate(PreCandidate { ballot, .. })
             | RoleState::Candidate(Candidate { ballot, .. }) => ballot,
             RoleState::Follower(_) | RoleState::Leader(_) => return None,
         };
-        if !self.server.timers.election.is_due(now) {
-            return None;
-        }
         let ids = |set: MemberSet| set.iter().filter_map(|at| self.server.members.id(at)).collect();
         let others = self.server.members.other_voters();
         let own: MemberSet = self.server.members.own.into_iter().collect();

@@ -6,11 +6,11 @@ pub use raft_core::host::{
     SessionId, SessionLimits, SessionRefused, SessionReply, Sessions, Typed, TypedStateMachine,
 };
 pub use raft_core::host::{
-    Capture, ChangeError, ClusterId, Faults, FileJournal, Handle, Journal, Label, LabelError, Lead,
-    Leadership, LeadershipWatch, MemoryJournal, Metrics, MetricsReader, NodeConfig, NodeStatus,
-    NotUnderstood, Pending, ProposeError, ReadError, SnapshotError, StartError, StateMachine,
-    StopReason, Stopped, StorageError, StoreId, Traffic, TransferError, Transport, WorkerKind,
-    WorkerStatus, WorkerTask,
+    Capture, ChangeError, ClusterId, Faults, FileJournal, Finding, Handle, Journal, Label,
+    LabelError, Lead, Leadership, LeadershipWatch, MemoryJournal, Metrics, MetricsReader,
+    NodeConfig, NodeStatus, NotUnderstood, Pending, ProposeError, ReadError, SnapshotError,
+    StartError, StateMachine, StopReason, Stopped, StorageError, StoreId, Traffic, TransferError,
+    Transport, WorkerKind, WorkerStatus, WorkerTask,
 };
 pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Suffrage, Term,

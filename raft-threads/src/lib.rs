@@ -73,11 +73,11 @@ pub use raft_core::host::{
     SessionId, SessionLimits, SessionRefused, SessionReply, Sessions, Typed, TypedStateMachine,
 };
 pub use raft_core::host::{
-    Capture, ChangeError, ClusterId, Faults, FileJournal, Handle, Journal, Label, LabelError, Lead,
-    Leadership, LeadershipWatch, MembershipWatch, MemoryJournal, Metrics, MetricsReader,
-    NodeConfig, NodeStatus, NotUnderstood, Pending, ProposeError, ReadError, SnapshotError,
-    StartError, StateMachine, StopReason, Stopped, Stopping, StorageError, StoreId, Traffic,
-    TransferError, Transport, WaitError, WorkerKind, WorkerStatus, WorkerTask,
+    Capture, ChangeError, ClusterId, Faults, FileJournal, Finding, Handle, Journal, Label,
+    LabelError, Lead, Leadership, LeadershipWatch, MembershipWatch, MemoryJournal, Metrics,
+    MetricsReader, NodeConfig, NodeStatus, NotUnderstood, Pending, ProposeError, ReadError,
+    SnapshotError, StartError, StateMachine, StopReason, Stopped, Stopping, StorageError, StoreId,
+    Traffic, TransferError, Transport, WaitError, WorkerKind, WorkerStatus, WorkerTask,
 };
 pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Suffrage, Term,

@@ -29,6 +29,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long one answer may take: a leader that lost its majority notices within an election
 /// timeout, a snapshot may be large.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(600);
+/// How long a server has to say why nothing moves: it may be what hangs.
+const WHY_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How often one is told what an order waits for, unless that changes.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -39,6 +41,8 @@ pub enum Order {
     Members(At),
     /// Tells what a server knows about itself
     Status(At),
+    /// Tells why nothing moves, as this server and all members know it
+    Why(At),
     /// Lets a server join: as a learner, and as a voter once it has caught up
     Add(AddFlags),
     /// Makes a learner a voter, once it has caught up
@@ -162,6 +166,7 @@ pub fn run(order: Order) -> Result<(), Failure> {
     match order {
         Order::Members(at) => tell_members(&ask(&at.server, &["MEMBERS"])?),
         Order::Status(at) => tell(&ask(&at.server, &["STATUS"])?),
+        Order::Why(at) => tell_why(&at.server)?,
         Order::Snapshot(at) => tell(&ask(&at.server, &["SNAPSHOT"])?),
         Order::Relabel(RelabelFlags { id, address, client_address, at }) => {
             tell(&ask(&at.server, &["RELABEL", &id.to_string(), &address, &client_address])?);
@@ -314,6 +319,37 @@ fn connect_to(address: SocketAddr) -> io::Result<Client> {
 
 fn tell(answer: &Frame) {
     lines(answer).for_each(|line| println!("{line}"));
+}
+
+/// What this server and the other members find, one line each.
+fn tell_why(server: &str) -> Result<(), Failure> {
+    let members = ask_why(server, "MEMBERS");
+    let members = members.map_err(|e| {
+        Failure(format!(
+            "{server} does not answer ({e}): does it run, and is that its address for clients?"
+        ))
+    })?;
+    let mut told = false;
+    for member in lines(&members) {
+        let mut words = member.split(' ');
+        let (id, client) = (words.next().unwrap_or_default(), words.nth(2).unwrap_or_default());
+        told |= client == server;
+        match ask_why(client, "WHY") {
+            Ok(found) => lines(&found).for_each(|line| println!("server {id}: {line}")),
+            Err(e) => println!("server {id}: it does not answer at {client}: {e}"),
+        }
+    }
+    if !told {
+        let found = ask_why(server, "WHY").map_err(|e| Failure(e.to_string()))?;
+        lines(&found).for_each(|line| println!("{server}: {line}"));
+    }
+    Ok(())
+}
+
+fn ask_why(server: &str, word: &'static str) -> io::Result<Frame> {
+    let mut client = connect(server)?;
+    client.set_answer_wait(WHY_WAIT_MAX)?;
+    client.call([word])
 }
 
 /// A table of the members.

@@ -266,3 +266,60 @@ fn orders_that_make_no_sense_are_refused_with_a_reason() -> Result<(), Failure> 
     cluster.order(1, &["remove", "2"])?;
     Ok(())
 }
+
+/// What `kv why` says at this server, once it holds these words.
+fn why(cluster: &mut Cluster, id: u64, words: &str) -> Result<String, Failure> {
+    cluster.wait(PATIENCE, words, |cluster| {
+        let said = cluster.order(id, &["why"]).ok()?;
+        said.contains(words).then_some(said)
+    })
+}
+
+#[test]
+fn a_broken_cluster_says_why() -> Result<(), Failure> {
+    // A leader keeps its office long enough to be asked.
+    let timeouts = ["--election-timeout-min=3000", "--election-timeout-max=4000"];
+    let mut cluster = Cluster::start_with(Path::new(PROGRAM), 3, &MIXED, &timeouts)?;
+    let leader = cluster.wait_for_leader(0, PATIENCE)?.id;
+    let away = other(&cluster, leader);
+    let last = cluster.ids().into_iter().find(|id| ![leader, away].contains(id)).unwrap();
+
+    let said = why(&mut cluster, leader, &format!("follower of server {leader}"))?;
+    assert_eq!(said.matches("nothing stands in its way").count(), 3, "{said}");
+
+    // A server that no member has added.
+    let stranger = cluster.join()?;
+    why(&mut cluster, stranger, "it belongs to no cluster yet: add it at a member")?;
+    assert_eq!(cluster.terminate(stranger, PATIENCE)?.code(), Some(0));
+    cluster.forget(stranger)?;
+
+    // A member that is down.
+    cluster.wait(PATIENCE, "the stores of members to be recorded", |cluster| {
+        cluster.log(leader).contains("identities or addresses of members").then_some(())
+    })?;
+    cluster.kill(away)?;
+    why(&mut cluster, leader, &format!("server {away}: it does not answer at "))?;
+
+    // An empty disk.
+    cluster.wipe(away)?;
+    cluster.start_server(away)?;
+    why(&mut cluster, leader, &format!("server {leader}: it refuses server {away}: "))?;
+    why(&mut cluster, away, "its store is empty, and a peer says")?;
+    cluster.kill(away)?;
+
+    // A leader without a quorum, and then no leader.
+    cluster.kill(last)?;
+    let address = cluster.client_address(leader);
+    let write = thread::spawn(move || Client::connect(address).unwrap().call(["INCR", "n"]));
+    let said = why(&mut cluster, leader, "it has had no word of a quorum for ")?;
+    let silent = format!("servers {} and {} are silent", away.min(last), away.max(last));
+    assert!(said.contains(&silent), "{said}");
+    let lacking = format!("and servers {} and {} have not written", away.min(last), away.max(last));
+    why(&mut cluster, leader, &lacking)?;
+    let said = why(&mut cluster, leader, "too few voters answer to elect it")?;
+    assert!(said.contains(&silent) && said.contains("it was leader in term "), "{said}");
+    assert!(matches!(write.join().unwrap(), Ok(Frame::Error(_))));
+
+    refused(cluster.run(&["why", "--server=127.0.0.1:1"]), "does not answer");
+    Ok(())
+}

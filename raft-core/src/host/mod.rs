@@ -136,7 +136,7 @@ pub use metrics::{
 #[cfg(feature = "futures")]
 pub use node::WatchStream;
 pub use node::{
-    DIGEST_INTERVAL, Driver, Handle, Lead, Leadership, LeadershipWatch, MembershipWatch,
+    DIGEST_INTERVAL, Driver, Finding, Handle, Lead, Leadership, LeadershipWatch, MembershipWatch,
     NodeConfig, NodeStatus, Pending, StateDifference, Stopping, Unanswered, WaitError,
 };
 pub use service::{

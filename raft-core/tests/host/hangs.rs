@@ -14,8 +14,8 @@ use crate::node::{
 };
 use bytes::Bytes;
 use raft_core::host::{
-    FileJournal, Handle, InProcessNetwork, MemoryJournal, NodeConfig, ProposeError, ReadError,
-    SnapshotError, StateMachine, StopReason, WorkerKind, WorkerTask,
+    FileJournal, Finding, Handle, InProcessNetwork, MemoryJournal, NodeConfig, ProposeError,
+    ReadError, SnapshotError, StateMachine, StopReason, WorkerKind, WorkerTask,
 };
 use raft_core::{Config, Index};
 
@@ -60,6 +60,8 @@ fn a_leader_whose_state_machine_hangs_hands_over_and_its_clients_are_answered() 
     assert_eq!((stuck.worker, stuck.task), (WorkerKind::StateMachine, WorkerTask::Apply));
     assert!(stuck.index.unwrap() > status.raft.last_applied);
     assert!(stuck.since.elapsed() >= Duration::from_millis(200), "{stuck}");
+    let Some(first @ Finding::Stuck(_)) = status.findings.first() else { panic!("{status:?}") };
+    assert!(first.to_string().starts_with("a thread of this node hangs ("), "{first}");
 
     // The others have applied both, and go on.
     until("another leads", || leader(&nodes) != sick);

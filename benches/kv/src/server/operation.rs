@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `MEMBERS` | a line a member: id, suffrage, addresses, `leader` | every server, as it knows |
 //! | `STATUS` | what the server knows about itself | every server |
+//! | `WHY` | why nothing moves, as far as the server knows | every server |
 //! | `SNAPSHOT` | writes a snapshot now, and compacts the log | every server, of its own |
 //! | `ADD id address client-address` | lets a server join as a learner | the leader |
 //! | `PROMOTE id` | makes a learner that has caught up a voter | the leader |
@@ -38,6 +39,8 @@ pub enum Operation {
     Members,
     /// `STATUS`
     Status,
+    /// `WHY`
+    Why,
     /// `SNAPSHOT`
     Snapshot,
     /// `ADD id address client-address`
@@ -100,8 +103,11 @@ impl Operation {
         Some(match (name, words) {
             (b"MEMBERS", []) => Ok(Self::Members),
             (b"STATUS", []) => Ok(Self::Status),
+            (b"WHY", []) => Ok(Self::Why),
             (b"SNAPSHOT", []) => Ok(Self::Snapshot),
-            (b"MEMBERS" | b"STATUS" | b"SNAPSHOT", _) => Err("this command takes no arguments"),
+            (b"MEMBERS" | b"STATUS" | b"WHY" | b"SNAPSHOT", _) => {
+                Err("this command takes no arguments")
+            }
             (b"ADD" | b"RELABEL", [id, address, client]) => {
                 match (number(id), self::address(address), self::address(client)) {
                     (Some(id), Some(address), Some(client)) if name == b"ADD" => {
@@ -132,6 +138,7 @@ impl Operation {
         let change = match self {
             Self::Members => return Begun::Reply(members(view)),
             Self::Status => return Begun::Reply(status(view)),
+            Self::Why => return Begun::Reply(why(view)),
             Self::Snapshot => return Begun::Operating(Operating::Snapshot(node.take_snapshot())),
             Self::Add { .. }
             | Self::Promote(_)
@@ -202,6 +209,23 @@ fn members(view: &View<'_>) -> Frame {
         format!("{} {} {address} {client}{leads}", member.id, seat_name(member.suffrage))
     };
     lines(raft.membership.members().iter().map(line))
+}
+
+/// What the server finds; if nothing stands in the way, what it is.
+fn why(view: &View<'_>) -> Frame {
+    let NodeStatus { findings, raft, .. } = view.status;
+    if findings.is_empty() {
+        let role = role_name(raft.role);
+        return lines([match raft.leader {
+            Some(leader) if leader != raft.id => {
+                format!("nothing stands in its way: {role} of server {leader}")
+            }
+            Some(_) | None => {
+                format!("nothing stands in its way: {role} in term {}", raft.current_term)
+            }
+        }]);
+    }
+    lines(findings.iter().map(ToString::to_string))
 }
 
 fn status(view: &View<'_>) -> Frame {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant as StdInstant};
 use bytes::Bytes;
 
 use super::digests::Comparison;
+use super::findings::findings;
 use super::forwards::Forwards;
 use super::inbox::{Arrived, Freshness, Inbox, NodeRequest, ProposeRequest, Read};
 use super::inputs::Core;
@@ -459,7 +460,8 @@ impl<S: StateMachine> NodeLoop<S> {
     fn status(&self) -> NodeStatus {
         let (proposals_waiting, reads_waiting) = self.waiters.len();
         let raft = self.raft.status();
-        NodeStatus {
+        let mut status = NodeStatus {
+            findings: std::vec::Vec::new(),
             wakes_at: raft.wake.and_then(|(moment, _)| self.clock.system_time(moment)),
             raft,
             proposals_waiting,
@@ -477,7 +479,9 @@ impl<S: StateMachine> NodeLoop<S> {
             client_panics: self.lifecycle.panics(),
             messages_dropped: self.inbox.messages_dropped(),
             requests_refused: self.inbox.requests_refused(),
-        }
+        };
+        status.findings = findings(&self.raft, &status);
+        status
     }
 }
 

@@ -119,7 +119,7 @@ fn log_end(node: NodeId, ended: SteppedDown) {
     }
 }
 
-fn end_text(reason: StepDown) -> &'static str {
+pub(super) fn end_text(reason: StepDown) -> &'static str {
     match reason {
         StepDown::HigherTerm => {
             "a message of a higher term arrived, because another server stood for election: if this repeats, look at the \
@@ -158,7 +158,7 @@ fn log_refusal(node: NodeId, refused: RefusedVote) {
     );
 }
 
-fn refusal_text(reason: VoteRefusal) -> &'static str {
+pub(super) fn refusal_text(reason: VoteRefusal) -> &'static str {
     match reason {
         VoteRefusal::BoundToLeader => {
             "this node hears a leader: a candidate that asks again and again does not hear that leader (look for a link that \

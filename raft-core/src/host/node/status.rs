@@ -4,6 +4,7 @@ use std::time::Instant;
 use std::vec::Vec;
 
 use super::digests::StateDifference;
+use super::findings::Finding;
 use crate::host::wire::handshake::Refusal;
 use crate::host::worker_kind::WorkerStatus;
 use crate::status::Status;
@@ -13,6 +14,9 @@ use crate::types::NodeId;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NodeStatus {
+    /// What stands in the way of a leader, a commit or an answer, as far as this node knows it,
+    /// what weighs most first. Empty if nothing does. Each says in plain words what to do.
+    pub findings: Vec<Finding>,
     /// What Raft knows.
     pub raft: Status,
     /// When the node's loop turns by itself at the latest, on the system's clock. `raft.wake` says

@@ -1,0 +1,305 @@
+//! Why nothing moves: what this node itself knows of it, in sentences that say what to do.
+//!
+//! Nothing is guessed. What only another server knows, as the rule by which it refused a vote, is
+//! among the findings of that server.
+
+use std::fmt;
+use std::string::{String, ToString};
+use std::time::Duration;
+use std::vec::Vec;
+
+use bytes::Bytes;
+use rand_core::Rng;
+
+use super::reasons::{end_text, refusal_text};
+use super::status::NodeStatus;
+use crate::host::wire::handshake::Refusal;
+use crate::host::worker_kind::WorkerStatus;
+use crate::membership::Suffrage;
+use crate::quorum::MemberSet;
+use crate::raft::Raft;
+use crate::reason::{RefusedVote, SteppedDown};
+use crate::state::roles::RoleState;
+use crate::status::PeerStatus;
+use crate::types::{Index, NodeId};
+
+/// Something that stands in the way of a leader, a commit or an answer, as one node knows it. From
+/// [`NodeStatus::findings`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Finding {
+    /// A thread of this node has been at one unit of work for too long.
+    Stuck(WorkerStatus),
+    /// This node neither votes nor stands for election, because its store is empty and a peer says
+    /// that the node is not the member that it believes to be.
+    ToldNotToVote,
+    /// This node refuses a peer for what the peer says of itself.
+    RefusesPeer {
+        /// The peer.
+        peer: NodeId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// This node knows no configuration: it waits to be added to a cluster.
+    NoCluster,
+    /// The configuration of the cluster does not name this node.
+    NotAMember,
+    /// The vote of this node for itself is not durable yet, and it counts only then.
+    OwnVoteNotDurable,
+    /// This node asks for votes, and too few voters answer to elect it (§5.2).
+    NoQuorumAnswers {
+        /// The voters that have not answered.
+        silent: Vec<NodeId>,
+    },
+    /// This node asks for votes, and these voters refuse theirs. By which rule is among their own
+    /// findings.
+    VotesRefused {
+        /// The voters that refused.
+        by: Vec<NodeId>,
+    },
+    /// This node knows no leader, and does not stand for election yet.
+    NoLeader,
+    /// The last vote or pre-vote that this node refused. Only while it knows no leader.
+    RefusedVote(RefusedVote),
+    /// How this node last stopped leading or standing for election. Only while it knows no leader.
+    SteppedDown(SteppedDown),
+    /// The disk of this leader is late.
+    DiskSilent {
+        /// How long it has not answered.
+        silent_for: Duration,
+        /// When this leader gives up its leadership.
+        patience: Duration,
+    },
+    /// This leader has not heard from a quorum for longer than a heartbeat interval.
+    QuorumSilent {
+        /// The voters that it has not heard from for so long.
+        silent: Vec<NodeId>,
+        /// How long there has been no word of a quorum.
+        silent_for: Duration,
+    },
+    /// Entries wait until a quorum holds them durably (§5.3).
+    CommitWaits {
+        /// The first of them.
+        from: Index,
+        /// The last of them.
+        to: Index,
+        /// The voters that have not acknowledged the first one, this leader perhaps among them.
+        lacking: Vec<NodeId>,
+    },
+    /// Until the change of membership is complete, majorities of the old and of the new voters must
+    /// agree (§6).
+    JointConfiguration,
+    /// This leader hands over, and accepts no commands meanwhile (thesis 3.10).
+    HandsOver {
+        /// The server that is to lead.
+        to: NodeId,
+    },
+    /// The state of another server differs from this server's after the same entry.
+    StateDiffers {
+        /// The other server.
+        peer: NodeId,
+        /// The last entry that both states include.
+        index: Index,
+    },
+}
+
+/// What this node finds, what weighs most first. `status` is that of the same moment.
+pub(super) fn findings<R: Rng>(raft: &Raft<Bytes, R>, status: &NodeStatus) -> Vec<Finding> {
+    let mut found: Vec<_> = status.stuck.iter().cloned().map(Finding::Stuck).collect();
+    if status.told_not_to_vote {
+        found.push(Finding::ToldNotToVote);
+    }
+    let refused = status.refused_peers.iter().cloned();
+    found.extend(refused.map(|(peer, refusal)| Finding::RefusesPeer { peer, refusal }));
+    if status.raft.membership.members().is_empty() {
+        found.push(Finding::NoCluster);
+    } else if status.raft.membership.suffrage(status.raft.id).is_none() {
+        found.push(Finding::NotAMember);
+    }
+    if matches!(raft.role, RoleState::Leader(_)) {
+        of_leader(raft, status, &mut found);
+    } else if status.raft.leader.is_none() {
+        without_leader(raft, status, &mut found);
+    }
+    let differences = status.state_differences.iter();
+    found.extend(
+        differences.map(|other| Finding::StateDiffers { peer: other.peer, index: other.index }),
+    );
+    found
+}
+
+/// What this node knows of there being no leader.
+fn without_leader<R: Rng>(raft: &Raft<Bytes, R>, status: &NodeStatus, found: &mut Vec<Finding>) {
+    match raft.answers_to_requests() {
+        Some(answers) => {
+            if answers.waits_for_disk {
+                found.push(Finding::OwnVoteNotDurable);
+            }
+            if !answers.quorum_answered {
+                found.push(Finding::NoQuorumAnswers { silent: answers.silent });
+            }
+            if !answers.refused.is_empty() {
+                found.push(Finding::VotesRefused { by: answers.refused });
+            }
+        }
+        None if status.raft.membership.suffrage(status.raft.id).is_some() => {
+            found.push(Finding::NoLeader);
+        }
+        None => {}
+    }
+    found.extend(status.raft.refused_vote.map(Finding::RefusedVote));
+    found.extend(status.raft.stepped_down.map(Finding::SteppedDown));
+}
+
+/// What this leader knows of there being no commits.
+fn of_leader<R: Rng>(raft: &Raft<Bytes, R>, status: &NodeStatus, found: &mut Vec<Finding>) {
+    let RoleState::Leader(leader) = &raft.role else { return };
+    let (server, now) = (&raft.server, status.raft.now);
+    let heartbeat = server.config.heartbeat_interval;
+    let disk_silent =
+        server.durable.silent_since().map(|since| now.saturating_duration_since(since));
+    if let Some(silent_for) = disk_silent.filter(|span| *span > heartbeat) {
+        let patience = server.config.disk_patience();
+        found.push(Finding::DiskSilent { silent_for, patience });
+    }
+    let silent_for = now.saturating_duration_since(server.quorum_heard_at(leader));
+    if silent_for > heartbeat.saturating_mul(2) {
+        let silent = |peer: &&PeerStatus| {
+            now.saturating_duration_since(peer.heard_at) > heartbeat.saturating_mul(2)
+        };
+        let voters = status.raft.peers.iter().filter(|peer| is_voter(status, peer.id));
+        let silent = voters.filter(silent).map(|peer| peer.id).collect();
+        found.push(Finding::QuorumSilent { silent, silent_for });
+    }
+    if let Some(waits) = commit_waits(raft, status) {
+        found.push(waits);
+        if status.raft.membership.is_joint() {
+            found.push(Finding::JointConfiguration);
+        }
+    }
+    found.extend(leader.transfer.as_ref().map(|transfer| Finding::HandsOver { to: transfer.to }));
+}
+
+/// The first entry that no quorum holds, if there is one.
+fn commit_waits<R: Rng>(raft: &Raft<Bytes, R>, status: &NodeStatus) -> Option<Finding> {
+    let (members, status) = (&raft.server.members, &status.raft);
+    let from = status.commit_index.next();
+    if status.last_log.index < from {
+        return None;
+    }
+    let peers = status.peers.iter().filter(|peer| peer.match_index >= from);
+    let mut holders: Vec<_> = peers.map(|peer| peer.id).collect();
+    if status.durable_index >= from {
+        holders.push(status.id);
+    }
+    let positions: MemberSet = holders.iter().filter_map(|id| members.position(*id)).collect();
+    if members.quorum.is_reached_by(positions) {
+        return None;
+    }
+    let lacking = members.quorum.voters().iter().filter(|at| !positions.contains(*at));
+    let lacking = lacking.filter_map(|at| members.id(at)).collect();
+    Some(Finding::CommitWaits { from, to: status.last_log.index, lacking })
+}
+
+fn is_voter(status: &NodeStatus, id: NodeId) -> bool {
+    status.raft.membership.suffrage(id).is_some_and(Suffrage::is_voter)
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stuck(worker) => write!(f, "a thread of this node hangs ({worker})"),
+            Self::ToldNotToVote => f.write_str(
+                "its store is empty, and a peer says that this node is not the member that it believes to be, so it does \
+                 not vote: remove the member, and add this node again",
+            ),
+            Self::RefusesPeer { peer, refusal } => write!(f, "it refuses server {peer}: {refusal}"),
+            Self::NoCluster => f.write_str("it belongs to no cluster yet: add it at a member"),
+            Self::NotAMember => f.write_str(
+                "the configuration of the cluster does not name it: stop it, or add it again with an empty store",
+            ),
+            Self::OwnVoteNotDurable => {
+                f.write_str("its vote for itself is not on its disk yet: look at the disk")
+            }
+            Self::NoQuorumAnswers { silent } => write!(
+                f,
+                "too few voters answer to elect it, {} silent: see whether they run, and whether the network reaches them",
+                are(silent)
+            ),
+            Self::VotesRefused { by } => write!(
+                f,
+                "{} its request for votes: each of them knows by which rule",
+                refuse(by)
+            ),
+            Self::NoLeader => {
+                f.write_str("it knows no leader, and its election timeout is not over")
+            }
+            Self::RefusedVote(RefusedVote { candidate, term, reason }) => write!(
+                f,
+                "it refused server {candidate} its vote in term {term}: {}",
+                refusal_text(*reason)
+            ),
+            Self::SteppedDown(SteppedDown { role, term, reason }) => {
+                write!(f, "it was {role} in term {term} until {}", end_text(*reason))
+            }
+            Self::DiskSilent { silent_for, patience } => write!(
+                f,
+                "its disk has not answered for {silent_for:?}, and at {patience:?} it gives up leadership: look at the disk"
+            ),
+            Self::QuorumSilent { silent, silent_for } => write!(
+                f,
+                "it has had no word of a quorum for {silent_for:?}, {} silent: see whether they run, and whether the \
+                 network reaches them",
+                are(silent)
+            ),
+            Self::CommitWaits { from, to, lacking } => write!(
+                f,
+                "{} for a quorum, and {} not written entry {from}: if that lasts, look at those disks and at the network",
+                wait(*from, *to),
+                have(lacking)
+            ),
+            Self::JointConfiguration => f.write_str(
+                "a change of members is under way, and needs majorities of the old and of the new voters",
+            ),
+            Self::HandsOver { to } => {
+                write!(f, "it hands leadership over to server {to}, and accepts no commands meanwhile")
+            }
+            Self::StateDiffers { peer, index } => write!(
+                f,
+                "its state differs from that of server {peer} after entry {index}: see the guide on operation, states that \
+                 differ"
+            ),
+        }
+    }
+}
+
+fn wait(from: Index, to: Index) -> String {
+    if from == to {
+        std::format!("entry {from} waits")
+    } else {
+        std::format!("entries {from} to {to} wait")
+    }
+}
+
+fn servers(ids: &[NodeId], one: &str, several: &str) -> String {
+    match ids {
+        [] => std::format!("no server {one}"),
+        [id] => std::format!("server {id} {one}"),
+        [first @ .., last] => {
+            let first: Vec<_> = first.iter().map(ToString::to_string).collect();
+            std::format!("servers {} and {last} {several}", first.join(", "))
+        }
+    }
+}
+
+fn are(ids: &[NodeId]) -> String {
+    servers(ids, "is", "are")
+}
+
+fn have(ids: &[NodeId]) -> String {
+    servers(ids, "has", "have")
+}
+
+fn refuse(ids: &[NodeId]) -> String {
+    servers(ids, "refuses", "refuse")
+}
