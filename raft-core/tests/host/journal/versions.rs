@@ -9,6 +9,9 @@ use super::files::*;
 
 /// The version of segments that this version writes.
 const VERSION: u32 = 3;
+/// A segment as version 0.1.0 of this library wrote it, with three writes of one command each. It
+/// stays as it is: every later version opens it.
+const SEGMENT_OF_VERSION_3: &[u8] = include_bytes!("version_3.journal");
 /// Behind the frame's header and the magic.
 const VERSION_AT: usize = frame::HEADER_BYTES + 8;
 /// Behind version, cluster, node, store id and segment.
@@ -89,6 +92,25 @@ fn further_fields_of_the_first_frame_are_ignored() {
     // The frames behind moved by four bytes: they are salted with where they were.
     let empty = &more[..frame_ends(&more)[0]];
     assert_eq!(recover_content(directory.path(), empty).unwrap().entries.len(), 0);
+}
+
+#[test]
+fn a_journal_that_version_3_wrote_opens() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(segment(directory.path(), 1), SEGMENT_OF_VERSION_3).unwrap();
+    let restored = recover(directory.path()).unwrap();
+    let commands: [&[u8]; 3] = [b"first", b"", &[b'x'; 600]];
+    assert_eq!(restored.entries, write(1, &commands).entries.to_vec());
+    assert_eq!(restored.hard_state, write(1, &[]).hard_state.unwrap());
+
+    let mut journal = open(directory.path()).unwrap();
+    journal.recover().unwrap();
+    journal.append(&write(4, &[b"more"])).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let file = fs::read(segment(directory.path(), 1)).unwrap();
+    assert!(file.starts_with(SEGMENT_OF_VERSION_3), "what it wrote stays");
+    assert_eq!(recover(directory.path()).unwrap().entries.len(), 4);
 }
 
 /// A journal of version 2, as it was written before frames were salted. It is read, written on in
