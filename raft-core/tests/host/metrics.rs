@@ -52,12 +52,13 @@ fn commands_are_counted_on_their_way() {
     // The leader's first entry has no command.
     assert_eq!(totals.entries_committed, metrics.gauges.commit_index);
     assert_eq!(totals.entries_applied, totals.entries_committed);
-    assert_eq!((totals.elections_started, totals.elections_won, totals.elections_lost), (1, 1, 0));
+    assert_eq!(totals.elections_won, 1);
+    assert_eq!(totals.elections_started, 1 + totals.elections_lost);
     assert_eq!(histograms.proposal_to_commit.count(), COMMANDS);
     assert_eq!(histograms.proposal_to_applied.count(), COMMANDS);
     assert!(histograms.proposal_to_applied.sum() >= histograms.proposal_to_commit.sum());
-    assert!(histograms.append_to_durable.count() >= COMMANDS);
-    assert!(histograms.journal_sync.count() >= COMMANDS);
+    // Followers may commit what a late journal then writes at once.
+    assert!(histograms.append_to_durable.count() > 0 && histograms.journal_sync.count() > 0);
     assert!(histograms.apply.count() > 0 && histograms.loop_lateness.count() > 0);
     assert_eq!((metrics.gauges.members, metrics.gauges.voters), (3, 3));
     assert_eq!(metrics.gauges.log_entries, metrics.gauges.last_log_index);
@@ -71,7 +72,8 @@ fn commands_are_counted_on_their_way() {
         assert_eq!(peer.lag, Some(0));
         assert!(peer.silent_for.unwrap() < Duration::from_secs(30));
         let (messages, bytes) = sent(peer, "append_entries");
-        assert!(messages >= COMMANDS && bytes >= COMMANDS * 13, "{messages} with {bytes} bytes");
+        // A follower that is late is sent several commands in one message.
+        assert!(messages > 0 && bytes >= COMMANDS * 13, "{messages} with {bytes} bytes");
         let replies = peer.received.iter().find(|counted| counted.kind == "append_entries_reply");
         assert!(replies.unwrap().messages > 0);
 
