@@ -12,8 +12,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use crate::server::resp::Frame;
 /// Where free ports are looked for: below those that systems give to outgoing connections, or a
 /// server that is restarted could find its port taken by one.
 const PORTS: std::ops::Range<u16> = 10_240..32_000;
+/// How far apart two searches for free ports begin.
+const PORTS_APART: u64 = 32;
 /// How often a condition is looked at that someone waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// How much of a server's log is shown when it fails, in lines.
@@ -475,8 +477,11 @@ impl std::error::Error for Failure {}
 /// Ports on which nothing listens now.
 pub fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
     // The standard library's seed for maps is the randomness at hand: two demonstrations at once
-    // should not meet.
-    let offset = RandomState::new().hash_one(0) % u64::from(PORTS.end - PORTS.start);
+    // should not meet. Those of one process never do.
+    static BEGIN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let behind = CALLS.fetch_add(1, Ordering::Relaxed).wrapping_mul(PORTS_APART);
+    let offset = BEGIN.wrapping_add(behind) % u64::from(PORTS.end - PORTS.start);
     let offset = usize::try_from(offset).unwrap_or(0);
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let ports: Vec<_> =
