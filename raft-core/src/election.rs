@@ -332,9 +332,9 @@ impl<C: Command, R: Rng> Server<C, R> {
         }
     }
 
-    /// Whether this server has yet to be told of any cluster. It may be one that has lost its disk,
-    /// and with it votes and entries; so it votes for nobody until a leader has brought it into a
-    /// cluster. Nor does one whose host knows that it did.
+    /// Whether this server votes for no candidate. A server that knows no cluster may have lost its
+    /// disk, and with it votes and entries, so it votes only after a leader has brought it into a
+    /// cluster. The same holds while the host reports a replaced disk.
     pub(crate) fn may_not_vote(&self) -> bool {
         self.memberships.in_force().is_empty() || self.members.abstains
     }

@@ -48,11 +48,11 @@ pub struct Status {
     pub snapshot: LogId,
     /// The configuration in force.
     pub membership: Membership,
-    /// Writes that the disk has yet to answer for.
+    /// Writes that the disk has not acknowledged yet.
     pub writes_in_flight: usize,
     /// Reads that wait for confirmation or for the state machine.
     pub reads_waiting: usize,
-    /// Commands that this server forwards to its leader and that the leader has yet to answer for.
+    /// Commands that this server forwards to its leader and that the leader has not answered yet.
     pub forwards_waiting: usize,
     /// How far each follower is; empty unless this server leads.
     pub peers: Vec<PeerStatus>,

@@ -321,35 +321,39 @@ fn tell(answer: &Frame) {
     lines(answer).for_each(|line| println!("{line}"));
 }
 
-/// What this server and the other members find, one line each.
+/// What each member finds. A server that no member knows is asked as well, for that is what it says.
 fn tell_why(server: &str) -> Result<(), Failure> {
-    let members = ask_why(server, "MEMBERS");
-    let members = members.map_err(|e| {
+    let no_answer = |e| {
         Failure(format!(
             "{server} does not answer ({e}): does it run, and is that its address for clients?"
         ))
-    })?;
-    let mut told = false;
-    for member in lines(&members) {
+    };
+    let members = ask_why(server, "MEMBERS").map_err(no_answer)?;
+    let members: Vec<_> = lines(&members).collect();
+    if members.is_empty() {
+        let found = ask_why(server, "WHY").map_err(no_answer)?;
+        tell(&found);
+    }
+    for member in members {
         let mut words = member.split(' ');
         let (id, client) = (words.next().unwrap_or_default(), words.nth(2).unwrap_or_default());
-        told |= client == server;
         match ask_why(client, "WHY") {
             Ok(found) => lines(&found).for_each(|line| println!("server {id}: {line}")),
             Err(e) => println!("server {id}: it does not answer at {client}: {e}"),
         }
     }
-    if !told {
-        let found = ask_why(server, "WHY").map_err(|e| Failure(e.to_string()))?;
-        lines(&found).for_each(|line| println!("{server}: {line}"));
-    }
     Ok(())
 }
 
+/// What this server answers, unless that is an error.
 fn ask_why(server: &str, word: &'static str) -> io::Result<Frame> {
     let mut client = connect(server)?;
     client.set_answer_wait(WHY_WAIT_MAX)?;
-    client.call([word])
+    let answer = client.call([word])?;
+    if let Frame::Error(text) = &answer {
+        return Err(io::Error::other(text.to_string()));
+    }
+    Ok(answer)
 }
 
 /// A table of the members.

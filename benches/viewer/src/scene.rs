@@ -65,7 +65,7 @@ pub struct Server {
     pub applied: u64,
     /// What its state machine holds.
     pub registers: Vec<u64>,
-    /// Writes that the disk has yet to answer for.
+    /// Writes that the disk has not acknowledged yet.
     pub writes: usize,
     /// Replies that wait at the gate for a write.
     pub held: Vec<Held>,

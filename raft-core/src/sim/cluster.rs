@@ -234,7 +234,7 @@ impl<S: StateMachine> Cluster<S> {
         &self.servers[self.at(id)].disk.stored
     }
 
-    /// How many writes a server's disk has yet to answer for.
+    /// How many writes a server's disk has not acknowledged yet.
     pub fn pending_writes(&self, id: NodeId) -> usize {
         self.servers[self.at(id)].disk.pending.len()
     }

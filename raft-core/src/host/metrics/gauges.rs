@@ -65,8 +65,8 @@ gauges! {
     members: "Members of the cluster, learners included",
     /// Members that vote.
     voters: "Members of the cluster that vote",
-    /// Writes that the disk has yet to answer for.
-    writes_in_flight: "Writes that the disk has yet to answer for",
+    /// Writes that the disk has not acknowledged yet.
+    writes_in_flight: "Writes that the disk has not acknowledged yet",
     /// Proposals that wait to be committed.
     proposals_waiting: "Proposals that wait to be committed",
     /// Proposals that wait for the end of a transfer of leadership.

@@ -57,7 +57,7 @@ pub enum Finding {
         /// The voters that refused.
         by: Vec<NodeId>,
     },
-    /// This node knows no leader, and does not stand for election yet.
+    /// This node knows no leader, and does not ask for votes now.
     NoLeader,
     /// The last vote or pre-vote that this node refused. Only while it knows no leader.
     RefusedVote(RefusedVote),
@@ -232,7 +232,7 @@ impl fmt::Display for Finding {
                 refuse(by)
             ),
             Self::NoLeader => {
-                f.write_str("it knows no leader, and its election timeout is not over")
+                f.write_str("it knows no leader, and does not ask for votes now")
             }
             Self::RefusedVote(RefusedVote { candidate, term, reason }) => write!(
                 f,
@@ -302,4 +302,173 @@ fn have(ids: &[NodeId]) -> String {
 
 fn refuse(ids: &[NodeId]) -> String {
     servers(ids, "refuses", "refuse")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use rand_pcg::{Pcg32, rand_core::SeedableRng};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::message::{Body, Message, RequestPreVoteReply, RequestVoteReply};
+    use crate::output::{Output, Restored};
+    use crate::reason::VoteRefusal;
+    use crate::role::Role;
+    use crate::types::Term;
+
+    type Server = Raft<Bytes, Pcg32>;
+
+    fn id(number: u64) -> NodeId {
+        NodeId::new(number)
+    }
+
+    /// Server 1 of three.
+    fn server() -> Server {
+        let config = Config::new(id(1), [1, 2, 3].map(NodeId::new));
+        Raft::new(config, Restored::default(), Pcg32::seed_from_u64(1)).unwrap()
+    }
+
+    fn found(raft: &Server) -> Vec<Finding> {
+        let status = NodeStatus {
+            findings: vec![],
+            raft: raft.status(),
+            wakes_at: None,
+            proposals_waiting: 0,
+            proposals_parked: 0,
+            forwards_waiting: 0,
+            changes_waiting: 0,
+            takes_snapshot: false,
+            refused_peers: vec![],
+            told_not_to_vote: false,
+            reads_waiting: 0,
+            reads_queued: 0,
+            stuck: vec![],
+            state_differences: vec![],
+            states_compared: 0,
+            client_panics: 0,
+            messages_dropped: 0,
+            requests_refused: 0,
+        };
+        findings(raft, &status)
+    }
+
+    /// One deadline passes. These servers answer, and grant what is asked if they `agree`; the disk
+    /// answers if it `works`.
+    #[allow(clippy::wildcard_enum_match_arm)] // A few of many.
+    fn pass(raft: &mut Server, answering: &[u64], agree: bool, works: bool) {
+        let now = raft.next_deadline().unwrap();
+        raft.tick(now);
+        while let Some(output) = raft.poll_outbox() {
+            let message = match output {
+                Output::Send(message) if answering.contains(&message.to.get()) => message,
+                Output::Persist(write) if works => {
+                    raft.persisted(write.id);
+                    continue;
+                }
+                _ => continue,
+            };
+            let body = match message.body {
+                Body::RequestPreVote(request) => Body::RequestPreVoteReply(RequestPreVoteReply {
+                    granted: agree,
+                    campaign: request.campaign,
+                }),
+                Body::RequestVote(request) => Body::RequestVoteReply(RequestVoteReply {
+                    granted: agree,
+                    last_log: request.last_log,
+                }),
+                _ => continue,
+            };
+            raft.step(Message { from: message.to, to: id(1), term: message.term, body });
+        }
+    }
+
+    /// Deadlines pass until the server stands for election, at least.
+    fn stand(raft: &mut Server, answering: &[u64], agree: bool, works: bool) {
+        while raft.role() == Role::Follower {
+            pass(raft, answering, agree, works);
+        }
+    }
+
+    #[test]
+    fn a_server_before_its_first_election_knows_no_leader() {
+        let found = found(&server());
+        assert!(matches!(found.as_slice(), [Finding::NoLeader]), "{found:?}");
+    }
+
+    #[test]
+    fn too_few_voters_that_answer_are_told_from_voters_that_refuse() {
+        let mut raft = server();
+        stand(&mut raft, &[], true, true);
+        let silent = found(&raft);
+        let [Finding::NoQuorumAnswers { silent }] = silent.as_slice() else { panic!("{silent:?}") };
+        assert_eq!(silent, &[id(2), id(3)]);
+
+        let mut raft = server();
+        stand(&mut raft, &[3], false, true);
+        let refused = found(&raft);
+        let [Finding::VotesRefused { by }] = refused.as_slice() else { panic!("{refused:?}") };
+        assert_eq!(by, &[id(3)]);
+    }
+
+    #[test]
+    fn an_own_vote_that_is_not_on_the_disk_is_found() {
+        let mut raft = server();
+        stand(&mut raft, &[2], true, false);
+        let found = found(&raft);
+        assert!(matches!(found.first(), Some(Finding::OwnVoteNotDurable)), "{found:?}");
+    }
+
+    #[test]
+    fn a_leader_finds_its_late_disk_and_its_silent_followers() {
+        let mut raft = server();
+        stand(&mut raft, &[2], true, true);
+        assert_eq!(raft.role(), Role::Leader);
+        let waits = found(&raft);
+        let [Finding::CommitWaits { from, to, lacking }] = waits.as_slice() else {
+            panic!("{waits:?}")
+        };
+        assert_eq!((from, to, lacking), (&Index::new(1), &Index::new(1), &vec![id(2), id(3)]));
+
+        raft.propose(Bytes::from_static(b"x")).unwrap();
+        let elected_at = raft.status().now;
+        pass(&mut raft, &[], true, false);
+        // After 150 ms without a quorum the leader steps down.
+        raft.tick(elected_at + Duration::from_millis(140));
+        let late = found(&raft);
+        let [
+            Finding::DiskSilent { silent_for, patience },
+            Finding::QuorumSilent { silent, .. },
+            Finding::CommitWaits { lacking, .. },
+        ] = late.as_slice()
+        else {
+            panic!("{late:?}")
+        };
+        assert!(*silent_for > Duration::from_millis(50) && *patience == Duration::from_millis(500));
+        assert_eq!((silent, lacking), (&vec![id(2), id(3)], &vec![id(2), id(3)]));
+    }
+
+    #[test]
+    fn a_refused_vote_is_found_until_there_is_a_leader() {
+        let mut raft = server();
+        let refused =
+            RefusedVote { candidate: id(2), term: Term::new(3), reason: VoteRefusal::ShorterLog };
+        raft.server.reasons.refused_vote = Some(refused);
+        let found_now = found(&raft);
+        assert!(matches!(found_now.last(), Some(Finding::RefusedVote(_))), "{found_now:?}");
+        let told = found_now.last().unwrap().to_string();
+        assert!(told.starts_with("it refused server 2 its vote in term 3: the log"), "{told}");
+        stand(&mut raft, &[2], true, true);
+        assert!(!found(&raft).iter().any(|found| matches!(found, Finding::RefusedVote(_))));
+    }
+
+    #[test]
+    fn servers_are_named_in_a_sentence() {
+        assert_eq!(are(&[]), "no server is");
+        assert_eq!(have(&[id(2)]), "server 2 has");
+        assert_eq!(refuse(&[id(1), id(2), id(3)]), "servers 1, 2 and 3 refuse");
+        assert_eq!(wait(Index::new(3), Index::new(3)), "entry 3 waits");
+        assert_eq!(wait(Index::new(3), Index::new(5)), "entries 3 to 5 wait");
+    }
 }

@@ -159,7 +159,7 @@ impl Tape {
         self.record(raft, |out| input.put(out));
     }
 
-    /// The outputs are about to be polled: whoever sees them may see all that led to them.
+    /// The outputs are about to be polled: a server that sees them may see all that led to them.
     pub(crate) fn before_poll(&mut self) {
         if self.polls == 0 && self.config.write_ahead {
             self.flush();

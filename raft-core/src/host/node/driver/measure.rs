@@ -1,4 +1,4 @@
-//! What the loop publishes and counts for whoever monitors the node.
+//! What the loop publishes and counts for a monitoring system.
 
 use super::NodeLoop;
 use crate::error::ReadRefused;
