@@ -321,7 +321,7 @@ fn tell(answer: &Frame) {
     lines(answer).for_each(|line| println!("{line}"));
 }
 
-/// What each member finds. A server that no member knows is asked as well, for that is what it says.
+/// What each member finds. A server that waits to be added knows none, and answers for itself.
 fn tell_why(server: &str) -> Result<(), Failure> {
     let no_answer = |e| {
         Failure(format!(
