@@ -11,6 +11,7 @@ use crate::types::NodeId;
 /// One step of a change of membership; several are taken together. See
 /// [`Raft::change_membership`](crate::Raft::change_membership).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Change {
     /// A new server receives the log, and counts for nothing yet.
@@ -73,6 +74,7 @@ impl Change {
 
 /// Why a membership cannot be changed so.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum MembershipError {
     /// The server to be added is a member already.

@@ -15,6 +15,8 @@
 
 use crate::checkpoint::stored;
 use core::fmt;
+use core::num::ParseIntError;
+use core::str::FromStr;
 
 /// The longest [`Member::label`](crate::Member::label), in bytes.
 pub const LABEL_BYTES_MAX: usize = 1024;
@@ -43,8 +45,19 @@ impl fmt::Display for ClusterIdentity {
     }
 }
 
+/// Reads what `Display` writes: a number in hexadecimal digits.
+impl FromStr for ClusterIdentity {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u128::from_str_radix(text, 16).map(Self)
+    }
+}
+
 /// What the configuration says of a member's store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum MemberStore {
     /// The member is one with which the cluster began, or was added by an older version: any store
     /// is taken for its own until one is recorded.

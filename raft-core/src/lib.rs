@@ -212,6 +212,8 @@ mod reconfiguration;
 mod refusal;
 mod replication;
 mod role;
+#[cfg(feature = "serde")]
+mod serialized;
 #[cfg(feature = "sim")]
 #[allow(
     clippy::arithmetic_side_effects,

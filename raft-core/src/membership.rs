@@ -28,6 +28,7 @@ pub use crate::identity::LABEL_BYTES_MAX;
 
 /// How a member takes part in decisions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Suffrage {
     /// Votes, and counts towards commits.
@@ -76,6 +77,7 @@ impl Suffrage {
 
 /// A server in a configuration.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Member {
     /// The server.
     pub id: NodeId,
@@ -106,6 +108,7 @@ stored! { struct Member { id, suffrage, priority, label, store } }
 /// # Ok::<(), raft_core::MembershipError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Membership {
     members: Vec<Member>,
     /// Boxed, for a message holds a configuration, and larger messages cost speed.

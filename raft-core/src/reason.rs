@@ -13,6 +13,7 @@ use crate::types::{NodeId, Term};
 
 /// Why a server stopped leading or standing for election.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum StepDown {
     /// A message of a higher term came (§5.1).
@@ -49,6 +50,7 @@ stored! {
 
 /// The end of a leadership, a candidacy or a pre-vote.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SteppedDown {
     /// What the server was.
@@ -63,6 +65,7 @@ stored! { struct SteppedDown { role, term, reason } }
 
 /// Why a server refused a vote or a pre-vote.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum VoteRefusal {
     /// This server leads, or hears a leader, or has promised one not to vote (thesis 4.2.3, 6.4.1).
@@ -93,6 +96,7 @@ stored! {
 
 /// A vote or a pre-vote that a server refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RefusedVote {
     /// The server that asked.

@@ -15,6 +15,7 @@ use crate::checkpoint::stored;
 ///        └───────────────────────────────────────────────────┴──────────────────────┘
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Role {
     /// Answers leaders and candidates.

@@ -14,6 +14,7 @@ use crate::types::{Index, LogId, NodeId, Term};
 /// A server's state at one moment, for operators, tests and metrics. From
 /// [`Raft::status`](crate::Raft::status).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Status {
     /// This server.
@@ -68,6 +69,7 @@ pub struct Status {
 
 /// A leader's view of a follower.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PeerStatus {
     /// The follower.
@@ -101,6 +103,7 @@ impl PeerStatus {
 
 /// Oddities of the network, each counted and dropped. They only grow; a restart begins at zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counters {
     /// Messages for another server.
@@ -146,6 +149,7 @@ pub(crate) fn count(counter: &mut u64) {
 
 /// Why a server will wake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Wake {
     /// A step left work for the tick.

@@ -10,6 +10,7 @@ use core::time::Duration;
 ///
 /// The host's clock must be monotonic; [`Raft::tick`](crate::Raft::tick) ignores steps back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Instant(u64);
 
 stored! { struct Instant(_) }

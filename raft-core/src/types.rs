@@ -10,6 +10,7 @@ macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         pub struct $name(u64);
 
         impl $name {
@@ -135,6 +136,7 @@ impl Index {
 /// one of §5.4.1, by which a voter judges whether a candidate's log is up to date: later term
 /// first, longer log second.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LogId {
     /// The term of the entry; compared first.
     pub term: Term,
@@ -163,6 +165,7 @@ impl fmt::Display for LogId {
 /// What must survive a crash besides the log (Figure 2, "Persistent state"). Written whole, or not
 /// at all.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HardState {
     /// The latest term that this server has seen.
     pub current_term: Term,

@@ -60,6 +60,7 @@
 //! receives), and one while a name is looked up. A [`channel::Network`] has one for all its nodes.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations)]
 
 pub mod channel;
 mod node;

@@ -58,6 +58,7 @@
 //! which would be most of an election. A paused tokio clock therefore does not stop its timeouts.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations)]
 
 pub mod channel;
 mod node;

@@ -14,6 +14,7 @@ use crate::types::NodeId;
 /// Choose any number that no other cluster nearby uses. All nodes of a cluster are started with the
 /// same number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ClusterId(u64);
 
 impl ClusterId {
@@ -40,6 +41,7 @@ impl fmt::Display for ClusterId {
 /// It tells a node that came back from another node with the same [`NodeId`], and from the same
 /// node with an empty store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StoreId(u64);
 
 impl StoreId {
@@ -62,6 +64,7 @@ impl fmt::Display for StoreId {
 
 /// Who a node is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Identity {
     /// Its cluster.
     pub cluster: ClusterId,
@@ -73,6 +76,7 @@ pub struct Identity {
 
 /// What a store holds, as its node says when it introduces itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Past {
     /// The node does not say: it runs an older version.

@@ -7,6 +7,7 @@ use crate::types::Index;
 
 /// One of a node's threads, beside the one that runs its loop.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum WorkerKind {
     /// Makes writes durable.
@@ -21,6 +22,7 @@ pub enum WorkerKind {
 
 /// What a worker is doing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum WorkerTask {
     /// The journal appends writes and syncs.
@@ -47,6 +49,7 @@ pub enum WorkerTask {
 
 /// What a worker of a node is doing.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct WorkerStatus {
     /// Which thread.
@@ -55,8 +58,15 @@ pub struct WorkerStatus {
     pub task: WorkerTask,
     /// The entry that the task is about, if it is about one.
     pub index: Option<Index>,
-    /// When the node's loop first saw the worker at this unit: up to a second late.
+    /// When the node's loop first saw the worker at this unit: up to a second late. With `serde`
+    /// the span from then until now, under the name `busy_for`.
+    #[cfg_attr(feature = "serde", serde(rename = "busy_for", serialize_with = "until_now"))]
     pub since: Instant,
+}
+
+#[cfg(feature = "serde")]
+fn until_now<S: serde::Serializer>(since: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&since.elapsed(), serializer)
 }
 
 impl fmt::Display for WorkerStatus {

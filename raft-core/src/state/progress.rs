@@ -50,6 +50,7 @@ use crate::types::{Command, Index, LogId, Round, Session};
 
 /// How a leader sends to a follower.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ProgressState {
     /// Where the logs agree is not known: one message with entries at a time.
     Probe,

@@ -21,6 +21,8 @@ mod pauses;
 mod reads;
 mod recorder;
 #[cfg(feature = "serde")]
+mod serialized;
+#[cfg(feature = "serde")]
 mod services;
 mod snapshots;
 mod states;

@@ -15,6 +15,7 @@ macro_rules! gauges {
     ($($(#[$doc:meta])* $name:ident: $help:literal,)+) => {
         /// A node's state at the end of its last turn.
         #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct Gauges {
             $($(#[$doc])* pub $name: u64,)+

@@ -52,6 +52,20 @@ impl Histogram {
     }
 }
 
+/// The buckets with their bounds: `{"count": 3, "sum": .., "buckets": [[bound, count], ..]}`.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Histogram {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut histogram = serializer.serialize_struct("Histogram", 3)?;
+        histogram.serialize_field("count", &self.count())?;
+        histogram.serialize_field("sum", &self.sum())?;
+        histogram.serialize_field("buckets", &self.buckets().collect::<std::vec::Vec<_>>())?;
+        histogram.end()
+    }
+}
+
 /// The upper bound of this bucket; `None` for the last one.
 fn bound(number: usize) -> Option<Duration> {
     let exponent = u32::try_from(number).ok()?.checked_add(FIRST_BOUND_LOG2)?;

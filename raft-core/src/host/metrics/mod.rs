@@ -39,6 +39,7 @@ pub(in crate::host) use peers::PeerCells;
 
 /// What a node has measured, at one moment. From [`Handle::metrics`](crate::host::Handle::metrics).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Metrics {
     /// The node.
@@ -71,6 +72,7 @@ macro_rules! histograms {
     ($($(#[$doc:meta])* $name:ident: $help:literal,)+) => {
         /// How long things took on a node.
         #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct Histograms {
             $($(#[$doc])* pub $name: Histogram,)+

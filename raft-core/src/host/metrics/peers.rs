@@ -33,6 +33,7 @@ const UNKNOWN: u64 = u64::MAX;
 
 /// A member as this node sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PeerMetrics {
     /// The member; `None` for all other nodes together.
@@ -51,6 +52,7 @@ pub struct PeerMetrics {
 
 /// Messages of one kind, in one direction, since the node started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct MessageMetrics {
     /// The kind, in lower case with underscores: `append_entries`.

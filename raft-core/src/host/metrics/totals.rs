@@ -29,6 +29,7 @@ macro_rules! totals {
         /// What a node has counted since it started. The numbers only grow; a restart begins at
         /// zero.
         #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct Totals {
             $($($(#[$doc])* pub $name: u64,)+)+

@@ -46,6 +46,7 @@ const KEPT_MAX: usize = 512;
 /// other members show which one: the [guide](crate::guide::operation#states-that-differ) has the
 /// way out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StateDifference {
     /// The other server.

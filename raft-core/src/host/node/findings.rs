@@ -26,6 +26,7 @@ use crate::types::{Index, NodeId};
 /// Something that stands in the way of a leader, a commit or an answer, as one node knows it. From
 /// [`NodeStatus::findings`].
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Finding {
     /// A thread of this node has been at one unit of work for too long.

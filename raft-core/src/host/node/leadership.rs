@@ -15,6 +15,7 @@ use crate::types::{NodeId, Term};
 
 /// What a node knows of its cluster's leader.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Leadership {
     /// The role of this node.
     pub role: Role,

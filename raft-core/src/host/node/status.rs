@@ -12,6 +12,7 @@ use crate::types::NodeId;
 
 /// A node's state at one moment.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NodeStatus {
     /// What stands in the way of a leader, a commit or an answer, as far as this node knows it,
@@ -20,7 +21,8 @@ pub struct NodeStatus {
     /// What Raft knows.
     pub raft: Status,
     /// When the node's loop turns by itself at the latest, on the system's clock. `raft.wake` says
-    /// the same on the node's own clock.
+    /// the same on the node's own clock, and `serde` leaves this one out.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub wakes_at: Option<Instant>,
     /// Proposals that wait to be committed.
     pub proposals_waiting: usize,

@@ -91,7 +91,14 @@ impl fmt::Display for ReadingError {
     }
 }
 
-impl std::error::Error for ReadingError {}
+impl std::error::Error for ReadingError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { error, .. } => Some(error),
+            Self::Foreign(_) | Self::Version { .. } | Self::Damaged { .. } => None,
+        }
+    }
+}
 
 /// All recordings in a directory, by node and then by time, and what could not be read there.
 ///

@@ -390,4 +390,12 @@ impl fmt::Display for ReplayError {
     }
 }
 
-impl std::error::Error for ReplayError {}
+impl std::error::Error for ReplayError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            // Its text is this error's own.
+            Self::Reading(error) => error.source(),
+            Self::Start(_) | Self::Difference(_) => None,
+        }
+    }
+}

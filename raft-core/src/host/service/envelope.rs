@@ -23,6 +23,7 @@ const CLOSE: u8 = 3;
 
 /// The number of a command within its session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct CommandNumber {
     /// The session.
     pub session: SessionId,

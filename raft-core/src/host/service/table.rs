@@ -31,11 +31,13 @@ const PARTS: u64 = 64;
 
 /// Names a client session: the index of the entry that opened it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionId(u64);
 
 /// What bounds a session and its table. The limits travel with the command that opens a session, so
 /// that all servers decide alike even if their programs differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionLimits {
     /// The most sessions of the table. Default: 4096.
     pub sessions_max: NonZeroU32,

@@ -46,6 +46,7 @@ pub const NOTE_BYTES_MAX: usize = 512;
 /// # Ok::<(), raft_core::host::LabelError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Label {
     /// Where the server listens for messages, as the transport of the cluster dials it: a name or
     /// number with a port. At most [`ADDRESS_BYTES_MAX`].

@@ -10,6 +10,7 @@ use crate::types::NodeId;
 /// Why an acceptor does not let a dialer in. The text says what to do about it, in words that hold
 /// on both sides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Refusal {
     /// The dialer's first bytes were not a [`Hello`](super::Hello).
