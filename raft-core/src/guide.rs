@@ -4,7 +4,7 @@
 //! - To begin with: [start], the [questions] that people ask, and a [comparison] with other
 //!   libraries.
 //! - To build on it: [services], [writes], [reads], [membership], [snapshots], [transfer].
-//! - To run it: [operation], [monitoring], [timeouts](crate::timing), [disks], [limits],
+//! - To run it: [operation], [backup], [monitoring], [timeouts](crate::timing), [disks], [limits],
 //!   [containers], [security].
 //! - To trust it: [simulation], [evidence].
 //!
@@ -40,6 +40,9 @@ pub mod transfer {}
 
 #[doc = include_str!("../docs/operation.md")]
 pub mod operation {}
+
+#[doc = include_str!("../docs/backup.md")]
+pub mod backup {}
 
 #[doc = include_str!("../docs/monitoring.md")]
 pub mod monitoring {}

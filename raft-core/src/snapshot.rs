@@ -129,14 +129,7 @@ impl<C: Command, R: Rng> Server<C, R> {
         if !is_time || !is_news || snapshots.taking.is_some() || snapshots.restoring {
             return None;
         }
-        let last = LogId::new(self.log.term_at(self.apply_sent)?, self.apply_sent);
-        let membership = self.memberships.at(self.apply_sent).clone();
-        if membership.is_empty() {
-            // A server that joins has not yet applied the entry that names the members, and no
-            // restart could begin without it.
-            return None;
-        }
-        let taking = SnapshotMeta { last, membership };
+        let taking = self.snapshot_of_applied()?;
         self.snapshots.taking = Some(taking.clone());
         self.snapshots.wanted = false;
         self.snapshots.owed |= is_due;
@@ -146,6 +139,18 @@ impl<C: Command, R: Rng> Server<C, R> {
         }
         (self.snapshots.bytes_since, self.snapshots.tried) = (0, self.apply_sent);
         Some(Output::TakeSnapshot(taking))
+    }
+
+    /// The name of a snapshot of the entries handed out so far.
+    fn snapshot_of_applied(&self) -> Option<SnapshotMeta> {
+        let last = LogId::new(self.log.term_at(self.apply_sent)?, self.apply_sent);
+        let membership = self.memberships.at(self.apply_sent).clone();
+        if membership.is_empty() {
+            // A server that joins has not yet applied the entry that names the members, and no
+            // restart could begin without it.
+            return None;
+        }
+        Some(SnapshotMeta { last, membership })
     }
 }
 
@@ -160,6 +165,16 @@ impl<C: Command, R: Rng> Raft<C, R> {
     /// The snapshot that the host was asked to take and that is still wanted.
     pub(crate) fn snapshot_being_taken(&self) -> Option<LogId> {
         self.server.snapshots.taking.as_ref().map(|taking| taking.last)
+    }
+
+    /// The name of a snapshot of the entries handed out so far, for a backup. `None` if nothing was
+    /// handed out yet. `None` also while a snapshot from the leader waits to take the place of the
+    /// state, because the log begins behind that snapshot by then.
+    pub(crate) fn backup_position(&self) -> Option<SnapshotMeta> {
+        if self.server.apply_sent == Index::ZERO {
+            return None;
+        }
+        self.server.snapshot_of_applied()
     }
 
     /// Whether the host will be asked to take one.

@@ -501,6 +501,62 @@ impl From<Stopped> for TransferError {
     }
 }
 
+/// Why there is no backup. The node goes on, and it is always safe to ask again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The node does not answer, as for a read. If it knows no leader, or a quorum is lost, a
+    /// backup of what this node has applied is left:
+    /// [`Handle::backup_local`](super::Handle::backup_local).
+    Refused(ReadError),
+    /// Nothing has been applied here yet, or the node is just being sent a snapshot by its leader:
+    /// try again a little later, or ask another node.
+    NotReady,
+    /// The state machine takes no snapshots
+    /// ([`StateMachine::snapshot`](super::StateMachine::snapshot)), so there are no backups.
+    Unsupported,
+}
+
+impl fmt::Display for BackupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error @ (ReadError::NoLeader | ReadError::LeadershipLost)) => write!(
+                f,
+                "no leader confirms that the backup would hold everything acknowledged: {error}; a local backup holds what this node \
+                 itself has applied, and needs no leader"
+            ),
+            Self::Refused(error) => error.fmt(f),
+            Self::NotReady => f.write_str(
+                "nothing has been applied here yet, or a snapshot is being installed: try again a little later, or ask another node",
+            ),
+            Self::Unsupported => {
+                f.write_str("the state machine takes no snapshots, so there are no backups")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BackupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused(error) => error.source(),
+            Self::NotReady | Self::Unsupported => None,
+        }
+    }
+}
+
+impl From<ReadError> for BackupError {
+    fn from(error: ReadError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Stopped> for BackupError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Refused(stopped.into())
+    }
+}
+
 /// Why no snapshot was taken. The node goes on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -125,11 +125,13 @@ mod worker_kind;
 pub use channel::{Endpoint, Faults, InProcessNetwork, LateDelivery, Traffic};
 pub use clock::{Clock, Next};
 pub use error::{
-    ChangeError, ProposeError, ReadError, RestoreError, SnapshotError, StartError, StopReason,
-    Stopped, TransferError,
+    BackupError, ChangeError, ProposeError, ReadError, RestoreError, SnapshotError, StartError,
+    StopReason, Stopped, TransferError,
 };
 pub use identity::{ClusterId, Identity, Introduction, Past, StoreId};
-pub use journal::{FileJournal, Journal, MemoryJournal, Survivor};
+pub use journal::{
+    BackupRestoreError, FileJournal, Journal, MemoryJournal, RestoredBackup, Survivor,
+};
 pub use metrics::{
     Gauges, Histogram, Histograms, MessageMetrics, Metrics, MetricsReader, PeerMetrics, Totals,
 };
@@ -144,7 +146,9 @@ pub use service::{
     SessionId, SessionLimits, SessionRefused, SessionReply, SessionTable, Sessions, StoredSession,
     Typed, TypedStateMachine,
 };
-pub use snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
+pub use snapshot::{
+    Backup, BackupReadError, BackupSummary, SnapshotReader, SnapshotStore, SnapshotWriter,
+};
 pub use state_machine::{Capture, NotUnderstood, StateMachine};
 pub use storage_error::StorageError;
 pub use transport::{MessageInbox, PeerInbox, Running, RunningEnd, Transport};

@@ -82,6 +82,12 @@ pub enum StorageError {
         /// What is wrong there.
         what: String,
     },
+    /// A backup was being restored into this directory, and that was interrupted: empty the
+    /// directory, and restore the backup again.
+    RestoreUnfinished {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// There is no journal in this directory: check the path.
     NothingThere {
         /// The directory.
@@ -230,6 +236,7 @@ impl fmt::Display for StorageError {
                 "journal: the snapshot {} is damaged at byte {offset}: {what}; {REMEDY}",
                 path.display()
             ),
+            Self::RestoreUnfinished { directory } => fmt_restore_unfinished(f, directory),
             Self::NothingThere { directory } => {
                 write!(f, "journal: there is none with members in {}; check the path", directory.display())
             }
@@ -266,6 +273,14 @@ impl fmt::Display for StorageError {
             Self::Injected => f.write_str("journal: failure asked for by a test"),
         }
     }
+}
+
+fn fmt_restore_unfinished(f: &mut fmt::Formatter<'_>, directory: &Path) -> fmt::Result {
+    write!(
+        f,
+        "journal: a backup was being restored into {}, and that was interrupted; empty the directory and restore the backup again",
+        directory.display()
+    )
 }
 
 fn fmt_in_use(f: &mut fmt::Formatter<'_>, directory: &Path, process: Option<u32>) -> fmt::Result {
@@ -309,6 +324,7 @@ impl Error for StorageError {
             | Self::SegmentMissing { .. }
             | Self::SnapshotMissing { .. }
             | Self::SnapshotDamaged { .. }
+            | Self::RestoreUnfinished { .. }
             | Self::NothingThere { .. }
             | Self::Foreign { .. }
             | Self::UnknownVersion { .. }
@@ -347,6 +363,7 @@ mod tests {
             StorageError::SegmentMissing { path: path() },
             StorageError::SnapshotMissing { path: path() },
             StorageError::SnapshotDamaged { path: path(), offset: 7, what: what() },
+            StorageError::RestoreUnfinished { directory: path() },
             StorageError::NothingThere { directory: path() },
             StorageError::Foreign { path: path(), owner: id, asked: id },
             unknown(1),
@@ -370,6 +387,7 @@ mod tests {
             "lower ",
             "report this bug",
             "call recover",
+            "restore the backup again",
         ];
         for error in all() {
             let text = error.to_string();

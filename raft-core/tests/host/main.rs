@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apply;
+mod backups;
 mod by_hand;
 #[cfg(feature = "contract")]
 mod contract;

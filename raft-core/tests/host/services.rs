@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use raft_core::host::{
-    Client, ClientError, CommandNumber, Format, Handle, InProcessNetwork, MemoryJournal, Postcard,
-    ProposeError, SessionCommand, SessionId, SessionLimits, SessionRefused, SessionReply, Sessions,
-    StateMachine, StopReason, Typed, TypedStateMachine,
+    Client, ClientError, ClusterId, CommandNumber, FileJournal, Format, Handle, InProcessNetwork,
+    MemoryJournal, NodeConfig, Postcard, ProposeError, SessionCommand, SessionId, SessionLimits,
+    SessionRefused, SessionReply, Sessions, StateMachine, StopReason, Typed, TypedStateMachine,
 };
 use raft_core::{Config, Index};
 use serde::{Deserialize, Serialize};
 
-use crate::node::{id, leader, start, until};
+use crate::node::{id, leader, start, start_as, until};
 
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Counters(BTreeMap<u64, u64>);
@@ -173,6 +173,31 @@ fn the_table_survives_a_snapshot_and_a_restart() {
     node.shutdown().wait();
     let node = alone(&journal, service());
     assert_eq!(node.propose(first).wait().unwrap(), SessionReply::Applied(1));
+    assert_eq!(node.propose(second).wait().unwrap(), SessionReply::Applied(2));
+    assert_eq!(node.read(|counters| counters.0[&7]).wait().unwrap(), 2);
+    node.shutdown().wait();
+}
+
+#[test]
+fn the_table_survives_a_backup_and_a_new_cluster() {
+    let node = alone(&MemoryJournal::new(), service());
+    let SessionReply::Opened(session) = node.propose(open()).wait().unwrap() else { panic!() };
+    let first = numbered(session.get(), 1, 1, &add(7, 1));
+    assert_eq!(node.propose(first.clone()).wait().unwrap(), SessionReply::Applied(1));
+    let mut bytes = Vec::new();
+    node.backup().wait().unwrap().write_to(&mut bytes).unwrap();
+    node.shutdown().wait();
+
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = ClusterId::new(2);
+    FileJournal::restore_from_backup(directory.path(), cluster, id(1), [id(1)], &*bytes).unwrap();
+    let journal = FileJournal::open(directory.path(), cluster, id(1)).unwrap();
+    let (network, _late) = InProcessNetwork::new(1, || {});
+    let config = NodeConfig::new(cluster, Config::new(id(1), [id(1)]));
+    let node = start_as(config, &network, journal, service()).unwrap();
+    node.lead().wait().unwrap();
+    assert_eq!(node.propose(first).wait().unwrap(), SessionReply::Applied(1), "it comes again");
+    let second = numbered(session.get(), 2, 1, &add(7, 1));
     assert_eq!(node.propose(second).wait().unwrap(), SessionReply::Applied(2));
     assert_eq!(node.read(|counters| counters.0[&7]).wait().unwrap(), 2);
     node.shutdown().wait();

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::node::{CLUSTER, Gated, Map, id, set, start, until};
 use bytes::Bytes;
 use raft_core::host::{
-    FileJournal, Handle, InProcessNetwork, Journal, MemoryJournal, SnapshotError, SnapshotReader,
-    SnapshotStore, SnapshotWriter, StorageError, StoreId,
+    BackupError, FileJournal, Handle, InProcessNetwork, Journal, MemoryJournal, SnapshotError,
+    SnapshotReader, SnapshotStore, SnapshotWriter, StorageError, StoreId,
 };
 use raft_core::{Change, Config, Index, LogId, NodeId, Restored, Status, Write};
 
@@ -93,6 +93,9 @@ fn snapshots_that_come_while_the_state_machine_is_busy_are_restored_or_overtaken
     let second = install_another(&hub, &leads, &learns);
     let third = install_another(&hub, &leads, &learns);
     assert!(first < second && second < third);
+    // The state is none of these, so there is no backup of it.
+    let error = learns.backup_local().wait().unwrap_err();
+    assert!(matches!(error, BackupError::NotReady), "{error}");
     gates.restore.open();
     let expected = state(&leads).unwrap();
     until("its state", || {

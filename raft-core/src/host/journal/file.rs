@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::Journal;
 use super::disk::{JournalDisk, OsDisk, SegmentFile};
+use super::from_backup;
 use super::lock::Lock;
 use super::recovery::{self, Tail};
 use super::replay::Replay;
@@ -90,7 +91,11 @@ impl FileJournal {
         cluster: ClusterId,
         node: NodeId,
     ) -> Result<Self, StorageError> {
-        Self::open_on(Box::new(OsDisk), directory.into(), cluster, node)
+        let directory = directory.into();
+        if from_backup::is_unfinished(&directory) {
+            return Err(StorageError::RestoreUnfinished { directory });
+        }
+        Self::open_on(Box::new(OsDisk), directory, cluster, node)
     }
 
     /// Begins a new segment before the last one would exceed this length in bytes. A longer batch
@@ -336,7 +341,7 @@ fn open_segment(factory: &SegmentFactory, number: u64) -> Result<SegmentReader, 
 ///
 /// The name of each is made durable before the next is created in it. So after an interrupted start
 /// at most the last directory that exists is not durable, and its name is made durable first.
-fn create_directory(disk: &mut dyn JournalDisk, directory: &Path) -> io::Result<()> {
+pub(super) fn create_directory(disk: &mut dyn JournalDisk, directory: &Path) -> io::Result<()> {
     let named = || directory.ancestors().filter(|path| !path.as_os_str().is_empty());
     let missing: Vec<_> = named().take_while(|path| !path.exists()).collect();
     if let Some(made_before) = named().nth(missing.len()) {

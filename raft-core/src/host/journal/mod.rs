@@ -16,6 +16,7 @@ mod disk;
 mod faults;
 mod file;
 mod forced_recovery;
+mod from_backup;
 #[cfg_attr(target_family = "wasm", path = "no_lock.rs")]
 mod lock;
 mod memory;
@@ -37,6 +38,7 @@ use bytes::Bytes;
 
 pub use file::FileJournal;
 pub use forced_recovery::Survivor;
+pub use from_backup::{BackupRestoreError, RestoredBackup};
 pub use memory::MemoryJournal;
 
 use super::identity::{ClusterId, StoreId};

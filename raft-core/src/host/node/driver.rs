@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::digests::Comparison;
 use super::findings::findings;
 use super::forwards::Forwards;
-use super::inbox::{Arrived, Freshness, Inbox, NodeRequest, ProposeRequest, Read};
+use super::inbox::{Arrived, Freshness, Inbox, NodeRequest, ProposeRequest, Query};
 use super::inputs::Core;
 use super::journal_thread::JournalWorker;
 use super::leadership::{Leadership, LeadershipState};
@@ -47,6 +47,7 @@ use crate::status::Wake;
 use crate::time::Instant;
 use crate::types::{LogId, NodeId, Term, WriteId};
 
+mod backups;
 mod end;
 mod measure;
 mod shared;
@@ -260,7 +261,7 @@ impl<S: StateMachine> NodeLoop<S> {
         for request in requests.drain(..) {
             match request {
                 NodeRequest::Propose(proposal) => self.propose(proposal),
-                NodeRequest::Read { read, freshness } => self.read(read, freshness),
+                NodeRequest::Read { query, freshness } => self.read(query, freshness),
                 NodeRequest::Status(reply) => answer(reply, Ok(self.status())),
                 NodeRequest::Change { changes, reply } => self.changes.push(changes, reply),
                 NodeRequest::Transfer { to, reply } => {
@@ -302,12 +303,12 @@ impl<S: StateMachine> NodeLoop<S> {
     /// [`Config::reads_waiting_max`](crate::Config::reads_waiting_max) until the state machine has
     /// served it. The core counts it until it is confirmed, and the state machine's thread from
     /// then on.
-    fn read(&mut self, read: Read<S>, freshness: Freshness) {
+    fn read(&mut self, query: Query<S>, freshness: Freshness) {
         let waiting_max = self.raft.config().reads_waiting_max;
         self.count_read(freshness);
         if self.reads_waiting() >= waiting_max {
             self.meter.cells().totals.reads_refused_busy.add_alone(1);
-            return read(Err(error::ReadRefused::TooManyReads { waiting_max }.into()));
+            return query.refuse(error::ReadRefused::TooManyReads { waiting_max }.into());
         }
         let now = self.clock.now();
         let is_fresh = match freshness {
@@ -316,14 +317,14 @@ impl<S: StateMachine> NodeLoop<S> {
             Freshness::Local => true,
         };
         if is_fresh {
-            self.state_machine.read(read);
+            self.serve(query);
             return self.watch.expect_work();
         }
         match self.raft.read() {
-            Ok(id) => self.waiters.reading(id, now, read),
+            Ok(id) => self.waiters.reading(id, now, query),
             Err(refused) => {
                 self.count_refused_read(refused);
-                read(Err(refused.into()));
+                query.refuse(refused.into());
             }
         }
     }
@@ -355,8 +356,8 @@ impl<S: StateMachine> NodeLoop<S> {
                 Output::Apply(entries) => self.apply(entries),
                 Output::ReadReady { id, index: _ } => {
                     // The state machine already has every entry that the read must see.
-                    if let Some(read) = self.waiters.read_ready(id) {
-                        self.state_machine.read(read);
+                    if let Some(query) = self.waiters.read_ready(id) {
+                        self.serve(query);
                     }
                 }
                 Output::TakeSnapshot(snapshot) => {

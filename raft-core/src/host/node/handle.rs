@@ -8,17 +8,19 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
-use super::inbox::{Freshness, Inbox, InboxRefusal, NodeRequest, ProposeRequest};
+use super::inbox::{Freshness, Inbox, InboxRefusal, NodeRequest, ProposeRequest, Query};
 use super::leadership::{Lead, LeadershipState, LeadershipWatch};
 use super::members::{Members, MembershipWatch};
 use super::pending::{Pending, Stopping, Unanswered};
 use super::status::NodeStatus;
 use crate::change::Change;
 use crate::host::error::{
-    ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped, TransferError,
+    BackupError, ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped,
+    TransferError,
 };
 use crate::host::metrics::{Metrics, MetricsReader};
 use crate::host::recorder::Flusher;
+use crate::host::snapshot::Backup;
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics;
@@ -216,7 +218,8 @@ impl<S: StateMachine> Handle<S> {
                 answer(reply, Err(error));
             }
         });
-        let refused = self.ask(NodeRequest::Read { read, freshness }, ReadError::Busy);
+        let query = Query::Read(read);
+        let refused = self.ask(NodeRequest::Read { query, freshness }, ReadError::Busy);
         self.pending(receiver, refused)
     }
 
@@ -313,6 +316,56 @@ impl<S: StateMachine> Handle<S> {
     pub fn take_snapshot(&self) -> Pending<LogId, SnapshotError> {
         let (reply, receiver) = oneshot::channel();
         let refused = self.ask(NodeRequest::TakeSnapshot(reply), SnapshotError::Busy);
+        self.pending(receiver, refused)
+    }
+
+    /// A backup that holds every command that was acknowledged, by any node, before the call. Any
+    /// node gives one, while it works on: the leader, a follower or a learner. The answer comes
+    /// once the state is captured; [`Backup::write_to`] writes it out, on the caller's thread.
+    ///
+    /// The node confirms the moment as it does for a [`read`](Self::read), so the cluster needs a
+    /// leader and a quorum. Without them, [`backup_local`](Self::backup_local) is left.
+    ///
+    /// Nothing is written to the node's own disk, and no log is compacted. See the
+    /// [guide](crate::guide::backup).
+    ///
+    /// # Errors
+    ///
+    /// [`BackupError`] says what to do next. It is always safe to ask again.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # use raft_core::host::{Handle, StateMachine};
+    /// # fn save<S: StateMachine>(node: &Handle<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let backup = node.backup().wait()?; // or `.await?`
+    /// let mut file = std::fs::File::create("backup.partial")?;
+    /// let summary = backup.write_to(&mut file)?;
+    /// file.sync_all()?;
+    /// std::fs::rename("backup.partial", "backup")?;
+    /// println!("holds everything up to {}", summary.last);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn backup(&self) -> Pending<Backup, BackupError> {
+        self.backup_with(Freshness::Linearizable)
+    }
+
+    /// A backup that holds every command that this node had applied when the call came. Commands
+    /// that other nodes have acknowledged may be missing, by any span. Needs no leader and no
+    /// quorum, so it is the last thing to do before a cluster without a majority is given up.
+    ///
+    /// # Errors
+    ///
+    /// As for [`backup`](Self::backup), but for what a leader or a quorum is needed for.
+    pub fn backup_local(&self) -> Pending<Backup, BackupError> {
+        self.backup_with(Freshness::Local)
+    }
+
+    fn backup_with(&self, freshness: Freshness) -> Pending<Backup, BackupError> {
+        let (reply, receiver) = oneshot::channel();
+        let query = Query::Backup(reply);
+        let refused = self.ask(NodeRequest::Read { query, freshness }, ReadError::Busy.into());
         self.pending(receiver, refused)
     }
 

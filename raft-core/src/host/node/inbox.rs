@@ -19,12 +19,13 @@ use bytes::Bytes;
 use super::status::NodeStatus;
 use crate::change::Change;
 use crate::host::error::{
-    ChangeError, ProposeError, ReadError, SnapshotError, StopReason, TransferError,
+    BackupError, ChangeError, ProposeError, ReadError, SnapshotError, StopReason, TransferError,
 };
-use crate::host::snapshot::Report;
+use crate::host::snapshot::{Backup, Report};
 use crate::host::state_machine::StateMachine;
 use crate::host::sync::atomic::{AtomicU64, Ordering};
 use crate::host::sync::{Mutex, MutexGuard};
+use crate::host::threads::panics::answer;
 use crate::membership::Membership;
 use crate::message::Message;
 use crate::quorum::MEMBERS_MAX;
@@ -44,6 +45,12 @@ pub(super) type Reply<S> = oneshot::Sender<Result<<S as StateMachine>::Reply, Pr
 /// itself.
 pub(super) type Read<S> = Box<dyn FnOnce(Result<&S, ReadError>) + Send>;
 
+/// What a client wants of the state machine once its state is fresh enough.
+pub(super) enum Query<S: StateMachine> {
+    Read(Read<S>),
+    Backup(BackupReply),
+}
+
 /// How old the state may be that a read sees.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Freshness {
@@ -60,10 +67,12 @@ pub(super) type ChangeReply = oneshot::Sender<Result<Membership, ChangeError>>;
 pub(super) type TransferReply = oneshot::Sender<Result<NodeId, TransferError>>;
 pub(super) type SnapshotReply = oneshot::Sender<Result<LogId, SnapshotError>>;
 
+pub(super) type BackupReply = oneshot::Sender<Result<Backup, BackupError>>;
+
 /// What an application asks of its node.
 pub(super) enum NodeRequest<S: StateMachine> {
     Propose(ProposeRequest<S>),
-    Read { read: Read<S>, freshness: Freshness },
+    Read { query: Query<S>, freshness: Freshness },
     Status(oneshot::Sender<Result<NodeStatus, ReadError>>),
     Change { changes: Vec<Change>, reply: ChangeReply },
     Transfer { to: Option<NodeId>, reply: TransferReply },
@@ -329,6 +338,16 @@ impl<S: StateMachine> NodeRequest<S> {
             | Self::Change { .. }
             | Self::Transfer { .. }
             | Self::TakeSnapshot(_) => 0,
+        }
+    }
+}
+
+impl<S: StateMachine> Query<S> {
+    /// Answers the client that there is nothing to be had.
+    pub(super) fn refuse(self, error: ReadError) {
+        match self {
+            Self::Read(read) => read(Err(error)),
+            Self::Backup(reply) => answer(reply, Err(error.into())),
         }
     }
 }

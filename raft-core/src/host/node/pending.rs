@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::host::error::{
-    ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped, TransferError,
+    BackupError, ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped,
+    TransferError,
 };
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Lifecycle;
@@ -73,6 +74,14 @@ macro_rules! unanswered {
 }
 
 unanswered! { ProposeError, ReadError, ChangeError, TransferError, SnapshotError, }
+
+impl sealed::Sealed for BackupError {}
+
+impl Unanswered for BackupError {
+    fn waits_for_itself() -> Self {
+        Self::Refused(ReadError::WaitsForItself)
+    }
+}
 
 impl sealed::Sealed for Stopped {}
 

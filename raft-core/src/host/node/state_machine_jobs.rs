@@ -43,6 +43,8 @@ pub(super) enum StateMachineJob {
     },
     /// Serve the read with this number in [`Awaited`](super::awaited::Awaited).
     Read(u64),
+    /// Serve the read with this number, which captures the state for a backup.
+    Backup(u64),
     /// Capture the state. The job is queued behind the entries that the snapshot includes.
     Snapshot(CaptureId, SnapshotMeta),
     Restore(SnapshotMeta),
@@ -173,7 +175,9 @@ impl StateMachineJobs {
         let mut queue = self.lock();
         let is_long = match queue.waiting.front()? {
             StateMachineJob::Apply { .. } | StateMachineJob::Read(_) => false,
-            StateMachineJob::Snapshot(..) | StateMachineJob::Restore(_) => true,
+            StateMachineJob::Backup(_)
+            | StateMachineJob::Snapshot(..)
+            | StateMachineJob::Restore(_) => true,
         };
         if is_long && place == Place::Loop {
             queue.place.leave_loop();

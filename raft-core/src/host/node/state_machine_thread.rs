@@ -183,6 +183,12 @@ impl<S: StateMachine> StateMachineWorker<S> {
         self.push(StateMachineJob::Read(number));
     }
 
+    /// Takes a read that captures the state for a backup.
+    pub(super) fn back_up(&mut self, read: Read<S>) {
+        let number = self.awaited.add_read(read);
+        self.push(StateMachineJob::Backup(number));
+    }
+
     /// Takes the job to capture the state that the entries so far have made.
     pub(super) fn snapshot(&mut self, capture: CaptureId, snapshot: SnapshotMeta) {
         self.push(StateMachineJob::Snapshot(capture, snapshot));
@@ -315,16 +321,17 @@ impl<S: StateMachine> Machine<S> {
         }
         match job {
             StateMachineJob::Apply { entries, awaited } => self.apply(entries, awaited),
-            StateMachineJob::Read(number) => self.read(number),
+            StateMachineJob::Read(number) => self.read(number, WorkerTask::Read),
+            StateMachineJob::Backup(number) => self.read(number, WorkerTask::TakeSnapshot),
             StateMachineJob::Snapshot(capture, snapshot) => self.snapshot(capture, snapshot),
             StateMachineJob::Restore(snapshot) => self.restore(&snapshot),
         }
         self.activity.end();
     }
 
-    fn read(&self, number: u64) {
+    fn read(&self, number: u64, task: WorkerTask) {
         let Some(read) = self.awaited.take_read(number) else { return };
-        self.activity.begin(WorkerTask::Read, Index::ZERO);
+        self.activity.begin(task, Index::ZERO);
         read(Ok(&self.state_machine));
     }
 

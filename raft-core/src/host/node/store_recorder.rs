@@ -36,7 +36,7 @@ use bytes::Bytes;
 
 use super::inputs::Core;
 use crate::change::Change;
-use crate::host::identity::{Identity, Past, StoreId};
+use crate::host::identity::{ClusterId, Identity, Past, StoreId};
 use crate::host::known_peers::{KnownPeers, Met, Told};
 use crate::host::wire::label::{Label, recorded_store};
 use crate::identity::ClusterIdentity;
@@ -86,6 +86,11 @@ impl Recorder {
             warned: BTreeMap::new(),
             next: Instant::ZERO + RECORD_INTERVAL,
         }
+    }
+
+    /// The cluster of this node.
+    pub(super) fn cluster(&self) -> ClusterId {
+        self.identity.cluster
     }
 
     /// Takes the members that are in force now.

@@ -10,7 +10,7 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::awaited::Proposer;
-use super::inbox::{Read, Reply};
+use super::inbox::{Query, Reply};
 use crate::entries::Entry;
 use crate::host::error::{ProposeError, ReadError, Stopped};
 use crate::host::state_machine::StateMachine;
@@ -24,7 +24,7 @@ pub(super) struct Waiters<S: StateMachine> {
     /// By rising index, because a leader appends in order and no proposal waits across two terms.
     proposals: VecDeque<Proposal<S>>,
     /// Each with the moment at which it was asked for.
-    reads: BTreeMap<ReadId, (Instant, Read<S>)>,
+    reads: BTreeMap<ReadId, (Instant, Query<S>)>,
     /// When the newest read that was confirmed had been asked for.
     fresh_at: Option<Instant>,
 }
@@ -51,9 +51,9 @@ impl<S: StateMachine> Waiters<S> {
         self.proposals.push_back(Proposal { entry, proposed_at: now, reply });
     }
 
-    /// Lets `read`, which is asked for now, wait to be confirmed.
-    pub(super) fn reading(&mut self, id: ReadId, now: Instant, read: Read<S>) {
-        self.reads.insert(id, (now, read));
+    /// Lets `query`, which is asked for now, wait to be confirmed.
+    pub(super) fn reading(&mut self, id: ReadId, now: Instant, query: Query<S>) {
+        self.reads.insert(id, (now, query));
     }
 
     /// The proposers of these committed entries, by rising index. If a proposer waits for another
@@ -76,10 +76,10 @@ impl<S: StateMachine> Waiters<S> {
     }
 
     /// The read that was confirmed, if its client still waits.
-    pub(super) fn read_ready(&mut self, id: ReadId) -> Option<Read<S>> {
-        let (asked_at, read) = self.reads.remove(&id)?;
+    pub(super) fn read_ready(&mut self, id: ReadId) -> Option<Query<S>> {
+        let (asked_at, query) = self.reads.remove(&id)?;
         self.fresh_at = self.fresh_at.max(Some(asked_at));
-        Some(read)
+        Some(query)
     }
 
     /// The state machine was given all that was acknowledged before this moment, because a read
@@ -90,8 +90,8 @@ impl<S: StateMachine> Waiters<S> {
 
     /// Answers a read that will not be confirmed.
     pub(super) fn read_lost(&mut self, id: ReadId) {
-        if let Some((_, read)) = self.reads.remove(&id) {
-            read(Err(ReadError::LeadershipLost));
+        if let Some((_, query)) = self.reads.remove(&id) {
+            query.refuse(ReadError::LeadershipLost);
         }
     }
 
@@ -113,8 +113,8 @@ impl<S: StateMachine> Waiters<S> {
         for Proposal { reply, .. } in self.proposals.drain(..) {
             answer(reply, Err(stopped.clone().into()));
         }
-        for (_, read) in std::mem::take(&mut self.reads).into_values() {
-            read(Err(stopped.clone().into()));
+        for (_, query) in std::mem::take(&mut self.reads).into_values() {
+            query.refuse(stopped.clone().into());
         }
     }
 
@@ -225,9 +225,11 @@ mod tests {
             let read = Box::new(move |state: Result<&Nothing, ReadError>| {
                 sender.send((number, state.map(|_| ()).is_ok())).unwrap();
             });
-            waiters.reading(ReadId::new(number), Instant::from_micros(number), read);
+            let query = Query::Read(read);
+            waiters.reading(ReadId::new(number), Instant::from_micros(number), query);
         }
-        let read = waiters.read_ready(ReadId::new(2)).unwrap();
+        let query = waiters.read_ready(ReadId::new(2));
+        let Some(Query::Read(read)) = query else { panic!("the read was confirmed") };
         read(Ok(&Nothing));
         assert!(waiters.read_ready(ReadId::new(2)).is_none());
         assert_eq!(waiters.fresh_at(), Some(Instant::from_micros(2)));

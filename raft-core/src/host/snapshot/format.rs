@@ -24,9 +24,12 @@ use crate::host::wire::frame::{self, HEADER_BYTES};
 use crate::message::SnapshotMeta;
 use crate::output::Write;
 
+mod backup;
 mod pieces;
 mod reading;
 
+pub(in crate::host) use backup::BackupReader;
+pub(super) use backup::write_backup;
 pub(super) use pieces::{PieceChecker, PieceReader};
 pub(in crate::host) use reading::{StateReader, check_whole};
 
@@ -137,7 +140,7 @@ impl Checker {
 
 /// Writes a state as a snapshot. A state machine writes into it.
 pub(in crate::host) struct StateWriter<'s> {
-    file: Box<dyn SnapshotWriter>,
+    file: Box<dyn SnapshotWriter + 's>,
     checker: Checker,
     /// The block so far, with room for its header.
     frame: Vec<u8>,
@@ -149,7 +152,7 @@ pub(in crate::host) struct StateWriter<'s> {
 
 impl<'s> StateWriter<'s> {
     pub(in crate::host) fn begin(
-        mut file: Box<dyn SnapshotWriter>,
+        mut file: Box<dyn SnapshotWriter + 's>,
         head: Head,
         is_cancelled: &'s dyn Fn() -> bool,
     ) -> Result<Self, StorageError> {

@@ -8,16 +8,16 @@
 //! In memory there is never more of a snapshot than one piece for each follower that is sent one,
 //! and a few received pieces.
 
+mod backup;
 mod capture;
 mod format;
 mod report;
 mod store;
 mod worker;
 
+pub use backup::{Backup, BackupReadError, BackupSummary};
 pub use store::{SnapshotReader, SnapshotStore, SnapshotWriter};
 
-#[cfg(test)]
-pub(super) use format::StateWriter;
-pub(super) use format::{Head, StateReader, check_whole};
+pub(super) use format::{BackupReader, Head, StateReader, StateWriter, check_whole};
 pub(super) use report::{CaptureId, Report};
 pub(super) use worker::{SnapshotWorker, Snapshots};

@@ -33,17 +33,17 @@ pub(in crate::host) struct Lifecycle {
 }
 
 /// The sender for the reply to a read, whatever the read returns.
-type RunningRead<T> = Mutex<Option<oneshot::Sender<Result<T, ReadError>>>>;
+type RunningRead<T, E> = Mutex<Option<oneshot::Sender<Result<T, E>>>>;
 
 trait Refusable: Send + Sync {
     fn refuse(&self, error: ReadError);
 }
 
-impl<T: Send> Refusable for RunningRead<T> {
+impl<T: Send, E: From<ReadError> + Send> Refusable for RunningRead<T, E> {
     fn refuse(&self, error: ReadError) {
         let reply = self.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(reply) = reply {
-            answer(reply, Err(error));
+            answer(reply, Err(error.into()));
         }
     }
 }
@@ -85,10 +85,10 @@ impl Lifecycle {
 
     /// Runs a read and answers its client, unless
     /// [`refuse_running_read`](Self::refuse_running_read) answers first.
-    pub(in crate::host) fn serve<T: Send + 'static>(
+    pub(in crate::host) fn serve<T: Send + 'static, E: From<ReadError> + Send + 'static>(
         &self,
-        reply: oneshot::Sender<Result<T, ReadError>>,
-        read: impl FnOnce() -> Result<T, ReadError>,
+        reply: oneshot::Sender<Result<T, E>>,
+        read: impl FnOnce() -> Result<T, E>,
     ) {
         let waiting = Arc::new(RunningRead::new(Some(reply)));
         let refusable = Arc::clone(&waiting);

@@ -119,7 +119,7 @@ fn refuse<S: StateMachine>(request: NodeRequest<S>, stopped: &Stopped) {
             let reason = stopped.reason.clone();
             answer(reply, Err(ProposeError::Stopped { reason, command: Some(command) }));
         }
-        NodeRequest::Read { read, .. } => read(Err(stopped.clone().into())),
+        NodeRequest::Read { query, .. } => query.refuse(stopped.clone().into()),
         NodeRequest::Status(reply) => answer(reply, Err(stopped.clone().into())),
         NodeRequest::Change { reply, .. } => {
             let reason = stopped.reason.clone();
