@@ -15,6 +15,7 @@ use raft_core::NodeId;
 use raft_core::host::{ClusterId, FileJournal};
 
 use crate::address::address;
+use crate::backup::{self, BackupFlags};
 use crate::client::Client;
 use crate::demo::cluster::Failure;
 use crate::server::operation::{LEADER, TRY_AGAIN};
@@ -25,7 +26,7 @@ const REDIRECTS_MAX: usize = 8;
 /// How long an order is tried again while no leader is known.
 const LEADER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long until it is tried again.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long one answer may take: a leader that lost its majority notices within an election
 /// timeout, a snapshot may be large.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -56,6 +57,8 @@ pub enum Order {
     Transfer(TransferFlags),
     /// Has a server write a snapshot now, and compact its log
     Snapshot(At),
+    /// Takes a backup of the running cluster into a file, from any server; or checks one
+    Backup(BackupFlags),
 }
 
 /// Whom to ask.
@@ -167,6 +170,7 @@ pub fn run(order: Order) -> Result<(), Failure> {
         Order::Members(at) => tell_members(&ask(&at.server, &["MEMBERS"])?),
         Order::Status(at) => tell(&ask(&at.server, &["STATUS"])?),
         Order::Why(at) => tell_why(&at.server)?,
+        Order::Backup(flags) => backup::back_up(&flags)?,
         Order::Snapshot(at) => tell(&ask(&at.server, &["SNAPSHOT"])?),
         Order::Relabel(RelabelFlags { id, address, client_address, at }) => {
             tell(&ask(&at.server, &["RELABEL", &id.to_string(), &address, &client_address])?);
@@ -300,7 +304,7 @@ fn ask_once(server: &str, words: &[&str]) -> Result<Asked, Failure> {
     Err(Failure("the servers send one in circles: ask again in a moment".into()))
 }
 
-fn connect(server: &str) -> io::Result<Client> {
+pub(crate) fn connect(server: &str) -> io::Result<Client> {
     let mut failure = io::ErrorKind::AddrNotAvailable.into();
     for address in server.to_socket_addrs()? {
         match connect_to(address) {

@@ -14,6 +14,7 @@ use raft_core::{Config, NodeId};
 
 use crate::address::address;
 use crate::admin::{Order, SurvivorFlags};
+use crate::backup::RestoreFlags;
 use crate::server::resp::WRITE_BYTES_MAX;
 use crate::server::write::COMMANDS_VERSION;
 use crate::tls::{AuthorityFlags, TlsFlags};
@@ -69,6 +70,8 @@ pub enum Command {
     /// Makes a stopped server the only voter of its cluster, when most servers are lost for good.
     /// Loses data
     RestoreFromSurvivor(SurvivorFlags),
+    /// Begins a new cluster with a backup: makes the folder of one of its servers
+    Restore(RestoreFlags),
     /// Makes certificates for servers, to try TLS: by an authority whose key lies open beside them
     TlsCa(AuthorityFlags),
 }
@@ -289,7 +292,12 @@ mod tests {
         let line = ["kv", "serve", "--data=d"].iter().chain(flags);
         match Options::try_parse_from(line).map_err(|e| e.to_string())?.command {
             Some(Command::Serve(flags)) => flags.check(),
-            Some(Command::Order(_) | Command::RestoreFromSurvivor(_) | Command::TlsCa(_))
+            Some(
+                Command::Order(_)
+                | Command::RestoreFromSurvivor(_)
+                | Command::Restore(_)
+                | Command::TlsCa(_),
+            )
             | None => Err("no command".into()),
         }
     }

@@ -11,10 +11,12 @@
 //! | [`client`] | a blocking client, for the demonstration, for operators and for tests |
 //! | [`flags`] | the command line |
 //! | [`admin`] | the command line of operators |
+//! | [`backup`] | the command line for backups |
 //! | [`program`] | `main` |
 
 mod address;
 pub mod admin;
+pub mod backup;
 pub mod client;
 pub mod demo;
 pub mod flags;

@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::admin;
+use crate::backup;
 use crate::demo;
 use crate::flags::{Command, Options};
 use crate::server::Parts;
@@ -40,6 +41,7 @@ pub fn main(runtimes: &[Runtime]) -> ExitCode {
             log_to_stderr();
             admin::restore_from_survivor(&flags).map_err(Into::into)
         }
+        Some(Command::Restore(flags)) => backup::restore(&flags).map_err(Into::into),
         Some(Command::TlsCa(flags)) => tls::make(&flags).map_err(Into::into),
         None => demonstrate(runtimes),
     };

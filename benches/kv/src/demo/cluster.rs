@@ -115,6 +115,30 @@ impl Cluster {
         flags: &[&str],
         records: bool,
     ) -> Result<Self, Failure> {
+        let mut cluster = Self::plan(program, count, runtimes, flags, records)?;
+        for id in 1..=count {
+            cluster.start_server(id)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Servers that record nothing, none of which is started yet.
+    pub fn plan_unrecorded(
+        program: &Path,
+        count: u64,
+        runtimes: &[&str],
+        flags: &[&str],
+    ) -> Result<Self, Failure> {
+        Self::plan(program, count, runtimes, flags, false)
+    }
+
+    fn plan(
+        program: &Path,
+        count: u64,
+        runtimes: &[&str],
+        flags: &[&str],
+        records: bool,
+    ) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("kv-").tempdir();
         let folder = folder.map_err(|e| Failure(format!("no temporary folder: {e}")))?;
         let mut cluster = Self {
@@ -131,9 +155,6 @@ impl Cluster {
         let ports = free_ports(2 * usize::try_from(count).unwrap_or(usize::MAX))?;
         for (id, ports) in (1..=count).zip(ports.chunks_exact(2)) {
             cluster.servers.insert(id, Server::at([ports[0], ports[1]], false));
-        }
-        for id in 1..=count {
-            cluster.start_server(id)?;
         }
         Ok(cluster)
     }

@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use raft_core::host::{
-    Handle, Leadership, LeadershipWatch, NodeStatus, Pending, ProposeError, ReadError, Stopped,
+    Backup, BackupError, Handle, Leadership, LeadershipWatch, NodeStatus, Pending, ProposeError,
+    ReadError, Stopped,
 };
 use raft_core::{NodeId, Term};
 
 use super::Server;
+use super::backup::{self, BackupStream, Chunk};
 use super::batch::{Batch, LEADER_WAIT_MAX, Outcome, RETRY_PAUSE};
 use super::forwarder::Forwarder;
 use super::limits::CONNECTIONS_MAX;
@@ -45,6 +47,8 @@ pub struct Connection {
     operation: Option<Operation>,
     /// What to ask the node for the operator, once the status is known.
     operating: Option<Operating>,
+    /// The backup that an operator takes.
+    backup: Option<BackupStream>,
     /// The batch in progress.
     task: Option<Task>,
     /// The connection to the leader, if a batch was forwarded.
@@ -81,6 +85,10 @@ pub enum Question {
     Status(Pending<NodeStatus, ReadError>),
     /// To do what an operator asked.
     Operating(Operating),
+    /// For a backup.
+    Backup(Pending<Backup, BackupError>),
+    /// For the next piece of a backup.
+    Chunk(oneshot::Receiver<Chunk>),
 }
 
 /// What the node answered.
@@ -92,6 +100,10 @@ pub enum Answer {
     Status(Box<Result<NodeStatus, ReadError>>),
     /// What an operator is told.
     Operated(Frame),
+    /// A backup, to be handed out.
+    Backup(Box<Result<Backup, BackupError>>),
+    /// A piece of a backup.
+    Chunk(Result<Chunk, oneshot::RecvError>),
 }
 
 /// A batch on its way to the leader, which may be this server.
@@ -142,6 +154,7 @@ impl Connection {
             pipeline,
             operation: None,
             operating: None,
+            backup: None,
             task: None,
             forwarder: None,
         }
@@ -181,6 +194,15 @@ impl Connection {
                     Some(Work::Info) => {
                         return Step::Ask(Question::Status(self.server.node.status()));
                     }
+                    Some(Work::Operate(Operation::Backup { local })) => {
+                        let node = &self.server.node;
+                        let backup = if local { node.backup_local() } else { node.backup() };
+                        return Step::Ask(Question::Backup(backup));
+                    }
+                    Some(Work::Operate(Operation::BackupNext)) => match &self.backup {
+                        Some(stream) => return Step::Ask(Question::Chunk(stream.next())),
+                        None => self.pipeline.answer([backup::no_backup()]),
+                    },
                     Some(Work::Operate(operation)) => {
                         self.operation = Some(operation);
                         return Step::Ask(Question::Status(self.server.node.status()));
@@ -222,6 +244,33 @@ impl Connection {
                 },
             },
             Answer::Operated(reply) => self.pipeline.answer([reply]),
+            Answer::Backup(backup) => {
+                let reply = self.begin_backup(*backup);
+                self.pipeline.answer([reply]);
+            }
+            Answer::Chunk(chunk) => {
+                let (reply, goes_on) = backup::chunk_reply(chunk);
+                if !goes_on {
+                    self.backup = None;
+                }
+                self.pipeline.answer([reply]);
+            }
+        }
+    }
+
+    /// Begins to hand out a backup, in place of one that was not taken to its end.
+    fn begin_backup(&mut self, backup: Result<Backup, BackupError>) -> Frame {
+        let begun = match backup {
+            Ok(backup) => backup,
+            Err(why) => return backup::refused(&why),
+        };
+        let reply = backup::begun(&begun);
+        match BackupStream::begin(begun) {
+            Ok(stream) => {
+                self.backup = Some(stream);
+                reply
+            }
+            Err(e) => error(format!("ERR no thread for the backup: {e}")),
         }
     }
 
@@ -315,6 +364,8 @@ impl Question {
             Self::Reads(pending) => Answer::Outcomes(read_outcomes(pending.await)),
             Self::Status(pending) => Answer::Status(Box::new(pending.await)),
             Self::Operating(operating) => Answer::Operated(operating.answer().await),
+            Self::Backup(backup) => Answer::Backup(Box::new(backup.await)),
+            Self::Chunk(chunk) => Answer::Chunk(chunk.await),
         }
     }
 
@@ -328,6 +379,8 @@ impl Question {
             Self::Reads(reads) => Answer::Outcomes(read_outcomes(reads.wait())),
             Self::Status(status) => Answer::Status(Box::new(status.wait())),
             Self::Operating(operating) => Answer::Operated(operating.wait()),
+            Self::Backup(backup) => Answer::Backup(Box::new(backup.wait())),
+            Self::Chunk(chunk) => Answer::Chunk(chunk.recv()),
         }
     }
 }

@@ -20,12 +20,14 @@
 //! | [`connection`] | what a server does for a client, step by step, without waiting |
 //! | [`local`] | what the node's own answers mean for a batch |
 //! | [`operation`] | what operators can ask |
+//! | `backup` | a backup on its way to an operator |
 //! | `members` | where the members of the cluster are reached |
 //! | [`info`] | what INFO tells |
 //! | `monitoring` | what a monitoring system asks, by HTTP |
 //! | [`hold`] | a test can make the state machine wait |
 //! | [`limits`] | what a server bounds |
 
+mod backup;
 pub mod batch;
 pub mod command;
 pub mod connection;

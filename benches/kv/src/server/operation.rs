@@ -6,6 +6,8 @@
 //! | `STATUS` | what the server knows about itself | every server |
 //! | `WHY` | why nothing moves, as far as the server knows | every server |
 //! | `SNAPSHOT` | writes a snapshot now, and compacts the log | every server, of its own |
+//! | `BACKUP [LOCAL]` | begins a backup of all that was acknowledged, or of what the server has | every server |
+//! | `BACKUP NEXT` | the next piece of it; an empty one is the end | the same connection |
 //! | `ADD id address client-address` | lets a server join as a learner | the leader |
 //! | `PROMOTE id` | makes a learner that has caught up a voter | the leader |
 //! | `RELABEL id address client-address` | corrects where a member is reached | the leader |
@@ -22,6 +24,7 @@ use raft_core::host::{
 };
 use raft_core::{Change, LogId, Membership, NodeId, ProgressState, Role, Suffrage};
 
+use super::backup;
 use super::info::role_name;
 use super::members::{self, Addresses};
 use super::resp::{Frame, error};
@@ -43,6 +46,13 @@ pub enum Operation {
     Why,
     /// `SNAPSHOT`
     Snapshot,
+    /// `BACKUP [LOCAL]`
+    Backup {
+        /// Whether no leader is asked what was acknowledged.
+        local: bool,
+    },
+    /// `BACKUP NEXT`
+    BackupNext,
     /// `ADD id address client-address`
     Add {
         /// The new server.
@@ -105,6 +115,12 @@ impl Operation {
             (b"STATUS", []) => Ok(Self::Status),
             (b"WHY", []) => Ok(Self::Why),
             (b"SNAPSHOT", []) => Ok(Self::Snapshot),
+            (b"BACKUP", []) => Ok(Self::Backup { local: false }),
+            (b"BACKUP", [word]) if word.eq_ignore_ascii_case(b"LOCAL") => {
+                Ok(Self::Backup { local: true })
+            }
+            (b"BACKUP", [word]) if word.eq_ignore_ascii_case(b"NEXT") => Ok(Self::BackupNext),
+            (b"BACKUP", _) => Err("BACKUP takes LOCAL, NEXT, or nothing"),
             (b"MEMBERS" | b"STATUS" | b"WHY" | b"SNAPSHOT", _) => {
                 Err("this command takes no arguments")
             }
@@ -140,6 +156,8 @@ impl Operation {
             Self::Status => return Begun::Reply(status(view)),
             Self::Why => return Begun::Reply(why(view)),
             Self::Snapshot => return Begun::Operating(Operating::Snapshot(node.take_snapshot())),
+            // The connection keeps the backup, and takes these two itself.
+            Self::Backup { .. } | Self::BackupNext => return Begun::Reply(backup::no_backup()),
             Self::Add { .. }
             | Self::Promote(_)
             | Self::Relabel { .. }
@@ -421,6 +439,9 @@ mod tests {
         let id = NodeId::new(4);
         assert_eq!(parse(&["GET", "k"]), None);
         assert_eq!(parse(&["MEMBERS"]), Some(Ok(Operation::Members)));
+        assert_eq!(parse(&["BACKUP"]), Some(Ok(Operation::Backup { local: false })));
+        assert_eq!(parse(&["BACKUP", "local"]), Some(Ok(Operation::Backup { local: true })));
+        assert_eq!(parse(&["BACKUP", "NEXT"]), Some(Ok(Operation::BackupNext)));
         assert_eq!(parse(&["PROMOTE", "4"]), Some(Ok(Operation::Promote(id))));
         let (address, client) = ("d:1".to_owned(), "d:2".to_owned());
         let relabel = Operation::Relabel { id, address, client };
@@ -433,6 +454,7 @@ mod tests {
         assert_eq!(parse(&["ADD", "4", "d:1", "d:2"]), Some(Ok(add)));
         for wrong in [
             &["MEMBERS", "x"] as &[_],
+            &["BACKUP", "x"],
             &["ADD", "4", "d:1"],
             &["ADD", "four", "d:1", "d:2"],
             &["ADD", "4", "d", "d:2"],
