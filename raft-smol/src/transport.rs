@@ -189,6 +189,10 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
         self.config.message_bytes_max()
     }
 
+    fn address(&self, node: NodeId) -> Option<String> {
+        self.started.as_ref()?.shared.peers.address(node)
+    }
+
     fn members(&mut self, membership: &Membership) {
         let Some(started) = &self.started else { return };
         self.dial(started.shared.peers.members(membership));

@@ -60,12 +60,12 @@ impl<S: StateMachine> Node<S> {
         let watch = self.leadership();
         let mut seen: Option<Leadership> = None;
         std::iter::from_fn(move || {
-            let now = match seen {
+            let now = match seen.take() {
                 None => watch.current(),
                 Some(seen) => watch.changed_from(seen).wait().ok()?,
             };
-            seen = Some(now);
-            seen
+            seen = Some(now.clone());
+            Some(now)
         })
     }
 }

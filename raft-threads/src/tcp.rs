@@ -211,6 +211,10 @@ impl raft_core::host::Transport for Transport {
         self.config.message_bytes_max()
     }
 
+    fn address(&self, node: NodeId) -> Option<String> {
+        self.shared.as_ref()?.peers.address(node)
+    }
+
     fn members(&mut self, membership: &Membership) {
         let Some(shared) = &self.shared else { return };
         let to_dial = shared.peers.members(membership);

@@ -201,6 +201,10 @@ impl raft_core::host::Transport for Transport {
         self.config.message_bytes_max()
     }
 
+    fn address(&self, node: NodeId) -> Option<String> {
+        self.started.as_ref()?.shared.peers.address(node)
+    }
+
     fn members(&mut self, membership: &Membership) {
         let Some(started) = &self.started else { return };
         let to_dial = started.shared.peers.members(membership);

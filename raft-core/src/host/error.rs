@@ -18,6 +18,39 @@ pub use super::stop_reason::{RestoreError, StopReason, Stopped};
 const WAITS_FOR_ITSELF: &str = "the state machine waits for its own node, and so for itself: return from apply, read, snapshot or \
      restore first, and ask from another thread";
 
+/// An error that may name the leader, and where it is reached.
+pub(super) trait NamesLeader {
+    /// The leader, and the place for its address.
+    fn leader_mut(&mut self) -> Option<(NodeId, &mut Option<Arc<str>>)>;
+}
+
+macro_rules! names_leader {
+    ($($error:ident,)+) => {$(
+        impl NamesLeader for $error {
+            fn leader_mut(&mut self) -> Option<(NodeId, &mut Option<Arc<str>>)> {
+                if let Self::NotLeader { leader: Some(leader), address, .. } = self {
+                    return Some((*leader, address));
+                }
+                None
+            }
+        }
+    )+};
+}
+
+names_leader! { ProposeError, ChangeError, TransferError, }
+
+fn not_leader(
+    f: &mut fmt::Formatter<'_>,
+    leader: Option<NodeId>,
+    address: Option<&str>,
+) -> fmt::Result {
+    error::not_leader(f, leader)?;
+    if let (Some(_), Some(address)) = (leader, address) {
+        write!(f, ", at {address}")?;
+    }
+    Ok(())
+}
+
 /// Why a node did not start. Nothing of it is left running.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -70,6 +103,8 @@ pub enum ProposeError {
     NotLeader {
         /// The leader of the current term, if this node knows it.
         leader: Option<NodeId>,
+        /// Where the other nodes reach that leader, if this node knows it.
+        address: Option<Arc<str>>,
         /// The command.
         command: Bytes,
     },
@@ -174,7 +209,7 @@ impl ProposeError {
 impl fmt::Display for ProposeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLeader { leader, .. } => error::not_leader(f, *leader),
+            Self::NotLeader { leader, address, .. } => not_leader(f, *leader, address.as_deref()),
             Self::TooLarge { bytes, bytes_max, .. } => {
                 write!(f, "the command has {bytes} bytes, more than the {bytes_max} allowed")
             }
@@ -232,7 +267,7 @@ impl From<error::ProposeError<Bytes>> for ProposeError {
     fn from(error: error::ProposeError<Bytes>) -> Self {
         match error {
             error::ProposeError::NotLeader { leader, command } => {
-                Self::NotLeader { leader, command }
+                Self::NotLeader { leader, address: None, command }
             }
             error::ProposeError::TooLarge { bytes, bytes_max, command } => {
                 Self::TooLarge { bytes, bytes_max, command }
@@ -338,6 +373,8 @@ pub enum ChangeError {
     NotLeader {
         /// The leader of the current term, if this node knows it.
         leader: Option<NodeId>,
+        /// Where the other nodes reach that leader, if this node knows it.
+        address: Option<Arc<str>>,
     },
     /// The membership cannot be changed in this way. Nothing has changed.
     Invalid(MembershipError),
@@ -391,7 +428,7 @@ impl fmt::Display for ChangeError {
             "the change was not begun"
         };
         match self {
-            Self::NotLeader { leader } => error::not_leader(f, *leader),
+            Self::NotLeader { leader, address } => not_leader(f, *leader, address.as_deref()),
             Self::Invalid(error) => error.fmt(f),
             Self::Refused { refusal, .. } => refusal.fmt(f),
             Self::Busy => f.write_str("too many requests wait already"),
@@ -430,6 +467,8 @@ pub enum TransferError {
     NotLeader {
         /// The leader of the current term, if this node knows it.
         leader: Option<NodeId>,
+        /// Where the other nodes reach that leader, if this node knows it.
+        address: Option<Arc<str>>,
     },
     /// Leadership is being handed over to another node already: wait for the end of that transfer.
     Transferring {
@@ -460,7 +499,7 @@ pub enum TransferError {
 impl fmt::Display for TransferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLeader { leader } => error::not_leader(f, *leader),
+            Self::NotLeader { leader, address } => not_leader(f, *leader, address.as_deref()),
             Self::Transferring { to } => TransferRefused::Transferring { to: *to }.fmt(f),
             Self::NoSuccessor => TransferRefused::NoSuccessor.fmt(f),
             Self::GivenUp { to } => write!(f, "server {to} did not take over in time"),
@@ -488,7 +527,7 @@ impl std::error::Error for TransferError {
 impl From<TransferRefused> for TransferError {
     fn from(refused: TransferRefused) -> Self {
         match refused {
-            TransferRefused::NotLeader { leader } => Self::NotLeader { leader },
+            TransferRefused::NotLeader { leader } => Self::NotLeader { leader, address: None },
             TransferRefused::Transferring { to } => Self::Transferring { to },
             TransferRefused::NoSuccessor => Self::NoSuccessor,
         }

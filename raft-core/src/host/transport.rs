@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
+use std::string::String;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -55,6 +56,15 @@ pub trait Transport: Send + 'static {
     /// whose configuration allows longer messages ([`Refusal::LongMessages`]).
     fn message_bytes_max(&self) -> usize {
         usize::MAX
+    }
+
+    /// Where the other nodes reach this node, as far as the transport knows it. Of the transport's
+    /// own node, only an address that the application has named: what the node finds by itself may
+    /// hold on its own host alone. The answer goes to clients that look for the leader, and a
+    /// leader notes its own address in the configuration.
+    fn address(&self, node: NodeId) -> Option<String> {
+        let _ = node;
+        None
     }
 
     /// Tells the transport who the members are now (§6), as far as this node knows; none, if the
@@ -302,6 +312,10 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
 
     fn message_bytes_max(&self) -> usize {
         (**self).message_bytes_max()
+    }
+
+    fn address(&self, node: NodeId) -> Option<String> {
+        (**self).address(node)
     }
 
     fn members(&mut self, membership: &Membership) {

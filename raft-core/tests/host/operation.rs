@@ -139,7 +139,7 @@ fn leadership_goes_where_it_is_sent_and_nobody_is_refused_meanwhile() {
         assert!(before.into_iter().all(|answer| answer.wait().is_ok()));
         for answer in during {
             match answer.wait() {
-                Err(ProposeError::NotLeader { leader, command }) => {
+                Err(ProposeError::NotLeader { leader, command, .. }) => {
                     assert_eq!((leader, &command[8..]), (Some(id(to)), &b"during"[..]));
                 }
                 other => panic!("{other:?}"),
@@ -172,7 +172,10 @@ fn a_transfer_that_fails_is_given_up_and_those_who_waited_are_served() {
     assert_eq!(parked.wait().unwrap(), 2);
     let follower = dead % 3 + 1;
     let refused = nodes[&follower].transfer_leadership(None).wait();
-    assert!(matches!(refused, Err(TransferError::NotLeader { leader: Some(_) })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(TransferError::NotLeader { leader: Some(_), .. })),
+        "{refused:?}"
+    );
 }
 
 /// The leader is cut off before it hands over, and steps down before it gives the attempt up. There
@@ -190,7 +193,7 @@ fn a_transfer_is_answered_if_the_leader_steps_down_without_a_successor() {
     let is_told = matches!(
         answer,
         Err(WaitError::Answered(
-            TransferError::NotLeader { leader: None } | TransferError::GivenUp { .. }
+            TransferError::NotLeader { leader: None, .. } | TransferError::GivenUp { .. }
         ))
     );
     assert!(is_told, "{answer:?}");

@@ -120,6 +120,10 @@ impl Transport for Guarded {
         self.with(|transport| transport.message_bytes_max()).unwrap_or(usize::MAX)
     }
 
+    fn address(&self, node: NodeId) -> Option<String> {
+        self.with(|transport| transport.address(node)).flatten()
+    }
+
     fn members(&mut self, membership: &Membership) {
         self.with(|transport| transport.members(membership));
     }

@@ -84,6 +84,7 @@ const TOGETHER: &[Scenario] = scenarios! {
     ALL membership::shutdown_of_a_leader_hands_over,
     ALL membership::a_wiped_node_is_refused,
     TCP membership::a_member_that_moves_is_found,
+    TCP membership::founders_are_known_by_their_addresses,
     SOCKETS lost_leader::a_process_that_dies_is_noticed,
     SOCKETS lost_leader::a_network_that_flaps_costs_no_election,
     CHANNEL lost_leader::a_leader_with_a_sick_state_machine_hands_over,

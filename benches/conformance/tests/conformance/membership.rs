@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use raft_core::host::Label;
 use raft_core::host::handshake::Refusal;
+use raft_core::host::{Label, ProposeError};
 use raft_core::{Change, Membership, Suffrage};
 
 use crate::cluster::{Cluster, Stage, Wire, id, patient, until};
@@ -165,6 +165,45 @@ pub(crate) fn a_member_that_moves_is_found(stage: Stage) {
     for position in cluster.all() {
         until("its address", || (address(position) == now).then_some(()));
     }
+}
+
+/// The members with which a cluster begins are in the configuration with their addresses, and who
+/// turns to a follower learns where the leader is.
+pub(crate) fn founders_are_known_by_their_addresses(stage: Stage) {
+    let cluster = stage.cluster_with(3, patient);
+    let address = |members: &Membership, position| {
+        let label = &members.member(id(position)).expect("a member").label;
+        Label::decode(label).expect("a label").address
+    };
+    for position in cluster.all() {
+        until("all addresses", || {
+            let members = members(&cluster, position);
+            let known = |of| address(&members, of) == cluster.label(of).address;
+            cluster.all().into_iter().all(known).then_some(())
+        });
+    }
+    until("a follower that names the leader's address", || {
+        let leader = cluster.elect();
+        let expected = cluster.label(leader).address;
+        let follower = &cluster.nodes[cluster.others(&[leader])[0]];
+        let error = follower.propose("x".into()).wait("an answer").expect_err("it follows");
+        let ProposeError::NotLeader { leader: Some(named), address, .. } = error else {
+            return None;
+        };
+        if named != id(leader) {
+            return None;
+        }
+        let named = address;
+        assert_eq!(named.as_deref(), expected.as_deref());
+        let change = follower.change_membership(vec![Change::Remove(id(leader))]);
+        let refused = change.wait("an answer").expect_err("it follows").to_string();
+        assert!(
+            refused.ends_with(&format!(", at {}", expected.expect("it is known"))),
+            "{refused}"
+        );
+        let known = follower.leadership().current();
+        (known.leader == Some(id(leader)) && known.leader_address == named).then_some(())
+    });
 }
 
 fn members(cluster: &Cluster, position: usize) -> Membership {

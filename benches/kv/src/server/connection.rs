@@ -226,7 +226,7 @@ impl Connection {
                 (Phase::Pause, _) if self.server.node.stop_reason().is_some() => return Step::End,
                 (Phase::Pause, _) => {
                     task.phase = Phase::Attempt;
-                    return Step::Pause(self.watch.changed_from(task.known), RETRY_PAUSE);
+                    return Step::Pause(self.watch.changed_from(task.known.clone()), RETRY_PAUSE);
                 }
             }
         }
@@ -292,13 +292,14 @@ impl Connection {
     fn attempt(&mut self) -> Option<Question> {
         let task = self.task.as_mut()?;
         let leadership = self.watch.current();
+        let (leader, term) = (leadership.leader, leadership.term);
         task.known = leadership;
-        match leadership.leader {
+        match leader {
             Some(leader) if leader == self.server.id => {
                 return Some(ask(&self.server.node, &task.batch));
             }
             Some(leader) if !self.pipeline.is_peer() => {
-                self.forwarder = self.forwarder_to((leader, leadership.term));
+                self.forwarder = self.forwarder_to((leader, term));
             }
             Some(_) | None => self.forwarder = None,
         }

@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn only_what_was_certainly_not_appended_may_go_again() {
         let command = Bytes::new;
-        let not_leader = ProposeError::NotLeader { leader: None, command: command() };
+        let not_leader =
+            ProposeError::NotLeader { leader: None, address: None, command: command() };
         assert_eq!(write_outcome(Err(not_leader)), Outcome::NotApplied);
         assert_eq!(
             write_outcome(Err(ProposeError::Busy { command: command() })),

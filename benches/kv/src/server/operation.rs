@@ -475,7 +475,7 @@ mod tests {
         };
         let lost = ChangeError::LeadershipLost { may_take_effect: true };
         assert!(text(changed(Err(lost))).starts_with("UNKNOWN"));
-        let elsewhere = ChangeError::NotLeader { leader: None };
+        let elsewhere = ChangeError::NotLeader { leader: None, address: None };
         assert!(text(changed(Err(elsewhere))).starts_with(TRY_AGAIN));
         let invalid = ChangeError::Invalid(raft_core::MembershipError::NoVoter);
         assert!(text(changed(Err(invalid))).starts_with("ERR no voter"));

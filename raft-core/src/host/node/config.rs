@@ -43,10 +43,12 @@ pub struct NodeConfig {
     /// with `records_addresses` copies it into the [note](crate::host::Label::note) of the member's
     /// label. An empty note says nothing.
     pub note: Bytes,
-    /// Whether this node, while it leads, corrects the address and the note in a member's
-    /// [`Label`](crate::host::Label) by what the member says of itself. The leader corrects an
-    /// address only if the label names one, the leader reaches the member at another address, and
-    /// the member itself says that it is there.
+    /// Whether this node, while it leads, keeps the address and the note in each member's
+    /// [`Label`](crate::host::Label) as the member says them, so that the members with which a
+    /// cluster begins are in the configuration with their addresses, too. The leader takes an
+    /// address only if it reaches the member there and the member itself says that it is there. Of
+    /// itself the leader notes the address that its transport was told to
+    /// [advertise](crate::host::tcp::Config::advertise), if the label has none.
     pub records_addresses: bool,
     /// How long the journal, the state machine or the snapshots may work on one unit (a sync, a
     /// command, a read, a block of a snapshot) before the thread counts as stuck. The node logs

@@ -14,6 +14,7 @@ use super::forwards::Forwards;
 use super::inbox::{Arrived, Freshness, Inbox, NodeRequest, ProposeRequest, Query};
 use super::inputs::Core;
 use super::journal_thread::JournalWorker;
+use super::leader_address::LeaderAddress;
 use super::leadership::{Leadership, LeadershipState};
 use super::life;
 use super::members::Members;
@@ -30,7 +31,7 @@ use super::waiters::Waiters;
 use crate::entries::{Entries, Entry};
 use crate::error;
 use crate::host::clock::{Clock, Next};
-use crate::host::error::StopReason;
+use crate::host::error::{NamesLeader, StopReason};
 use crate::host::known_peers::KnownPeers;
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::here;
@@ -85,6 +86,7 @@ struct NodeLoop<S: StateMachine> {
     /// stuck at it, and the term.
     evaded: Option<(u64, Term)>,
     shutdown_max: Duration,
+    leader_address: LeaderAddress,
     leadership_state: Arc<LeadershipState>,
     members: Arc<Members>,
     lifecycle: Arc<Lifecycle>,
@@ -130,12 +132,15 @@ impl<S: StateMachine> NodeLoop<S> {
             now = self.clock.now();
         }
         self.meter.time_is(now);
-        self.stores.record(&mut self.raft, now);
+        let own = self.raft.id();
+        self.stores.record(&mut self.raft, now, || self.transport.address(own));
         self.reasons.before_tick(&self.raft, now);
         self.raft.tick(now);
         self.settle_transfer(now);
         self.do_outputs();
-        while self.changes.advance(&mut self.raft, &self.peers) {
+        while self.changes.advance(&mut self.raft, &self.peers, |raft, error| {
+            self.leader_address.complete(error, raft.membership(), &*self.transport);
+        }) {
             self.do_outputs();
         }
         self.snapshots.settle(&self.raft);
@@ -265,7 +270,10 @@ impl<S: StateMachine> NodeLoop<S> {
                 NodeRequest::Status(reply) => answer(reply, Ok(self.status())),
                 NodeRequest::Change { changes, reply } => self.changes.push(changes, reply),
                 NodeRequest::Transfer { to, reply } => {
-                    self.handover.begin(&mut self.raft, to, reply);
+                    let begun = self.handover.begin(&mut self.raft, to, reply);
+                    if let Err((reply, error)) = begun {
+                        self.refuse(reply, error);
+                    }
                 }
                 NodeRequest::TakeSnapshot(reply) => self.snapshots.ask(&mut self.raft, reply),
             }
@@ -290,13 +298,22 @@ impl<S: StateMachine> NodeLoop<S> {
                 self.handover.park(ProposeRequest { command, reply, forwards }, &self.meter);
             }
             Err(error::ProposeError::NotLeader { command, .. }) if forwards => {
-                self.forwards.begin(&mut self.raft, command, reply, &self.meter);
+                let begun = self.forwards.begin(&mut self.raft, command, reply, &self.meter);
+                if let Err((reply, error)) = begun {
+                    self.refuse(reply, error);
+                }
             }
             Err(error) => {
                 self.meter.refused(&error);
-                answer(reply, Err(error.into()));
+                self.refuse(reply, error.into());
             }
         }
+    }
+
+    /// Refuses a request, with the address of the leader if the error names one.
+    fn refuse<T, E: NamesLeader>(&mut self, reply: oneshot::Sender<Result<T, E>>, mut error: E) {
+        self.leader_address.complete(&mut error, self.raft.membership(), &*self.transport);
+        answer(reply, Err(error));
     }
 
     /// Takes a read. The read counts towards
@@ -377,7 +394,9 @@ impl<S: StateMachine> NodeLoop<S> {
                 }
                 Output::MembershipChanged(membership) => self.members_changed(membership),
                 Output::Forwarded { id, outcome } => {
-                    self.forwards.answered(id, outcome);
+                    if let Some((reply, error)) = self.forwards.answered(id, outcome) {
+                        self.refuse(reply, error);
+                    }
                     self.forwards.leader_changed(&self.raft, self.clock.now());
                 }
                 Output::ReadLost { id } => {
@@ -396,7 +415,7 @@ impl<S: StateMachine> NodeLoop<S> {
                     );
                     self.role_changed(role, term);
                     self.forwards.leader_changed(&self.raft, self.clock.now());
-                    self.leadership_state.publish(Leadership { role, term, leader });
+                    self.publish_leadership(role, term, leader);
                 }
             }
         }
@@ -423,6 +442,21 @@ impl<S: StateMachine> NodeLoop<S> {
         self.states.members(&membership);
         self.meter.members(&membership);
         self.members.publish(membership);
+        self.leader_address.forget();
+        let leader = self.leadership_state.leader();
+        let leader_address = self.address_of(leader);
+        self.leadership_state.publish_address(leader_address);
+    }
+
+    fn publish_leadership(&mut self, role: Role, term: Term, leader: Option<NodeId>) {
+        self.leader_address.forget();
+        let leader_address = self.address_of(leader);
+        self.leadership_state.publish(Leadership { role, term, leader, leader_address });
+    }
+
+    /// Where the other nodes reach this leader.
+    fn address_of(&mut self, leader: Option<NodeId>) -> Option<Arc<str>> {
+        self.leader_address.of(leader?, self.raft.membership(), &*self.transport)
     }
 
     /// Tells waiting proposers of a new role. After a transfer they keep waiting for a while,
@@ -447,10 +481,6 @@ impl<S: StateMachine> NodeLoop<S> {
             Ok(None) => {}
             Err(reason) => self.inbox.stop(reason),
         }
-    }
-
-    fn leadership(&self) -> Leadership {
-        Leadership { role: self.raft.role(), term: self.raft.term(), leader: self.raft.leader() }
     }
 
     fn reads_waiting(&self) -> usize {

@@ -32,6 +32,9 @@ pub(super) struct Forwards<S: StateMachine> {
     until: Option<Instant>,
 }
 
+/// A client whose command the leader does not get, and why.
+type RefusedForward<S> = (Reply<S>, ProposeError);
+
 impl<S: StateMachine> Forwards<S> {
     /// No clients.
     pub(super) fn new() -> Self {
@@ -43,7 +46,7 @@ impl<S: StateMachine> Forwards<S> {
         self.unanswered.len() + self.appended.len()
     }
 
-    /// Forwards a command, or answers why that is not possible. The command counts towards
+    /// Forwards a command, or returns why that is not possible. The command counts towards
     /// [`Config::forwards_waiting_max`](crate::Config::forwards_waiting_max) until its client is
     /// answered.
     pub(super) fn begin(
@@ -52,27 +55,32 @@ impl<S: StateMachine> Forwards<S> {
         command: Bytes,
         reply: Reply<S>,
         meter: &Meter,
-    ) {
+    ) -> Result<(), RefusedForward<S>> {
         if self.len() >= raft.config().forwards_waiting_max {
             meter.cells().totals.proposals_refused_busy.add(1);
-            return answer(reply, Err(ProposeError::Busy { command }));
+            return Err((reply, ProposeError::Busy { command }));
         }
         match raft.forward(command) {
             Ok(id) => {
                 meter.cells().totals.proposals_forwarded.add_alone(1);
                 self.unanswered.insert(id, reply);
+                Ok(())
             }
             Err(error) => {
                 meter.refused(&error);
-                answer(reply, Err(error.into()));
+                Err((reply, error.into()))
             }
         }
     }
 
-    /// Takes the leader's answer, or word that there is none. After the last of them,
-    /// [`leader_changed`](Self::leader_changed) has to look.
-    pub(super) fn answered(&mut self, id: ProposalId, outcome: ForwardOutcome<Bytes>) {
-        let Some(reply) = self.unanswered.remove(&id) else { return };
+    /// Takes the leader's answer, or word that there is none. Returns a client whose command was
+    /// refused. After the last of them, [`leader_changed`](Self::leader_changed) has to look.
+    pub(super) fn answered(
+        &mut self,
+        id: ProposalId,
+        outcome: ForwardOutcome<Bytes>,
+    ) -> Option<RefusedForward<S>> {
+        let reply = self.unanswered.remove(&id)?;
         match outcome {
             ForwardOutcome::Appended(entry) => {
                 // An entry of an earlier term that stood here or behind has left the leader's log.
@@ -81,9 +89,10 @@ impl<S: StateMachine> Forwards<S> {
                 replaced.into_values().for_each(lose);
                 self.appended.insert(entry.index, (entry.term, reply));
             }
-            ForwardOutcome::Refused(error) => answer(reply, Err(error.into())),
+            ForwardOutcome::Refused(error) => return Some((reply, error.into())),
             ForwardOutcome::Unknown => lose((Term::ZERO, reply)),
         }
+        None
     }
 
     /// Adds the proposers of these committed entries to `proposers`, by rising index. If a proposer

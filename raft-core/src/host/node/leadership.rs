@@ -14,7 +14,7 @@ use crate::role::Role;
 use crate::types::{NodeId, Term};
 
 /// What a node knows of its cluster's leader.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Leadership {
     /// The role of this node.
@@ -23,6 +23,10 @@ pub struct Leadership {
     pub term: Term,
     /// The leader of that term, if known.
     pub leader: Option<NodeId>,
+    /// Where the other nodes reach the leader, if this node knows it: the address in the leader's
+    /// [`Label`](crate::host::Label), or else the one that the transport knows. Where clients reach
+    /// it, the [note](crate::host::Label::note) of the label may say.
+    pub leader_address: Option<Arc<str>>,
 }
 
 /// Watches a node's [`Leadership`]. Cheap to clone. It does not keep the node running.
@@ -34,7 +38,7 @@ pub struct Leadership {
 /// fn follow(watch: &LeadershipWatch) -> Result<(), Stopped> {
 ///     let mut now = watch.current();
 ///     loop {
-///         println!("term {}: led by {:?}", now.term, now.leader);
+///         println!("term {}: led by {:?} at {:?}", now.term, now.leader, now.leader_address);
 ///         now = watch.changed_from(now).wait()?; // or `.await?`
 ///     }
 /// }
@@ -89,7 +93,7 @@ impl LeadershipWatch {
 
     /// What the node knows now. A node that has stopped follows no leader.
     pub fn current(&self) -> Leadership {
-        self.state.lock().leadership
+        self.state.lock().leadership.clone()
     }
 
     /// Resolves when what the node knows differs from `known`, at once if it already does.
@@ -141,14 +145,27 @@ impl LeadershipState {
     /// Answers all clients that wait for this leadership.
     pub(super) fn publish(self: &Arc<Self>, leadership: Leadership) {
         let mut published = self.lock();
-        published.leadership = leadership;
+        published.leadership = leadership.clone();
         let waiting = mem::take(&mut published.waiting);
         let (told, waiting): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|waiting| (waiting.until)(&leadership));
         published.waiting = waiting;
         drop(published);
         for Waiter { answer, .. } in told {
-            answer.send(leadership, self);
+            answer.send(leadership.clone(), self);
+        }
+    }
+
+    /// The leader, as it was published.
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        self.lock().leadership.leader
+    }
+
+    /// Publishes where the leader is reached, if this has changed.
+    pub(super) fn publish_address(self: &Arc<Self>, leader_address: Option<Arc<str>>) {
+        let before = self.lock().leadership.clone();
+        if before.leader_address != leader_address {
+            self.publish(Leadership { leader_address, ..before });
         }
     }
 
@@ -174,7 +191,7 @@ impl LeadershipState {
 
     fn wait_until(self: &Arc<Self>, until: Until, answer: WaiterAnswer) {
         let mut published = self.lock();
-        let now = published.leadership;
+        let now = published.leadership.clone();
         if published.closed {
             // A dropped answer says that the node has stopped.
         } else if until(&now) {
@@ -231,7 +248,8 @@ mod tests {
     }
 
     fn leader(term: u64) -> Leadership {
-        Leadership { role: Role::Leader, term: Term::new(term), leader: Some(NodeId::new(1)) }
+        let leader = Some(NodeId::new(1));
+        Leadership { role: Role::Leader, term: Term::new(term), leader, leader_address: None }
     }
 
     #[test]
@@ -241,6 +259,20 @@ mod tests {
         let before = watch.current();
         state.publish(leader(1));
         assert_eq!(watch.changed_from(before).wait().unwrap(), leader(1));
+    }
+
+    #[test]
+    fn a_new_address_of_the_leader_is_a_change() {
+        let state = state();
+        state.publish(leader(1));
+        let watch = LeadershipWatch::new(Arc::clone(&state));
+        let waits = watch.changed_from(leader(1));
+        let lead = state.wait_to_lead().wait().unwrap();
+        state.publish_address(None);
+        state.publish_address(Some("a:1".into()));
+        let moved = Leadership { leader_address: Some("a:1".into()), ..leader(1) };
+        assert_eq!(waits.wait().unwrap(), moved);
+        assert!(lead.is_leading());
     }
 
     #[test]

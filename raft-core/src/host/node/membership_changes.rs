@@ -55,8 +55,13 @@ impl Changes {
     }
 
     /// Begins the changes that can be begun, and answers for those that are complete or lost.
-    /// Returns whether any was begun.
-    pub(super) fn advance(&mut self, raft: &mut Core, peers: &KnownPeers) -> bool {
+    /// Returns whether any was begun. `complete` adds to an error what the loop knows.
+    pub(super) fn advance(
+        &mut self,
+        raft: &mut Core,
+        peers: &KnownPeers,
+        mut complete: impl FnMut(&Core, &mut ChangeError),
+    ) -> bool {
         let mut any_begun = false;
         for mut waiting in mem::take(&mut self.waiting) {
             let done = match waiting.begun {
@@ -75,7 +80,10 @@ impl Changes {
             match done {
                 None => self.waiting.push_back(waiting),
                 Some(Ok(())) => answer(waiting.reply, Ok(raft.membership().clone())),
-                Some(Err(error)) => answer(waiting.reply, Err(error)),
+                Some(Err(mut error)) => {
+                    complete(raft, &mut error);
+                    answer(waiting.reply, Err(error));
+                }
             }
         }
         any_begun
@@ -114,7 +122,9 @@ fn begin(
             | ChangeRefused::ChangePending { .. }
             | ChangeRefused::Transferring { .. },
         ) => Ok(None),
-        Err(ChangeRefused::NotLeader { leader }) => Err(ChangeError::NotLeader { leader }),
+        Err(ChangeRefused::NotLeader { leader }) => {
+            Err(ChangeError::NotLeader { leader, address: None })
+        }
         Err(ChangeRefused::Invalid(error)) => Err(ChangeError::Invalid(error)),
     }
 }

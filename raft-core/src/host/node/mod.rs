@@ -13,6 +13,7 @@ mod inputs;
 #[cfg(all(test, raft_shuttle))]
 mod interleavings;
 mod journal_thread;
+mod leader_address;
 mod leadership;
 mod life;
 mod members;

@@ -9,7 +9,8 @@
 //! - The leader records the store of each member that it has met and whose store is not recorded.
 //!   An older version kept the store in the [`Label`], so a store that only the label names counts
 //!   as recorded, and is copied.
-//! - The leader corrects the address and the note in a label by what the member says
+//! - The leader notes the address of each member whose label has none, its own included, and
+//!   corrects the address and the note in a label by what the member says
 //!   ([`NodeConfig::records_addresses`](crate::host::NodeConfig::records_addresses)).
 //!
 //! Each is a change of the configuration like any other: if another change is pending, it waits.
@@ -158,8 +159,14 @@ impl Recorder {
         self.told.is_some()
     }
 
-    /// If this node leads, records what is missing in the configuration.
-    pub(super) fn record(&mut self, raft: &mut Core, now: Instant) {
+    /// If this node leads, records what is missing in the configuration. `own_address` says where
+    /// the others reach this node, if the application has named that.
+    pub(super) fn record(
+        &mut self,
+        raft: &mut Core,
+        now: Instant,
+        own_address: impl FnOnce() -> Option<String>,
+    ) {
         if now < self.next || raft.role() != Role::Leader {
             return;
         }
@@ -174,7 +181,7 @@ impl Recorder {
             met.iter().map(|(id, met)| (*id, met.store)).chain([(node, store_id)]).collect();
         changes.extend(unrecorded(raft.membership(), &stores));
         if self.records_addresses {
-            changes.extend(self.moved(raft.membership(), &met));
+            changes.extend(self.moved(raft.membership(), &met, own_address()));
         }
         if changes.is_empty() {
             return;
@@ -224,21 +231,30 @@ impl Recorder {
         Some(Change::Identify(ClusterIdentity::new(u128::from_be_bytes(bytes))))
     }
 
-    /// The changes that correct the labels of members which say something else of themselves.
-    fn moved(&mut self, membership: &Membership, met: &[(NodeId, Met)]) -> Vec<Change> {
+    /// The changes that complete the labels of members, and correct the labels of members which say
+    /// something else of themselves.
+    fn moved(
+        &mut self,
+        membership: &Membership,
+        met: &[(NodeId, Met)],
+        own_address: Option<String>,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
         for member in membership.members() {
             let Ok(label) = Label::decode(&member.label) else { continue };
             let mut corrected = label.clone();
             let note = if member.id == self.identity.node {
+                if corrected.address.is_none() {
+                    corrected.address.clone_from(&own_address);
+                }
                 self.note.clone()
             } else {
                 let Some((_, met)) = met.iter().find(|(id, _)| *id == member.id) else { continue };
-                if let (Some(recorded), Some(address)) = (&label.address, met.address()) {
-                    if recorded != address {
+                if let Some(address) = met.address() {
+                    if let Some(recorded) = label.address.as_deref().filter(|at| *at != address) {
                         self.warn_of(member.id, recorded, address);
-                        corrected.address = Some(address.to_string());
                     }
+                    corrected.address = Some(address.to_string());
                 }
                 met.note.clone()
             };
@@ -387,15 +403,15 @@ mod tests {
         let (mut raft, mut recorder) = alone(Vec::new());
         met(&recorder, 2, None, false);
         let second = |second| Instant::ZERO + RECORD_INTERVAL * second;
-        recorder.record(&mut raft, second(1));
+        recorder.record(&mut raft, second(1), || None);
         assert_eq!(raft.membership().members(), [member(1, Vec::new())], "it does not lead");
         for moment in 1..=2 {
             turn(&mut raft, second(moment));
         }
         assert_eq!(raft.role(), Role::Leader);
-        recorder.record(&mut raft, Instant::ZERO + RECORD_INTERVAL / 2);
+        recorder.record(&mut raft, Instant::ZERO + RECORD_INTERVAL / 2, || None);
         assert_eq!(raft.membership().members(), [member(1, Vec::new())], "too soon");
-        recorder.record(&mut raft, second(3));
+        recorder.record(&mut raft, second(3), || None);
         let store = MemberStore::Recorded(1);
         assert_eq!(raft.membership().members(), [Member { store, ..member(1, Vec::new()) }]);
         let cluster = raft.membership().identity().expect("it draws one");
@@ -405,7 +421,7 @@ mod tests {
         recorder.look(&mut raft);
         assert_eq!(recorder.past, Past::Of(cluster));
         let last = raft.status().last_log;
-        recorder.record(&mut raft, second(9));
+        recorder.record(&mut raft, second(9), || None);
         assert_eq!(raft.status().last_log, last, "nothing is left to record");
         let identify = recorder.identify(raft.membership(), &[]);
         assert_eq!(identify, Some(Change::Identify(cluster)), "never another one");
@@ -448,10 +464,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_corrected_if_the_member_says_so_and_is_reached_there() {
+    fn an_address_is_noted_if_the_member_says_so_and_is_reached_there() {
         let (_, mut recorder) = alone(Vec::new());
         let labelled = |number, address: &str| member(number, Label::at(address).encode().unwrap());
         let membership = Membership::of_members([
+            member(1, Vec::new()),
             labelled(2, "b:1"),
             labelled(3, "c:1"),
             member(4, Vec::new()),
@@ -463,10 +480,15 @@ mod tests {
         met(&recorder, 4, Some("d:2"), true);
         met(&recorder, 5, Some("e:2"), false);
         let peers = recorder.peers.met();
-        let moved = Label::at("b:2").encode().unwrap();
-        let expected = [Change::Relabel { id: id(2), label: moved }];
-        assert_eq!(recorder.moved(&membership, &peers), expected);
+        let relabel = |number, address: &str| Change::Relabel {
+            id: id(number),
+            label: Label::at(address).encode().unwrap(),
+        };
+        let noted = recorder.moved(&membership, &peers, Some("a:1".into()));
+        assert_eq!(noted, [relabel(1, "a:1"), relabel(2, "b:2"), relabel(4, "d:2")]);
         assert_eq!(recorder.warned.len(), 1);
+        let named = Membership::of_members([labelled(1, "proxy:1")]).unwrap();
+        assert_eq!(recorder.moved(&named, &peers, Some("a:1".into())), [], "the others know best");
     }
 
     #[test]

@@ -56,8 +56,14 @@ impl<S: StateMachine> Handover<S> {
         self.parked.len()
     }
 
-    /// Begins a transfer, or joins the one that is under way to the same node.
-    pub(super) fn begin(&mut self, raft: &mut Core, to: Option<NodeId>, reply: TransferReply) {
+    /// Begins a transfer, or joins the one that is under way to the same node, or returns why that
+    /// is not possible.
+    pub(super) fn begin(
+        &mut self,
+        raft: &mut Core,
+        to: Option<NodeId>,
+        reply: TransferReply,
+    ) -> Result<(), (TransferReply, TransferError)> {
         match raft.transfer_leadership(to) {
             Ok(successor) => {
                 self.to = Some(successor);
@@ -69,8 +75,9 @@ impl<S: StateMachine> Handover<S> {
                 self.to = Some(other);
                 self.asked.push(reply);
             }
-            Err(refused) => answer(reply, Err(refused.into())),
+            Err(refused) => return Err((reply, refused.into())),
         }
+        Ok(())
     }
 
     /// Parks a command until the transfer is over, if there is room.
@@ -108,7 +115,7 @@ impl<S: StateMachine> Handover<S> {
                     Err(TransferError::GivenUp { to: to.unwrap_or(leader) })
                 }
                 Some(leader) => Ok(leader),
-                None => Err(TransferError::NotLeader { leader: None }),
+                None => Err(TransferError::NotLeader { leader: None, address: None }),
             };
             answer(reply, result);
         }

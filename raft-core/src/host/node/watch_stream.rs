@@ -48,7 +48,7 @@ impl LeadershipWatch {
         let watch = self.clone();
         WatchStream::new(move |known| match known {
             None => Ok(watch.current()),
-            Some(known) => Err(watch.changed_from(*known)),
+            Some(known) => Err(watch.changed_from(known.clone())),
         })
     }
 }

@@ -179,6 +179,14 @@ impl<S: Signals> Peers<S> {
         }
     }
 
+    /// For [`Transport::address`](crate::host::Transport::address).
+    pub fn address(&self, id: NodeId) -> Option<String> {
+        if id == self.identity.node {
+            return self.config.advertise.clone();
+        }
+        self.addresses(id).into_iter().next()
+    }
+
     /// The addresses at which a node may be reached, the best first.
     pub(super) fn addresses(&self, id: NodeId) -> Vec<String> {
         let labelled = self.label(id, |label| label.address.clone());

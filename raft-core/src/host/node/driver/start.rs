@@ -28,7 +28,8 @@ use crate::host::node::handle::{Handle, wait_over};
 use crate::host::node::inbox::{Arrived, Inbox, Limits};
 use crate::host::node::inputs::Core;
 use crate::host::node::journal_thread::JournalWorker;
-use crate::host::node::leadership::LeadershipState;
+use crate::host::node::leader_address::LeaderAddress;
+use crate::host::node::leadership::{Leadership, LeadershipState};
 use crate::host::node::members::Members;
 use crate::host::node::membership_changes::Changes;
 use crate::host::node::meter::Meter;
@@ -124,11 +125,11 @@ impl<S: StateMachine> Driver<S> {
             reasons: Reasons::default(),
             evaded: None,
             shutdown_max: config.shutdown_max,
+            leader_address: LeaderAddress::default(),
             leadership_state: Arc::clone(&leadership_state),
             members: Arc::clone(&members),
             lifecycle: Arc::clone(&lifecycle),
         };
-        node_loop.leadership_state.publish(node_loop.leadership());
         shared.put(node_loop.connected(identity, config.note)?);
         let driver = Self::new(shared, work);
         let handle = Handle::new(inbox, leadership_state, lifecycle, members, flusher, reader);
@@ -139,6 +140,9 @@ impl<S: StateMachine> Driver<S> {
 impl<S: StateMachine> NodeLoop<S> {
     /// The same node with its transport started. If that fails, nothing is left of the node.
     fn connected(mut self, identity: Identity, note: Bytes) -> Result<Self, StartError> {
+        // It follows nobody yet.
+        let leadership = Leadership { term: self.raft.term(), ..Leadership::default() };
+        self.leadership_state.publish(leadership);
         let Err(error) = self.connect(identity, note) else { return Ok(self) };
         let lifecycle = Arc::clone(&self.lifecycle);
         drop(self);

@@ -16,11 +16,12 @@ use crate::types::{NodeId, Term};
 
 fn follower(term: u64) -> Leadership {
     let leader = Some(NodeId::new(2));
-    Leadership { role: Role::Follower, term: Term::new(term), leader }
+    Leadership { role: Role::Follower, term: Term::new(term), leader, leader_address: None }
 }
 
 fn leader(term: u64) -> Leadership {
-    Leadership { role: Role::Leader, term: Term::new(term), leader: Some(NodeId::new(1)) }
+    let leader = Some(NodeId::new(1));
+    Leadership { role: Role::Leader, term: Term::new(term), leader, leader_address: None }
 }
 
 fn state() -> (Arc<LeadershipState>, Arc<Lifecycle>) {
@@ -38,7 +39,7 @@ fn a_watch_sees_the_last_change_and_never_an_older_one() {
                 thread::spawn(move || {
                     let mut now = watch.current();
                     while now != leader(3) {
-                        let next = block_on(watch.changed_from(now)).unwrap();
+                        let next = block_on(watch.changed_from(now.clone())).unwrap();
                         assert!(next.term > now.term, "{now:?}, then {next:?}");
                         now = next;
                     }
