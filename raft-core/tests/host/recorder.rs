@@ -56,6 +56,9 @@ fn work(nodes: &BTreeMap<u64, Handle<Map>>, commands: u64) {
 fn replay(recording: &Recording) -> Result<(u64, u64), ReplayError> {
     let (applied, compared, notes) = replay_so_far(recording)?;
     assert_eq!(notes, [] as [String; 0]);
+    let mut whole = Replay::new(recording.clone());
+    while whole.advance()?.is_some() {}
+    assert!(whole.is_complete(), "the node has ended, and its recording lacks the end");
     Ok((applied, compared))
 }
 

@@ -180,6 +180,15 @@ impl Core {
         self.look();
     }
 
+    /// Notes the last state, and waits for a bounded time until the recording is written. Nothing
+    /// is recorded afterwards. A core that panicked has no state worth noting.
+    pub(super) fn end_recording(&mut self) {
+        let Some(mut tape) = self.tape.take() else { return };
+        if !thread::panicking() {
+            tape.end(&self.raft);
+        }
+    }
+
     fn look(&mut self) {
         self.trace.look(&self.raft);
         self.roles.look(&self.raft);
@@ -193,11 +202,8 @@ impl Core {
 }
 
 impl Drop for Core {
-    /// A core that panicked has no state worth noting.
     fn drop(&mut self) {
-        if let Some(tape) = self.tape.as_mut().filter(|_| !thread::panicking()) {
-            tape.end(&self.raft);
-        }
+        self.end_recording();
     }
 }
 

@@ -97,6 +97,8 @@ impl<S: StateMachine> Drop for NodeLoop<S> {
         self.snapshots.stop(&stopped);
         let state_machine = self.state_machine.finish(&stopped);
         let snapshots = self.snapshots.finish();
+        // The node is over once its threads are, and its recording is complete by then.
+        self.raft.end_recording();
         self.end(state_machine, snapshots, transport, stopped);
     }
 }
