@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use cluster::Cluster;
 use merge::Merge;
-use raft_core::host::recorder::read_files;
-use raft_core::{NodeId, Status};
+use raft_core::host::recorder::{Input, RecordedCommand, Replay, read_files};
+use raft_core::{NodeId, Output, ReadId, Restored, Status};
 
 /// How much is told of a replay while it goes on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -74,10 +74,44 @@ pub struct Tally {
 ///
 /// If there are none; the text says what is there instead.
 pub fn replay(dir: &Path, tells: Tells) -> Result<Report, String> {
+    follow(dir, tells, &mut |_, _| {})
+}
+
+/// What happened to a server.
+#[derive(Debug)]
+pub enum Happening<'h> {
+    /// It started with this.
+    Started(&'h Restored<RecordedCommand>),
+    /// What came before is not on its recording.
+    Resumed,
+    /// Its core was told something.
+    Told {
+        /// The input.
+        input: &'h Input<RecordedCommand>,
+        /// What was polled.
+        outputs: &'h [Output<RecordedCommand>],
+        /// The read that was accepted, if the input was one.
+        read: Option<ReadId>,
+    },
+    /// This life's recording ends.
+    Ended,
+}
+
+/// As [`replay`], and shows `follower` all that happens, in one order for all servers, each time
+/// with the server as it is after that and before the rules are checked.
+///
+/// # Errors
+///
+/// If there are no recordings; the text says what is there instead.
+pub fn follow(
+    dir: &Path,
+    tells: Tells,
+    follower: &mut dyn FnMut(&Replay, &Happening<'_>),
+) -> Result<Report, String> {
     let begun = Instant::now();
     let mut merge = Merge::new(Cluster::read(dir)?, tells);
     // Where the recorded core panicked, this one does.
-    let end = catch_unwind(AssertUnwindSafe(|| merge.run()));
+    let end = catch_unwind(AssertUnwindSafe(|| merge.run(follower)));
     let fault = match end {
         Ok(Ok(())) => None,
         Ok(Err(fault)) => Some(fault),

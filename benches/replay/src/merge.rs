@@ -10,7 +10,10 @@ use raft_core::{Body, ClusterIdentity, Message, NodeId, Output, Payload, Raft, R
 
 use crate::cluster::Cluster;
 use crate::story::Story;
-use crate::{Moment, Tally, Tells};
+use crate::{Happening, Moment, Tally, Tells};
+
+/// Is shown what happens to each server, before the rules are checked.
+pub(crate) type Follower<'f> = dyn FnMut(&Replay, &Happening<'_>) + 'f;
 
 /// Replays all servers together.
 pub(crate) struct Merge {
@@ -113,9 +116,9 @@ impl Merge {
         }
     }
 
-    /// Replays everything. The error says what is wrong, and where.
-    pub(crate) fn run(&mut self) -> Result<(), String> {
-        self.try_run().map_err(|stop| self.words(stop))
+    /// Replays everything, and shows it to `follower`. The error says what is wrong, and where.
+    pub(crate) fn run(&mut self, follower: &mut Follower<'_>) -> Result<(), String> {
+        self.try_run(follower).map_err(|stop| self.words(stop))
     }
 
     /// Replays everything, and keeps the story with the states at each of its lines, up to so many.
@@ -127,9 +130,10 @@ impl Merge {
     }
 
     fn try_watch(&mut self, moments: &mut Vec<Moment>, moments_max: usize) -> Result<(), Stop> {
-        self.resume_all()?;
+        let follower = &mut |_: &Replay, _: &Happening<'_>| {};
+        self.resume_all(follower)?;
         while let Some(at) = self.next_server()? {
-            let end = self.advance(at);
+            let end = self.advance(at, follower);
             for (micros, text) in self.story.take_kept() {
                 if moments.len() < moments_max {
                     let server = self.servers[at].node;
@@ -157,21 +161,21 @@ impl Merge {
         }
     }
 
-    fn try_run(&mut self) -> Result<(), Stop> {
-        self.resume_all()?;
+    fn try_run(&mut self, follower: &mut Follower<'_>) -> Result<(), Stop> {
+        self.resume_all(follower)?;
         while let Some(at) = self.next_server()? {
-            self.advance(at)?;
+            self.advance(at, follower)?;
         }
         Ok(())
     }
 
     /// Servers whose recording begins in the middle were there from the beginning.
-    fn resume_all(&mut self) -> Result<(), Stop> {
+    fn resume_all(&mut self, follower: &mut Follower<'_>) -> Result<(), Stop> {
         for at in 0..self.servers.len() {
             let server = &mut self.servers[at];
             let begins = server.lives.last().map(|life| life.segments[0].first_input);
             if begins > Some(0) {
-                self.advance(at)?;
+                self.advance(at, follower)?;
             }
         }
         Ok(())
@@ -214,8 +218,9 @@ impl Merge {
     fn next_server(&mut self) -> Result<Option<usize>, Stop> {
         let times = self.servers.iter().enumerate();
         let earliest = times.filter_map(|(at, server)| Some((server.next_at()?, at))).min();
-        let Some((_, mut at)) = earliest else { return Ok(None) };
-        // Follows the senders. Two that wait for each other wait for what no recording has.
+        let Some((_, first)) = earliest else { return Ok(None) };
+        // Follows the senders. Servers that wait for each other wait for what no recording has.
+        let mut at = first;
         for _ in 0..self.servers.len() {
             let Some((sender, digest)) = self.message_of(at)? else { return Ok(Some(at)) };
             if self.sent.contains(&digest) {
@@ -227,13 +232,14 @@ impl Merge {
                 None => break,
             }
         }
-        if let Some((from, _)) = self.message_of(at)? {
-            let to = self.servers[at].node;
+        // The clocks decide, because nothing else is known of a message that nobody sent.
+        if let Some((from, _)) = self.message_of(first)? {
+            let to = self.servers[first].node;
             *self.unsent.entry((from, to)).or_default() += 1;
             // What is missing cannot be told from a broken rule.
             self.observer = None;
         }
-        Ok(Some(at))
+        Ok(Some(first))
     }
 
     /// The sender and the digest of the message that comes next here.
@@ -247,7 +253,7 @@ impl Merge {
         Ok(server.next.flatten())
     }
 
-    fn advance(&mut self, at: usize) -> Result<(), Stop> {
+    fn advance(&mut self, at: usize, follower: &mut Follower<'_>) -> Result<(), Stop> {
         self.current = at;
         let server = &mut self.servers[at];
         server.next = None;
@@ -257,6 +263,7 @@ impl Merge {
         let Some(replay) = &mut server.replay else { return Ok(()) };
         match replay.advance()? {
             None => {
+                follower(replay, &Happening::Ended);
                 self.tally.compared += replay.compared();
                 self.notes.extend(replay.notes().iter().cloned());
                 server.is_complete = replay.is_complete();
@@ -264,9 +271,19 @@ impl Merge {
                 server.replay = None;
                 Ok(())
             }
-            Some(Event::Started(restored)) => self.started(at, &restored),
-            Some(Event::Resumed) => self.resumed(at),
-            Some(Event::Told { input, outputs, read: _ }) => self.told(at, &input, outputs),
+            Some(Event::Started(restored)) => {
+                follower(replay, &Happening::Started(&restored));
+                self.started(at, &restored)
+            }
+            Some(Event::Resumed) => {
+                follower(replay, &Happening::Resumed);
+                self.resumed(at)
+            }
+            Some(Event::Told { input, outputs, read }) => {
+                let told = Happening::Told { input: &input, outputs: &outputs, read };
+                follower(replay, &told);
+                self.told(at, &input, outputs)
+            }
         }
     }
 
@@ -299,14 +316,16 @@ impl Merge {
             self.observer = None;
         }
         if server.has_run && is_wiped && is_member {
+            let (node, run) = (server.node, replay.recording().run);
             self.notes.push(format!(
-                "server {}: its disk is empty, and it is still a member: rules are not checked from here",
-                server.node
+                "server {node}: its run {run} began with an empty disk while it was a member: what it had promised before is lost"
             ));
-            self.observer = None;
         }
         if let Some(observer) = &mut self.observer {
             if !server.has_run {
+                observer.on_start(server.node, restored)?;
+            } else if is_wiped && is_member {
+                observer.on_lost_disk(server.node);
                 observer.on_start(server.node, restored)?;
             } else if is_wiped {
                 observer.on_wipe(server.node);

@@ -47,7 +47,7 @@ impl<C: Command + Eq> Observer<C> {
             self.match_entries(append.prev_log, &append.entries)?;
         }
         // The leader commits this far only because the follower has the entry on its disk.
-        let (commit, mut held) = (append.leader_commit, self.server(to).disk.last().index);
+        let (commit, mut held) = (append.leader_commit, self.server(to).last_held());
         if self.server(from).members.membership.suffrage(to).is_none() {
             // A leader sends the removal notice without waiting for an answer of the removed
             // server.

@@ -104,7 +104,10 @@ impl<C: Command + Eq> Observer<C> {
     /// A server that won an election has the votes of a majority.
     pub(super) fn check_elected<R: Rng>(&self, raft: &Raft<C, R>, in_force: &InForce) -> Verdict {
         let (id, term) = (raft.id(), raft.term());
-        let voted = |voter| self.votes.get(&(term, voter)) == Some(&id);
+        let voted = |voter| {
+            self.votes.get(&(term, voter)) == Some(&id)
+                || self.lost_votes.contains(&(term, voter, id))
+        };
         hold!(
             decide(&in_force.membership, voted),
             ElectionSafety,
@@ -164,12 +167,12 @@ impl<C: Command + Eq> Observer<C> {
 
     fn holds(&self, id: NodeId, entry: LogId) -> bool {
         let found = self.find(id);
-        found.is_some_and(|server| server.disk.holds(entry))
+        found.is_some_and(|server| server.holds(entry))
     }
 
     /// The servers whose disks hold this committed entry.
     fn holders(&self, entry: LogId) -> Vec<NodeId> {
-        let holders = self.servers.iter().filter(|server| server.disk.holds(entry));
+        let holders = self.servers.iter().filter(|server| server.holds(entry));
         holders.map(|server| server.id).collect()
     }
 

@@ -33,7 +33,7 @@ mod recorded;
 mod snapshots;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use rand_core::Rng;
@@ -59,6 +59,8 @@ pub struct Observer<C> {
     servers: Vec<Watched>,
     leaders: BTreeMap<Term, NodeId>,
     votes: BTreeMap<(Term, NodeId), NodeId>,
+    /// Votes of servers that have lost their disks since, each with its candidate.
+    lost_votes: BTreeSet<(Term, NodeId, NodeId)>,
     /// Every entry ever seen, with the term of its predecessor.
     entries: BTreeMap<LogId, (Term, Payload<C>)>,
     /// What some server knows to be committed, by index, from 1.
@@ -93,6 +95,8 @@ struct Watched {
     id: NodeId,
     has_started: bool,
     disk: Disk,
+    /// What the disk held that this server has lost, which others count on.
+    lost: Option<Box<Disk>>,
     /// What it looked like after its last turn.
     role: Role,
     term: Term,
@@ -111,6 +115,7 @@ impl<C: Command + Eq> Observer<C> {
             servers: Vec::new(),
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
+            lost_votes: BTreeSet::new(),
             entries: BTreeMap::new(),
             committed: Vec::new(),
             configurations: Vec::new(),
@@ -186,8 +191,9 @@ impl<C: Command + Eq> Observer<C> {
         );
         let applied = snapshot.map_or(Index::ZERO, |snapshot| snapshot.last.index);
         let (disk, term) = (core::mem::take(&mut server.disk), restored.hard_state.current_term);
+        let lost = server.lost.take();
         // What it takes to be in force is looked for in its first turn.
-        let seen = Watched { has_started: true, disk, term, applied, ..Watched::new(id) };
+        let seen = Watched { has_started: true, disk, lost, term, applied, ..Watched::new(id) };
         *server = Watched { commit_index: applied, ..seen };
         Ok(())
     }
@@ -535,6 +541,7 @@ impl Watched {
             id,
             has_started: false,
             disk: Disk::default(),
+            lost: None,
             role: Role::Follower,
             term: Term::ZERO,
             commit_index: Index::ZERO,

@@ -1,5 +1,8 @@
 //! Servers of which recordings tell: what is not on a recording is taken to be well.
 
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+
 use rand_core::Rng;
 
 use super::members::InForce;
@@ -20,6 +23,21 @@ impl<C: Command + Eq> Observer<C> {
         let kept = (0..=disk.pending()).find(survives).unwrap_or_default();
         self.on_crash(id, kept)?;
         self.on_start(id, restored)
+    }
+
+    /// A member lost its disk, and begins anew under its old id. Others may still count on what it
+    /// has held and on its votes, so these are kept beside what the server does from now on. A
+    /// second leader of a term or a leader without a committed entry is a violation all the same.
+    pub fn on_lost_disk(&mut self, id: NodeId) {
+        let server = self.server_mut(id);
+        let lost = Some(Box::new(core::mem::take(&mut server.disk)));
+        *server = Watched { lost, ..Watched::new(id) };
+        let (lost, kept) = core::mem::take(&mut self.votes)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|((_, voter), _)| *voter == id);
+        self.votes = kept;
+        let lost = lost.into_iter().map(|((term, voter), candidate)| (term, voter, candidate));
+        self.lost_votes.extend(lost);
     }
 
     /// A server replaces its state by an installed snapshot whose content is not known.
@@ -74,5 +92,19 @@ impl<C: Command + Eq> Observer<C> {
         (seen.role, seen.term, seen.commit_index) = (raft.role(), raft.term(), server.commit_index);
         (seen.last, seen.members, seen.applied) = (last, members, server.apply_sent);
         Ok(())
+    }
+}
+
+impl Watched {
+    /// Whether this server's disk holds a committed entry, or the one that it has lost did.
+    pub(super) fn holds(&self, entry: LogId) -> bool {
+        self.disk.holds(entry) || self.lost.as_ref().is_some_and(|lost| lost.holds(entry))
+    }
+
+    /// The last entry that others may count on.
+    #[inline]
+    pub(super) fn last_held(&self) -> Index {
+        let lost = self.lost.as_ref().map_or(Index::ZERO, |lost| lost.last().index);
+        self.disk.last().index.max(lost)
     }
 }
