@@ -171,6 +171,21 @@ pub const ACTIONS: &[Sentence] = &[
         },
     ),
     // Processes.
+    sentence(
+        "N suspects N",
+        "Its transport says that the process of that server is gone.",
+        |stage, values| {
+            let (id, suspect) = (values.server(), values.server());
+            stage.raft_mut(id)?.suspect_leader(suspect);
+            stage.turn(id)
+        },
+    ),
+    sentence("N abstains", "Its host has it keep its vote to itself.", |stage, values| {
+        abstain(stage, values.server(), true)
+    }),
+    sentence("N votes again", "It abstains no more.", |stage, values| {
+        abstain(stage, values.server(), false)
+    }),
     sentence("crash N", "It is killed. Writes that wait at its disk are lost.", |stage, values| {
         stage.crash(values.server(), 0)
     }),
@@ -381,6 +396,11 @@ fn release_disk(stage: &mut Stage, id: NodeId) -> Told {
     stage.host_mut(id).disk_held = false;
     let count = stage.host(id).writes.len() as u64;
     write(stage, id, count)
+}
+
+fn abstain(stage: &mut Stage, id: NodeId, abstains: bool) -> Told {
+    stage.raft_mut(id)?.abstain(abstains);
+    stage.turn(id)
 }
 
 fn propose(stage: &mut Stage, id: NodeId, commands: Vec<Command>) -> Told {

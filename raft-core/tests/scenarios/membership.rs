@@ -30,6 +30,14 @@ pub const MEMBERSHIP: &[Sentence] = &[
         let (id, promoted, removed) = (values.server(), values.servers(), values.servers());
         change(stage, id, &[promote(promoted), remove(removed)].concat())
     }),
+    sentence(
+        "N changes members CHANGE..",
+        "The leader accepts these steps in one change.",
+        |stage, values| {
+            let (id, changes) = (values.server(), values.changes());
+            change(stage, id, &changes)
+        },
+    ),
     sentence("expect N refuses to remove N", "The leader says why not.", |stage, values| {
         let (id, removed) = (values.server(), vec![values.server()]);
         refuses(stage, id, &remove(removed))
@@ -63,10 +71,13 @@ pub const MEMBERSHIP: &[Sentence] = &[
     ),
     sentence("N transfers to N", "The leader accepts to hand over.", |stage, values| {
         let (id, to) = (values.server(), values.server());
-        let accepted = stage.raft_mut(id)?.transfer_leadership(Some(to));
-        accepted.map_err(|refused| refused.to_string())?;
-        stage.turn(id)
+        transfer(stage, id, Some(to))
     }),
+    sentence(
+        "N hands over",
+        "The leader accepts to hand over, to whom it finds best.",
+        |stage, values| transfer(stage, values.server(), None),
+    ),
 ];
 
 fn promote(ids: Vec<NodeId>) -> Vec<Change> {
@@ -79,6 +90,12 @@ fn remove(ids: Vec<NodeId>) -> Vec<Change> {
 
 fn change(stage: &mut Stage, id: NodeId, changes: &[Change]) -> Told {
     let accepted = stage.raft_mut(id)?.change_membership(changes);
+    accepted.map_err(|refused| refused.to_string())?;
+    stage.turn(id)
+}
+
+fn transfer(stage: &mut Stage, id: NodeId, to: Option<NodeId>) -> Told {
+    let accepted = stage.raft_mut(id)?.transfer_leadership(to);
     accepted.map_err(|refused| refused.to_string())?;
     stage.turn(id)
 }

@@ -41,7 +41,7 @@ pub fn play(script: &Script) -> Told {
 }
 
 /// A panic of the core fails the line like anything else.
-fn run(line: &Line, stage: &mut Stage) -> Told {
+pub fn run(line: &Line, stage: &mut Stage) -> Told {
     let told = panic::catch_unwind(AssertUnwindSafe(|| line.step.run(stage)));
     told.unwrap_or_else(|_| Err(PANIC.take().unwrap_or_else(|| "a panic".into())))
 }

@@ -14,10 +14,11 @@
 //! | `DETAILS..` | words of a message, in their order; may be none | `entries 2:"b" commit 1` |
 //! | `COMMAND..` | one or more commands | `"a" "b"` |
 //! | `ENTRIES..` | one or more entries with their terms | `1:noop 1:"a"` |
+//! | `CHANGE..` | one or more steps of a change of members | `add:4 promote:4` |
 
 use std::time::Duration;
 
-use raft_core::{NodeId, Payload, Role, Term};
+use raft_core::{Change, ClusterIdentity, NodeId, Payload, Role, Term};
 
 use crate::Command;
 use crate::tell;
@@ -57,6 +58,7 @@ pub enum Value {
     Words(Vec<String>),
     Commands(Vec<Command>),
     Entries(Vec<NamedEntry>),
+    Changes(Vec<Change>),
 }
 
 impl Value {
@@ -71,7 +73,8 @@ impl Value {
             | Self::Role(_)
             | Self::Words(_)
             | Self::Commands(_)
-            | Self::Entries(_) => &[],
+            | Self::Entries(_)
+            | Self::Changes(_) => &[],
         }
     }
 }
@@ -103,6 +106,7 @@ takers! {
     words: Words -> Vec<String>,
     commands: Commands -> Vec<Command>,
     entries: Entries -> Vec<NamedEntry>,
+    changes: Changes -> Vec<Change>,
 }
 
 impl Values {
@@ -170,6 +174,7 @@ fn take(slot: &str, words: &[String]) -> Option<(usize, Option<Value>)> {
         }
         "COMMAND.." => list(words, command).map(|(n, all)| (n, Some(Value::Commands(all)))),
         "ENTRIES.." => list(words, entry).map(|(n, all)| (n, Some(Value::Entries(all)))),
+        "CHANGE.." => list(words, change).map(|(n, all)| (n, Some(Value::Changes(all)))),
         literal => literal.split('|').any(|word| Some(word) == first).then_some((1, None)),
     }
 }
@@ -201,6 +206,25 @@ fn name(word: &str) -> Option<String> {
 fn command(word: &str) -> Option<Command> {
     let text = word.strip_prefix('"')?.strip_suffix('"')?;
     (!text.contains('"')).then(|| text.as_bytes().to_vec())
+}
+
+/// `add:4:label`, `promote:4`, `demote:4`, `remove:4`, `relabel:4:label`, `priority:4:1`,
+/// `identify` or `store:4:1`.
+fn change(word: &str) -> Option<Change> {
+    let mut parts = word.splitn(3, ':');
+    let (verb, id) = (parts.next()?, parts.next().and_then(server));
+    let rest = parts.next().unwrap_or_default();
+    match verb {
+        "add" => Some(Change::add_learner(id?, rest)),
+        "promote" => Some(Change::Promote(id?)),
+        "demote" => Some(Change::Demote(id?)),
+        "remove" => Some(Change::Remove(id?)),
+        "relabel" => Some(Change::Relabel { id: id?, label: rest.into() }),
+        "priority" => Some(Change::Prioritise { id: id?, priority: rest.parse().ok()? }),
+        "identify" => Some(Change::Identify(ClusterIdentity::new(1))),
+        "store" => Some(Change::RecordStore { id: id?, store: rest.parse().ok()? }),
+        _ => None,
+    }
 }
 
 /// `1:noop`, `1:members` or `1:"a"`.
