@@ -4,20 +4,62 @@
 //! cargo run --release -p replay -- DIR             what happened, in plain words
 //! cargo run --release -p replay -- DIR --check     only what is wrong
 //! cargo run --release -p replay -- DIR --inputs    every input and every output
+//! cargo run --release -p replay -- DIR --scenario FILE    a test of it for raft-core
 //! ```
 
+// The scenarios' runner is a test of raft-core. A story tells some of all that happens.
+#![allow(clippy::wildcard_enum_match_arm, missing_docs, unreachable_pub, dead_code)]
+
+use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use replay::{Tells, replay};
 
+mod scenario;
+
+// The stage on which scenarios play, as the tests of raft-core have it.
+#[path = "../../../raft-core/tests/scenarios/actions.rs"]
+mod actions;
+#[path = "../../../raft-core/tests/scenarios/expectations.rs"]
+mod expectations;
+#[path = "../../../raft-core/tests/scenarios/forgery.rs"]
+mod forgery;
+#[path = "../../../raft-core/tests/scenarios/host.rs"]
+mod host;
+#[path = "../../../raft-core/tests/scenarios/membership.rs"]
+mod membership;
+#[path = "../../../raft-core/tests/scenarios/play.rs"]
+mod play;
+#[path = "../../../raft-core/tests/scenarios/script.rs"]
+mod script;
+#[path = "../../../raft-core/tests/scenarios/sentences.rs"]
+mod sentences;
+#[path = "../../../raft-core/tests/scenarios/setup.rs"]
+mod setup;
+#[path = "../../../raft-core/tests/scenarios/snapshots.rs"]
+mod snapshots;
+#[path = "../../../raft-core/tests/scenarios/stage.rs"]
+mod stage;
+#[path = "../../../raft-core/tests/scenarios/tell.rs"]
+mod tell;
+#[path = "../../../raft-core/tests/scenarios/truth.rs"]
+mod truth;
+#[path = "../../../raft-core/tests/scenarios/words.rs"]
+mod words;
+
+/// What the state machines of a scenario are told.
+pub type Command = Vec<u8>;
+/// What went wrong, if something did.
+pub type Told = Result<(), String>;
+
 /// Replays what the servers of a cluster recorded, compares every state, and checks the rules of
 /// Raft.
 ///
-/// Exit code: 0 if all is well, 1 if a state differs or a rule is broken, 2 if there is nothing to
-/// replay.
+/// Exit code: 0 if all is well, 1 if a state differs, a rule is broken, or a scenario does not lead
+/// to what was recorded, 2 if there is nothing to replay.
 #[derive(Parser)]
 #[command(name = "replay", version)]
 struct Options {
@@ -29,10 +71,26 @@ struct Options {
     /// Tell every input and every output of every server
     #[arg(long, conflicts_with = "check")]
     inputs: bool,
+    /// Write a scenario for the tests of raft-core to this file, and tell no story
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["check", "inputs"])]
+    scenario: Option<PathBuf>,
+    /// End the scenario so many seconds after the first server started
+    #[arg(long, value_name = "SECONDS", requires = "scenario")]
+    until: Option<f64>,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(file) = &options.scenario {
+        return match write_scenario(&options, file) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("replay: {error}");
+                ExitCode::from(2)
+            }
+        };
+    }
     let tells = match (options.check, options.inputs) {
         (true, _) => Tells::Nothing,
         (false, true) => Tells::Inputs,
@@ -48,4 +106,22 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Returns whether the scenario leads to what was recorded.
+fn write_scenario(options: &Options, file: &Path) -> Result<bool, String> {
+    let until = options.until.map_or(u64::MAX, |seconds| (seconds * 1e6) as u64);
+    let scenario = scenario::scenario(&options.dir, until, file)?;
+    let path = file.display();
+    fs::write(file, &scenario.text).map_err(|error| format!("{path}: {error}"))?;
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{path}: {} sentences", scenario.sentences);
+    let _ = writeln!(out, "cargo test -p raft-core --test scenarios -- {path}");
+    for difference in &scenario.differs {
+        let _ = writeln!(out, "differs from the recording: {difference}");
+    }
+    if let Some(fault) = &scenario.fault {
+        let _ = writeln!(out, "the recording: {fault}");
+    }
+    Ok(scenario.differs.is_empty())
 }
