@@ -1,6 +1,6 @@
 """broken_core.py ROOT COPY MUTATION: writes a copy of the workspace in which one rule of the core is broken.
 
-The mutation is one of raft-core/tests/mutations.txt. In the copy the simulator's observer says nothing, so that a run
+The mutation is one of raft-core/tests/mutations.txt, or two of them, joined by " + ", if either rule alone keeps the fault away. In the copy the simulator's observer says nothing, so that a run
 goes on after the fault, and it is for the specification to find it. Files that are right already are not written anew,
 so that cargo builds little.
 """
@@ -13,7 +13,7 @@ import sys
 root, copy, name = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
 
 
-def mutation():
+def mutation(name):
     text = (root / "raft-core/tests/mutations.txt").read_text()
     blocks = [block for block in text.split("\n== ")[1:] if block.startswith(name + "\n")]
     assert len(blocks) == 1, f"{len(blocks)} mutations are named {name!r}"
@@ -37,7 +37,7 @@ def silent(path, text):
     return text
 
 
-rule = mutation()
+rules = [mutation(part) for part in name.split(" + ")]
 files = subprocess.run(["git", "-C", root, "ls-files", "-z"], capture_output=True, check=True, text=True).stdout
 for file in files.split("\0"):
     if not file or not (root / file).is_file():
@@ -47,8 +47,9 @@ for file in files.split("\0"):
         text = data.decode()
         if file.startswith("raft-core/src/sim/"):
             text = silent(pathlib.Path(file), text)
-        if file == "raft-core/src/" + rule["file"]:
-            text = broken(text, rule)
+        for rule in rules:
+            if file == "raft-core/src/" + rule["file"]:
+                text = broken(text, rule)
         data = text.encode()
     target = copy / file
     if not target.is_file() or target.read_bytes() != data:

@@ -234,10 +234,11 @@ BecomeCandidate(s) ==
                      {[term |-> term[s] + 1, from |-> s, last |-> LastLog(log[s])]}
     /\ UNCHANGED <<log, base, commit, storage, replies, said, acked, timeoutNow, history>>
 
+StandAtOnce(s) == role[s] # "leader" /\ MayStand(s) /\ BecomeCandidate(s)
+
 Stand(s) ==
-    /\ role[s] # "leader" /\ MayStand(s)
     /\ PreVote => role[s] = "precandidate" /\ Quorum(granted[s], Config(log[s]))
-    /\ BecomeCandidate(s)
+    /\ StandAtOnce(s)
 
 \* RequestVote, receiver implementation. A server that hears a leader may ignore the request,
 \* which needs no step here.
@@ -451,21 +452,29 @@ OnTimeoutNow(p, m) ==
 (* once a quorum has answered a round that left after the read came.           *)
 (*******************************************************************************)
 
+MayRead(s) == role[s] = "leader" /\ HasCommittedInTerm(s)
+NewRead(s) == [leader |-> s, term |-> term[s], index |-> commit[s],
+               needs |-> Len(committed), by |-> {s}, served |-> FALSE]
+
 StartRead(s) ==
-    /\ role[s] = "leader" /\ HasCommittedInTerm(s)
-    /\ reads' = reads \cup {[leader |-> s, term |-> term[s], index |-> commit[s],
-                             needs |-> Len(committed), by |-> {s}, served |-> FALSE]}
+    /\ MayRead(s)
+    /\ reads' = reads \cup {NewRead(s)}
     /\ UNCHANGED <<memory, storage, network, elected, committed, decided>>
+
+Echoes(f, r) == term[f] = r.term /\ leader[f] = r.leader /\ HardStateIsDurable(f)
 
 EchoRound(f, r) ==
     /\ ~r.served /\ f \notin r.by
-    /\ term[f] = r.term /\ leader[f] = r.leader /\ HardStateIsDurable(f)
+    /\ Echoes(f, r)
     /\ reads' = (reads \ {r}) \cup {[r EXCEPT !.by = @ \cup {f}]}
     /\ UNCHANGED <<memory, storage, network, elected, committed, decided>>
 
+IsConfirmed(r) ==
+    /\ role[r.leader] = "leader" /\ term[r.leader] = r.term
+    /\ Quorum(r.by, Config(log[r.leader]))
+
 ServeRead(s, r) ==
-    /\ ~r.served /\ role[s] = "leader" /\ r.leader = s /\ r.term = term[s]
-    /\ Quorum(r.by, Config(log[s]))
+    /\ ~r.served /\ r.leader = s /\ IsConfirmed(r)
     /\ reads' = (reads \ {r}) \cup {[r EXCEPT !.served = TRUE]}
     /\ UNCHANGED <<memory, storage, network, elected, committed, decided>>
 

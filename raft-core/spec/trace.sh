@@ -37,7 +37,7 @@ broken=(
     'a change before a commit of the own term'
 )
 # So many seeds may pass without notice, and so many are tried at a time.
-broken_seeds=60 broken_batch=5
+broken_seeds=160 broken_batch=8
 breaks=
 
 # The faults of `--torture`: all but those that take a server's disk and bring it back under its id, which the specification leaves
@@ -114,6 +114,11 @@ judge() {
     done < <(reached "$folder/log")
 }
 
+# The number of seeds up to the first that was refused.
+refused_seeds() {
+    echo $(($(sed -n 's/^seed \([0-9]*\) is NOT accepted.*/\1/p' "$work/refused.log" | head -n 1) + 1))
+}
+
 # Breaks a rule of the core, and looks for a run that the specification refuses.
 refuse() {
     local name=$1 copy=$work/broken-core start=$SECONDS from code
@@ -136,7 +141,7 @@ refuse() {
         0) ;;
         2)
             sed 's/^/    /' "$work/refused.log"
-            printf '    refused: %d s\n' $((SECONDS - start))
+            printf '    refused after %d seeds, %d s\n' "$(refused_seeds)" $((SECONDS - start))
             return
             ;;
         *)

@@ -13,7 +13,9 @@ EXTENDS raft, Worlds, TLC
 
 CONSTANT StepsMax  \* So many steps explain one event, at the most.
 
-VARIABLES world, at, steps
+VARIABLES
+    world, at, steps,
+    waiting     \* Reads that were asked and have not ended: the server, and the read's number.
 
 Run    == Runs[world]
 IsOver == at > Len(Run)
@@ -22,8 +24,10 @@ Told   == Run[at]
 \* In a record, 0 stands for no server.
 Id(n) == IF n = 0 THEN Nil ELSE n
 
-\* A record tells: server, runs; term, vote, role, leader, log's last, base, commit;
-\* voters before and after, learners; on disk: term, vote, log's last, base.
+IsUp(r) == r.kind = "runs"
+
+\* A record tells: server, kind; term, vote, role, leader, log's last, base, commit;
+\* what is applied; voters before and after, learners; on disk: term, vote, log's last, base.
 DiskShows(image, r) ==
     /\ image.term = r.disk[1] /\ image.vote = Id(r.disk[2])
     /\ LastLog(image.log) = [term |-> r.disk[3], index |-> r.disk[4]]
@@ -34,6 +38,8 @@ MemoryShows(s, r) ==
     /\ role[s] = r.role /\ leader[s] = Id(r.leader)
     /\ LastLog(log[s]) = [term |-> r.last[1], index |-> r.last[2]]
     /\ base[s] = r.base /\ commit[s] = r.commit
+    \* No restart finds a state machine ahead of the log.
+    /\ r.applied <= Min(commit[s], DurableIndex(s))
     /\ r.incoming # {} =>
            Config(log[s]) = [incoming |-> r.incoming, outgoing |-> r.outgoing,
                              learners |-> r.learners]
@@ -59,17 +65,38 @@ Settle(s) ==
         /\ writes'  = IF Image(s) = Newest(s) THEN writes
                       ELSE [writes EXCEPT ![s] = Append(@, Image(s))]
         /\ UNCHANGED <<term, vote, log, base, commit, role, leader, disk, requests, said,
-                       timeoutNow, history>>
+                       timeoutNow, elected, committed, decided>>
+
+\* A record does not show when a leader takes up a read, its own or a follower's, and who echoes
+\* the round. So while a read waits, each leader that may answer it takes it up at each commit
+\* index that it has, and each follower echoes at once. The end tells which of them it was.
+Rounds(asked) ==
+    LET begun == {r \in reads : r.read \in asked}
+        keys  == {<<r.read, r.leader, r.term, r.index>> : r \in begun}
+        new   == {NewRead(l) @@ [read |-> read] : l \in {l \in Server : MayRead(l)}, read \in asked}
+        taken == begun \cup {r \in new : <<r.read, r.leader, r.term, r.index>> \notin keys}
+        heard == {[r EXCEPT !.by = @ \cup {f \in Server : Echoes(f, r)}] : r \in taken}
+    IN  {[r EXCEPT !.served = @ \/ IsConfirmed(r)] : r \in heard}
+
+\* What a record tells of a read. Its index is that of a round which began when the read waited,
+\* and which a quorum has echoed.
+ReadIs(r, read) ==
+    /\ \/ r.kind = "asked" /\ waiting' = waiting \cup {read}
+       \/ r.kind = "lost" /\ waiting' = waiting \ {read}
+       \/ /\ r.kind = "answered" /\ waiting' = waiting \ {read}
+          /\ \E round \in reads : round.read = read /\ round.served /\ round.index = r.index
+    /\ reads' = Rounds(waiting')
+    /\ UNCHANGED <<memory, storage, network, elected, committed, decided>>
 
 \* The steps that may explain what the record tells of `s`.
 Explain(s, r) ==
-    IF ~DiskShows(disk[s], r) /\ writes[s] # <<>> /\ r.runs THEN Sync(s)
-    ELSE IF ~r.runs THEN Crash(s) /\ DiskShows(disk'[s], r)
+    IF ~DiskShows(disk[s], r) /\ writes[s] # <<>> /\ IsUp(r) THEN Sync(s)
+    ELSE IF ~IsUp(r) THEN Crash(s) /\ DiskShows(disk'[s], r)
     ELSE
     \/ /\ role[s] # "leader" /\ r.term >= term[s]
        /\ r.role # "follower" \/ (r.term > term[s] /\ r.vote = s)
        /\ \/ role[s] # "precandidate" /\ AskFirst(s)
-          \/ Stand(s) /\ term'[s] <= r.term
+          \/ (IF AsksFirst[world] THEN Stand(s) ELSE StandAtOnce(s)) /\ term'[s] <= r.term
           \/ /\ term[s] < r.term /\ r.role \in {"candidate", "leader"}
              /\ OnTimeoutNow(s, [term |-> term[s], to |-> s, last |-> [term |-> 0, index |-> 0]])
     \/ \E m \in requests :
@@ -98,24 +125,32 @@ Explain(s, r) ==
 
 \* The terms that there are in a run: no more need to be kept.
 LastTerm(run) ==
-    LET terms == {run[i].disk[1] : i \in 1..Len(run)}
-                 \cup {run[i].term : i \in {i \in 1..Len(run) : run[i].runs}}
+    LET those(kinds) == {i \in 1..Len(run) : run[i].kind \in kinds}
+        terms == {run[i].disk[1] : i \in those({"runs", "stopped"})}
+                 \cup {run[i].term : i \in those({"runs"})}
     IN  CHOOSE t \in terms : \A other \in terms : other <= t
 
 TraceInit ==
     /\ Init
-    /\ world \in 1..Len(Runs) /\ at = 1 /\ steps = 0
+    /\ world \in 1..Len(Runs) /\ at = 1 /\ steps = 0 /\ waiting = {}
     /\ said  = [t \in 1..LastTerm(Runs[world]) |-> Nil]
     /\ acked = [t \in 1..LastTerm(Runs[world]) |-> [s \in Server |-> 0]]
 
 TraceNext ==
     /\ ~IsOver
-    /\ \/ /\ Explain(Told.server, Told)
+    /\ IF Told.kind \in {"asked", "answered", "lost"}
+       THEN ReadIs(Told, <<Told.server, Told.read>>) /\ at' = at + 1 /\ steps' = 0
+       ELSE
+       \/ /\ Explain(Told.server, Told)
           /\ steps' = (IF disk' = disk THEN steps + 1 ELSE steps) /\ at' = at
           /\ steps' <= StepsMax
+          /\ UNCHANGED waiting
        \/ /\ DiskShows(disk[Told.server], Told)
-          /\ Told.runs => MemoryShows(Told.server, Told)
+          /\ IsUp(Told) => MemoryShows(Told.server, Told)
           /\ Settle(Told.server)
+          /\ waiting' = (IF IsUp(Told) THEN waiting
+                         ELSE {read \in waiting : read[1] # Told.server})
+          /\ reads' = Rounds(waiting')
           /\ at' = at + 1 /\ steps' = 0
     /\ UNCHANGED world
 

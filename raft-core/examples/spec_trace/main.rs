@@ -5,13 +5,16 @@
 //! cargo run --release -p raft-core --features sim --example spec_trace -- --seeds 10 > Worlds.tla
 //! ```
 //!
-//! Each seed is a small world of its own: three voters and a joiner, clients, crashes, cuts,
-//! pauses, slow disks, transfers, snapshots and changes of membership. After every event each
-//! server is looked at, and where its state has changed a record is written.
+//! Each seed is a small world of its own: three voters and a joiner, clients that write and read,
+//! crashes, cuts, slow disks, transfers, snapshots and changes of membership. In some worlds nobody
+//! asks before it stands, the network is bad, or an append has room for one entry only. After every
+//! event each server is looked at, and where its state has changed a record is written. A read has
+//! a record when it is asked, and one when it ends.
 //!
 //! With `--merge` it writes what the processes of a cluster did, each of which has left a trace.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -20,8 +23,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
-use raft_core::sim::{Cluster, Crash, Delay, Failure, Registers, Swap};
-use raft_core::{Change, Config, NodeId, Raft};
+use raft_core::sim::{Cluster, Crash, Delay, Failure, Network, Registers, Swap};
+use raft_core::{Change, Config, NodeId, Raft, ReadId};
 
 mod record;
 
@@ -38,6 +41,20 @@ const DISK: Delay = Delay::Spikes {
     spike: Duration::from_millis(60),
     spikes_per_mille: 150,
 };
+
+/// Messages are late, overtaken, repeated and lost.
+const BAD_NETWORK: Network = Network {
+    delay: Delay::Uniform { min: Duration::from_micros(500), max: Duration::from_millis(4) },
+    request_loss_per_mille: 30,
+    reply_loss_per_mille: 30,
+    duplicates_per_mille: 60,
+    requests_held_per_mille: 80,
+    replies_held_per_mille: 80,
+    hold: Delay::Uniform { min: Duration::from_millis(1), max: Duration::from_millis(250) },
+};
+
+/// The room of an append that takes one entry at a time, in bytes.
+const APPEND_BYTES: usize = 64;
 
 /// Snapshots come after so few entries, so that there are some in a short run.
 const SNAPSHOT_ENTRIES: u64 = 12;
@@ -60,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     if let Some(directory) = options.merge {
         let Merged { servers, records } = merge(&directory)?;
-        println!("{}", module(&servers, &servers, &[records]));
+        println!("{}", module(&servers, &servers, &[Run { asks_first: true, records }]));
         return Ok(());
     }
     let runs: Vec<_> = (options.first..options.first + options.seeds).map(run).collect();
@@ -72,28 +89,61 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 type World = Cluster<Registers>;
 
-/// Runs one world and returns its records, each a TLA+ record. A run in which the simulator's own
-/// observer finds a fault, or a server panics, ends there: the specification judges what came
-/// before.
-fn run(seed: u64) -> Vec<String> {
+/// What a world is like.
+#[derive(Clone, Copy)]
+struct Nature {
+    /// Servers ask for pre-votes.
+    asks_first: bool,
+    bad_network: bool,
+    short_appends: bool,
+}
+
+impl Nature {
+    /// Each kind alone and with each other, again every eight seeds.
+    fn of(seed: u64) -> Self {
+        let bit = |place: u64| seed >> place & 1 == 1;
+        Self { asks_first: !bit(0), bad_network: bit(1), short_appends: bit(2) }
+    }
+
+    fn configure(self, config: &mut Config) {
+        config.snapshot_log_entries = SNAPSHOT_ENTRIES;
+        config.log_tail_bytes = 0;
+        config.pre_vote = self.asks_first;
+        if self.short_appends {
+            (config.command_bytes_max, config.append_bytes_max) = (APPEND_BYTES, APPEND_BYTES);
+        }
+    }
+}
+
+/// What happened in one world.
+struct Run {
+    asks_first: bool,
+    /// Each a TLA+ record.
+    records: Vec<String>,
+}
+
+/// Runs one world. If the simulator's own observer finds a fault, or a server panics, the run ends
+/// there: the specification judges what came before.
+fn run(seed: u64) -> Run {
     let watch = RefCell::new(Watch::default());
-    let ended = panic::catch_unwind(AssertUnwindSafe(|| live(seed, &watch)));
+    let nature = Nature::of(seed);
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| live(seed, nature, &watch)));
     if let Ok(Err(failure)) = ended {
         eprintln!("{failure}");
     }
-    watch.into_inner().records
+    Run { asks_first: nature.asks_first, records: watch.into_inner().records }
 }
 
-fn live(seed: u64, watch: &RefCell<Watch>) -> Result<(), Box<Failure>> {
-    let mut world = World::with(VOTERS, seed, |config: &mut Config| {
-        config.snapshot_log_entries = SNAPSHOT_ENTRIES;
-        config.log_tail_bytes = 0;
-    });
+fn live(seed: u64, nature: Nature, watch: &RefCell<Watch>) -> Result<(), Box<Failure>> {
+    let mut world = World::with(VOTERS, seed, move |config| nature.configure(config));
     world.start_new();
+    if nature.bad_network {
+        world.set_network(BAD_NETWORK);
+    }
     (1..=SERVERS).for_each(|id| world.set_disk_latency(NodeId::new(id), DISK));
     watch.borrow_mut().look(&world);
     for _ in 0..ACTIONS {
-        act(&mut world);
+        act(&mut world, &mut watch.borrow_mut());
         watch.borrow_mut().look(&world);
         let span = Duration::from_millis(world.random(120));
         let watched = world.run_until(span, |world| {
@@ -107,11 +157,11 @@ fn live(seed: u64, watch: &RefCell<Watch>) -> Result<(), Box<Failure>> {
 }
 
 /// Something that a client, an operator or a fault does. What is refused is no matter.
-fn act(world: &mut World) {
+fn act(world: &mut World, watch: &mut Watch) {
     let server = NodeId::new(1 + world.random(SERVERS));
     let other = NodeId::new(1 + world.random(SERVERS));
     let leader = world.leader().unwrap_or(server);
-    match world.random(20) {
+    match world.random(24) {
         0..=4 => drop(world.propose(leader, Swap::new(0, 1))),
         5 | 6 => drop(world.forward(server, Swap::new(0, 1))),
         7 => world.crash(server, Crash::Keep),
@@ -124,7 +174,9 @@ fn act(world: &mut World) {
         16 => drop(world.transfer_leadership(leader, None)),
         17 => drop(world.take_snapshot(server)),
         18 => drop(world.change_membership(leader, &[change(world, leader, server)])),
-        _ => world.suspect_leader(server, leader),
+        19 => world.suspect_leader(server, leader),
+        20 | 21 => watch.ask(world, server),
+        _ => (1..=SERVERS).for_each(|id| watch.ask(world, NodeId::new(id))),
     }
 }
 
@@ -144,10 +196,22 @@ fn change(world: &World, leader: NodeId, server: NodeId) -> Change {
 struct Watch {
     last: Vec<String>,
     records: Vec<String>,
+    /// Reads that wait. A crash forgets them, and their numbers begin anew.
+    waiting: HashSet<(NodeId, ReadId)>,
+    /// The ends of reads that were looked at.
+    ends: usize,
 }
 
 impl Watch {
-    /// Writes a record for each server whose state has changed.
+    /// Asks a server to read. If it takes the read, that is a record.
+    fn ask(&mut self, world: &mut World, id: NodeId) {
+        if let Ok(read) = world.read(id) {
+            self.waiting.insert((id, read));
+            self.records.push(record::of_asked(id, read));
+        }
+    }
+
+    /// Writes a record for each server whose state has changed, and for each read that has ended.
     fn look(&mut self, world: &World) {
         self.last.resize(SERVERS as usize, String::new());
         for (id, last) in (1..=SERVERS).zip(&mut self.last) {
@@ -156,7 +220,16 @@ impl Watch {
                 self.records.push(record.clone());
                 *last = record;
             }
+            if world.raft(NodeId::new(id)).is_none() {
+                self.waiting.retain(|(server, _)| server.get() != id);
+            }
         }
+        for end in world.read_ends().skip(self.ends) {
+            if self.waiting.remove(&(end.server, end.id)) {
+                self.records.push(record::of_read_end(end.server, end.id, end.index));
+            }
+        }
+        self.ends = world.read_ends().len();
     }
 }
 
@@ -193,13 +266,16 @@ fn merge(directory: &Path) -> Result<Merged, Box<dyn Error>> {
 }
 
 /// The module that `trace.tla` extends.
-fn module(servers: &[NodeId], voters: &[NodeId], runs: &[Vec<String>]) -> String {
+fn module(servers: &[NodeId], voters: &[NodeId], runs: &[Run]) -> String {
     let mut text = String::from("---- MODULE Worlds ----\nEXTENDS Naturals\n");
     let _ = writeln!(text, "Servers == {}", record::set(servers));
     let _ = writeln!(text, "FirstVoters == {}", record::set(voters));
-    for (number, records) in (1..).zip(runs) {
-        let _ = writeln!(text, "Run{number} == <<\n{}>>", records.join(",\n"));
+    for (number, run) in (1..).zip(runs) {
+        let _ = writeln!(text, "Run{number} == <<\n{}>>", run.records.join(",\n"));
     }
+    let asks = |run: &Run| if run.asks_first { "TRUE" } else { "FALSE" };
+    let asks: Vec<_> = runs.iter().map(asks).collect();
+    let _ = writeln!(text, "AsksFirst == <<{}>>", asks.join(", "));
     let names: Vec<_> = (1..=runs.len()).map(|number| format!("Run{number}")).collect();
     let _ = writeln!(text, "Runs == <<{}>>\n====", names.join(", "));
     text

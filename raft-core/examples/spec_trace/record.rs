@@ -6,13 +6,31 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-use raft_core::{Entry, LogId, Membership, NodeId, Restored, Role, Status, Suffrage};
+use raft_core::{
+    Entry, Index, LogId, Membership, NodeId, ReadId, Restored, Role, Status, Suffrage,
+};
 
 /// A server that does not run.
 pub(crate) fn of_stopped<C>(id: NodeId, stored: &Restored<C>) -> String {
-    format!("[server |-> {id}, runs |-> FALSE, disk |-> {}]", disk(stored))
+    format!("[server |-> {id}, kind |-> \"stopped\", disk |-> {}]", disk(stored))
 }
 
+/// A client has asked a server to read, and was not refused.
+pub(crate) fn of_asked(id: NodeId, read: ReadId) -> String {
+    format!("[server |-> {id}, kind |-> \"asked\", read |-> {read}]")
+}
+
+/// The end of a read: the state that answers it includes this index, or it was lost.
+pub(crate) fn of_read_end(id: NodeId, read: ReadId, index: Option<Index>) -> String {
+    match index {
+        Some(index) => {
+            format!("[server |-> {id}, kind |-> \"answered\", read |-> {read}, index |-> {index}]")
+        }
+        None => format!("[server |-> {id}, kind |-> \"lost\", read |-> {read}]"),
+    }
+}
+
+/// A server that runs.
 pub(crate) fn of_running<C>(status: &Status, stored: &Restored<C>) -> String {
     let role = match status.role {
         Role::Follower => "follower",
@@ -24,9 +42,9 @@ pub(crate) fn of_running<C>(status: &Status, stored: &Restored<C>) -> String {
     let number = |id: Option<NodeId>| id.map_or(0, NodeId::get);
     let (incoming, outgoing, learners) = sets(&status.membership);
     format!(
-        "[server |-> {}, runs |-> TRUE, term |-> {}, vote |-> {}, role |-> \"{role}\", \
-         leader |-> {}, last |-> {}, base |-> {}, commit |-> {}, incoming |-> {incoming}, \
-         outgoing |-> {outgoing}, learners |-> {learners}, disk |-> {}]",
+        "[server |-> {}, kind |-> \"runs\", term |-> {}, vote |-> {}, role |-> \"{role}\", \
+         leader |-> {}, last |-> {}, base |-> {}, commit |-> {}, applied |-> {}, \
+         incoming |-> {incoming}, outgoing |-> {outgoing}, learners |-> {learners}, disk |-> {}]",
         status.id,
         status.current_term,
         number(status.voted_for),
@@ -34,6 +52,7 @@ pub(crate) fn of_running<C>(status: &Status, stored: &Restored<C>) -> String {
         pair(status.last_log),
         status.log_base.index,
         status.commit_index,
+        status.last_applied,
         disk(stored),
     )
 }

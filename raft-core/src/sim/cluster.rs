@@ -342,6 +342,11 @@ impl<S: StateMachine> Cluster<S> {
         self.reads.remove(at)
     }
 
+    /// The ends that [`read_end`](Self::read_end) has not told yet, in the order in which they came.
+    pub fn read_ends(&self) -> impl ExactSizeIterator<Item = &ReadEnd> {
+        self.reads.iter()
+    }
+
     /// Changes a running server directly, then does what it asks. None if it does not run.
     pub fn with_raft<T>(
         &mut self,
