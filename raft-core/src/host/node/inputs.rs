@@ -66,8 +66,8 @@ impl Core {
         }
         let output = self.raft.poll_outbox();
         self.look();
-        if let Some(Output::Persist(write)) = &output {
-            self.trace.handed(write);
+        if let Some(output) = &output {
+            self.trace.polled(output);
         }
         if let (None, Some(tape)) = (&output, &mut self.tape) {
             tape.polled_all();
@@ -91,7 +91,9 @@ impl Core {
 
     pub(super) fn read(&mut self) -> Result<ReadId, ReadRefused> {
         self.record(|| Input::Read);
-        self.raft.read()
+        let read = self.raft.read()?;
+        self.trace.asked(read);
+        Ok(read)
     }
 
     pub(super) fn persisted(&mut self, id: WriteId) {

@@ -17,9 +17,9 @@ use std::time::{Duration, SystemTime};
 use crate::host::recorder::Random;
 use bytes::Bytes;
 
-use crate::output::{Restored, Write};
+use crate::output::{Output, Restored, Write};
 use crate::raft::Raft;
-use crate::types::{NodeId, WriteId};
+use crate::types::{NodeId, ReadId, WriteId};
 
 /// Shared with the traces of the simulator.
 #[path = "../../../../examples/spec_trace/record.rs"]
@@ -33,6 +33,7 @@ pub(in crate::host::node) struct Trace {
     stored: Restored<Bytes>,
     /// The writes that it has not reported yet.
     under_way: VecDeque<Write<Bytes>>,
+    /// The last record of the core and the disk.
     last: String,
 }
 
@@ -51,9 +52,29 @@ impl Trace {
         trace
     }
 
-    /// The journal gets this write.
-    pub(in crate::host::node) fn handed(&mut self, write: &Write<Bytes>) {
-        self.under_way.push_back(write.clone());
+    /// The core asks for this: a write that the journal gets, or the end of a read.
+    pub(in crate::host::node) fn polled(&mut self, output: &Output<Bytes>) {
+        match output {
+            Output::Persist(write) => self.under_way.push_back(write.clone()),
+            Output::ReadReady { id, index } => {
+                self.write(record::of_read_end(self.node, *id, Some(*index)));
+            }
+            Output::ReadLost { id } => self.write(record::of_read_end(self.node, *id, None)),
+            Output::Send(_)
+            | Output::Apply(_)
+            | Output::TakeSnapshot(_)
+            | Output::ReadSnapshot(_)
+            | Output::WriteSnapshot(_)
+            | Output::Restore(_)
+            | Output::MembershipChanged(_)
+            | Output::Forwarded { .. }
+            | Output::RoleChanged { .. } => {}
+        }
+    }
+
+    /// The core has taken a read.
+    pub(in crate::host::node) fn asked(&mut self, read: ReadId) {
+        self.write(record::of_asked(self.node, read));
     }
 
     /// The journal has made this write, and those before it, durable.
@@ -68,18 +89,18 @@ impl Trace {
     /// Writes a line if anything has changed.
     pub(in crate::host::node) fn look(&mut self, raft: &Raft<Bytes, Random>) {
         if self.file.is_some() {
-            self.write(record::of_running(&raft.status(), &self.stored));
+            let record = record::of_running(&raft.status(), &self.stored);
+            if record != self.last {
+                self.last.clone_from(&record);
+                self.write(record);
+            }
         }
     }
 
     fn write(&mut self, record: String) {
         let Some(file) = &mut self.file else { return };
-        if record == self.last {
-            return;
-        }
         let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |passed: Duration| passed.as_nanos());
         let line = format!("{now} {record}\n");
         file.write_all(line.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", self.node));
-        self.last = record;
     }
 }

@@ -3,9 +3,9 @@
 use crate::host::recorder::Random;
 use bytes::Bytes;
 
-use crate::output::{Restored, Write};
+use crate::output::{Output, Restored};
 use crate::raft::Raft;
-use crate::types::{NodeId, WriteId};
+use crate::types::{NodeId, ReadId, WriteId};
 
 pub(in crate::host::node) struct Trace;
 
@@ -14,7 +14,9 @@ impl Trace {
         Self
     }
 
-    pub(in crate::host::node) fn handed(&mut self, _write: &Write<Bytes>) {}
+    pub(in crate::host::node) fn polled(&mut self, _output: &Output<Bytes>) {}
+
+    pub(in crate::host::node) fn asked(&mut self, _read: ReadId) {}
 
     pub(in crate::host::node) fn persisted(&mut self, _id: WriteId, _raft: &Raft<Bytes, Random>) {}
 
