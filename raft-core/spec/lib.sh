@@ -27,11 +27,13 @@ prepare() {
     fi
 }
 
-# What else Java is told.
-java_options=(-XX:+UseParallelGC)
+# What else Java is told. If TLC runs for seconds, Java compiles less.
+short_options=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1)
+java_options=("${short_options[@]}")
 
-# tlc FOLDER MODULE CONFIG: runs TLC on a module in a folder, with all cores. Its files stay in the folder.
+# tlc FOLDER MODULE CONFIG: runs TLC on a module in a folder, with all cores. Its files stay in the folder, and so
+# do the modules that TLC unpacks, or another TLC could take them away.
 tlc() {
-    (cd "$1" && java "${java_options[@]}" -cp "$work/tla2tools.jar" tlc2.TLC -deadlock -workers "$(nproc)" \
+    (cd "$1" && java "${java_options[@]}" -Djava.io.tmpdir="$1" -cp "$work/tla2tools.jar" tlc2.TLC -deadlock -workers "$(nproc)" \
         -metadir "$1/states" -config "$3" "$2")
 }

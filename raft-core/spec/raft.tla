@@ -561,10 +561,14 @@ AcknowledgedIsDurable ==
         /\ disk[f].term = t =>
                Prefix(disk[f].log, acked[t][f]) = Prefix(said[t].log, acked[t][f])
 
-\* Everything committed is on the disks of a quorum of a configuration that was in force.
+\* Everything committed is on the disks of a quorum of a configuration that was in force. With a
+\* leader's newest configuration its quorum decides of the entries before it, too.
 CommittedIsDurable ==
     LET holders == {s \in Server : Agreement(disk[s].log, committed) = Len(committed)}
-    IN  \E i \in 0..Len(committed) : Quorum(holders, Config(Prefix(committed, i)))
+        suffice(l) == \E i \in 0..Len(l) : Quorum(holders, Config(Prefix(l, i)))
+    IN  \/ suffice(committed)
+        \/ \E t \in Terms : said[t] # Nil /\ suffice(said[t].log)
+               /\ Agreement(said[t].log, committed) = Len(committed)
 
 \* A read that was served includes all that was committed when it came.
 ReadsAreFresh ==

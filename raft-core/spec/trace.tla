@@ -81,10 +81,10 @@ Rounds(asked) ==
 \* What a record tells of a read. Its index is that of a round which began when the read waited,
 \* and which a quorum has echoed.
 ReadIs(r, read) ==
-    /\ \/ r.kind = "asked" /\ waiting' = waiting \cup {read}
-       \/ r.kind = "lost" /\ waiting' = waiting \ {read}
-       \/ /\ r.kind = "answered" /\ waiting' = waiting \ {read}
-          /\ \E round \in reads : round.read = read /\ round.served /\ round.index = r.index
+    /\ IF r.kind = "asked" THEN waiting' = waiting \cup {read}
+       ELSE read \in waiting /\ waiting' = waiting \ {read}
+    /\ r.kind = "answered" =>
+           \E round \in reads : round.read = read /\ round.served /\ round.index = r.index
     /\ reads' = Rounds(waiting')
     /\ UNCHANGED <<memory, storage, network, elected, committed, decided>>
 

@@ -14,17 +14,17 @@
 //! With `--merge` it writes what the processes of a cluster did, each of which has left a trace.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
-use raft_core::sim::{Cluster, Crash, Delay, Failure, Network, Registers, Swap};
-use raft_core::{Change, Config, NodeId, Raft, ReadId};
+use raft_core::sim::{Cluster, Crash, Delay, Failure, Network, Registers, Swap, TRUE_RATE_PPM};
+use raft_core::{Change, Config, Entry, NodeId, Raft, Role};
 
 mod record;
 
@@ -53,6 +53,10 @@ const BAD_NETWORK: Network = Network {
     hold: Delay::Uniform { min: Duration::from_millis(1), max: Duration::from_millis(250) },
 };
 
+/// A story waits so long for each of its events, and a late vote takes so long.
+const STORY: Duration = Duration::from_millis(800);
+const LATE_VOTE: Duration = Duration::from_millis(350);
+
 /// The room of an append that takes one entry at a time, in bytes.
 const APPEND_BYTES: usize = 64;
 
@@ -68,6 +72,12 @@ struct Options {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     first: u64,
+    /// These seeds, and no others.
+    #[arg(long, value_name = "SEED", value_delimiter = ',')]
+    only: Vec<u64>,
+    /// Writes for each seed a number that tells its run from others, and no module.
+    #[arg(long)]
+    digests: bool,
     /// Runs no seed: writes what the nodes of a cluster, all voters, left in this directory.
     #[arg(long, value_name = "DIR")]
     merge: Option<PathBuf>,
@@ -80,7 +90,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", module(&servers, &servers, &[Run { asks_first: true, records }]));
         return Ok(());
     }
-    let runs: Vec<_> = (options.first..options.first + options.seeds).map(run).collect();
+    let seeds = match options.only.is_empty() {
+        true => (options.first..options.first + options.seeds).collect(),
+        false => options.only,
+    };
+    if options.digests {
+        for seed in seeds {
+            let mut hasher = DefaultHasher::new();
+            run(seed).records.hash(&mut hasher);
+            println!("{seed} {:016x}", hasher.finish());
+        }
+        return Ok(());
+    }
+    let runs: Vec<_> = seeds.into_iter().map(run).collect();
     let servers: Vec<_> = (1..=SERVERS).map(NodeId::new).collect();
     let voters: Vec<_> = (1..=VOTERS).map(NodeId::new).collect();
     println!("{}", module(&servers, &voters, &runs));
@@ -92,23 +114,28 @@ type World = Cluster<Registers>;
 /// What a world is like.
 #[derive(Clone, Copy)]
 struct Nature {
-    /// Servers ask for pre-votes.
+    /// Servers ask for pre-votes, and a leader without a quorum steps down.
     asks_first: bool,
     bad_network: bool,
     short_appends: bool,
+    /// It begins with [`forget_a_candidacy`].
+    forgets: bool,
 }
 
 impl Nature {
-    /// Each kind alone and with each other, again every eight seeds.
+    /// The first three alone and with each other, again every eight seeds.
     fn of(seed: u64) -> Self {
         let bit = |place: u64| seed >> place & 1 == 1;
-        Self { asks_first: !bit(0), bad_network: bit(1), short_appends: bit(2) }
+        let (asks_first, bad_network, short_appends) = (!bit(0), bit(1), bit(2));
+        let forgets = !asks_first && !bad_network && bit(3);
+        Self { asks_first, bad_network, short_appends, forgets }
     }
 
     fn configure(self, config: &mut Config) {
         config.snapshot_log_entries = SNAPSHOT_ENTRIES;
         config.log_tail_bytes = 0;
-        config.pre_vote = self.asks_first;
+        // Without both of them, a leader that is cut off leads on until it hears of the next one.
+        (config.pre_vote, config.check_quorum) = (self.asks_first, self.asks_first);
         if self.short_appends {
             (config.command_bytes_max, config.append_bytes_max) = (APPEND_BYTES, APPEND_BYTES);
         }
@@ -140,19 +167,71 @@ fn live(seed: u64, nature: Nature, watch: &RefCell<Watch>) -> Result<(), Box<Fai
     if nature.bad_network {
         world.set_network(BAD_NETWORK);
     }
+    if nature.forgets {
+        forget_a_candidacy(&mut world, watch)?;
+    }
     (1..=SERVERS).for_each(|id| world.set_disk_latency(NodeId::new(id), DISK));
     watch.borrow_mut().look(&world);
     for _ in 0..ACTIONS {
         act(&mut world, &mut watch.borrow_mut());
         watch.borrow_mut().look(&world);
         let span = Duration::from_millis(world.random(120));
-        let watched = world.run_until(span, |world| {
-            watch.borrow_mut().look(world);
-            false
-        });
-        watch.borrow_mut().look(&world);
-        watched?;
+        run_until(&mut world, watch, span, |_| false)?;
     }
+    Ok(())
+}
+
+/// Runs until the condition holds or the span is over, and looks at the world after each event.
+fn run_until(
+    world: &mut World,
+    watch: &RefCell<Watch>,
+    span: Duration,
+    condition: impl Fn(&World) -> bool,
+) -> Result<bool, Box<Failure>> {
+    let watched = world.run_until(span, |world| {
+        watch.borrow_mut().look(world);
+        condition(world)
+    });
+    watch.borrow_mut().look(world);
+    watched
+}
+
+/// A candidate forgets its candidacy and the end of its log in a crash, and stands in the same term
+/// again. Then the vote comes that was given to its longer log.
+fn forget_a_candidacy(world: &mut World, watch: &RefCell<Watch>) -> Result<(), Box<Failure>> {
+    run_until(world, watch, STORY, |world| world.followed_leader().is_some())?;
+    let Some(leader) = world.leader() else { return Ok(()) };
+    let mut others = (1..=VOTERS).map(NodeId::new).filter(|id| *id != leader);
+    let (Some(candidate), Some(voter)) = (others.next(), others.next()) else { return Ok(()) };
+    let last = |world: &World, id| world.raft(id).map(|raft| raft.status().last_log);
+    let stored = |world: &World, id| world.stored(id).entries.last().map(Entry::id);
+    run_until(world, watch, STORY, |world| {
+        let first = last(world, leader);
+        stored(world, candidate) == first && stored(world, voter) == first
+    })?;
+    let before = last(world, candidate);
+    world.hold_disk(candidate);
+    drop(world.propose(leader, Swap::new(0, 1)));
+    run_until(world, watch, STORY, |world| {
+        last(world, candidate) > before && last(world, candidate) == stored(world, voter)
+    })?;
+    world.crash(leader, Crash::Keep);
+    // The voter's own timer would end the story.
+    world.set_clock_rate(voter, 1);
+    let has_voted = |world: &World| world.stored(voter).hard_state.voted_for == Some(candidate);
+    let asks = |world: &World| {
+        world.raft(voter).is_some_and(|raft| raft.status().voted_for == Some(candidate))
+    };
+    run_until(world, watch, STORY, asks)?;
+    world.set_network(Network::reliable(LATE_VOTE));
+    run_until(world, watch, STORY, has_voted)?;
+    world.crash(candidate, Crash::Lose);
+    world.release_disk(candidate);
+    watch.borrow_mut().look(world);
+    world.start(candidate);
+    run_until(world, watch, STORY, |_| false)?;
+    world.set_clock_rate(voter, TRUE_RATE_PPM);
+    world.set_network(Network::reliable(Duration::from_millis(1)));
     Ok(())
 }
 
@@ -161,13 +240,21 @@ fn act(world: &mut World, watch: &mut Watch) {
     let server = NodeId::new(1 + world.random(SERVERS));
     let other = NodeId::new(1 + world.random(SERVERS));
     let leader = world.leader().unwrap_or(server);
-    match world.random(24) {
-        0..=4 => drop(world.propose(leader, Swap::new(0, 1))),
+    match world.random(26) {
+        0..=2 => drop(world.propose(leader, Swap::new(0, 1))),
+        // All servers that believe to lead take it, so that logs come to differ.
+        3 | 4 => (1..=2 * SERVERS).for_each(|number| {
+            drop(world.propose(NodeId::new(1 + number % SERVERS), Swap::new(0, 1)));
+            watch.look(world);
+        }),
         5 | 6 => drop(world.forward(server, Swap::new(0, 1))),
         7 => world.crash(server, Crash::Keep),
         8 => world.crash(server, Crash::Tear),
         9 => world.crash(leader, Crash::Lose),
-        10..=12 => (1..=SERVERS).for_each(|id| world.start(NodeId::new(id))),
+        10..=12 => (1..=SERVERS).for_each(|id| {
+            world.release_disk(NodeId::new(id));
+            world.start(NodeId::new(id));
+        }),
         13 if server != other => world.cut(server, other),
         13 | 14 => (1..=SERVERS).for_each(|id| world.connect(NodeId::new(id))),
         15 => world.disconnect(leader),
@@ -176,7 +263,16 @@ fn act(world: &mut World, watch: &mut Watch) {
         18 => drop(world.change_membership(leader, &[change(world, leader, server)])),
         19 => world.suspect_leader(server, leader),
         20 | 21 => watch.ask(world, server),
-        _ => (1..=SERVERS).for_each(|id| watch.ask(world, NodeId::new(id))),
+        22 | 23 => (1..=SERVERS).for_each(|id| watch.ask(world, NodeId::new(id))),
+        24 => world.hold_disk(server),
+        // Its vote, and the end of its log, may not be on its disk yet.
+        _ => {
+            let stands = |id: &NodeId| world.raft(*id).map(Raft::role) == Some(Role::Candidate);
+            let candidate = (1..=SERVERS).map(NodeId::new).find(stands);
+            world.crash(candidate.unwrap_or(server), Crash::Lose);
+            watch.look(world);
+            world.start(candidate.unwrap_or(server));
+        }
     }
 }
 
@@ -196,8 +292,6 @@ fn change(world: &World, leader: NodeId, server: NodeId) -> Change {
 struct Watch {
     last: Vec<String>,
     records: Vec<String>,
-    /// Reads that wait. A crash forgets them, and their numbers begin anew.
-    waiting: HashSet<(NodeId, ReadId)>,
     /// The ends of reads that were looked at.
     ends: usize,
 }
@@ -206,7 +300,6 @@ impl Watch {
     /// Asks a server to read. If it takes the read, that is a record.
     fn ask(&mut self, world: &mut World, id: NodeId) {
         if let Ok(read) = world.read(id) {
-            self.waiting.insert((id, read));
             self.records.push(record::of_asked(id, read));
         }
     }
@@ -220,14 +313,9 @@ impl Watch {
                 self.records.push(record.clone());
                 *last = record;
             }
-            if world.raft(NodeId::new(id)).is_none() {
-                self.waiting.retain(|(server, _)| server.get() != id);
-            }
         }
         for end in world.read_ends().skip(self.ends) {
-            if self.waiting.remove(&(end.server, end.id)) {
-                self.records.push(record::of_read_end(end.server, end.id, end.index));
-            }
+            self.records.push(record::of_read_end(end.server, end.id, end.index));
         }
         self.ends = world.read_ends().len();
     }

@@ -6,9 +6,7 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-use raft_core::{
-    Entry, Index, LogId, Membership, NodeId, ReadId, Restored, Role, Status, Suffrage,
-};
+use raft_core::{Index, LogId, Membership, NodeId, ReadId, Restored, Role, Status, Suffrage};
 
 /// A server that does not run.
 pub(crate) fn of_stopped<C>(id: NodeId, stored: &Restored<C>) -> String {
@@ -57,12 +55,14 @@ pub(crate) fn of_running<C>(status: &Status, stored: &Restored<C>) -> String {
     )
 }
 
-/// The disk: term, vote, the log's last entry, the position before its first.
+/// The disk: term, vote, the log's last entry, the position before its first. Where the last entry
+/// is, their number says, so that a log with an entry too many is seen.
 fn disk<C>(stored: &Restored<C>) -> String {
     let vote = stored.hard_state.voted_for.map_or(0, NodeId::get);
-    let last = stored.entries.last().map_or(stored.base, Entry::id);
+    let last_term = stored.entries.last().map_or(stored.base.term, |entry| entry.term);
+    let last_index = stored.base.index.get() + stored.entries.len() as u64;
     let term = stored.hard_state.current_term;
-    format!("<<{term}, {vote}, {}, {}, {}>>", last.term, last.index, stored.base.index)
+    format!("<<{term}, {vote}, {last_term}, {last_index}, {}>>", stored.base.index)
 }
 
 /// The voters after and, in a joint configuration, before; and the learners.
