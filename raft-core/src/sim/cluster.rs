@@ -342,7 +342,8 @@ impl<S: StateMachine> Cluster<S> {
         self.reads.remove(at)
     }
 
-    /// The ends that [`read_end`](Self::read_end) has not told yet, in the order in which they came.
+    /// The ends that [`read_end`](Self::read_end) has not told yet, in the order in which they
+    /// came.
     pub fn read_ends(&self) -> impl ExactSizeIterator<Item = &ReadEnd> {
         self.reads.iter()
     }
