@@ -10,7 +10,7 @@ pub use raft_core::host::{
     LabelError, Lead, Leadership, LeadershipWatch, MemoryJournal, Metrics, MetricsReader,
     NodeConfig, NodeStatus, NotUnderstood, Pending, ProposeError, ReadError, SnapshotError,
     StartError, StateMachine, StopReason, Stopped, StorageError, StoreId, Traffic, TransferError,
-    Transport, WorkerKind, WorkerStatus, WorkerTask,
+    Transport, WaitError, Within, WorkerKind, WorkerStatus, WorkerTask,
 };
 pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Suffrage, Term,

@@ -47,9 +47,9 @@
 //! No method of a [`Node`] blocks: each returns an answer. `wait` blocks the calling thread until
 //! the answer is there, which it is at the latest when the leadership is lost or the node stops. A
 //! leader that is cut off from the others by the network learns that only after an election timeout
-//! or so; `wait_timeout` gives up earlier. Clone the node to call from many threads at once:
-//! commands that are proposed together travel together. One thread with many answers to wait for is
-//! faster still, because it spares a switch of threads for each command.
+//! or so; `wait_timeout` and `within` give up earlier. Clone the node to call from many threads at
+//! once: commands that are proposed together travel together. One thread with many answers to wait
+//! for is faster still, because it spares a switch of threads for each command.
 //!
 //! # Threads
 //!
@@ -78,7 +78,7 @@ pub use raft_core::host::{
     LabelError, Lead, Leadership, LeadershipWatch, MembershipWatch, MemoryJournal, Metrics,
     MetricsReader, NodeConfig, NodeStatus, NotUnderstood, Pending, ProposeError, ReadError,
     SnapshotError, StartError, StateMachine, StopReason, Stopped, Stopping, StorageError, StoreId,
-    Traffic, TransferError, Transport, WaitError, WorkerKind, WorkerStatus, WorkerTask,
+    Traffic, TransferError, Transport, WaitError, Within, WorkerKind, WorkerStatus, WorkerTask,
 };
 pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Suffrage, Term,

@@ -76,7 +76,7 @@ pub use raft_core::host::{
     LabelError, Lead, Leadership, LeadershipWatch, MembershipWatch, MemoryJournal, Metrics,
     MetricsReader, NodeConfig, NodeStatus, NotUnderstood, Pending, ProposeError, ReadError,
     SnapshotError, StartError, StateMachine, StopReason, Stopped, Stopping, StorageError, StoreId,
-    Traffic, TransferError, Transport, WorkerKind, WorkerStatus, WorkerTask,
+    Traffic, TransferError, Transport, WaitError, Within, WorkerKind, WorkerStatus, WorkerTask,
 };
 pub use raft_core::{
     Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Suffrage, Term,

@@ -56,6 +56,15 @@ macro_rules! awaited_member {
                 ask(&self.runtime, async move { node.propose(command).await })
             }
 
+            fn propose_within(
+                &self,
+                command: bytes::Bytes,
+                timeout: std::time::Duration,
+            ) -> Answer<Result<usize, raft_core::host::WaitError<raft_core::host::ProposeError>>> {
+                let node = self.node.clone();
+                ask(&self.runtime, async move { node.propose(command).within(timeout).await })
+            }
+
             fn propose_anywhere(
                 &self,
                 command: bytes::Bytes,

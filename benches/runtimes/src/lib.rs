@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters};
@@ -13,7 +14,7 @@ use raft_core::host::tls::Tls;
 use raft_core::host::{
     ChangeError, InProcessNetwork, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus,
     ProposeError, ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError,
-    Transport,
+    Transport, WaitError,
 };
 use raft_core::{Change, LogId, Membership, NodeId};
 
@@ -93,6 +94,13 @@ pub trait Member: Send + Sync {
 
     /// The adapter's `propose`.
     fn propose(&self, command: Bytes) -> Answer<Result<usize, ProposeError>>;
+
+    /// The adapter's `propose`, for which the caller waits so long.
+    fn propose_within(
+        &self,
+        command: Bytes,
+        timeout: Duration,
+    ) -> Answer<Result<usize, WaitError<ProposeError>>>;
 
     /// The adapter's `propose_anywhere`.
     fn propose_anywhere(&self, command: Bytes) -> Answer<Result<usize, ProposeError>>;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::host::tcp::{self, Counters};
@@ -9,7 +10,7 @@ use raft_core::host::tls::Tls;
 use raft_core::host::{
     ChangeError, Handle, InProcessNetwork, Journal, Lead, LeadershipWatch, NodeConfig, NodeStatus,
     ProposeError, ReadError, SnapshotError, StartError, StopReason, Stopped, TransferError,
-    Transport,
+    Transport, WaitError,
 };
 use raft_core::{Change, LogId, Membership, NodeId};
 use raft_threads::{Node, channel};
@@ -63,6 +64,15 @@ impl Member for Node<Log> {
     fn propose(&self, command: Bytes) -> Answer<Result<usize, ProposeError>> {
         let node = self.clone();
         Answer::of(move || Handle::propose(&node, command).wait())
+    }
+
+    fn propose_within(
+        &self,
+        command: Bytes,
+        timeout: Duration,
+    ) -> Answer<Result<usize, WaitError<ProposeError>>> {
+        let node = self.clone();
+        Answer::of(move || Handle::propose(&node, command).within(timeout).wait())
     }
 
     fn propose_anywhere(&self, command: Bytes) -> Answer<Result<usize, ProposeError>> {

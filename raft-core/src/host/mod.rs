@@ -139,7 +139,7 @@ pub use metrics::{
 pub use node::WatchStream;
 pub use node::{
     DIGEST_INTERVAL, Driver, Finding, Handle, Lead, Leadership, LeadershipWatch, MembershipWatch,
-    NodeConfig, NodeStatus, Pending, StateDifference, Stopping, Unanswered, WaitError,
+    NodeConfig, NodeStatus, Pending, StateDifference, Stopping, Unanswered, WaitError, Within,
 };
 pub use service::{
     Call, Client, ClientError, CommandNumber, Format, FormatError, Postcard, SessionCommand,

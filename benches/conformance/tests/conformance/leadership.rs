@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use raft_core::host::{ProposeError, ReadError};
+use raft_core::host::{ProposeError, ReadError, WaitError};
 use runtimes::Answer;
 
-use crate::cluster::{Stage, came_back, id, until};
+use crate::cluster::{Stage, came_back, id, patient, until};
 use crate::runner::disturbed;
 
 /// A follower takes no command: it gives it back and names the leader.
@@ -50,6 +50,29 @@ pub(crate) fn a_lost_leadership_answers_all(stage: Stage) {
     cluster.rejoin(old);
     assert_eq!(cluster.agreed(), ["before", "after"], "the others overwrote what was in vain");
     assert_eq!(cluster.status(old).proposals_waiting, 0);
+}
+
+/// Whoever waits within a time is told when it is over, on every runtime, and the command may be
+/// committed nevertheless.
+pub(crate) fn a_timeout_takes_nothing_back(stage: Stage) {
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(20);
+    let mut cluster = stage.cluster_with(3, patient);
+    cluster.propose("before");
+    let leader = cluster.elect();
+    cluster.isolate(leader);
+    let late = cluster.nodes[leader].propose_within("late".into(), SHORT).wait("an answer");
+    cluster.rejoin(leader);
+    if !matches!(late, Err(WaitError::TimedOut)) {
+        disturbed("the leader was lost before the time was over");
+    }
+    until("an answer in time", || {
+        let leader = cluster.elect();
+        let answer = cluster.nodes[leader].propose_within("in time".into(), LONG);
+        answer.wait("an answer").ok()
+    });
+    let applied = cluster.agreed();
+    assert!(applied.iter().any(|command| command == "in time"), "{applied:?}");
 }
 
 /// A leader is heard and hears nothing. It cannot know that its command was taken, and says that it

@@ -77,6 +77,7 @@ const TOGETHER: &[Scenario] = scenarios! {
     BOTH forward::any_node_takes_commands,
     BOTH forward::a_lost_leader_answers_all,
     BOTH leadership::what_may_commit_may_commit,
+    CHANNEL leadership::a_timeout_takes_nothing_back,
     BOTH leadership::a_guard_is_lost_in_time,
     ALL membership::a_learner_joins_and_the_leader_goes,
     BOTH membership::every_member_is_replaced,

@@ -40,7 +40,7 @@ pub use findings::Finding;
 pub use handle::Handle;
 pub use leadership::{Lead, Leadership, LeadershipWatch};
 pub use members::MembershipWatch;
-pub use pending::{Pending, Stopping, Unanswered, WaitError};
+pub use pending::{Pending, Stopping, Unanswered, WaitError, Within};
 pub use status::NodeStatus;
 #[cfg(feature = "futures")]
 pub use watch_stream::WatchStream;

@@ -5,12 +5,13 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::host::error::{
     BackupError, ChangeError, ProposeError, ReadError, SnapshotError, StopReason, Stopped,
     TransferError,
 };
+use crate::host::threads::alarm::Until;
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Lifecycle;
 
@@ -31,7 +32,18 @@ pub struct Pending<T, E> {
 #[derive(Debug)]
 pub struct Stopping(Pending<StopReason, Stopped>);
 
-/// Why an answer is not there when [`Pending::wait_timeout`] returns.
+/// The answer to a request, for which its caller waits for a limited time. Await it, or
+/// [`wait`](Within::wait) for it on a thread. From [`Pending::within`].
+#[must_use = "the answer says whether the request succeeded"]
+pub struct Within<T, E> {
+    pending: Pending<T, E>,
+    /// `None` is never.
+    deadline: Option<Instant>,
+    /// Wakes the caller at the deadline, once this was polled.
+    until: Option<Until>,
+}
+
+/// Why an answer is not there when [`Pending::wait_timeout`] returns, or [`Pending::within`] ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum WaitError<E> {
@@ -149,6 +161,35 @@ impl<T, E: Unanswered> Pending<T, E> {
         }
     }
 
+    /// The same answer, for which its caller waits for `timeout` from now at most. It works on
+    /// every runtime, and needs no timer of the caller's: a thread of the node wakes the callers.
+    ///
+    /// A timeout takes nothing back: a command, a transfer or a change of membership that has begun
+    /// may yet take effect. Only a change that has not begun is given up. To know that a command
+    /// takes effect once although it is proposed again, use a [`Client`](crate::host::Client).
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or as the request says.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use raft_core::host::{Handle, ProposeError, StateMachine, WaitError};
+    /// async fn set<S: StateMachine>(node: &Handle<S>) -> Option<S::Reply> {
+    ///     match node.propose("SET a 1").within(Duration::from_secs(1)).await { // or `.wait()`
+    ///         Ok(reply) => Some(reply),
+    ///         Err(WaitError::TimedOut) => None, // the command may yet be committed
+    ///         Err(WaitError::Answered(error)) if error.may_commit() => None,
+    ///         Err(_) => panic!("the command was not committed"),
+    ///     }
+    /// }
+    /// ```
+    pub fn within(self, timeout: Duration) -> Within<T, E> {
+        Within { pending: self, deadline: Instant::now().checked_add(timeout), until: None }
+    }
+
     fn into_receiver(self) -> Result<oneshot::Receiver<Result<T, E>>, E> {
         match self.receiver {
             Receiver::Refused(error) => Err(error),
@@ -184,6 +225,46 @@ impl<T, E: Unanswered> Future for Pending<T, E> {
                 this.receiver = Receiver::Awaited(receiver);
                 Poll::Pending
             }
+        }
+    }
+}
+
+impl<T, E: Unanswered> Within<T, E> {
+    /// Blocks this thread until the answer is there, or the time is over.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or as the request says.
+    ///
+    /// # Panics
+    ///
+    /// If the answer was polled as a future before.
+    pub fn wait(self) -> Result<T, WaitError<E>> {
+        match self.deadline {
+            Some(deadline) => {
+                self.pending.wait_timeout(deadline.saturating_duration_since(Instant::now()))
+            }
+            None => self.pending.wait().map_err(WaitError::Answered),
+        }
+    }
+}
+
+impl<T, E: Unanswered> Future for Within<T, E> {
+    type Output = Result<T, WaitError<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Poll::Ready(answer) = Pin::new(&mut this.pending).poll(cx) {
+            return Poll::Ready(answer.map_err(WaitError::Answered));
+        }
+        let Some(deadline) = this.deadline else { return Poll::Pending };
+        if this.until.is_none() {
+            this.until = this.pending.lifecycle.until(deadline);
+        }
+        match &mut this.until {
+            Some(until) => Pin::new(until).poll(cx).map(|()| Err(WaitError::TimedOut)),
+            // Nobody would wake the caller in time.
+            None => Poll::Ready(Err(WaitError::TimedOut)),
         }
     }
 }
@@ -252,6 +333,12 @@ impl<T, E> fmt::Debug for Pending<T, E> {
     }
 }
 
+impl<T, E> fmt::Debug for Within<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Within").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
@@ -277,6 +364,29 @@ mod tests {
         let Err(WaitError::Answered(Stopped { reason: StopReason::Shutdown })) = stopped else {
             panic!("{stopped:?}")
         };
+    }
+
+    #[test]
+    fn a_caller_that_waits_within_a_time_is_woken_at_its_end() {
+        let lifecycle = Arc::new(Lifecycle::default());
+        let pending = || {
+            let (sender, receiver) = oneshot::channel::<Result<u8, Stopped>>();
+            (sender, Pending::new(receiver, Arc::clone(&lifecycle)))
+        };
+        let begun = Instant::now();
+        let (_sender, late) = pending();
+        let timeout = Duration::from_millis(20);
+        let late = futures::executor::block_on(late.within(timeout));
+        assert!(matches!(late, Err(WaitError::TimedOut)) && begun.elapsed() >= timeout);
+        let (sender, in_time) = pending();
+        sender.send(Ok(7)).unwrap();
+        assert_eq!(
+            futures::executor::block_on(in_time.within(Duration::MAX)).unwrap(),
+            7,
+            "it never ends"
+        );
+        let (_sender, late) = pending();
+        assert!(matches!(late.within(Duration::ZERO).wait(), Err(WaitError::TimedOut)));
     }
 
     #[test]

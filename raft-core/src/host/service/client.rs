@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::alarm::Alarm;
 use super::call::Call;
 use super::client_error::ClientError;
 use super::envelope::{CommandNumber, SessionCommand, encode_apply};
@@ -28,6 +27,7 @@ use super::wakers::Wakers;
 use crate::host::error::ProposeError;
 use crate::host::node::Handle;
 use crate::host::state_machine::StateMachine;
+use crate::host::threads::alarm::Alarm;
 
 /// How long a client pauses before the second attempt. Each pause is twice as long as the one
 /// before.

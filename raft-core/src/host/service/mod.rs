@@ -1,7 +1,6 @@
 //! What a service needs beside the log: typed commands, and clients whose commands take effect
 //! exactly once (thesis 6.3).
 
-mod alarm;
 mod call;
 mod client;
 mod client_error;

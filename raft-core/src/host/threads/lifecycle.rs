@@ -11,9 +11,11 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Instant;
 use std::vec::Vec;
 
+use super::alarm::{Alarm, Until};
 use super::here::ThreadsNode;
 use super::panics;
 use super::panics::answer;
@@ -30,6 +32,8 @@ pub(in crate::host) struct Lifecycle {
     state: Mutex<Stage>,
     /// The read that the state machine serves, whose closure may hang.
     running_read: Mutex<Option<Arc<dyn Refusable>>>,
+    /// Wakes the clients that wait within a time. `None` if the operating system gave no thread.
+    alarm: OnceLock<Option<Alarm>>,
 }
 
 /// The sender for the reply to a read, whatever the read returns.
@@ -76,6 +80,20 @@ impl Lifecycle {
     /// The node, as its threads know it.
     pub(in crate::host) fn threads_node(&self) -> &Arc<ThreadsNode> {
         &self.node
+    }
+
+    /// Ready at this time. The first call starts a thread, which ends with the last handle on the
+    /// node and the last answer. `None` if the operating system gives no thread.
+    pub(in crate::host) fn until(&self, at: Instant) -> Option<Until> {
+        let alarm = self.alarm.get_or_init(|| match Alarm::start() {
+            Ok(alarm) => Some(alarm),
+            Err(error) => {
+                let node = self.node().get();
+                tracing::error!(node, %error, "no thread to wake clients that wait within a time");
+                None
+            }
+        });
+        alarm.as_ref().map(|alarm| alarm.until(at))
     }
 
     /// How often the code of a waiting client panicked.

@@ -1,6 +1,7 @@
 //! Wakes futures at given times, on any runtime: one thread that sleeps until the next.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -10,10 +11,10 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Instant;
 
-use crate::host::threads::panics;
+use super::panics;
 
 /// An alarm clock with a thread of its own, which ends when this is dropped.
-pub(super) struct Alarm {
+pub(in crate::host) struct Alarm {
     shared: Arc<Shared>,
 }
 
@@ -32,7 +33,7 @@ struct Clock {
 }
 
 /// Ready at its time.
-pub(super) struct Until {
+pub(in crate::host) struct Until {
     at: Instant,
     /// Its number in the clock, once it was polled.
     number: Option<u64>,
@@ -41,16 +42,16 @@ pub(super) struct Until {
 
 impl Alarm {
     /// Starts the thread.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(in crate::host) fn start() -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let ringing = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("raft client".to_string());
+        let thread = thread::Builder::new().name("raft-alarm".to_string());
         thread.spawn(move || ringing.run())?;
         Ok(Self { shared })
     }
 
     /// Ready at this time, or as soon as it is polled later.
-    pub(super) fn until(&self, at: Instant) -> Until {
+    pub(in crate::host) fn until(&self, at: Instant) -> Until {
         Until { at, number: None, shared: Arc::clone(&self.shared) }
     }
 }
@@ -87,6 +88,12 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Alarm")
     }
 }
 
