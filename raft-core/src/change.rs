@@ -50,6 +50,8 @@ pub enum Change {
         /// The number of its store.
         store: u64,
     },
+    /// A higher [version](crate::Membership::version) of the application is in force from here on.
+    RaiseVersion(u32),
 }
 
 stored! {
@@ -62,6 +64,7 @@ stored! {
         5 Prioritise { id: id, priority: priority },
         6 Identify { 0: a },
         7 RecordStore { id: id, store: store },
+        8 RaiseVersion { 0: a },
     }
 }
 
@@ -99,6 +102,8 @@ pub enum MembershipError {
     AlreadyIdentified,
     /// The member's store is recorded already: remove the member and add it again.
     StoreRecorded(NodeId),
+    /// This version, or a higher one, is in force already, and no version is ever taken back.
+    VersionInForce(u32),
     /// Nothing would change.
     Nothing,
 }
@@ -130,6 +135,9 @@ impl fmt::Display for MembershipError {
                 f,
                 "the store of server {id} is recorded already: remove the server, and add it once that is complete"
             ),
+            Self::VersionInForce(version) => {
+                write!(f, "version {version} is in force already, and no version is taken back")
+            }
             Self::Nothing => f.write_str("the membership is this already"),
         }
     }

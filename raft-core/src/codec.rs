@@ -42,8 +42,10 @@
 //! entries    = [ (term / payload)* ]           a term holds for all payloads up to the next term
 //! payload    = null                            Noop
 //!            | byte string                     Command
-//!            | [2, membership]                 Configuration
-//! snapshot   = [last, membership]              last is a log id
+//!            | [2, membership, ? identity / null, ? version]                  Configuration
+//! snapshot   = [last, membership, ? identity / null, ? version]      last is a log id
+//!              identity is of 16 bytes, version the application's that is in force; what is null
+//!              or 0 at the end is left out
 //! membership = [ member* ]                     by rising id
 //! member     = [id, suffrage, priority, label]
 //! suffrage       = 0 Voter | 1 Learner | 2 Incoming | 3 Outgoing | 4 Demoted

@@ -4,8 +4,8 @@
 //! - To begin with: [start], the [questions] that people ask, and a [comparison] with other
 //!   libraries.
 //! - To build on it: [services], [writes], [reads], [membership], [snapshots], [transfer].
-//! - To run it: [operation], [backup], [monitoring], [timeouts](crate::timing), [disks], [limits],
-//!   [containers], [security].
+//! - To run it: [operation], [upgrade], [backup], [monitoring], [timeouts](crate::timing), [disks],
+//!   [limits], [containers], [security].
 //! - To trust it: [simulation], [evidence].
 //!
 //! On a microcontroller, or in a loop of your own: the host in sixty lines on the [first
@@ -40,6 +40,9 @@ pub mod transfer {}
 
 #[doc = include_str!("../docs/operation.md")]
 pub mod operation {}
+
+#[doc = include_str!("../docs/upgrade.md")]
+pub mod upgrade {}
 
 #[doc = include_str!("../docs/backup.md")]
 pub mod backup {}

@@ -54,6 +54,15 @@ impl FromStr for ClusterIdentity {
     }
 }
 
+/// What a configuration says of its cluster as a whole.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub(crate) struct ClusterFacts {
+    pub(crate) identity: Option<ClusterIdentity>,
+    pub(crate) version: u32,
+}
+
+stored! { struct ClusterFacts { identity, version } }
+
 /// What the configuration says of a member's store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 use crate::change::{Change, MembershipError};
 use crate::checkpoint::stored;
-use crate::identity::{ClusterIdentity, MemberStore};
+use crate::identity::{ClusterFacts, ClusterIdentity, MemberStore};
 use crate::insertion_sort::insertion_sort_by_key;
 use crate::quorum::MEMBERS_MAX;
 use crate::types::NodeId;
@@ -108,14 +108,14 @@ stored! { struct Member { id, suffrage, priority, label, store } }
 /// # Ok::<(), raft_core::MembershipError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Membership {
     members: Vec<Member>,
-    /// Boxed, for a message holds a configuration, and larger messages cost speed.
-    identity: Option<Box<ClusterIdentity>>,
+    /// Boxed, for a message holds a configuration, and larger messages cost speed. `None` says the
+    /// same as the default.
+    cluster: Option<Box<ClusterFacts>>,
 }
 
-stored! { struct Membership { members, identity } }
+stored! { struct Membership { members, cluster } }
 
 impl Membership {
     /// Voters only, with empty labels. Ids that come twice are taken once.
@@ -125,7 +125,7 @@ impl Membership {
         let mut members: Vec<_> = ids.into_iter().map(voter).collect();
         insertion_sort_by_key(&mut members, |member| member.id);
         members.dedup_by_key(|member| member.id);
-        Self { members, identity: None }
+        Self { members, cluster: None }
     }
 
     /// These members.
@@ -141,7 +141,7 @@ impl Membership {
         if let Some((twice, _)) = pairs.find(|(member, next)| member.id == next.id) {
             return Err(MembershipError::AlreadyMember(twice.id));
         }
-        let membership = Self { members, identity: None };
+        let membership = Self { members, cluster: None };
         membership.validate()?;
         Ok(membership)
     }
@@ -149,12 +149,26 @@ impl Membership {
     /// The same members in the cluster of that identity.
     #[must_use]
     pub fn identified(self, identity: Option<ClusterIdentity>) -> Self {
-        Self { identity: identity.map(Box::new), ..self }
+        self.with(|cluster| cluster.identity = identity)
+    }
+
+    /// The same members, with that version of the application in force.
+    #[must_use]
+    pub fn at_version(self, version: u32) -> Self {
+        self.with(|cluster| cluster.version = version)
     }
 
     /// The identity of the cluster; `None` until its first leader has written it.
     pub fn identity(&self) -> Option<ClusterIdentity> {
-        self.identity.as_deref().copied()
+        self.cluster.as_ref()?.identity
+    }
+
+    /// The version of the application that is in force: every member understands the commands and
+    /// snapshots of this version. It begins at 0 and only ever rises, by
+    /// [`Change::RaiseVersion`]. Opaque to Raft; a host lets it rise only if every member
+    /// understands it, and stops a server that does not.
+    pub fn version(&self) -> u32 {
+        self.cluster.as_ref().map_or(0, |cluster| cluster.version)
     }
 
     /// The members, by rising id.
@@ -230,7 +244,7 @@ impl Membership {
         let gone = gone.filter(|member| member.suffrage == Suffrage::Outgoing);
         let mut members: Vec<_> = kept.chain(gone).collect();
         insertion_sort_by_key(&mut members, |member| member.id);
-        Self { members, identity: target.identity.clone() }
+        Self { members, cluster: target.cluster.clone() }
     }
 
     /// The configuration after a joint one: that of the new voters alone.
@@ -238,7 +252,7 @@ impl Membership {
         let members = self.members.iter().filter_map(|member| {
             member.suffrage.after_joint().map(|suffrage| Member { suffrage, ..member.clone() })
         });
-        Self { members: members.collect(), identity: self.identity.clone() }
+        Self { members: members.collect(), cluster: self.cluster.clone() }
     }
 
     /// What it counts towards limits in bytes.
@@ -278,10 +292,10 @@ impl Membership {
             Change::Relabel { id, label } => self.member_mut(*id)?.label.clone_from(label),
             Change::Prioritise { id, priority } => self.member_mut(*id)?.priority = *priority,
             Change::Identify(identity) => {
-                if self.identity.is_some() {
+                if self.identity().is_some() {
                     return Err(MembershipError::AlreadyIdentified);
                 }
-                self.identity = Some(Box::new(*identity));
+                self.change_cluster(|cluster| cluster.identity = Some(*identity));
             }
             Change::RecordStore { id, store } => {
                 let member = self.member_mut(*id)?;
@@ -290,8 +304,25 @@ impl Membership {
                 }
                 member.store = MemberStore::Recorded(*store);
             }
+            Change::RaiseVersion(version) => {
+                if *version <= self.version() {
+                    return Err(MembershipError::VersionInForce(self.version()));
+                }
+                self.change_cluster(|cluster| cluster.version = *version);
+            }
         }
         Ok(())
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut ClusterFacts)) -> Self {
+        self.change_cluster(change);
+        self
+    }
+
+    fn change_cluster(&mut self, change: impl FnOnce(&mut ClusterFacts)) {
+        let mut facts = self.cluster.take().unwrap_or_default();
+        change(&mut facts);
+        self.cluster = (*facts != ClusterFacts::default()).then_some(facts);
     }
 
     fn member_mut(&mut self, id: NodeId) -> Result<&mut Member, MembershipError> {
@@ -354,6 +385,21 @@ mod tests {
         let joint = three.towards(&target);
         assert_eq!(joint.suffrage(id(3)), Some(Suffrage::Demoted));
         assert_eq!(joint.after_joint().suffrage(id(3)), Some(Suffrage::Learner));
+    }
+
+    #[test]
+    fn a_version_only_rises_and_no_other_change_touches_it() {
+        let at_two = voters(&[1, 2]).after(&[Change::RaiseVersion(2)]).unwrap();
+        assert_eq!((voters(&[1, 2]).version(), at_two.version()), (0, 2));
+        for version in 0..=2 {
+            let refused = at_two.after(&[Change::RaiseVersion(version)]);
+            assert_eq!(refused, Err(MembershipError::VersionInForce(2)));
+        }
+        let identify = Change::Identify(ClusterIdentity::new(9));
+        let target = at_two.after(&[Change::Remove(id(1)), identify]).unwrap();
+        let joint = at_two.towards(&target);
+        assert_eq!([joint.version(), joint.after_joint().version()], [2, 2]);
+        assert_eq!(at_two.at_version(0), voters(&[1, 2]), "nothing is left of it");
     }
 
     #[test]

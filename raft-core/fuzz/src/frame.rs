@@ -137,7 +137,16 @@ fn receive(payload: &Bytes) {
     let (past, knows_you, address) = (Past::Unknown, None, None);
     let (store, note) = (StoreId::new(2), Bytes::new());
     let sends_bytes_max = None;
-    let peer = Introduction { node: PEER, store, past, knows_you, address, note, sends_bytes_max };
+    let peer = Introduction {
+        node: PEER,
+        store,
+        past,
+        knows_you,
+        address,
+        note,
+        sends_bytes_max,
+        versions: None,
+    };
     let inbox = inbox.admit(peer).expect("this inbox judges nobody");
     let received = Incoming::new(ME, inbox, Counters::default()).receive(payload);
     let delivered = std::mem::take(&mut *delivered.lock().expect("nobody panics with it"));

@@ -5,7 +5,9 @@ use minicbor::data::Type;
 
 use super::error::DecodeError;
 use super::fields::{Encoded, Out, open};
-use super::membership::{identity_from, identity_into, membership_from, membership_into};
+use super::membership::{
+    cluster_fields, cluster_from, cluster_into, membership_from, membership_into,
+};
 use crate::entries::{Entries, Entry, Payload};
 use crate::types::{Index, Term};
 
@@ -30,10 +32,10 @@ pub(super) fn entries_into<C: AsRef<[u8]>>(e: &mut Out<'_>, entries: &[Entry<C>]
                 e.bytes(command.as_ref())?;
             }
             Payload::Configuration(membership) => {
-                let fields = if membership.identity().is_some() { 3 } else { 2 };
+                let fields = cluster_fields(membership).saturating_add(2);
                 e.array(fields)?.u64(CONFIGURATION)?;
                 membership_into(e, membership)?;
-                identity_into(e, membership)?;
+                cluster_into(e, membership)?;
             }
         }
     }
@@ -97,7 +99,7 @@ fn item_from<'b, C>(
             CONFIGURATION => {
                 let unknown = fields.checked_sub(1).ok_or(malformed)?;
                 let membership = membership_from(d)?;
-                let membership = identity_from(d, unknown, membership)?;
+                let membership = cluster_from(d, unknown, membership)?;
                 Ok(Item::Payload(Payload::Configuration(membership.into())))
             }
             kind => Err(DecodeError::UnknownPayload { kind }),

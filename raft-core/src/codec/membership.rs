@@ -15,43 +15,70 @@ pub(super) fn snapshot_into(
     e: &mut Out<'_>,
     SnapshotMeta { last, membership }: &SnapshotMeta,
 ) -> Encoded {
-    e.array(if membership.identity().is_some() { 3 } else { 2 })?;
+    e.array(cluster_fields(membership).saturating_add(2))?;
     log_id_into(e, *last)?;
     membership_into(e, membership)?;
-    identity_into(e, membership)
+    cluster_into(e, membership)
 }
 
 pub(super) fn snapshot_from(d: &mut Decoder<'_>) -> Result<SnapshotMeta, DecodeError> {
     let unknown = open(d, 2)?;
     let (last, membership) = (log_id_from(d)?, membership_from(d)?);
-    let membership = identity_from(d, unknown, membership)?;
+    let membership = cluster_from(d, unknown, membership)?;
     Ok(SnapshotMeta { last, membership })
 }
 
-/// A configuration's identity follows it as the last field of what holds it, and is left out if
-/// there is none.
-pub(super) fn identity_into(e: &mut Out<'_>, membership: &Membership) -> Encoded {
-    if let Some(identity) = membership.identity() {
-        e.bytes(&identity.get().to_be_bytes())?;
+/// In how many fields a configuration tells of its cluster: what is the default at the end is left
+/// out, as by older versions.
+pub(super) fn cluster_fields(membership: &Membership) -> u64 {
+    match (membership.identity(), membership.version()) {
+        (None, 0) => 0,
+        (Some(_), 0) => 1,
+        _ => 2,
+    }
+}
+
+/// A configuration's identity and version follow it as the last fields of what holds it.
+pub(super) fn cluster_into(e: &mut Out<'_>, membership: &Membership) -> Encoded {
+    let fields = cluster_fields(membership);
+    if fields > 0 {
+        match membership.identity() {
+            Some(identity) => e.bytes(&identity.get().to_be_bytes())?,
+            None => e.null()?,
+        };
+    }
+    if fields > 1 {
+        e.u32(membership.version())?;
     }
     Ok(())
 }
 
-/// The configuration with the identity that follows it, if `fields` are left, and closes what holds
-/// both.
-pub(super) fn identity_from(
+/// The configuration with what follows it of its cluster, in `fields` fields, and closes what holds
+/// all of them.
+pub(super) fn cluster_from(
     d: &mut Decoder<'_>,
     fields: u64,
     membership: Membership,
 ) -> Result<Membership, DecodeError> {
-    let mut identity = None;
+    let mut membership = membership;
     if fields > 0 {
-        let malformed = DecodeError::Malformed { offset: d.position() };
-        let bytes = <[u8; 16]>::try_from(d.bytes()?).map_err(|_| malformed)?;
-        identity = Some(ClusterIdentity::new(u128::from_be_bytes(bytes)));
+        membership = membership.identified(identity_from(d)?);
     }
-    close(d, fields.saturating_sub(1))?;
-    Ok(membership.identified(identity))
+    if fields > 1 {
+        membership = membership.at_version(d.u32()?);
+    }
+    close(d, fields.saturating_sub(2))?;
+    Ok(membership)
+}
+
+fn identity_from(d: &mut Decoder<'_>) -> Result<Option<ClusterIdentity>, DecodeError> {
+    if is_null(d)? {
+        d.null()?;
+        return Ok(None);
+    }
+    let malformed = DecodeError::Malformed { offset: d.position() };
+    let bytes = <[u8; 16]>::try_from(d.bytes()?).map_err(|_| malformed)?;
+    Ok(Some(ClusterIdentity::new(u128::from_be_bytes(bytes))))
 }
 
 pub(super) fn membership_into(e: &mut Out<'_>, membership: &Membership) -> Encoded {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::storage_error::StorageError;
+use super::versions::{Versions, not_understood};
 use crate::change::MembershipError;
 use crate::error::{self, ConfigError, ReadRefused, TransferRefused};
 use crate::host::wire::handshake::Refusal;
@@ -59,6 +60,14 @@ pub enum StartError {
     Config(ConfigError),
     /// The journal could not be read.
     Journal(StorageError),
+    /// A version of the application is in force that this program does not understand: start one
+    /// that does, on the same data.
+    VersionNotUnderstood {
+        /// The version in force, as the journal says.
+        version: u32,
+        /// What this program [understands](super::NodeConfig::versions).
+        versions: Versions,
+    },
     /// The state machine could not be restored from the snapshot that the journal begins with.
     Restore(RestoreError),
     /// The transport could not begin to receive.
@@ -74,6 +83,9 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => write!(f, "the node cannot run like this: {error}"),
             Self::Journal(error) => error.fmt(f),
+            Self::VersionNotUnderstood { version, versions } => {
+                not_understood(f, *version, *versions)
+            }
             Self::Restore(error) => error.fmt(f),
             Self::Transport(error) => write!(f, "the transport cannot receive: {error}"),
             Self::System(error) => write!(f, "the operating system refused: {error}"),
@@ -89,6 +101,7 @@ impl std::error::Error for StartError {
             // Their texts are this error's own.
             Self::Journal(error) => error.source(),
             Self::Restore(error) => error.source(),
+            Self::VersionNotUnderstood { .. } => None,
             Self::Transport(error) | Self::System(error) | Self::Recorder(error) => Some(error),
         }
     }
@@ -387,6 +400,17 @@ pub enum ChangeError {
         /// Why, and what to do about it.
         refusal: Refusal,
     },
+    /// A member, or the server that is to be added, does not understand the version of the
+    /// application that would be in force, or does not say so. Nothing has changed.
+    VersionNotUnderstood {
+        /// The server.
+        id: NodeId,
+        /// The version.
+        version: u32,
+        /// What the server understands. `None` if it is not connected to this node, or runs a
+        /// version of this library that says nothing of versions.
+        understands: Option<Versions>,
+    },
     /// Too many requests wait already: try again a little later. Nothing has changed.
     Busy,
     /// The node lost its leadership before the change was complete: ask the new leader what the
@@ -411,7 +435,11 @@ impl ChangeError {
     /// Whether the change may have taken effect, or may yet.
     pub fn may_take_effect(&self) -> bool {
         match self {
-            Self::NotLeader { .. } | Self::Invalid(_) | Self::Refused { .. } | Self::Busy => false,
+            Self::NotLeader { .. }
+            | Self::Invalid(_)
+            | Self::Refused { .. }
+            | Self::VersionNotUnderstood { .. }
+            | Self::Busy => false,
             Self::WaitsForItself => true,
             Self::LeadershipLost { may_take_effect } | Self::Stopped { may_take_effect, .. } => {
                 *may_take_effect
@@ -431,6 +459,15 @@ impl fmt::Display for ChangeError {
             Self::NotLeader { leader, address } => not_leader(f, *leader, address.as_deref()),
             Self::Invalid(error) => error.fmt(f),
             Self::Refused { refusal, .. } => refusal.fmt(f),
+            Self::VersionNotUnderstood { id, version, understands: Some(versions) } => write!(
+                f,
+                "server {id} understands versions {versions} of the application, and not {version}: upgrade it first"
+            ),
+            Self::VersionNotUnderstood { id, version, understands: None } => write!(
+                f,
+                "server {id} does not say that it understands version {version} of the application: start it if it is down, and \
+                 upgrade it"
+            ),
             Self::Busy => f.write_str("too many requests wait already"),
             Self::LeadershipLost { .. } => write!(f, "leadership was lost; {effect}"),
             Self::WaitsForItself => f.write_str(WAITS_FOR_ITSELF),
@@ -446,6 +483,7 @@ impl std::error::Error for ChangeError {
             Self::Invalid(error) => error.source(),
             Self::Refused { refusal, .. } => refusal.source(),
             Self::NotLeader { .. }
+            | Self::VersionNotUnderstood { .. }
             | Self::Busy
             | Self::LeadershipLost { .. }
             | Self::WaitsForItself => None,

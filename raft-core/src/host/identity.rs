@@ -5,6 +5,7 @@ use std::string::String;
 
 use bytes::Bytes;
 
+use super::versions::Versions;
 use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
 
@@ -111,4 +112,6 @@ pub struct Introduction {
     /// The longest [`Message::size`](crate::Message::size) that the node sends, in bytes, as its
     /// [`Config`](crate::Config) says. `None` if it does not say.
     pub sends_bytes_max: Option<u64>,
+    /// The versions of the application that the node understands. `None` if it does not say.
+    pub versions: Option<Versions>,
 }

@@ -41,6 +41,7 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::identity::{Identity, Introduction, Past, StoreId};
+use super::versions::Versions;
 use crate::host::wire::handshake::Refusal;
 use crate::host::wire::label::recorded_store;
 use crate::identity::{ClusterIdentity, MemberStore};
@@ -60,6 +61,8 @@ pub(super) struct KnownPeers {
     /// `None` in an inbox that judges no peer, as in tests of transports.
     own: Option<Identity>,
     lengths: Option<Lengths>,
+    /// The versions of the application that this node understands.
+    versions: Option<Versions>,
     state: Mutex<Knowledge>,
     /// Grows whenever the verdict on a peer may have changed.
     generation: AtomicU64,
@@ -96,6 +99,7 @@ pub(super) struct Met {
     /// Where this node reached it last.
     reached: Option<String>,
     pub(super) note: Bytes,
+    pub(super) versions: Option<Versions>,
 }
 
 /// Why this node, whose store is empty, takes no part in elections.
@@ -110,13 +114,24 @@ pub(super) enum Told {
 impl KnownPeers {
     /// Judges peers on behalf of this node. If there is none, every peer is let in.
     pub(super) fn new(own: Option<Identity>) -> Self {
-        Self { own, lengths: None, state: Mutex::default(), generation: AtomicU64::new(0) }
+        let (state, generation) = (Mutex::default(), AtomicU64::new(0));
+        Self { own, lengths: None, versions: None, state, generation }
     }
 
     /// The same for a node that sends messages of at most `sends` bytes, and whose transport takes
     /// at most `takes` bytes.
     pub(super) fn with_lengths(self, sends: usize, takes: usize) -> Self {
         Self { lengths: Some(Lengths { sends: sends as u64, takes: takes as u64 }), ..self }
+    }
+
+    /// The same for a node that understands these versions of the application.
+    pub(super) fn with_versions(self, versions: Versions) -> Self {
+        Self { versions: Some(versions), ..self }
+    }
+
+    /// The versions of the application that this node understands; none if it does not say.
+    pub(super) fn versions(&self) -> Option<Versions> {
+        self.versions
     }
 
     /// The longest message that this node sends, in bytes; none if it does not say.
@@ -287,7 +302,15 @@ impl KnownPeers {
 impl Met {
     fn of(peer: &Introduction) -> Self {
         let Introduction { store, past, .. } = *peer;
-        Self { store, connections: 0, past, said: None, reached: None, note: Bytes::new() }
+        Self {
+            store,
+            connections: 0,
+            past,
+            said: None,
+            reached: None,
+            note: Bytes::new(),
+            versions: None,
+        }
     }
 
     fn update(&mut self, peer: &Introduction, reached: Option<&str>) {
@@ -295,6 +318,10 @@ impl Met {
             *self = Self::of(peer);
         }
         self.past = peer.past;
+        // Only a peer that dials says its versions, and it may have come back as an older program.
+        if reached.is_none() {
+            self.versions = peer.versions;
+        }
         if let Some(said) = &peer.address {
             self.said = Some(said.clone());
         }
@@ -376,7 +403,8 @@ mod tests {
         let node = NodeId::new(number);
         let store = StoreId::new(store);
         let sends_bytes_max = None;
-        Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
+        let versions = None;
+        Introduction { node, store, past, knows_you, address, note, sends_bytes_max, versions }
     }
 
     fn membership(members: &[(u64, MemberStore)]) -> Membership {

@@ -67,7 +67,7 @@
 //!
 //! | room | what stands in it |
 //! |---|---|
-//! | `identity` `clock` `worker_kind` | who a node is, what time it is, what its threads are |
+//! | `versions` `identity` `clock` `worker_kind` | what a program understands, who a node is, what time it is, what its threads are |
 //! | `wire` | what two nodes say before the first message, members' labels, frames of bytes |
 //! | `state_machine` `storage_error` `stop_reason` `error` | the application, and what may fail |
 //! | `metrics` | what a node measures, for any thread to read |
@@ -119,6 +119,7 @@ mod threads;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod transport;
+mod versions;
 mod wire;
 mod worker_kind;
 
@@ -152,5 +153,6 @@ pub use snapshot::{
 pub use state_machine::{Capture, NotUnderstood, StateMachine};
 pub use storage_error::StorageError;
 pub use transport::{MessageInbox, PeerInbox, Running, RunningEnd, Transport};
+pub use versions::Versions;
 pub use wire::{ADDRESS_BYTES_MAX, Label, LabelError, NOTE_BYTES_MAX, frame, handshake};
 pub use worker_kind::{WorkerKind, WorkerStatus, WorkerTask};

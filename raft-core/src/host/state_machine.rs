@@ -63,7 +63,7 @@ pub trait StateMachine: Send + 'static {
     /// differ for good, and need not panic. If it returns [`NotUnderstood`] here, its node stops
     /// *before* that command with [`StopReason::CommandNotUnderstood`], which names the index and
     /// the text. It goes on there when a newer version is started on the same data. A leader hands
-    /// over first. See the [guide](crate::guide::operation#a-new-command).
+    /// over first. See the [guide](crate::guide::upgrade).
     ///
     /// The answer must follow from the command and the version of the program alone, not from the
     /// state.
@@ -202,6 +202,16 @@ pub trait StateMachine: Send + 'static {
     /// The node asks once, before it restores or applies anything.
     fn applied_index(&self) -> Index {
         Index::ZERO
+    }
+
+    /// A [version of the application](crate::guide::upgrade) is in force from here on. All servers
+    /// are told between the same two commands, so a command may mean something else afterwards.
+    /// Also called after each start and each [restore](StateMachine::restore), with the version
+    /// that is in force there, unless it is 0.
+    ///
+    /// What the state machine writes into snapshots must be understood by this version.
+    fn version_in_force(&mut self, version: u32) {
+        let _ = version;
     }
 
     /// Called once, before the first command that this server's log did not hold when the node

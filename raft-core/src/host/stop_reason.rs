@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::storage_error::StorageError;
+use super::versions::{Versions, not_understood};
 use super::worker_kind::WorkerKind;
 use crate::types::{Index, LogId};
 
@@ -37,6 +38,14 @@ pub enum StopReason {
         index: Index,
         /// What the state machine said.
         message: Arc<str>,
+    },
+    /// A version of the application came into force that this program does not understand. Nothing
+    /// is lost: start a program that understands it, on the same data.
+    VersionNotUnderstood {
+        /// The version in force.
+        version: u32,
+        /// What this program [understands](super::NodeConfig::versions).
+        versions: Versions,
     },
     /// The state machine could not be restored from the snapshot that the leader sent.
     RestoreFailed(RestoreError),
@@ -118,6 +127,9 @@ impl fmt::Display for StopReason {
                 "this version of the program does not understand the committed command with index {index}: {message}; the command was not \
                  skipped: start a version that understands it, on the same data"
             ),
+            Self::VersionNotUnderstood { version, versions } => {
+                not_understood(f, *version, *versions)
+            }
             Self::RestoreFailed(error) => error.fmt(f),
             Self::WorkerPanicked { worker, message } => write!(
                 f,
@@ -137,6 +149,7 @@ impl std::error::Error for StopReason {
             | Self::JournalPanicked { .. }
             | Self::StateMachinePanicked { .. }
             | Self::CommandNotUnderstood { .. }
+            | Self::VersionNotUnderstood { .. }
             | Self::WorkerPanicked { .. }
             | Self::Abandoned => None,
         }

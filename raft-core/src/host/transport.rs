@@ -200,7 +200,8 @@ impl MessageInbox {
         let store = me.store_id;
         let note = self.note.clone();
         let sends_bytes_max = self.peers.sends_bytes_max();
-        Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
+        let versions = self.peers.versions();
+        Introduction { node, store, past, knows_you, address, note, sends_bytes_max, versions }
     }
 
     /// Lets in a peer that introduced itself on a connection that it opened. Its messages go to the

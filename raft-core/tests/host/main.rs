@@ -29,3 +29,4 @@ mod snapshots;
 mod states;
 mod texts;
 mod unknown;
+mod versions;

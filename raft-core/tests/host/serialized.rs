@@ -45,16 +45,17 @@ fn what_a_program_can_make_is_read_as_it_is_written() {
 
 #[test]
 fn members_are_read_if_a_cluster_can_be_this() {
-    same(&Membership::default(), json!({"members": [], "identity": null}));
+    same(&Membership::default(), json!({"members": [], "identity": null, "version": 0}));
     let (suffrage, store) = (Suffrage::Voter, MemberStore::Recorded(9));
     let member = Member { id: id(1), suffrage, priority: 2, label: vec![7], store };
     let one = Membership::of_members([member]).unwrap();
     same(
-        &one.identified(Some(ClusterIdentity::new(1))),
+        &one.identified(Some(ClusterIdentity::new(1))).at_version(3),
         json!({
             "members":
                 [{"id": 1, "suffrage": "Voter", "priority": 2, "label": [7], "store": {"Recorded": 9}}],
             "identity": "00000000000000000000000000000001",
+            "version": 3,
         }),
     );
     let mut learner = to_value(Membership::of_voters([id(1)])).unwrap();

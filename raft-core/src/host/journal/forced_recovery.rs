@@ -113,6 +113,7 @@ fn alone(node: NodeId, store: StoreId, before: &Membership) -> Membership {
     Membership::of_members([Member { id: node, suffrage: Suffrage::Voter, priority, label, store }])
         .expect("one voter, whose label was within its limit")
         .identified(before.identity())
+        .at_version(before.version())
 }
 
 fn warn(directory: &Path, node: NodeId, last_log: LogId) {

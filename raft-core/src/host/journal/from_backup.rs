@@ -137,7 +137,10 @@ impl FileJournal {
         if from.cluster == cluster {
             return Err(BackupRestoreError::SameCluster { cluster });
         }
-        let membership = voters.clone().identified(Some(identity(from, cluster, &voters)));
+        let membership = voters
+            .clone()
+            .identified(Some(identity(from, cluster, &voters)))
+            .at_version(from.snapshot.membership.version());
         let snapshot = SnapshotMeta { last: from.snapshot.last, membership };
         let head = Head { cluster, snapshot };
         let made = prepare(&directory)?;

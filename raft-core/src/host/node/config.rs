@@ -10,6 +10,7 @@ use crate::error::ConfigError;
 use crate::host::identity::ClusterId;
 use crate::host::recorder::RecorderConfig;
 use crate::host::transport::Transport;
+use crate::host::versions::Versions;
 
 /// Everything that can be chosen about a node besides its state machine, journal and transport.
 ///
@@ -43,6 +44,11 @@ pub struct NodeConfig {
     /// with `records_addresses` copies it into the [note](crate::host::Label::note) of the member's
     /// label. An empty note says nothing.
     pub note: Bytes,
+    /// The versions of the application that this program understands: of its commands, and of its
+    /// snapshots. The node says them to its peers, and does not run while another one is
+    /// [in force](crate::Membership::version). The default says that nothing is known of versions.
+    /// See the [guide](crate::guide::upgrade).
+    pub versions: Versions,
     /// Whether this node, while it leads, keeps the address and the note in each member's
     /// [`Label`](crate::host::Label) as the member says them, so that the members with which a
     /// cluster begins are in the configuration with their addresses, too. The leader takes an
@@ -77,6 +83,7 @@ impl NodeConfig {
             inbox_bytes_max: 64 << 20,
             seed: None,
             note: Bytes::new(),
+            versions: Versions::default(),
             records_addresses: true,
             stuck_after: Duration::from_secs(10),
             record: None,
@@ -92,6 +99,12 @@ impl NodeConfig {
             return Err(ConfigError(
                 "inbox_max must not be zero: nothing would ever come in".into(),
             ));
+        }
+        let Versions { oldest, newest } = self.versions;
+        if oldest > newest {
+            return Err(ConfigError(format!(
+                "versions {oldest} to {newest} are none: name the oldest that the program understands first"
+            )));
         }
         if self.stuck_after < STUCK_AFTER_MIN {
             return Err(ConfigError(format!(
@@ -154,6 +167,8 @@ mod tests {
         assert!(appends.contains("append_bytes_max") && appends.contains("frame_bytes_max"));
         let chunks = error(longest, |config| config.raft.snapshot_chunk_bytes = longest + 1);
         assert!(chunks.expect("too long").contains("snapshot_chunk_bytes"));
+        let none = error(longest, |config| config.versions = Versions::new(2, 1));
+        assert!(none.expect("no version").contains("versions 2 to 1"));
         assert!(
             error(longest, |config| config.inbox_max = 0).expect("no inbox").contains("inbox_max")
         );

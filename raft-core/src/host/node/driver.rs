@@ -39,6 +39,7 @@ use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::panics::answer;
 use crate::host::threads::watch::Watch;
 use crate::host::transport::Transport;
+use crate::host::versions::Versions;
 use crate::host::worker_kind::WorkerKind;
 use crate::membership::Membership;
 use crate::output::{Output, Write};
@@ -85,6 +86,8 @@ struct NodeLoop<S: StateMachine> {
     /// The unit of work for which leadership was last handed over because the state machine was
     /// stuck at it, and the term.
     evaded: Option<(u64, Term)>,
+    /// The versions of the application that this program understands.
+    versions: Versions,
     shutdown_max: Duration,
     leader_address: LeaderAddress,
     leadership_state: Arc<LeadershipState>,
@@ -146,6 +149,9 @@ impl<S: StateMachine> NodeLoop<S> {
         self.snapshots.settle(&self.raft);
         self.look_after_workers();
         self.reasons.after_turn(&self.raft);
+        if self.raft.is_membership_committed() {
+            self.members.publish_version(self.raft.membership().version());
+        }
         self.was_transferring = self.raft.transferring().is_some();
         self.publish_metrics();
         if more {
@@ -207,6 +213,7 @@ impl<S: StateMachine> NodeLoop<S> {
                 false
             }
             StopReason::RestoreFailed(_)
+            | StopReason::VersionNotUnderstood { .. }
             | StopReason::WorkerPanicked { .. }
             | StopReason::Abandoned => false,
         }
@@ -437,6 +444,10 @@ impl<S: StateMachine> NodeLoop<S> {
     }
 
     fn members_changed(&mut self, membership: Membership) {
+        let (version, versions) = (membership.version(), self.versions);
+        if !versions.understand(version) {
+            self.inbox.stop(StopReason::VersionNotUnderstood { version, versions });
+        }
         self.transport.members(&membership);
         self.stores.members(&mut self.raft, &membership);
         self.states.members(&membership);

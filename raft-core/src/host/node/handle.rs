@@ -293,6 +293,14 @@ impl<S: StateMachine> Handle<S> {
         MembershipWatch::new(Arc::clone(&self.shared.members))
     }
 
+    /// The version of the application that is in force for good: its entry is committed, as far as
+    /// this node knows. 0 until one was raised, and after a start until the node knows what is
+    /// committed. Every member understands what this version understands, so it says what to
+    /// propose. Raise it with [`Change::RaiseVersion`].
+    pub fn version(&self) -> u32 {
+        self.shared.members.version()
+    }
+
     /// Asks the leader to hand leadership over to this voter. If none is named, the leader chooses
     /// the voter whose log is most up to date (thesis 3.10). The answer is the new leader. Commands
     /// that arrive during the transfer wait, and are answered when it is over.

@@ -7,6 +7,7 @@ use std::vec::Vec;
 
 use super::pending::Pending;
 use crate::host::error::Stopped;
+use crate::host::sync::atomic::{AtomicU32, Ordering};
 use crate::host::sync::{Mutex, MutexGuard};
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::membership::Membership;
@@ -34,6 +35,8 @@ pub struct MembershipWatch {
 /// What the node's loop knows of the members, for all who watch them.
 pub(super) struct Members {
     published: Mutex<Published>,
+    /// The version of the application that is in force for good.
+    version: AtomicU32,
     lifecycle: Arc<Lifecycle>,
 }
 
@@ -78,11 +81,21 @@ impl MembershipWatch {
 impl Members {
     pub(super) fn new(membership: Membership, lifecycle: Arc<Lifecycle>) -> Self {
         let published = Published { membership, waiting: Vec::new(), closed: false };
-        Self { published: Mutex::new(published), lifecycle }
+        Self { published: Mutex::new(published), version: AtomicU32::new(0), lifecycle }
     }
 
     pub(super) fn current(&self) -> Membership {
         self.lock().membership.clone()
+    }
+
+    /// As [`Handle::version`](super::Handle::version).
+    pub(super) fn version(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// Takes the version of a committed configuration.
+    pub(super) fn publish_version(&self, version: u32) {
+        self.version.store(version, Ordering::Relaxed);
     }
 
     /// Answers all clients that wait for other members.

@@ -19,10 +19,10 @@ use super::inputs::Core;
 use crate::change::Change;
 use crate::error::ChangeRefused;
 use crate::host::error::{ChangeError, Stopped};
-use crate::host::known_peers::KnownPeers;
+use crate::host::known_peers::{KnownPeers, Met};
 use crate::host::threads::panics::answer;
 use crate::role::Role;
-use crate::types::{Index, Term};
+use crate::types::{Index, NodeId, Term};
 
 /// The most changes that wait. More are refused as busy.
 const CHANGES_WAITING_MAX: usize = 64;
@@ -107,6 +107,7 @@ fn begin(
 ) -> Result<Option<(Term, Index)>, ChangeError> {
     if raft.role() == Role::Leader {
         check_joining(raft, peers, changes)?;
+        check_versions(raft, peers, changes)?;
     }
     match raft.change_membership(changes) {
         Ok(begun) => Ok(Some(begun)),
@@ -142,6 +143,55 @@ fn check_joining(raft: &Core, peers: &KnownPeers, changes: &[Change]) -> Result<
         }
     }
     Ok(())
+}
+
+/// Refuses a version that a member does not understand, and to add a server that does not
+/// understand the version in force.
+fn check_versions(raft: &Core, peers: &KnownPeers, changes: &[Change]) -> Result<(), ChangeError> {
+    let membership = raft.membership();
+    let met = peers.met();
+    for change in changes {
+        match change {
+            Change::RaiseVersion(version) => {
+                for member in membership.members() {
+                    understands(raft, peers, &met, member.id, *version)?;
+                }
+            }
+            // A server that was not met yet may still be started; it stops by itself if need be.
+            Change::AddLearner { id, .. } if met.iter().any(|(known, _)| known == id) => {
+                understands(raft, peers, &met, *id, membership.version())?;
+            }
+            Change::AddLearner { .. }
+            | Change::Promote(_)
+            | Change::Demote(_)
+            | Change::Remove(_)
+            | Change::Relabel { .. }
+            | Change::Prioritise { .. }
+            | Change::Identify(_)
+            | Change::RecordStore { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the server says that it understands this version of the application.
+fn understands(
+    raft: &Core,
+    peers: &KnownPeers,
+    met: &[(NodeId, Met)],
+    id: NodeId,
+    version: u32,
+) -> Result<(), ChangeError> {
+    let says = if id == raft.id() {
+        peers.versions()
+    } else {
+        met.iter().find(|(known, _)| *known == id).and_then(|(_, met)| met.versions)
+    };
+    match says {
+        _ if version == 0 => Ok(()),
+        Some(versions) if versions.understand(version) => Ok(()),
+        understands => Err(ChangeError::VersionNotUnderstood { id, version, understands }),
+    }
 }
 
 /// The outcome of a change. `None` while it is under way.

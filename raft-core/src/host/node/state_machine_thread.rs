@@ -89,6 +89,8 @@ struct Machine<S: StateMachine> {
     /// The end of the log when the node started, until the state machine was told that it is past
     /// it.
     replays_through: Option<Index>,
+    /// The version of the application that the state machine was last told.
+    version: u32,
     /// After how many batches the loop is woken to take their reports.
     batches_per_wake: usize,
     batches: usize,
@@ -98,6 +100,8 @@ struct Machine<S: StateMachine> {
 /// What the state machine is given: which commands may come again, and how many batches at a time.
 pub(super) struct Entering {
     pub(super) replays_through: Index,
+    /// The version of the application at which its state begins.
+    pub(super) version: u32,
     pub(super) inflight_applies_max: usize,
 }
 
@@ -110,7 +114,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
     /// because that would cost a turn for each.
     pub(super) fn start(
         state_machine: S,
-        Entering { replays_through, inflight_applies_max }: Entering,
+        Entering { replays_through, version, inflight_applies_max }: Entering,
         Sharing { jobs, turns, metrics }: Sharing,
         inbox: Arc<Inbox<S>>,
         lifecycle: &Arc<Lifecycle>,
@@ -133,6 +137,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
             digests: Arc::clone(&digests),
             includes,
             replays_through: Some(replays_through),
+            version,
             batches_per_wake: (inflight_applies_max / 2).max(1),
             batches: 0,
             meter: ApplyMeter::new(metrics),
@@ -341,11 +346,15 @@ impl<S: StateMachine> Machine<S> {
         self.meter.begin();
         for entry in entries {
             let index = entry.index;
-            let Payload::Command(command) = entry.payload else {
-                if let Err(message) = self.keep_digest(index, last) {
-                    return self.end(StopReason::StateMachinePanicked { index, message });
+            let command = match entry.payload {
+                Payload::Command(command) => command,
+                payload @ (Payload::Noop | Payload::Configuration(_)) => {
+                    let told = self.pass(&payload).and_then(|()| self.keep_digest(index, last));
+                    if let Err(message) = told {
+                        return self.end(StopReason::StateMachinePanicked { index, message });
+                    }
+                    continue;
                 }
-                continue;
             };
             if self.is_stopping() {
                 return self.refuse();
@@ -386,6 +395,24 @@ impl<S: StateMachine> Machine<S> {
         self.meter.end(count);
         self.batches += 1;
         self.inbox.applied(last, self.batches % self.batches_per_wake == 0);
+    }
+
+    /// Passes an entry that is no command: the state machine hears of a version that came into
+    /// force. The error is the message of a panic of the state machine.
+    fn pass(&mut self, payload: &Payload<Bytes>) -> Result<(), Arc<str>> {
+        match payload {
+            Payload::Configuration(membership) => self.tell_version(membership.version()),
+            Payload::Noop | Payload::Command(_) => Ok(()),
+        }
+    }
+
+    /// Tells the state machine the version that is in force, if it was told another.
+    fn tell_version(&mut self, version: u32) -> Result<(), Arc<str>> {
+        if version == self.version {
+            return Ok(());
+        }
+        self.version = version;
+        panics::caught(|| self.state_machine.version_in_force(version))
     }
 
     /// Keeps the digest of the state after the entry `index` if a digest is due. `last` is the last
@@ -433,6 +460,7 @@ impl<S: StateMachine> Machine<S> {
         match restore(&mut self.state_machine, snapshots, snapshot, &self.activity) {
             Ok(()) => {
                 tracing::info!(node = node.get(), %last, "restored a snapshot");
+                self.version = snapshot.membership.version();
                 self.meter.restored();
                 self.inbox.applied(last.index, true);
             }
@@ -477,7 +505,11 @@ pub(super) fn restore<S: StateMachine>(
     let opened = panics::caught(|| snapshots.open(snapshot)).map_err(refused)?;
     let mut reader = opened.map_err(RestoreError::Unreadable)?;
     let mut progress = WatchedReader { reader: &mut reader, activity };
-    let restored = panics::caught(|| state_machine.restore(&mut progress));
+    let restored = panics::caught(|| {
+        state_machine.restore(&mut progress)?;
+        tell_version(state_machine, snapshot);
+        Ok::<_, io::Error>(())
+    });
     if let Some(error) = reader.take_failure() {
         return Err(RestoreError::Unreadable(error));
     }
@@ -495,6 +527,14 @@ pub(super) fn restore<S: StateMachine>(
     }
     let finished = panics::caught(|| reader.finish()).map_err(refused)?;
     finished.map_err(RestoreError::Unreadable)
+}
+
+/// Tells the state machine the version that is in force at this snapshot.
+pub(super) fn tell_version<S: StateMachine>(state_machine: &mut S, snapshot: &SnapshotMeta) {
+    let version = snapshot.membership.version();
+    if version > 0 {
+        state_machine.version_in_force(version);
+    }
 }
 
 /// Reads a snapshot, and reports progress with each read: a state machine that goes on reading is

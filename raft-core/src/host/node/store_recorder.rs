@@ -391,6 +391,7 @@ mod tests {
             address,
             note,
             sends_bytes_max: None,
+            versions: None,
         };
         assert_eq!(recorder.peers.admit(&peer, None), Ok(()));
         if let Some(address) = peer.address.as_ref().filter(|_| is_reached) {
@@ -443,9 +444,16 @@ mod tests {
                 let knows_you = None;
                 let address = None;
                 let note = Bytes::new();
-                let sends_bytes_max = None;
-                let peer =
-                    Introduction { node, store, past, knows_you, address, note, sends_bytes_max };
+                let peer = Introduction {
+                    node,
+                    store,
+                    past,
+                    knows_you,
+                    address,
+                    note,
+                    sends_bytes_max: None,
+                    versions: None,
+                };
                 assert_eq!(peers.admit(&peer, None), Ok(()));
             }
             recorder.identify(&membership, &peers.met())

@@ -169,6 +169,10 @@ where
         self.machine.digest()
     }
 
+    fn version_in_force(&mut self, version: u32) {
+        self.machine.version_in_force(version);
+    }
+
     fn caught_up(&mut self) {
         self.machine.caught_up();
     }

@@ -88,6 +88,11 @@ pub trait TypedStateMachine: Send + 'static {
         None
     }
 
+    /// As [`StateMachine::version_in_force`].
+    fn version_in_force(&mut self, version: u32) {
+        let _ = version;
+    }
+
     /// As [`StateMachine::caught_up`].
     fn caught_up(&mut self) {}
 
@@ -194,6 +199,10 @@ where
 
     fn digest(&self) -> Option<u64> {
         self.machine.digest()
+    }
+
+    fn version_in_force(&mut self, version: u32) {
+        self.machine.version_in_force(version);
     }
 
     fn caught_up(&mut self) {

@@ -193,7 +193,7 @@ fn any_membership() -> impl Strategy<Value = Membership> {
     let member = (any_number(), prop::sample::select(&SUFFRAGES[..]), any::<u8>(), rest);
     let identity = prop::option::of(any::<u128>().prop_map(ClusterIdentity::new));
     let others = prop::collection::btree_map(any_number(), member, 0..6);
-    (others, identity).prop_map(|(others, identity)| {
+    (others, identity, any_version()).prop_map(|(others, identity, version)| {
         let member = |(id, (_, suffrage, priority, (label, store)))| Member {
             id: NodeId::new(id),
             suffrage,
@@ -210,8 +210,12 @@ fn any_membership() -> impl Strategy<Value = Membership> {
         };
         let others = others.into_iter().map(member).filter(|member| member.id != voter.id);
         let membership = Membership::of_members(others.chain([voter.clone()])).expect("valid");
-        membership.identified(identity)
+        membership.identified(identity).at_version(version)
     })
+}
+
+fn any_version() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), any::<u32>()]
 }
 
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {

@@ -219,6 +219,25 @@ fn identities_have_their_golden_bytes() {
     assert_eq!(decode_write(&unhex(&hex)), Ok(write));
 }
 
+#[test]
+fn the_version_in_force_follows_the_identity() {
+    let one = Membership::of_voters([NodeId::new(1)]).at_version(300);
+    let identity = Some(ClusterIdentity::new(0xb));
+    for (identity, said) in
+        [(None, "f6"), (identity, "50 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 0b")]
+    {
+        let membership = one.clone().identified(identity);
+        let last = id(6, 4);
+        let write = Write {
+            snapshot: Some(Box::new(SnapshotMeta { last, membership })),
+            ..Write::default()
+        };
+        let hex = format!("86 f6 f6 f6 80 84 82 06 04 81 84 01 00 00 40 {said} 19 01 2c f6");
+        assert_eq!(encoded_write(&write), unhex(&hex));
+        assert_eq!(decode_write(&unhex(&hex)), Ok(write));
+    }
+}
+
 /// The id of a write means nothing to another process, so it leaves no trace.
 #[test]
 fn writes_do_not_depend_on_their_id() {

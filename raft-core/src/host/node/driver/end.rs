@@ -72,6 +72,7 @@ impl<S: StateMachine> Drop for NodeLoop<S> {
             | StopReason::JournalPanicked { .. }
             | StopReason::StateMachinePanicked { .. }
             | StopReason::CommandNotUnderstood { .. }
+            | StopReason::VersionNotUnderstood { .. }
             | StopReason::RestoreFailed(_)
             | StopReason::WorkerPanicked { .. }
             | StopReason::Abandoned) => {

@@ -36,7 +36,9 @@ use crate::host::node::meter::Meter;
 use crate::host::node::reasons::Reasons;
 use crate::host::node::snapshots::SnapshotsInUse;
 use crate::host::node::state_machine_jobs::StateMachineJobs;
-use crate::host::node::state_machine_thread::{Entering, Sharing, StateMachineWorker};
+use crate::host::node::state_machine_thread::{
+    Entering, Sharing, StateMachineWorker, tell_version,
+};
 use crate::host::node::store_recorder::Recorder;
 use crate::host::node::trace::Trace;
 use crate::host::node::transfer::Handover;
@@ -47,6 +49,7 @@ use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::watch::Watch;
 use crate::host::threads::worker::Stopper;
 use crate::host::transport::{MessageInbox, Transport};
+use crate::host::versions::Versions;
 use crate::host::wire::handshake::SAID_NOTE_BYTES_MAX;
 use crate::host::worker_kind::WorkerKind;
 use crate::membership::Membership;
@@ -81,7 +84,8 @@ impl<S: StateMachine> Driver<S> {
         let metrics = Arc::new(MetricCells::new(node, clock));
         let (raft, flusher) =
             recover_core(config.raft, config.seed, config.record, restored, identity, &metrics)?;
-        let peers = known_peers(identity, raft.config(), &*transport);
+        check_version(raft.membership(), config.versions)?;
+        let peers = known_peers(identity, raft.config(), &*transport, config.versions);
 
         let limits = Limits { inputs_max: config.inbox_max, bytes_max: config.inbox_bytes_max };
         let jobs = jobs_of(&state_machine, raft.config().heartbeat_interval);
@@ -124,6 +128,7 @@ impl<S: StateMachine> Driver<S> {
             state_machine: workers.state_machine,
             reasons: Reasons::default(),
             evaded: None,
+            versions: config.versions,
             shutdown_max: config.shutdown_max,
             leader_address: LeaderAddress::default(),
             leadership_state: Arc::clone(&leadership_state),
@@ -200,18 +205,21 @@ impl<S: StateMachine> Threads<'_, S> {
         let stop: Stopper = Arc::new(move |reason| stops.stop(reason));
         let mut snapshots =
             SnapshotsInUse::start(journal.snapshots(), cluster, inbox, lifecycle, &stop, metrics)?;
+        let version = snapshot.as_ref().map_or(0, |snapshot| snapshot.membership.version());
         if let Some(snapshot) = snapshot {
             // What the state includes already, it has on a disk of its own.
             if state_machine.applied_index() < snapshot.last.index {
                 snapshots.restore(&mut state_machine, &snapshot).map_err(StartError::Restore)?;
             } else {
                 snapshots.use_without_restore(&snapshot);
+                tell_version(&mut state_machine, &snapshot);
             }
         }
         let state_machine = StateMachineWorker::start(
             state_machine,
             Entering {
                 replays_through: raft.log_range().1.index,
+                version,
                 inflight_applies_max: config.inflight_applies_max,
             },
             Sharing {
@@ -275,10 +283,25 @@ fn waking_both(
     })
 }
 
-/// The peers that this node knows, with how long its messages and theirs may be.
-fn known_peers(identity: Identity, config: &Config, transport: &dyn Transport) -> Arc<KnownPeers> {
-    let peers = KnownPeers::new(Some(identity));
+/// The peers that this node knows, with how long its messages and theirs may be, and what it
+/// understands.
+fn known_peers(
+    identity: Identity,
+    config: &Config,
+    transport: &dyn Transport,
+    versions: Versions,
+) -> Arc<KnownPeers> {
+    let peers = KnownPeers::new(Some(identity)).with_versions(versions);
     Arc::new(peers.with_lengths(config.message_bytes_max(), transport.message_bytes_max()))
+}
+
+/// Refuses to run while a version is in force that the program does not understand.
+fn check_version(membership: &Membership, versions: Versions) -> Result<(), StartError> {
+    let version = membership.version();
+    if versions.understand(version) {
+        return Ok(());
+    }
+    Err(StartError::VersionNotUnderstood { version, versions })
 }
 
 /// Raft as the journal left it, with its recording if there shall be one.

@@ -1,6 +1,7 @@
 //! How the handshake's messages are written as bytes, and read again.
 
 use std::string::String;
+use std::vec;
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use super::refusals::{HandshakeError, Refusal};
 use super::{SAID_NOTE_BYTES_MAX, VERSION_OLDEST};
 use crate::codec::{self, DecodeError};
 use crate::host::identity::{ClusterId, Past, StoreId};
+use crate::host::versions::Versions;
 use crate::host::wire::label::ADDRESS_BYTES_MAX;
 use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
@@ -39,6 +41,10 @@ const UNNAMED: u64 = 2;
 const BEGUN: u64 = 3;
 const OF: u64 = 4;
 
+/// The length of messages of a node that does not say it. It is encoded only if a later field
+/// follows.
+const UNSAID_LENGTH: u64 = 0;
+
 /// The number of fields in which a node says its past: a kind, the two halves of an identity, and
 /// whether the node knows the other node.
 const SAID_FIELDS: usize = 4;
@@ -54,12 +60,24 @@ impl Hello {
         let mut said = said(self.past, self.knows_you);
         // A field is found by its place, so all fields before the last are encoded, if only as
         // nothing.
-        if self.sends_bytes_max.is_some() {
+        let last = self.last_fields();
+        if !last.is_empty() {
             said = said.or(Some([UNKNOWN, 0, 0, 0]));
         }
-        let is_noted = !self.note.is_empty() || self.sends_bytes_max.is_some();
+        let is_noted = !self.note.is_empty() || !last.is_empty();
         let note = if said.is_some() && is_noted { Some(&self.note[..]) } else { None };
-        encode(out, &numbers, Some(address), said, note, self.sends_bytes_max);
+        encode(out, &numbers, Some(address), said, note, &last);
+    }
+
+    /// The fields behind the note. An unsaid length is encoded only if later fields follow.
+    fn last_fields(&self) -> Vec<u64> {
+        match (self.sends_bytes_max, self.versions) {
+            (None, None) => Vec::new(),
+            (Some(length), None) => vec![length],
+            (length, Some(Versions { oldest, newest })) => {
+                vec![length.unwrap_or(UNSAID_LENGTH), oldest.into(), newest.into()]
+            }
+        }
     }
 
     /// Reads the frame's payload.
@@ -85,6 +103,7 @@ impl Hello {
             knows_you: None,
             note: Bytes::new(),
             sends_bytes_max: None,
+            versions: None,
         };
         let hello = if fields.left < SAID_FIELDS as u64 {
             hello
@@ -92,7 +111,9 @@ impl Hello {
             let (past, knows_you) = fields.said()?;
             let note = fields.note()?;
             let sends_bytes_max = fields.if_more(Fields::number)?;
-            Self { past, knows_you, note, sends_bytes_max, ..hello }
+            let sends_bytes_max = sends_bytes_max.filter(|length| *length != UNSAID_LENGTH);
+            let versions = fields.if_more(Fields::versions)?;
+            Self { past, knows_you, note, sends_bytes_max, versions, ..hello }
         };
         fields.close()?;
         Ok(hello)
@@ -108,7 +129,7 @@ impl Answer {
             }
             Self::Welcome(Welcome { version, store_id: Some(store_id), past, knows_you }) => {
                 let numbers = [WELCOME, version.into(), store_id.get()];
-                encode(out, &numbers, None, said(past, knows_you), None, None);
+                encode(out, &numbers, None, said(past, knows_you), None, &[]);
             }
             Self::Refused(refusal) => match refusal {
                 Refusal::NotAHello => encode_numbers(out, &[REFUSED, NOT_A_HELLO]),
@@ -228,7 +249,7 @@ fn halves(cluster: ClusterIdentity) -> [u64; 2] {
 }
 
 fn encode_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
-    encode(out, numbers, None, None, None, None);
+    encode(out, numbers, None, None, None, &[]);
 }
 
 fn encode(
@@ -237,12 +258,12 @@ fn encode(
     address: Option<&str>,
     said: Option<Said>,
     note: Option<&[u8]>,
-    last: Option<u64>,
+    last: &[u64],
 ) {
     out.extend_from_slice(MAGIC);
     let said = said.as_ref().map_or(&[][..], |said| &said[..]);
-    let present = [address.is_some(), note.is_some(), last.is_some()].map(usize::from);
-    let fields = numbers.len() + said.len() + present.iter().sum::<usize>();
+    let present = usize::from(address.is_some()) + usize::from(note.is_some());
+    let fields = numbers.len() + said.len() + present + last.len();
     let mut encoder = Encoder::new(out);
     let written = encoder.array(fields as u64).and_then(|encoder| {
         let encoder = numbers.iter().try_fold(encoder, |encoder, number| encoder.u64(*number))?;
@@ -255,7 +276,7 @@ fn encode(
             Some(note) => encoder.bytes(note)?,
             None => encoder,
         };
-        last.map_or(Ok(()), |last| encoder.u64(last).map(drop))
+        last.iter().try_fold(encoder, |encoder, number| encoder.u64(*number)).map(drop)
     });
     written.expect("a vector takes all bytes");
 }
@@ -277,6 +298,16 @@ impl<'b> Fields<'b> {
     fn number(&mut self) -> Result<u64, DecodeError> {
         self.left = self.left.checked_sub(1).ok_or(DecodeError::Truncated)?;
         Ok(self.decoder.u64()?)
+    }
+
+    /// Those of an application, from the oldest to the newest.
+    fn versions(&mut self) -> Result<Versions, DecodeError> {
+        let offset = self.decoder.position();
+        let numbers = [self.number()?, self.number()?];
+        match numbers.map(u32::try_from) {
+            [Ok(oldest), Ok(newest)] => Ok(Versions { oldest, newest }),
+            _ => Err(DecodeError::Malformed { offset }),
+        }
     }
 
     fn version(&mut self) -> Result<u16, DecodeError> {

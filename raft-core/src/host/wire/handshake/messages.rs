@@ -8,6 +8,7 @@ use super::VERSION_OLDEST;
 use super::refusals::Refusal;
 use crate::codec;
 use crate::host::identity::{ClusterId, Identity, Introduction, Past, StoreId};
+use crate::host::versions::Versions;
 use crate::types::NodeId;
 
 /// What a dialer says first.
@@ -38,6 +39,8 @@ pub struct Hello {
     /// The longest [`Message::size`](crate::Message::size) that the dialer sends, in bytes, if it
     /// says.
     pub sends_bytes_max: Option<u64>,
+    /// The versions of the application that the dialer understands, if it says.
+    pub versions: Option<Versions>,
 }
 
 impl Hello {
@@ -61,24 +64,34 @@ impl Hello {
             knows_you,
             note,
             sends_bytes_max: None,
+            versions: None,
         }
     }
 
     /// How `me` introduces itself to `to`.
     pub fn of(me: &Identity, to: NodeId, introduction: Introduction) -> Self {
-        let Introduction { node: _, store: _, past, knows_you, address, note, sends_bytes_max } =
-            introduction;
+        let Introduction {
+            node: _,
+            store: _,
+            past,
+            knows_you,
+            address,
+            note,
+            sends_bytes_max,
+            versions,
+        } = introduction;
         let hello = Self::new(me, to, address.unwrap_or_default());
-        Self { past, knows_you, note, sends_bytes_max, ..hello }
+        Self { past, knows_you, note, sends_bytes_max, versions, ..hello }
     }
 
     /// How the dialer introduces itself; `address` is where it is reached.
     pub fn introduction(&self, address: Option<String>) -> Introduction {
-        let Self { from, store_id, past, knows_you, ref note, sends_bytes_max, .. } = *self;
+        let Self { from, store_id, past, knows_you, ref note, sends_bytes_max, versions, .. } =
+            *self;
         let node = from;
         let store = store_id;
         let note = note.clone();
-        Introduction { node, store, past, knows_you, address, note, sends_bytes_max }
+        Introduction { node, store, past, knows_you, address, note, sends_bytes_max, versions }
     }
 
     /// Whether `me` lets the dialer in, and the version to speak. `stores` returns the stores of
@@ -134,8 +147,18 @@ impl Welcome {
         let address = None;
         let note = Bytes::new();
         let sends_bytes_max = None;
+        let versions = None;
         let store = store_id?;
-        Some(Introduction { node, store, past, knows_you, address, note, sends_bytes_max })
+        Some(Introduction {
+            node,
+            store,
+            past,
+            knows_you,
+            address,
+            note,
+            sends_bytes_max,
+            versions,
+        })
     }
 }
 

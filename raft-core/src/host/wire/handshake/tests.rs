@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::*;
 use crate::codec;
 use crate::host::identity::{ClusterId, Identity, Past, StoreId};
+use crate::host::versions::Versions;
 use crate::host::wire::label::ADDRESS_BYTES_MAX;
 use crate::identity::ClusterIdentity;
 use crate::types::NodeId;
@@ -83,6 +84,19 @@ fn the_length_of_messages_is_said_behind_all_else() {
     assert_eq!(payload(|out| said.encode(out)), expected);
     let note = Bytes::from_static(b"client:1");
     let more = Hello { past: Past::Of(CLUSTER), knows_you: Some(true), note, ..said.clone() };
+    for said in [said, more] {
+        assert_eq!(Hello::decode(&payload(|out| said.encode(out))), Ok(said));
+    }
+}
+
+#[test]
+fn the_versions_of_the_application_are_said_last() {
+    let versions = Some(Versions::new(2, 300));
+    let said = Hello { versions, ..hello() };
+    let expected =
+        b"raftpeer\x8f\x01\x01\x18\x4d\x02\x01\x19\x0d\xef\x63b:1\0\0\0\0\x40\0\x02\x19\x01\x2c";
+    assert_eq!(payload(|out| said.encode(out)), expected);
+    let more = Hello { sends_bytes_max: Some(300), ..said.clone() };
     for said in [said, more] {
         assert_eq!(Hello::decode(&payload(|out| said.encode(out))), Ok(said));
     }
@@ -196,6 +210,7 @@ fn the_longest_address_fits_and_a_longer_one_is_refused() {
         past,
         note: note.clone(),
         sends_bytes_max: Some(u64::MAX),
+        versions: Some(Versions::new(u32::MAX, u32::MAX)),
         ..hello()
     };
     let longest = at(ADDRESS_BYTES_MAX);
