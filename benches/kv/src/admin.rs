@@ -51,6 +51,9 @@ pub enum Order {
     /// Corrects where a member is reached. Servers say themselves where they are, so this is seldom
     /// needed
     Relabel(RelabelFlags),
+    /// Puts a version of the commands in force, once every server runs a program that knows it.
+    /// No version is taken back
+    Raise(RaiseFlags),
     /// Takes a member out; stop it afterwards
     Remove(RemoveFlags),
     /// Hands leadership over
@@ -116,6 +119,15 @@ pub struct RelabelFlags {
     at: At,
 }
 
+/// The flags of `kv raise`.
+#[derive(Args, Debug)]
+pub struct RaiseFlags {
+    /// The version
+    version: u32,
+    #[command(flatten)]
+    at: At,
+}
+
 /// The flags of `kv remove`.
 #[derive(Args, Debug)]
 pub struct RemoveFlags {
@@ -174,6 +186,9 @@ pub fn run(order: Order) -> Result<(), Failure> {
         Order::Snapshot(at) => tell(&ask(&at.server, &["SNAPSHOT"])?),
         Order::Relabel(RelabelFlags { id, address, client_address, at }) => {
             tell(&ask(&at.server, &["RELABEL", &id.to_string(), &address, &client_address])?);
+        }
+        Order::Raise(RaiseFlags { version, at }) => {
+            tell(&ask(&at.server, &["RAISE", &version.to_string()])?);
         }
         Order::Remove(RemoveFlags { id, at }) => {
             tell(&ask(&at.server, &["REMOVE", &id.to_string()])?);

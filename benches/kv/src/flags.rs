@@ -121,8 +121,8 @@ pub struct ServeFlags {
     /// Take a snapshot, and remove the log before it, after so many MiB of commands
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     snapshot_log: u32,
-    /// While servers are upgraded one after another: the newest version of commands that clients
-    /// may use, which every server must know
+    /// As long as no version is in force (see `kv raise`): the newest version of commands that
+    /// clients may use, which every server must know
     #[arg(long, value_name = "N", default_value_t = COMMANDS_VERSION, value_parser = clap::value_parser!(u32).range(1..=i64::from(COMMANDS_VERSION)))]
     commands_version: u32,
     #[command(flatten)]

@@ -1,4 +1,5 @@
-//! A cluster of `kv` is upgraded, server by server, to a program that has one more command.
+//! A cluster of `kv` is upgraded, server by server: to a program that has one more command, and from
+//! the program of an earlier commit to this one and back.
 //!
 //! The newer program is a node in this process, on the journal and at the address of a server that
 //! was stopped. Its state machine is the store of `kv`, and a command of a version that no `kv`
@@ -6,8 +7,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::env;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -17,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 use clap::Parser;
 use kv::client::Client;
 use kv::demo::cluster::{Cluster, Failure};
+use kv::demo::workload::Workload;
 use kv::flags::{Command, Options};
 use kv::server::Parts;
 use kv::server::resp::{Frame, encode_request};
@@ -173,6 +176,79 @@ fn a_server_stops_before_it_skips_a_command_and_goes_on_there_once_it_is_upgrade
         others.iter().all(|other| other.store.summary().digest == digest).then_some(())
     };
     cluster.wait(PATIENCE, "the stores to agree", digests)
+}
+
+/// Starts the servers again, one after another, with this program. Each has caught up before the
+/// next one goes.
+fn roll(cluster: &mut Cluster, load: &Workload, program: &Path) -> Result<(), Failure> {
+    cluster.use_program(program);
+    for id in cluster.ids() {
+        cluster.terminate(id, PATIENCE)?;
+        let written = load.acknowledged();
+        cluster.wait(PATIENCE, "writes to go on without a server", |_| {
+            (load.acknowledged() > written).then_some(())
+        })?;
+        cluster.start_server(id)?;
+        let leader = cluster.wait_for_leader(0, PATIENCE)?;
+        cluster.wait(PATIENCE, "the server to catch up", |cluster| {
+            cluster.view(id).filter(|view| view.applied >= leader.applied).map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "takes the program of an earlier commit: run .ci/upgrade"]
+fn a_cluster_moves_from_an_earlier_program_to_this_one_and_back_under_load() -> Result<(), Failure>
+{
+    let earlier = env::var_os("KV_EARLIER_PROGRAM").map(PathBuf::from);
+    let earlier = earlier.expect("KV_EARLIER_PROGRAM: the path of an earlier kv_mixed");
+    let mut cluster = Cluster::start(&earlier, 3, &["tokio", "smol", "threads"])?;
+    cluster.wait_for_leader(0, PATIENCE)?;
+    let load = Workload::start(&cluster, 1);
+    for program in [Path::new(PROGRAM), &earlier, Path::new(PROGRAM)] {
+        roll(&mut cluster, &load, program)?;
+        println!("{}: {} writes acknowledged", program.display(), load.acknowledged());
+    }
+    // From here on there is no way back.
+    let raised = cluster.order(1, &["raise", "2"])?;
+    assert_eq!(raised.trim(), "done: version 2 is in force");
+    let verdict = load.stop().verify(&mut cluster, PATIENCE)?;
+    println!("{} writes were acknowledged, and are there on each server", verdict.acknowledged);
+    Ok(())
+}
+
+#[test]
+fn a_version_is_put_in_force_once_every_server_knows_it() -> Result<(), Failure> {
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 3, &["tokio"])?;
+    cluster.wait_for_leader(0, PATIENCE)?;
+    let setnx = |cluster: &Cluster, id: u64| {
+        Client::connect(cluster.client_address(id)).unwrap().call(["SETNX", "lock", "me"]).unwrap()
+    };
+    // Refused until the leader has met all members.
+    cluster.wait(PATIENCE, "version 1", |cluster| cluster.order(2, &["raise", "1"]).ok())?;
+    cluster.wait(PATIENCE, "SETNX to be refused", |cluster| {
+        let refusals = cluster.ids().into_iter().map(|id| setnx(cluster, id));
+        let is_refusal = |reply| matches!(reply, Frame::Error(text) if text.contains("takes commands up to version 1"));
+        refusals.map(is_refusal).all(|refused| refused).then_some(())
+    })?;
+    let unknown = cluster.order(3, &["raise", "3"]).unwrap_err();
+    assert!(unknown.0.contains("understands versions 1 to 2 of the application, and not 3"));
+    cluster.terminate(3, PATIENCE)?;
+    cluster.wait(PATIENCE, "version 2 to be refused for a server that is down", |cluster| {
+        let refused = cluster.order(1, &["raise", "2"]).unwrap_err();
+        refused.0.contains("server 3 does not say that it understands version 2").then_some(())
+    })?;
+    cluster.start_server(3)?;
+    let raised =
+        cluster.wait(PATIENCE, "version 2", |cluster| cluster.order(1, &["raise", "2"]).ok())?;
+    assert_eq!(raised.trim(), "done: version 2 is in force");
+    cluster.wait(PATIENCE, "SETNX to be taken", |cluster| {
+        matches!(setnx(cluster, 2), Frame::Integer(_)).then_some(())
+    })?;
+    let status = cluster.order(2, &["status"])?;
+    assert!(status.contains("version: 2 is in force"), "{status}");
+    Ok(())
 }
 
 #[test]

@@ -159,6 +159,11 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Servers that are started from now on run this program, as after an upgrade.
+    pub fn use_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     /// Once set, everything that waits here fails.
     pub fn interrupted(&self) -> Arc<AtomicBool> {
         self.interrupted.clone()

@@ -146,7 +146,7 @@ impl Connection {
 
     /// A new connection, whose writes belong to this session.
     fn new(server: Arc<Server>, session: Session) -> Self {
-        let pipeline = Pipeline::new(session).with_commands_version(server.commands_version);
+        let pipeline = Pipeline::new(session);
         let watch = server.node.leadership();
         Self {
             server,
@@ -190,6 +190,7 @@ impl Connection {
                 return Step::Ask(Question::Operating(operating));
             }
             let Some(task) = &mut self.task else {
+                self.pipeline.take_commands_up_to(self.server.commands_version());
                 match self.pipeline.next_work() {
                     Some(Work::Info) => {
                         return Step::Ask(Question::Status(self.server.node.status()));

@@ -64,7 +64,7 @@ use bytes::Bytes;
 use raft_core::NodeId;
 use raft_core::host::tls::Tls;
 use raft_core::host::{
-    ClusterId, FileJournal, Handle, NodeConfig, NodeStatus, ReadError, StopReason, tcp,
+    ClusterId, FileJournal, Handle, NodeConfig, NodeStatus, ReadError, StopReason, Versions, tcp,
 };
 
 use self::members::Addresses;
@@ -72,6 +72,7 @@ use self::operation::{Begun, Operation};
 use self::resp::{Frame, error};
 use self::sessions::SessionPool;
 use self::store::{Store, Watch};
+use self::write::COMMANDS_VERSION;
 use crate::flags::ServeOptions;
 use crate::tls;
 
@@ -126,7 +127,7 @@ pub struct Server {
     addresses: Addresses,
     promotion_lag_max: u64,
     sessions: SessionPool,
-    /// The newest version of writes that clients may ask for.
+    /// The newest version of writes that clients may ask for while none is in force.
     commands_version: u32,
     until_stdin_ends: bool,
 }
@@ -158,7 +159,8 @@ impl Parts {
             metrics,
         };
         let note = options.reached_by_clients_at.map(Bytes::from).unwrap_or_default();
-        let config = NodeConfig { note, record: options.record, ..NodeConfig::new(cluster, raft) };
+        let (record, versions) = (options.record, Versions::new(1, COMMANDS_VERSION));
+        let config = NodeConfig { note, record, versions, ..NodeConfig::new(cluster, raft) };
         let transport = tcp::Config { advertise, ..tcp::Config::default() };
         Ok(Self { config, store, journal, listener, peers, transport, tls, clients, front })
     }
@@ -205,6 +207,14 @@ impl Server {
         }
         tracing::info!(id = %self.id, "stopped");
         Ok(())
+    }
+
+    /// The newest version of writes that clients may ask for now.
+    fn commands_version(&self) -> u32 {
+        match self.node.version() {
+            0 => self.commands_version,
+            version => version,
+        }
     }
 
     /// Where that server listens for clients, if this one knows.

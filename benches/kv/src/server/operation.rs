@@ -11,11 +11,14 @@
 //! | `ADD id address client-address` | lets a server join as a learner | the leader |
 //! | `PROMOTE id` | makes a learner that has caught up a voter | the leader |
 //! | `RELABEL id address client-address` | corrects where a member is reached | the leader |
+//! | `RAISE version` | puts a version of the commands in force | the leader |
 //! | `REMOVE id` | takes a member out | the leader |
 //! | `TRANSFER [id]` | hands leadership over | the leader |
 //!
 //! A server that does not lead answers `LEADER address`, and one that can answer later
 //! `TRYAGAIN why`. The [command line](crate::admin) goes where it is sent, and tries again.
+
+use std::str::FromStr;
 
 use bytes::Bytes;
 use raft_core::host::handshake::Refusal;
@@ -29,6 +32,7 @@ use super::info::role_name;
 use super::members::{self, Addresses};
 use super::resp::{Frame, error};
 use super::store::{Store, Summary};
+use super::write::COMMANDS_VERSION;
 
 /// How an answer begins that names where the leader is.
 pub const LEADER: &str = "LEADER";
@@ -73,6 +77,8 @@ pub enum Operation {
         /// Where it listens for clients.
         client: String,
     },
+    /// `RAISE version`
+    Raise(u32),
     /// `REMOVE id`
     Remove(NodeId),
     /// `TRANSFER [id]`
@@ -100,6 +106,8 @@ pub(super) enum Begun {
 pub enum Operating {
     /// A change of membership.
     Change(Pending<Membership, ChangeError>),
+    /// Another version is put in force.
+    Raise(Pending<Membership, ChangeError>),
     /// A transfer of leadership.
     Transfer(Pending<NodeId, TransferError>),
     /// A snapshot.
@@ -139,6 +147,8 @@ impl Operation {
                 Err("this takes a server's number, its address and that for clients")
             }
             (b"PROMOTE", [id]) => number(id).map(Self::Promote).ok_or(NO_NUMBER),
+            (b"RAISE", [version]) => parsed(version).map(Self::Raise).ok_or(NO_VERSION),
+            (b"RAISE", _) => Err(NO_VERSION),
             (b"REMOVE", [id]) => number(id).map(Self::Remove).ok_or(NO_NUMBER),
             (b"PROMOTE" | b"REMOVE", _) => Err(NO_NUMBER),
             (b"TRANSFER", []) => Ok(Self::Transfer(None)),
@@ -161,6 +171,7 @@ impl Operation {
             Self::Add { .. }
             | Self::Promote(_)
             | Self::Relabel { .. }
+            | Self::Raise(_)
             | Self::Remove(_)
             | Self::Transfer(_)
                 if !leads =>
@@ -187,19 +198,25 @@ impl Operation {
                 Some(why) => return Begun::Reply(error(format!("{TRY_AGAIN} {why}"))),
                 None => Change::Promote(id),
             },
+            Self::Raise(version) => {
+                let raised = node.change_membership(vec![Change::RaiseVersion(version)]);
+                return Begun::Operating(Operating::Raise(raised));
+            }
             Self::Remove(id) => Change::Remove(id),
         };
         Begun::Operating(Operating::Change(node.change_membership(vec![change])))
     }
 }
 
+const NO_VERSION: &str = "RAISE takes the number of a version";
 const NO_NUMBER: &str = "this command takes a server's number";
 
 impl Operating {
     /// Waits for the end, on any runtime.
     pub(super) async fn answer(self) -> Frame {
         match self {
-            Self::Change(pending) => changed(pending.await),
+            Self::Change(pending) => changed(pending.await, &members_now),
+            Self::Raise(pending) => changed(pending.await, &version_now),
             Self::Transfer(pending) => transferred(pending.await),
             Self::Snapshot(pending) => taken(pending.await),
         }
@@ -208,7 +225,8 @@ impl Operating {
     /// Waits for the end, on this thread.
     pub(super) fn wait(self) -> Frame {
         match self {
-            Self::Change(change) => changed(change.wait()),
+            Self::Change(change) => changed(change.wait(), &members_now),
+            Self::Raise(raised) => changed(raised.wait(), &version_now),
             Self::Transfer(transfer) => transferred(transfer.wait()),
             Self::Snapshot(snapshot) => taken(snapshot.wait()),
         }
@@ -285,6 +303,14 @@ fn status(view: &View<'_>) -> Frame {
         Some(identity) => text.push(format!("cluster: {identity}")),
         None => text.push("cluster: without an identity yet".to_owned()),
     }
+    text.push(match raft.membership.version() {
+        0 => format!(
+            "version: none is in force; this program knows commands up to {COMMANDS_VERSION}"
+        ),
+        version => format!(
+            "version: {version} is in force; this program knows commands up to {COMMANDS_VERSION}"
+        ),
+    });
     if status.told_not_to_vote {
         text.push(
             "votes: none, for the other servers say that this one is not the member it takes itself for; see its log"
@@ -360,15 +386,21 @@ fn behind(view: &View<'_>, id: NodeId) -> Option<String> {
     })
 }
 
-fn changed(answer: Result<Membership, ChangeError>) -> Frame {
+fn members_now(membership: &Membership) -> String {
+    let count = |voters| {
+        let is_meant = |member: &&raft_core::Member| member.suffrage.is_voter() == voters;
+        membership.members().iter().filter(is_meant).count()
+    };
+    format!("done: {} voters, {} learners", count(true), count(false))
+}
+
+fn version_now(membership: &Membership) -> String {
+    format!("done: version {} is in force", membership.version())
+}
+
+fn changed(answer: Result<Membership, ChangeError>, now: &dyn Fn(&Membership) -> String) -> Frame {
     match answer {
-        Ok(membership) => {
-            let count = |voters| {
-                let is_meant = |member: &&raft_core::Member| member.suffrage.is_voter() == voters;
-                membership.members().iter().filter(is_meant).count()
-            };
-            text(format!("done: {} voters, {} learners", count(true), count(false)))
-        }
+        Ok(membership) => text(now(&membership)),
         Err(e @ (ChangeError::NotLeader { .. } | ChangeError::Busy)) => {
             error(format!("{TRY_AGAIN} {e}"))
         }
@@ -414,7 +446,11 @@ fn seat_name(suffrage: Suffrage) -> &'static str {
 }
 
 fn number(word: &[u8]) -> Option<NodeId> {
-    std::str::from_utf8(word).ok()?.parse().ok().map(NodeId::new)
+    parsed(word).map(NodeId::new)
+}
+
+fn parsed<N: FromStr>(word: &[u8]) -> Option<N> {
+    std::str::from_utf8(word).ok()?.parse().ok()
 }
 
 /// An address with a port, as it may go into a label and into a line of MEMBERS.
@@ -474,10 +510,10 @@ mod tests {
             text.to_string()
         };
         let lost = ChangeError::LeadershipLost { may_take_effect: true };
-        assert!(text(changed(Err(lost))).starts_with("UNKNOWN"));
+        assert!(text(changed(Err(lost), &members_now)).starts_with("UNKNOWN"));
         let elsewhere = ChangeError::NotLeader { leader: None, address: None };
-        assert!(text(changed(Err(elsewhere))).starts_with(TRY_AGAIN));
+        assert!(text(changed(Err(elsewhere), &members_now)).starts_with(TRY_AGAIN));
         let invalid = ChangeError::Invalid(raft_core::MembershipError::NoVoter);
-        assert!(text(changed(Err(invalid))).starts_with("ERR no voter"));
+        assert!(text(changed(Err(invalid), &members_now)).starts_with("ERR no voter"));
     }
 }

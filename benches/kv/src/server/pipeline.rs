@@ -70,10 +70,10 @@ impl Pipeline {
         }
     }
 
-    /// Takes no writes of newer versions than this one: servers that do not know them yet are in
+    /// From here on takes no writes of newer versions: servers that do not know them yet are in
     /// the cluster.
-    pub fn with_commands_version(self, commands_version: u32) -> Self {
-        Self { commands_version, ..self }
+    pub fn take_commands_up_to(&mut self, version: u32) {
+        self.commands_version = version;
     }
 
     /// Where what the socket brings is appended.
@@ -219,8 +219,8 @@ impl Pipeline {
 fn too_new(write: &Write, commands_version: u32) -> Frame {
     let (command, version) = (write.command(), write.version());
     error(format!(
-        "ERR {command} is a command of version {version} here, and while the cluster is upgraded this server takes commands up to \
-         version {commands_version}; nothing was changed"
+        "ERR {command} is a command of version {version} here, and this cluster takes commands up to version \
+         {commands_version}; nothing was changed"
     ))
 }
 
@@ -402,7 +402,8 @@ mod tests {
         assert_eq!(next_writes(&mut old), [set("a")]);
 
         let forwarded: &[_] = &["ONCE", "5f.9.0", "V2", "SETNX", "a", "v"];
-        let mut old = pipeline(&[&[PEER, "2"], forwarded]).with_commands_version(1);
+        let mut old = pipeline(&[&[PEER, "2"], forwarded]);
+        old.take_commands_up_to(1);
         assert!(said(&mut old).contains("a command of version 2 here"));
         let unknown: &[_] = &["ONCE", "5f.9.0", "V9", "SETNX", "a", "v"];
         assert!(said(&mut pipeline(&[&[PEER, "2"], unknown])).contains("SETNX of version 9"));

@@ -17,8 +17,9 @@
 //!
 //! **The rule for a new command**, or a new meaning of an old one: it gets the next version, and
 //! its encoding begins with that. What was once encoded keeps its meaning, because logs hold it.
-//! While servers are upgraded one after another, the new ones are started with `--commands-version`
-//! of the old, and take no newer commands; once all are upgraded, they are restarted without it.
+//! While servers are upgraded one after another, all take the commands of the version that is in
+//! force; once all are upgraded, `kv raise` puts the newer one in force. If none was ever in force,
+//! `--commands-version` of the older program does the same until all are restarted without it.
 
 use std::fmt;
 
