@@ -31,6 +31,8 @@ use raft_threads::{Node, tcp};
 
 /// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How many writes are acknowledged between two steps of an upgrade.
+const WRITES_BETWEEN: u64 = 300;
 /// The program that runs the servers.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kv_mixed");
 
@@ -184,17 +186,20 @@ fn roll(cluster: &mut Cluster, load: &Workload, program: &Path) -> Result<(), Fa
     cluster.use_program(program);
     for id in cluster.ids() {
         cluster.terminate(id, PATIENCE)?;
-        let written = load.acknowledged();
-        cluster.wait(PATIENCE, "writes to go on without a server", |_| {
-            (load.acknowledged() > written).then_some(())
-        })?;
+        work_goes_on(cluster, load)?;
         cluster.start_server(id)?;
         let leader = cluster.wait_for_leader(0, PATIENCE)?;
         cluster.wait(PATIENCE, "the server to catch up", |cluster| {
             cluster.view(id).filter(|view| view.applied >= leader.applied).map(drop)
         })?;
+        work_goes_on(cluster, load)?;
     }
     Ok(())
+}
+
+fn work_goes_on(cluster: &mut Cluster, load: &Workload) -> Result<(), Failure> {
+    let enough = load.acknowledged() + WRITES_BETWEEN;
+    cluster.wait(PATIENCE, "writes", |_| (load.acknowledged() >= enough).then_some(()))
 }
 
 #[test]
