@@ -182,7 +182,7 @@ fn a_server_that_is_told_a_version_that_it_does_not_understand_stops() {
     let add = Label::default().add_learner(id(4)).unwrap();
     cluster.change(add).unwrap();
     cluster.start(4, OLD).unwrap();
-    cluster.nodes[&4].stopped().wait();
+    until("the end", || cluster.nodes[&4].stop_reason().is_some());
     let reason = cluster.nodes[&4].stop_reason();
     assert!(
         matches!(reason, Some(StopReason::VersionNotUnderstood { version: 2, versions: OLD })),
