@@ -1,5 +1,5 @@
-//! A cluster of `kv` is upgraded, server by server: to a program that has one more command, and from
-//! the program of an earlier commit to this one and back.
+//! A cluster of `kv` is upgraded, server by server: to a program that has one more command, and
+//! from the program of an earlier commit to this one and back.
 //!
 //! The newer program is a node in this process, on the journal and at the address of a server that
 //! was stopped. Its state machine is the store of `kv`, and a command of a version that no `kv`
