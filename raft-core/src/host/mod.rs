@@ -97,6 +97,7 @@
 //!   ended, and the transport has closed its sockets. The end waits [`NodeConfig::shutdown_max`] at
 //!   most for a thread that hangs.
 
+mod change_error;
 mod channel;
 mod clock;
 #[cfg(feature = "contract")]

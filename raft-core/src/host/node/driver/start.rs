@@ -86,7 +86,6 @@ impl<S: StateMachine> Driver<S> {
             recover_core(config.raft, config.seed, config.record, restored, identity, &metrics)?;
         check_version(raft.membership(), config.versions)?;
         let peers = known_peers(identity, raft.config(), &*transport, config.versions);
-
         let limits = Limits { inputs_max: config.inbox_max, bytes_max: config.inbox_bytes_max };
         let jobs = jobs_of(&state_machine, raft.config().heartbeat_interval);
         let inbox = Arc::new(Inbox::new(limits, waking_both(wake, &jobs)));
@@ -136,9 +135,8 @@ impl<S: StateMachine> Driver<S> {
             lifecycle: Arc::clone(&lifecycle),
         };
         shared.put(node_loop.connected(identity, config.note)?);
-        let driver = Self::new(shared, work);
         let handle = Handle::new(inbox, leadership_state, lifecycle, members, flusher, reader);
-        Ok((handle, driver))
+        Ok((handle, Self::new(shared, work)))
     }
 }
 
