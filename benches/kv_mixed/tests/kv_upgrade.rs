@@ -233,9 +233,9 @@ fn a_version_is_put_in_force_once_every_server_knows_it() -> Result<(), Failure>
     // Refused until the leader has met all members.
     cluster.wait(PATIENCE, "version 1", |cluster| cluster.order(2, &["raise", "1"]).ok())?;
     cluster.wait(PATIENCE, "SETNX to be refused", |cluster| {
-        let refusals = cluster.ids().into_iter().map(|id| setnx(cluster, id));
+        let mut refusals = cluster.ids().into_iter().map(|id| setnx(cluster, id));
         let is_refusal = |reply| matches!(reply, Frame::Error(text) if text.contains("takes commands up to version 1"));
-        refusals.map(is_refusal).all(|refused| refused).then_some(())
+        refusals.all(is_refusal).then_some(())
     })?;
     let unknown = cluster.order(3, &["raise", "3"]).unwrap_err();
     assert!(unknown.0.contains("understands versions 1 to 2 of the application, and not 3"));
