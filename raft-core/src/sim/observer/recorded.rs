@@ -59,12 +59,15 @@ impl<C: Command + Eq> Observer<C> {
         Ok(())
     }
 
-    /// A server is seen for the first time while it runs. All that it has written is taken to be on
-    /// its disk.
+    /// A server is seen for the first time while it runs. All writes that it has asked for are
+    /// taken to be done.
     pub fn on_resume<R: Rng>(&mut self, raft: &Raft<C, R>) -> Verdict {
         let (id, server) = (raft.id(), &raft.server);
         let (base, last) = (server.log.base(), server.log.last());
-        let (entries, _) = server.log.slice(base.index.next(), last.index, usize::MAX);
+        // What waits to be written comes with a later write.
+        let waiting = server.durable.next_write(last.index).map(|next| next.entries_from);
+        let through = waiting.map_or(last.index, Index::previous);
+        let (entries, _) = server.log.slice(base.index.next(), through, usize::MAX);
         let hard_state = HardState {
             current_term: server.current_term,
             voted_for: server.voted_for,
