@@ -146,8 +146,9 @@ mod forms {
             Self { bytes, at: 0, contents }
         }
 
-        pub(crate) fn is_at_end(&self) -> bool {
-            self.at == self.bytes.len()
+        /// How much was read, in bytes.
+        pub(crate) fn offset(&self) -> usize {
+            self.at
         }
 
         pub(crate) fn damaged(&self) -> Damaged {

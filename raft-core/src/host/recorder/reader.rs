@@ -41,7 +41,7 @@ pub struct Segment {
     pub(super) now: u64,
     pub(super) contents: bool,
     /// What it holds, if it is in memory.
-    bytes: Option<Arc<[u8]>>,
+    bytes: Option<Arc<Vec<u8>>>,
 }
 
 /// Why a file is no recording.
@@ -125,7 +125,7 @@ pub fn read_files(mut files: Vec<(PathBuf, Vec<u8>)>) -> (Vec<Recording>, Vec<Re
     files.sort();
     sort(files.into_iter().map(|(path, bytes)| {
         let mut recording = read_header(&path, &bytes)?;
-        let bytes: Arc<[u8]> = bytes.into();
+        let bytes = Arc::new(bytes);
         for segment in &mut recording.segments {
             segment.bytes = Some(bytes.clone());
         }
@@ -155,10 +155,10 @@ fn sort(
 }
 
 impl Segment {
-    pub(super) fn read(&self) -> Result<Arc<[u8]>, ReadingError> {
+    pub(super) fn read(&self) -> Result<Arc<Vec<u8>>, ReadingError> {
         match &self.bytes {
             Some(bytes) => Ok(bytes.clone()),
-            None => Ok(read(&self.path)?.into()),
+            None => Ok(Arc::new(read(&self.path)?)),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Replays what one process recorded, and compares states on the way.
 
 use std::boxed::Box;
-use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::string::String;
+use std::sync::Arc;
 use std::vec::Vec;
 use std::{format, mem};
 
@@ -28,8 +29,12 @@ pub struct Replay {
     recording: Recording,
     /// The segment that is next to be read.
     segment: usize,
-    steps: VecDeque<Step>,
-    frames: Vec<Vec<u8>>,
+    /// The bytes of the segment that is being read, and its frames that are not, the last first.
+    bytes: Arc<Vec<u8>>,
+    frames: Vec<Range<usize>>,
+    /// The inputs of the frame that is being read, which are taken one at a time.
+    inputs: Range<usize>,
+    next: Option<Step>,
     contents: bool,
     raft: Option<Raft<RecordedCommand, RecordedRandom>>,
     /// The number of the next input.
@@ -99,8 +104,10 @@ impl Replay {
         Self {
             recording,
             segment: 0,
-            steps: VecDeque::new(),
+            bytes: Arc::default(),
             frames: Vec::new(),
+            inputs: 0..0,
+            next: None,
             contents: false,
             raft: None,
             input: 0,
@@ -171,7 +178,7 @@ impl Replay {
     /// As [`Replay::advance`].
     pub fn next_message(&mut self) -> Result<Option<&Message<RecordedCommand>>, ReplayError> {
         self.fill()?;
-        Ok(match self.steps.front() {
+        Ok(match &self.next {
             Some(Step::Input(Input::Step(message))) => Some(message),
             Some(_) | None => None,
         })
@@ -188,7 +195,7 @@ impl Replay {
     /// Where the recorded core panicked.
     pub fn advance(&mut self) -> Result<Option<Event>, ReplayError> {
         self.fill()?;
-        let Some(step) = self.steps.pop_front() else {
+        let Some(step) = self.next.take() else {
             // Inputs are recorded before the outputs are polled. If the process was killed in
             // between, some outputs may have been seen, so they are computed.
             if mem::take(&mut self.unpolled) {
@@ -279,9 +286,11 @@ impl Replay {
 
     /// Reads on until something is next, or all is read.
     fn fill(&mut self) -> Result<(), ReplayError> {
-        while self.steps.is_empty() {
-            if let Some(frame) = self.frames.pop() {
-                self.read_frame(&frame)?;
+        while self.next.is_none() {
+            if !self.inputs.is_empty() {
+                self.read_input()?;
+            } else if let Some(frame) = self.frames.pop() {
+                self.read_frame(frame)?;
             } else if !self.read_segment()? {
                 return Ok(());
             }
@@ -302,13 +311,17 @@ impl Replay {
         // The header was read when the recording was found.
         frames.next_frame();
         self.contents = segment.contents;
-        self.frames = std::iter::from_fn(|| frames.next_frame().map(Vec::from)).collect();
+        self.frames.clear();
+        while let Some(payload) = frames.next_frame() {
+            self.frames.push(frames.at - payload.len()..frames.at);
+        }
         self.frames.reverse();
         let left = bytes.len() - frames.at;
         if left > 0 {
             let (path, at) = (path.display(), frames.at);
             self.notes.push(format!("{path}: the last {left} bytes, from {at} on, are damaged"));
         }
+        self.bytes = bytes;
         if self.raft.is_none() || segment.first_input != self.input {
             if self.raft.is_some() {
                 let (node, input) = (self.recording.node, self.input);
@@ -322,26 +335,44 @@ impl Replay {
         Ok(true)
     }
 
-    fn read_frame(&mut self, frame: &[u8]) -> Result<(), ReplayError> {
-        let mut from = In::new(frame, self.contents);
+    fn read_frame(&mut self, frame: Range<usize>) -> Result<(), ReplayError> {
+        let bytes = Arc::clone(&self.bytes);
+        let payload = bytes.get(frame.clone()).unwrap_or_default();
+        let mut from = In::new(payload, self.contents);
         let read = match from.byte() {
             Ok(START) => self.read_start(&mut from),
-            Ok(STATE) => return self.read_state(frame.get(1..).unwrap_or_default()),
-            Ok(INPUTS) => self.read_inputs(&mut from),
+            Ok(STATE) => return self.read_state(payload.get(1..).unwrap_or_default()),
+            // The number of the first input follows from those before.
+            Ok(INPUTS) => {
+                from.slice(8).map(|_| self.inputs = frame.start + from.offset()..frame.end)
+            }
             Ok(_) | Err(_) => Err(from.damaged()),
         };
         read.map_err(|damaged| self.damaged(damaged))
     }
 
     fn read_start(&mut self, from: &mut In<'_>) -> Result<(), Damaged> {
-        self.steps.push_back(Step::Start(Box::new(Stored::take(from)?)));
+        self.next = Some(Step::Start(Box::new(Stored::take(from)?)));
         Ok(())
+    }
+
+    fn read_input(&mut self) -> Result<(), ReplayError> {
+        let bytes = self.bytes.get(self.inputs.clone()).unwrap_or_default();
+        let mut from = In::new(bytes, self.contents);
+        match Input::take(&mut from) {
+            Ok(input) => {
+                self.inputs.start += from.offset();
+                self.next = Some(Step::Input(input));
+                Ok(())
+            }
+            Err(damaged) => Err(self.damaged(damaged)),
+        }
     }
 
     /// Compares the state in the middle of a recording, or goes on from it.
     fn read_state(&mut self, state: &[u8]) -> Result<(), ReplayError> {
         let Some(raft) = &self.raft else {
-            self.steps.push_back(Step::Resume(state.to_vec()));
+            self.next = Some(Step::Resume(state.to_vec()));
             return Ok(());
         };
         self.scratch.clear();
@@ -355,15 +386,6 @@ impl Replay {
         let recorded = Raft::<RecordedCommand, RecordedRandom>::take(&mut In::new(state, contents));
         let recorded = recorded.map_or_else(|_| String::new(), |raft| format!("{raft:?}"));
         Err(self.difference(first_difference(&replayed, &recorded)))
-    }
-
-    fn read_inputs(&mut self, from: &mut In<'_>) -> Result<(), Damaged> {
-        // The number of the first input, which follows from those before.
-        from.slice(8)?;
-        while !from.is_at_end() {
-            self.steps.push_back(Step::Input(Input::take(from)?));
-        }
-        Ok(())
     }
 }
 
