@@ -4,9 +4,10 @@
 //! The log is kept in memory, so give it no more seconds than there is room for: a second may take
 //! a gigabyte.
 //!
-//! `cargo run --release -p raft-tokio --example throughput [seconds for each figure] [folder]`
+//! `cargo run --release -p raft-tokio --example throughput [seconds] [folder] [rounds]`
 //!
-//! With a folder the nodes record there what their cores are told.
+//! With a folder the nodes record there what their cores are told. With a number of rounds behind
+//! the folder, clusters that record and clusters that do not take turns, and the ratio is printed.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -47,10 +48,14 @@ impl StateMachine for Count {
 
 const HELP: &str = "Writes per second of three nodes in this process, by the number of clients.
 
-Usage: throughput [SECONDS] [FOLDER]
+Usage: throughput [SECONDS] [FOLDER] [ROUNDS]
 
   SECONDS  how long each figure is measured (default: 1)
-  FOLDER   where the nodes record what their cores are told (default: they do not)";
+  FOLDER   where the nodes record what their cores are told (default: they do not)
+  ROUNDS   what recording costs 64 clients: so many rounds with and without it, taking turns";
+
+/// The clients of a comparison.
+const COMPARED_CLIENTS: usize = 64;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -71,19 +76,63 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let seconds = std::env::args().nth(1).map_or(Ok(1), |text| text.parse())?;
     let span = Duration::from_secs(seconds);
     let records = std::env::args_os().nth(2);
+    if let (Some(records), Some(rounds)) = (&records, std::env::args().nth(3)) {
+        return compare(records, rounds.parse()?, span).await;
+    }
     for (clients, (blocks, place)) in
         CLIENTS.iter().flat_map(|clients| PLACES.map(|place| (*clients, place)))
     {
-        // A cluster of its own each, for the log is kept in memory.
-        let nodes = cluster(blocks, records.as_deref()).await?;
-        let leader = leader(&nodes).await?;
-        measure(leader, clients, span / 4).await?;
-        let (writes, elapsed) = measure(leader, clients, span).await?;
-        let rate = f64::from(writes) / elapsed.as_secs_f64();
+        let rate = rate(blocks, records.as_deref(), clients, span).await?;
         println!("{clients:>5} clients, state machine {place}: {rate:>9.0} writes/s");
-        for node in nodes {
-            node.shutdown().await;
+    }
+    Ok(())
+}
+
+/// Writes per second of a cluster of its own, because the log is kept in memory.
+async fn rate(
+    blocks: Option<bool>,
+    records: Option<&OsStr>,
+    clients: usize,
+    span: Duration,
+) -> Result<f64, Box<dyn Error + Send + Sync>> {
+    let nodes = cluster(blocks, records).await?;
+    let leader = leader(&nodes).await?;
+    measure(leader, clients, span / 4).await?;
+    let (writes, elapsed) = measure(leader, clients, span).await?;
+    for node in nodes {
+        node.shutdown().await;
+    }
+    Ok(f64::from(writes) / elapsed.as_secs_f64())
+}
+
+/// What recording costs: pairs of clusters, one of which records. Which is first takes turns, too.
+async fn compare(
+    records: &OsStr,
+    rounds: usize,
+    span: Duration,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut ratios = Vec::new();
+    for round in 0..rounds {
+        let (mut with, mut without) = (0.0, 0.0);
+        for second in [false, true] {
+            if second == (round % 2 == 0) {
+                with = rate(None, Some(records), COMPARED_CLIENTS, span).await?;
+            } else {
+                without = rate(None, None, COMPARED_CLIENTS, span).await?;
+            }
         }
+        let ratio = with / without;
+        println!("round {round:>3}: {with:>9.0} writes/s recorded, {without:>9.0} not: {ratio:.3}");
+        ratios.push(ratio);
+    }
+    ratios.sort_by(f64::total_cmp);
+    let part = |of_four: usize| {
+        ratios.get((ratios.len() * of_four / 4).min(ratios.len().saturating_sub(1)))
+    };
+    if let (Some(low), Some(median), Some(high)) = (part(1), part(2), part(3)) {
+        println!(
+            "recorded / not recorded at {COMPARED_CLIENTS} clients: {median:.3} at the median, half of {rounds} rounds from {low:.3} to {high:.3}"
+        );
     }
     Ok(())
 }

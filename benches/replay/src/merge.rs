@@ -2,11 +2,13 @@
 //! before it comes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use raft_core::host::recorder::{Event, Input, RecordedCommand, Recording, Replay, ReplayError};
 use raft_core::sim::{Observer, Violation};
 use raft_core::{Body, ClusterIdentity, Message, NodeId, Output, Payload, Raft, Restored, Status};
+
+use rustc_hash::FxHasher;
 
 use crate::cluster::Cluster;
 use crate::story::Story;
@@ -27,6 +29,8 @@ pub(crate) struct Merge {
     story: Story,
     /// The server that was told something last.
     current: usize,
+    /// The earliest server when that was looked for last, and its time then.
+    earliest: Option<(u64, usize)>,
     notes: Vec<String>,
     unsent: BTreeMap<(NodeId, NodeId), u64>,
     tally: Tally,
@@ -110,6 +114,7 @@ impl Merge {
             identity: None,
             story: Story::new(begin.unwrap_or_default(), tells),
             current: 0,
+            earliest: None,
             notes: cluster.notes,
             unsent: BTreeMap::new(),
             tally,
@@ -216,9 +221,13 @@ impl Merge {
     /// The server that is told something next: the earliest by its clock, unless its message has
     /// yet to leave.
     fn next_server(&mut self) -> Result<Option<usize>, Stop> {
-        let times = self.servers.iter().enumerate();
-        let earliest = times.filter_map(|(at, server)| Some((server.next_at()?, at))).min();
-        let Some((_, first)) = earliest else { return Ok(None) };
+        // The earliest one stays so until its clock moves, because no other clock goes back.
+        let stays = self.earliest.filter(|(time, at)| self.servers[*at].next_at() == Some(*time));
+        if stays.is_none() {
+            let times = self.servers.iter().enumerate();
+            self.earliest = times.filter_map(|(at, server)| Some((server.next_at()?, at))).min();
+        }
+        let Some((_, first)) = self.earliest else { return Ok(None) };
         // Follows the senders. Servers that wait for each other wait for what no recording has.
         let mut at = first;
         for _ in 0..self.servers.len() {
@@ -448,7 +457,7 @@ fn identity_of(restored: &Restored<RecordedCommand>) -> Option<ClusterIdentity> 
 /// A number that tells one message from another. The host adds digests of states on the way, which
 /// the core neither sets nor reads.
 fn digest(message: &Message<RecordedCommand>) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = FxHasher::default();
     if let Body::AppendEntriesReply(reply) = &message.body {
         let reply = raft_core::AppendEntriesReply { state: None, ..*reply };
         (message.from, message.to, message.term, reply).hash(&mut hasher);
