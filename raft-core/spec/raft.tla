@@ -403,6 +403,16 @@ ChangeLearners(s, learners) ==
         /\ learners # now.learners /\ learners \cap now.incoming = {}
         /\ AppendAsLeader(s, Configured(term[s], Stable(now.incoming, learners)))
 
+\* A server to which a committed configuration gives no vote keeps on its disk that this is
+\* committed. So it knows after a crash that it was removed, and asks nobody for votes.
+RecallRemoval(s) ==
+    LET i == ConfigIndex(log[s])
+    IN  /\ i > commit[s] /\ s \notin Voters(Config(log[s]))
+        /\ i <= Len(committed) /\ Prefix(log[s], i) = Prefix(committed, i)
+        /\ commit' = [commit EXCEPT ![s] = i]
+        /\ UNCHANGED <<term, vote, log, base, role, leader, granted, match, held, storage,
+                       network, history>>
+
 (*******************************************************************************)
 (* Log compaction (§7). A snapshot stands for a committed part of the log that *)
 (* is on disk. A follower whose log does not hold its last entry takes it in   *)

@@ -119,6 +119,7 @@ Explain(s, r) ==
           \/ r.outgoing # {} /\ ChangeVoters(s, r.incoming)
           \/ r.outgoing = {} /\ ChangeLearners(s, r.learners)
     \/ commit[s] < r.commit /\ AdvanceCommit(s) /\ commit'[s] = r.commit
+    \/ commit[s] < r.commit /\ RecallRemoval(s) /\ commit'[s] = r.commit
     \/ base[s] < r.base /\ Compact(s) /\ base'[s] = r.base
     \/ /\ r.leader # 0 /\ said[r.term] # Nil
        /\ commit[s] < r.base /\ OnInstallSnapshot(s, r.term, r.base)
