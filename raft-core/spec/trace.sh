@@ -55,7 +55,6 @@ broken=(
     'old entries commit by counting'
     'an entry commits on a minority'
     'a commit is taken back'
-    'a follower commits what it has not compared + a follower is told of commits beyond what it holds'
     'a term begins without a no-op'
     'entries are applied before they are durable here'
     # Members.
