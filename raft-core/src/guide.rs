@@ -4,8 +4,8 @@
 //! - To begin with: [start], the [questions] that people ask, and a [comparison] with other
 //!   libraries.
 //! - To build on it: [services], [writes], [reads], [membership], [snapshots], [transfer].
-//! - To run it: [operation], [upgrade], [backup], [monitoring], [timeouts](crate::timing), [disks],
-//!   [limits], [containers], [security].
+//! - To run it: [operation], [upgrade], [backup], [capacity], [monitoring],
+//!   [timeouts](crate::timing), [disks], [limits], [containers], [security].
 //! - To trust it: [simulation], [evidence].
 //!
 //! On a microcontroller, or in a loop of your own: the host in sixty lines on the [first
@@ -59,6 +59,9 @@ pub mod disks {}
 
 #[doc = include_str!("../docs/limits.md")]
 pub mod limits {}
+
+#[doc = include_str!("../docs/capacity.md")]
+pub mod capacity {}
 
 #[doc = include_str!("../docs/containers.md")]
 pub mod containers {}

@@ -74,7 +74,7 @@
 //! | `known_peers` `transport` | which peers are let in, and what carries messages |
 //! | `channel` `tcp` | an in-process network, and what transports over TCP share |
 //! | `threads` | what all threads of a node have in common: jobs, panics, watch, end |
-//! | `snapshot` | snapshots in pieces, and the threads that read and write them |
+//! | `snapshot` | snapshots in pieces, the threads that read and write them, and backups |
 //! | `journal` | where a node's writes and snapshots are kept |
 //! | `recorder` | what a core was told, on disk, and how it is replayed |
 //! | `node` | the loop, its requests, and the threads of journal and state machine |

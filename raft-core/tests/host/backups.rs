@@ -322,6 +322,24 @@ fn servers_that_were_restored_differently_refuse_each_other() {
 }
 
 #[test]
+fn a_voter_that_starts_empty_gets_the_state_from_those_that_were_restored() {
+    let (network, _late) = InProcessNetwork::new(1, || {});
+    let node = alone(&network, Map::default());
+    node.propose(set(1, b"value")).wait().unwrap();
+    let bytes = back_up(&node);
+    let directory = tempfile::tempdir().unwrap();
+    for own in [1, 2] {
+        restore(directory.path(), own, &[1, 2, 3], &bytes).unwrap();
+    }
+    let (other, _late) = InProcessNetwork::new(2, || {});
+    let restored = [1, 2].map(|own| start_copy(&other, directory.path(), own, Map::default()));
+    let config = NodeConfig { seed: Some(1), ..NodeConfig::new(COPY, raft(3, &[1, 2, 3])) };
+    let empty = start_as(config, &other, MemoryJournal::new(), Map::default()).unwrap();
+    assert_eq!(values(&empty).count, 1);
+    assert_eq!(values(&restored[0]).count, 1);
+}
+
+#[test]
 fn a_restored_journal_says_what_it_begins_with() {
     let (network, _late) = InProcessNetwork::new(1, || {});
     let node = alone(&network, Map::default());
