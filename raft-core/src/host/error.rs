@@ -466,8 +466,9 @@ pub enum BackupError {
     /// backup of what this node has applied is left:
     /// [`Handle::backup_local`](super::Handle::backup_local).
     Refused(ReadError),
-    /// Nothing has been applied here yet, or the node is just being sent a snapshot by its leader:
-    /// try again a little later, or ask another node.
+    /// Nothing has been applied here yet, a snapshot from the leader is being installed, or the
+    /// state machine has a [disk of its own](super::StateMachine::applied_index) and is ahead of
+    /// the log that is replayed: try again a little later, or ask another node.
     NotReady,
     /// The state machine takes no snapshots
     /// ([`StateMachine::snapshot`](super::StateMachine::snapshot)), so there are no backups.
@@ -484,7 +485,7 @@ impl fmt::Display for BackupError {
             ),
             Self::Refused(error) => error.fmt(f),
             Self::NotReady => f.write_str(
-                "nothing has been applied here yet, or a snapshot is being installed: try again a little later, or ask another node",
+                "nothing has been applied here yet, a snapshot is being installed, or the log is being replayed: try again a little later, or ask another node",
             ),
             Self::Unsupported => {
                 f.write_str("the state machine takes no snapshots, so there are no backups")

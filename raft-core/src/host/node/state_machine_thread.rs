@@ -50,6 +50,8 @@ pub(super) struct StateMachineWorker<S: StateMachine> {
     stopping: Arc<AtomicBool>,
     awaited: Arc<Awaited<S>>,
     digests: Arc<OwnDigests>,
+    /// The state included the commands up to this one when the node started.
+    includes: Index,
     lifecycle: Arc<Lifecycle>,
 }
 
@@ -152,7 +154,7 @@ impl<S: StateMachine> StateMachineWorker<S> {
         } else {
             None
         };
-        Ok(Self { work, thread, activity, stopping, awaited, digests, lifecycle })
+        Ok(Self { work, thread, activity, stopping, awaited, digests, includes, lifecycle })
     }
 
     /// What the state machine is doing, if it has a thread that notices when it hangs.
@@ -168,6 +170,11 @@ impl<S: StateMachine> StateMachineWorker<S> {
     /// The requests that wait for the state machine.
     pub(super) fn awaited(&self) -> &Arc<Awaited<S>> {
         &self.awaited
+    }
+
+    /// Whether the state holds commands behind this entry, which are replayed and not applied.
+    pub(super) fn is_ahead_of(&self, index: Index) -> bool {
+        index < self.includes
     }
 
     /// The digests of the states that this state machine had.
@@ -441,6 +448,10 @@ impl<S: StateMachine> Machine<S> {
     fn snapshot(&mut self, capture: CaptureId, snapshot: SnapshotMeta) {
         let Some(snapshots) = &self.snapshots else { return };
         let index = snapshot.last.index;
+        if index < self.includes {
+            let why = "the state is ahead of the log that is replayed";
+            return snapshots.take_none(capture, Some(why.to_string()));
+        }
         self.activity.begin(WorkerTask::TakeSnapshot, index);
         let state_machine = &self.state_machine;
         match panics::caught(|| state_machine.snapshot()) {

@@ -26,7 +26,9 @@ impl<S: StateMachine> NodeLoop<S> {
     }
 
     fn back_up(&mut self, reply: BackupReply) {
-        let Some(position) = self.raft.backup_position() else {
+        let position = self.raft.backup_position();
+        let position = position.filter(|p| !self.state_machine.is_ahead_of(p.last.index));
+        let Some(position) = position else {
             return answer(reply, Err(BackupError::NotReady));
         };
         let cluster = self.stores.cluster();
