@@ -9,7 +9,7 @@ use crate::node::{CLUSTER, GATED, Gated, Map, id, leader, set, start, start_as, 
 use raft_core::host::{
     BackupError, BackupReadError, BackupRestoreError, BackupSummary, ClusterId, FileJournal,
     Handle, InProcessNetwork, Journal, MemoryJournal, NodeConfig, ReadError, RestoredBackup,
-    StateMachine, StorageError,
+    StateMachine, StorageError, Versions,
 };
 use raft_core::{Change, Config, Index, NodeId};
 
@@ -337,6 +337,21 @@ fn a_voter_that_starts_empty_gets_the_state_from_those_that_were_restored() {
     let empty = start_as(config, &other, MemoryJournal::new(), Map::default()).unwrap();
     assert_eq!(values(&empty).count, 1);
     assert_eq!(values(&restored[0]).count, 1);
+}
+
+#[test]
+fn the_version_in_force_is_not_taken_back_by_a_restore() {
+    let (network, _late) = InProcessNetwork::new(1, || {});
+    let versions = Versions::new(0, 2);
+    let config = NodeConfig { versions, ..crate::node::config(raft(1, &[1])) };
+    let node = start_as(config, &network, MemoryJournal::new(), Map::default()).unwrap();
+    node.lead().wait().unwrap();
+    until("the version", || node.change_membership(vec![Change::RaiseVersion(2)]).wait().is_ok());
+    let bytes = back_up(&node);
+    let directory = tempfile::tempdir().unwrap();
+    let restored = restore(directory.path(), 1, &[1, 2, 3], &bytes).unwrap();
+    assert_eq!(restored.membership.version(), 2);
+    assert_eq!(restored.backup.membership.version(), 2);
 }
 
 #[test]
