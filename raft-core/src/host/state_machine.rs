@@ -214,6 +214,71 @@ pub trait StateMachine: Send + 'static {
         let _ = version;
     }
 
+    /// Whether several commands may become durable together, for a state machine with a
+    /// transactional store of its own. The node asks once. By default each command stands alone.
+    ///
+    /// With `true` the node calls [`end_batch`](StateMachine::end_batch) after the commands that
+    /// are ready together, and answers their proposers after that, so that no reply leaves before
+    /// its effect is durable. Reads and snapshots come between two batches. A batch has at least
+    /// one command, and no more than the node applies at a time
+    /// ([`Config::apply_bytes_max`](crate::Config::apply_bytes_max)).
+    fn applies_in_batches(&self) -> bool {
+        false
+    }
+
+    /// Ends a batch whose last command has this index: commits the transaction that the first
+    /// [`apply`](StateMachine::apply) of the batch began. Called only if the state machine
+    /// [applies in batches](StateMachine::applies_in_batches).
+    ///
+    /// A node that stops may drop the state machine within a batch. The commands of that batch come
+    /// again, as [`applied_index`](StateMachine::applied_index) says at the next start. A panic,
+    /// for instance because the store fails, stops the node, and nobody is told that a command of
+    /// the batch was applied.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use raft_core::Index;
+    /// use raft_core::host::StateMachine;
+    ///
+    /// # #[derive(Default)] struct Transaction;
+    /// # impl Transaction { fn put(&mut self, _: Bytes) {} fn commit(self, _: Index) {} }
+    /// # struct Store;
+    /// # impl Store { fn begin(&self) -> Transaction { Transaction } }
+    /// struct Stored {
+    ///     store: Store, // of your choice
+    ///     batch: Option<Transaction>,
+    ///     durable: Index, // as the store says when it is opened
+    /// }
+    ///
+    /// impl StateMachine for Stored {
+    ///     type Reply = ();
+    ///
+    ///     fn apply(&mut self, _index: Index, command: Bytes) {
+    ///         self.batch.get_or_insert_with(|| self.store.begin()).put(command);
+    ///     }
+    ///
+    ///     fn applies_in_batches(&self) -> bool {
+    ///         true
+    ///     }
+    ///
+    ///     fn end_batch(&mut self, last: Index) {
+    ///         if let Some(batch) = self.batch.take() {
+    ///             batch.commit(last); // with the index, in one step
+    ///             self.durable = last;
+    ///         }
+    ///     }
+    ///
+    ///     fn applied_index(&self) -> Index {
+    ///         self.durable
+    ///     }
+    /// }
+    /// ```
+    fn end_batch(&mut self, last: Index) {
+        let _ = last;
+    }
+
     /// Called once, before the first command that this server's log did not hold when the node
     /// started. The commands before it may have been applied in an earlier life of the process,
     /// too, so a state machine that notifies somebody of what it applies begins here.

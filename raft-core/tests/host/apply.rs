@@ -2,15 +2,16 @@
 //! otherwise, without harm if a command in the loop is slow, hangs or panics.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::node::{GATED, Gated, Map, config, id, leader, set, start, start_as, until};
+use crate::node::{GATED, Gate, Gated, Map, config, id, leader, set, start, start_as, until};
 use bytes::Bytes;
 use raft_core::host::{
-    Capture, Handle, InProcessNetwork, MemoryJournal, NodeConfig, ProposeError, ReadError,
-    StateMachine, StopReason, WaitError, WorkerKind, WorkerTask,
+    Capture, Handle, InProcessNetwork, MemoryJournal, NodeConfig, NotUnderstood, Pending,
+    ProposeError, ReadError, StateMachine, StopReason, WaitError, WorkerKind, WorkerTask,
 };
 use raft_core::{Config, Index, Role};
 
@@ -198,7 +199,7 @@ fn a_node_ends_though_a_command_hangs_in_its_loop() {
 #[test]
 fn a_read_that_hangs_in_the_loop_is_answered_too() {
     let (node, _) = alone(impatient(Config::new(id(1), [id(1)])));
-    let gate = crate::node::Gate::default();
+    let gate = Gate::default();
     gate.shut();
     let passes = gate.clone();
     let read = node.read(move |_| passes.pass());
@@ -233,4 +234,121 @@ fn a_snapshot_is_captured_on_the_thread_between_the_commands_of_the_loop() {
     assert_eq!(node.read(|state| state.gated.map.clone()).wait().unwrap(), before);
     warm_up(&node, &state);
     assert!(count(&node) > before.count);
+}
+
+/// What a state machine with batches has been told, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Told {
+    Apply(u64),
+    End(u64),
+}
+
+/// Counts commands, and makes them durable at the end of a batch.
+#[derive(Clone, Default)]
+struct Batches {
+    gate: Gate,
+    told: Arc<Mutex<Vec<Told>>>,
+    fails: Arc<AtomicBool>,
+}
+
+impl StateMachine for Batches {
+    type Reply = u64;
+
+    fn apply(&mut self, index: Index, _: Bytes) -> u64 {
+        self.told.lock().unwrap().push(Told::Apply(index.get()));
+        self.gate.pass();
+        index.get()
+    }
+
+    fn understands(&self, command: &Bytes) -> Result<(), NotUnderstood> {
+        if command == "new" { Err(NotUnderstood::new("a new command")) } else { Ok(()) }
+    }
+
+    fn applies_in_batches(&self) -> bool {
+        true
+    }
+
+    fn end_batch(&mut self, last: Index) {
+        assert!(!self.fails.load(Relaxed), "the store fails");
+        self.told.lock().unwrap().push(Told::End(last.get()));
+    }
+
+    fn blocks(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+impl Batches {
+    /// The highest index that is durable.
+    fn durable(&self) -> u64 {
+        let told = self.told.lock().unwrap();
+        let ends =
+            told.iter().filter_map(|told| if let Told::End(at) = told { Some(*at) } else { None });
+        ends.max().unwrap_or(0)
+    }
+}
+
+fn with_batches() -> (Handle<Batches>, Batches) {
+    let (hub, _late) = InProcessNetwork::new(1, || {});
+    let state = Batches::default();
+    let raft = Config::new(id(1), [id(1)]);
+    let node = start(raft, &hub, MemoryJournal::new(), state.clone()).unwrap();
+    node.lead().wait().unwrap();
+    (node, state)
+}
+
+/// Each reply follows the end of its batch, and commands that are ready together share one.
+#[test]
+fn replies_of_a_batch_follow_its_end() {
+    let (node, state) = with_batches();
+    state.gate.shut();
+    let first = node.propose("held");
+    until("the first command hangs", || state.gate.holds());
+    let rest: Vec<_> = (0..50).map(|_| node.propose("waits")).collect();
+    until("all are committed", || {
+        let status = node.status().wait().unwrap();
+        status.raft.commit_index == status.raft.last_log.index
+            && status.raft.last_log.index.get() > 50
+    });
+    state.gate.open();
+    for answer in std::iter::once(first).chain(rest) {
+        let index = answer.wait().unwrap();
+        assert!(state.durable() >= index, "{index} is answered and not durable");
+    }
+    let read = node.read(|state| state.told.lock().unwrap().last().cloned()).wait().unwrap();
+    assert!(matches!(read, Some(Told::End(_))), "reads come between batches");
+    let told = state.told.lock().unwrap();
+    let ends = told.iter().filter(|told| matches!(told, Told::End(_))).count();
+    assert!(ends < 20, "{ends} batches for 51 commands");
+}
+
+/// What was applied before a command that is not understood becomes durable, and is answered.
+#[test]
+fn a_batch_ends_before_a_command_that_is_not_understood() {
+    let (node, state) = with_batches();
+    state.gate.shut();
+    let first = node.propose("held");
+    until("the first command hangs", || state.gate.holds());
+    let rest = ["old", "new", "old"].map(|command| node.propose(command));
+    until("all are committed", || {
+        let status = node.status().wait().unwrap();
+        status.raft.commit_index == status.raft.last_log.index
+    });
+    state.gate.open();
+    first.wait().unwrap();
+    let [old, new, last] = rest.map(Pending::wait);
+    assert_eq!(state.durable(), old.unwrap());
+    assert!(new.is_err() && last.is_err());
+}
+
+/// A store that fails stops the node, and nobody is told that the command was applied.
+#[test]
+fn a_batch_that_cannot_end_is_not_answered() {
+    let (node, state) = with_batches();
+    state.fails.store(true, Relaxed);
+    let error = node.propose("in doubt").wait().unwrap_err();
+    assert!(error.may_commit(), "{error}");
+    let reason = node.stopped().wait();
+    assert!(matches!(reason, StopReason::StateMachinePanicked { .. }), "{reason}");
+    assert_eq!(state.durable(), 0);
 }

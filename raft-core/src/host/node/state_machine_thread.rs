@@ -97,6 +97,9 @@ struct Machine<S: StateMachine> {
     batches_per_wake: usize,
     batches: usize,
     meter: ApplyMeter,
+    /// The replies of the batch that is being applied, by rising index. `None` if each reply leaves
+    /// at once.
+    held: Option<Vec<(Index, S::Reply)>>,
 }
 
 /// What the state machine is given: which commands may come again, and how many batches at a time.
@@ -129,7 +132,6 @@ impl<S: StateMachine> StateMachineWorker<S> {
         let activity = Arc::<Activity>::default();
         let stopping = Arc::<AtomicBool>::default();
         let machine = Machine {
-            state_machine,
             inbox,
             lifecycle: Arc::clone(lifecycle),
             snapshots,
@@ -138,6 +140,8 @@ impl<S: StateMachine> StateMachineWorker<S> {
             stopping: Arc::clone(&stopping),
             digests: Arc::clone(&digests),
             includes,
+            held: state_machine.applies_in_batches().then(Vec::new),
+            state_machine,
             replays_through: Some(replays_through),
             version,
             batches_per_wake: (inflight_applies_max / 2).max(1),
@@ -385,12 +389,18 @@ impl<S: StateMachine> Machine<S> {
             match applied {
                 Ok(Ok(reply)) => {
                     life::applied(self.lifecycle.node(), index);
-                    self.answer(awaited, index, reply);
+                    match &mut self.held {
+                        Some(held) => held.push((index, reply)),
+                        None => self.answer(awaited, index, reply),
+                    }
                     if let Err(message) = self.keep_digest(index, last) {
                         return self.end(StopReason::StateMachinePanicked { index, message });
                     }
                 }
                 Ok(Err(unknown)) => {
+                    if let Err(reason) = self.end_batch(awaited) {
+                        return self.end(reason);
+                    }
                     let message = Arc::clone(unknown.message());
                     return self.end(StopReason::CommandNotUnderstood { index, message });
                 }
@@ -398,6 +408,9 @@ impl<S: StateMachine> Machine<S> {
                     return self.end(StopReason::StateMachinePanicked { index, message });
                 }
             }
+        }
+        if let Err(reason) = self.end_batch(awaited) {
+            return self.end(reason);
         }
         self.meter.end(count);
         self.batches += 1;
@@ -420,6 +433,25 @@ impl<S: StateMachine> Machine<S> {
         }
         self.version = version;
         panics::caught(|| self.state_machine.version_in_force(version))
+    }
+
+    /// Has the state machine end its batch, and then answers the batch's proposers. They wait in
+    /// the shared list until then, because the state machine may hang.
+    fn end_batch(&mut self, awaited: bool) -> Result<(), StopReason> {
+        let Some(held) = &mut self.held else { return Ok(()) };
+        let replies = std::mem::take(held);
+        let Some((index, _)) = replies.last() else { return Ok(()) };
+        let index = *index;
+        self.activity.begin(WorkerTask::Apply, index);
+        let ended = panics::caught(|| self.state_machine.end_batch(index));
+        if let Err(message) = ended {
+            panics::contained(|| drop(replies));
+            return Err(StopReason::StateMachinePanicked { index, message });
+        }
+        for (index, reply) in replies {
+            self.answer(awaited, index, reply);
+        }
+        Ok(())
     }
 
     /// Keeps the digest of the state after the entry `index` if a digest is due. `last` is the last
@@ -495,8 +527,8 @@ impl<S: StateMachine> Machine<S> {
     /// changes nothing.
     fn close(self) {
         self.refuse();
-        let state_machine = self.state_machine;
-        let _ = panics::caught(|| drop(state_machine));
+        let (state_machine, held) = (self.state_machine, self.held);
+        let _ = panics::caught(|| drop((state_machine, held)));
     }
 
     fn refuse(&self) {

@@ -173,6 +173,14 @@ where
         self.machine.version_in_force(version);
     }
 
+    fn applies_in_batches(&self) -> bool {
+        self.machine.applies_in_batches()
+    }
+
+    fn end_batch(&mut self, last: Index) {
+        self.machine.end_batch(last);
+    }
+
     fn caught_up(&mut self) {
         self.machine.caught_up();
     }

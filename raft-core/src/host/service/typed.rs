@@ -93,6 +93,16 @@ pub trait TypedStateMachine: Send + 'static {
         let _ = version;
     }
 
+    /// As [`StateMachine::applies_in_batches`].
+    fn applies_in_batches(&self) -> bool {
+        false
+    }
+
+    /// As [`StateMachine::end_batch`].
+    fn end_batch(&mut self, last: Index) {
+        let _ = last;
+    }
+
     /// As [`StateMachine::caught_up`].
     fn caught_up(&mut self) {}
 
@@ -203,6 +213,14 @@ where
 
     fn version_in_force(&mut self, version: u32) {
         self.machine.version_in_force(version);
+    }
+
+    fn applies_in_batches(&self) -> bool {
+        self.machine.applies_in_batches()
+    }
+
+    fn end_batch(&mut self, last: Index) {
+        self.machine.end_batch(last);
     }
 
     fn caught_up(&mut self) {
