@@ -146,6 +146,7 @@ fn receive(payload: &Bytes) {
         note,
         sends_bytes_max,
         versions: None,
+        named_at: None,
     };
     let inbox = inbox.admit(peer).expect("this inbox judges nobody");
     let received = Incoming::new(ME, inbox, Counters::default()).receive(payload);

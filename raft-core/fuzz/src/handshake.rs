@@ -12,8 +12,10 @@ use raft_core::host::handshake::{
     VERSION_OLDEST, Welcome,
 };
 use raft_core::host::tcp::{Closed, Config, Counters, Peers, Reading, Signals, Ticket};
-use raft_core::host::{ADDRESS_BYTES_MAX, ClusterId, Identity, MessageInbox, Past, StoreId};
-use raft_core::{ClusterIdentity, NodeId};
+use raft_core::host::{
+    ADDRESS_BYTES_MAX, ClusterId, Identity, MessageInbox, Past, StoreId, Versions,
+};
+use raft_core::{ClusterIdentity, Index, LogId, NodeId, Term};
 
 use crate::memory;
 
@@ -79,6 +81,8 @@ struct AnyHello {
     past: AnyPast,
     note: Vec<u8>,
     sends_bytes_max: Option<u64>,
+    versions: Option<(u32, u32)>,
+    named_at: Option<(u64, u64)>,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -216,7 +220,7 @@ fn check_answer(answer: &AnyAnswer) {
         AnyAnswer::Welcome(version, store_id, past) => {
             let (store_id, version) = (store_id.map(StoreId::new), *version);
             let (past, knows_you) = past.to_past();
-            let welcome = Welcome { version, store_id, past, knows_you };
+            let welcome = Welcome { version, store_id, past, knows_you, named_at: None };
             Answer::Welcome(welcome).encode(&mut payload);
         }
         AnyAnswer::Ours(bytes) => payload.extend(MAGIC.iter().chain(bytes)),
@@ -254,7 +258,13 @@ impl AnyHello {
                 .chars()
                 .take(ADDRESS_BYTES_MAX / 4)
                 .collect(),
-            sends_bytes_max: self.sends_bytes_max,
+            sends_bytes_max: self.sends_bytes_max.filter(|bytes| *bytes > 0),
+            versions: self.versions.map(|(oldest, newest)| Versions::new(oldest, newest)),
+            // What is said before it is said as well then.
+            named_at: self
+                .versions
+                .and(self.named_at)
+                .map(|(term, index)| LogId::new(Term::new(term), Index::new(index))),
         }
     }
 }

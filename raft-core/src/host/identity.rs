@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::versions::Versions;
 use crate::identity::ClusterIdentity;
-use crate::types::NodeId;
+use crate::types::{LogId, NodeId};
 
 /// Names a cluster. Nodes of different clusters refuse each other, so a wrong address in a list of
 /// peers does no harm.
@@ -112,6 +112,10 @@ pub struct Introduction {
     /// The longest [`Message::size`](crate::Message::size) that the node sends, in bytes, as its
     /// [`Config`](crate::Config) says. `None` if it does not say.
     pub sends_bytes_max: Option<u64>,
+    /// The committed entry of the node's log by which it is a member with this store. `None` if
+    /// there is none, or if the node does not say. A node that lacks this entry does not know whose
+    /// store is whose.
+    pub named_at: Option<LogId>,
     /// The versions of the application that the node understands. `None` if it does not say.
     pub versions: Option<Versions>,
 }

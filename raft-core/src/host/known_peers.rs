@@ -13,6 +13,12 @@
 //! | holds a history without an identity | refuses it only as an [added](MemberStore::New) member |
 //! | is empty, or of this cluster | lets it in |
 //!
+//! The configuration says whose store is whose, and that of this node may be old: the node was away
+//! or begins with an old snapshot. Meanwhile a member was replaced, and it may lead by now. So a
+//! peer says which committed entry names it with its store. If this node lacks that entry, it does
+//! not refuse the peer for its store. A log that lacks a committed entry ends before it, in the
+//! order of logs (§5.4.1): so this node's log is behind the peer's, and gets no vote of the peer.
+//!
 //! An identity that may not be committed proves little: a first leader that fails early may hold an
 //! identity that its cluster never took. Such a server must be able to come back.
 //!
@@ -47,7 +53,7 @@ use crate::host::wire::label::recorded_store;
 use crate::identity::{ClusterIdentity, MemberStore};
 use crate::membership::Membership;
 use crate::quorum::MEMBERS_MAX;
-use crate::types::NodeId;
+use crate::types::{LogId, NodeId};
 
 /// The most peers of which the node keeps anything.
 const PEERS_KEPT_MAX: usize = 2 * MEMBERS_MAX;
@@ -82,6 +88,9 @@ struct Knowledge {
     past: Past,
     /// The members of the configuration in force, and what it says of their stores.
     members: BTreeMap<NodeId, MemberStore>,
+    /// The entry that brought this configuration.
+    members_at: LogId,
+    is_committed: bool,
     met: BTreeMap<NodeId, Met>,
     refused: BTreeMap<NodeId, (Refusal, Instant)>,
     told: Option<Told>,
@@ -141,11 +150,18 @@ impl KnownPeers {
 
     /// What this node says to the node `to`: its past, and whether it knows `to` as a member. It
     /// says nothing about members while it knows of no identified cluster.
-    pub(super) fn introduce(&self, to: NodeId) -> (Past, Option<bool>) {
+    /// And it says by which committed entry it is named with its store.
+    pub(super) fn introduce(&self, to: NodeId) -> (Past, Option<bool>, Option<LogId>) {
         let state = self.lock();
         let is_identified = matches!(state.past, Past::Begun(_) | Past::Of(_));
         let knows_you = is_identified.then(|| state.members.contains_key(&to));
-        (state.past, knows_you)
+        let named_at = self.own.and_then(|own| state.named_at(&own));
+        (state.past, knows_you, named_at)
+    }
+
+    /// As [`MessageInbox::is_behind`](super::MessageInbox::is_behind).
+    pub(super) fn is_behind(&self, named_at: Option<LogId>) -> bool {
+        self.lock().is_behind(named_at)
     }
 
     /// Judges a peer, and notes what the peer said. `reached` is the address at which this node
@@ -236,20 +252,27 @@ impl KnownPeers {
         }
     }
 
-    /// Takes what this node's store holds and the configuration in force now. `in_log` says whether
-    /// the log has brought that configuration.
-    pub(super) fn update(&self, past: Past, membership: &Membership, in_log: bool) {
+    /// Takes what this node's store holds, the configuration in force now, the entry that brought
+    /// it, which is [`LogId::ZERO`] if the log has not brought it, and whether that is committed.
+    pub(super) fn update(
+        &self,
+        past: Past,
+        membership: &Membership,
+        (members_at, is_committed): (LogId, bool),
+    ) {
         let store = |member| recorded_store(member).map_or(member.store, MemberStore::Recorded);
         let members = membership.members().iter().map(|member| (member.id, store(member)));
         let members = members.collect();
         let mut state = self.lock();
-        if in_log {
+        if members_at > LogId::ZERO {
             state.told = None;
         }
-        if state.past == past && state.members == members {
+        let is_known = state.past == past && state.members == members;
+        if is_known && (state.members_at, state.is_committed) == (members_at, is_committed) {
             return;
         }
         (state.past, state.members) = (past, members);
+        (state.members_at, state.is_committed) = (members_at, is_committed);
         let Knowledge { members, met, .. } = &mut *state;
         met.retain(|id, met| met.connections > 0 || members.contains_key(id));
         self.generation.fetch_add(1, Ordering::Release);
@@ -342,10 +365,23 @@ impl Met {
 }
 
 impl Knowledge {
+    /// The committed entry that names this node with its store.
+    fn named_at(&self, own: &Identity) -> Option<LogId> {
+        let is_own = match self.members.get(&own.node)? {
+            MemberStore::Recorded(store) => *store == own.store_id.get(),
+            MemberStore::Unrecorded | MemberStore::New => true,
+        };
+        (is_own && self.is_committed && self.members_at > LogId::ZERO).then_some(self.members_at)
+    }
+
+    fn is_behind(&self, named_at: Option<LogId>) -> bool {
+        named_at.is_some_and(|at| at > self.members_at)
+    }
+
     fn judge(&self, peer: &Introduction) -> Result<(), Refusal> {
         let member = self.members.get(&peer.node).copied();
         if let Some(MemberStore::Recorded(store)) = member {
-            if store != peer.store.get() {
+            if store != peer.store.get() && !self.is_behind(peer.named_at) {
                 return Err(Refusal::OtherStore { node: peer.node });
             }
         }
@@ -391,8 +427,14 @@ mod tests {
     use super::*;
     use crate::host::identity::ClusterId;
     use crate::membership::{Member, Suffrage};
+    use crate::types::{Index, Term};
 
     const ME: NodeId = NodeId::new(1);
+    /// Where the configuration is.
+    const AT: (LogId, bool) = (LogId::new(Term::new(2), Index::new(5)), true);
+    const NOWHERE: (LogId, bool) = (LogId::ZERO, false);
+    /// The next entry.
+    const LATER: (LogId, bool) = (LogId::new(Term::new(2), Index::new(6)), true);
     const OURS: ClusterIdentity = ClusterIdentity::new(7);
     const OTHER: ClusterIdentity = ClusterIdentity::new(8);
 
@@ -403,8 +445,18 @@ mod tests {
         let node = NodeId::new(number);
         let store = StoreId::new(store);
         let sends_bytes_max = None;
-        let versions = None;
-        Introduction { node, store, past, knows_you, address, note, sends_bytes_max, versions }
+        let (versions, named_at) = (None, None);
+        Introduction {
+            node,
+            store,
+            past,
+            knows_you,
+            address,
+            note,
+            sends_bytes_max,
+            versions,
+            named_at,
+        }
     }
 
     fn membership(members: &[(u64, MemberStore)]) -> Membership {
@@ -430,7 +482,7 @@ mod tests {
             (3, MemberStore::New),
             (4, MemberStore::Recorded(4)),
         ];
-        peers.update(past, &membership(&members), past != Past::Blank);
+        peers.update(past, &membership(&members), if past == Past::Blank { NOWHERE } else { AT });
         peers
     }
 
@@ -538,6 +590,33 @@ mod tests {
         assert_eq!(peers.admit(&says(Some(sends)), Some("b:1")), Ok(()), "it takes, and may");
     }
 
+    /// Else a node that was away would refuse the only leader it has.
+    #[test]
+    fn another_store_is_let_in_if_it_is_named_later_than_this_node_knows() {
+        let peers = peers(Past::Of(OURS));
+        let named = |at| Introduction { named_at: Some(at), ..peer(4, 5, Past::Of(OURS)) };
+        let refusal = Err(Refusal::OtherStore { node: NodeId::new(4) });
+        assert_eq!(peers.admit(&named(AT.0), None), refusal);
+        assert_eq!(peers.admit(&named(LATER.0), None), Ok(()));
+        let members = membership(&[(1, MemberStore::Recorded(1)), (4, MemberStore::Recorded(4))]);
+        peers.update(Past::Of(OURS), &members, LATER);
+        assert_eq!(peers.judge(&named(LATER.0)), refusal, "this node knows as much by now");
+    }
+
+    #[test]
+    fn a_node_says_where_it_is_named_with_its_store() {
+        let says = |past| peers(past).introduce(NodeId::new(2)).2;
+        assert_eq!([says(Past::Blank), says(Past::Of(OURS))], [None, Some(AT.0)]);
+        let peers = peers(Past::Of(OURS));
+        peers.update(Past::Of(OURS), &membership(&[(1, MemberStore::Recorded(9))]), AT);
+        assert_eq!(peers.introduce(NodeId::new(2)).2, None, "another store is named");
+        peers.update(Past::Of(OURS), &membership(&[(2, MemberStore::New)]), AT);
+        assert_eq!(peers.introduce(NodeId::new(2)).2, None, "it is no member");
+        let own = membership(&[(1, MemberStore::Recorded(1))]);
+        peers.update(Past::Of(OURS), &own, (AT.0, false));
+        assert_eq!(peers.introduce(NodeId::new(2)).2, None, "that may be taken back");
+    }
+
     #[test]
     fn a_change_of_what_is_known_is_a_new_generation() {
         let peers = peers(Past::Unnamed);
@@ -545,11 +624,11 @@ mod tests {
         let nine = peer(9, 9, Past::Of(OTHER));
         assert_eq!(peers.judge(&nine), Ok(()));
         let members = membership(&[(1, MemberStore::Unrecorded)]);
-        peers.update(Past::Of(OURS), &members, true);
+        peers.update(Past::Of(OURS), &members, AT);
         assert!(peers.generation() > before);
         assert!(peers.judge(&nine).is_err());
         let before = peers.generation();
-        peers.update(Past::Of(OURS), &members, true);
+        peers.update(Past::Of(OURS), &members, AT);
         assert_eq!(peers.generation(), before);
     }
 
@@ -569,7 +648,7 @@ mod tests {
         assert_eq!(blank.told(), None, "it is about another");
         blank.refused_by(by, refusal);
         assert_eq!(blank.told(), Some(Told::OtherStore { by }));
-        blank.update(Past::Unnamed, &membership(&[(1, MemberStore::New)]), true);
+        blank.update(Past::Unnamed, &membership(&[(1, MemberStore::New)]), AT);
         assert_eq!(blank.told(), None, "the log has brought a configuration");
 
         let blank = peers(Past::Blank);

@@ -17,7 +17,7 @@ use super::known_peers::KnownPeers;
 use crate::host::wire::handshake::Refusal;
 use crate::membership::Membership;
 use crate::message::Message;
-use crate::types::NodeId;
+use crate::types::{LogId, NodeId};
 
 /// Carries messages between nodes. A transport may lose, repeat and reorder messages; Raft copes.
 ///
@@ -194,14 +194,24 @@ impl MessageInbox {
 
     /// What the node `me` says to the peer `to` now; `address` is where `me` is reached.
     pub fn introduce(&self, me: &Identity, to: NodeId, address: Option<&str>) -> Introduction {
-        let (past, knows_you) = self.peers.introduce(to);
+        let (past, knows_you, named_at) = self.peers.introduce(to);
         let address = address.map(Into::into);
         let node = me.node;
         let store = me.store_id;
         let note = self.note.clone();
         let sends_bytes_max = self.peers.sends_bytes_max();
         let versions = self.peers.versions();
-        Introduction { node, store, past, knows_you, address, note, sends_bytes_max, versions }
+        Introduction {
+            node,
+            store,
+            past,
+            knows_you,
+            address,
+            note,
+            sends_bytes_max,
+            versions,
+            named_at,
+        }
     }
 
     /// Lets in a peer that introduced itself on a connection that it opened. Its messages go to the
@@ -227,6 +237,13 @@ impl MessageInbox {
         let verdict = self.peers.admit(peer, Some(address));
         (self.news)();
         verdict
+    }
+
+    /// Whether this node lacks the committed entry by which a peer is a member with its store
+    /// ([`Introduction::named_at`]). Then this node does not know whose store is whose, and it does
+    /// not refuse the peer for its store.
+    pub fn is_behind(&self, named_at: Option<LogId>) -> bool {
+        self.peers.is_behind(named_at)
     }
 
     /// To be called when a peer that this node has dialed refuses it.

@@ -52,15 +52,18 @@ fn change(nodes: &Nodes, changes: &[Change]) -> Result<Membership, ChangeError> 
     nodes[&leader(nodes)].change_membership(changes.to_vec()).wait()
 }
 
-/// The identity of the cluster, once every one of these nodes knows it and the stores of all
-/// members.
-fn identity(nodes: &Nodes) -> ClusterIdentity {
-    let is_known = |node: &Handle<Map>| {
+fn identity_is_known(nodes: &Nodes) -> bool {
+    nodes.values().all(|node| {
         let membership = node.membership();
         let known = |member: &Member| member.store.recorded().is_some();
         membership.identity().is_some() && membership.members().iter().all(known)
-    };
-    until("identities", || nodes.values().all(is_known));
+    })
+}
+
+/// The identity of the cluster, once every one of these nodes knows it and the stores of all
+/// members.
+fn identity(nodes: &Nodes) -> ClusterIdentity {
+    until("identities", || identity_is_known(nodes));
     nodes.values().next().unwrap().membership().identity().unwrap()
 }
 
@@ -214,4 +217,72 @@ fn a_survivor_leads_though_its_label_named_another_store() {
     assert_eq!(membership.member(id(1)).unwrap().store, store);
     assert_eq!(membership.identity(), Some(cluster));
     nodes.values().for_each(stop);
+}
+
+/// Lets a server that lost its disk join again, and hands it the lead.
+fn replace(nodes: &mut Nodes, number: u64, empty: Handle<Map>) {
+    change(nodes, &[Change::Remove(id(number))]).unwrap();
+    change(nodes, &[Label::default().add_learner(id(number)).unwrap()]).unwrap();
+    change(nodes, &[Change::Promote(id(number))]).unwrap();
+    nodes.insert(number, empty);
+    until("the new store to be recorded", || identity_is_known(nodes));
+    until("it to lead", || {
+        let asked = nodes[&leader(nodes)].transfer_leadership(Some(id(number))).wait();
+        asked.is_ok() || leader(nodes) == number
+    });
+}
+
+fn until_it_follows(node: &Handle<Map>, leader: &Handle<Map>) {
+    until("it to follow", || {
+        let committed = status(leader).raft.commit_index;
+        committed > Index::ZERO && status(node).raft.last_applied >= committed
+    });
+}
+
+/// A member's disk was replaced, and that member leads, when a server comes back that was away. By
+/// its old configuration the leader is the wrong server.
+#[test]
+fn a_server_that_was_away_follows_a_leader_whose_disk_was_replaced() {
+    let hub = hub(6);
+    let away = MemoryJournal::new();
+    let journal = |number| if number == 5 { away.clone() } else { MemoryJournal::new() };
+    let mut nodes: Nodes =
+        (1..=5).map(|own| (own, run(&hub, own, &[1, 2, 3, 4, 5], journal(own)))).collect();
+    propose(&nodes, 1);
+    identity(&nodes);
+    stop(&nodes.remove(&5).unwrap());
+    stop(&nodes.remove(&2).unwrap());
+    replace(&mut nodes, 2, run(&hub, 2, &[], MemoryJournal::new()));
+    propose(&nodes, 2);
+
+    nodes.insert(5, run(&hub, 5, &[1, 2, 3, 4, 5], away));
+    let leads = nodes[&2].leadership().current();
+    until_it_follows(&nodes[&5], &nodes[&2]);
+    assert_eq!(nodes[&2].leadership().current(), leads, "no other leader was needed");
+    nodes.values().for_each(stop);
+}
+
+/// The same of a server that joins, and begins with a snapshot that is older than the replacement.
+#[test]
+fn a_server_that_begins_with_an_old_snapshot_follows_a_leader_whose_disk_was_replaced() {
+    let hub = hub(7);
+    // No entry is left behind a snapshot.
+    let config = |own, voters: &[u64]| Config { log_tail_bytes: 0, ..raft(own, voters) };
+    let run = |own, voters: &[u64]| {
+        start(config(own, voters), &hub, MemoryJournal::new(), Map::default()).unwrap()
+    };
+    let mut nodes: Nodes = (1..=3).map(|own| (own, run(own, &[1, 2, 3]))).collect();
+    propose(&nodes, 1);
+    identity(&nodes);
+    stop(&nodes.remove(&2).unwrap());
+    for node in nodes.values() {
+        until("a snapshot", || node.take_snapshot().wait().is_ok());
+    }
+    replace(&mut nodes, 2, run(2, &[]));
+    propose(&nodes, 2);
+
+    let four = run(4, &[]);
+    change(&nodes, &[Label::default().add_learner(id(4)).unwrap()]).unwrap();
+    until_it_follows(&four, &nodes[&2]);
+    nodes.values().chain([&four]).for_each(stop);
 }

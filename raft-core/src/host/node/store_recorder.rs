@@ -44,7 +44,7 @@ use crate::identity::ClusterIdentity;
 use crate::membership::{Member, Membership};
 use crate::role::Role;
 use crate::time::Instant;
-use crate::types::{Index, NodeId};
+use crate::types::{Index, LogId, NodeId};
 
 /// How often a leader looks for what is not recorded yet.
 const RECORD_INTERVAL: Duration = Duration::from_secs(1);
@@ -60,6 +60,8 @@ pub(super) struct Recorder {
     /// What this node's store holds. Once the cluster's identity was known for certain, it stays
     /// known.
     past: Past,
+    /// Whether the configuration in force was committed when peers were last judged by it.
+    is_committed: bool,
     /// Whether the configuration in force records another store of this node.
     is_other: bool,
     told: Option<Told>,
@@ -82,6 +84,7 @@ impl Recorder {
             note,
             records_addresses,
             past: Past::Unknown,
+            is_committed: false,
             is_other: false,
             told: None,
             warned: BTreeMap::new(),
@@ -108,7 +111,7 @@ impl Recorder {
             );
         }
         self.past = past(self.past, raft);
-        self.peers.update(self.past, membership, raft.server.memberships.index() > Index::ZERO);
+        self.tell_peers(raft, membership);
         self.heed(raft);
     }
 
@@ -119,14 +122,27 @@ impl Recorder {
             let past = past(self.past, raft);
             if past != self.past {
                 self.past = past;
-                let in_log = raft.server.memberships.index() > Index::ZERO;
-                self.peers.update(past, raft.membership(), in_log);
+                self.tell_peers(raft, raft.membership());
             }
+        }
+        if self.is_committed != raft.is_membership_committed() {
+            self.tell_peers(raft, raft.membership());
         }
         // Peers tell only a node with an empty store not to vote.
         if self.past == Past::Blank || self.told.is_some() {
             self.heed(raft);
         }
+    }
+
+    /// Has peers judged by this configuration, which is in force.
+    fn tell_peers(&mut self, raft: &Core, membership: &Membership) {
+        self.is_committed = raft.is_membership_committed();
+        let log = &raft.server.log;
+        let index = raft.server.memberships.index();
+        // Its term is not known once the log is compacted; what the log begins with says as much.
+        let at = log.term_at(index).map_or(raft.log_range().0, |term| LogId::new(term, index));
+        let at = if index == Index::ZERO { LogId::ZERO } else { at };
+        self.peers.update(self.past, membership, (at, self.is_committed));
     }
 
     /// Keeps this node from voting and from standing for election if it is not the member that it
@@ -327,7 +343,6 @@ mod tests {
     use crate::message::SnapshotMeta;
     use crate::output::{Output, Restored};
     use crate::raft::Raft;
-    use crate::types::LogId;
 
     fn id(number: u64) -> NodeId {
         NodeId::new(number)
@@ -392,6 +407,7 @@ mod tests {
             note,
             sends_bytes_max: None,
             versions: None,
+            named_at: None,
         };
         assert_eq!(recorder.peers.admit(&peer, None), Ok(()));
         if let Some(address) = peer.address.as_ref().filter(|_| is_reached) {
@@ -453,6 +469,7 @@ mod tests {
                     note,
                     sends_bytes_max: None,
                     versions: None,
+                    named_at: None,
                 };
                 assert_eq!(peers.admit(&peer, None), Ok(()));
             }

@@ -59,10 +59,10 @@ impl<S: Signals> Peers<S> {
         let verdict = match &judged {
             Ok((version, peer, _)) => {
                 let introduction = self.inbox.introduce(&self.identity, peer.peer(), None);
-                let Introduction { store, past, knows_you, .. } = introduction;
+                let Introduction { store, past, knows_you, named_at, .. } = introduction;
                 let version = *version;
                 let store_id = Some(store);
-                Answer::Welcome(Welcome { version, store_id, past, knows_you })
+                Answer::Welcome(Welcome { version, store_id, past, knows_you, named_at })
             }
             Err(refusal) => Answer::Refused(*refusal),
         };
@@ -84,13 +84,14 @@ impl<S: Signals> Peers<S> {
             Refusal::Certificate { node: hello.from }
         })?;
         let said = address(hello.address.clone(), source);
-        let version =
-            hello.check(&self.identity, |node| self.store(node)).inspect_err(|refusal| {
-                if matches!(refusal, Refusal::OtherStore { .. }) {
-                    // The host refuses the dialer for the same reason, and takes note.
-                    let _ = self.inbox.admit(hello.introduction(said.clone()));
-                }
-            })?;
+        let is_behind = self.inbox.is_behind(hello.named_at);
+        let store = |node| if is_behind { None } else { self.store(node) };
+        let version = hello.check(&self.identity, store).inspect_err(|refusal| {
+            if matches!(refusal, Refusal::OtherStore { .. }) {
+                // The host refuses the dialer for the same reason, and takes note.
+                let _ = self.inbox.admit(hello.introduction(said.clone()));
+            }
+        })?;
         let peer = hello.from;
         let store_id = hello.store_id;
         if !self.is_expected(peer)

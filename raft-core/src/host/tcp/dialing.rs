@@ -194,7 +194,8 @@ impl<'p, S: Signals> Dialing<'p, S> {
                 self.inbox.refused_by(self.peer.id(), *refusal);
             }
         })?;
-        self.peer.set_connected_store(welcome.store_id);
+        let is_judged = !self.inbox.is_behind(welcome.named_at);
+        self.peer.set_connected_store(welcome.store_id.filter(|_| is_judged));
         let met = welcome.introduction(self.peer.id());
         let verdict = met.map_or(Ok(()), |met| self.inbox.meet(&met, &self.address));
         self.peer.check()?;
@@ -342,8 +343,14 @@ mod tests {
         let version = crate::codec::VERSION;
         let store_id = Some(StoreId::new(store));
         let mut payload = Vec::new();
-        Answer::Welcome(Welcome { version, store_id, past: Past::Unknown, knows_you: None })
-            .encode(&mut payload);
+        Answer::Welcome(Welcome {
+            version,
+            store_id,
+            past: Past::Unknown,
+            knows_you: None,
+            named_at: None,
+        })
+        .encode(&mut payload);
         payload
     }
 

@@ -107,9 +107,18 @@ mod tests {
         let node = NodeId::new(2);
         let store = StoreId::new(2);
         let note = Bytes::new();
-        let (sends_bytes_max, versions) = (None, None);
-        let peer =
-            Introduction { node, store, past, knows_you, address, note, sends_bytes_max, versions };
+        let (sends_bytes_max, versions, named_at) = (None, None, None);
+        let peer = Introduction {
+            node,
+            store,
+            past,
+            knows_you,
+            address,
+            note,
+            sends_bytes_max,
+            versions,
+            named_at,
+        };
         let inbox = inbox.admit(peer).unwrap();
         let result = Incoming::new(NodeId::new(1), inbox, counters.clone()).receive(payload);
         let delivered = std::mem::take(&mut *delivered.lock().unwrap());

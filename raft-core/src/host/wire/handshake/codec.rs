@@ -15,7 +15,7 @@ use crate::host::identity::{ClusterId, Past, StoreId};
 use crate::host::versions::Versions;
 use crate::host::wire::label::ADDRESS_BYTES_MAX;
 use crate::identity::ClusterIdentity;
-use crate::types::NodeId;
+use crate::types::{Index, LogId, NodeId, Term};
 
 const MAGIC: &[u8; 8] = b"raftpeer";
 
@@ -45,6 +45,9 @@ const OF: u64 = 4;
 /// follows.
 const UNSAID_LENGTH: u64 = 0;
 
+/// The fields of a past that a node does not say.
+const UNSAID: Said = [UNKNOWN, 0, 0, 0];
+
 /// The number of fields in which a node says its past: a kind, the two halves of an identity, and
 /// whether the node knows the other node.
 const SAID_FIELDS: usize = 4;
@@ -62,20 +65,24 @@ impl Hello {
         // nothing.
         let last = self.last_fields();
         if !last.is_empty() {
-            said = said.or(Some([UNKNOWN, 0, 0, 0]));
+            said = said.or(Some(UNSAID));
         }
         let is_noted = !self.note.is_empty() || !last.is_empty();
         let note = if said.is_some() && is_noted { Some(&self.note[..]) } else { None };
         encode(out, &numbers, Some(address), said, note, &last);
     }
 
-    /// The fields behind the note. An unsaid length is encoded only if later fields follow.
+    /// The fields behind the note. What is unsaid is encoded only if later fields follow.
     fn last_fields(&self) -> Vec<u64> {
-        match (self.sends_bytes_max, self.versions) {
-            (None, None) => Vec::new(),
-            (Some(length), None) => vec![length],
-            (length, Some(Versions { oldest, newest })) => {
-                vec![length.unwrap_or(UNSAID_LENGTH), oldest.into(), newest.into()]
+        let length = self.sends_bytes_max.unwrap_or(UNSAID_LENGTH);
+        let Versions { oldest, newest } = self.versions.unwrap_or_default();
+        let versions = [oldest.into(), newest.into()];
+        match (self.sends_bytes_max, self.versions, self.named_at) {
+            (None, None, None) => Vec::new(),
+            (Some(_), None, None) => vec![length],
+            (_, Some(_), None) => vec![length, versions[0], versions[1]],
+            (_, _, Some(LogId { term, index })) => {
+                vec![length, versions[0], versions[1], term.get(), index.get()]
             }
         }
     }
@@ -104,6 +111,7 @@ impl Hello {
             note: Bytes::new(),
             sends_bytes_max: None,
             versions: None,
+            named_at: None,
         };
         let hello = if fields.left < SAID_FIELDS as u64 {
             hello
@@ -113,7 +121,8 @@ impl Hello {
             let sends_bytes_max = fields.if_more(Fields::number)?;
             let sends_bytes_max = sends_bytes_max.filter(|length| *length != UNSAID_LENGTH);
             let versions = fields.if_more(Fields::versions)?;
-            Self { past, knows_you, note, sends_bytes_max, versions, ..hello }
+            let named_at = fields.if_more(Fields::log_id)?;
+            Self { past, knows_you, note, sends_bytes_max, versions, named_at, ..hello }
         };
         fields.close()?;
         Ok(hello)
@@ -127,9 +136,13 @@ impl Answer {
             Self::Welcome(Welcome { version, store_id: None, .. }) => {
                 encode_numbers(out, &[WELCOME, version.into()]);
             }
-            Self::Welcome(Welcome { version, store_id: Some(store_id), past, knows_you }) => {
+            Self::Welcome(welcome @ Welcome { version, store_id: Some(store_id), .. }) => {
+                let Welcome { past, knows_you, named_at, .. } = welcome;
                 let numbers = [WELCOME, version.into(), store_id.get()];
-                encode(out, &numbers, None, said(past, knows_you), None, &[]);
+                let last = named_at
+                    .map_or(Vec::new(), |LogId { term, index }| vec![term.get(), index.get()]);
+                let said = said(past, knows_you).or((!last.is_empty()).then_some(UNSAID));
+                encode(out, &numbers, None, said, None, &last);
             }
             Self::Refused(refusal) => match refusal {
                 Refusal::NotAHello => encode_numbers(out, &[REFUSED, NOT_A_HELLO]),
@@ -192,8 +205,10 @@ impl Answer {
             WELCOME => {
                 let version = fields.version()?;
                 let store_id = fields.if_more(Fields::number)?.map(StoreId::new);
+                let says_more = fields.left >= SAID_FIELDS as u64;
                 let (past, knows_you) = fields.said()?;
-                Self::Welcome(Welcome { version, store_id, past, knows_you })
+                let named_at = if says_more { fields.if_more(Fields::log_id)? } else { None };
+                Self::Welcome(Welcome { version, store_id, past, knows_you, named_at })
             }
             REFUSED => Self::Refused(match fields.number()? {
                 NOT_A_HELLO => Refusal::NotAHello,
@@ -298,6 +313,10 @@ impl<'b> Fields<'b> {
     fn number(&mut self) -> Result<u64, DecodeError> {
         self.left = self.left.checked_sub(1).ok_or(DecodeError::Truncated)?;
         Ok(self.decoder.u64()?)
+    }
+
+    fn log_id(&mut self) -> Result<LogId, DecodeError> {
+        Ok(LogId::new(Term::new(self.number()?), Index::new(self.number()?)))
     }
 
     /// Those of an application, from the oldest to the newest.

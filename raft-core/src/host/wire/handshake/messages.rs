@@ -9,7 +9,7 @@ use super::refusals::Refusal;
 use crate::codec;
 use crate::host::identity::{ClusterId, Identity, Introduction, Past, StoreId};
 use crate::host::versions::Versions;
-use crate::types::NodeId;
+use crate::types::{LogId, NodeId};
 
 /// What a dialer says first.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +41,8 @@ pub struct Hello {
     pub sends_bytes_max: Option<u64>,
     /// The versions of the application that the dialer understands, if it says.
     pub versions: Option<Versions>,
+    /// The committed entry of the dialer's log that names it with its store, if there is one.
+    pub named_at: Option<LogId>,
 }
 
 impl Hello {
@@ -65,6 +67,7 @@ impl Hello {
             note,
             sends_bytes_max: None,
             versions: None,
+            named_at: None,
         }
     }
 
@@ -79,19 +82,30 @@ impl Hello {
             note,
             sends_bytes_max,
             versions,
+            named_at,
         } = introduction;
         let hello = Self::new(me, to, address.unwrap_or_default());
-        Self { past, knows_you, note, sends_bytes_max, versions, ..hello }
+        Self { past, knows_you, note, sends_bytes_max, versions, named_at, ..hello }
     }
 
     /// How the dialer introduces itself; `address` is where it is reached.
     pub fn introduction(&self, address: Option<String>) -> Introduction {
-        let Self { from, store_id, past, knows_you, ref note, sends_bytes_max, versions, .. } =
-            *self;
+        let Self { from, store_id, past, knows_you, ref note, .. } = *self;
+        let Self { sends_bytes_max, versions, named_at, .. } = *self;
         let node = from;
         let store = store_id;
         let note = note.clone();
-        Introduction { node, store, past, knows_you, address, note, sends_bytes_max, versions }
+        Introduction {
+            node,
+            store,
+            past,
+            knows_you,
+            address,
+            note,
+            sends_bytes_max,
+            versions,
+            named_at,
+        }
     }
 
     /// Whether `me` lets the dialer in, and the version to speak. `stores` returns the stores of
@@ -137,13 +151,15 @@ pub struct Welcome {
     pub past: Past,
     /// Whether the acceptor knows the dialer as a member, if it says.
     pub knows_you: Option<bool>,
+    /// The committed entry of the acceptor's log that names it with its store, if there is one.
+    pub named_at: Option<LogId>,
 }
 
 impl Welcome {
     /// How the acceptor, the node `node`, introduces itself. `None` if it does not say which store
     /// it has.
     pub fn introduction(&self, node: NodeId) -> Option<Introduction> {
-        let Self { version: _, store_id, past, knows_you } = *self;
+        let Self { version: _, store_id, past, knows_you, named_at } = *self;
         let address = None;
         let note = Bytes::new();
         let sends_bytes_max = None;
@@ -158,6 +174,7 @@ impl Welcome {
             note,
             sends_bytes_max,
             versions,
+            named_at,
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::host::identity::{ClusterId, Identity, Past, StoreId};
 use crate::host::versions::Versions;
 use crate::host::wire::label::ADDRESS_BYTES_MAX;
 use crate::identity::ClusterIdentity;
-use crate::types::NodeId;
+use crate::types::{Index, LogId, NodeId, Term};
 
 const ME: Identity =
     Identity { cluster: ClusterId::new(77), node: NodeId::new(1), store_id: StoreId::new(0xabc) };
@@ -23,7 +23,7 @@ fn hello() -> Hello {
 }
 
 fn welcome(version: u16, store_id: Option<StoreId>) -> Welcome {
-    Welcome { version, store_id, past: Past::Unknown, knows_you: None }
+    Welcome { version, store_id, past: Past::Unknown, knows_you: None, named_at: None }
 }
 
 fn check(hello: Hello) -> Result<u16, Refusal> {
@@ -99,6 +99,25 @@ fn the_versions_of_the_application_are_said_last() {
     let more = Hello { sends_bytes_max: Some(300), ..said.clone() };
     for said in [said, more] {
         assert_eq!(Hello::decode(&payload(|out| said.encode(out))), Ok(said));
+    }
+}
+
+#[test]
+fn where_a_node_is_named_is_said_behind_all_else() {
+    for named_at in [None, Some(LogId::new(Term::new(7), Index::new(300)))] {
+        for versions in [None, Some(Versions::new(1, 2))] {
+            let said = Hello { versions, named_at, ..hello() };
+            let heard = Hello::decode(&payload(|out| said.encode(out))).unwrap();
+            let versions = versions.or(named_at.map(|_| Versions::default()));
+            assert_eq!(heard, Hello { versions, ..said });
+        }
+        for past in [Past::Unknown, Past::Of(CLUSTER)] {
+            let said = Welcome { past, named_at, ..welcome(1, Some(ME.store_id)) };
+            assert_eq!(
+                Answer::conclude(&payload(|out| Answer::Welcome(said).encode(out))),
+                Ok(said)
+            );
+        }
     }
 }
 
@@ -211,6 +230,7 @@ fn the_longest_address_fits_and_a_longer_one_is_refused() {
         note: note.clone(),
         sends_bytes_max: Some(u64::MAX),
         versions: Some(Versions::new(u32::MAX, u32::MAX)),
+        named_at: Some(LogId::new(Term::new(u64::MAX), Index::new(u64::MAX))),
         ..hello()
     };
     let longest = at(ADDRESS_BYTES_MAX);
