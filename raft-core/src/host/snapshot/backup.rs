@@ -15,7 +15,7 @@ use crate::host::identity::ClusterId;
 use crate::host::state_machine::Capture;
 use crate::membership::Membership;
 use crate::message::SnapshotMeta;
-use crate::types::LogId;
+use crate::types::{LogId, NodeId};
 
 /// The captured state of a running node, to be written out:
 /// [`Handle::backup`](crate::host::Handle::backup) gives it.
@@ -23,6 +23,8 @@ use crate::types::LogId;
 /// It keeps the state as it was captured until it is written or dropped.
 #[must_use = "a backup is made by writing it out"]
 pub struct Backup {
+    /// The node that was asked.
+    node: NodeId,
     head: Head,
     capture: Capture,
 }
@@ -93,11 +95,12 @@ pub enum BackupReadError {
 
 impl Backup {
     pub(in crate::host) fn new(
+        node: NodeId,
         cluster: ClusterId,
         snapshot: SnapshotMeta,
         capture: Capture,
     ) -> Self {
-        Self { head: Head { cluster, snapshot }, capture }
+        Self { node, head: Head { cluster, snapshot }, capture }
     }
 
     /// The last entry that the state includes.
@@ -121,10 +124,10 @@ impl Backup {
     /// `out` failed, or the state machine did: what was written is no backup, and whoever reads it
     /// is told so.
     pub fn write_to(self, out: impl io::Write + Send) -> io::Result<BackupSummary> {
-        let Self { head, capture } = self;
+        let Self { node, head, capture } = self;
         let summary = format::write_backup(&head, capture, out)?;
-        let (last, cluster) = (summary.last, head.cluster.get());
-        tracing::info!(cluster, %last, bytes = summary.bytes, "wrote a backup");
+        let (last, bytes) = (summary.last, summary.bytes);
+        tracing::info!(node = node.get(), %last, bytes, "wrote a backup");
         Ok(summary)
     }
 }

@@ -31,14 +31,14 @@ impl<S: StateMachine> NodeLoop<S> {
         let Some(position) = position else {
             return answer(reply, Err(BackupError::NotReady));
         };
-        let cluster = self.stores.cluster();
+        let (node, cluster) = (self.raft.id(), self.stores.cluster());
         let lifecycle = Arc::clone(&self.lifecycle);
         self.state_machine.back_up(Box::new(move |state: Result<&S, ReadError>| match state {
             Ok(state_machine) => lifecycle.serve(reply, || {
                 let captured = panics::caught(|| state_machine.snapshot());
                 let captured = captured.map_err(|message| ReadError::Panicked { message })?;
                 let capture = captured.ok_or(BackupError::Unsupported)?;
-                Ok(Backup::new(cluster, position, capture))
+                Ok(Backup::new(node, cluster, position, capture))
             }),
             Err(error) => answer(reply, Err(error.into())),
         }));
