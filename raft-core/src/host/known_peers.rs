@@ -90,6 +90,7 @@ struct Knowledge {
     members: BTreeMap<NodeId, MemberStore>,
     /// The entry that brought this configuration.
     members_at: LogId,
+    /// Whether that entry is committed.
     is_committed: bool,
     met: BTreeMap<NodeId, Met>,
     refused: BTreeMap<NodeId, (Refusal, Instant)>,
@@ -148,9 +149,9 @@ impl KnownPeers {
         self.lengths.map(|lengths| lengths.sends)
     }
 
-    /// What this node says to the node `to`: its past, and whether it knows `to` as a member. It
-    /// says nothing about members while it knows of no identified cluster.
-    /// And it says by which committed entry it is named with its store.
+    /// What this node says to the node `to`: its past, whether it knows `to` as a member, and by
+    /// which committed entry it is a member with its store. It says nothing about members while it
+    /// knows of no identified cluster.
     pub(super) fn introduce(&self, to: NodeId) -> (Past, Option<bool>, Option<LogId>) {
         let state = self.lock();
         let is_identified = matches!(state.past, Past::Begun(_) | Past::Of(_));

@@ -67,7 +67,8 @@
 //!
 //! | room | what stands in it |
 //! |---|---|
-//! | `versions` `identity` `clock` `worker_kind` | what a program understands, who a node is, what time it is, what its threads are |
+//! | `versions` | which versions of an application a program understands |
+//! | `identity` `clock` `worker_kind` | who a node is, what time it is, what its threads are |
 //! | `wire` | what two nodes say before the first message, members' labels, frames of bytes |
 //! | `state_machine` `storage_error` `stop_reason` `error` | the application, and what may fail |
 //! | `metrics` | what a node measures, for any thread to read |

@@ -52,8 +52,8 @@ pub(crate) fn a_lost_leadership_answers_all(stage: Stage) {
     assert_eq!(cluster.status(old).proposals_waiting, 0);
 }
 
-/// Whoever waits within a time is told when it is over, on every runtime, and the command may be
-/// committed nevertheless.
+/// A caller that waits within a time learns when it is over, on every runtime, and the command may
+/// be committed nevertheless.
 pub(crate) fn a_timeout_takes_nothing_back(stage: Stage) {
     const LONG: Duration = Duration::from_secs(20);
     const SHORT: Duration = Duration::from_millis(20);

@@ -6,7 +6,7 @@
 //! | `STATUS` | what the server knows about itself | every server |
 //! | `WHY` | why nothing moves, as far as the server knows | every server |
 //! | `SNAPSHOT` | writes a snapshot now, and compacts the log | every server, of its own |
-//! | `BACKUP [LOCAL]` | begins a backup of all that was acknowledged, or of what the server has | every server |
+//! | `BACKUP [LOCAL]` | begins a backup: of all acknowledged writes, or its own | every server |
 //! | `BACKUP NEXT` | the next piece of it; an empty one is the end | the same connection |
 //! | `ADD id address client-address` | lets a server join as a learner | the leader |
 //! | `PROMOTE id` | makes a learner that has caught up a voter | the leader |

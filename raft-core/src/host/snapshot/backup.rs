@@ -121,8 +121,8 @@ impl Backup {
     ///
     /// # Errors
     ///
-    /// `out` failed, or the state machine did: what was written is no backup, and whoever reads it
-    /// is told so.
+    /// `out` failed, or the state machine did. What was written is no backup, and reading it says
+    /// so.
     pub fn write_to(self, out: impl io::Write + Send) -> io::Result<BackupSummary> {
         let Self { node, head, capture } = self;
         let summary = format::write_backup(&head, capture, out)?;
