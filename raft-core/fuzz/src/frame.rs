@@ -7,7 +7,7 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 use raft_core::host::frame::{self, Decoder, FrameError, HEADER_BYTES};
 use raft_core::host::tcp::{Counters, Incoming};
-use raft_core::host::{Introduction, MessageInbox, Past, StoreId};
+use raft_core::host::{Introduction, MessageInbox, StoreId};
 use raft_core::{NodeId, codec};
 
 const ME: NodeId = NodeId::new(1);
@@ -134,20 +134,7 @@ fn receive(payload: &Bytes) {
     let inbox = MessageInbox::new(move |message| {
         sink.lock().expect("nobody panics with it").push(message);
     });
-    let (past, knows_you, address) = (Past::Unknown, None, None);
-    let (store, note) = (StoreId::new(2), Bytes::new());
-    let sends_bytes_max = None;
-    let peer = Introduction {
-        node: PEER,
-        store,
-        past,
-        knows_you,
-        address,
-        note,
-        sends_bytes_max,
-        versions: None,
-        named_at: None,
-    };
+    let peer = Introduction::new(PEER, StoreId::new(2));
     let inbox = inbox.admit(peer).expect("this inbox judges nobody");
     let received = Incoming::new(ME, inbox, Counters::default()).receive(payload);
     let delivered = std::mem::take(&mut *delivered.lock().expect("nobody panics with it"));

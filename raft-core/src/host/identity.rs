@@ -119,3 +119,20 @@ pub struct Introduction {
     /// The versions of the application that the node understands. `None` if it does not say.
     pub versions: Option<Versions>,
 }
+
+impl Introduction {
+    /// Of that node with that store, which says nothing else.
+    pub fn new(node: NodeId, store: StoreId) -> Self {
+        Self {
+            node,
+            store,
+            past: Past::Unknown,
+            knows_you: None,
+            address: None,
+            note: Bytes::new(),
+            sends_bytes_max: None,
+            named_at: None,
+            versions: None,
+        }
+    }
+}

@@ -440,24 +440,7 @@ mod tests {
     const OTHER: ClusterIdentity = ClusterIdentity::new(8);
 
     fn peer(number: u64, store: u64, past: Past) -> Introduction {
-        let knows_you = None;
-        let address = None;
-        let note = Bytes::new();
-        let node = NodeId::new(number);
-        let store = StoreId::new(store);
-        let sends_bytes_max = None;
-        let (versions, named_at) = (None, None);
-        Introduction {
-            node,
-            store,
-            past,
-            knows_you,
-            address,
-            note,
-            sends_bytes_max,
-            versions,
-            named_at,
-        }
+        Introduction { past, ..Introduction::new(NodeId::new(number), StoreId::new(store)) }
     }
 
     fn membership(members: &[(u64, MemberStore)]) -> Membership {

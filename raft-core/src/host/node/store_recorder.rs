@@ -393,21 +393,10 @@ mod tests {
     /// A peer that is connected, says that it is at this address, and was reached there or not at
     /// all.
     fn met(recorder: &Recorder, number: u64, address: Option<&str>, is_reached: bool) {
-        let knows_you = None;
-        let address = address.map(String::from);
-        let node = id(number);
-        let store = StoreId::new(number);
-        let note = Bytes::new();
         let peer = Introduction {
-            node,
-            store,
             past: Past::Blank,
-            knows_you,
-            address,
-            note,
-            sends_bytes_max: None,
-            versions: None,
-            named_at: None,
+            address: address.map(String::from),
+            ..Introduction::new(id(number), StoreId::new(number))
         };
         assert_eq!(recorder.peers.admit(&peer, None), Ok(()));
         if let Some(address) = peer.address.as_ref().filter(|_| is_reached) {
@@ -454,23 +443,8 @@ mod tests {
         let identify = |said: &[(u64, Past)]| {
             let peers = KnownPeers::new(Some(recorder.identity));
             for (number, past) in said {
-                let node = id(*number);
-                let store = StoreId::new(*number);
-                let past = *past;
-                let knows_you = None;
-                let address = None;
-                let note = Bytes::new();
-                let peer = Introduction {
-                    node,
-                    store,
-                    past,
-                    knows_you,
-                    address,
-                    note,
-                    sends_bytes_max: None,
-                    versions: None,
-                    named_at: None,
-                };
+                let known = Introduction::new(id(*number), StoreId::new(*number));
+                let peer = Introduction { past: *past, ..known };
                 assert_eq!(peers.admit(&peer, None), Ok(()));
             }
             recorder.identify(&membership, &peers.met())

@@ -70,7 +70,7 @@ fn own(payload: &Bytes) -> Bytes {
 mod tests {
     use super::*;
     use crate::entries::{Entry, Payload};
-    use crate::host::identity::{Introduction, Past, StoreId};
+    use crate::host::identity::{Introduction, StoreId};
     use crate::host::transport::MessageInbox;
     use crate::message::{AppendEntries, Body, Message};
     use crate::types::{Index, LogId, Round, Session, Term};
@@ -101,24 +101,7 @@ mod tests {
         let counters = Counters::default();
         let sink = delivered.clone();
         let inbox = MessageInbox::new(move |message| sink.lock().unwrap().push(message));
-        let past = Past::Unknown;
-        let knows_you = None;
-        let address = None;
-        let node = NodeId::new(2);
-        let store = StoreId::new(2);
-        let note = Bytes::new();
-        let (sends_bytes_max, versions, named_at) = (None, None, None);
-        let peer = Introduction {
-            node,
-            store,
-            past,
-            knows_you,
-            address,
-            note,
-            sends_bytes_max,
-            versions,
-            named_at,
-        };
+        let peer = Introduction::new(NodeId::new(2), StoreId::new(2));
         let inbox = inbox.admit(peer).unwrap();
         let result = Incoming::new(NodeId::new(1), inbox, counters.clone()).receive(payload);
         let delivered = std::mem::take(&mut *delivered.lock().unwrap());

@@ -160,22 +160,7 @@ impl Welcome {
     /// it has.
     pub fn introduction(&self, node: NodeId) -> Option<Introduction> {
         let Self { version: _, store_id, past, knows_you, named_at } = *self;
-        let address = None;
-        let note = Bytes::new();
-        let sends_bytes_max = None;
-        let versions = None;
-        let store = store_id?;
-        Some(Introduction {
-            node,
-            store,
-            past,
-            knows_you,
-            address,
-            note,
-            sends_bytes_max,
-            versions,
-            named_at,
-        })
+        Some(Introduction { past, knows_you, named_at, ..Introduction::new(node, store_id?) })
     }
 }
 
