@@ -229,11 +229,12 @@ where
         let mut ticket = self.ticket(deadline).await?;
         let (mut is_uncertain, mut pause) = (false, PAUSE_MIN);
         loop {
-            let bytes = encode_apply(self.number(&ticket), &command);
+            let bytes = encode_apply(ticket.number(), &command);
             match self.attempts(bytes, &mut is_uncertain, deadline).await? {
                 Ok(reply) => return Ok(reply),
                 Err(SessionRefused::TooManyUnanswered { .. }) => {
                     self.pause(&mut pause, deadline, is_uncertain).await?;
+                    self.renew(&mut ticket);
                 }
                 Err(SessionRefused::Expired { session }) if !is_uncertain => {
                     self.forget(session);

@@ -1,6 +1,6 @@
 //! How a client numbers its commands: its session, and how that opens.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -25,15 +25,22 @@ pub(super) struct Numbering<S: StateMachine> {
     /// The next attempt to open a session is not before.
     open_at: Instant,
     pause: Duration,
-    next_serial: u64,
-    /// The serial numbers of the commands that wait for their replies.
-    unanswered: BTreeSet<u64>,
+    serials: Serials,
+}
+
+/// The serial numbers of a session: which commands wait for their replies.
+struct Serials {
+    /// The lowest serial number whose command waits, or else the next one.
+    lowest: u64,
+    /// Whether each command from the lowest on waits.
+    waits: VecDeque<bool>,
 }
 
 /// The number of one command, until its client has the reply or gives up.
 pub(super) struct Ticket<S: StateMachine> {
     session: SessionId,
     serial: u64,
+    answered_below: u64,
     parts: Arc<ClientParts<S>>,
 }
 
@@ -45,8 +52,37 @@ impl<S: StateMachine> Numbering<S> {
             opening: None,
             open_at: Instant::now(),
             pause: PAUSE_MIN,
-            next_serial: 1,
-            unanswered: BTreeSet::new(),
+            serials: Serials::new(),
+        }
+    }
+}
+
+impl Serials {
+    fn new() -> Self {
+        Self { lowest: 1, waits: VecDeque::new() }
+    }
+
+    /// A number for a new command.
+    fn draw(&mut self) -> u64 {
+        self.waits.push_back(true);
+        self.lowest + self.waits.len() as u64 - 1
+    }
+
+    /// No command waits any more.
+    fn none_waits(&mut self) {
+        self.lowest += self.waits.len() as u64;
+        self.waits.clear();
+    }
+
+    /// The command with this number waits no more.
+    fn answered(&mut self, serial: u64) {
+        let place = serial.checked_sub(self.lowest).and_then(|place| usize::try_from(place).ok());
+        if let Some(waits) = place.and_then(|place| self.waits.get_mut(place)) {
+            *waits = false;
+        }
+        while self.waits.front() == Some(&false) {
+            self.waits.pop_front();
+            self.lowest += 1;
         }
     }
 }
@@ -86,10 +122,10 @@ where
     ) -> Poll<Result<Result<Ticket<Sessions<S, F>>, Instant>, ClientError>> {
         let mut numbering = self.lock();
         if let Some(session) = numbering.session {
-            let serial = numbering.next_serial;
-            numbering.next_serial += 1;
-            numbering.unanswered.insert(serial);
-            return Poll::Ready(Ok(Ok(Ticket { session, serial, parts: Arc::clone(self) })));
+            let serial = numbering.serials.draw();
+            let parts = Arc::clone(self);
+            let answered_below = numbering.serials.lowest;
+            return Poll::Ready(Ok(Ok(Ticket { session, serial, answered_below, parts })));
         }
         let now = Instant::now();
         let mut opening = match numbering.opening.take() {
@@ -129,12 +165,9 @@ where
 }
 
 impl<S: StateMachine> ClientParts<S> {
-    /// The number of the command as it is now: the client may have more replies by then.
-    pub(super) fn number(&self, ticket: &Ticket<S>) -> CommandNumber {
-        let numbering = self.lock();
-        let lowest = numbering.unanswered.first().copied();
-        let answered_below = lowest.map_or(ticket.serial, |lowest| lowest.min(ticket.serial));
-        CommandNumber { session: ticket.session, serial: ticket.serial, answered_below }
+    /// Brings the ticket up to date: the client may have more replies by now.
+    pub(super) fn renew(&self, ticket: &mut Ticket<S>) {
+        ticket.answered_below = self.lock().serials.lowest.min(ticket.serial);
     }
 
     /// Forgets a session that has expired.
@@ -142,7 +175,7 @@ impl<S: StateMachine> ClientParts<S> {
         let mut numbering = self.lock();
         if numbering.session == Some(session) {
             numbering.session = None;
-            numbering.unanswered.clear();
+            numbering.serials.none_waits();
         }
     }
 
@@ -151,11 +184,38 @@ impl<S: StateMachine> ClientParts<S> {
     }
 }
 
+impl<S: StateMachine> Ticket<S> {
+    pub(super) fn number(&self) -> CommandNumber {
+        let Self { session, serial, answered_below, .. } = *self;
+        CommandNumber { session, serial, answered_below }
+    }
+}
+
 impl<S: StateMachine> Drop for Ticket<S> {
     fn drop(&mut self) {
         let mut numbering = self.parts.lock();
         if numbering.session == Some(self.session) {
-            numbering.unanswered.remove(&self.serial);
+            numbering.serials.answered(self.serial);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_number_rises_when_it_and_all_before_it_are_answered() {
+        let mut serials = Serials::new();
+        assert_eq!([serials.draw(), serials.draw(), serials.draw()], [1, 2, 3]);
+        serials.answered(2);
+        assert_eq!(serials.lowest, 1);
+        serials.answered(1);
+        assert_eq!(serials.lowest, 3, "2 was answered before");
+        serials.answered(1);
+        serials.answered(9);
+        assert_eq!((serials.lowest, serials.draw()), (3, 4));
+        serials.none_waits();
+        assert_eq!((serials.lowest, serials.draw()), (5, 5), "no number is given twice");
     }
 }

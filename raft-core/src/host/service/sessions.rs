@@ -1,6 +1,8 @@
 //! Any state machine, with client sessions (thesis 6.3).
 
 use std::boxed::Box;
+use std::cell::Cell;
+use std::fmt;
 use std::format;
 use std::io;
 use std::marker::PhantomData;
@@ -62,11 +64,19 @@ const RESERVE_MAX: usize = 4096;
 /// assert_eq!(machine.0, 5);
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Sessions<S: StateMachine, F = Postcard> {
     machine: S,
     table: SessionTable<S::Reply>,
+    /// The command that `understands` has decoded, for the `apply` that follows.
+    decoded: Cell<Option<Decoded>>,
     format: PhantomData<fn() -> F>,
+}
+
+/// A command to apply, and the place of the bytes that it was decoded from.
+struct Decoded {
+    number: CommandNumber,
+    command: Bytes,
+    place: (usize, usize),
 }
 
 /// The reply to a [`SessionCommand`].
@@ -99,12 +109,26 @@ where
 {
     /// Sessions for this state machine, with replies in the format `F`.
     pub fn with_format(machine: S) -> Self {
-        Self { machine, table: SessionTable::new(), format: PhantomData }
+        Self { machine, table: SessionTable::new(), decoded: Cell::new(None), format: PhantomData }
     }
 
     /// The table.
     pub fn table(&self) -> &SessionTable<S::Reply> {
         &self.table
+    }
+
+    fn apply_once(
+        &mut self,
+        index: Index,
+        number: CommandNumber,
+        command: Bytes,
+    ) -> SessionReply<S::Reply> {
+        let CommandNumber { session, serial, answered_below } = number;
+        let apply = || self.machine.apply(index, command);
+        match self.table.apply_once(session, serial, answered_below, index, apply) {
+            Ok(reply) => SessionReply::Applied(reply),
+            Err(refused) => SessionReply::Refused(refused),
+        }
     }
 }
 
@@ -120,6 +144,12 @@ where
     ///
     /// If the command is not understood. A node asks `understands` before.
     fn apply(&mut self, index: Index, bytes: Bytes) -> Self::Reply {
+        if let Some(Decoded { number, command, place: of }) = self.decoded.take() {
+            // The command holds the bytes, so the same place means the same bytes.
+            if of == place(&bytes) {
+                return self.apply_once(index, number, command);
+            }
+        }
         match SessionCommand::decode(&bytes).unwrap_or_else(|error| panic!("{error}")) {
             SessionCommand::Open(limits) => {
                 let id = SessionId::new(index.get());
@@ -128,14 +158,7 @@ where
                     Err(refused) => SessionReply::Refused(refused),
                 }
             }
-            SessionCommand::Apply { number, command } => {
-                let CommandNumber { session, serial, answered_below } = number;
-                let apply = || self.machine.apply(index, command);
-                match self.table.apply_once(session, serial, answered_below, index, apply) {
-                    Ok(reply) => SessionReply::Applied(reply),
-                    Err(refused) => SessionReply::Refused(refused),
-                }
-            }
+            SessionCommand::Apply { number, command } => self.apply_once(index, number, command),
             SessionCommand::Close(id) => {
                 self.table.close(id);
                 SessionReply::Closed
@@ -145,7 +168,14 @@ where
 
     fn understands(&self, bytes: &Bytes) -> Result<(), NotUnderstood> {
         match SessionCommand::decode(bytes)? {
-            SessionCommand::Apply { command, .. } => self.machine.understands(&command),
+            SessionCommand::Apply { number, command } => {
+                self.machine.understands(&command)?;
+                // An empty command holds nothing.
+                if !command.is_empty() {
+                    self.decoded.set(Some(Decoded { number, command, place: place(bytes) }));
+                }
+                Ok(())
+            }
             SessionCommand::Open(_) | SessionCommand::Close(_) => Ok(()),
         }
     }
@@ -199,12 +229,28 @@ where
     }
 }
 
+impl<S, F> fmt::Debug for Sessions<S, F>
+where
+    S: StateMachine + fmt::Debug,
+    S::Reply: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { machine, table, .. } = self;
+        f.debug_struct("Sessions").field("machine", machine).field("table", table).finish()
+    }
+}
+
 impl<S: StateMachine, F> Deref for Sessions<S, F> {
     type Target = S;
 
     fn deref(&self) -> &S {
         &self.machine
     }
+}
+
+/// Where bytes lie in memory, and how many there are.
+fn place(bytes: &Bytes) -> (usize, usize) {
+    (bytes.as_ptr().addr(), bytes.len())
 }
 
 fn write_table<R: Clone, F: Format<R>>(
@@ -298,4 +344,54 @@ fn read_bytes(from: &mut dyn io::Read) -> io::Result<Vec<u8>> {
 
 fn damaged(text: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::service::format::FormatError;
+    use crate::host::service::table::SessionLimits;
+
+    /// No snapshot is taken here.
+    struct NoFormat;
+
+    impl Format<u64> for NoFormat {
+        fn encode(_: &u64, _: &mut Vec<u8>) -> Result<(), FormatError> {
+            panic!("no snapshot")
+        }
+
+        fn decode(_: &[u8]) -> Result<u64, FormatError> {
+            panic!("no snapshot")
+        }
+    }
+
+    struct Total(u64);
+
+    impl StateMachine for Total {
+        type Reply = u64;
+
+        fn apply(&mut self, _index: Index, command: Bytes) -> u64 {
+            self.0 += command.len() as u64;
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_command_is_applied_and_not_the_one_that_was_asked_about() {
+        let mut machine = Sessions::<_, NoFormat>::with_format(Total(0));
+        let open = SessionCommand::Open(SessionLimits::default()).encode();
+        let SessionReply::Opened(session) = machine.apply(Index::new(1), open) else { panic!() };
+        let add = |serial, command: &'static str| {
+            let number = CommandNumber { session, serial, answered_below: 1 };
+            SessionCommand::Apply { number, command: command.into() }.encode()
+        };
+        let (asked, applied) = (add(1, "three"), add(2, "it"));
+        machine.understands(&asked).unwrap();
+        assert_eq!(machine.apply(Index::new(2), applied), SessionReply::Applied(2));
+        machine.understands(&asked).unwrap();
+        assert_eq!(machine.apply(Index::new(3), asked), SessionReply::Applied(7));
+        let empty = add(3, "");
+        machine.understands(&empty).unwrap();
+        assert_eq!(machine.apply(Index::new(4), empty), SessionReply::Applied(7));
+    }
 }

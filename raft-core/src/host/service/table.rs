@@ -247,9 +247,6 @@ impl<R: Clone> SessionTable<R> {
         at: Index,
         apply: impl FnOnce() -> R,
     ) -> Result<R, SessionRefused> {
-        if !self.contains(id) {
-            return Err(SessionRefused::Expired { session: id });
-        }
         let session = Arc::make_mut(self.part_mut(id)).get_mut(&id).map(Arc::make_mut);
         let session = session.ok_or(SessionRefused::Expired { session: id })?;
         session.last_used = at;

@@ -1,6 +1,5 @@
 //! Wakes futures at given times, on any runtime: one thread that sleeps until the next.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -10,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Instant;
+use std::vec::Vec;
 
 use super::panics;
 
@@ -26,17 +26,46 @@ struct Shared {
 
 #[derive(Default)]
 struct Clock {
-    /// Who is to be woken, by time. The number keeps equal times apart.
-    wakers: BTreeMap<(Instant, u64), Waker>,
-    last: u64,
+    /// Who waits, in no order: most alarms are taken back long before their time, so that coming
+    /// and going must be cheap.
+    slots: Vec<Slot>,
+    /// The free ones of the slots.
+    free: Vec<usize>,
+    thread: AlarmThread,
     is_closed: bool,
+}
+
+/// A place for one who waits.
+enum Slot {
+    Free,
+    Waits(Instant, Waker),
+    /// The time has come.
+    Due,
+}
+
+/// What the thread of an alarm does next.
+enum Next {
+    Wake(Vec<Waker>),
+    SleepUntil(Instant),
+    Sleep,
+}
+
+/// What the thread of an alarm does.
+#[derive(Clone, Copy, Default)]
+enum AlarmThread {
+    /// It looks for who is due, and so sees whoever comes.
+    #[default]
+    Looks,
+    /// It sleeps for ever, because nobody is to be woken.
+    Sleeps,
+    SleepsUntil(Instant),
 }
 
 /// Ready at its time.
 pub(in crate::host) struct Until {
     at: Instant,
-    /// Its number in the clock, once it was polled.
-    number: Option<u64>,
+    /// Its place in the clock, once it was polled.
+    slot: Option<usize>,
     shared: Arc<Shared>,
 }
 
@@ -50,9 +79,9 @@ impl Alarm {
         Ok(Self { shared })
     }
 
-    /// Ready at this time, or as soon as it is polled later.
+    /// Ready at this time, or soon after it is polled if that is later.
     pub(in crate::host) fn until(&self, at: Instant) -> Until {
-        Until { at, number: None, shared: Arc::clone(&self.shared) }
+        Until { at, slot: None, shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -67,27 +96,56 @@ impl Shared {
     fn run(&self) {
         let mut clock = self.lock();
         while !clock.is_closed {
-            let Some((at, _)) = clock.wakers.keys().next().copied() else {
-                clock = self.changed.wait(clock).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let span = at.saturating_duration_since(Instant::now());
-            if span.is_zero() {
-                let due = clock.wakers.pop_first();
-                drop(clock);
-                if let Some((_, waker)) = due {
-                    panics::contained(|| waker.wake());
+            clock.thread = AlarmThread::Looks;
+            match clock.next(Instant::now()) {
+                Next::Wake(wakers) => {
+                    drop(clock);
+                    wakers.into_iter().for_each(|waker| panics::contained(|| waker.wake()));
+                    clock = self.lock();
                 }
-                clock = self.lock();
-            } else {
-                let waited = self.changed.wait_timeout(clock, span);
-                clock = waited.unwrap_or_else(PoisonError::into_inner).0;
+                Next::SleepUntil(at) => {
+                    clock.thread = AlarmThread::SleepsUntil(at);
+                    let span = at.saturating_duration_since(Instant::now());
+                    let waited = self.changed.wait_timeout(clock, span);
+                    clock = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Next::Sleep => {
+                    clock.thread = AlarmThread::Sleeps;
+                    clock = self.changed.wait(clock).unwrap_or_else(PoisonError::into_inner);
+                }
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock {
+    fn take_slot(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::Free);
+            self.slots.len() - 1
+        })
+    }
+
+    /// What the thread does next. Those whose time has come are marked before they are woken.
+    fn next(&mut self, now: Instant) -> Next {
+        let (mut due, mut next) = (Vec::new(), None);
+        for slot in &mut self.slots {
+            let Slot::Waits(at, _) = *slot else { continue };
+            if at > now {
+                next = Some(next.map_or(at, |next: Instant| next.min(at)));
+            } else if let Slot::Waits(_, waker) = std::mem::replace(slot, Slot::Due) {
+                due.push(waker);
+            }
+        }
+        match next {
+            _ if !due.is_empty() => Next::Wake(due),
+            Some(at) => Next::SleepUntil(at),
+            None => Next::Sleep,
+        }
     }
 }
 
@@ -101,20 +159,26 @@ impl Future for Until {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if Instant::now() >= self.at {
-            return Poll::Ready(());
-        }
+        let at = self.at;
         let shared = Arc::clone(&self.shared);
         let mut clock = shared.lock();
-        let number = *self.number.get_or_insert_with(|| {
-            clock.last += 1;
-            clock.last
-        });
-        let key = (self.at, number);
-        let is_next = clock.wakers.keys().next().is_none_or(|next| key < *next);
-        clock.wakers.insert(key, cx.waker().clone());
+        let slot = *self.slot.get_or_insert_with(|| clock.take_slot());
+        match &mut clock.slots[slot] {
+            Slot::Due => return Poll::Ready(()),
+            Slot::Waits(_, waker) => {
+                waker.clone_from(cx.waker());
+                return Poll::Pending;
+            }
+            free @ Slot::Free => *free = Slot::Waits(at, cx.waker().clone()),
+        }
+        // The thread may sleep until the time of one that is gone, and need not hear of a later one.
+        let oversleeps = match clock.thread {
+            AlarmThread::Looks => false,
+            AlarmThread::Sleeps => true,
+            AlarmThread::SleepsUntil(time) => at < time,
+        };
         drop(clock);
-        if is_next {
+        if oversleeps {
             shared.changed.notify_one();
         }
         Poll::Pending
@@ -123,8 +187,50 @@ impl Future for Until {
 
 impl Drop for Until {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            self.shared.lock().wakers.remove(&(self.at, number));
+        if let Some(slot) = self.slot {
+            let mut clock = self.shared.lock();
+            let gone = std::mem::replace(&mut clock.slots[slot], Slot::Free);
+            clock.free.push(slot);
+            drop(clock);
+            drop(gone);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::executor::block_on;
+    use futures::future::{Either, join_all, select};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(5);
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_earlier_alarm_rings_although_the_thread_sleeps_for_a_later_one() {
+        let alarm = Alarm::start().unwrap();
+        for _ in 0..10 {
+            let begun = Instant::now();
+            let late = alarm.until(begun + NEVER);
+            let soon = alarm.until(begun + SOON);
+            let Either::Right(((), late)) = block_on(select(late, soon)) else { panic!() };
+            assert!(begun.elapsed() >= SOON);
+            drop(late);
+        }
+        assert_eq!(alarm.shared.lock().slots.len(), 2, "places are taken again");
+    }
+
+    #[test]
+    fn whoever_comes_late_or_with_others_is_woken() {
+        let alarm = Alarm::start().unwrap();
+        let begun = Instant::now();
+        block_on(alarm.until(begun));
+        block_on(join_all((0..100).map(|_| alarm.until(begun + SOON))));
+        assert!(begun.elapsed() >= SOON);
+        let clock = alarm.shared.lock();
+        assert!(clock.slots.iter().all(|slot| matches!(slot, Slot::Free)), "all are gone");
     }
 }
