@@ -341,6 +341,7 @@ fn a_dialer_closes_when_it_hears_nothing_and_dials_again() {
             past: Past::Unknown,
             knows_you: None,
             named_at: None,
+            timeouts: None,
         });
         frame::encode(&mut welcome, HANDSHAKE_BYTES_MAX, |out| answer.encode(out)).unwrap();
         dialed.write_all(&welcome).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use raft_core::host::handshake::{
 };
 use raft_core::host::tcp::{Closed, Config, Counters, Peers, Reading, Signals, Ticket};
 use raft_core::host::{
-    ADDRESS_BYTES_MAX, ClusterId, Identity, MessageInbox, Past, StoreId, Versions,
+    ADDRESS_BYTES_MAX, ClusterId, Identity, MessageInbox, Past, StoreId, Timeouts, Versions,
 };
 use raft_core::{ClusterIdentity, Index, LogId, NodeId, Term};
 
@@ -83,6 +84,16 @@ struct AnyHello {
     sends_bytes_max: Option<u64>,
     versions: Option<(u32, u32)>,
     named_at: Option<(u64, u64)>,
+    timeouts: Option<AnyTimeouts>,
+}
+
+/// Microseconds.
+type AnyTimeouts = [u32; 3];
+
+fn timeouts(said: AnyTimeouts) -> Timeouts {
+    let [election_timeout_min, election_timeout_max, heartbeat_interval] =
+        said.map(|micros| Duration::from_micros(micros.into()));
+    Timeouts { election_timeout_min, election_timeout_max, heartbeat_interval }
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -96,7 +107,7 @@ enum AnyPast {
 
 #[derive(Arbitrary, Debug)]
 enum AnyAnswer {
-    Welcome(u16, Option<u64>, AnyPast),
+    Welcome(u16, Option<u64>, AnyPast, Option<AnyTimeouts>),
     Version(u16, u16),
     Other { kind: u8, number: u64 },
     Ours(Vec<u8>),
@@ -217,10 +228,11 @@ fn conclude(out: &[u8]) -> Result<Welcome, HandshakeError> {
 fn check_answer(answer: &AnyAnswer) {
     let mut payload = Vec::new();
     match answer {
-        AnyAnswer::Welcome(version, store_id, past) => {
+        AnyAnswer::Welcome(version, store_id, past, said) => {
             let (store_id, version) = (store_id.map(StoreId::new), *version);
             let (past, knows_you) = past.to_past();
-            let welcome = Welcome { version, store_id, past, knows_you, named_at: None };
+            let (named_at, timeouts) = (None, said.map(timeouts));
+            let welcome = Welcome { version, store_id, past, knows_you, named_at, timeouts };
             Answer::Welcome(welcome).encode(&mut payload);
         }
         AnyAnswer::Ours(bytes) => payload.extend(MAGIC.iter().chain(bytes)),
@@ -265,6 +277,7 @@ impl AnyHello {
                 .versions
                 .and(self.named_at)
                 .map(|(term, index)| LogId::new(Term::new(term), Index::new(index))),
+            timeouts: self.timeouts.map(timeouts),
         }
     }
 }

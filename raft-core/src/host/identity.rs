@@ -5,6 +5,7 @@ use std::string::String;
 
 use bytes::Bytes;
 
+use super::timeouts::Timeouts;
 use super::versions::Versions;
 use crate::identity::ClusterIdentity;
 use crate::types::{LogId, NodeId};
@@ -118,6 +119,8 @@ pub struct Introduction {
     pub named_at: Option<LogId>,
     /// The versions of the application that the node understands. `None` if it does not say.
     pub versions: Option<Versions>,
+    /// The timeouts that the node is configured with. `None` if it does not say.
+    pub timeouts: Option<Timeouts>,
 }
 
 impl Introduction {
@@ -133,6 +136,7 @@ impl Introduction {
             sends_bytes_max: None,
             named_at: None,
             versions: None,
+            timeouts: None,
         }
     }
 }

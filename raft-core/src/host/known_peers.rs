@@ -47,6 +47,7 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::identity::{Identity, Introduction, Past, StoreId};
+use super::timeouts::Timeouts;
 use super::versions::Versions;
 use crate::host::wire::handshake::Refusal;
 use crate::host::wire::label::recorded_store;
@@ -69,6 +70,8 @@ pub(super) struct KnownPeers {
     lengths: Option<Lengths>,
     /// The versions of the application that this node understands.
     versions: Option<Versions>,
+    /// The timeouts that this node is configured with.
+    timeouts: Option<Timeouts>,
     state: Mutex<Knowledge>,
     /// Grows whenever the verdict on a peer may have changed.
     generation: AtomicU64,
@@ -110,6 +113,7 @@ pub(super) struct Met {
     reached: Option<String>,
     pub(super) note: Bytes,
     pub(super) versions: Option<Versions>,
+    timeouts: Option<Timeouts>,
 }
 
 /// Why this node, whose store is empty, takes no part in elections.
@@ -125,7 +129,7 @@ impl KnownPeers {
     /// Judges peers on behalf of this node. If there is none, every peer is let in.
     pub(super) fn new(own: Option<Identity>) -> Self {
         let (state, generation) = (Mutex::default(), AtomicU64::new(0));
-        Self { own, lengths: None, versions: None, state, generation }
+        Self { own, lengths: None, versions: None, timeouts: None, state, generation }
     }
 
     /// The same for a node that sends messages of at most `sends` bytes, and whose transport takes
@@ -137,6 +141,27 @@ impl KnownPeers {
     /// The same for a node that understands these versions of the application.
     pub(super) fn with_versions(self, versions: Versions) -> Self {
         Self { versions: Some(versions), ..self }
+    }
+
+    /// The same for a node that is configured with these timeouts.
+    pub(super) fn with_timeouts(self, timeouts: Timeouts) -> Self {
+        Self { timeouts: Some(timeouts), ..self }
+    }
+
+    /// The timeouts that this node is configured with; none if it does not say.
+    pub(super) fn timeouts(&self) -> Option<Timeouts> {
+        self.timeouts
+    }
+
+    /// The members that are connected and are configured with other timeouts than this node, and
+    /// which. A server that is no member yet does no harm.
+    pub(super) fn other_timeouts(&self) -> Vec<(NodeId, Timeouts)> {
+        let Some(own) = self.timeouts else { return Vec::new() };
+        let state = self.lock();
+        let members = state.met.iter().filter(|(id, _)| state.members.contains_key(id));
+        let connected = members.filter(|(_, met)| met.connections > 0);
+        let said = connected.filter_map(|(id, met)| Some((*id, met.timeouts?)));
+        said.filter(|(_, timeouts)| *timeouts != own).collect()
     }
 
     /// The versions of the application that this node understands; none if it does not say.
@@ -334,6 +359,7 @@ impl Met {
             reached: None,
             note: Bytes::new(),
             versions: None,
+            timeouts: None,
         }
     }
 
@@ -342,6 +368,7 @@ impl Met {
             *self = Self::of(peer);
         }
         self.past = peer.past;
+        self.timeouts = peer.timeouts;
         // Only a peer that dials says its versions, and it may have come back as an older program.
         if reached.is_none() {
             self.versions = peer.versions;
@@ -426,6 +453,7 @@ fn other_history(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::host::identity::ClusterId;
     use crate::membership::{Member, Suffrage};
     use crate::types::{Index, Term};
@@ -572,6 +600,25 @@ mod tests {
         assert_eq!(peers.admit(&says(Some(sends)), None), Err(refusal));
         assert_eq!(peers.refused(), [(from, refusal)]);
         assert_eq!(peers.admit(&says(Some(sends)), Some("b:1")), Ok(()), "it takes, and may");
+    }
+
+    #[test]
+    fn a_connected_member_with_other_timeouts_is_found_for_as_long_as_it_has_them() {
+        let own = Timeouts::of(&Config::new(ME, [ME]));
+        let peers = peers(Past::Unnamed).with_timeouts(own);
+        let other = Timeouts { heartbeat_interval: own.heartbeat_interval / 2, ..own };
+        let says =
+            |number, timeouts| Introduction { timeouts, ..peer(number, number, Past::Blank) };
+        for (number, timeouts) in [(2, Some(other)), (3, Some(own)), (4, None), (9, Some(other))] {
+            assert_eq!(peers.admit(&says(number, timeouts), None), Ok(()));
+        }
+        assert_eq!(peers.other_timeouts(), [(NodeId::new(2), other)], "9 is no member");
+        peers.left(&says(2, Some(other)));
+        assert_eq!(peers.other_timeouts(), [], "it is not connected");
+        assert_eq!(peers.admit(&says(2, Some(other)), None), Ok(()));
+        assert_eq!(peers.other_timeouts().len(), 1);
+        assert_eq!(peers.admit(&says(2, Some(own)), None), Ok(()));
+        assert_eq!(peers.other_timeouts(), [], "it was restarted with the same");
     }
 
     /// Else a node that was away would refuse the only leader it has.

@@ -67,7 +67,7 @@
 //!
 //! | room | what stands in it |
 //! |---|---|
-//! | `versions` | which versions of an application a program understands |
+//! | `versions` `timeouts` | what each node says of its program and of its configuration |
 //! | `identity` `clock` `worker_kind` | who a node is, what time it is, what its threads are |
 //! | `wire` | what two nodes say before the first message, members' labels, frames of bytes |
 //! | `state_machine` `storage_error` `stop_reason` `error` | the application, and what may fail |
@@ -118,6 +118,7 @@ mod storage_error;
 mod sync;
 pub mod tcp;
 mod threads;
+mod timeouts;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod transport;
@@ -154,6 +155,7 @@ pub use snapshot::{
 };
 pub use state_machine::{Capture, NotUnderstood, StateMachine};
 pub use storage_error::StorageError;
+pub use timeouts::Timeouts;
 pub use transport::{MessageInbox, PeerInbox, Running, RunningEnd, Transport};
 pub use versions::Versions;
 pub use wire::{ADDRESS_BYTES_MAX, Label, LabelError, NOTE_BYTES_MAX, frame, handshake};

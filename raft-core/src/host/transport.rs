@@ -201,6 +201,7 @@ impl MessageInbox {
         let note = self.note.clone();
         let sends_bytes_max = self.peers.sends_bytes_max();
         let versions = self.peers.versions();
+        let timeouts = self.peers.timeouts();
         Introduction {
             node,
             store,
@@ -211,6 +212,7 @@ impl MessageInbox {
             sends_bytes_max,
             versions,
             named_at,
+            timeouts,
         }
     }
 

@@ -12,9 +12,9 @@ use std::time::Duration;
 use crate::node::{CLUSTER, Map, id, leader, set, start, until};
 use bytes::Bytes;
 use raft_core::host::{
-    ChangeError, FileJournal, Handle, InProcessNetwork, Journal, MemoryJournal, ProposeError,
-    SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StartError, StopReason,
-    StorageError, StoreId, TransferError, WaitError,
+    ChangeError, FileJournal, Finding, Handle, InProcessNetwork, Journal, MemoryJournal,
+    ProposeError, SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StartError,
+    StopReason, StorageError, StoreId, Timeouts, TransferError, WaitError,
 };
 use raft_core::{Change, Config, LogId, MembershipError, NodeId, Restored, Role, Suffrage, Write};
 
@@ -387,4 +387,48 @@ fn a_snapshot_is_taken_when_asked_for_or_refused_with_a_reason() {
     node.propose(Bytes::new()).wait().unwrap();
     let refused = node.take_snapshot().wait();
     assert!(matches!(refused, Err(SnapshotError::Unsupported)), "{refused:?}");
+}
+
+fn timeouts_found(node: &Handle<Map>) -> Vec<(u64, Timeouts, Timeouts)> {
+    let findings = node.status().wait().unwrap().findings;
+    let differ = findings.iter().filter_map(|found| {
+        let Finding::TimeoutsDiffer { peer, ours, theirs } = found else { return None };
+        Some((peer.get(), *ours, *theirs))
+    });
+    differ.collect()
+}
+
+/// An operator who starts one server with other timeouts learns so from every server.
+#[test]
+fn servers_with_other_timeouts_name_each_other() {
+    let (hub, _late) = InProcessNetwork::new(1, || {});
+    let usual = |own| Config::new(id(own), [1, 2, 3].map(NodeId::new));
+    let other = Config { election_timeout_max: Duration::from_millis(400), ..usual(2) };
+    let (ours, theirs) = (Timeouts::of(&usual(1)), Timeouts::of(&other));
+    let journals: BTreeMap<u64, MemoryJournal> =
+        (1..=3).map(|own| (own, MemoryJournal::new())).collect();
+    let begin = |raft: Config| {
+        let journal = journals[&raft.id.get()].clone();
+        start(raft, &hub, journal, Map::default()).unwrap()
+    };
+    let mut nodes = BTreeMap::from([(1, begin(usual(1))), (2, begin(other)), (3, begin(usual(3)))]);
+    for (own, expected) in [
+        (1, vec![(2, ours, theirs)]),
+        (2, vec![(1, theirs, ours), (3, theirs, ours)]),
+        (3, vec![(2, ours, theirs)]),
+    ] {
+        until("each finds the ones that differ", || timeouts_found(&nodes[&own]) == expected);
+    }
+    let found = nodes[&1].status().wait().unwrap().findings;
+    let told = found.last().unwrap().to_string();
+    assert!(told.contains("and server 2 with election timeouts of 150ms to 400ms"), "{told}");
+
+    nodes.remove(&2).unwrap().shutdown().wait();
+    nodes.insert(2, begin(usual(2)));
+    for own in 1..=3 {
+        until("nobody differs any more", || {
+            nodes[&own].leadership().current().leader.is_some()
+                && timeouts_found(&nodes[&own]).is_empty()
+        });
+    }
 }

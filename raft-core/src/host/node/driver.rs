@@ -522,7 +522,7 @@ impl<S: StateMachine> NodeLoop<S> {
             messages_dropped: self.inbox.messages_dropped(),
             requests_refused: self.inbox.requests_refused(),
         };
-        status.findings = findings(&self.raft, &status);
+        status.findings = findings(&self.raft, &status, &self.peers);
         status
     }
 }

@@ -13,6 +13,8 @@ use rand_core::Rng;
 
 use super::reasons::{end_text, refusal_text};
 use super::status::NodeStatus;
+use crate::host::known_peers::KnownPeers;
+use crate::host::timeouts::Timeouts;
 use crate::host::wire::handshake::Refusal;
 use crate::host::worker_kind::WorkerStatus;
 use crate::membership::Suffrage;
@@ -102,10 +104,25 @@ pub enum Finding {
         /// The last entry that both states include.
         index: Index,
     },
+    /// A connected member is configured with other timeouts than this node. It stops nothing by
+    /// itself, and makes elections needless, slow or split.
+    TimeoutsDiffer {
+        /// The member.
+        peer: NodeId,
+        /// The timeouts of this node.
+        ours: Timeouts,
+        /// The timeouts of the member.
+        theirs: Timeouts,
+    },
 }
 
-/// What this node finds, what weighs most first. `status` is that of the same moment.
-pub(super) fn findings<R: Rng>(raft: &Raft<Bytes, R>, status: &NodeStatus) -> Vec<Finding> {
+/// What this node finds, what weighs most first. `status` is that of the same moment, and `peers`
+/// are those that the node has met.
+pub(super) fn findings<R: Rng>(
+    raft: &Raft<Bytes, R>,
+    status: &NodeStatus,
+    peers: &KnownPeers,
+) -> Vec<Finding> {
     let mut found: Vec<_> = status.stuck.iter().cloned().map(Finding::Stuck).collect();
     if status.told_not_to_vote {
         found.push(Finding::ToldNotToVote);
@@ -126,6 +143,10 @@ pub(super) fn findings<R: Rng>(raft: &Raft<Bytes, R>, status: &NodeStatus) -> Ve
     found.extend(
         differences.map(|other| Finding::StateDiffers { peer: other.peer, index: other.index }),
     );
+    if let Some(ours) = peers.timeouts() {
+        let others = peers.other_timeouts().into_iter();
+        found.extend(others.map(|(peer, theirs)| Finding::TimeoutsDiffer { peer, ours, theirs }));
+    }
     found
 }
 
@@ -270,7 +291,47 @@ impl fmt::Display for Finding {
                 "its state differs from that of server {peer} after entry {index}: see the guide on operation, states that \
                  differ"
             ),
+            Self::TimeoutsDiffer { peer, ours, theirs } => {
+                timeouts_differ(f, *peer, ours, theirs)
+            }
         }
+    }
+}
+
+fn timeouts_differ(
+    f: &mut fmt::Formatter<'_>,
+    peer: NodeId,
+    ours: &Timeouts,
+    theirs: &Timeouts,
+) -> fmt::Result {
+    write!(
+        f,
+        "it is configured with {ours}, and server {peer} with {theirs}; {}: give all servers the same values, and restart \
+         one after the other",
+        when_timeouts_differ(peer, ours, theirs)
+    )
+}
+
+/// What comes of it if this server has the timeouts `ours` and the server `peer` has `theirs`.
+fn when_timeouts_differ(peer: NodeId, ours: &Timeouts, theirs: &Timeouts) -> String {
+    if ours.are_too_short_for(theirs) {
+        std::format!(
+            "while server {peer} leads, this server stands for election as soon as one heartbeat is late"
+        )
+    } else if theirs.are_too_short_for(ours) {
+        std::format!(
+            "while this server leads, server {peer} stands for election as soon as one heartbeat is late"
+        )
+    } else if theirs.election_timeout_min < ours.election_timeout_min {
+        std::format!(
+            "when a leader is lost, server {peer} asks for votes while this server still refuses them"
+        )
+    } else if ours.election_timeout_min < theirs.election_timeout_min {
+        std::format!(
+            "when a leader is lost, this server asks for votes while server {peer} still refuses them"
+        )
+    } else {
+        "how long the cluster is without a leader depends on which server is lost".to_string()
     }
 }
 
@@ -313,11 +374,12 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::host::identity::{ClusterId, Identity, Introduction, Past, StoreId};
     use crate::message::{Body, Message, RequestPreVoteReply, RequestVoteReply};
     use crate::output::{Output, Restored};
     use crate::reason::VoteRefusal;
     use crate::role::Role;
-    use crate::types::Term;
+    use crate::types::{LogId, Term};
 
     type Server = Raft<Bytes, Pcg32>;
 
@@ -332,6 +394,10 @@ mod tests {
     }
 
     fn found(raft: &Server) -> Vec<Finding> {
+        found_with(raft, &KnownPeers::new(None))
+    }
+
+    fn found_with(raft: &Server, peers: &KnownPeers) -> Vec<Finding> {
         let status = NodeStatus {
             findings: vec![],
             raft: raft.status(),
@@ -352,7 +418,7 @@ mod tests {
             messages_dropped: 0,
             requests_refused: 0,
         };
-        findings(raft, &status)
+        findings(raft, &status, peers)
     }
 
     /// One deadline passes. These servers answer, and grant what is asked if they `agree`; the disk
@@ -462,6 +528,55 @@ mod tests {
         assert!(told.starts_with("it refused server 2 its vote in term 3: the log"), "{told}");
         stand(&mut raft, &[2], true, true);
         assert!(!found(&raft).iter().any(|found| matches!(found, Finding::RefusedVote(_))));
+    }
+
+    #[test]
+    fn timeouts_that_differ_are_found_behind_all_that_weighs_more() {
+        let ours = Timeouts::of(&server().server.config);
+        let own = Identity { cluster: ClusterId::new(1), node: id(1), store_id: StoreId::new(1) };
+        let peers = KnownPeers::new(Some(own)).with_timeouts(ours);
+        let raft = server();
+        peers.update(Past::Blank, raft.membership(), (LogId::ZERO, false));
+        let theirs = Timeouts { election_timeout_min: ours.election_timeout_min / 2, ..ours };
+        for (number, timeouts) in [(2, theirs), (3, ours)] {
+            let peer = Introduction::new(id(number), StoreId::new(number));
+            peers.admit(&Introduction { timeouts: Some(timeouts), ..peer }, None).unwrap();
+        }
+        let found = found_with(&raft, &peers);
+        let [
+            Finding::NoLeader,
+            differ @ Finding::TimeoutsDiffer { peer, ours: own, theirs: other },
+        ] = found.as_slice()
+        else {
+            panic!("{found:?}")
+        };
+        assert_eq!((*peer, *own, *other), (id(2), ours, theirs));
+        assert_eq!(
+            differ.to_string(),
+            "it is configured with election timeouts of 150ms to 300ms and heartbeats every 50ms, and \
+             server 2 with election timeouts of 75ms to 300ms and heartbeats every 50ms; while this \
+             server leads, server 2 stands for election as soon as one heartbeat is late: give all \
+             servers the same values, and restart one after the other"
+        );
+    }
+
+    #[test]
+    fn what_comes_of_timeouts_that_differ_is_said_for_both_sides() {
+        let usual = Timeouts::of(&server().server.config);
+        let slow = Timeouts { heartbeat_interval: usual.heartbeat_interval * 2, ..usual };
+        let shorter = usual.election_timeout_min - Duration::from_millis(50);
+        let shorter = Timeouts { election_timeout_min: shorter, ..usual };
+        let wider = Timeouts { election_timeout_max: usual.election_timeout_max * 2, ..usual };
+        for (theirs, seen_here, seen_there) in [
+            (slow, "while server 2 leads, this server stands", "while this server leads, server 2"),
+            (shorter, "server 2 asks for votes while this", "this server asks for votes while"),
+            (wider, "depends on which server is lost", "depends on which server is lost"),
+        ] {
+            let told = when_timeouts_differ(id(2), &usual, &theirs);
+            assert!(told.contains(seen_here), "{told}");
+            let told = when_timeouts_differ(id(2), &theirs, &usual);
+            assert!(told.contains(seen_there), "{told}");
+        }
     }
 
     #[test]

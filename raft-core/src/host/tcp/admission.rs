@@ -59,10 +59,10 @@ impl<S: Signals> Peers<S> {
         let verdict = match &judged {
             Ok((version, peer, _)) => {
                 let introduction = self.inbox.introduce(&self.identity, peer.peer(), None);
-                let Introduction { store, past, knows_you, named_at, .. } = introduction;
+                let Introduction { store, past, knows_you, named_at, timeouts, .. } = introduction;
                 let version = *version;
                 let store_id = Some(store);
-                Answer::Welcome(Welcome { version, store_id, past, knows_you, named_at })
+                Answer::Welcome(Welcome { version, store_id, past, knows_you, named_at, timeouts })
             }
             Err(refusal) => Answer::Refused(*refusal),
         };

@@ -349,6 +349,7 @@ mod tests {
             past: Past::Unknown,
             knows_you: None,
             named_at: None,
+            timeouts: None,
         })
         .encode(&mut payload);
         payload

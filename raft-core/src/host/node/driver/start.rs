@@ -48,6 +48,7 @@ use crate::host::state_machine::StateMachine;
 use crate::host::threads::lifecycle::Lifecycle;
 use crate::host::threads::watch::Watch;
 use crate::host::threads::worker::Stopper;
+use crate::host::timeouts::Timeouts;
 use crate::host::transport::{MessageInbox, Transport};
 use crate::host::versions::Versions;
 use crate::host::wire::handshake::SAID_NOTE_BYTES_MAX;
@@ -281,8 +282,8 @@ fn waking_both(
     })
 }
 
-/// The peers that this node knows, with how long its messages and theirs may be, and what it
-/// understands.
+/// The peers that this node knows, with how long its messages and theirs may be, what it
+/// understands, and its timeouts.
 fn known_peers(
     identity: Identity,
     config: &Config,
@@ -290,6 +291,7 @@ fn known_peers(
     versions: Versions,
 ) -> Arc<KnownPeers> {
     let peers = KnownPeers::new(Some(identity)).with_versions(versions);
+    let peers = peers.with_timeouts(Timeouts::of(config));
     Arc::new(peers.with_lengths(config.message_bytes_max(), transport.message_bytes_max()))
 }
 

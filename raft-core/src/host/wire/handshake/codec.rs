@@ -1,6 +1,7 @@
 //! How the handshake's messages are written as bytes, and read again.
 
 use std::string::String;
+use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
@@ -12,9 +13,11 @@ use super::refusals::{HandshakeError, Refusal};
 use super::{SAID_NOTE_BYTES_MAX, VERSION_OLDEST};
 use crate::codec::{self, DecodeError};
 use crate::host::identity::{ClusterId, Past, StoreId};
+use crate::host::timeouts::Timeouts;
 use crate::host::versions::Versions;
 use crate::host::wire::label::ADDRESS_BYTES_MAX;
 use crate::identity::ClusterIdentity;
+use crate::time::micros;
 use crate::types::{Index, LogId, NodeId, Term};
 
 const MAGIC: &[u8; 8] = b"raftpeer";
@@ -44,6 +47,9 @@ const OF: u64 = 4;
 /// The length of messages of a node that does not say it. It is encoded only if a later field
 /// follows.
 const UNSAID_LENGTH: u64 = 0;
+
+/// The timeouts of a node that does not say them. They are encoded only if a later field follows.
+const UNSAID_TIMEOUTS: [u64; 3] = [0; 3];
 
 /// The fields of a past that a node does not say.
 const UNSAID: Said = [UNKNOWN, 0, 0, 0];
@@ -76,15 +82,17 @@ impl Hello {
     fn last_fields(&self) -> Vec<u64> {
         let length = self.sends_bytes_max.unwrap_or(UNSAID_LENGTH);
         let Versions { oldest, newest } = self.versions.unwrap_or_default();
-        let versions = [oldest.into(), newest.into()];
-        match (self.sends_bytes_max, self.versions, self.named_at) {
-            (None, None, None) => Vec::new(),
-            (Some(_), None, None) => vec![length],
-            (_, Some(_), None) => vec![length, versions[0], versions[1]],
-            (_, _, Some(LogId { term, index })) => {
-                vec![length, versions[0], versions[1], term.get(), index.get()]
-            }
+        let mut fields = vec![length, oldest.into(), newest.into()];
+        let later = named_and_timeouts(self.named_at, self.timeouts);
+        if later.is_empty() {
+            fields.truncate(match (self.sends_bytes_max, self.versions) {
+                (_, Some(_)) => 3,
+                (Some(_), None) => 1,
+                (None, None) => 0,
+            });
         }
+        fields.extend(later);
+        fields
     }
 
     /// Reads the frame's payload.
@@ -112,6 +120,7 @@ impl Hello {
             sends_bytes_max: None,
             versions: None,
             named_at: None,
+            timeouts: None,
         };
         let hello = if fields.left < SAID_FIELDS as u64 {
             hello
@@ -121,8 +130,8 @@ impl Hello {
             let sends_bytes_max = fields.if_more(Fields::number)?;
             let sends_bytes_max = sends_bytes_max.filter(|length| *length != UNSAID_LENGTH);
             let versions = fields.if_more(Fields::versions)?;
-            let named_at = fields.if_more(Fields::log_id)?;
-            Self { past, knows_you, note, sends_bytes_max, versions, named_at, ..hello }
+            let (named_at, timeouts) = fields.named_and_timeouts()?;
+            Self { past, knows_you, note, sends_bytes_max, versions, named_at, timeouts, ..hello }
         };
         fields.close()?;
         Ok(hello)
@@ -137,10 +146,9 @@ impl Answer {
                 encode_numbers(out, &[WELCOME, version.into()]);
             }
             Self::Welcome(welcome @ Welcome { version, store_id: Some(store_id), .. }) => {
-                let Welcome { past, knows_you, named_at, .. } = welcome;
+                let Welcome { past, knows_you, named_at, timeouts, .. } = welcome;
                 let numbers = [WELCOME, version.into(), store_id.get()];
-                let last = named_at
-                    .map_or(Vec::new(), |LogId { term, index }| vec![term.get(), index.get()]);
+                let last = named_and_timeouts(named_at, timeouts);
                 let said = said(past, knows_you).or((!last.is_empty()).then_some(UNSAID));
                 encode(out, &numbers, None, said, None, &last);
             }
@@ -207,8 +215,9 @@ impl Answer {
                 let store_id = fields.if_more(Fields::number)?.map(StoreId::new);
                 let says_more = fields.left >= SAID_FIELDS as u64;
                 let (past, knows_you) = fields.said()?;
-                let named_at = if says_more { fields.if_more(Fields::log_id)? } else { None };
-                Self::Welcome(Welcome { version, store_id, past, knows_you, named_at })
+                let (named_at, timeouts) =
+                    if says_more { fields.named_and_timeouts()? } else { (None, None) };
+                Self::Welcome(Welcome { version, store_id, past, knows_you, named_at, timeouts })
             }
             REFUSED => Self::Refused(match fields.number()? {
                 NOT_A_HELLO => Refusal::NotAHello,
@@ -257,6 +266,22 @@ fn said(past: Past, knows_you: Option<bool>) -> Option<Said> {
         Some(true) => 2,
     };
     Some([kind, high, low, knows_you])
+}
+
+/// The last fields: the entry that names the node, and its timeouts. An entry that is unsaid is
+/// encoded only if the timeouts follow, as [`LogId::ZERO`]: a node of an older version takes it for
+/// an entry that every log holds.
+fn named_and_timeouts(named_at: Option<LogId>, timeouts: Option<Timeouts>) -> Vec<u64> {
+    if named_at.is_none() && timeouts.is_none() {
+        return Vec::new();
+    }
+    let LogId { term, index } = named_at.unwrap_or(LogId::ZERO);
+    let mut fields = vec![term.get(), index.get()];
+    if let Some(timeouts) = timeouts {
+        let Timeouts { election_timeout_min, election_timeout_max, heartbeat_interval } = timeouts;
+        fields.extend([election_timeout_min, election_timeout_max, heartbeat_interval].map(micros));
+    }
+    fields
 }
 
 fn halves(cluster: ClusterIdentity) -> [u64; 2] {
@@ -317,6 +342,20 @@ impl<'b> Fields<'b> {
 
     fn log_id(&mut self) -> Result<LogId, DecodeError> {
         Ok(LogId::new(Term::new(self.number()?), Index::new(self.number()?)))
+    }
+
+    /// The last fields, which older versions do not send.
+    fn named_and_timeouts(&mut self) -> Result<(Option<LogId>, Option<Timeouts>), DecodeError> {
+        let named_at = self.if_more(Self::log_id)?.filter(|at| *at != LogId::ZERO);
+        Ok((named_at, self.if_more(Self::timeouts)?.flatten()))
+    }
+
+    fn timeouts(&mut self) -> Result<Option<Timeouts>, DecodeError> {
+        let numbers = [self.number()?, self.number()?, self.number()?];
+        let [election_timeout_min, election_timeout_max, heartbeat_interval] =
+            numbers.map(Duration::from_micros);
+        let said = Timeouts { election_timeout_min, election_timeout_max, heartbeat_interval };
+        Ok((numbers != UNSAID_TIMEOUTS).then_some(said))
     }
 
     /// Those of an application, from the oldest to the newest.

@@ -8,6 +8,7 @@ use super::VERSION_OLDEST;
 use super::refusals::Refusal;
 use crate::codec;
 use crate::host::identity::{ClusterId, Identity, Introduction, Past, StoreId};
+use crate::host::timeouts::Timeouts;
 use crate::host::versions::Versions;
 use crate::types::{LogId, NodeId};
 
@@ -43,6 +44,8 @@ pub struct Hello {
     pub versions: Option<Versions>,
     /// The committed entry of the dialer's log that names it with its store, if there is one.
     pub named_at: Option<LogId>,
+    /// The timeouts that the dialer is configured with, if it says.
+    pub timeouts: Option<Timeouts>,
 }
 
 impl Hello {
@@ -68,6 +71,7 @@ impl Hello {
             sends_bytes_max: None,
             versions: None,
             named_at: None,
+            timeouts: None,
         }
     }
 
@@ -83,15 +87,16 @@ impl Hello {
             sends_bytes_max,
             versions,
             named_at,
+            timeouts,
         } = introduction;
         let hello = Self::new(me, to, address.unwrap_or_default());
-        Self { past, knows_you, note, sends_bytes_max, versions, named_at, ..hello }
+        Self { past, knows_you, note, sends_bytes_max, versions, named_at, timeouts, ..hello }
     }
 
     /// How the dialer introduces itself; `address` is where it is reached.
     pub fn introduction(&self, address: Option<String>) -> Introduction {
         let Self { from, store_id, past, knows_you, ref note, .. } = *self;
-        let Self { sends_bytes_max, versions, named_at, .. } = *self;
+        let Self { sends_bytes_max, versions, named_at, timeouts, .. } = *self;
         let node = from;
         let store = store_id;
         let note = note.clone();
@@ -105,6 +110,7 @@ impl Hello {
             sends_bytes_max,
             versions,
             named_at,
+            timeouts,
         }
     }
 
@@ -153,14 +159,17 @@ pub struct Welcome {
     pub knows_you: Option<bool>,
     /// The committed entry of the acceptor's log that names it with its store, if there is one.
     pub named_at: Option<LogId>,
+    /// The timeouts that the acceptor is configured with, if it says.
+    pub timeouts: Option<Timeouts>,
 }
 
 impl Welcome {
     /// How the acceptor, the node `node`, introduces itself. `None` if it does not say which store
     /// it has.
     pub fn introduction(&self, node: NodeId) -> Option<Introduction> {
-        let Self { version: _, store_id, past, knows_you, named_at } = *self;
-        Some(Introduction { past, knows_you, named_at, ..Introduction::new(node, store_id?) })
+        let Self { version: _, store_id, past, knows_you, named_at, timeouts } = *self;
+        let known = Introduction::new(node, store_id?);
+        Some(Introduction { past, knows_you, named_at, timeouts, ..known })
     }
 }
 

@@ -16,6 +16,9 @@
 //! acceptor would be lost each time it is sent, and nothing behind it would ever commit. So an
 //! acceptor that takes only shorter messages refuses the dialer: [`Refusal::LongMessages`].
 //!
+//! Both sides say the [`Timeouts`](crate::host::Timeouts) with which they are configured, because a
+//! server that has others than the rest of its cluster makes elections strange.
+//!
 //! The address in the hello is where the dialer itself is reached, so that an acceptor which does
 //! not know it yet can answer. A configuration reaches its members one by one, and §6 wants servers
 //! to hear requests from servers that are not in their configuration.
@@ -35,8 +38,10 @@ pub(in crate::host) use refusals::other_store;
 pub use refusals::{HandshakeError, Refusal};
 
 /// The most bytes in the payload of a handshake frame. Most of it is the longest address and the
-/// longest note.
-pub const HANDSHAKE_BYTES_MAX: usize = 640;
+/// longest note. The versions of this library that say no timeouts take 640. A hello is longer only
+/// if address, note and all numbers in it are as long as they may be, the term beyond 2³² among
+/// them.
+pub const HANDSHAKE_BYTES_MAX: usize = 672;
 
 /// The oldest version of the protocol that this one still speaks; the newest is
 /// [`codec::VERSION`](crate::codec::VERSION).

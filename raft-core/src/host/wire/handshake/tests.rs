@@ -1,4 +1,5 @@
 use std::string::{String, ToString};
+use std::time::Duration;
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -6,6 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::codec;
 use crate::host::identity::{ClusterId, Identity, Past, StoreId};
+use crate::host::timeouts::Timeouts;
 use crate::host::versions::Versions;
 use crate::host::wire::label::ADDRESS_BYTES_MAX;
 use crate::identity::ClusterIdentity;
@@ -23,7 +25,8 @@ fn hello() -> Hello {
 }
 
 fn welcome(version: u16, store_id: Option<StoreId>) -> Welcome {
-    Welcome { version, store_id, past: Past::Unknown, knows_you: None, named_at: None }
+    let (past, knows_you, named_at, timeouts) = (Past::Unknown, None, None, None);
+    Welcome { version, store_id, past, knows_you, named_at, timeouts }
 }
 
 fn check(hello: Hello) -> Result<u16, Refusal> {
@@ -119,6 +122,58 @@ fn where_a_node_is_named_is_said_behind_all_else() {
             );
         }
     }
+}
+
+const TIMEOUTS: Timeouts = Timeouts {
+    election_timeout_min: Duration::from_micros(300),
+    election_timeout_max: Duration::from_micros(600),
+    heartbeat_interval: Duration::from_micros(100),
+};
+
+/// What an unsaid field is called on the wire, and what is said behind it: the last eight fields.
+#[test]
+fn timeouts_are_said_behind_all_else() {
+    let timeouts = Some(TIMEOUTS);
+    let said = Hello { timeouts, ..hello() };
+    let expected = b"raftpeer\x94\x01\x01\x18\x4d\x02\x01\x19\x0d\xef\x63b:1\0\0\0\0\x40\
+        \0\0\0\0\0\x19\x01\x2c\x19\x02\x58\x18\x64";
+    assert_eq!(payload(|out| said.encode(out)), expected);
+    let heard = Hello::decode(expected).unwrap();
+    assert_eq!(heard, Hello { versions: Some(Versions::default()), ..said.clone() });
+    let versions = Some(Versions::new(1, 2));
+    let named_at = Some(LogId::new(Term::new(7), Index::new(9)));
+    let said = Hello { versions, named_at, sends_bytes_max: Some(300), ..said };
+    assert_eq!(Hello::decode(&payload(|out| said.encode(out))), Ok(said));
+
+    let said = Welcome { timeouts, ..welcome(1, Some(StoreId::new(9))) };
+    let answer = payload(|out| Answer::Welcome(said).encode(out));
+    let expected = b"raftpeer\x8c\x00\x01\x09\0\0\0\0\0\0\x19\x01\x2c\x19\x02\x58\x18\x64";
+    assert_eq!(answer, expected);
+    for past in [Past::Unknown, Past::Of(CLUSTER)] {
+        for named_at in [None, named_at] {
+            let said = Welcome { past, named_at, ..said };
+            let answer = payload(|out| Answer::Welcome(said).encode(out));
+            assert_eq!(Answer::conclude(&answer), Ok(said));
+        }
+    }
+}
+
+/// A node of a version before these fields says none, and one of a later version may say more.
+#[test]
+fn timeouts_are_unsaid_if_they_are_missing_or_nothing() {
+    let named_at = Some(LogId::new(Term::new(7), Index::new(9)));
+    let before = payload(|out| {
+        Hello { versions: Some(Versions::new(1, 2)), named_at, ..hello() }.encode(out);
+    });
+    assert_eq!(Hello::decode(&before).unwrap().timeouts, None);
+    let mut later = before;
+    later[8] += 4;
+    later.extend(b"\0\0\0\x63new");
+    let heard = Hello::decode(&later).unwrap();
+    assert_eq!((heard.timeouts, heard.named_at), (None, named_at));
+    let welcome = b"raftpeer\x8d\x00\x01\x09\0\0\0\0\x07\x09\0\0\0\x63new";
+    let heard = Answer::conclude(welcome).unwrap();
+    assert_eq!((heard.timeouts, heard.named_at), (None, named_at));
 }
 
 #[test]
@@ -231,6 +286,11 @@ fn the_longest_address_fits_and_a_longer_one_is_refused() {
         sends_bytes_max: Some(u64::MAX),
         versions: Some(Versions::new(u32::MAX, u32::MAX)),
         named_at: Some(LogId::new(Term::new(u64::MAX), Index::new(u64::MAX))),
+        timeouts: Some(Timeouts {
+            election_timeout_min: Timeouts::LONGEST,
+            election_timeout_max: Timeouts::LONGEST,
+            heartbeat_interval: Timeouts::LONGEST,
+        }),
         ..hello()
     };
     let longest = at(ADDRESS_BYTES_MAX);
