@@ -1,6 +1,7 @@
 //! What typed commands and client sessions cost: writes per second of 64 clients, three nodes in
-//! this process, journals in memory. Each command has bytes of its own, as those of real clients. The
-//! four ways take turns, so that a busy machine treats them alike; the ratios are of the medians.
+//! this process, journals in memory. Each command has bytes of its own, as those of real clients.
+//! The four ways take turns, so that a busy machine treats them alike; the ratios are of the
+//! medians.
 //!
 //! `cargo run --release -p raft-tokio --example service_throughput -- [turns]`
 

@@ -171,7 +171,8 @@ impl Future for Until {
             }
             free @ Slot::Free => *free = Slot::Waits(at, cx.waker().clone()),
         }
-        // The thread may sleep until the time of one that is gone, and need not hear of a later one.
+        // The thread may sleep until the time of one that is gone, and need not hear of a later
+        // one.
         let oversleeps = match clock.thread {
             AlarmThread::Looks => false,
             AlarmThread::Sleeps => true,
