@@ -39,16 +39,28 @@ missed() {
         while read -r goal; do grep -qF "<<\"reached\", \"$goal\">>" "$1/log" || echo "$goal"; done
 }
 
+# check_all MODEL...: these models, one after another.
+check_all() {
+    local model number=0 count=$#
+    for model in "$@"; do
+        number=$((number + 1))
+        check "$model"
+    done
+}
+
 # One model: its first line says what bounds it.
 check() {
     local model=$1 start=$SECONDS folder
     folder=$(folder_for "$model" "$model")
     tune "$model"
     printf '%s: %s\n' "$model" "$(sed -n '1s/^\\\* //p' "$spec/$model.cfg")"
+    progress_begin "model $number of $count, $model" "$folder/log"
     tlc "$folder" "$(module_of "$model").tla" "$model.cfg" >"$folder/log" 2>&1 || {
+        progress_end
         cat "$folder/log"
         return 1
     }
+    progress_end
     if [ -n "$(missed "$folder" "$model")" ]; then
         printf '    never comes to: %s\n' "$(missed "$folder" "$model")"
         return 1
@@ -59,7 +71,7 @@ check() {
 
 # broken NAME MODEL INVARIANT FIND PUT: the invariant must not hold if this text of the specification is another.
 broken() {
-    local name=$1 model=$2 invariant=$3 find=$4 put=$5 start=$SECONDS folder file
+    local name=$1 model=$2 invariant=$3 find=$4 put=$5 start=$SECONDS folder file code
     folder=$(folder_for broken "$model")
     file=raft
     [ "$model" = lease ] && file=lease
@@ -71,7 +83,11 @@ assert text.count(find) == 1, f"not once in the specification: {find}"
 open(path, "w").write(text.replace(find, put))
 PY
     printf 'broken: %s\n' "$name"
-    if tlc "$folder" "$(module_of "$model").tla" "$model.cfg" >"$folder/log" 2>&1; then
+    progress_begin "broken, $model" "$folder/log"
+    code=0
+    tlc "$folder" "$(module_of "$model").tla" "$model.cfg" >"$folder/log" 2>&1 || code=$?
+    progress_end
+    if [ "$code" -eq 0 ]; then
         echo '    TLC finds nothing: the model is too small, or the rule is not needed'
         return 1
     fi
@@ -96,9 +112,9 @@ break_rules() {
 
 prepare
 case ${1:-} in
-'') for model in $quick; do check "$model"; done ;;
---deep) check deep ;;
+'') check_all $quick ;;
+--deep) check_all deep ;;
 --break) break_rules ;;
 -*) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
-*) for model in "$@"; do check "$model"; done ;;
+*) check_all "$@" ;;
 esac

@@ -235,19 +235,29 @@ if [ -n "$breaks" ]; then
     missed=0
     cp "$program" "$work/unbroken"
     "$program" --seeds "$broken_seeds" --digests >"$work/digests"
-    for name in "${broken[@]}"; do refuse "$name" || missed=$((missed + 1)); done
+    number=0
+    for name in "${broken[@]}"; do
+        number=$((number + 1))
+        progress_begin "rule $number of ${#broken[@]}" "$work/broken-trace/log"
+        refuse "$name" || missed=$((missed + 1))
+        progress_end
+    done
     printf '%d of %d refused\n' $((${#broken[@]} - missed)) "${#broken[@]}"
     [ "$missed" -eq 0 ]
     exit
 fi
 if [ -n "$torture" ]; then
+    progress_begin "processes under faults for $torture s, then TLC" "$work/tortured/log"
     torture "$work/tortured" "$first"
+    progress_end
     printf 'accepted, %d records, %d s\n' "$explained_records" "$SECONDS"
     exit
 fi
 for ((from = first; from < first + seeds; from += batch)); do
     count=$((first + seeds - from < batch ? first + seeds - from : batch))
     mapfile -t batch_seeds < <(seq "$from" $((from + count - 1)))
+    progress_begin "$accepted of $seeds accepted, $count more" "$work/trace/log"
     explain "$work/trace" "${batch_seeds[@]}"
+    progress_end
     printf '%d of %d accepted, %d records, %d s\n' "$accepted" "$seeds" "$explained_records" "$SECONDS"
 done

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use progress::Progress;
 use tokio::sync::oneshot;
 
 use crate::cluster::Cluster;
@@ -67,29 +68,39 @@ async fn measure(
         results.add(["version", contestant.id, ""], 0, "version", contestant.version());
     }
     let mut failures = Failures(0);
+    let progress = Progress::of("contest", planned(flags, contestants), "cells");
+    // A turn that fails is over, too.
+    let mut mark = 0;
     if flags.has(Part::Load) {
         measure_floors(flags, results)?;
         for round in 0..flags.rounds() {
             // In every round another begins.
             let turns = contestants.iter().cycle().skip(round).take(contestants.len());
             for contestant in turns {
-                failures.note(measure_loads(*contestant, round, flags, results).await);
+                failures.note(measure_loads(*contestant, round, flags, results, &progress).await);
+                mark += flags.clients.len();
+                progress.reach(mark as u64);
             }
         }
     }
     if flags.has(Part::Syncs) {
         if syncs::is_possible() {
             for contestant in contestants {
-                failures.note(measure_syncs(*contestant, results).await);
+                failures.note(measure_syncs(*contestant, results, &progress).await);
+                mark += SYNC_CLIENTS.len();
+                progress.reach(mark as u64);
             }
         } else {
-            eprintln!("syncs are not counted: there is no strace (package strace)");
+            progress::say("syncs are not counted: there is no strace (package strace)");
         }
     }
     if flags.has(Part::Faults) {
         for timing in &flags.timings {
             for contestant in contestants.iter().filter(|contestant| contestant.has(*timing)) {
-                failures.note(measure_faults(*contestant, *timing, flags, results).await);
+                let turn = measure_faults(*contestant, *timing, flags, results, &progress);
+                failures.note(turn.await);
+                mark += flags.faults.len() * flags.trials();
+                progress.reach(mark as u64);
             }
         }
     }
@@ -99,13 +110,30 @@ async fn measure(
     }
 }
 
+/// How many cells and trials there are to measure.
+fn planned(flags: &Flags, contestants: &[Contestant]) -> u64 {
+    let mut parts = 0;
+    if flags.has(Part::Load) {
+        parts += flags.rounds() * contestants.len() * flags.clients.len();
+    }
+    if flags.has(Part::Syncs) && syncs::is_possible() {
+        parts += contestants.len() * SYNC_CLIENTS.len();
+    }
+    if flags.has(Part::Faults) {
+        let having = |timing: &Timing| contestants.iter().filter(|one| one.has(*timing)).count();
+        let turns: usize = flags.timings.iter().map(having).sum();
+        parts += turns * flags.faults.len() * flags.trials();
+    }
+    parts as u64
+}
+
 /// How many turns failed. The contest goes on without them.
 struct Failures(usize);
 
 impl Failures {
     fn note(&mut self, turn: io::Result<()>) {
         if let Err(e) = turn {
-            eprintln!("{e}");
+            progress::say(e);
             self.0 += 1;
         }
     }
@@ -116,10 +144,13 @@ async fn measure_loads(
     round: usize,
     flags: &Flags,
     results: &mut Results,
+    progress: &Progress,
 ) -> io::Result<()> {
     let cluster = start(contestant, Timing::Default, None).await?;
     for clients in &flags.clients {
+        progress.detail(format!("{}, {clients} clients", contestant.name));
         measure_load(&cluster, (*clients).into(), round, flags, results).await?;
+        progress.advance(1);
     }
     Ok(())
 }
@@ -131,7 +162,8 @@ async fn start(
 ) -> io::Result<Cluster> {
     let begin = Instant::now();
     let cluster = Cluster::start(contestant, timing, hosts).await?;
-    eprintln!("{}: serves after {:.1} s", contestant.name, begin.elapsed().as_secs_f64());
+    let seconds = begin.elapsed().as_secs_f64();
+    progress::say(format_args!("{}: serves after {seconds:.1} s", contestant.name));
     Ok(cluster)
 }
 
@@ -148,7 +180,7 @@ fn measure_floors(flags: &Flags, results: &mut Results) -> io::Result<()> {
         let [p50, p99] = [0.5, 0.99].map(|part| quantile(sample, part).as_micros());
         results.add(["floor", name, &cell], 0, "p50_us", p50);
         results.add(["floor", name, &cell], 0, "p99_us", p99);
-        eprintln!("floor: {name}: p50 {p50} µs, p99 {p99} µs");
+        progress::say(format_args!("floor: {name}: p50 {p50} µs, p99 {p99} µs"));
     }
     Ok(())
 }
@@ -179,26 +211,33 @@ async fn measure_load(
     for (measure, figure) in figures {
         results.add(key, round, measure, format!("{figure:.1}"));
     }
-    eprintln!(
+    progress::say(format_args!(
         "{name}: {clients} clients, turn {}: {:.0} writes/s, p50 {:?}, p99 {:?}, {failures} failures",
         round + 1,
         load.writes_per_second(),
         load.quantile(0.5),
         load.quantile(0.99),
-    );
+    ));
     if let Some(why) = load.refusal {
-        eprintln!("{name} refused some: {why}");
+        progress::say(format_args!("{name} refused some: {why}"));
     }
     Ok(())
 }
 
-async fn measure_syncs(contestant: Contestant, results: &mut Results) -> io::Result<()> {
+async fn measure_syncs(
+    contestant: Contestant,
+    results: &mut Results,
+    progress: &Progress,
+) -> io::Result<()> {
     let cluster = start(contestant, Timing::Default, None).await?;
     for clients in SYNC_CLIENTS {
+        progress.detail(format!("{}, syncs of {clients} clients", contestant.name));
         let syncs = syncs::per_write(&cluster, clients).await?;
         let key = ["syncs", contestant.id, &clients.to_string()];
         results.add(key, 0, "per_write", format!("{syncs:.3}"));
-        eprintln!("{}: {clients} clients: {syncs:.3} syncs for each write", contestant.name);
+        let name = contestant.name;
+        progress::say(format_args!("{name}: {clients} clients: {syncs:.3} syncs for each write"));
+        progress.advance(1);
     }
     Ok(())
 }
@@ -208,6 +247,7 @@ async fn measure_faults(
     timing: Timing,
     flags: &Flags,
     results: &mut Results,
+    progress: &Progress,
 ) -> io::Result<()> {
     let (cut, others): (Vec<_>, Vec<_>) =
         flags.faults.iter().partition(|fault| **fault == Fault::Cut);
@@ -218,17 +258,17 @@ async fn measure_faults(
         let hosts = match needs_hosts.then(|| Namespaces::create(contestant.servers())) {
             Some(Ok(hosts)) => Some(hosts),
             Some(Err(e)) => {
-                eprintln!(
+                progress::say(format_args!(
                     "{}: no link is cut, for want of network namespaces: {e}",
                     contestant.name
-                );
+                ));
                 continue;
             }
             None => None,
         };
         let mut cluster = start(contestant, timing, hosts).await?;
         for fault in faults {
-            measure_fault(&mut cluster, timing, fault, flags.trials(), results).await?;
+            measure_fault(&mut cluster, timing, fault, flags.trials(), results, progress).await?;
         }
     }
     Ok(())
@@ -240,21 +280,24 @@ async fn measure_fault(
     fault: Fault,
     trials: usize,
     results: &mut Results,
+    progress: &Progress,
 ) -> io::Result<()> {
     let timing = tables::timing_name(timing);
     let cell = format!("{} {timing}", fault.name());
     let mut gaps = Vec::new();
+    progress.detail(format!("{}, {} of the leader", cluster.contestant.name, fault.name()));
     for trial in 0..trials {
         let gap = faults::trial(cluster, fault).await?.as_secs_f64() * 1e3;
         let key = ["fault", cluster.contestant.id, &cell];
         results.add(key, trial, "gap_ms", format!("{gap:.1}"));
         gaps.push(format!("{gap:.0}"));
+        progress.advance(1);
     }
     let name = cluster.contestant.name;
-    eprintln!(
+    progress::say(format_args!(
         "{name}: {} of the leader, {timing} timeouts: {} ms without a write",
         fault.name(),
         gaps.join(", ")
-    );
+    ));
     Ok(())
 }

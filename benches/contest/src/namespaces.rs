@@ -89,7 +89,7 @@ impl Namespaces {
 impl Drop for Namespaces {
     fn drop(&mut self) {
         if let Err(e) = enter(&self.home) {
-            eprintln!("the way back out of a network namespace: {e}");
+            progress::say(format_args!("the way back out of a network namespace: {e}"));
         }
         (HUB..=self.hosts).for_each(|host| remove(&name(host)));
     }

@@ -11,12 +11,13 @@
 #![allow(clippy::wildcard_enum_match_arm, missing_docs, unreachable_pub, dead_code)]
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use replay::{Tells, replay};
+use progress::Progress;
+use replay::{Report, Tells, follow};
 
 mod scenario;
 
@@ -54,6 +55,9 @@ mod words;
 pub type Command = Vec<u8>;
 /// What went wrong, if something did.
 pub type Told = Result<(), String>;
+
+/// Progress is shown after so many inputs each.
+const SHOWN_INPUTS: u64 = 10_000;
 
 /// Replays what the servers of a cluster recorded, compares every state, and checks the rules of
 /// Raft.
@@ -96,7 +100,7 @@ fn main() -> ExitCode {
         (false, true) => Tells::Inputs,
         (false, false) => Tells::Story,
     };
-    match replay(&options.dir, tells) {
+    match watched(&options.dir, tells) {
         Ok(report) => {
             let _ = writeln!(io::stdout().lock(), "{report}");
             if report.fault.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -108,10 +112,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// Replays the recordings, and shows how far that is, unless the story itself is on the terminal.
+fn watched(dir: &Path, tells: Tells) -> Result<Report, String> {
+    let is_shown = tells == Tells::Nothing || !io::stdout().is_terminal();
+    let progress = is_shown.then(|| Progress::unknown("replay"));
+    let mut inputs = 0_u64;
+    follow(dir, tells, &mut |_, _| {
+        inputs += 1;
+        if let Some(progress) = progress.as_ref().filter(|_| inputs.is_multiple_of(SHOWN_INPUTS)) {
+            progress.detail(format!("{inputs} inputs"));
+        }
+    })
+}
+
 /// Returns whether the scenario leads to what was recorded.
 fn write_scenario(options: &Options, file: &Path) -> Result<bool, String> {
     let until = options.until.map_or(u64::MAX, |seconds| (seconds * 1e6) as u64);
+    let progress = Progress::unknown("scenario");
     let scenario = scenario::scenario(&options.dir, until, file)?;
+    drop(progress);
     let path = file.display();
     fs::write(file, &scenario.text).map_err(|error| format!("{path}: {error}"))?;
     let mut out = io::stdout().lock();

@@ -131,3 +131,30 @@ fn damage_and_what_is_no_recording_are_named() -> Done {
     assert!(said.contains("replay it with the version that recorded it"), "{said}");
     Ok(())
 }
+
+/// Where no terminal is, progress comes as lines on standard error; standard output is as without.
+#[test]
+fn progress_goes_to_standard_error() -> Done {
+    let folder = tempfile::tempdir()?;
+    let records = folder.path().join("records");
+    live(7, RecorderConfig::new(&records), &folder.path().join("journal"), 1000)?;
+    let run = |seconds: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_replay"));
+        let output = command.arg(&records).env("PROGRESS_SECONDS", seconds).output();
+        let Output { stdout, stderr, .. } = output.expect("the program runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // How long it took differs from run to run.
+        let is_same = |line: &&str| !line.contains("replayed in");
+        let story: Vec<_> = text(&stdout).lines().filter(is_same).map(str::to_owned).collect();
+        (story, text(&stderr))
+    };
+    let (silent_story, nothing) = run("0");
+    let (story, progress) = run("0.001");
+    assert!(!story.is_empty());
+    assert_eq!(story, silent_story);
+    assert_eq!(nothing, "");
+    assert!(progress.lines().count() > 1, "{progress:?}");
+    assert!(progress.lines().all(|line| line.starts_with("replay: ")), "{progress:?}");
+    assert!(!progress.contains(['\r', '\x1b']), "{progress:?}");
+    Ok(())
+}

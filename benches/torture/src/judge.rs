@@ -20,6 +20,9 @@ use super::history::{Answer, Call, End, History};
 /// takes longer than this counts as a violation, for nobody can say that it is none.
 const JUDGEMENT_MAX: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether all histories are judged.
+const CLOSING_INTERVAL: Duration = Duration::from_millis(5);
+
 /// What was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -77,8 +80,13 @@ impl Court {
         Err(Failure(format!("the history of {} {said} ({columns}):\n{history}", history.key)))
     }
 
-    /// Waits until all that came is judged. Nothing may be able to come.
-    pub fn close(mut self) -> Result<usize, Failure> {
+    /// Waits until all that came is judged, and tells how many histories are. Nothing may be able
+    /// to come.
+    pub fn close(mut self, tell: impl Fn(usize)) -> Result<usize, Failure> {
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            tell(self.judged());
+            thread::sleep(CLOSING_INTERVAL);
+        }
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| Failure("a judge panicked".into()))?;
         }

@@ -40,6 +40,7 @@ use std::time::Duration;
 use ::replay::{Report, Tells};
 use clap::Parser;
 use kv::demo::cluster::Failure;
+use progress::Progress;
 
 use self::history::{Counts, History, parse_all};
 use self::options::Options;
@@ -121,7 +122,9 @@ fn torture(options: &Options) -> Result<(), Failure> {
 fn judge_records(run: &mut Run, records: &Path) -> Result<Report, Failure> {
     run.tell("replay", "what the servers recorded");
     run.end_servers();
+    let progress = Progress::unknown("replaying what the servers recorded");
     let report = ::replay::replay(records, Tells::Nothing).map_err(Failure)?;
+    drop(progress);
     if report.fault.is_some() {
         return Err(Failure(report.to_string()));
     }
@@ -172,7 +175,7 @@ fn report(tally: &Tally, counts: Counts, gap: Duration) {
     );
     let faults: Vec<_> =
         tally.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    let count: u64 = tally.faults.values().sum();
+    let count = tally.count();
     println!("faults: {count}, {} in bad weather: {}", tally.in_weather, faults.join(", "));
     if let Some(packets) = tally.packets {
         println!(

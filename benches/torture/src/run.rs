@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kv::demo::cluster::{Failure, View};
+use progress::Progress;
 use rustix::process::Signal;
 
 use super::clients::{ANSWER_WAIT_MAX, Clients, ask, connect};
@@ -65,6 +66,13 @@ pub struct Tally {
     pub packets: Option<Packets>,
     /// How many histories were judged at the end, each with what every server said last.
     pub judged: usize,
+}
+
+impl Tally {
+    /// How many faults came.
+    pub fn count(&self) -> u64 {
+        self.faults.values().sum()
+    }
 }
 
 impl Run {
@@ -125,10 +133,12 @@ impl Run {
             [] => Schedule::new(seed, count, with_links),
             kinds => Schedule::of(kinds.to_vec(), seed, count),
         };
+        let progress = Progress::span("torture", end.saturating_duration_since(Instant::now()));
         for step in schedule {
             if Instant::now() >= end {
                 break;
             }
+            progress.detail(format!("fault {}, {}", self.tally.count() + 1, step.kind));
             self.take(step)?;
         }
         Ok(())
@@ -141,9 +151,12 @@ impl Run {
         }
         self.timeline
             .tell("read back", "the clients have stopped; every key is read through every server");
+        let progress = Progress::of("read back", self.servers.ids().len() as u64, "servers");
         for id in self.servers.ids() {
             self.read_back(id)?;
+            progress.advance(1);
         }
+        drop(progress);
         self.await_agreement()?;
         let histories = self.recorder.histories();
         self.timeline.tell("judge", &format!("{} histories", histories.len()));
@@ -494,13 +507,14 @@ pub fn judge_all(histories: Vec<History>) -> Result<usize, Failure> {
     let (send, receive) = mpsc::channel();
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let court = Court::open(receive, threads);
+    let progress = Progress::of("judge", histories.len() as u64, "histories");
     for history in histories {
         if send.send(history).is_err() {
             break;
         }
     }
     drop(send);
-    court.close()
+    court.close(|judged| progress.reach(judged as u64))
 }
 
 #[cfg(test)]

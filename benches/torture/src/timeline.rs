@@ -21,7 +21,7 @@ impl Timeline {
     /// Says something.
     pub fn tell(&mut self, label: &str, text: &str) {
         let line = format!("{:8.3} s  {label:<13} {text}", self.start.elapsed().as_secs_f64());
-        println!("{line}");
+        progress::print(&line);
         if let Some(file) = &mut self.file {
             // It was said on standard output.
             let _ = writeln!(file, "{line}");

@@ -13,9 +13,12 @@ use std::time::Instant;
 use clap::Parser;
 
 mod mutations;
+#[path = "../simulate/progress.rs"]
+mod progress;
 mod workshop;
 
 use mutations::{List, Mutation};
+use progress::Progress;
 use workshop::{Verdict, Workshop};
 
 /// Applies each mutation of raft-core/tests/mutations.txt to a copy of the workspace, and runs the
@@ -64,7 +67,9 @@ fn run() -> Result<(), Box<dyn Error>> {
 
     let (began, mut complaints, mut survivors) = (Instant::now(), 0, 0);
     println!("| mutation | rule | caught by |\n|---|---|---|");
+    let progress = Progress::of("break_the_rules", chosen.len() as u64, "mutations");
     for mutation in &chosen {
+        progress.detail(&mutation.name);
         let fate = if args.dry_run {
             fits(&workshop, mutation)
         } else {
@@ -75,11 +80,15 @@ fn run() -> Result<(), Box<dyn Error>> {
             (None, true) if !args.dry_run => "SURVIVED".to_owned(),
             _ => fate.caught_by.join(", "),
         };
-        println!("| {} | {} | {caught_by} |", mutation.name, mutation.rule);
-        fate.complaints.iter().for_each(|complaint| println!("| | | **{complaint}** |"));
+        progress::print(format_args!("| {} | {} | {caught_by} |", mutation.name, mutation.rule));
+        for complaint in &fate.complaints {
+            progress::print(format_args!("| | | **{complaint}** |"));
+        }
+        progress.advance(1);
         complaints += fate.complaints.len();
         survivors += usize::from(mutation.survives.is_some());
     }
+    drop(progress);
     println!(
         "\n{} mutations, {survivors} of which survive for a reason, in {} s; {complaints} complaints",
         chosen.len(),
@@ -93,12 +102,15 @@ fn verify_unbroken(workshop: &Workshop, chosen: &[&Mutation]) -> Result<(), Box<
     let mut checks: Vec<_> = chosen.iter().flat_map(|mutation| &mutation.checks).collect();
     checks.sort_unstable();
     checks.dedup();
+    let progress = Progress::of("unbroken", checks.len() as u64, "checks");
     for check in checks {
+        progress.detail(check);
         match workshop.check(check)? {
             Verdict::Passed => {}
             Verdict::Caught(test) => return Err(format!("{check} fails unbroken: {test}").into()),
             Verdict::DoesNotCompile(error) => return Err(format!("{check}: {error}").into()),
         }
+        progress.advance(1);
     }
     Ok(())
 }

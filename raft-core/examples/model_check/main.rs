@@ -13,8 +13,11 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 #[path = "../../tests/model/world/mod.rs"]
 mod model;
+#[path = "../simulate/progress.rs"]
+mod progress;
 
 use model::{Bounds, Cluster};
+use progress::Progress;
 
 /// Model checking of the real core: three servers, their disks, and a network without limits on
 /// loss, repetition and disorder.
@@ -89,8 +92,8 @@ fn run() -> Result<(), Box<dyn Error>> {
     }
     let began = Instant::now();
     let found = match args.breadth_first {
-        true => report(checker.spawn_bfs()),
-        false => report(checker.spawn_dfs()),
+        true => report(checker.spawn_bfs(), &args),
+        false => report(checker.spawn_dfs(), &args),
     };
     let limited = args.states.is_some()
         || args.seconds.is_some_and(|seconds| began.elapsed().as_secs() >= seconds);
@@ -103,21 +106,25 @@ fn run() -> Result<(), Box<dyn Error>> {
 }
 
 /// Waits for the end of the search, and tells what it found.
-fn report(mut checker: impl Checker<Cluster>) -> Result<(), Box<dyn Error>> {
+fn report(mut checker: impl Checker<Cluster>, args: &Args) -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
     let handles = checker.handles();
-    let mut told = Instant::now();
+    let progress = match (args.states, args.seconds) {
+        (Some(states), _) => Progress::of("model_check", states.get() as u64, "states at most"),
+        (None, Some(seconds)) => Progress::span("model_check", Duration::from_secs(seconds)),
+        // How many states there are, only the end shows.
+        (None, None) => Progress::unknown("model_check"),
+    };
     while handles.iter().any(|handle| !handle.is_finished()) {
         std::thread::sleep(Duration::from_millis(20));
-        if told.elapsed() > Duration::from_secs(20) {
-            told = Instant::now();
-            tell(&checker, began);
-        }
+        progress.reach(checker.state_count() as u64);
+        progress.detail(found_so_far(&checker));
     }
+    drop(progress);
     for handle in handles {
         handle.join().map_err(|_| "a thread of the search has panicked: see above")?;
     }
-    tell(&checker, began);
+    println!("{:>6.1} s: {}", began.elapsed().as_secs_f64(), found_so_far(&checker));
 
     let mut failures = Vec::new();
     let discoveries = checker.discoveries();
@@ -147,13 +154,12 @@ fn report(mut checker: impl Checker<Cluster>) -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn tell(checker: &impl Checker<Cluster>, began: Instant) {
-    println!(
-        "{:>6.1} s: {} states, {} of them unique, depth {}, {} turns of servers",
-        began.elapsed().as_secs_f64(),
+fn found_so_far(checker: &impl Checker<Cluster>) -> String {
+    format!(
+        "{} states, {} of them unique, depth {}, {} turns of servers",
         checker.state_count(),
         checker.unique_state_count(),
         checker.max_depth(),
         checker.model().turns(),
-    );
+    )
 }

@@ -10,6 +10,7 @@
 //! ```
 
 mod linear;
+mod progress;
 mod search;
 mod speed;
 mod stability;

@@ -8,6 +8,7 @@ use std::thread;
 use raft_core::sim::{Counts, Plan, Property, Registers, Simulation, Swarm, Theme};
 
 use crate::linear;
+use crate::progress::Progress;
 
 /// What a run was, if nothing was broken in it.
 #[derive(Clone, Copy, Default)]
@@ -56,6 +57,7 @@ pub(crate) fn search(
     let next = AtomicU64::new(first);
     let end = first.saturating_add(seeds);
     let found = Mutex::new((Tally::default(), Vec::new()));
+    let progress = Progress::of("simulate", seeds, "worlds");
     let worker = || {
         let mut own = Tally::default();
         loop {
@@ -74,6 +76,7 @@ pub(crate) fn search(
                     }
                 }
             }
+            progress.advance(1);
         }
         found.lock().expect("no worker panics with it").0.add(own);
     };
@@ -90,7 +93,11 @@ pub(crate) fn search(
 
 /// Cuts a plan down to the steps without which it would not fail in this way.
 pub(crate) fn shrink(plan: &Plan, property: Option<Property>) -> Plan {
+    let progress = Progress::unknown("shrink");
+    let mut tries = 0;
     plan.shrink(|plan| {
+        tries += 1;
+        progress.detail(format!("{tries} smaller worlds tried"));
         run(&mut Simulation::new(plan)).is_err_and(|broken| broken.property == property)
     })
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::progress::Progress;
 use raft_core::NodeId;
 use raft_core::sim::{Cluster, Crash, Failure, Registers};
 
@@ -26,6 +27,7 @@ pub(crate) fn measure() -> Result<(), Box<Failure>> {
     watch.print("simulated seconds", IDLE.as_secs_f64());
     watch.print("messages", messages);
 
+    let progress = Progress::of("speed", FAILOVERS, "failovers");
     let watch = Watch::start();
     let (mut failovers, mut seed, mut simulated) = (0, 0, 0.0);
     while failovers < FAILOVERS {
@@ -39,8 +41,10 @@ pub(crate) fn measure() -> Result<(), Box<Failure>> {
             leader = next;
             failovers += 1;
         }
+        progress.advance(FAILOVERS_PER_CLUSTER);
         simulated += cluster.now().as_micros() as f64 / 1e6;
     }
+    drop(progress);
     println!("{SERVERS} servers, timeouts of 150-300 ms, failing over:");
     watch.print("failovers", failovers as f64);
     watch.print("simulated seconds", simulated);

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::progress::{self, Progress};
 use raft_core::sim::{Cluster, Delay, Failure, Network, Registers, Swap};
 
 const SERVERS: u64 = 5;
@@ -58,13 +59,17 @@ const ROWS: [Trouble; 8] = [
 pub(crate) fn measure(hours: u64) -> Result<(), Box<Failure>> {
     println!("{SERVERS} servers, timeouts of 150-300 ms, {hours} simulated hours for each row:");
     println!("  needless elections an hour, of them at most in one hour");
+    let rows = ROWS.len() as u64;
+    let progress = Progress::of("stability", rows * hours, "simulated hours");
     for trouble in ROWS {
         let mut counts = Vec::new();
         for seed in 0..hours {
             counts.push(needless_elections(trouble, seed)?);
+            progress.advance(1);
         }
         let (sum, most) = (counts.iter().sum::<u64>(), counts.iter().max().unwrap_or(&0));
-        println!("  {:>8.1} {most:>8}  {trouble}", sum as f64 / hours.max(1) as f64);
+        let mean = sum as f64 / hours.max(1) as f64;
+        progress::print(format_args!("  {mean:>8.1} {most:>8}  {trouble}"));
     }
     Ok(())
 }

@@ -15,7 +15,6 @@ mod measured;
 mod page;
 mod paper;
 mod plots;
-mod progress;
 mod raw;
 mod simulated;
 mod tables;
@@ -29,11 +28,11 @@ use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use election::{On, Sample, Timing};
+use progress::Progress;
 
 use cells::Cell;
 use measured::Plan;
 use page::Plot;
-use progress::Progress;
 use raw::Raw;
 use simulated::{SERVERS_MAX, Simulated};
 
@@ -108,29 +107,32 @@ fn simulate(flags: &Flags) -> Simulated {
     let paper_timing = |min, max| Timing { pre_vote: false, ..Timing::paper(min, max) };
     let mut timings: Vec<_> = lines.map(|line| paper_timing(line.min, line.max)).collect();
     timings.push(paper_timing(150, 300).ranked(Duration::from_micros(paper::BROADCAST_MS * 500)));
-    let mut progress = Progress::new("Figure 16, virtual time", timings.len());
+    let progress = Progress::of("Figure 16, virtual time", timings.len() as u64, "timeouts");
     let figures = timings.into_iter().map(|timing| {
         let figure = simulated::figure(timing, flags.trials);
         progress.advance(1);
         figure
     });
     let figures = figures.collect();
+    drop(progress);
 
     let sizes: Vec<_> = (3..=9).chain([11, 15, 21, 31, SERVERS_MAX]).collect();
-    let mut progress = Progress::new("split ballots, virtual time", sizes.len());
+    let progress = Progress::of("split ballots, virtual time", sizes.len() as u64, "sizes");
     let splits = sizes.into_iter().map(|servers| {
         let split = simulated::split(servers, flags.trials);
         progress.advance(1);
         split
     });
     let splits = splits.collect();
+    drop(progress);
     let exact = simulated::exact(flags.trials.div_ceil(100));
     Simulated { figures, splits, exact, guards: guards(flags) }
 }
 
 fn guards(flags: &Flags) -> Vec<simulated::Guard> {
     let published = simulated::published();
-    let mut progress = Progress::new("stability guard, virtual time", published.len());
+    let progress =
+        Progress::of("stability guard, virtual time", published.len() as u64, "settings");
     let guards = published.into_iter().flat_map(|timing| {
         let guard = simulated::guard(timing, flags.guard_hours);
         progress.advance(1);
@@ -161,8 +163,10 @@ fn measure(flags: &Flags) -> Result<Vec<Cell>, Box<dyn Error>> {
         settings.len()
     );
     let mut cells = Vec::new();
-    for setting in settings {
-        cells.extend(measured::measure(setting, &plan)?);
+    let count = settings.len();
+    for (setting, number) in settings.into_iter().zip(1..) {
+        let what = format!("setting {number} of {count}: {setting}");
+        cells.extend(measured::measure(setting, what, &plan)?);
     }
     Ok(cells)
 }

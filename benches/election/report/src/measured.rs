@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 #[cfg(target_os = "linux")]
 use election::processes;
 use election::{Cluster, Failure, On, Outcome, Quiet, Sample, Setting};
+use progress::Progress;
 
 use crate::cells::{self, Cell};
-use crate::progress::Progress;
 use crate::raw::{Line, Raw};
 
 /// How many trials a runtime makes before it is the next one's turn.
@@ -38,11 +38,11 @@ struct Turn {
 }
 
 /// All trials of a setting on every runtime, in turns; several at once if the setting bears it.
-pub(crate) fn measure(setting: Setting, plan: &Plan<'_>) -> io::Result<Vec<Cell>> {
+pub(crate) fn measure(setting: Setting, what: String, plan: &Plan<'_>) -> io::Result<Vec<Cell>> {
     let (mut raw, mut lines) = Raw::open(plan.raw, &setting, plan.resume)?;
     lines.retain(|line| line.trial < plan.trials);
-    let mut progress = Progress::new(setting.to_string(), plan.trials * On::ALL.len());
-    progress.advance(lines.len());
+    let progress = Progress::of(what, (plan.trials * On::ALL.len()) as u64, "trials");
+    progress.skip(lines.len() as u64);
 
     let turns = turns(plan.trials, &lines);
     let next = AtomicUsize::new(0);
@@ -66,7 +66,7 @@ pub(crate) fn measure(setting: Setting, plan: &Plan<'_>) -> io::Result<Vec<Cell>
         taken.into_iter().try_for_each(|turn| {
             let turn = turn?;
             raw.append(&turn)?;
-            progress.advance(turn.len());
+            progress.advance(turn.len() as u64);
             lines.extend(turn);
             io::Result::Ok(())
         })

@@ -39,7 +39,8 @@ impl Timeline {
     fn line(&self, style: &str, label: &str, text: &str) {
         let elapsed = format!("{:>7.3} s", self.start.elapsed().as_secs_f64());
         let label = format!("{label:<9}");
-        println!("{}  {}  {text}", self.paint("2", &elapsed), self.paint(style, &label));
+        let (elapsed, label) = (self.paint("2", &elapsed), self.paint(style, &label));
+        progress::print(format_args!("{elapsed}  {label}  {text}"));
     }
 
     /// The text in this style (the parameters of ANSI's SGR), if a terminal shows it.

@@ -17,6 +17,7 @@ use kv::demo::cluster::{Cluster, Failure};
 use kv::demo::timeline::{Timeline, grouped, ms};
 use kv::demo::workload::Workload;
 use kv::server::resp::Frame;
+use progress::Progress;
 
 use crate::load::{Load, Shape};
 
@@ -117,6 +118,7 @@ fn catch_up(timeline: &Timeline, cluster: &mut Cluster, mib: usize) -> Result<()
     let alone = load.rate_since(mark);
     timeline.tell("load", &format!("{} writes of 1 KiB per second by two", grouped(alone as u64)));
 
+    let progress = Progress::unknown("catch up");
     cluster.start_server(lost)?;
     cluster.wait(PATIENCE, "the wiped server to answer", |cluster| cluster.view(lost))?;
     let mark = (load.written(), Instant::now());
@@ -128,6 +130,7 @@ fn catch_up(timeline: &Timeline, cluster: &mut Cluster, mib: usize) -> Result<()
         cluster.view(lost).filter(|view| view.applied >= goal)
     })?;
     let applied = mark.1.elapsed();
+    drop(progress);
     let rate = |span: Duration| (mib << 20) as f64 / 1e6 / span.as_secs_f64();
     timeline.good(
         "catch up",
@@ -150,12 +153,14 @@ fn fill(cluster: &Cluster, leader: u64, values: usize) -> Result<(), Failure> {
     let mut client = Client::connect(cluster.client_address(leader)).map_err(failed)?;
     // Each value is another one, so that nobody can share them.
     let mut value = vec![b'x'; VALUE_BYTES];
+    let progress = Progress::of("fill", values as u64, "values");
     for number in 0..values {
         value[..8].copy_from_slice(&(number as u64).to_le_bytes());
         let words = ["SET".into(), format!("fill:{number}").into(), Bytes::from(value.clone())];
         if let Frame::Error(text) = client.call(words).map_err(failed)? {
             return Err(Failure(format!("the state cannot be filled: {text}")));
         }
+        progress.advance(1);
     }
     Ok(())
 }
@@ -165,6 +170,7 @@ fn transfer(timeline: &Timeline, cluster: &mut Cluster, count: usize) -> Result<
     let workload = Workload::start(cluster, 0);
     cluster.run_for(BASELINE / 5)?;
     let (mut stalls, mut quiet) = (Vec::new(), Vec::new());
+    let progress = Progress::of("transfer", count as u64, "transfers");
     for _ in 0..count {
         let leader = cluster.wait_for_leader(0, PATIENCE)?;
         workload.take_slowest();
@@ -180,7 +186,9 @@ fn transfer(timeline: &Timeline, cluster: &mut Cluster, count: usize) -> Result<
         if done {
             stalls.push(stall);
         }
+        progress.advance(1);
     }
+    drop(progress);
     workload.take_latencies();
     cluster.run_for(BASELINE / 5)?;
     let (write, _) = workload.take_latencies();
@@ -239,6 +247,7 @@ fn memory(timeline: &Timeline, cluster: &mut Cluster, span: Duration) -> Result<
     let load = Load::start(&addresses, LOAD);
     let began = Instant::now();
     let mut samples: Vec<(Duration, u64)> = Vec::new();
+    let progress = Progress::span("memory", span);
     while began.elapsed() < span {
         cluster.run_for(MEMORY_INTERVAL)?;
         let resident = cluster.ids().into_iter().map(|id| {
@@ -247,6 +256,7 @@ fn memory(timeline: &Timeline, cluster: &mut Cluster, span: Duration) -> Result<
         });
         samples.push((began.elapsed(), resident.max().unwrap_or_default()));
     }
+    drop(progress);
     let rate = load.rate_since((0, began));
     drop(load);
     let text = format!("{} writes of 1 KiB per second for {span:.0?}", grouped(rate as u64));

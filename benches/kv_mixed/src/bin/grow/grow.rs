@@ -13,6 +13,7 @@ use kv::demo::cluster::{Cluster, Failure};
 use kv::demo::timeline::{Timeline, grouped, ms, plural};
 use kv::demo::workload::Workload;
 use kv::program::Runtime;
+use progress::Progress;
 
 use crate::benchmark::Benchmark;
 
@@ -69,6 +70,7 @@ struct Show {
     steps: u32,
     /// What was applied when, at the end of the last step.
     before: (u64, Instant),
+    progress: Progress,
 }
 
 fn run(program: &Path, runtimes: &[&str], span: Duration) -> Result<(), Failure> {
@@ -96,9 +98,12 @@ fn run(program: &Path, runtimes: &[&str], span: Duration) -> Result<(), Failure>
     let workload = Workload::start_with(&cluster, 0, CLIENTS);
     // A step for each server that comes, one for each that is replaced, and the time after the
     // last.
-    let step = span / (2 * SERVERS as u32);
+    let count = 2 * SERVERS;
+    let step = span / count as u32;
     let before = (0, Instant::now());
-    let mut show = Show { timeline, cluster, workload, benchmark, step, steps: 0, before };
+    let progress = Progress::of("grow", count, "steps");
+    let mut show =
+        Show { timeline, cluster, workload, benchmark, step, steps: 0, before, progress };
     for id in 2..=SERVERS {
         show.wait_for_step()?;
         show.grow()?;
@@ -135,6 +140,7 @@ impl Show {
             benchmark.check().map_err(|e| Failure(format!("redis-benchmark: {e}")))?;
         }
         self.before = (applied, Instant::now());
+        self.progress.advance(1);
         Ok(())
     }
 
@@ -201,7 +207,8 @@ impl Show {
 
     /// Ends the load, and reads everything back through every server.
     fn verify(self) -> Result<(), Failure> {
-        let Self { timeline, mut cluster, workload, benchmark, .. } = self;
+        let Self { timeline, mut cluster, workload, benchmark, progress, .. } = self;
+        drop(progress);
         let ended = match benchmark {
             Some(mut benchmark) => {
                 benchmark.check().map_err(|e| Failure(format!("redis-benchmark: {e}")))?
@@ -214,7 +221,9 @@ impl Show {
         }
         let ledger = workload.stop();
         timeline.tell("verify", "every write is read back through every server");
+        let progress = Progress::unknown("verify");
         let verdict = ledger.verify_beside(&mut cluster, &Benchmark::keys(), PATIENCE)?;
+        drop(progress);
         for id in cluster.ids() {
             let text = format!(
                 "gives back all; its memory: entry {}, {} keys, digest {}",
