@@ -42,8 +42,9 @@ async fn start<E: Executor>(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>>
     if let Some(tls) = tls {
         transport = transport.with_tls(tls);
     }
+    let counters = transport.counters();
     let node = on::Node::<_, E>::start(config, store, journal, transport).await?;
-    let server = front.open(&node);
+    let server = front.open(&node, counters);
     E::spawn(accept(clients, server.clone(), E::spawn));
     Ok(server)
 }

@@ -30,8 +30,9 @@ fn serve(parts: Parts) -> Result<(), Box<dyn Error>> {
     if let Some(tls) = tls {
         transport = transport.with_tls(tls);
     }
+    let counters = transport.counters();
     let node = Node::start(config, store, journal, transport)?;
-    let server = front.open(&node);
+    let server = front.open(&node, counters);
     let accepting = server.clone();
     thread::Builder::new().name("kv-accept".into()).spawn(move || accept(&clients, &accepting))?;
     server.run_until_told()

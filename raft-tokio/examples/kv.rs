@@ -35,8 +35,9 @@ async fn start(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
     if let Some(tls) = tls {
         transport = transport.with_tls(tls);
     }
+    let counters = transport.counters();
     let node = Node::start(config, store, journal, transport).await?;
-    let server = front.open(&node);
+    let server = front.open(&node, counters);
     tokio::spawn(accept(adopt(clients)?, server.clone()));
     Ok(server)
 }

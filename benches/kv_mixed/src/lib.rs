@@ -31,8 +31,9 @@ async fn start_on_tokio(parts: Parts) -> Result<Arc<Server>, Box<dyn Error>> {
     if let Some(tls) = tls {
         transport = transport.with_tls(tls);
     }
+    let counters = transport.counters();
     let node = raft_tokio::Node::start(config, store, journal, transport).await?;
-    let server = front.open(&node);
+    let server = front.open(&node, counters);
     tokio::spawn(kv_sockets::tokio::accept(adopt(clients)?, server.clone()));
     Ok(server)
 }
@@ -47,8 +48,9 @@ async fn start_on_smol<E: Executor>(parts: Parts) -> Result<Arc<Server>, Box<dyn
     if let Some(tls) = tls {
         transport = transport.with_tls(tls);
     }
+    let counters = transport.counters();
     let node = on::Node::<_, E>::start(config, store, journal, transport).await?;
-    let server = front.open(&node);
+    let server = front.open(&node, counters);
     E::spawn(kv_sockets::smol::accept(clients.try_into()?, server.clone(), E::spawn));
     Ok(server)
 }
@@ -59,8 +61,9 @@ fn serve_on_threads(parts: Parts) -> Result<(), Box<dyn Error>> {
     if let Some(tls) = tls {
         transport = transport.with_tls(tls);
     }
+    let counters = transport.counters();
     let node = raft_threads::Node::start(config, store, journal, transport)?;
-    let server = front.open(&node);
+    let server = front.open(&node, counters);
     let admitting = server.clone();
     let accept = move || kv_sockets::threads::accept(&clients, &admitting);
     thread::Builder::new().name("kv-accept".into()).spawn(accept)?;

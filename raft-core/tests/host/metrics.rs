@@ -145,17 +145,73 @@ mod prometheus {
     use std::fs;
     use std::path::Path;
 
+    use std::net::{Ipv4Addr, SocketAddr};
+
     use prometheus_client::encoding::prometheus_text;
     use prometheus_client::registry::Registry;
+    use raft_core::host::tcp::{self, Counters, Peers, Signals};
+    use raft_core::host::{Identity, MessageInbox, StoreId};
 
     use super::*;
+    use crate::node::CLUSTER;
+
+    /// What wakes the dialers of a transport that has none.
+    #[derive(Default, Debug)]
+    struct Nobody;
+
+    impl Signals for Nobody {
+        fn ready(&self) {}
+
+        fn retry(&self) {}
+    }
+
+    /// The counters of a transport that node 1 has started.
+    fn started() -> Counters {
+        let counters = Counters::default();
+        let identity = Identity { cluster: CLUSTER, node: id(1), store_id: StoreId::new(1) };
+        let (inbox, at) = (MessageInbox::new(drop), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        let config = tcp::Config::default();
+        let _ = Peers::<Nobody>::new(identity, inbox, at, BTreeMap::new(), &config, &counters);
+        counters
+    }
 
     fn scrape(node: &Handle<Map>) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(node.metrics_reader()));
+        registry.register_collector(Box::new(started()));
+        text_of(&registry)
+    }
+
+    fn text_of(registry: &Registry) -> String {
         let mut text = String::new();
-        prometheus_text::encode(&mut text, &registry).unwrap();
+        prometheus_text::encode(&mut text, registry).unwrap();
         text
+    }
+
+    #[test]
+    fn what_a_tcp_transport_counts_is_scraped_once_it_has_started() {
+        let scraped = |counters: &Counters| {
+            let mut registry = Registry::default();
+            registry.register_collector(Box::new(counters.clone()));
+            text_of(&registry)
+        };
+        assert_eq!(scraped(&Counters::default()), "", "no sample lacks the label `node`");
+        let counters = started();
+        (0..3).for_each(|_| counters.count_connected());
+        (0..2).for_each(|_| counters.count_accepted());
+        counters.count_connect_failed();
+        counters.count_unknown_peer();
+        let text = scraped(&counters);
+        for line in [
+            "# HELP raft_tcp_connections_total Connections made to peers, and accepted from them",
+            "raft_tcp_connections_total{node=\"1\",direction=\"outgoing\"} 3",
+            "raft_tcp_connections_total{node=\"1\",direction=\"incoming\"} 2",
+            "raft_tcp_connect_failures_total{node=\"1\"} 1",
+            "raft_tcp_messages_dropped_total{node=\"1\",reason=\"unknown_peer\"} 1",
+            "raft_tcp_closed_total{node=\"1\",reason=\"tls\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
     }
 
     fn lone_leader() -> Handle<Map> {

@@ -167,13 +167,14 @@ impl Parts {
 }
 
 impl Front {
-    /// The server of this node, which runs.
-    pub fn open(self, node: &Handle<Store>) -> Arc<Server> {
+    /// The server of this node, which runs. `counters` are those of the node's transport.
+    pub fn open(self, node: &Handle<Store>, counters: tcp::Counters) -> Arc<Server> {
         let Self { id, store, client, addresses, promotion_lag_max, .. } = self;
         let Self { commands_version, until_stdin_ends, metrics, .. } = self;
         tracing::info!(%id, clients = %client, "serving");
         members::keep_labels(id, node, &addresses);
-        let monitored = metrics.map(|listener| monitoring::serve(listener, node.metrics_reader()));
+        let reader = node.metrics_reader();
+        let monitored = metrics.map(|listener| monitoring::serve(listener, reader, counters));
         if let Some(Err(error)) = monitored {
             tracing::error!(%id, %error, "no metrics: the monitoring system is not answered");
         }

@@ -10,6 +10,7 @@ use std::thread;
 
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::registry::Registry;
+use raft_core::host::tcp::Counters;
 use raft_core::host::{Metrics, MetricsReader};
 use tiny_http::{Header, Method, Request, Response, Server};
 
@@ -17,10 +18,12 @@ use tiny_http::{Header, Method, Request, Response, Server};
 pub(super) fn serve(
     listener: TcpListener,
     metrics: MetricsReader,
+    counters: Counters,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let server = Server::from_listener(listener, None)?;
     let mut registry = Registry::default();
     registry.register_collector(Box::new(metrics.clone()));
+    registry.register_collector(Box::new(counters));
     thread::Builder::new().name("kv-metrics".into()).spawn(move || {
         for request in server.incoming_requests() {
             let path = request.url().split('?').next().unwrap_or_default();
@@ -89,13 +92,16 @@ fn respond(request: Request, (status, text): (u16, String)) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
     use std::sync::mpsc::{self, RecvTimeoutError};
     use std::time::{Duration, Instant};
 
+    use raft_core::host::tcp::{self, Peers, Signals};
     use raft_core::host::{
-        ClusterId, Driver, Handle, InProcessNetwork, MemoryJournal, Next, NodeConfig,
+        ClusterId, Driver, Handle, Identity, InProcessNetwork, MemoryJournal, MessageInbox, Next,
+        NodeConfig, StoreId,
     };
     use raft_core::{Config, NodeId};
 
@@ -131,10 +137,31 @@ mod tests {
         handle
     }
 
+    /// What wakes the dialers of a transport that has none.
+    #[derive(Default, Debug)]
+    struct Nobody;
+
+    impl Signals for Nobody {
+        fn ready(&self) {}
+
+        fn retry(&self) {}
+    }
+
+    /// The counters of a TCP transport that has started, and has connected twice.
+    fn counters() -> Counters {
+        let (counters, node) = (Counters::default(), NodeId::new(1));
+        let identity = Identity { cluster: ClusterId::new(1), node, store_id: StoreId::new(1) };
+        let (inbox, config) = (MessageInbox::new(drop), tcp::Config::default());
+        let at = SocketAddr::from(([127, 0, 0, 1], 1));
+        let _ = Peers::<Nobody>::new(identity, inbox, at, BTreeMap::new(), &config, &counters);
+        (0..2).for_each(|_| counters.count_connected());
+        counters
+    }
+
     fn monitored(node: &Handle<Store>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        serve(listener, node.metrics_reader()).unwrap();
+        serve(listener, node.metrics_reader(), counters()).unwrap();
         address
     }
 
@@ -165,6 +192,7 @@ mod tests {
             "raft_role{node=\"1\",role=\"leader\"} 1",
             "raft_elections_won_total{node=\"1\"} 1",
             "# TYPE raft_journal_sync_seconds histogram",
+            "raft_tcp_connections_total{node=\"1\",direction=\"outgoing\"} 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
         }

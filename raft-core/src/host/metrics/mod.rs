@@ -8,11 +8,12 @@
 //! The numbers of one reading are each exact, and may be of moments a turn apart.
 
 mod cells;
+mod family;
 mod gauges;
 mod histogram;
 mod peers;
 #[cfg(feature = "prometheus")]
-mod prometheus;
+pub(in crate::host) mod prometheus;
 mod totals;
 
 use std::fmt;
@@ -35,6 +36,7 @@ pub use histogram::Histogram;
 pub use peers::{MessageMetrics, PeerMetrics};
 pub use totals::Totals;
 
+pub(in crate::host) use family::{Counter, Family};
 pub(in crate::host) use peers::PeerCells;
 
 /// What a node has measured, at one moment. From [`Handle::metrics`](crate::host::Handle::metrics).

@@ -2,7 +2,9 @@
 //! crate `prometheus_client`, which writes both text formats.
 //!
 //! All names begin with `raft_`, and all samples have the label `node`. A registry holds the
-//! collector of one node, because a name may be described only once.
+//! collector of one node, because a name may be described only once. The counters of a TCP
+//! transport are a collector of their own, beside it: see
+//! [`tcp::Counters`](crate::host::tcp::Counters).
 
 use std::fmt;
 use std::string::{String, ToString};
@@ -17,7 +19,7 @@ use prometheus_client::registry::Unit;
 use super::gauges::GAUGES;
 use super::peers::{MessageMetrics, PeerMetrics};
 use super::totals::TOTALS;
-use super::{HISTOGRAMS, Histogram, Metrics, MetricsReader};
+use super::{Family, HISTOGRAMS, Histogram, Metrics, MetricsReader};
 use crate::role::Role;
 
 /// The kinds of messages that carry bytes which are worth a line each.
@@ -42,12 +44,12 @@ impl Collector for MetricsReader {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let metrics = self.read();
         let node = metrics.id.to_string();
-        Writer { encoder, node: &node }.write(&metrics)
+        Writer::new(encoder, &node).write(&metrics)
     }
 }
 
 /// Writes the samples of one node.
-struct Writer<'e, 'n> {
+pub(in crate::host) struct Writer<'e, 'n> {
     encoder: DescriptorEncoder<'e>,
     node: &'n str,
 }
@@ -62,7 +64,25 @@ struct Sample<'l, T> {
     value: T,
 }
 
-impl Writer<'_, '_> {
+impl<'e, 'n> Writer<'e, 'n> {
+    /// Gives all samples the label `node` with this value.
+    pub(in crate::host) fn new(encoder: DescriptorEncoder<'e>, node: &'n str) -> Self {
+        Self { encoder, node }
+    }
+
+    /// The counters of these families, as read from `from`.
+    pub(in crate::host) fn families<T>(&mut self, families: &[Family<T>], from: &T) -> fmt::Result {
+        for family in families {
+            let samples = family.counters.iter().map(|counter| {
+                let labels = [(family.label, counter.value)];
+                let used = usize::from(!family.label.is_empty());
+                sample(&labels[..used], (counter.read)(from))
+            });
+            self.counters(family.name, family.help, &samples.collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
     fn write(&mut self, metrics: &Metrics) -> fmt::Result {
         self.gauge("running", "Whether this node runs", u64::from(metrics.running))?;
         let roles = ROLES.map(|role| (role_name(role), metrics.running && role == metrics.role));
@@ -75,14 +95,7 @@ impl Writer<'_, '_> {
         for gauge in GAUGES {
             self.gauge(gauge.name, gauge.help, (gauge.value)(&metrics.gauges))?;
         }
-        for family in TOTALS {
-            let samples = family.counters.iter().map(|counter| {
-                let labels = [(family.label, counter.value)];
-                let used = usize::from(!family.label.is_empty());
-                sample(&labels[..used], (counter.read)(&metrics.totals))
-            });
-            self.counters(family.name, family.help, &samples.collect::<Vec<_>>())?;
-        }
+        self.families(TOTALS, &metrics.totals)?;
         for histogram in HISTOGRAMS {
             self.histogram(histogram.name, histogram.help, (histogram.read)(&metrics.histograms))?;
         }

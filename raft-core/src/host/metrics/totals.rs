@@ -2,25 +2,7 @@
 //! under which a monitoring system finds them.
 
 use super::cells::Cell;
-
-/// Counters that a monitoring system shows under one name, told apart by one label.
-#[derive(Debug)]
-#[allow(dead_code, reason = "read by the exporter, which is a feature")]
-pub(super) struct TotalsFamily {
-    pub(super) name: &'static str,
-    /// The name of the label; empty if there is a single counter without a label.
-    pub(super) label: &'static str,
-    pub(super) help: &'static str,
-    pub(super) counters: &'static [Counter],
-}
-
-#[derive(Debug)]
-#[allow(dead_code, reason = "read by the exporter, which is a feature")]
-pub(super) struct Counter {
-    /// The value of the label.
-    pub(super) value: &'static str,
-    pub(super) read: fn(&Totals) -> u64,
-}
+use super::family::{Counter, Family};
 
 macro_rules! totals {
     ($($family:literal, $label:literal, $help:literal {
@@ -47,7 +29,7 @@ macro_rules! totals {
         }
 
         #[allow(dead_code, reason = "read by the exporter, which is a feature")]
-        pub(super) const TOTALS: &[TotalsFamily] = &[$(TotalsFamily {
+        pub(super) const TOTALS: &[Family<Totals>] = &[$(Family {
             name: $family,
             label: $label,
             help: $help,

@@ -1,83 +1,127 @@
 //! What a TCP transport counts.
 
+#[cfg(feature = "prometheus")]
+mod prometheus;
+
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::warnings::{Cause, Warnings};
+use crate::host::metrics::{Counter, Family};
 use crate::types::NodeId;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)+) => {
+    ($($family:literal, $label:literal, $help:literal {
+        $($(#[$doc:meta])* $name:ident = $value:literal,)+
+    })+) => {
         /// What a transport has counted since it was made.
         #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
         #[non_exhaustive]
         pub struct Counts {
-            $($(#[$doc])* pub $name: u64,)+
+            $($($(#[$doc])* pub $name: u64,)+)+
         }
 
         #[derive(Default, Debug)]
         pub(super) struct Cells {
-            $(pub(super) $name: Cell,)+
+            $($(pub(super) $name: Cell,)+)+
         }
 
         impl Cells {
             fn read(&self) -> Counts {
-                Counts { $($name: self.$name.0.load(Relaxed),)+ }
+                Counts { $($($name: self.$name.0.load(Relaxed),)+)+ }
             }
         }
+
+        #[allow(dead_code, reason = "read by the exporter, which is a feature")]
+        pub(super) const COUNTS: &[Family<Counts>] = &[$(Family {
+            name: $family,
+            label: $label,
+            help: $help,
+            counters: &[$(Counter { value: $value, read: |counts| counts.$name }),+],
+        }),+];
     };
 }
 
+// The fields of `Counts`, the cells behind them, and the names under which a monitoring system
+// finds them. The guide's page on monitoring lists the names.
 counters! {
-    /// Messages written to a connection. They may still be lost.
-    messages_sent,
-    /// Bytes written to connections, keepalives and handshakes excluded.
-    bytes_sent,
-    /// Messages received and handed to the node.
-    messages_received,
-    /// Bytes of the received messages.
-    bytes_received,
-    /// Messages dropped because the peer's queue was full.
-    dropped_full,
-    /// Messages dropped because the peer could not be reached, or its connection broke.
-    dropped_unreachable,
-    /// Messages dropped because they are longer than `frame_bytes_max`.
-    dropped_too_long,
-    /// Messages dropped because they are for a node that is no member and not connected.
-    dropped_unknown_peer,
-    /// Messages received and dropped because only a newer version understands them.
-    dropped_from_newer,
-    /// Connections made to peers.
-    connected,
-    /// Attempts to connect that failed, refusals included.
-    connect_failed,
-    /// Peers whose process seemed to be gone: a connection was closed, and the next refused.
-    suspected,
-    /// Connections accepted from peers.
-    accepted,
-    /// Incoming connections refused in the handshake.
-    refused,
-    /// Connections refused, or closed, by either side because a member's store is not the one that
-    /// the cluster knows.
-    refused_other_store,
-    /// Connections closed because the data that arrived was damaged, too long, cut, or meant
-    /// nothing.
-    closed_damaged,
-    /// Connections closed because a message was not from the peer, or not for this node.
-    closed_misaddressed,
-    /// Connections, incoming ones and dialed ones, closed because TLS failed: the other side showed
-    /// no certificate or a wrong one, or what arrived was not TLS.
-    closed_tls,
-    /// Connections closed because the other side was silent or took nothing for `idle_timeout`.
-    closed_idle,
-    /// Incoming connections closed because the peer came back on a new one.
-    closed_replaced,
+    "tcp_messages_sent", "", "Messages written to connections; they may still be lost" {
+        /// Messages written to a connection. They may still be lost.
+        messages_sent = "",
+    }
+    "tcp_bytes_sent", "", "Bytes written to connections, keepalives and handshakes excluded" {
+        /// Bytes written to connections, keepalives and handshakes excluded.
+        bytes_sent = "",
+    }
+    "tcp_messages_received", "", "Messages received and handed to the node" {
+        /// Messages received and handed to the node.
+        messages_received = "",
+    }
+    "tcp_bytes_received", "", "Bytes of the received messages" {
+        /// Bytes of the received messages.
+        bytes_received = "",
+    }
+    "tcp_messages_dropped", "reason", "Messages that the transport dropped" {
+        /// Messages dropped because the peer's queue was full.
+        dropped_full = "queue_full",
+        /// Messages dropped because the peer could not be reached, or its connection broke.
+        dropped_unreachable = "unreachable",
+        /// Messages dropped because they are longer than `frame_bytes_max`.
+        dropped_too_long = "too_long",
+        /// Messages dropped because they are for a node that is no member and not connected.
+        dropped_unknown_peer = "unknown_peer",
+        /// Messages received and dropped because only a newer version understands them.
+        dropped_from_newer = "from_newer",
+    }
+    "tcp_connections", "direction", "Connections made to peers, and accepted from them" {
+        /// Connections made to peers.
+        connected = "outgoing",
+        /// Connections accepted from peers.
+        accepted = "incoming",
+    }
+    "tcp_connect_failures", "", "Attempts to connect that failed, refusals included" {
+        /// Attempts to connect that failed, refusals included.
+        connect_failed = "",
+    }
+    "tcp_peers_suspected", "", "Peers whose process seemed to be gone" {
+        /// Peers whose process seemed to be gone: a connection was closed, and the next refused.
+        suspected = "",
+    }
+    "tcp_refused", "", "Incoming connections refused in the handshake" {
+        /// Incoming connections refused in the handshake.
+        refused = "",
+    }
+    "tcp_refused_other_store", "",
+    "Connections refused or closed because a member has another store than the cluster knows" {
+        /// Connections refused, or closed, by either side because a member's store is not the one
+        /// that the cluster knows.
+        refused_other_store = "",
+    }
+    "tcp_closed", "reason", "Connections that this node closed for a reason" {
+        /// Connections closed because the data that arrived was damaged, too long, cut, or meant
+        /// nothing.
+        closed_damaged = "damaged",
+        /// Connections closed because a message was not from the peer, or not for this node.
+        closed_misaddressed = "misaddressed",
+        /// Connections, incoming ones and dialed ones, closed because TLS failed: the other side
+        /// showed no certificate or a wrong one, or what arrived was not TLS.
+        closed_tls = "tls",
+        /// Connections closed because the other side was silent or took nothing for
+        /// `idle_timeout`.
+        closed_idle = "idle",
+        /// Incoming connections closed because the peer came back on a new one.
+        closed_replaced = "replaced",
+    }
 }
 
 /// A handle on the counters of a transport. It stays readable when the transport has moved into a
 /// node. Cheap to clone.
+///
+/// With the feature `prometheus` it is a collector for a registry of the crate `prometheus_client`,
+/// beside the [`MetricsReader`](crate::host::MetricsReader) of the node. Its names begin with
+/// `raft_tcp_`, and there are samples from when the transport starts, because they name its node.
 #[derive(Clone, Default, Debug)]
 pub struct Counters(Arc<SharedCells>);
 
