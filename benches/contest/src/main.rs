@@ -14,6 +14,8 @@ mod clients;
 #[cfg(target_os = "linux")]
 mod cluster;
 #[cfg(target_os = "linux")]
+mod conclusion;
+#[cfg(target_os = "linux")]
 mod contest;
 #[cfg(target_os = "linux")]
 mod contestants;

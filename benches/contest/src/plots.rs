@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use crate::contestants::{ALL, Contestant, Timing};
 use crate::faults::Fault;
 use crate::results::{Results, median};
-use crate::tables::{client_counts, fault_title, gaps};
+use crate::tables::{client_counts, fault_title, gaps, thousands};
 
 /// A plot of the page.
 pub(crate) struct Plot {
@@ -126,7 +126,7 @@ fn load_panel(
         .y_labels(20)
         .max_light_lines(0)
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| thousands(*y))
+        .y_label_formatter(&|y| label(*y))
         .label_style((FONT, 14))
         .axis_desc_style((FONT, 15))
         .draw()?;
@@ -216,7 +216,7 @@ fn gaps_panel(
         .x_desc("ms without a write (logarithmic, the same in all panels); a dot for each trial, a line at the median")
         .x_labels(40)
         .max_light_lines(0)
-        .x_label_formatter(&|x| thousands(*x))
+        .x_label_formatter(&|x| label(*x))
         .label_style((FONT, 14))
         .axis_desc_style((FONT, 14))
         .draw()?;
@@ -243,10 +243,6 @@ fn ticks(least: f64, most: f64) -> Vec<f64> {
     ticks.filter(|tick| (least..most).contains(tick)).collect()
 }
 
-fn thousands(number: f64) -> String {
-    if number >= 1000.0 {
-        let rest = number as u64 % 1000;
-        return format!("{},{rest:03}", number as u64 / 1000);
-    }
-    if number >= 0.99 { format!("{number:.0}") } else { format!("{number:.2}") }
+fn label(number: f64) -> String {
+    if number >= 0.99 { thousands(number) } else { format!("{number:.2}") }
 }

@@ -23,7 +23,8 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let mut text = format!("## {}\n\n{}\n\n", self.title, self.about);
+        let about = if self.about.is_empty() { "" } else { "\n\n" };
+        let mut text = format!("## {}\n\n{}{about}", self.title, self.about);
         text += &line(self.head.clone());
         text += &line(self.head.iter().map(|_| "---".into()).collect());
         for row in &self.rows {
@@ -73,25 +74,21 @@ pub(crate) fn all(results: &Results) -> Vec<Table> {
         load(
             results,
             "Writes a second, by the number of clients",
-            "Medians of the turns. More is better.",
+            &format!("Medians of {}. More is better.", turns(results)),
             "writes_s",
             true,
-            |value| format!("{value:.0}"),
+            thousands,
         ),
         load(
             results,
             "Latency, p50, in microseconds",
-            "Medians of the turns. Less is better, here and below.",
+            &format!("Medians of {}. Less is better, here and below.", turns(results)),
             "p50_us",
             false,
-            |value| format!("{value:.0}"),
+            thousands,
         ),
-        load(results, "Latency, p99, in microseconds", "", "p99_us", false, |value| {
-            format!("{value:.0}")
-        }),
-        load(results, "Latency, p99.9, in microseconds", "", "p999_us", false, |value| {
-            format!("{value:.0}")
-        }),
+        load(results, "Latency, p99, in microseconds", "", "p99_us", false, thousands),
+        load(results, "Latency, p99.9, in microseconds", "", "p999_us", false, thousands),
     ];
     for timing in [Timing::Default, Timing::Equal] {
         tables.push(faults(results, timing));
@@ -103,7 +100,7 @@ pub(crate) fn all(results: &Results) -> Vec<Table> {
         "From the kernel's table, in hundredths of a second.",
         "servers_cpu_us",
         false,
-        |value| format!("{value:.0}"),
+        thousands,
     ));
     tables.push(load(
         results,
@@ -111,7 +108,7 @@ pub(crate) fn all(results: &Results) -> Vec<Table> {
         "What the measuring itself costs on the same processors. It is no merit: nobody is marked.",
         "clients_cpu_us",
         false,
-        |value| format!("{value:.0}"),
+        thousands,
     ));
     if let Some(last) = tables.last_mut() {
         last.rows.iter_mut().flatten().for_each(|(_, is_best)| *is_best = false);
@@ -120,6 +117,35 @@ pub(crate) fn all(results: &Results) -> Vec<Table> {
     tables.push(versions(results));
     tables.retain(|table| !table.rows.is_empty());
     tables
+}
+
+/// A figure without decimals, its thousands set apart.
+pub(crate) fn thousands(figure: f64) -> String {
+    let digits = format!("{figure:.0}");
+    let first = (digits.len() + 2) % 3 + 1;
+    let (first, rest) = digits.split_at(first.min(digits.len()));
+    let rest = rest.as_bytes().chunks(3).map(String::from_utf8_lossy);
+    rest.fold(first.to_owned(), |text, group| text + "," + &group)
+}
+
+/// How many turns the cells of the load had.
+pub(crate) fn turns(results: &Results) -> String {
+    let mut counts: Vec<_> = ALL
+        .into_iter()
+        .flat_map(|contestant| {
+            let cells = results.cells("load").into_iter();
+            cells.map(move |cell| (contestant, cell))
+        })
+        .map(|(contestant, cell)| results.values(["load", contestant.id, &cell], "writes_s").len())
+        .filter(|count| *count > 0)
+        .collect();
+    counts.sort_unstable();
+    match (counts.first(), counts.last()) {
+        (Some(1), Some(1)) => "one turn, so without a spread".into(),
+        (Some(least), Some(most)) if least == most => format!("{most} turns"),
+        (Some(least), Some(most)) => format!("{least} to {most} turns"),
+        _ => "the turns".into(),
+    }
 }
 
 pub(crate) fn client_counts(results: &Results) -> Vec<usize> {
@@ -202,13 +228,13 @@ fn faults(results: &Results, timing: Timing) -> Table {
     let value = |contestant: Contestant, column: usize| {
         median(&gaps(results, contestant.id, Fault::ALL[column], timing))
     };
-    let mut rows = rows(Fault::ALL.len(), false, value, |value| format!("{value:.0}"));
+    let mut rows = rows(Fault::ALL.len(), false, value, thousands);
     for row in &mut rows {
         let contestant = ALL.into_iter().find(|contestant| contestant.name == row[0].0);
         for (fault, cell) in Fault::ALL.into_iter().zip(&mut row[1..]) {
             let gaps = contestant.map(|contestant| gaps(results, contestant.id, fault, timing));
             if let Some(most) = gaps.and_then(|gaps| gaps.last().copied()) {
-                cell.0 += &format!(" / {most:.0}");
+                cell.0 += &format!(" / {}", thousands(most));
             }
         }
     }
@@ -234,9 +260,9 @@ fn faults(results: &Results, timing: Timing) -> Table {
             timing_name(timing)
         ),
         about: format!(
-            "In milliseconds, median / longest; {timeouts}; {trials}; 12 clients. A trial ends after {} ms \
+            "In milliseconds, median / longest; {timeouts}; {trials}; 12 clients. A trial ends after {} s \
              without a write.",
-            GAP_MAX.as_millis()
+            GAP_MAX.as_secs()
         ),
         head: ["".into()].into_iter().chain(head).collect(),
         rows,
@@ -275,7 +301,7 @@ fn floors(results: &Results) -> Table {
             let key = ["floor", name.as_str(), cell.as_str()];
             let figure = |measure| {
                 let value = results.median(key, measure).unwrap_or_default();
-                (format!("{value:.0}"), false)
+                (thousands(value), false)
             };
             let clients = (cell.replace(' ', ", "), false);
             rows.push(vec![(name.clone(), false), figure("p50_us"), figure("p99_us"), clients]);

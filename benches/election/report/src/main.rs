@@ -11,19 +11,21 @@
 //! On Linux it also starts itself as servers, which it kills and stops.
 
 mod cells;
+mod conclusion;
 mod measured;
 mod page;
 mod paper;
 mod plots;
 mod raw;
+mod reprint;
 mod simulated;
 mod tables;
 mod targets;
 
 use std::error::Error;
 use std::fs;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
@@ -55,6 +57,10 @@ struct Flags {
     /// Measure nothing: report what the folder holds whole.
     #[arg(long, conflicts_with_all = ["only", "resume"])]
     assemble: bool,
+    /// Measure nothing: make page and report anew from the report and the plots that are in the
+    /// folder.
+    #[arg(long, conflicts_with_all = ["only", "resume", "assemble"])]
+    page: bool,
     /// How many hours each published setting is simulated at full load.
     #[arg(long, default_value_t = 10)]
     guard_hours: u64,
@@ -94,6 +100,10 @@ fn run() -> Result<(), Box<dyn Error>> {
         };
         print!("{}", tables::guard(&simulated).markdown());
         return Ok(());
+    }
+    if flags.page {
+        let reprint::Report { machine, tables, plots } = reprint::read(&flags.out)?;
+        return write_pages(&flags.out, &machine, &plots, &tables);
     }
     // Before hours of measuring, not after.
     fs::create_dir_all(&flags.out)?;
@@ -171,19 +181,20 @@ fn measure(flags: &Flags) -> Result<Vec<Cell>, Box<dyn Error>> {
     Ok(cells)
 }
 
+/// The plots, by the names of their files, and what each shows.
+const PLOTS: [(&str, &str); 5] = [
+    ("figure-16", "Time without a leader, in the manner of the paper's Figure 16"),
+    ("splits", "Split ballots by the number of servers"),
+    ("slop-and-election", "What each runtime adds: timer lateness S, election E"),
+    (
+        "kill-and-silence",
+        "Kill against silence: a leader that vanishes, that is killed, and that hands over",
+    ),
+    ("circumstances", "More servers, worse networks, and more that fails than the leader"),
+];
+
 fn write(flags: &Flags, simulated: &Simulated, cells: &[Cell]) -> Result<(), Box<dyn Error>> {
-    let mut plots = vec![
-        Plot {
-            name: "figure-16",
-            about: "Time without a leader, in the manner of the paper's Figure 16",
-            svg: plots::figure_16(&simulated.figures)?,
-        },
-        Plot {
-            name: "splits",
-            about: "Split ballots by the number of servers",
-            svg: plots::splits(&simulated.splits)?,
-        },
-    ];
+    let mut drawn = vec![plots::figure_16(&simulated.figures)?, plots::splits(&simulated.splits)?];
     let mut all = vec![
         tables::figure_16(&simulated.figures),
         tables::splits(simulated),
@@ -191,28 +202,18 @@ fn write(flags: &Flags, simulated: &Simulated, cells: &[Cell]) -> Result<(), Box
     ];
     if !cells.is_empty() {
         let os = measured::timer_lateness(flags.trials.min(1000));
-        plots.push(Plot {
-            name: "slop-and-election",
-            about: "What each runtime adds: timer lateness S, election E",
-            svg: plots::slop_and_election(cells, &os)?,
-        });
-        plots.push(Plot {
-            name: "kill-and-silence",
-            about: "Kill against silence: a leader that vanishes, that is killed, and that hands over",
-            svg: plots::kill_and_silence(cells)?,
-        });
-        plots.push(Plot {
-            name: "circumstances",
-            about: "More servers, worse networks, and more that fails than the leader",
-            svg: plots::circumstances(cells)?,
-        });
+        drawn.push(plots::slop_and_election(cells, &os)?);
+        drawn.push(plots::kill_and_silence(cells)?);
+        drawn.push(plots::circumstances(cells)?);
         all.insert(0, tables::failures());
         all.insert(0, tables::trials(cells));
         all.insert(0, targets::table(cells, simulated));
     }
     let machine = machine(flags, &measured::durable_write(flags.trials.min(1000))?);
+    let plots = PLOTS.into_iter().zip(drawn);
+    let plots = plots.map(|((name, about), svg)| Plot { name, about, svg });
     // Of settings that were left out there is nothing to show.
-    plots.retain(|plot| !plot.svg.is_empty());
+    let plots: Vec<_> = plots.filter(|plot| !plot.svg.is_empty()).collect();
     let out = &flags.out;
     for plot in &plots {
         fs::write(out.join(plot.name).with_extension("svg"), &plot.svg)?;
@@ -220,10 +221,22 @@ fn write(flags: &Flags, simulated: &Simulated, cells: &[Cell]) -> Result<(), Box
     for table in &all {
         fs::write(out.join(table.name).with_extension("csv"), table.csv())?;
     }
-    let sections: Vec<_> = all.iter().map(tables::Table::markdown).collect();
-    let markdown = format!("# Election report\n\n{machine}\n\n{}", sections.join("\n"));
+    write_pages(out, &machine, &plots, &all)
+}
+
+/// The report as Markdown, and as a page.
+fn write_pages(
+    out: &Path,
+    machine: &str,
+    plots: &[Plot],
+    tables: &[tables::Table],
+) -> Result<(), Box<dyn Error>> {
+    let conclusion = conclusion::of(tables);
+    let sections: Vec<_> = tables.iter().map(tables::Table::markdown).collect();
+    let sections = sections.join("\n");
+    let markdown = format!("# Election report\n\n{conclusion}\n\n{machine}\n\n{sections}");
     fs::write(out.join("report.md"), markdown)?;
-    fs::write(out.join("index.html"), page::html(&machine, &plots, &all))?;
+    fs::write(out.join("index.html"), page::html(&conclusion, machine, plots, tables))?;
     println!("{}", out.join("index.html").display());
     Ok(())
 }
@@ -239,17 +252,26 @@ fn machine(flags: &Flags, durable_write: &Sample) -> String {
     let load = load.split(' ').next().unwrap_or("unknown");
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let date = date(now.as_secs() / 86_400);
+    let commit = commit();
     let (system, trials, jobs, hours) =
         (std::env::consts::OS, flags.trials, flags.jobs, flags.guard_hours);
     let [p50, p99] = [durable_write.p50(), durable_write.p99()].map(|span| span.as_micros());
     format!(
-        "Measured on {date} on {model}, {cores} cores, {system}, load {load} at the end, with \
+        "Measured on {date} at {commit} on {model}, {cores} cores, {system}, load {load} at the end, with \
          `cargo run --release -p election-report -- --trials {trials} --jobs {jobs} --guard-hours {hours}`. \
          Up to {jobs} clusters ran at once, none of which started or ended a server while another's leader was gone; clusters under load and \
          with timeouts below 50 ms were measured alone. Several clusters keep a processor awake that would sleep: their medians of S + E \
          are smaller than those with `--jobs 1`. \
          W, an fdatasync of 8 bytes, took {p50} µs (p50) and {p99} µs (p99)."
     )
+}
+
+/// The commit, if git knows it.
+fn commit() -> String {
+    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let output = output.ok().filter(|output| output.status.success());
+    let known = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    known.map_or_else(|| "an unknown commit".to_owned(), |commit| format!("commit {commit}"))
 }
 
 /// The day of the Gregorian calendar, from days since 1970 began.

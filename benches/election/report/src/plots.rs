@@ -94,12 +94,12 @@ pub(crate) fn figure_16(figures: &[Figure]) -> Drawn {
                 "time without a leader, ms (log scale); circles: the paper's p50, p99 and maximum"
                     .into(),
             least: 10.0,
-            from: 10.0,
+            from: f64::INFINITY,
             curves,
             marks: colored().flat_map(|(line, color)| theirs(line, color)).collect(),
         }
     });
-    cumulative(&panels, true)
+    cumulative(&panels, false)
 }
 
 fn ours(figures: &[Figure], line: &Line, color: RGBColor) -> Option<Curve> {
