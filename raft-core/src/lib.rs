@@ -8,6 +8,15 @@
 //! until the host has answered for the write behind it, so there are no ordering rules for a host
 //! to get wrong but one: do the writes in order.
 //!
+//! To run a service on an operating system, take an adapter, which does all of this: `raft-tokio`,
+//! `raft-smol` or `raft-threads`. What each capability guarantees, and what can go wrong with it,
+//! is in the [guide].
+//!
+//! ```toml
+//! [dependencies]
+//! raft-core = { path = "../raft/raft-core" } # that name on the registry is of another crate
+//! ```
+//!
 //! # The loop
 //!
 //! It is the same on every host; only the waiting differs.
@@ -137,8 +146,6 @@
 //! | §5.6 timing | `config.rs`, `time.rs`, `tick.rs`, `state/timers.rs`; what timeouts cost: `timing.rs`; timeouts that follow the network: `adaptive.rs` |
 //! | §5.1, §5.2 why a role ended or a vote was refused, for operators | `reason.rs` |
 //! | thesis 10.2.1 writing to the leader's disk in parallel; what may leave when | `state/durable.rs`, `state/outbox.rs`, `poll.rs` |
-//!
-//! What each capability guarantees, and what can go wrong with it, is in the [guide].
 //!
 //! # Features
 //!

@@ -1,4 +1,47 @@
-//! Raft on smol and async-std: a replicated state machine in a few lines.
+//! Raft on smol and async-std: one of three or more servers that agree on every command, and
+//! survive the loss of a minority.
+//!
+//! You write a [`StateMachine`]. A `Node` replicates its commands, and keeps them in a
+//! [`FileJournal`] on the disks of most nodes before anybody sees what follows from them.
+//!
+//! ```toml
+//! [dependencies]
+//! bytes = "1"
+//! raft-smol = { path = "../raft/raft-smol" } # not yet on the registry
+//! smol = "2"
+//! ```
+//!
+//! ```no_run
+//! # #[cfg(feature = "smol")]
+//! # mod with_smol {
+//! # use bytes::Bytes;
+//! # use raft_smol::{ClusterId, Config, FileJournal, Index, Node, NodeConfig, NodeId};
+//! # use raft_smol::{StateMachine, tcp};
+//! # struct Counter(u64);
+//! # impl StateMachine for Counter {
+//! #     type Reply = u64;
+//! #     fn apply(&mut self, _: Index, _: Bytes) -> u64 {
+//! #         self.0 += 1;
+//! #         self.0
+//! #     }
+//! # }
+//! # async fn serve(peers: Vec<(NodeId, String)>) -> Result<(), Box<dyn std::error::Error>> {
+//! let (cluster, id) = (ClusterId::new(1), NodeId::new(1));
+//! let config = NodeConfig::new(cluster, Config::new(id, [1, 2, 3].map(NodeId::new)));
+//! let journal = FileJournal::open("/var/lib/counter", cluster, id)?;
+//! let transport = tcp::Transport::bind("0.0.0.0:7000", peers, tcp::Config::default()).await?;
+//! let node = Node::start(config, Counter(0), journal, transport).await?;
+//!
+//! let lead = node.lead().await?; // once this node leads
+//! let count = node.propose("one more").await?; // durable on most nodes, applied on this one
+//! let same = node.read(|counter| counter.0).await?; // linearizable
+//! # Ok(())
+//! # }
+//! # }
+//! ```
+//!
+//! `Node` and its [`Handle`] have what you call, `tcp` and `channel` the networks. The guide, a
+//! page for each capability with what can go wrong, is in the documentation of [`raft_core`].
 //!
 //! # Example
 //!
