@@ -25,8 +25,8 @@ use crate::state::roles::RoleState;
 use crate::status::PeerStatus;
 use crate::types::{Index, NodeId};
 
-/// Something that stands in the way of a leader, a commit or an answer, as one node knows it. From
-/// [`NodeStatus::findings`].
+/// Something that stands in the way of a leader, a commit or an answer, or that an operator should
+/// correct before it does, as one node knows it. From [`NodeStatus::findings`].
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -16,7 +16,8 @@ use crate::types::NodeId;
 #[non_exhaustive]
 pub struct NodeStatus {
     /// What stands in the way of a leader, a commit or an answer, as far as this node knows it,
-    /// what weighs most first. Empty if nothing does. Each says in plain words what to do.
+    /// what weighs most first, and last what does not yet, such as timeouts that differ. Empty if
+    /// there is nothing. Each says in plain words what to do.
     pub findings: Vec<Finding>,
     /// What Raft knows.
     pub raft: Status,
