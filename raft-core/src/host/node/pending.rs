@@ -290,10 +290,15 @@ impl Stopping {
     ///
     /// As [`Stopping::wait`].
     pub fn wait_timeout(self, timeout: Duration) -> Option<StopReason> {
-        match self.0.wait_timeout(timeout) {
-            Ok(reason) | Err(WaitError::Answered(Stopped { reason })) => Some(reason),
-            Err(WaitError::TimedOut) => None,
-        }
+        reason_in_time(self.0.wait_timeout(timeout))
+    }
+
+    /// The end of the node, for which its caller waits for `timeout` from now at most. It works on
+    /// every runtime, as [`Pending::within`] does. `None` if the node takes longer; the node goes
+    /// on stopping.
+    pub fn within(self, timeout: Duration) -> impl Future<Output = Option<StopReason>> + Send {
+        let end = self.0.within(timeout);
+        async { reason_in_time(end.await) }
     }
 }
 
@@ -302,6 +307,13 @@ impl Future for Stopping {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         Pin::new(&mut self.get_mut().0).poll(cx).map(reason)
+    }
+}
+
+fn reason_in_time(end: Result<StopReason, WaitError<Stopped>>) -> Option<StopReason> {
+    match end {
+        Ok(reason) | Err(WaitError::Answered(Stopped { reason })) => Some(reason),
+        Err(WaitError::TimedOut) => None,
     }
 }
 
@@ -387,6 +399,21 @@ mod tests {
         );
         let (_sender, late) = pending();
         assert!(matches!(late.within(Duration::ZERO).wait(), Err(WaitError::TimedOut)));
+    }
+
+    #[test]
+    fn the_end_of_a_node_is_waited_for_within_a_time() {
+        let lifecycle = Arc::new(Lifecycle::default());
+        let (sender, receiver) = oneshot::channel();
+        let end = Stopping::new(Pending::new(receiver, Arc::clone(&lifecycle)));
+        let late = futures::executor::block_on(end.within(Duration::from_millis(5)));
+        assert!(late.is_none());
+        drop(sender);
+        let (sender, receiver) = oneshot::channel();
+        let end = Stopping::new(Pending::new(receiver, lifecycle));
+        sender.send(Ok(StopReason::Shutdown)).unwrap();
+        let reason = futures::executor::block_on(end.within(Duration::MAX));
+        assert!(matches!(reason, Some(StopReason::Shutdown)));
     }
 
     #[test]
