@@ -67,12 +67,15 @@ async fn measure(
     for contestant in contestants {
         results.add(["version", contestant.id, ""], 0, "version", contestant.version());
     }
+    if flags.has(Part::Load) {
+        let _progress = Progress::unknown("floors");
+        measure_floors(flags, results)?;
+    }
     let mut failures = Failures(0);
     let progress = Progress::of("contest", planned(flags, contestants), "cells");
     // A turn that fails is over, too.
     let mut mark = 0;
     if flags.has(Part::Load) {
-        measure_floors(flags, results)?;
         for round in 0..flags.rounds() {
             // In every round another begins.
             let turns = contestants.iter().cycle().skip(round).take(contestants.len());
@@ -148,7 +151,7 @@ async fn measure_loads(
 ) -> io::Result<()> {
     let cluster = start(contestant, Timing::Default, None).await?;
     for clients in &flags.clients {
-        progress.detail(format!("{}, {clients} clients", contestant.name));
+        progress.detail(format!("{}, clients: {clients}", contestant.name));
         measure_load(&cluster, (*clients).into(), round, flags, results).await?;
         progress.advance(1);
     }
@@ -231,7 +234,7 @@ async fn measure_syncs(
 ) -> io::Result<()> {
     let cluster = start(contestant, Timing::Default, None).await?;
     for clients in SYNC_CLIENTS {
-        progress.detail(format!("{}, syncs of {clients} clients", contestant.name));
+        progress.detail(format!("{}, syncs, clients: {clients}", contestant.name));
         let syncs = syncs::per_write(&cluster, clients).await?;
         let key = ["syncs", contestant.id, &clients.to_string()];
         results.add(key, 0, "per_write", format!("{syncs:.3}"));

@@ -184,7 +184,7 @@ fn rest(done: u64, rest: u64, elapsed: Duration) -> Option<String> {
 }
 
 fn clock(span: Duration) -> String {
-    match span.as_secs() {
+    match span.as_secs_f64().round() as u64 {
         seconds @ ..100 => format!("{seconds} s"),
         seconds @ ..6000 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         seconds => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
