@@ -16,8 +16,7 @@ impl<C: Command + Eq> Observer<C> {
                 LogMatching,
                 "{at} comes right after {previous}"
             );
-            let known = self.entries.entry(at);
-            let known = known.or_insert_with(|| (previous.term, entry.payload.clone()));
+            let known = self.entries.first_seen(at, previous.term, &entry.payload);
             hold!(known.1 == entry.payload, LogMatching, "two different entries are {at}");
             hold!(
                 known.0 == previous.term,

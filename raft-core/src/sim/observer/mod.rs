@@ -30,6 +30,7 @@ mod forwards;
 mod logs;
 mod members;
 mod recorded;
+mod seen;
 mod snapshots;
 
 use alloc::boxed::Box;
@@ -42,6 +43,7 @@ use self::bounds::check_bounds;
 use self::disk::Disk;
 use self::forwards::Forwards;
 use self::members::InForce;
+use self::seen::Seen;
 use super::violation::{Verdict, Violation, hold};
 use crate::entries::{Entry, Payload};
 use crate::membership::Membership;
@@ -62,7 +64,7 @@ pub struct Observer<C> {
     /// Votes of servers that have lost their disks since, each with its candidate.
     lost_votes: BTreeSet<(Term, NodeId, NodeId)>,
     /// Every entry ever seen, with the term of its predecessor.
-    entries: BTreeMap<LogId, (Term, Payload<C>)>,
+    entries: Seen<C>,
     /// What some server knows to be committed, by index, from 1.
     committed: Vec<Committed>,
     /// The configurations among them, and the newest. The first is that with which the cluster
@@ -116,7 +118,7 @@ impl<C: Command + Eq> Observer<C> {
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
             lost_votes: BTreeSet::new(),
-            entries: BTreeMap::new(),
+            entries: Seen::new(),
             committed: Vec::new(),
             configurations: Vec::new(),
             members: InForce::default(),
@@ -324,7 +326,7 @@ impl<C: Command + Eq> Observer<C> {
             "server {id} applies {at}, which is not on its disk"
         );
         self.note_committed(id, at, raft.term())?;
-        let known = self.entries.get(&at).is_some_and(|(_, known)| *known == entry.payload);
+        let known = self.entries.get(at).is_some_and(|(_, known)| *known == entry.payload);
         hold!(known, LogMatching, "server {id} applies another {at} than was written");
         self.server_mut(id).applied = at.index;
         Ok(())
@@ -467,7 +469,7 @@ impl<C: Command + Eq> Observer<C> {
         let at = committed_of(entry.index);
         if at == self.committed.len() {
             self.committed.push(Committed { term: Some(entry.term), known_in });
-            if let Some((_, Payload::Configuration(membership))) = self.entries.get(&entry) {
+            if let Some((_, Payload::Configuration(membership))) = self.entries.get(entry) {
                 let (index, membership) = (entry.index, (**membership).clone());
                 self.members = InForce { index, membership };
                 self.configurations.push(self.members.clone());
