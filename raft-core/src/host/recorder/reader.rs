@@ -1,8 +1,8 @@
 //! Reads recordings: which there are, and what is on them.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::vec::Vec;
@@ -115,7 +115,7 @@ pub fn read_dir(dir: &Path) -> Result<(Vec<Recording>, Vec<ReadingError>), Readi
         }
     }
     paths.sort();
-    let headers = paths.iter().map(|path| read_header(path, &read(path)?));
+    let headers = paths.iter().map(|path| read_header(path, &read_beginning(path)?));
     Ok(sort(headers))
 }
 
@@ -196,6 +196,30 @@ fn header_from(path: &Path, payload: &[u8]) -> Result<Recording, Damaged> {
 
 fn read(path: &Path) -> Result<Vec<u8>, ReadingError> {
     fs::read(path).map_err(|error| ReadingError::Io { path: path.into(), error })
+}
+
+/// Reads a file up to the end of its second frame, because a recording may be large.
+fn read_beginning(path: &Path) -> Result<Vec<u8>, ReadingError> {
+    let failed = |error| ReadingError::Io { path: path.into(), error };
+    let mut file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let mut next = MAGIC.len() + 2;
+    for _frame in 0..2 {
+        // A frame's length comes first.
+        let through = next + FRAME_HEAD;
+        read_through(&mut file, through, &mut bytes).map_err(failed)?;
+        let Some(length) = bytes.get(next..).and_then(<[u8]>::first_chunk::<4>) else { break };
+        next = through.saturating_add(u32::from_le_bytes(*length) as usize);
+        read_through(&mut file, next, &mut bytes).map_err(failed)?;
+    }
+    Ok(bytes)
+}
+
+/// Reads on until so many bytes of the file were read, or it ends.
+fn read_through(file: &mut File, through: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let missing = through.saturating_sub(bytes.len());
+    file.take(missing as u64).read_to_end(bytes)?;
+    Ok(())
 }
 
 /// Where the first frame begins.
