@@ -66,6 +66,8 @@ pub struct Tally {
     pub recorded: Duration,
     /// Whether the observer watched to the end.
     pub observed: bool,
+    /// Whether nothing of the recordings is missing, damaged or left out, as far as that shows.
+    pub whole: bool,
 }
 
 /// Replays the recordings in a folder.
@@ -169,11 +171,11 @@ impl fmt::Display for Report {
         for note in notes {
             writeln!(f, "note: {note}")?;
         }
-        let Tally { servers, lives, inputs, compared, recorded, observed } = tally;
+        let Tally { servers, lives, inputs, compared, recorded, observed, whole: _ } = tally;
         let speed = recorded.as_secs_f64() / taken.as_secs_f64().max(1e-9);
         writeln!(
             f,
-            "{servers} servers, {lives} lives, {inputs} inputs in {recorded:.1?}; replayed in {taken:.1?}, {speed:.0} times as fast"
+            "{servers} servers in {lives} processes, {inputs} inputs in {recorded:.1?}; replayed in {taken:.1?}, {speed:.0} times as fast"
         )?;
         match (fault, observed) {
             (Some(fault), _) => f.write_str(fault),

@@ -63,7 +63,8 @@ const SHOWN_INPUTS: u64 = 10_000;
 /// Raft.
 ///
 /// Exit code: 0 if all is well, 1 if a state differs, a rule is broken, or a scenario does not lead
-/// to what was recorded, 2 if there is nothing to replay.
+/// to what was recorded, 2 if there is nothing to replay, 3 if all is well but a part of the
+/// recordings is missing, damaged or left out.
 #[derive(Parser)]
 #[command(name = "replay", version)]
 struct Options {
@@ -103,7 +104,11 @@ fn main() -> ExitCode {
     match watched(&options.dir, tells) {
         Ok(report) => {
             let _ = writeln!(io::stdout().lock(), "{report}");
-            if report.fault.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            match (&report.fault, report.tally.whole) {
+                (Some(_), _) => ExitCode::FAILURE,
+                (None, true) => ExitCode::SUCCESS,
+                (None, false) => ExitCode::from(3),
+            }
         }
         Err(error) => {
             eprintln!("replay: {error}");

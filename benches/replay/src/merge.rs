@@ -32,6 +32,8 @@ pub(crate) struct Merge {
     /// The earliest server when that was looked for last, and its time then.
     earliest: Option<(u64, usize)>,
     notes: Vec<String>,
+    /// Nothing was found that a recording lacks.
+    is_whole: bool,
     unsent: BTreeMap<(NodeId, NodeId), u64>,
     tally: Tally,
 }
@@ -48,6 +50,8 @@ struct Server {
     has_run: bool,
     /// Nothing was told since the last tick.
     ticked: bool,
+    /// Whether it abstains, if that is known.
+    abstains: Option<bool>,
     /// What this life does is of no account: its store is of another cluster.
     foreign: bool,
     /// The number of its store, when it was last seen.
@@ -115,6 +119,7 @@ impl Merge {
             story: Story::new(begin.unwrap_or_default(), tells),
             current: 0,
             earliest: None,
+            is_whole: cluster.notes.is_empty(),
             notes: cluster.notes,
             unsent: BTreeMap::new(),
             tally,
@@ -158,10 +163,14 @@ impl Merge {
 
     fn words(&self, stop: Stop) -> String {
         match stop {
+            Stop::Replay(ReplayError::Difference(difference)) => {
+                let error = ReplayError::Difference(difference);
+                format!("{error}; {}", self.story.last())
+            }
             Stop::Replay(error) => error.to_string(),
             Stop::Violation(violation) => {
                 let (property, detail) = (violation.property, &violation.detail);
-                format!("{property} is broken at {}: {detail}", self.place())
+                format!("broken rule: {property}: {detail}; at {}", self.place())
             }
         }
     }
@@ -196,26 +205,32 @@ impl Merge {
             .sum::<u64>();
         tally.recorded = self.story.span();
         tally.observed = self.observer.is_some();
+        tally.whole = self.is_whole && self.unsent.is_empty() && self.open_notes().next().is_none();
         tally
     }
 
     pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
-        let open = self.servers.iter().filter_map(|server| server.replay.as_ref());
-        notes.extend(open.flat_map(|replay| replay.notes().iter().cloned()));
+        notes.extend(self.open_notes().cloned());
         for ((from, to), count) in &self.unsent {
             notes.push(format!(
-                "server {to} got {count} messages that server {from} did not send: the end of its recording is missing"
+                "server {to} got messages ({count}) that the replay of server {from} did not send: the end of its recording is missing, or it went another way"
             ));
         }
         notes
+    }
+
+    /// What the recordings lack that are being replayed.
+    fn open_notes(&self) -> impl Iterator<Item = &String> {
+        let open = self.servers.iter().filter_map(|server| server.replay.as_ref());
+        open.flat_map(Replay::notes)
     }
 
     /// Where the replay stands.
     pub(crate) fn place(&self) -> String {
         let server = &self.servers[self.current];
         let input = server.replay.as_ref().map_or(0, Replay::input);
-        format!("input {input} of server {} ({})", server.node, self.story.last())
+        format!("input {input} of server {}, {}", server.node, self.story.last())
     }
 
     /// The server that is told something next: the earliest by its clock, unless its message has
@@ -275,6 +290,7 @@ impl Merge {
                 follower(replay, &Happening::Ended);
                 self.tally.compared += replay.compared();
                 self.notes.extend(replay.notes().iter().cloned());
+                self.is_whole &= replay.notes().is_empty();
                 server.is_complete = replay.is_complete();
                 self.story.ended(server.node);
                 server.replay = None;
@@ -300,6 +316,7 @@ impl Merge {
         let is_member = self.is_member(self.servers[at].node);
         let server = &mut self.servers[at];
         let Some(replay) = &server.replay else { return Ok(()) };
+        server.abstains = Some(false);
         let identity = identity_of(restored);
         let store = replay.recording().store;
         // A disk that a server brings with it holds nothing, or what its former life left there.
@@ -319,10 +336,10 @@ impl Merge {
         self.story.started(replay, restored);
         if server.has_run && !server.is_complete {
             self.notes.push(format!(
-                "server {}: its process was killed, and the end of its recording may be missing",
+                "server {}: the end of a recording is missing, because its process was killed or the file is damaged: rules are not checked from there on",
                 server.node
             ));
-            self.observer = None;
+            (self.observer, self.is_whole) = (None, false);
         }
         if server.has_run && is_wiped && is_member {
             let (node, run) = (server.node, replay.recording().run);
@@ -360,7 +377,7 @@ impl Merge {
         if let Some(observer) = &mut self.observer {
             observer.on_resume(raft)?;
         }
-        server.has_run = true;
+        (server.has_run, server.abstains) = (true, None);
         Ok(())
     }
 
@@ -372,6 +389,7 @@ impl Merge {
     ) -> Result<(), Stop> {
         self.tally.inputs += 1;
         let server = &mut self.servers[at];
+        let turned = server.ends_turn(input);
         let Some(replay) = &server.replay else { return Ok(()) };
         let Some(raft) = replay.raft() else { return Ok(()) };
         self.story.told(replay, input, &outputs);
@@ -387,16 +405,12 @@ impl Merge {
                         let to = message.to;
                         self.notes
                             .push(format!("server {to} has no recording: rules are not checked"));
-                        self.observer = None;
+                        (self.observer, self.is_whole) = (None, false);
                     }
                 }
                 _ => {}
             }
         }
-        let polled = matches!(input, Input::PollAll);
-        let quiet = polled || matches!(input, Input::Poll(_) | Input::Digest(_));
-        let turned = polled && server.ticked;
-        server.ticked = matches!(input, Input::Tick(_)) || (quiet && server.ticked);
         let Some(observer) = self.observer.as_mut().filter(|_| !server.foreign) else {
             return Ok(());
         };
@@ -417,7 +431,6 @@ impl Merge {
             }
         }
         if turned {
-            server.ticked = false;
             observer.after_turn(raft, replay.now())?;
         }
         Ok(())
@@ -433,10 +446,28 @@ impl Server {
             lives: Vec::new(),
             has_run: false,
             ticked: false,
+            abstains: None,
             foreign: false,
             store: None,
             is_complete: true,
         }
+    }
+
+    /// Whether a turn of the loop ends with this input: nothing was told between its tick and the
+    /// last poll.
+    fn ends_turn(&mut self, input: &Input<RecordedCommand>) -> bool {
+        let ticked = self.ticked;
+        self.ticked = match input {
+            Input::Tick(_) => true,
+            Input::Poll(_) | Input::Digest(_) => ticked,
+            // The host says so with each configuration that it polls, mostly what the core knows.
+            Input::Abstain(abstains) => {
+                let known = self.abstains.replace(*abstains);
+                ticked && known == Some(*abstains)
+            }
+            _ => false,
+        };
+        ticked && matches!(input, Input::PollAll)
     }
 
     /// When something happens here next, by its own clock; none if nothing does.
@@ -465,4 +496,23 @@ fn digest(message: &Message<RecordedCommand>) -> u64 {
         message.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise the observer would not see that turn, nor a configuration that came in it.
+    #[test]
+    fn a_turn_goes_on_if_the_host_says_of_abstaining_what_the_core_knows() {
+        let mut server = Server::new(NodeId::new(1));
+        server.abstains = Some(false);
+        let mut ends = |inputs: &[Input<RecordedCommand>]| -> bool {
+            inputs.iter().fold(false, |_, input| server.ends_turn(input))
+        };
+        assert!(ends(&[Input::Tick(1), Input::Poll(1), Input::Abstain(false), Input::PollAll]));
+        assert!(!ends(&[Input::Tick(1), Input::Poll(1), Input::Abstain(true), Input::PollAll]));
+        assert!(ends(&[Input::Tick(1), Input::Poll(1), Input::Abstain(true), Input::PollAll]));
+        assert!(!ends(&[Input::Tick(1), Input::Read, Input::PollAll]));
+    }
 }

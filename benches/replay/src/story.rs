@@ -57,23 +57,29 @@ impl Story {
         Duration::from_micros(self.now.saturating_sub(self.begin))
     }
 
-    /// When the last thing happened.
+    /// When the last input came, and what was told last.
     pub(crate) fn last(&self) -> String {
-        format!("{}{}", self.time(), self.last)
+        let (time, last) = (self.time(), &self.last);
+        format!("{} after the first start (the story's last line: {last})", time.trim())
     }
 
     fn time(&self) -> String {
         let micros = self.now.saturating_sub(self.begin);
-        format!("{:4}.{:06} s  ", micros / 1_000_000, micros % 1_000_000)
+        format!("{:4}.{:06} s", micros / 1_000_000, micros % 1_000_000)
     }
 
     fn tell(&mut self, text: &str) {
         text.clone_into(&mut self.last);
+        self.show(text);
+    }
+
+    /// Tells this beside the story.
+    fn show(&mut self, text: &str) {
         if let Some(kept) = &mut self.kept {
             kept.push((self.now.saturating_sub(self.begin), text.to_owned()));
         } else if self.tells >= Tells::Story {
             // A reader that has read enough closes the pipe.
-            let _ = writeln!(io::stdout().lock(), "{}{text}", self.time());
+            let _ = writeln!(io::stdout().lock(), "{}  {text}", self.time());
         }
     }
 
@@ -103,8 +109,8 @@ impl Story {
         self.now = self.now.max(replay.wall_micros());
         let node = replay.recording().node;
         if self.tells == Tells::Inputs {
-            self.tell(&format!("server {node} <- {input:?}"));
-            outputs.iter().for_each(|output| self.tell(&format!("server {node} -> {output:?}")));
+            self.show(&format!("server {node} <- {input:?}"));
+            outputs.iter().for_each(|output| self.show(&format!("server {node} -> {output:?}")));
         }
         if let Input::Step(message) = input {
             let told = self.servers.entry(node).or_default();

@@ -125,8 +125,8 @@ fn judge_records(run: &mut Run, records: &Path) -> Result<Report, Failure> {
     let progress = Progress::unknown("replaying what the servers recorded");
     let report = ::replay::replay(records, Tells::Nothing).map_err(Failure)?;
     drop(progress);
-    if report.fault.is_some() {
-        return Err(Failure(report.to_string()));
+    if let Some(fault) = &report.fault {
+        return Err(Failure(format!("the recordings: {fault}\n{report}")));
     }
     Ok(report)
 }

@@ -87,7 +87,7 @@ impl Recorded {
             if tally.observed { "no rule is broken" } else { "rules were not checked to the end" };
         let end = if fault.is_some() { "and there is a fault" } else { checked };
         let text = format!(
-            "{} servers, {} lives, {} inputs in {:.1?}; {} states compared, {end}.",
+            "{} servers in {} processes, {} inputs in {:.1?}; {} states compared, {end}.",
             tally.servers, tally.lives, tally.inputs, tally.recorded, tally.compared
         );
         let lines = moments.iter().map(|moment| Told {

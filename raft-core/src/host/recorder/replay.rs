@@ -42,6 +42,8 @@ pub struct Replay {
     now: Instant,
     /// Whether the last that was read is the digest with which a node ends.
     ends_well: bool,
+    /// Whether the file that was read last is damaged at its end.
+    torn: bool,
     /// Whether the core was told something since its outputs were last polled.
     unpolled: bool,
     scratch: Vec<u8>,
@@ -113,6 +115,7 @@ impl Replay {
             input: 0,
             now: Instant::ZERO,
             ends_well: false,
+            torn: false,
             unpolled: false,
             scratch: Vec::new(),
             compared: 0,
@@ -161,9 +164,9 @@ impl Replay {
     }
 
     /// Whether nothing is missing at the end of the recording, once it is replayed: the node ended
-    /// as it should, or wrote ahead.
+    /// as it should, or wrote ahead, and its last file is not damaged.
     pub fn is_complete(&self) -> bool {
-        self.ends_well || self.recording.write_ahead
+        (self.ends_well || self.recording.write_ahead) && !self.torn
     }
 
     /// What is not as it should be on this recording: gaps, damaged tails.
@@ -264,7 +267,8 @@ impl Replay {
                 self.compared += 1;
                 let replayed = digest(raft, &mut self.scratch);
                 if replayed != *recorded {
-                    let states = format!("replayed {replayed:08x}, recorded {recorded:08x}");
+                    let states =
+                        format!("its digest is {replayed:08x}, recorded is {recorded:08x}");
                     return Err(self.difference(states));
                 }
             }
@@ -317,7 +321,8 @@ impl Replay {
         }
         self.frames.reverse();
         let left = bytes.len() - frames.at;
-        if left > 0 {
+        self.torn = left > 0;
+        if self.torn {
             let (path, at) = (path.display(), frames.at);
             self.notes.push(format!("{path}: the last {left} bytes, from {at} on, are damaged"));
         }
@@ -397,7 +402,7 @@ fn first_difference(replayed: &str, recorded: &str) -> String {
         let part = &bytes[same.saturating_sub(60).min(bytes.len())..(same + 60).min(bytes.len())];
         String::from_utf8_lossy(part).into_owned()
     };
-    format!("replayed ..{}.., recorded ..{}..", around(replayed), around(recorded))
+    format!("it is ..{}.., recorded is ..{}..", around(replayed), around(recorded))
 }
 
 impl fmt::Display for ReplayError {
@@ -406,7 +411,10 @@ impl fmt::Display for ReplayError {
             Self::Reading(error) => error.fmt(f),
             Self::Start(error) => error.fmt(f),
             Self::Difference(Difference { node, input, states }) => {
-                write!(f, "server {node} differs from its recording before input {input}: {states}")
+                write!(
+                    f,
+                    "before input {input} of server {node} its state is not the recorded one: {states}"
+                )
             }
         }
     }

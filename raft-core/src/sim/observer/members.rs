@@ -2,6 +2,8 @@
 //! the old voters as well while that configuration is joint. The newest configuration in a server's
 //! log is in force there.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use rand_core::Rng;
@@ -137,7 +139,7 @@ impl<C: Command + Eq> Observer<C> {
         hold!(
             held(&before.membership, committed) || by_both,
             LeaderCompleteness,
-            "leader {id} takes {committed} for committed, which is on the disks of {:?} alone",
+            "leader {id} takes {committed} for committed, which is on the disks of {} alone",
             self.holders(committed)
         );
         Ok(())
@@ -158,7 +160,7 @@ impl<C: Command + Eq> Observer<C> {
             hold!(
                 kept,
                 LeaderCompleteness,
-                "server {id} removes the committed entry {index}, which is left on the disks of {:?}",
+                "server {id} removes the committed entry {index}, which is left on the disks of {} alone",
                 self.holders(committed)
             );
         }
@@ -171,9 +173,10 @@ impl<C: Command + Eq> Observer<C> {
     }
 
     /// The servers whose disks hold this committed entry.
-    fn holders(&self, entry: LogId) -> Vec<NodeId> {
+    fn holders(&self, entry: LogId) -> String {
         let holders = self.servers.iter().filter(|server| server.holds(entry));
-        holders.map(|server| server.id).collect()
+        let names: Vec<_> = holders.map(|server| format!("server {}", server.id)).collect();
+        if names.is_empty() { String::from("no server") } else { names.join(", ") }
     }
 
     /// Messages to or from a server that is no member are expected once members come and go.
