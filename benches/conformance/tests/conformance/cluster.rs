@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -169,12 +170,26 @@ impl Sockets {
     }
 
     fn add(&mut self) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let listener = listen();
         let address = listener.local_addr().expect("it is bound");
         self.addresses.push(address);
         self.ways.push(address);
         self.listeners.push(Some(listener));
     }
+}
+
+/// Listens on a port below those that Linux gives to connections. Otherwise a connection of another
+/// test, or one that found itself at its own port, may have the port while its server is down.
+fn listen() -> TcpListener {
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id();
+    let mut ports = PORTS.map(|_| {
+        let number =
+            first.wrapping_add(TRIED.fetch_add(1, Relaxed)) % u32::from(PORTS.end - PORTS.start);
+        PORTS.start + number as u16
+    });
+    ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).expect("a port is free")
 }
 
 /// The cluster.
