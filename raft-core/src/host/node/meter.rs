@@ -236,15 +236,17 @@ pub(super) struct ApplyMeter {
     begun: Instant,
     /// When the newest commands were appended, and how many of them have been applied.
     newest: Option<(Instant, u64)>,
+    /// When the batch ended.
+    ended: Option<StdInstant>,
 }
 
 impl ApplyMeter {
     pub(super) fn new(cells: Arc<MetricCells>) -> Self {
-        Self { cells, begun: Instant::ZERO, newest: None }
+        Self { cells, begun: Instant::ZERO, newest: None, ended: None }
     }
 
-    pub(super) fn begin(&mut self) {
-        self.begun = self.cells.now();
+    pub(super) fn begin(&mut self, now: StdInstant) {
+        self.begun = self.cells.at(now);
     }
 
     /// A command was applied whose client waits.
@@ -262,10 +264,17 @@ impl ApplyMeter {
 
     /// The batch ends, which had so many entries.
     pub(super) fn end(&mut self, entries: u64) {
-        let now = self.cells.now();
+        let ended = StdInstant::now();
+        self.ended = Some(ended);
+        let now = self.cells.at(ended);
         self.record(now);
         self.cells.histograms.apply.record(now.saturating_duration_since(self.begun));
         self.cells.totals.entries_applied.add_alone(entries);
+    }
+
+    /// When the last batch ended, if that was not asked before.
+    pub(super) fn take_end(&mut self) -> Option<StdInstant> {
+        self.ended.take()
     }
 
     /// A snapshot was restored.

@@ -265,13 +265,14 @@ impl<S: StateMachine> StateMachineWork<S> {
             return false;
         }
         let begun = Instant::now();
+        let mut now = begun;
         if let Some(machine) = self.lock().as_mut() {
             let _inside = here::enter(self.lifecycle.threads_node(), true);
             while let Some(job) = self.jobs.next(Place::Loop) {
-                machine.take(job);
+                now = machine.take(job, now);
             }
         }
-        self.jobs.leave(begun.elapsed())
+        self.jobs.leave(now.saturating_duration_since(begun))
     }
 
     /// Does the jobs of the thread until the node ends.
@@ -291,8 +292,7 @@ impl<S: StateMachine> StateMachineWork<S> {
         let Some(machine) = machine.as_mut() else { return };
         let mut begun = Instant::now();
         while let Some(job) = self.jobs.next(Place::Thread) {
-            machine.take(job);
-            let end = Instant::now();
+            let end = machine.take(job, begun);
             self.jobs.thread_took(end.saturating_duration_since(begun));
             begun = end;
         }
@@ -331,18 +331,21 @@ impl<S: StateMachine> StateMachineWork<S> {
 }
 
 impl<S: StateMachine> Machine<S> {
-    fn take(&mut self, job: StateMachineJob) {
+    /// Does a job that begins at the moment `now`, and returns when it has ended.
+    fn take(&mut self, job: StateMachineJob, now: Instant) -> Instant {
         if self.is_stopping() {
-            return self.refuse();
+            self.refuse();
+            return now;
         }
         match job {
-            StateMachineJob::Apply { entries, awaited } => self.apply(entries, awaited),
+            StateMachineJob::Apply { entries, awaited } => self.apply(entries, awaited, now),
             StateMachineJob::Read(number) => self.read(number, WorkerTask::Read),
             StateMachineJob::Backup(number) => self.read(number, WorkerTask::TakeSnapshot),
             StateMachineJob::Snapshot(capture, snapshot) => self.snapshot(capture, snapshot),
             StateMachineJob::Restore(snapshot) => self.restore(&snapshot),
         }
         self.activity.end();
+        self.meter.take_end().unwrap_or_else(Instant::now)
     }
 
     fn read(&self, number: u64, task: WorkerTask) {
@@ -351,10 +354,10 @@ impl<S: StateMachine> Machine<S> {
         read(Ok(&self.state_machine));
     }
 
-    fn apply(&mut self, entries: Entries<Bytes>, awaited: bool) {
+    fn apply(&mut self, entries: Entries<Bytes>, awaited: bool, now: Instant) {
         let Some(last) = entries.last().map(|entry| entry.index) else { return };
         let count = entries.len() as u64;
-        self.meter.begin();
+        self.meter.begin(now);
         for entry in entries {
             let index = entry.index;
             let command = match entry.payload {
