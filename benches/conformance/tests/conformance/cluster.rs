@@ -181,15 +181,14 @@ impl Sockets {
 /// Listens on a port below those that Linux gives to connections. Otherwise a connection of another
 /// test, or one that found itself at its own port, may have the port while its server is down.
 fn listen() -> TcpListener {
-    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    const FIRST: u32 = 10_000;
+    const PORTS: u32 = 22_000;
     static TRIED: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id();
-    let mut ports = PORTS.map(|_| {
-        let number =
-            first.wrapping_add(TRIED.fetch_add(1, Relaxed)) % u32::from(PORTS.end - PORTS.start);
-        PORTS.start + number as u16
-    });
-    ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).expect("a port is free")
+    // Test programs that run at the same time begin elsewhere.
+    let begin = std::process::id();
+    let port = || FIRST + begin.wrapping_add(TRIED.fetch_add(1, Relaxed)) % PORTS;
+    let mut attempts = (0..PORTS).map(|_| TcpListener::bind(("127.0.0.1", port() as u16)));
+    attempts.find_map(Result::ok).expect("a port is free")
 }
 
 /// The cluster.

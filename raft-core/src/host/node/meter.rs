@@ -236,13 +236,11 @@ pub(super) struct ApplyMeter {
     begun: Instant,
     /// When the newest commands were appended, and how many of them have been applied.
     newest: Option<(Instant, u64)>,
-    /// When the batch ended.
-    ended: Option<StdInstant>,
 }
 
 impl ApplyMeter {
     pub(super) fn new(cells: Arc<MetricCells>) -> Self {
-        Self { cells, begun: Instant::ZERO, newest: None, ended: None }
+        Self { cells, begun: Instant::ZERO, newest: None }
     }
 
     pub(super) fn begin(&mut self, now: StdInstant) {
@@ -262,19 +260,14 @@ impl ApplyMeter {
         }
     }
 
-    /// The batch ends, which had so many entries.
-    pub(super) fn end(&mut self, entries: u64) {
+    /// The batch ends now, which had so many entries. Returns the moment.
+    pub(super) fn end(&mut self, entries: u64) -> StdInstant {
         let ended = StdInstant::now();
-        self.ended = Some(ended);
         let now = self.cells.at(ended);
         self.record(now);
         self.cells.histograms.apply.record(now.saturating_duration_since(self.begun));
         self.cells.totals.entries_applied.add_alone(entries);
-    }
-
-    /// When the last batch ended, if that was not asked before.
-    pub(super) fn take_end(&mut self) -> Option<StdInstant> {
-        self.ended.take()
+        ended
     }
 
     /// A snapshot was restored.

@@ -337,15 +337,21 @@ impl<S: StateMachine> Machine<S> {
             self.refuse();
             return now;
         }
+        let mut ended = None;
         match job {
-            StateMachineJob::Apply { entries, awaited } => self.apply(entries, awaited, now),
+            StateMachineJob::Apply { entries, awaited } => {
+                match self.apply(entries, awaited, now) {
+                    Ok(moment) => ended = Some(moment),
+                    Err(reason) => self.end(reason),
+                }
+            }
             StateMachineJob::Read(number) => self.read(number, WorkerTask::Read),
             StateMachineJob::Backup(number) => self.read(number, WorkerTask::TakeSnapshot),
             StateMachineJob::Snapshot(capture, snapshot) => self.snapshot(capture, snapshot),
             StateMachineJob::Restore(snapshot) => self.restore(&snapshot),
         }
         self.activity.end();
-        self.meter.take_end().unwrap_or_else(Instant::now)
+        ended.unwrap_or_else(Instant::now)
     }
 
     fn read(&self, number: u64, task: WorkerTask) {
@@ -354,8 +360,15 @@ impl<S: StateMachine> Machine<S> {
         read(Ok(&self.state_machine));
     }
 
-    fn apply(&mut self, entries: Entries<Bytes>, awaited: bool, now: Instant) {
-        let Some(last) = entries.last().map(|entry| entry.index) else { return };
+    /// Applies these entries from the moment `now` on. Returns when that has ended, or why the node
+    /// has to stop.
+    fn apply(
+        &mut self,
+        entries: Entries<Bytes>,
+        awaited: bool,
+        now: Instant,
+    ) -> Result<Instant, StopReason> {
+        let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(now) };
         let count = entries.len() as u64;
         self.meter.begin(now);
         for entry in entries {
@@ -365,13 +378,14 @@ impl<S: StateMachine> Machine<S> {
                 payload @ (Payload::Noop | Payload::Configuration(_)) => {
                     let told = self.pass(&payload).and_then(|()| self.keep_digest(index, last));
                     if let Err(message) = told {
-                        return self.end(StopReason::StateMachinePanicked { index, message });
+                        return Err(StopReason::StateMachinePanicked { index, message });
                     }
                     continue;
                 }
             };
             if self.is_stopping() {
-                return self.refuse();
+                self.refuse();
+                return Ok(Instant::now());
             }
             if index <= self.includes {
                 continue;
@@ -397,27 +411,24 @@ impl<S: StateMachine> Machine<S> {
                         None => self.answer(awaited, index, reply),
                     }
                     if let Err(message) = self.keep_digest(index, last) {
-                        return self.end(StopReason::StateMachinePanicked { index, message });
+                        return Err(StopReason::StateMachinePanicked { index, message });
                     }
                 }
                 Ok(Err(unknown)) => {
-                    if let Err(reason) = self.end_batch(awaited) {
-                        return self.end(reason);
-                    }
+                    self.end_batch(awaited)?;
                     let message = Arc::clone(unknown.message());
-                    return self.end(StopReason::CommandNotUnderstood { index, message });
+                    return Err(StopReason::CommandNotUnderstood { index, message });
                 }
                 Err(message) => {
-                    return self.end(StopReason::StateMachinePanicked { index, message });
+                    return Err(StopReason::StateMachinePanicked { index, message });
                 }
             }
         }
-        if let Err(reason) = self.end_batch(awaited) {
-            return self.end(reason);
-        }
-        self.meter.end(count);
+        self.end_batch(awaited)?;
+        let ended = self.meter.end(count);
         self.batches += 1;
         self.inbox.applied(last, self.batches % self.batches_per_wake == 0);
+        Ok(ended)
     }
 
     /// Passes an entry that is no command: the state machine hears of a version that came into

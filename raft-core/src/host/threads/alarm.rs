@@ -26,37 +26,37 @@ struct Shared {
 
 #[derive(Default)]
 struct Clock {
-    /// Who waits, in no order: most alarms are taken back long before their time, so that coming
-    /// and going must be cheap.
+    /// The alarms, in no order. Most are cancelled long before their time, so setting and
+    /// cancelling one must be cheap.
     slots: Vec<Slot>,
-    /// The free ones of the slots.
+    /// The indices of the free slots.
     free: Vec<usize>,
     thread: AlarmThread,
     is_closed: bool,
 }
 
-/// A place for one who waits.
+/// A place for one alarm.
 enum Slot {
     Free,
     Waits(Instant, Waker),
-    /// The time has come.
+    /// Its time has come, and its future was woken.
     Due,
 }
 
-/// What the thread of an alarm does next.
+/// What the thread of an alarm clock does next.
 enum Next {
     Wake(Vec<Waker>),
     SleepUntil(Instant),
     Sleep,
 }
 
-/// What the thread of an alarm does.
+/// What the thread of an alarm clock is doing.
 #[derive(Clone, Copy, Default)]
 enum AlarmThread {
-    /// It looks for who is due, and so sees whoever comes.
+    /// It reads the slots again before it sleeps, so it needs no signal.
     #[default]
-    Looks,
-    /// It sleeps for ever, because nobody is to be woken.
+    Awake,
+    /// It sleeps until it is signalled, because no alarm is set.
     Sleeps,
     SleepsUntil(Instant),
 }
@@ -64,7 +64,7 @@ enum AlarmThread {
 /// Ready at its time.
 pub(in crate::host) struct Until {
     at: Instant,
-    /// Its place in the clock, once it was polled.
+    /// The index of its slot, once it was polled.
     slot: Option<usize>,
     shared: Arc<Shared>,
 }
@@ -96,7 +96,7 @@ impl Shared {
     fn run(&self) {
         let mut clock = self.lock();
         while !clock.is_closed {
-            clock.thread = AlarmThread::Looks;
+            clock.thread = AlarmThread::Awake;
             match clock.next(Instant::now()) {
                 Next::Wake(wakers) => {
                     drop(clock);
@@ -130,7 +130,7 @@ impl Clock {
         })
     }
 
-    /// What the thread does next. Those whose time has come are marked before they are woken.
+    /// What the thread does next. Alarms that are due are marked before their futures are woken.
     fn next(&mut self, now: Instant) -> Next {
         let (mut due, mut next) = (Vec::new(), None);
         for slot in &mut self.slots {
@@ -171,10 +171,9 @@ impl Future for Until {
             }
             free @ Slot::Free => *free = Slot::Waits(at, cx.waker().clone()),
         }
-        // The thread may sleep until the time of one that is gone, and need not hear of a later
-        // one.
+        // The thread may sleep for an alarm that was cancelled; a later one needs no signal.
         let oversleeps = match clock.thread {
-            AlarmThread::Looks => false,
+            AlarmThread::Awake => false,
             AlarmThread::Sleeps => true,
             AlarmThread::SleepsUntil(time) => at < time,
         };
@@ -190,10 +189,11 @@ impl Drop for Until {
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
             let mut clock = self.shared.lock();
-            let gone = std::mem::replace(&mut clock.slots[slot], Slot::Free);
+            let cancelled = std::mem::replace(&mut clock.slots[slot], Slot::Free);
             clock.free.push(slot);
             drop(clock);
-            drop(gone);
+            // The waker may run code of its owner, so not under the lock.
+            drop(cancelled);
         }
     }
 }
@@ -221,17 +221,17 @@ mod tests {
             assert!(begun.elapsed() >= SOON);
             drop(late);
         }
-        assert_eq!(alarm.shared.lock().slots.len(), 2, "places are taken again");
+        assert_eq!(alarm.shared.lock().slots.len(), 2, "slots are used again");
     }
 
     #[test]
-    fn whoever_comes_late_or_with_others_is_woken() {
+    fn alarms_that_are_late_or_due_together_ring() {
         let alarm = Alarm::start().unwrap();
         let begun = Instant::now();
         block_on(alarm.until(begun));
         block_on(join_all((0..100).map(|_| alarm.until(begun + SOON))));
         assert!(begun.elapsed() >= SOON);
         let clock = alarm.shared.lock();
-        assert!(clock.slots.iter().all(|slot| matches!(slot, Slot::Free)), "all are gone");
+        assert!(clock.slots.iter().all(|slot| matches!(slot, Slot::Free)), "no slot stays taken");
     }
 }
