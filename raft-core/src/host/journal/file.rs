@@ -12,8 +12,8 @@ use std::vec::Vec;
 use bytes::Bytes;
 
 use super::Journal;
+use super::directory::{create_directory, is_unfinished};
 use super::disk::{JournalDisk, OsDisk, SegmentFile};
-use super::from_backup;
 use super::lock::Lock;
 use super::recovery::{self, Tail};
 use super::replay::Replay;
@@ -92,7 +92,7 @@ impl FileJournal {
         node: NodeId,
     ) -> Result<Self, StorageError> {
         let directory = directory.into();
-        if from_backup::is_unfinished(&directory) {
+        if is_unfinished(&directory) {
             return Err(StorageError::RestoreUnfinished { directory });
         }
         Self::open_on(Box::new(OsDisk), directory, cluster, node)
@@ -335,43 +335,6 @@ fn open_segment(factory: &SegmentFactory, number: u64) -> Result<SegmentReader, 
         return Err(reader.damaged(0, "it is from another journal of this node"));
     }
     Ok(reader)
-}
-
-/// Creates a directory and its parents, so that all of them survive a crash.
-///
-/// The name of each is made durable before the next is created in it. So after an interrupted start
-/// at most the last directory that exists is not durable, and its name is made durable first.
-pub(super) fn create_directory(disk: &mut dyn JournalDisk, directory: &Path) -> io::Result<()> {
-    let named = || directory.ancestors().filter(|path| !path.as_os_str().is_empty());
-    let missing: Vec<_> = named().take_while(|path| !path.exists()).collect();
-    if let Some(made_before) = named().nth(missing.len()) {
-        let synced = sync_name(disk, made_before);
-        synced.or_else(|error| if is_not_ours(&error) { Ok(()) } else { Err(error) })?;
-    }
-    missing.iter().rev().try_for_each(|path| {
-        disk.create_directory(path)?;
-        sync_name(disk, path)
-    })
-}
-
-/// Makes the name of a directory durable.
-fn sync_name(disk: &mut dyn JournalDisk, directory: &Path) -> io::Result<()> {
-    match directory.parent() {
-        None => Ok(()),
-        Some(parent) if parent.as_os_str().is_empty() => disk.sync_directory(Path::new(".")),
-        Some(parent) => disk.sync_directory(parent),
-    }
-}
-
-/// Whether this error means that this process cannot have created anything in the directory.
-fn is_not_ours(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::PermissionDenied
-            | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::InvalidInput
-            | io::ErrorKind::Unsupported
-    )
 }
 
 fn list_segments(directory: &Path) -> Result<Vec<u64>, StorageError> {

@@ -24,8 +24,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::string::ToString;
 
+use super::directory::{UNFINISHED, create_directory};
 use super::disk::{JournalDisk, OsDisk};
-use super::file::create_directory;
 use super::snapshots::FileSnapshots;
 use super::{FileJournal, Journal};
 use crate::change::MembershipError;
@@ -39,10 +39,6 @@ use crate::membership::Membership;
 use crate::message::SnapshotMeta;
 use crate::output::Write;
 use crate::types::{HardState, NodeId, WriteId};
-
-/// The file that lies in a directory while a backup is restored into it. No journal opens beside
-/// it.
-const UNFINISHED: &str = "restoring";
 
 /// What [`FileJournal::restore_from_backup`] restored.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -153,11 +149,6 @@ impl FileJournal {
         tracing::info!(node = node.get(), cluster = cluster.get(), directory = %path, %last, "restored a backup");
         Ok(RestoredBackup { backup, membership: head.snapshot.membership })
     }
-}
-
-/// Whether a restore into this directory was begun and not completed.
-pub(super) fn is_unfinished(directory: &Path) -> bool {
-    directory.join(UNFINISHED).exists()
 }
 
 /// The identity of the cluster that begins with these voters and that backup: FNV-1a of 128 bits

@@ -11,6 +11,7 @@
 
 mod batch;
 mod checkpoint;
+mod directory;
 mod disk;
 #[cfg(test)]
 mod faults;

@@ -4,7 +4,7 @@ use std::time::Instant;
 use std::vec::Vec;
 
 use super::digests::StateDifference;
-use super::findings::Finding;
+use super::finding::Finding;
 use crate::host::wire::handshake::Refusal;
 use crate::host::worker_kind::WorkerStatus;
 use crate::status::Status;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::another_attempt::{PAUSE_MAX, PAUSE_MIN, is_worth_another};
 use super::call::Call;
 use super::client_error::ClientError;
 use super::envelope::{CommandNumber, SessionCommand, encode_apply};
@@ -29,11 +30,6 @@ use crate::host::node::Handle;
 use crate::host::state_machine::StateMachine;
 use crate::host::threads::alarm::Alarm;
 
-/// How long a client pauses before the second attempt. Each pause is twice as long as the one
-/// before.
-pub(super) const PAUSE_MIN: Duration = Duration::from_millis(2);
-/// The longest pause: a fraction of an election.
-pub(super) const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// What "for ever" is.
 const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 32);
 
@@ -345,22 +341,6 @@ where
 fn session_error(refused: SessionRefused, is_uncertain: bool) -> ClientError {
     let may_have_been_applied = is_uncertain || refused.may_have_been_applied();
     ClientError::Session { refused, may_have_been_applied }
-}
-
-/// Whether the same command may be admitted if it is proposed again a little later.
-pub(super) fn is_worth_another(error: &ProposeError) -> bool {
-    match error {
-        ProposeError::NotLeader { .. }
-        | ProposeError::LogFull { .. }
-        | ProposeError::TooManyUncommitted { .. }
-        | ProposeError::Busy { .. }
-        | ProposeError::LeadershipLost { .. }
-        | ProposeError::ForwardLost { .. } => true,
-        ProposeError::TooLarge { .. }
-        | ProposeError::NotEncodable { .. }
-        | ProposeError::WaitsForItself
-        | ProposeError::Stopped { .. } => false,
-    }
 }
 
 impl<S: StateMachine> Drop for ClientParts<S> {

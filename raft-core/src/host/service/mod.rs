@@ -1,6 +1,7 @@
 //! What a service needs beside the log: typed commands, and clients whose commands take effect
 //! exactly once (thesis 6.3).
 
+mod another_attempt;
 mod call;
 mod client;
 mod client_error;
@@ -9,6 +10,7 @@ mod format;
 mod numbering;
 mod sessions;
 mod table;
+mod ticket;
 mod typed;
 mod varint;
 mod wakers;

@@ -29,6 +29,7 @@ mod pieces;
 mod reading;
 
 pub(in crate::host) use backup::BackupReader;
+pub use backup::BackupSummary;
 pub(super) use backup::write_backup;
 pub(super) use pieces::{PieceChecker, PieceReader};
 pub(in crate::host) use reading::{StateReader, check_whole};

@@ -9,13 +9,16 @@
 //! and a few received pieces.
 
 mod backup;
+mod backup_error;
 mod capture;
 mod format;
 mod report;
 mod store;
 mod worker;
 
-pub use backup::{Backup, BackupReadError, BackupSummary};
+pub use backup::Backup;
+pub use backup_error::BackupReadError;
+pub use format::BackupSummary;
 pub use store::{SnapshotReader, SnapshotStore, SnapshotWriter};
 
 pub(super) use format::{BackupReader, Head, StateReader, StateWriter, check_whole};

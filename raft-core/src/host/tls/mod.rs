@@ -59,11 +59,8 @@ pub use rustls;
 pub use session::Session;
 
 use credentials::Configured;
+use names::Names;
 use verifier::PeerVerifier;
-
-/// Checks that a certificate, which comes from an authority and is valid, names a node of a
-/// cluster. The error says what is missing.
-type Names = dyn Fn(&CertificateDer<'_>, ClusterId, NodeId) -> Result<(), String> + Send + Sync;
 
 /// The certificates of a node, or of several nodes in one process, and how those of peers are
 /// checked. Cheap to clone; clones share what [`Tls::reload`] replaces.

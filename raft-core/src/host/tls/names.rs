@@ -10,6 +10,11 @@ use webpki::EndEntityCert;
 use crate::host::identity::ClusterId;
 use crate::types::NodeId;
 
+/// Checks that a certificate, which comes from an authority and is valid, names a node of a
+/// cluster. The error says what is missing.
+pub(super) type Names =
+    dyn Fn(&CertificateDer<'_>, ClusterId, NodeId) -> Result<(), String> + Send + Sync;
+
 /// How many of a certificate's names a message shows.
 const SHOWN_MAX: usize = 4;
 

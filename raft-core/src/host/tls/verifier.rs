@@ -15,7 +15,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
-use super::Names;
+use super::names::Names;
 use crate::host::identity::ClusterId;
 use crate::types::NodeId;
 

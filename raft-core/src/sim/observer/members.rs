@@ -10,19 +10,13 @@ use rand_core::Rng;
 
 use super::super::violation::{Verdict, hold};
 use super::disk::Removed;
+use super::in_force::InForce;
 use super::{Observer, position};
 use crate::entries::Payload;
 use crate::membership::{Membership, Suffrage};
 use crate::raft::Raft;
 use crate::role::Role;
 use crate::types::{Command, Index, LogId, NodeId};
-
-/// The newest configuration of a log, and where it stands.
-#[derive(Clone, Default, Debug)]
-pub(super) struct InForce {
-    pub(super) index: Index,
-    pub(super) membership: Membership,
-}
 
 /// Whether these servers are enough to decide.
 pub(super) fn decide(membership: &Membership, agrees: impl Fn(NodeId) -> bool) -> bool {

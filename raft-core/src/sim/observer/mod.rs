@@ -27,6 +27,7 @@
 mod bounds;
 mod disk;
 mod forwards;
+mod in_force;
 mod logs;
 mod members;
 mod recorded;
@@ -42,7 +43,7 @@ use rand_core::Rng;
 use self::bounds::check_bounds;
 use self::disk::Disk;
 use self::forwards::Forwards;
-use self::members::InForce;
+use self::in_force::InForce;
 use self::seen::Seen;
 use super::violation::{Verdict, Violation, hold};
 use crate::entries::{Entry, Payload};

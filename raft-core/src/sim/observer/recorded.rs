@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 
 use rand_core::Rng;
 
-use super::members::InForce;
+use super::in_force::InForce;
 use super::{Observer, Watched};
 use crate::message::SnapshotMeta;
 use crate::output::Restored;

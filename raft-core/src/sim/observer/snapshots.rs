@@ -6,7 +6,7 @@ use super::super::draw::mix;
 use super::super::state_machine::StateMachine;
 use super::super::violation::{Verdict, hold};
 use super::Observer;
-use super::members::InForce;
+use super::in_force::InForce;
 use crate::message::{InstallSnapshot, SnapshotMeta};
 use crate::types::{Command, Index, LogId, NodeId};
 

@@ -17,18 +17,60 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use super::{Checker, Head, PAYLOAD_BYTES_MAX, StateWriter};
-use crate::host::snapshot::backup::{BackupReadError, BackupSummary};
+use crate::host::identity::ClusterId;
+use crate::host::snapshot::backup_error::BackupReadError;
 use crate::host::snapshot::store::SnapshotWriter;
 use crate::host::state_machine::Capture;
 use crate::host::storage_error::{Refused, StorageError};
 use crate::host::threads::panics;
 use crate::host::wire::frame::{self, HEADER_BYTES, Header};
+use crate::membership::Membership;
+use crate::types::LogId;
 
 const MAGIC: [u8; 8] = *b"raftback";
 const VERSION: u32 = 1;
 
 const FIRST: u8 = b'V';
 const DIGEST: u8 = b'D';
+
+/// What a backup is of, and its measures.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct BackupSummary {
+    /// The cluster that was backed up.
+    pub cluster: ClusterId,
+    /// The last entry that the state includes.
+    pub last: LogId,
+    /// The members at that entry, with the identity of the cluster.
+    pub membership: Membership,
+    /// The length of the state in bytes, as the state machine wrote it.
+    pub state_bytes: u64,
+    /// The length of the backup in bytes.
+    pub bytes: u64,
+    /// The checksum (CRC-32) of all bytes of the backup but for the last frame, which holds it.
+    pub digest: u32,
+}
+
+impl BackupSummary {
+    /// Reads a backup to its end, and returns what it is. Every byte is checked; the state itself
+    /// is not looked at. Needs 256 KiB of memory at most, whatever the bytes say.
+    ///
+    /// # Errors
+    ///
+    /// [`BackupReadError`] says what is wrong, and what to do.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use raft_core::host::{BackupReadError, BackupSummary};
+    ///
+    /// let error = BackupSummary::read(&b"something else"[..]).unwrap_err();
+    /// assert!(matches!(error, BackupReadError::NotABackup));
+    /// ```
+    pub fn read(source: impl Read) -> Result<Self, BackupReadError> {
+        BackupReader::open(source)?.finish()
+    }
+}
 
 /// Counts what is written, with its checksum.
 struct Summed<W> {
