@@ -14,7 +14,7 @@ use super::application::Application;
 use super::counts::Counts;
 use super::delay::Delay;
 use super::disk::{Crash, Disk};
-use super::draw::{Draw, mix};
+use super::draw::{Draw, mix, purpose};
 use super::files::Files;
 use super::history::{History, OperationOf};
 use super::hosts::{Life, MachinePace};
@@ -40,17 +40,6 @@ use crate::types::{Index, LogId, NodeId, ReadId, Term};
 
 /// Returns true for messages to lose.
 type Sieve<C> = Box<dyn Fn(&Message<C>) -> bool>;
-
-/// What draws are for: each purpose has its own.
-pub(super) mod purpose {
-    pub(in crate::sim) const LINK: u64 = 1;
-    pub(in crate::sim) const DISK: u64 = 2;
-    pub(in crate::sim) const RAFT: u64 = 3;
-    pub(in crate::sim) const CLUSTER: u64 = 4;
-    pub(in crate::sim) const SWARM: u64 = 5;
-    pub(in crate::sim) const FILES: u64 = 6;
-    pub(in crate::sim) const WORKER: u64 = 7;
-}
 
 /// Configures one life of a server.
 type Configure = Box<dyn Fn(&mut Config, Life)>;

@@ -7,6 +7,17 @@ use rand_pcg::Pcg32;
 
 use crate::time::micros;
 
+/// What draws are for: each purpose has its own.
+pub(super) mod purpose {
+    pub(in crate::sim) const LINK: u64 = 1;
+    pub(in crate::sim) const DISK: u64 = 2;
+    pub(in crate::sim) const RAFT: u64 = 3;
+    pub(in crate::sim) const CLUSTER: u64 = 4;
+    pub(in crate::sim) const SWARM: u64 = 5;
+    pub(in crate::sim) const FILES: u64 = 6;
+    pub(in crate::sim) const WORKER: u64 = 7;
+}
+
 /// Draws of one purpose. Each link, disk and server has its own, so that one draw more or less in
 /// one place changes nothing in another: a plan that was cut still brings about much the same run.
 #[derive(Clone, Debug)]

@@ -3,9 +3,8 @@
 
 use core::time::Duration;
 
-use super::cluster::purpose;
 use super::delay::Delay;
-use super::draw::Draw;
+use super::draw::{Draw, purpose};
 use super::themes::Theme;
 use crate::config::{Config, Lease};
 use crate::entries::Entry;

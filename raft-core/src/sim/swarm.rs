@@ -9,9 +9,8 @@ use core::fmt;
 use core::time::Duration;
 
 use super::action::{Action, Step};
-use super::cluster::purpose;
 use super::delay::Delay;
-use super::draw::Draw;
+use super::draw::{Draw, purpose};
 use super::hosts::{Hosts, draw_limits};
 use super::network::{Network, Partition};
 use super::plan::Plan;

@@ -4,8 +4,7 @@
 
 use core::fmt;
 
-use super::cluster::purpose;
-use super::draw::Draw;
+use super::draw::{Draw, purpose};
 
 /// The first stream of a theme; see [`purpose::SWARM`].
 const STREAMS_BEGIN: u64 = 3000;
