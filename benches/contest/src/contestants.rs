@@ -28,6 +28,7 @@ pub(crate) struct Contestant {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Ours(&'static str),
+    OursDriver,
     Openraft,
     RaftRs,
     Etcd,
@@ -59,7 +60,7 @@ const PLAIN: Contestant = Contestant {
 };
 
 /// All of them. Those of this repository come first.
-pub(crate) const ALL: [Contestant; 9] = [
+pub(crate) const ALL: [Contestant; 10] = [
     Contestant { id: "ours-tokio", name: "ours, tokio", kind: Kind::Ours("tokio"), ..PLAIN },
     Contestant { id: "ours-threads", name: "ours, threads", kind: Kind::Ours("threads"), ..PLAIN },
     Contestant {
@@ -69,6 +70,7 @@ pub(crate) const ALL: [Contestant; 9] = [
         is_extra: true,
         ..PLAIN
     },
+    Contestant { id: "ours-driver", name: "ours, driver", kind: Kind::OursDriver, ..PLAIN },
     Contestant { id: "openraft", name: "openraft", kind: Kind::Openraft, ..PLAIN },
     Contestant { id: "raft-rs", name: "raft-rs", kind: Kind::RaftRs, ..PLAIN },
     Contestant {
@@ -116,7 +118,9 @@ impl Contestant {
 
     pub(crate) fn protocol(self) -> Protocol {
         match self.kind {
-            Kind::Ours(_) | Kind::Openraft | Kind::RaftRs | Kind::Redis => Protocol::Resp,
+            Kind::Ours(_) | Kind::OursDriver | Kind::Openraft | Kind::RaftRs | Kind::Redis => {
+                Protocol::Resp
+            }
             Kind::Etcd => Protocol::Etcd,
             Kind::ZooKeeper => Protocol::ZooKeeper,
             Kind::Nats => Protocol::Nats,
@@ -133,14 +137,19 @@ impl Contestant {
             Kind::Redis => false,
             // Its timeouts of 4 to 9 seconds are constants.
             Kind::Nats => timing == Timing::Default,
-            Kind::Ours(_) | Kind::Openraft | Kind::RaftRs | Kind::Etcd | Kind::ZooKeeper => true,
+            Kind::Ours(_)
+            | Kind::OursDriver
+            | Kind::Openraft
+            | Kind::RaftRs
+            | Kind::Etcd
+            | Kind::ZooKeeper => true,
         }
     }
 
     /// The program that it needs and this machine lacks.
     pub(crate) fn missing(self) -> Option<&'static str> {
         let needed: &[&str] = match self.kind {
-            Kind::Ours(_) | Kind::Openraft | Kind::RaftRs => &[],
+            Kind::Ours(_) | Kind::OursDriver | Kind::Openraft | Kind::RaftRs => &[],
             Kind::Etcd => &["etcd"],
             Kind::ZooKeeper => &["java", ZOOKEEPER_JAR],
             Kind::Nats => &["nats-server"],
@@ -160,6 +169,11 @@ impl Contestant {
         match self.kind {
             Kind::Ours(_) => format!(
                 "this repository at {}; timeouts 150-300 ms, heartbeats 50 ms",
+                commit().unwrap_or_else(|| "an unknown commit".into())
+            ),
+            Kind::OursDriver => format!(
+                "raft-tokio of this repository at {}, driver of this package; timeouts 150-300 ms, \
+                 heartbeats 50 ms",
                 commit().unwrap_or_else(|| "an unknown commit".into())
             ),
             Kind::Openraft => format!(
@@ -224,7 +238,7 @@ impl Contestant {
                 words.extend(ours(layout, server, timing));
                 words
             }
-            Kind::Openraft | Kind::RaftRs => {
+            Kind::OursDriver | Kind::Openraft | Kind::RaftRs => {
                 let mut words = vec![own()?, format!("serve-{}", self.id)];
                 words.extend(driver(self.kind, layout, server, timing));
                 words

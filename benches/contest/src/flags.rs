@@ -165,7 +165,10 @@ mod tests {
 
     #[test]
     fn contestants_are_found_by_how_their_names_begin() {
-        assert_eq!(names(&["--only=ours,etcd"]).unwrap(), ["ours-tokio", "ours-threads", "etcd"]);
+        assert_eq!(
+            names(&["--only=ours,etcd"]).unwrap(),
+            ["ours-tokio", "ours-threads", "ours-driver", "etcd"]
+        );
         assert_eq!(names(&["--only=ours-smol"]).unwrap(), ["ours-smol"]);
         assert!(names(&["--full"]).unwrap().contains(&"ours-smol"));
         assert!(!names(&["--quick"]).unwrap().contains(&"ours-smol"));

@@ -53,6 +53,9 @@ fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
     let ended = match words.first().map(String::as_str) {
         Some("serve") => return kv::program::main(&kv_mixed::RUNTIMES),
+        Some("serve-ours-driver") => {
+            drivers::ours::serve(&drivers::options::Options::parse_from(&words))
+        }
         Some("serve-openraft") => {
             drivers::openraft::serve(&drivers::options::Options::parse_from(&words))
         }

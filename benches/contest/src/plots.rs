@@ -35,6 +35,7 @@ fn color(contestant: Contestant) -> RGBColor {
         "ours-tokio" => RGBColor(0, 114, 178),
         "ours-threads" => RGBColor(86, 180, 233),
         "ours-smol" => RGBColor(0, 70, 110),
+        "ours-driver" => RGBColor(60, 200, 210),
         "openraft" => RGBColor(0, 158, 115),
         "raft-rs" => RGBColor(213, 94, 0),
         "etcd" => RGBColor(204, 121, 167),

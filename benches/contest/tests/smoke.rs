@@ -1,4 +1,4 @@
-//! A contest of a few seconds between what needs no package: ours and both drivers, three processes
+//! A contest of a few seconds between what needs no package: ours and the drivers, three processes
 //! each, one of which is killed. So it shows when it rots.
 
 #![cfg(target_os = "linux")]
@@ -7,7 +7,7 @@
 use std::fs;
 use std::process::Command;
 
-const CONTESTANTS: [&str; 4] = ["ours-tokio", "ours-threads", "openraft", "raft-rs"];
+const CONTESTANTS: [&str; 5] = ["ours-tokio", "ours-threads", "ours-driver", "openraft", "raft-rs"];
 
 #[test]
 fn everyone_is_measured_survives_a_kill_and_is_on_the_page() {
