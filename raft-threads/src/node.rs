@@ -39,9 +39,15 @@ impl<S: StateMachine> Node<S> {
         let transport = Box::new(transport);
         let (handle, mut driver) =
             Driver::start(config, state_machine, journal, transport, move || waker.wake())?;
-        let looping = thread::Builder::new()
-            .name("raft-node".into())
-            .spawn(move || wait::run(&signal, move || driver.turn()));
+        let turn = move || {
+            // Clients whose threads are about to ask share the turn with the one that woke it.
+            if driver.serves_many() {
+                thread::yield_now();
+            }
+            driver.turn()
+        };
+        let looping =
+            thread::Builder::new().name("raft-node".into()).spawn(move || wait::run(&signal, turn));
         match looping {
             Ok(_) => Ok(Self { handle }),
             Err(error) => {

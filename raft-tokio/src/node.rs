@@ -195,7 +195,14 @@ async fn run<S: StateMachine>(mut driver: Driver<S>, woken: Arc<Notify>, mut tim
     loop {
         match driver.turn() {
             Next::Again => tokio::task::yield_now().await,
-            Next::Wait(deadline) => wait(&woken, &mut timer, deadline).await,
+            Next::Wait(deadline) => {
+                wait(&woken, &mut timer, deadline).await;
+                // Tokio runs this task right behind the one that woke it, before all other clients
+                // that are ready to ask.
+                if driver.serves_many() {
+                    tokio::task::yield_now().await;
+                }
+            }
             Next::Stop => return,
         }
     }

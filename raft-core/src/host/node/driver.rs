@@ -154,6 +154,7 @@ impl<S: StateMachine> NodeLoop<S> {
         }
         self.was_transferring = self.raft.transferring().is_some();
         self.publish_metrics();
+        self.waiters.turn_ends();
         if more {
             return Next::Again;
         }

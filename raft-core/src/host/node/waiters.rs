@@ -5,6 +5,7 @@
 //! longer know what becomes of their entries.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::vec::Vec;
 
 use bytes::Bytes;
@@ -27,6 +28,9 @@ pub(super) struct Waiters<S: StateMachine> {
     reads: BTreeMap<ReadId, (Instant, Query<S>)>,
     /// When the newest read that was confirmed had been asked for.
     fresh_at: Option<Instant>,
+    /// The most that waited at once, in this turn and in the last one.
+    most: usize,
+    most_last_turn: usize,
 }
 
 struct Proposal<S: StateMachine> {
@@ -38,7 +42,13 @@ struct Proposal<S: StateMachine> {
 impl<S: StateMachine> Waiters<S> {
     /// No clients.
     pub(super) fn new() -> Self {
-        Self { proposals: VecDeque::new(), reads: BTreeMap::new(), fresh_at: None }
+        Self {
+            proposals: VecDeque::new(),
+            reads: BTreeMap::new(),
+            fresh_at: None,
+            most: 0,
+            most_last_turn: 0,
+        }
     }
 
     /// Lets `reply` wait for this entry, which was appended now.
@@ -49,11 +59,13 @@ impl<S: StateMachine> Waiters<S> {
             self.lose(self.proposals.len());
         }
         self.proposals.push_back(Proposal { entry, proposed_at: now, reply });
+        self.note_most();
     }
 
     /// Lets `query`, which is asked for now, wait to be confirmed.
     pub(super) fn reading(&mut self, id: ReadId, now: Instant, query: Query<S>) {
         self.reads.insert(id, (now, query));
+        self.note_most();
     }
 
     /// The proposers of these committed entries, by rising index. If a proposer waits for another
@@ -113,7 +125,7 @@ impl<S: StateMachine> Waiters<S> {
         for Proposal { reply, .. } in self.proposals.drain(..) {
             answer(reply, Err(stopped.clone().into()));
         }
-        for (_, query) in std::mem::take(&mut self.reads).into_values() {
+        for (_, query) in mem::take(&mut self.reads).into_values() {
             query.refuse(stopped.clone().into());
         }
     }
@@ -121,6 +133,20 @@ impl<S: StateMachine> Waiters<S> {
     /// How many clients wait for an entry, and how many wait for a read.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.proposals.len(), self.reads.len())
+    }
+
+    /// A turn of the loop has ended.
+    pub(super) fn turn_ends(&mut self) {
+        self.most_last_turn = mem::replace(&mut self.most, self.proposals.len() + self.reads.len());
+    }
+
+    /// Whether several clients waited at once during the last turn.
+    pub(super) fn were_many(&self) -> bool {
+        self.most_last_turn > 1
+    }
+
+    fn note_most(&mut self) {
+        self.most = self.most.max(self.proposals.len() + self.reads.len());
     }
 
     /// Tells the first `count` proposers that leadership was lost.
@@ -214,6 +240,23 @@ mod tests {
         assert_eq!(waiters.len(), (1, 0));
         waiters.role_changed(Role::Follower, Term::new(5));
         assert!(may_commit(new));
+    }
+
+    #[test]
+    fn clients_were_many_if_two_waited_at_once_during_the_last_turn() {
+        let mut waiters = Waiters::new();
+        let _first = propose(&mut waiters, id(1, 1));
+        let _second = propose(&mut waiters, id(1, 2));
+        drop(waiters.committed(&entries(&[id(1, 1), id(1, 2)])));
+        assert!(!waiters.were_many(), "the turn has not ended");
+        waiters.turn_ends();
+        assert!(waiters.were_many());
+        let _third = propose(&mut waiters, id(1, 3));
+        waiters.turn_ends();
+        assert!(!waiters.were_many());
+        let _fourth = propose(&mut waiters, id(1, 4));
+        waiters.turn_ends();
+        assert!(waiters.were_many(), "the third waits still");
     }
 
     #[test]

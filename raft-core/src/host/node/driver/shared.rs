@@ -43,6 +43,13 @@ impl<S: StateMachine> Driver<S> {
         self.work.stay_on_thread();
     }
 
+    /// Whether several clients waited for the node at once during the last turn. Whoever wakes the
+    /// loop then is seldom alone: if other tasks run once before the next turn, that turn takes the
+    /// requests of all of them, and sends them in one message and to the disk in one write.
+    pub fn serves_many(&self) -> bool {
+        self.shared.lock().as_ref().is_some_and(|node| node.waiters.were_many())
+    }
+
     /// Takes the inputs, tells Raft the time, and carries out Raft's outputs. If the node is about
     /// to stand for election, the turn first watches the clock for up to 300 µs.
     ///
