@@ -7,8 +7,8 @@
 //! cargo run --release -p replay -- DIR --scenario FILE    a test of it for raft-core
 //! ```
 
-// The scenarios' runner is a test of raft-core. A story tells some of all that happens.
-#![allow(clippy::wildcard_enum_match_arm, missing_docs, unreachable_pub, dead_code)]
+// A story tells some of all that happens.
+#![allow(clippy::wildcard_enum_match_arm)]
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -20,41 +20,6 @@ use progress::Progress;
 use replay::{Report, Tells, follow};
 
 mod scenario;
-
-// The stage on which scenarios play, as the tests of raft-core have it.
-#[path = "../../../raft-core/tests/scenarios/actions.rs"]
-mod actions;
-#[path = "../../../raft-core/tests/scenarios/expectations.rs"]
-mod expectations;
-#[path = "../../../raft-core/tests/scenarios/forgery.rs"]
-mod forgery;
-#[path = "../../../raft-core/tests/scenarios/host.rs"]
-mod host;
-#[path = "../../../raft-core/tests/scenarios/membership.rs"]
-mod membership;
-#[path = "../../../raft-core/tests/scenarios/play.rs"]
-mod play;
-#[path = "../../../raft-core/tests/scenarios/script.rs"]
-mod script;
-#[path = "../../../raft-core/tests/scenarios/sentences.rs"]
-mod sentences;
-#[path = "../../../raft-core/tests/scenarios/setup.rs"]
-mod setup;
-#[path = "../../../raft-core/tests/scenarios/snapshots.rs"]
-mod snapshots;
-#[path = "../../../raft-core/tests/scenarios/stage.rs"]
-mod stage;
-#[path = "../../../raft-core/tests/scenarios/tell.rs"]
-mod tell;
-#[path = "../../../raft-core/tests/scenarios/truth.rs"]
-mod truth;
-#[path = "../../../raft-core/tests/scenarios/words.rs"]
-mod words;
-
-/// What the state machines of a scenario are told.
-pub type Command = Vec<u8>;
-/// What went wrong, if something did.
-pub type Told = Result<(), String>;
 
 /// Progress is shown after so many inputs each.
 const SHOWN_INPUTS: u64 = 10_000;
@@ -140,7 +105,7 @@ fn write_scenario(options: &Options, file: &Path) -> Result<bool, String> {
     fs::write(file, &scenario.text).map_err(|error| format!("{path}: {error}"))?;
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{path}: {} sentences", scenario.sentences);
-    let _ = writeln!(out, "cargo test -p raft-core --test scenarios -- {path}");
+    let _ = writeln!(out, "cargo test -p raft-core --features sim --test scenarios -- {path}");
     for difference in &scenario.differs {
         let _ = writeln!(out, "differs from the recording: {difference}");
     }

@@ -112,7 +112,7 @@ impl Workshop {
             "unit" => cargo.arg("--lib"),
             "unit+std" | INTERLEAVINGS => cargo.args(["--lib", "--features", "std"]),
             "host" => cargo.args(["--features", "std", "--test", target]),
-            "laws" => cargo.args(["--features", "sim", "--test", target]),
+            "laws" | "scenarios" => cargo.args(["--features", "sim", "--test", target]),
             _ => cargo.args(["--test", target]),
         };
         cargo.env("CARGO_TARGET_DIR", self.target.join(place)).env("RUSTFLAGS", flags);

@@ -6,7 +6,7 @@
 //! Figure 3, that nothing is said which could be forgotten, that terms and indexes only grow, that
 //! queues keep within their limits, and the laws of time.
 //!
-//! There are two ways to use it:
+//! There are three ways to use it:
 //!
 //! - **Search.** [`Swarm::draw`] makes a world from a seed, [`Swarm::plan`] lists what will happen
 //!   in it, and [`Simulation::run`] runs the list, ends all faults and demands progress within
@@ -14,6 +14,8 @@
 //!   of linearizability. A plan that fails is cut down to what it takes by [`Plan::shrink`].
 //! - **Stories.** [`Cluster`] lets a test control everything: cut and mend links, crash and start
 //!   servers, hold disks, propose, read, count messages, and run until a condition holds.
+//! - **Scripts.** [`scenario`] plays sentences in which nothing happens by itself: which message a
+//!   server hears, when its disk answers, what must be true then.
 //!
 //! With the feature `std`, `Hosted` runs the state machine of a node. If user
 //! code panics, the seed of its run is printed.
@@ -91,6 +93,7 @@
 //! | what must hold once all faults are over | `calm.rs` |
 //! | what is checked | `observer/` |
 //! | what a picture shows | `view.rs` |
+//! | scripts, and a stage of their own on which they play | `scenario/` |
 
 mod action;
 mod application;
@@ -115,6 +118,7 @@ mod network;
 mod observer;
 mod plan;
 mod queue;
+pub mod scenario;
 mod seed_note;
 mod server;
 mod state_machine;

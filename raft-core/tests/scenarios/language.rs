@@ -1,16 +1,14 @@
 //! What the language promises, besides what its sentences mean.
 
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::play::play;
-use crate::script::Script;
-use crate::sentences::CHAPTERS;
-use crate::{DIRECTORY, Told};
+use raft_core::sim::scenario::{Script, language};
+
+use crate::DIRECTORY;
 
 /// A promise and how it is checked.
-pub type Promise = (&'static str, fn() -> Told);
+pub type Promise = (&'static str, fn() -> Result<(), String>);
 
 pub const PROMISES: [Promise; 3] = [
     ("the_readme_has_the_language", the_readme_has_the_language),
@@ -19,7 +17,7 @@ pub const PROMISES: [Promise; 3] = [
 ];
 
 /// The README lists every sentence with its meaning, in this order.
-fn the_readme_has_the_language() -> Told {
+fn the_readme_has_the_language() -> Result<(), String> {
     let path = Path::new(DIRECTORY).join("README.md");
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let language = language();
@@ -29,20 +27,7 @@ fn the_readme_has_the_language() -> Told {
     Err(format!("{} does not have the language as it is, which is:\n\n{language}", path.display()))
 }
 
-fn language() -> String {
-    let mut text = String::new();
-    for chapter in &CHAPTERS {
-        let _ = writeln!(text, "### {}\n\n| sentence | meaning |\n|---|---|", chapter.title);
-        for sentence in chapter.sentences {
-            let form = sentence.form.replace('|', "\\|");
-            let _ = writeln!(text, "| `{form}` | {} |", sentence.meaning);
-        }
-        text.push('\n');
-    }
-    text
-}
-
-fn an_error_names_the_line_and_what_is_valid() -> Told {
+fn an_error_names_the_line_and_what_is_valid() -> Result<(), String> {
     let errors = [
         (
             "servers 1 2 3\n\n1 proposes a",
@@ -58,16 +43,16 @@ fn an_error_names_the_line_and_what_is_valid() -> Told {
         ("pre-vote off", &["my.txt", "servers 1 2 3"]),
     ];
     for (text, expected) in errors {
-        let error = Script::parse(Path::new("my.txt"), text).err().unwrap_or_default();
+        let error = Script::parse("my.txt", text).err().unwrap_or_default();
         says(&error, expected)?;
     }
     Ok(())
 }
 
-fn a_failure_tells_the_story_and_the_state() -> Told {
+fn a_failure_tells_the_story_and_the_state() -> Result<(), String> {
     let text = "servers 1 2 3\n1 is elected by 2 3\n2 hears 1\nexpect 1 commit 1";
-    let script = Script::parse(Path::new("my.txt"), text)?;
-    let story = play(&script).err().unwrap_or_default();
+    let script = Script::parse("my.txt", text)?;
+    let story = script.play().err().map_or(String::new(), |failure| failure.to_string());
     says(
         &story,
         &[
@@ -82,7 +67,7 @@ fn a_failure_tells_the_story_and_the_state() -> Told {
 }
 
 /// A text has all these parts, in their order.
-fn says(text: &str, parts: &[&str]) -> Told {
+fn says(text: &str, parts: &[&str]) -> Result<(), String> {
     let mut rest = text;
     for part in parts {
         let found = rest.find(part);

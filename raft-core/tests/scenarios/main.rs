@@ -2,43 +2,27 @@
 //! each.
 //!
 //! ```sh
-//! cargo test -p raft-core --test scenarios                      # all
-//! cargo test -p raft-core --test scenarios -- 13                # bug 13, or any part of a name
-//! cargo test -p raft-core --test scenarios -- path/to/my.txt    # a file of one's own
-//! SCENARIO_STORY=1 cargo test -p raft-core --test scenarios -- 13    # tells it line by line
+//! cargo test -p raft-core --features sim --test scenarios          # all
+//! cargo test -p raft-core --features sim --test scenarios -- 13    # bug 13, or a part of a name
+//! cargo test -p raft-core --features sim --test scenarios -- path/to/my.txt    # one's own
 //! ```
+//!
+//! `SCENARIO_STORY=1` before such a command tells what happens, line by line.
 //!
 //! `README.md` beside this file has the language, and how each scenario was seen to fail.
 
 #![allow(missing_docs, unreachable_pub)]
 
+use std::cell::RefCell;
 use std::fs;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use raft_core::sim::scenario::{Script, Stage};
 
-mod actions;
-mod expectations;
-mod forgery;
-mod host;
 mod language;
-mod membership;
-mod play;
-mod script;
-mod sentences;
-mod setup;
-mod snapshots;
-mod stage;
-mod tell;
-mod truth;
-mod words;
-
-use script::Script;
-
-pub type Command = Vec<u8>;
-/// What went wrong, if something did.
-pub type Told = Result<(), String>;
 
 /// Bugs below the core, each with the file that has its test and how to run that test.
 const BELOW_THE_CORE: [(u32, &str, &str); 8] = [
@@ -54,9 +38,14 @@ const BELOW_THE_CORE: [(u32, &str, &str); 8] = [
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
 
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    play::keep_panics();
+    // Panics are kept for the story instead of printed where they happen.
+    panic::set_hook(Box::new(|info| PANIC.set(Some(info.to_string()))));
     let chosen = arguments.filter.as_deref().and_then(choose);
     let trials: Vec<_> = match chosen {
         Some(paths) => {
@@ -126,5 +115,25 @@ fn number_of(path: &Path) -> Option<u32> {
 
 fn trial(path: PathBuf) -> Trial {
     let name = path.file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned());
-    Trial::test(name, move || play::play(&Script::read(&path)?).map_err(Into::into))
+    Trial::test(name, move || play(&path).map_err(Into::into))
+}
+
+/// A panic of the core fails the line like anything else.
+fn play(path: &Path) -> Result<(), String> {
+    let name = path.display();
+    let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    let script = Script::parse(&name.to_string(), &text)?;
+    let mut stage = Stage::default();
+    let played = panic::catch_unwind(AssertUnwindSafe(|| stage.play(&script)));
+    let failed = match played {
+        Ok(played) => played.map_err(|failure| failure.to_string()),
+        Err(_) => {
+            let said = PANIC.take().unwrap_or_else(|| "a panic".into());
+            Err(stage.failure(said).to_string())
+        }
+    };
+    if failed.is_ok() && std::env::var_os("SCENARIO_STORY").is_some() {
+        println!("\n{name}\n{}\n{}", stage.story(), stage.state());
+    }
+    failed
 }

@@ -1,7 +1,7 @@
 //! Writes a scenario for the tests of raft-core from recordings: what the servers did, in the
 //! language of `raft-core/tests/scenarios`.
 //!
-//! The writer plays every line as it writes it, on the stage of those tests: so it knows which
+//! The writer plays every line as it writes it, on a stage as those tests do: so it knows which
 //! messages are in flight there, and that the file plays to its end. What a recording says of time
 //! is told by what it led to (`2 campaigns`), because a scenario has clocks and random numbers of
 //! its own. A heartbeat that changed nothing is left out.
@@ -10,16 +10,21 @@ mod names;
 mod turns;
 mod writer;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
+use raft_core::sim::scenario::{Script, Stage};
 use raft_core::{Body, Index, NodeId, Output, Role};
 
-use crate::play;
-use crate::script::Script;
 use turns::{Recorded, Step, read};
 use writer::{End, Writer};
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
 
 /// A scenario, and how far it is what was recorded.
 pub(crate) struct Scenario {
@@ -38,7 +43,8 @@ pub(crate) struct Scenario {
 ///
 /// If there are no recordings, or they lack the beginning; the text says what to do.
 pub(crate) fn scenario(dir: &Path, until: u64, path: &Path) -> Result<Scenario, String> {
-    play::keep_panics();
+    // A panic of the core is told, instead of printed where it happens.
+    panic::set_hook(Box::new(|info| PANIC.set(Some(info.to_string()))));
     let recorded = read(dir, until)?;
     let (all, members) = recorded.members();
     let mut writer = Writer::new(&recorded, &all, &members)?;
@@ -58,13 +64,27 @@ pub(crate) fn scenario(dir: &Path, until: u64, path: &Path) -> Result<Scenario, 
     let sentences = lines.iter().filter(is_sentence).count();
     let mut scenario = Scenario { text, sentences, differs, fault: recorded.report.fault.clone() };
     // The file from the beginning, as the tests play it.
-    let played = Script::parse(path, &scenario.text).and_then(|script| play::play(&script));
-    if let (Err(error), true) = (played, scenario.differs.is_empty()) {
-        let place = format!("{}:", path.display());
-        let place = error.lines().find(|line| line.starts_with(&place)).unwrap_or(&error);
-        scenario.differs.push(format!("it does not play to its end: {place}"));
+    if let (Err(error), true) = (play(path, &scenario.text), scenario.differs.is_empty()) {
+        scenario.differs.push(format!("it does not play to its end: {error}"));
     }
     Ok(scenario)
+}
+
+/// Plays a script; if it fails, says where.
+fn play(path: &Path, text: &str) -> Result<(), String> {
+    let script = Script::parse(&path.display().to_string(), text)?;
+    let mut stage = Stage::default();
+    let played = caught(|| stage.play(&script).map_err(|failure| failure.reason));
+    played.map_err(|reason| {
+        let failure = stage.failure(reason);
+        format!("{}:{}: {}", failure.script, failure.line, failure.sentence)
+    })
+}
+
+/// A panic of the core fails like anything else.
+fn caught(play: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let told = panic::catch_unwind(AssertUnwindSafe(play));
+    told.unwrap_or_else(|_| Err(PANIC.take().unwrap_or_else(|| "a panic".into())))
 }
 
 /// What the servers are at the end, as far as the scenario's are the same.

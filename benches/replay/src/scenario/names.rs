@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 
 use raft_core::host::recorder::RecordedCommand;
+use raft_core::sim::scenario::describe;
 use raft_core::{
     AppendEntries, Body, Change, Entry, InstallSnapshot, Message, NodeId, Payload, Propose,
 };
-
-use crate::{Command, tell};
 
 /// Commands, labels and stores by the order in which they were first seen.
 #[derive(Default)]
@@ -20,7 +19,7 @@ pub(crate) struct Names {
 
 impl Names {
     /// The name that stands for a command: equal commands have equal names.
-    pub(crate) fn command(&mut self, command: &RecordedCommand) -> Command {
+    pub(crate) fn command(&mut self, command: &RecordedCommand) -> Vec<u8> {
         let next = self.commands.len() + 1;
         let known = (command.as_ref().len(), command.digest());
         let number = *self.commands.entry(known).or_insert(next);
@@ -28,12 +27,12 @@ impl Names {
     }
 
     /// The message as a server of the scenario would send it.
-    pub(crate) fn message(&mut self, message: &Message<RecordedCommand>) -> Message<Command> {
+    pub(crate) fn message(&mut self, message: &Message<RecordedCommand>) -> Message<Vec<u8>> {
         let Message { from, to, term, body } = message;
         Message { from: *from, to: *to, term: *term, body: self.body(body) }
     }
 
-    fn body(&mut self, body: &Body<RecordedCommand>) -> Body<Command> {
+    fn body(&mut self, body: &Body<RecordedCommand>) -> Body<Vec<u8>> {
         match body {
             Body::AppendEntries(append) => {
                 let AppendEntries {
@@ -64,7 +63,7 @@ impl Names {
                     session: *session,
                     snapshot: snapshot.clone(),
                     offset: *offset,
-                    chunk: Command::new(),
+                    chunk: Vec::new(),
                     done: *done,
                 })
             }
@@ -87,7 +86,7 @@ impl Names {
         }
     }
 
-    fn entry(&mut self, entry: &Entry<RecordedCommand>) -> Entry<Command> {
+    fn entry(&mut self, entry: &Entry<RecordedCommand>) -> Entry<Vec<u8>> {
         let payload = match &entry.payload {
             Payload::Noop => Payload::Noop,
             Payload::Command(command) => Payload::Command(self.command(command)),
@@ -134,10 +133,16 @@ fn position<T: Clone + PartialEq>(known: &mut Vec<T>, value: &T) -> usize {
     at + 1
 }
 
+/// `"c1" "c2"`
+pub(crate) fn quoted(commands: &[Vec<u8>]) -> String {
+    let words = commands.iter().map(|name| format!("\"{}\"", String::from_utf8_lossy(name)));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// `N hears N's KIND DETAILS..`, for messages like this one.
-pub(crate) fn hears(message: &Message<Command>) -> String {
+pub(crate) fn hears(message: &Message<Vec<u8>>) -> String {
     let (from, to) = (message.from, message.to);
-    let described = tell::message(message);
+    let described = describe(message);
     let words: Vec<_> = described.split(' ').skip(3).collect();
     format!("{to} hears {from}'s {}", words.join(" "))
 }
@@ -155,5 +160,6 @@ pub(crate) fn is_about_votes(message: &Message<RecordedCommand>) -> bool {
 
 /// `1 2 3`
 pub(crate) fn list(ids: &[NodeId]) -> String {
-    tell::ids(ids)
+    let words: Vec<_> = ids.iter().map(NodeId::to_string).collect();
+    words.join(" ")
 }

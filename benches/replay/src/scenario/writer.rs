@@ -3,19 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::host::recorder::RecordedCommand;
+use raft_core::sim::SimRaft;
+use raft_core::sim::scenario::{Stage, describe};
 use raft_core::{
     Body, Config, HardState, LogId, Message, NodeId, Output, Raft, Restored, Role, Status, Term,
 };
 
-use super::names::{Names, hears, is_about_votes, list};
-use super::sends_snapshots;
+use super::names::{Names, hears, is_about_votes, list, quoted};
 use super::turns::{Recorded, Step, Told, Turn};
-use crate::script::Line;
-use crate::sentences::understand;
-use crate::stage::Stage;
-use crate::words::split;
-use crate::{Command, play, tell};
-
+use super::{caught, sends_snapshots};
 /// More sentences than anyone reads.
 const SENTENCES_MAX: usize = 20_000;
 
@@ -107,11 +103,8 @@ impl Writer {
             )));
         }
         self.lines.push(text.into());
-        let step = split(text).and_then(|words| understand(&words)).map_err(End::Failed)?;
-        let line = Line { number: self.lines.len(), text: text.into(), step };
-        let told = play::run(&line, &mut self.stage);
-        self.stage.events.clear();
-        told.map_err(|error| End::Failed(format!("{text}: {error}")))
+        let played = caught(|| self.stage.say(text).map_err(|failure| failure.reason));
+        played.map_err(|error| End::Failed(format!("{text}: {error}")))
     }
 
     /// Writes a line for people.
@@ -123,8 +116,8 @@ impl Writer {
         *self.left_out.entry(what).or_default() += 1;
     }
 
-    fn raft(&self, id: NodeId) -> Option<&Raft<Command, rand_pcg::Pcg32>> {
-        self.stage.hosts.get(&id)?.raft.as_ref()
+    fn raft(&self, id: NodeId) -> Option<&SimRaft<Vec<u8>>> {
+        self.stage.hosts().get(&id)?.raft()
     }
 
     /// What a server of the scenario says of itself, if it runs.
@@ -179,11 +172,11 @@ impl Writer {
         if *restored == Restored::default() {
             return 0;
         }
-        let Some(host) = self.stage.hosts.get(&id) else { return 0 };
+        let Some(host) = self.stage.hosts().get(&id) else { return 0 };
         let wanted = (vote(&restored.hard_state), last(restored));
-        let mut disk = host.stored.clone();
-        let mut writes = host.writes.iter();
-        for kept in 0..=host.writes.len() {
+        let mut disk = host.stored().clone();
+        let mut writes = host.writes();
+        for kept in 0..=host.writes().len() {
             if (vote(&disk.hard_state), last(&disk)) == wanted {
                 return kept;
             }
@@ -191,7 +184,7 @@ impl Writer {
                 disk.replay(write.clone());
             }
         }
-        let all = host.writes.len();
+        let all = host.writes().len();
         self.differs.push(format!(
             "server {id} starts again in term {} with a log that ends at {}, and its disk in the scenario holds another",
             wanted.0.0, wanted.1
@@ -233,7 +226,7 @@ impl Writer {
             }
             Told::Proposed(command) if leads => {
                 let command = self.names.command(command);
-                Some(format!("{id} proposes {}", tell::command(&command)))
+                Some(format!("{id} proposes {}", quoted(&[command])))
             }
             Told::Changes(changes) if leads => match self.names.changes(changes) {
                 Some(words) => Some(format!("{id} changes members {words}")),
@@ -257,7 +250,7 @@ impl Writer {
                 self.abstaining.remove(&id).then(|| format!("{id} votes again"))
             }
             Told::SnapshotTaken => {
-                let taking = self.stage.host(id).taking.is_some();
+                let taking = self.stage.hosts()[&id].takes_snapshot();
                 taking.then(|| format!("{id}'s snapshot is done"))
             }
         })
@@ -265,7 +258,7 @@ impl Writer {
 
     /// As many writes wait at a disk as waited at the recorded one.
     fn persisted(&self, id: NodeId, waiting: usize) -> Option<String> {
-        let all = self.stage.host(id).writes.len();
+        let all = self.stage.hosts()[&id].writes().len();
         match all.saturating_sub(waiting) {
             0 => None,
             1 => Some(format!("{id}'s disk does 1 write")),
@@ -291,7 +284,7 @@ impl Writer {
                     "requests that a follower forwarded; the leader is asked in its place",
                 );
                 let leads = self.raft(to).is_some_and(|raft| raft.role() == Role::Leader);
-                let commands = tell::commands(&propose.commands);
+                let commands = quoted(&propose.commands);
                 return Ok(leads.then(|| format!("{to} proposes {commands}")));
             }
             Body::Propose(_) => return Ok(None),
@@ -307,9 +300,9 @@ impl Writer {
             || (is_append && self.missed.contains(&to))
             || matches!(&told.body, Body::AppendEntries(append) if !append.entries.is_empty())
             || matches!(told.body, Body::TimeoutNow(_) | Body::InstallSnapshot(_));
-        let between = |m: &Message<Command>| m.from == from && m.to == to && m.term == told.term;
+        let between = |m: &Message<Vec<u8>>| m.from == from && m.to == to && m.term == told.term;
         let leads = |raft: &Raft<_, _>| raft.role() == Role::Leader && raft.term() == told.term;
-        let nothing = !self.stage.in_flight.iter().any(between);
+        let nothing = !self.stage.in_flight().iter().any(between);
         if is_needed && is_append && nothing && self.raft(from).is_some_and(leads) {
             self.say(&format!("{from} sends heartbeats"))?;
         }
@@ -323,7 +316,7 @@ impl Writer {
             self.leave_out("messages that changed nothing, most of them heartbeats");
             return Ok(None);
         }
-        if self.stage.in_flight.iter().any(between) {
+        if self.stage.in_flight().iter().any(between) {
             self.leave_out("messages in whose place others of that sender are heard");
             return Ok(Some(format!("{to} hears {from}")));
         }
@@ -331,9 +324,9 @@ impl Writer {
         Ok(None)
     }
 
-    fn is_in_flight(&self, message: &Message<Command>) -> bool {
-        let wanted = tell::message(message);
-        self.stage.in_flight.iter().any(|other| tell::message(other) == wanted)
+    fn is_in_flight(&self, message: &Message<Vec<u8>>) -> bool {
+        let wanted = describe(message);
+        self.stage.in_flight().iter().any(|other| describe(other) == wanted)
     }
 
     /// A server that listens to a candidate does not hear its leader any more.
@@ -409,7 +402,7 @@ impl Writer {
 
     fn take_snapshot(&mut self, id: NodeId) -> Result<(), End> {
         let Some(status) = self.status(id) else { return Ok(()) };
-        let is_free = self.stage.host(id).taking.is_none();
+        let is_free = !self.stage.hosts()[&id].takes_snapshot();
         if is_free && status.last_applied > status.snapshot.index {
             return self.say(&format!("{id} starts a snapshot"));
         }

@@ -16,31 +16,34 @@
 //! - In one life, terms and commit indexes only grow; and nobody sees what no correct cluster can
 //!   bring about.
 
-use std::collections::{BTreeMap, HashMap};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec::Vec;
 
-use raft_core::{
+use super::super::server::SimRaft;
+use super::host::{Host, entry_at, holds};
+use super::{Command, Told, tell};
+use crate::{
     AppendEntries, AppendResult, Body, Entries, Entry, HardState, Index, LogId, Membership,
     Message, NodeId, Payload, Restored, Role, SnapshotMeta, Status, Suffrage, Term, Write,
 };
 
-use crate::host::{Host, entry_at, holds};
-use crate::{Command, Told, tell};
+pub(super) type Hosts = BTreeMap<NodeId, Host>;
 
-pub type Hosts = BTreeMap<NodeId, Host>;
-
-#[derive(Default)]
-pub struct Truth {
+#[derive(Default, Debug)]
+pub(super) struct Truth {
     leaders: BTreeMap<Term, NodeId>,
-    votes: HashMap<(Term, NodeId), NodeId>,
+    votes: BTreeMap<(Term, NodeId), NodeId>,
     /// Every entry ever seen, with the term of its predecessor.
-    entries: HashMap<LogId, (Term, Payload<Command>)>,
+    entries: BTreeMap<LogId, (Term, Payload<Command>)>,
     committed: BTreeMap<Index, Committed>,
     /// By server: its life, and the term and commit index that it had.
-    seen: HashMap<NodeId, (u64, Term, Index)>,
+    seen: BTreeMap<NodeId, (u64, Term, Index)>,
     /// The script forges messages, or lies in the name of a host: oddities are no surprise.
-    pub tolerates_oddities: bool,
+    pub(super) tolerates_oddities: bool,
 }
 
+#[derive(Debug)]
 struct Committed {
     id: LogId,
     /// The term of the server that took it for committed first: no earlier than the one in which it
@@ -59,11 +62,11 @@ macro_rules! must {
 
 impl Truth {
     /// The last entry that anyone takes for committed.
-    pub fn committed(&self) -> Index {
+    pub(super) fn committed(&self) -> Index {
         self.committed.last_key_value().map_or(Index::ZERO, |(index, _)| *index)
     }
 
-    pub fn on_write(&mut self, host: &Host, write: &Write<Command>) -> Told {
+    pub(super) fn on_write(&mut self, host: &Host, write: &Write<Command>) -> Told {
         let id = host.id;
         let mut kept = host.written.clone();
         kept.replay(Write { entries: Entries::new(), ..write.clone() });
@@ -96,7 +99,7 @@ impl Truth {
     }
 
     /// "A node never says what it could forget."
-    pub fn on_send(&mut self, hosts: &Hosts, message: &Message<Command>) -> Told {
+    pub(super) fn on_send(&mut self, hosts: &Hosts, message: &Message<Command>) -> Told {
         let Message { from, to, term, body } = message;
         let stored = &hosts[from].stored;
         let said = tell::message(message);
@@ -138,7 +141,6 @@ impl Truth {
             | Body::ReadIndexReply(_)
             | Body::Propose(_)
             | Body::ProposeReply(_) => Ok(()),
-            body => panic!("the stage does not know the message {body:?}"),
         }
     }
 
@@ -174,7 +176,7 @@ impl Truth {
         Ok(())
     }
 
-    pub fn on_apply(&mut self, host: &Host, entry: &Entry<Command>) -> Told {
+    pub(super) fn on_apply(&mut self, host: &Host, entry: &Entry<Command>) -> Told {
         let (id, at) = (host.id, entry.id());
         let next = host.handed_out.next();
         must!(entry.index == next, "{id} is handed entry {at} to apply, when {next} would be next");
@@ -194,7 +196,7 @@ impl Truth {
         }
     }
 
-    pub fn on_take_snapshot(&self, host: &Host, snapshot: &SnapshotMeta) -> Told {
+    pub(super) fn on_take_snapshot(&self, host: &Host, snapshot: &SnapshotMeta) -> Told {
         let known = configuration(&host.written, snapshot.last.index);
         let (id, last) = (host.id, snapshot.last);
         must!(
@@ -206,7 +208,7 @@ impl Truth {
     }
 
     /// A snapshot takes the place of a log: what it ends with was committed.
-    pub fn on_restore(&self, id: NodeId, last: LogId) -> Told {
+    pub(super) fn on_restore(&self, id: NodeId, last: LogId) -> Told {
         match self.committed.get(&last.index) {
             Some(known) if known.id == last => Ok(()),
             Some(known) => Err(format!(
@@ -217,7 +219,7 @@ impl Truth {
         }
     }
 
-    pub fn on_read_ready(&self, id: NodeId, index: Index, floor: Index) -> Told {
+    pub(super) fn on_read_ready(&self, id: NodeId, index: Index, floor: Index) -> Told {
         must!(
             index >= floor,
             "Linearizability: {id} may serve a read from index {index}, when {floor} was committed before it was asked for"
@@ -227,7 +229,7 @@ impl Truth {
 
     /// Looks at a server at the end of its turn, and at all for the sake of what it has just
     /// committed.
-    pub fn look(&mut self, hosts: &Hosts, id: NodeId) -> Told {
+    pub(super) fn look(&mut self, hosts: &Hosts, id: NodeId) -> Told {
         let host = &hosts[&id];
         let Some(raft) = &host.raft else { return Ok(()) };
         let status = raft.status();
@@ -357,7 +359,7 @@ fn check_match(hosts: &Hosts, message: &Message<Command>, index: Index) -> Told 
     Ok(())
 }
 
-fn leads_term(raft: &raft_core::Raft<Command, rand_pcg::Pcg32>, term: Term) -> bool {
+fn leads_term(raft: &SimRaft<Command>, term: Term) -> bool {
     raft.role() == Role::Leader && raft.term() == term
 }
 
@@ -365,7 +367,7 @@ fn leads_term(raft: &raft_core::Raft<Command, rand_pcg::Pcg32>, term: Term) -> b
 fn is_without(log: &Restored<Command>, id: NodeId) -> bool {
     let configurations = log.entries.iter().rev().filter_map(|entry| match &entry.payload {
         Payload::Configuration(membership) => Some(membership),
-        Payload::Noop | Payload::Command(_) | _ => None,
+        Payload::Noop | Payload::Command(_) => None,
     });
     configurations.take(1).any(|membership| membership.suffrage(id).is_none())
 }

@@ -1,61 +1,88 @@
-//! One server on the stage, with its disk, its state machine and its clock. Nothing of it moves by
-//! itself.
+//! One server on the stage. Nothing of it moves by itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
-use raft_core::{
-    Entry, Index, Instant, LogId, NodeId, Raft, Restored, SnapshotMeta, Write, WriteId,
-};
-use rand_pcg::Pcg32;
+use super::super::server::SimRaft;
+use super::{Command, tell};
+use crate::{Entry, Index, Instant, LogId, NodeId, Restored, SnapshotMeta, Write, WriteId};
 
-use crate::{Command, tell};
-
+/// A server on the stage, with its disk, its state machine and its clock.
+#[derive(Debug)]
 pub struct Host {
-    pub id: NodeId,
+    pub(super) id: NodeId,
     /// None while it is down.
-    pub raft: Option<Raft<Command, Pcg32>>,
+    pub(super) raft: Option<SimRaft<Command>>,
     /// Why it is down, if by its own decision.
-    pub stopped: bool,
+    pub(super) stopped: bool,
     /// Counts its starts.
-    pub life: u64,
-    pub now: Instant,
+    pub(super) life: u64,
+    pub(super) now: Instant,
     /// While true, it takes in what it is told, and neither ticks nor acts.
-    pub paused: bool,
+    pub(super) paused: bool,
 
     /// What the disk holds: what a restart would find.
-    pub stored: Restored<Command>,
+    pub(super) stored: Restored<Command>,
     /// What the disk will hold once it has done all writes.
-    pub written: Restored<Command>,
+    pub(super) written: Restored<Command>,
     /// Writes that the disk has not done, in order.
-    pub writes: VecDeque<Write<Command>>,
+    pub(super) writes: VecDeque<Write<Command>>,
     /// The last write that was done and not reported.
-    pub unreported: Option<WriteId>,
+    pub(super) unreported: Option<WriteId>,
     /// While true, the disk does nothing by itself.
-    pub disk_held: bool,
+    pub(super) disk_held: bool,
     /// Whether the next write fails.
-    pub disk_fails: bool,
+    pub(super) disk_fails: bool,
 
     /// Entries that the state machine was handed and has not applied.
-    pub handed: VecDeque<Entry<Command>>,
+    pub(super) handed: VecDeque<Entry<Command>>,
     /// The last entry that it was handed in this life.
-    pub handed_out: Index,
-    pub state_machine_held: bool,
+    pub(super) handed_out: Index,
+    pub(super) state_machine_held: bool,
     /// The commands that it has applied, in this life or in a snapshot that it began with.
-    pub applied: Vec<Command>,
+    pub(super) applied: Vec<Command>,
 
     /// The snapshots on the disk.
-    pub snapshots: BTreeMap<LogId, Vec<u8>>,
+    pub(super) snapshots: BTreeMap<LogId, Vec<u8>>,
     /// The snapshot being taken.
-    pub taking: Option<(SnapshotMeta, Vec<u8>)>,
+    pub(super) taking: Option<(SnapshotMeta, Vec<u8>)>,
     /// While true, a snapshot that is being taken is not done by itself.
-    pub snapshots_held: bool,
+    pub(super) snapshots_held: bool,
     /// What has come of a snapshot from the leader.
-    pub receiving: Vec<u8>,
+    pub(super) receiving: Vec<u8>,
 }
 
 impl Host {
+    /// Its core, while it runs.
+    pub fn raft(&self) -> Option<&SimRaft<Vec<u8>>> {
+        self.raft.as_ref()
+    }
+
+    /// What its disk holds: what a restart would find.
+    pub fn stored(&self) -> &Restored<Vec<u8>> {
+        &self.stored
+    }
+
+    /// The writes that its disk has not done, in order.
+    pub fn writes(&self) -> impl ExactSizeIterator<Item = &Write<Vec<u8>>> {
+        self.writes.iter()
+    }
+
+    /// The commands that its state machine has applied, in this life or in a snapshot that it began
+    /// with.
+    pub fn applied(&self) -> &[Vec<u8>] {
+        &self.applied
+    }
+
+    /// Whether it takes a snapshot that is not done.
+    pub fn takes_snapshot(&self) -> bool {
+        self.taking.is_some()
+    }
+
     /// A server that has never run.
-    pub fn new(id: NodeId) -> Self {
+    pub(super) fn new(id: NodeId) -> Self {
         Self {
             id,
             raft: None,
@@ -81,9 +108,9 @@ impl Host {
     }
 
     /// The process is gone, and with it all that the disk has not done but its first `kept` writes.
-    pub fn end(&mut self, kept: usize) {
+    pub(super) fn end(&mut self, kept: usize) {
         self.raft = None;
-        let writes = std::mem::take(&mut self.writes);
+        let writes = core::mem::take(&mut self.writes);
         writes.into_iter().take(kept).for_each(|write| self.stored.replay(write));
         self.written = self.stored.clone();
         self.unreported = None;
@@ -100,7 +127,7 @@ impl Host {
     }
 
     /// The state machine begins with a snapshot that is on the disk.
-    pub fn restore(&mut self, last: LogId) -> Result<(), String> {
+    pub(super) fn restore(&mut self, last: LogId) -> Result<(), String> {
         self.handed.clear();
         self.handed_out = last.index;
         self.applied.clear();
@@ -113,12 +140,12 @@ impl Host {
     }
 
     /// What a snapshot of the state machine holds now.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         self.applied.join(&b'\n')
     }
 
     /// The server's state in one line.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let Self { id, stored, writes, .. } = self;
         let disk = format!(
             "disk: {}, {}{}{}",
@@ -141,8 +168,8 @@ impl Host {
         let status = raft.status();
         let vote = status.voted_for.map_or("no vote".into(), |id| format!("vote for {id}"));
         let leader = status.leader.map_or("no leader".into(), |id| format!("leader {id}"));
-        format!(
-            "{id}  {} in term {}, {vote}, {leader}; {}; log {}; commit {}, applied {}; {disk}; clock {}",
+        let state = format!(
+            "{} in term {}, {vote}, {leader}; {}; log {}; commit {}, applied {}; {disk}; clock {}",
             tell::role(status.role),
             status.current_term,
             tell::membership(&status.membership),
@@ -150,7 +177,8 @@ impl Host {
             status.commit_index,
             tell::commands(&self.applied),
             self.now,
-        )
+        );
+        format!("{id}  {state}")
     }
 }
 
@@ -165,12 +193,12 @@ fn describe_writes(writes: &VecDeque<Write<Command>>) -> String {
 }
 
 /// The entry at an index of a log that need not begin with the first.
-pub fn entry_at(log: &Restored<Command>, index: Index) -> Option<&Entry<Command>> {
+pub(super) fn entry_at(log: &Restored<Command>, index: Index) -> Option<&Entry<Command>> {
     let at = log.entries.binary_search_by_key(&index, |entry| entry.index).ok()?;
     log.entries.get(at)
 }
 
 /// Whether a log holds that entry, or has compacted it; what was compacted was committed.
-pub fn holds(log: &Restored<Command>, id: LogId) -> bool {
+pub(super) fn holds(log: &Restored<Command>, id: LogId) -> bool {
     id.index <= log.base.index || entry_at(log, id.index).is_some_and(|entry| entry.id() == id)
 }

@@ -1,12 +1,16 @@
 //! Sentences about changes of membership (§6) and transfers of leadership (thesis 3.10).
 
-use raft_core::{Change, Membership, NodeId, Suffrage};
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
 
-use crate::sentences::{Sentence, sentence};
-use crate::stage::Stage;
-use crate::{Told, tell};
+use super::sentence::{Sentence, sentence};
+use super::stage::Stage;
+use super::{Told, tell};
+use crate::{Change, Membership, NodeId, Suffrage};
 
-pub const MEMBERSHIP: &[Sentence] = &[
+pub(super) const MEMBERSHIP: &[Sentence] = &[
     sentence("wipe N", "A server that is down gets a new disk.", |stage, values| {
         stage.wipe(values.server())
     }),

@@ -1,10 +1,10 @@
 //! Sentences about the cluster before it starts.
 
-use crate::Told;
-use crate::sentences::{Sentence, sentence};
-use crate::stage::{Settings, Stage};
+use super::Told;
+use super::sentence::{Sentence, sentence};
+use super::stage::{Settings, Stage};
 
-pub const SETUP: &[Sentence] = &[
+pub(super) const SETUP: &[Sentence] = &[
     sentence(
         "pre-vote off",
         "Servers stand for election without asking first whether they could win (thesis 9.6).",

@@ -1,16 +1,18 @@
 //! Sentences that make something happen.
 
-use std::time::Duration;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use raft_core::{Index, LogId, Message, NodeId, Role};
+use super::forgery::forge;
+use super::sentence::{Sentence, sentence};
+use super::stage::Stage;
+use super::words::Values;
+use super::{Command, Told, tell};
+use crate::{Index, LogId, Message, NodeId, Role};
 
-use crate::forgery::forge;
-use crate::sentences::{Sentence, sentence};
-use crate::stage::Stage;
-use crate::words::Values;
-use crate::{Command, Told, tell};
-
-pub const ACTIONS: &[Sentence] = &[
+pub(super) const ACTIONS: &[Sentence] = &[
     // Elections.
     sentence("N campaigns", "Its election timer fires.", |stage, values| {
         stage.campaign(values.server())
@@ -318,7 +320,7 @@ fn hear_kind(stage: &mut Stage, values: &mut Values) -> Told {
 }
 
 /// `N -> N KIND DETAILS..`
-pub fn such(values: &mut Values) -> impl Fn(&Message<Command>) -> bool + use<> {
+pub(super) fn such(values: &mut Values) -> impl Fn(&Message<Command>) -> bool + use<> {
     let (from, to) = (values.server(), values.server());
     matching(from, to, values.name(), values.words())
 }

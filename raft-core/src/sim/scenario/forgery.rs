@@ -1,17 +1,21 @@
 //! Messages that nobody sent.
 
-use raft_core::{
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::stage::Stage;
+use super::words::{self, Held, Values};
+use super::{Command, Told};
+use crate::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Entry, Index, InstallSnapshot, LogId,
     Membership, Message, Payload, RequestPreVote, RequestPreVoteReply, RequestVote,
     RequestVoteReply, Round, Session, SnapshotMeta, Term,
 };
 
-use crate::stage::Stage;
-use crate::words::{self, Held, Values};
-use crate::{Command, Told};
-
 /// Makes up a message. What its description leaves out is 0, or what the sender last said.
-pub fn forge(stage: &mut Stage, values: &mut Values) -> Told {
+pub(super) fn forge(stage: &mut Stage, values: &mut Values) -> Told {
     let (from, to, kind, details) =
         (values.server(), values.server(), values.name(), values.words());
     let details = Details(&details);
@@ -103,7 +107,7 @@ impl Details<'_> {
 
     /// The entries behind `after`; or from `first` on, which leaves a gap.
     fn entries(&self) -> Vec<Entry<Command>> {
-        let first = self.number("first").map(|first| Index::new(first - 1));
+        let first = self.number("first").map(|first| Index::new(first.saturating_sub(1)));
         let mut index = first.unwrap_or(self.position("after").index);
         let entries = self.0.iter().filter_map(|word| words::entry(word));
         let entries = entries.map(|(term, held)| match held {

@@ -1,17 +1,18 @@
 //! Sentences that say what must be true now.
 
-use std::fmt::Debug;
+use alloc::format;
+use alloc::vec::Vec;
+use core::fmt::Debug;
 
-use raft_core::{Entry, HardState, Index, Message, NodeId, Role, Term};
+use super::actions::such;
+use super::host::Host;
+use super::sentence::{Sentence, sentence};
+use super::stage::{ReadOutcome, Stage};
+use super::words::{Held, NamedEntry, Values};
+use super::{Command, Told, tell};
+use crate::{Entry, HardState, Index, Message, NodeId, Role, Term};
 
-use crate::actions::such;
-use crate::host::Host;
-use crate::sentences::{Sentence, sentence};
-use crate::stage::{ReadOutcome, Stage};
-use crate::words::{Held, NamedEntry, Values};
-use crate::{Command, Told, tell};
-
-pub const EXPECTATIONS: &[Sentence] = &[
+pub(super) const EXPECTATIONS: &[Sentence] = &[
     sentence("expect N leads term COUNT", "It is the leader of that term.", |stage, values| {
         let id = values.server();
         is_role(stage, id, Role::Leader)?;

@@ -1,34 +1,22 @@
 //! The words of a line, and how they fit the form of a sentence.
 //!
-//! A form is written as it reads: `N proposes COMMAND..`. Small words stand for themselves, `a|b`
-//! for either, and these for what they name:
-//!
-//! | slot | stands for | example |
-//! |---|---|---|
-//! | `N`, `N's`, `N..` | a server; its possessive; one or more servers | `1`, `1's`, `2 3` |
-//! | `COUNT` | a number, also of a term or of an index | `4` |
-//! | `SPAN` | a span of time | `300ms`, `2s` |
-//! | `NAME` | a name that the script gives | `late` |
-//! | `ROLE` | what a server is | `candidate` |
-//! | `KIND` | a message | `AppendEntries` |
-//! | `DETAILS..` | words of a message, in their order; may be none | `entries 2:"b" commit 1` |
-//! | `COMMAND..` | one or more commands | `"a" "b"` |
-//! | `ENTRIES..` | one or more entries with their terms | `1:noop 1:"a"` |
-//! | `CHANGE..` | one or more steps of a change of members | `add:4 promote:4` |
+//! A form is written as it reads: `N proposes COMMAND..`. The docs of the module above list the
+//! slots.
 
-use std::time::Duration;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use raft_core::{Change, ClusterIdentity, NodeId, Payload, Role, Term};
-
-use crate::Command;
-use crate::tell;
+use super::Command;
+use super::tell;
+use crate::{Change, ClusterIdentity, NodeId, Payload, Role, Term};
 
 /// An entry as a script names it.
-pub type NamedEntry = (Term, Held);
+pub(super) type NamedEntry = (Term, Held);
 
 /// What an entry holds, as a script names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Held {
+pub(super) enum Held {
     Noop,
     Command(Command),
     /// A configuration, whatever its members are.
@@ -36,19 +24,18 @@ pub enum Held {
 }
 
 impl Held {
-    pub fn of(payload: &Payload<Command>) -> Self {
+    pub(super) fn of(payload: &Payload<Command>) -> Self {
         match payload {
             Payload::Noop => Self::Noop,
             Payload::Command(command) => Self::Command(command.clone()),
             Payload::Configuration(_) => Self::Members,
-            payload => panic!("the stage does not know the payload {payload:?}"),
         }
     }
 }
 
 /// What filled a slot.
 #[derive(Clone, Debug)]
-pub enum Value {
+pub(super) enum Value {
     Server(NodeId),
     Servers(Vec<NodeId>),
     Count(u64),
@@ -63,9 +50,9 @@ pub enum Value {
 
 impl Value {
     /// The servers that it names.
-    pub fn servers(&self) -> &[NodeId] {
+    pub(super) fn servers(&self) -> &[NodeId] {
         match self {
-            Self::Server(id) => std::slice::from_ref(id),
+            Self::Server(id) => core::slice::from_ref(id),
             Self::Servers(ids) => ids,
             Self::Count(_)
             | Self::Span(_)
@@ -81,12 +68,12 @@ impl Value {
 
 /// What filled the slots of a form, to be taken in their order. A taker of the wrong kind is a
 /// mistake in the table of sentences.
-pub struct Values(std::vec::IntoIter<Value>);
+pub(super) struct Values(alloc::vec::IntoIter<Value>);
 
 macro_rules! takers {
     ($($name:ident: $variant:ident -> $of:ty,)+) => {
         impl Values {
-            $(pub fn $name(&mut self) -> $of {
+            $(pub(super) fn $name(&mut self) -> $of {
                 match self.0.next() {
                     Some(Value::$variant(value)) => value,
                     other => panic!("the table of sentences takes a {} from {other:?}", stringify!($name)),
@@ -110,13 +97,13 @@ takers! {
 }
 
 impl Values {
-    pub fn new(values: Vec<Value>) -> Self {
+    pub(super) fn new(values: Vec<Value>) -> Self {
         Self(values.into_iter())
     }
 }
 
 /// Cuts a line into words, up to a comment. What stands in quotes is kept together.
-pub fn split(line: &str) -> Result<Vec<String>, String> {
+pub(super) fn split(line: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut quoted = false;
@@ -128,7 +115,7 @@ pub fn split(line: &str) -> Result<Vec<String>, String> {
                 word.push(letter);
             }
             letter if letter.is_whitespace() && !quoted => {
-                words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty()));
+                words.extend(Some(core::mem::take(&mut word)).filter(|word| !word.is_empty()));
             }
             letter => word.push(letter),
         }
@@ -141,7 +128,7 @@ pub fn split(line: &str) -> Result<Vec<String>, String> {
 }
 
 /// What fills the slots of `form`; or how many words of the form fit.
-pub fn fit(form: &str, words: &[String]) -> Result<Vec<Value>, usize> {
+pub(super) fn fit(form: &str, words: &[String]) -> Result<Vec<Value>, usize> {
     let mut values = Vec::new();
     let mut rest = words;
     for (at, slot) in form.split_whitespace().enumerate() {
@@ -228,7 +215,7 @@ fn change(word: &str) -> Option<Change> {
 }
 
 /// `1:noop`, `1:members` or `1:"a"`.
-pub fn entry(word: &str) -> Option<NamedEntry> {
+pub(super) fn entry(word: &str) -> Option<NamedEntry> {
     let (term, payload) = word.split_once(':')?;
     let held = match payload {
         "noop" => Held::Noop,

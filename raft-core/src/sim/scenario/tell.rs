@@ -1,14 +1,17 @@
 //! How messages, entries and servers are put into words, in stories as in scripts.
 
-use raft_core::{
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::Command;
+use crate::{
     AppendResult, Body, Entry, HardState, Membership, Message, NodeId, Payload, Role, Suffrage,
     Write,
 };
 
-use crate::Command;
-
 /// The messages that servers exchange.
-pub const KINDS: [&str; 13] = [
+pub(super) const KINDS: [&str; 13] = [
     "RequestPreVote",
     "RequestPreVoteReply",
     "RequestVote",
@@ -25,7 +28,7 @@ pub const KINDS: [&str; 13] = [
 ];
 
 /// The words in descriptions of messages; beside them stand numbers, positions and entries.
-pub const DETAILS: [&str; 19] = [
+pub(super) const DETAILS: [&str; 19] = [
     "term", "log", "granted", "refused", "after", "entries", "empty", "commit", "matched",
     "rejected", "hint", "session", "first", "snapshot", "offset", "received", "done", "transfer",
     "read",
@@ -38,15 +41,15 @@ const ROLES: [(&str, Role); 4] = [
     ("leader", Role::Leader),
 ];
 
-pub fn role(role: Role) -> &'static str {
+pub(super) fn role(role: Role) -> &'static str {
     ROLES.iter().find(|(_, known)| *known == role).expect("every role has its word").0
 }
 
-pub fn role_named(word: &str) -> Option<Role> {
+pub(super) fn role_named(word: &str) -> Option<Role> {
     ROLES.iter().find(|(known, _)| *known == word).map(|(_, role)| *role)
 }
 
-pub fn kind(body: &Body<Command>) -> &'static str {
+pub(super) fn kind(body: &Body<Command>) -> &'static str {
     match body {
         Body::RequestPreVote(_) => "RequestPreVote",
         Body::RequestPreVoteReply(_) => "RequestPreVoteReply",
@@ -61,12 +64,12 @@ pub fn kind(body: &Body<Command>) -> &'static str {
         Body::ReadIndexReply(_) => "ReadIndexReply",
         Body::Propose(_) => "Propose",
         Body::ProposeReply(_) => "ProposeReply",
-        body => panic!("the stage does not know the message {body:?}"),
     }
 }
 
+/// A message in the words of scripts:
 /// `1 -> 2 AppendEntries term 1 after 0.0 entries 1:noop commit 0`
-pub fn message(message: &Message<Command>) -> String {
+pub fn message(message: &Message<Vec<u8>>) -> String {
     let Message { from, to, term, body } = message;
     format!("{from} -> {to} {} term {term} {}", kind(body), details(body))
 }
@@ -108,40 +111,38 @@ fn details(body: &Body<Command>) -> String {
         Body::ReadIndexReply(reply) => format!("read {} commit {}", reply.id, reply.index),
         Body::Propose(request) => format!("commands {}", request.commands.len()),
         Body::ProposeReply(reply) => format!("appended {} at {}", reply.appended, reply.first),
-        body => panic!("the stage does not know the message {body:?}"),
     }
 }
 
-pub fn payload(payload: &Payload<Command>) -> String {
+pub(super) fn payload(payload: &Payload<Command>) -> String {
     match payload {
         Payload::Noop => "noop".into(),
         Payload::Command(command) => self::command(command),
         Payload::Configuration(_) => "members".into(),
-        payload => panic!("the stage does not know the payload {payload:?}"),
     }
 }
 
-pub fn command(command: &Command) -> String {
+pub(super) fn command(command: &Command) -> String {
     format!("\"{}\"", String::from_utf8_lossy(command))
 }
 
-pub fn commands(commands: &[Command]) -> String {
+pub(super) fn commands(commands: &[Command]) -> String {
     let words: Vec<_> = commands.iter().map(command).collect();
     if words.is_empty() { "nothing".into() } else { words.join(" ") }
 }
 
-pub fn entry(entry: &Entry<Command>) -> String {
+pub(super) fn entry(entry: &Entry<Command>) -> String {
     format!("{}:{}", entry.term, payload(&entry.payload))
 }
 
 /// `1:noop 1:"a"`
-pub fn entries(entries: &[Entry<Command>]) -> String {
+pub(super) fn entries(entries: &[Entry<Command>]) -> String {
     let words: Vec<_> = entries.iter().map(entry).collect();
     if words.is_empty() { "nothing".into() } else { words.join(" ") }
 }
 
 /// `voters 1 2 3, learners 4`; in a joint configuration `voters 1 2, incoming 4, outgoing 3`
-pub fn membership(membership: &Membership) -> String {
+pub(super) fn membership(membership: &Membership) -> String {
     let suffrages = [
         ("voters", Suffrage::Voter),
         ("learners", Suffrage::Learner),
@@ -158,24 +159,24 @@ pub fn membership(membership: &Membership) -> String {
 }
 
 /// `1 2 3`
-pub fn ids(ids: &[NodeId]) -> String {
+pub(super) fn ids(ids: &[NodeId]) -> String {
     let words: Vec<_> = ids.iter().map(NodeId::to_string).collect();
     if words.is_empty() { "nobody".into() } else { words.join(" ") }
 }
 
 /// The members with that suffrage.
-pub fn of_suffrage(membership: &Membership, suffrage: Suffrage) -> Vec<NodeId> {
+pub(super) fn of_suffrage(membership: &Membership, suffrage: Suffrage) -> Vec<NodeId> {
     let members = membership.members().iter().filter(|member| member.suffrage == suffrage);
     members.map(|member| member.id).collect()
 }
 
 /// `term 2, vote for 1`
-pub fn hard_state(hard_state: &HardState) -> String {
+pub(super) fn hard_state(hard_state: &HardState) -> String {
     let vote = hard_state.voted_for.map_or("no vote".into(), |id| format!("vote for {id}"));
     format!("term {}, {vote}", hard_state.current_term)
 }
 
-pub fn write(write: &Write<Command>) -> String {
+pub(super) fn write(write: &Write<Command>) -> String {
     let hard_state = write.hard_state.as_ref().map(hard_state);
     let truncate = write.truncate_from.map(|from| format!("removes all from index {from} on"));
     let entries = (!write.entries.is_empty()).then(|| entries(&write.entries));

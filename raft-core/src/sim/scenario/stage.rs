@@ -1,19 +1,23 @@
 //! The stage: servers that only the script moves. Messages wait in flight until somebody hears
 //! them, disks and clocks move when they are told to.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use raft_core::{
-    Body, Config, Entries, Entry, Index, Lease, LogId, Message, NodeId, Output, Raft, ReadId, Role,
-    SnapshotMeta, Write, WriteId,
-};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 
-use crate::host::Host;
-use crate::truth::{Hosts, Truth};
-use crate::{Command, Told, tell};
+use super::super::server::SimRaft;
+use super::host::Host;
+use super::truth::{Hosts, Truth};
+use super::{Command, Told, tell};
+use crate::{
+    Body, Config, Entries, Entry, Index, Lease, LogId, Message, NodeId, Output, Raft, ReadId, Role,
+    SnapshotMeta, Write, WriteId,
+};
 
 /// More turns than any server takes before it sleeps.
 const TURNS_MAX: usize = 100;
@@ -21,19 +25,20 @@ const TURNS_MAX: usize = 100;
 const MESSAGES_MAX: usize = 10_000;
 
 /// What is chosen before the servers start.
-pub struct Settings {
-    pub pre_vote: bool,
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) pre_vote: bool,
     /// Servers that stand without asking, when the others ask.
-    pub without_pre_vote: Vec<NodeId>,
-    pub check_quorum: bool,
-    pub one_entry_per_message: bool,
-    pub no_log_tail: bool,
-    pub leases: bool,
+    pub(super) without_pre_vote: Vec<NodeId>,
+    pub(super) check_quorum: bool,
+    pub(super) one_entry_per_message: bool,
+    pub(super) no_log_tail: bool,
+    pub(super) leases: bool,
     /// Servers whose leases differ from that.
-    pub with_lease: Vec<NodeId>,
-    pub without_lease: Vec<NodeId>,
+    pub(super) with_lease: Vec<NodeId>,
+    pub(super) without_lease: Vec<NodeId>,
     /// With whom the cluster begins, if not with all.
-    pub voters: Option<Vec<NodeId>>,
+    pub(super) voters: Option<Vec<NodeId>>,
 }
 
 impl Default for Settings {
@@ -53,79 +58,102 @@ impl Default for Settings {
 }
 
 /// A read that the script has started.
-pub struct Read {
-    pub server: NodeId,
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) server: NodeId,
     life: u64,
     id: ReadId,
     /// The last entry that was committed when it was asked for.
     floor: Index,
-    pub outcome: ReadOutcome,
+    pub(super) outcome: ReadOutcome,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReadOutcome {
+pub(super) enum ReadOutcome {
     Waits,
     Served(Index),
     Lost,
 }
 
-#[derive(Default)]
+/// Servers that only sentences move.
+#[derive(Default, Debug)]
 pub struct Stage {
-    pub settings: Settings,
-    pub hosts: Hosts,
-    pub in_flight: Vec<Message<Command>>,
+    pub(super) settings: Settings,
+    pub(super) hosts: Hosts,
+    pub(super) in_flight: Vec<Message<Command>>,
     /// Messages that the script keeps, by name.
-    pub kept: BTreeMap<String, Message<Command>>,
-    pub reads: BTreeMap<String, Read>,
+    pub(super) kept: BTreeMap<String, Message<Command>>,
+    pub(super) reads: BTreeMap<String, Read>,
     /// The newest pre-vote that each server asked for.
     campaigns: BTreeMap<NodeId, u64>,
     truth: Truth,
-    /// What happened, since somebody took it.
-    pub events: Vec<String>,
+    /// The name of the script that is played.
+    pub(super) script: String,
+    /// The line that was played last: its number and its text.
+    pub(super) line: (usize, String),
+    /// The story up to that line.
+    pub(super) noted: String,
+    /// What happened since.
+    pub(super) events: Vec<String>,
 }
 
 impl Stage {
+    /// The servers.
+    pub fn hosts(&self) -> &BTreeMap<NodeId, Host> {
+        &self.hosts
+    }
+
+    /// The messages that no server has heard yet, the oldest first.
+    pub fn in_flight(&self) -> &[Message<Vec<u8>>] {
+        &self.in_flight
+    }
+
+    /// The number of the newest pre-vote that a server asked for; 0 if it has asked for none.
+    pub fn campaign_of(&self, id: NodeId) -> u64 {
+        self.campaigns.get(&id).copied().unwrap_or_default()
+    }
+
     /// The servers start for the first time.
-    pub fn raise(&mut self, servers: &[NodeId]) -> Told {
+    pub(super) fn raise(&mut self, servers: &[NodeId]) -> Told {
         self.hosts = servers.iter().map(|id| (*id, Host::new(*id))).collect();
         servers.iter().try_for_each(|id| self.start(*id))
     }
 
-    pub fn host(&self, id: NodeId) -> &Host {
+    pub(super) fn host(&self, id: NodeId) -> &Host {
         &self.hosts[&id]
     }
 
-    pub fn host_mut(&mut self, id: NodeId) -> &mut Host {
+    pub(super) fn host_mut(&mut self, id: NodeId) -> &mut Host {
         self.hosts.get_mut(&id).expect("scripts name only servers that they have")
     }
 
     /// A server that must run.
-    pub fn raft(&self, id: NodeId) -> Result<&Raft<Command, Pcg32>, String> {
+    pub(super) fn raft(&self, id: NodeId) -> Result<&SimRaft<Command>, String> {
         self.host(id).raft.as_ref().ok_or_else(|| format!("{id} does not run"))
     }
 
-    pub fn raft_mut(&mut self, id: NodeId) -> Result<&mut Raft<Command, Pcg32>, String> {
+    pub(super) fn raft_mut(&mut self, id: NodeId) -> Result<&mut SimRaft<Command>, String> {
         self.host_mut(id).raft.as_mut().ok_or_else(|| format!("{id} does not run"))
     }
 
     /// Those of the servers that run.
-    pub fn running(&self, among: &[NodeId]) -> Vec<NodeId> {
+    pub(super) fn running(&self, among: &[NodeId]) -> Vec<NodeId> {
         among.iter().copied().filter(|id| self.host(*id).raft.is_some()).collect()
     }
 
-    pub fn all(&self) -> Vec<NodeId> {
+    pub(super) fn all(&self) -> Vec<NodeId> {
         self.hosts.keys().copied().collect()
     }
 
     /// For messages that no server sent, and acknowledgements that no host would give.
-    pub fn tolerate_oddities(&mut self) {
+    pub(super) fn tolerate_oddities(&mut self) {
         self.truth.tolerates_oddities = true;
     }
 
     // Lives.
 
     /// A server starts from what its disk holds.
-    pub fn start(&mut self, id: NodeId) -> Told {
+    pub(super) fn start(&mut self, id: NodeId) -> Told {
         let voters = self.settings.voters.clone().unwrap_or_else(|| self.all());
         let mut config = match voters.contains(&id) {
             true => Config::new(id, voters),
@@ -159,7 +187,7 @@ impl Stage {
 
     /// A server is killed; of the writes that its disk has not done, the first `kept` are done all
     /// the same.
-    pub fn crash(&mut self, id: NodeId, kept: usize) -> Told {
+    pub(super) fn crash(&mut self, id: NodeId, kept: usize) -> Told {
         self.raft(id)?;
         let waiting = self.host(id).writes.len();
         if kept > waiting {
@@ -170,7 +198,7 @@ impl Stage {
     }
 
     /// A server that is down gets a new disk.
-    pub fn wipe(&mut self, id: NodeId) -> Told {
+    pub(super) fn wipe(&mut self, id: NodeId) -> Told {
         let host = self.host_mut(id);
         if host.raft.is_some() {
             return Err(format!("{id} runs"));
@@ -183,7 +211,7 @@ impl Stage {
     // The loop of a host.
 
     /// Turns of a server's loop, until it would sleep.
-    pub fn turn(&mut self, id: NodeId) -> Told {
+    pub(super) fn turn(&mut self, id: NodeId) -> Told {
         for _ in 0..TURNS_MAX {
             let host = self.host_mut(id);
             let Some(raft) = host.raft.as_mut().filter(|_| !host.paused) else { return Ok(()) };
@@ -239,8 +267,8 @@ impl Stage {
                 self.events.push(format!("{id} knows {}", tell::membership(&membership)));
                 Ok(())
             }
-            output @ (Output::Forwarded { .. } | _) => {
-                panic!("the stage does not know the output {output:?}")
+            output @ Output::Forwarded { .. } => {
+                Err(format!("the stage does not know the output {output:?}"))
             }
         }
     }
@@ -293,7 +321,7 @@ impl Stage {
     }
 
     /// A server is to take this snapshot.
-    pub fn on_snapshot(&mut self, id: NodeId, snapshot: &SnapshotMeta) -> Told {
+    pub(super) fn on_snapshot(&mut self, id: NodeId, snapshot: &SnapshotMeta) -> Told {
         self.events.push(format!("{id} takes a snapshot that ends at {}", snapshot.last));
         self.truth.on_take_snapshot(&self.hosts[&id], snapshot)
     }
@@ -301,7 +329,7 @@ impl Stage {
     // Disks and state machines.
 
     /// The disk does its next write, and does not say so.
-    pub fn write_next(&mut self, id: NodeId) -> Result<WriteId, String> {
+    pub(super) fn write_next(&mut self, id: NodeId) -> Result<WriteId, String> {
         let host = self.host_mut(id);
         let write = host.writes.pop_front();
         let write = write.ok_or_else(|| format!("no write waits at the disk of {id}"))?;
@@ -312,21 +340,21 @@ impl Stage {
     }
 
     /// The disk reports this write, and with it all before.
-    pub fn report(&mut self, id: NodeId, write: WriteId) -> Told {
+    pub(super) fn report(&mut self, id: NodeId, write: WriteId) -> Told {
         self.host_mut(id).unreported = None;
         self.raft_mut(id)?.persisted(write);
         Ok(())
     }
 
     /// The state machine applies so many of the entries that it was handed.
-    pub fn apply(&mut self, id: NodeId, count: usize) -> Told {
+    pub(super) fn apply(&mut self, id: NodeId, count: usize) -> Told {
         for _ in 0..count {
             let host = self.host_mut(id);
             let entry = host.handed.pop_front();
             let entry =
                 entry.ok_or_else(|| format!("the state machine of {id} has no entry left"))?;
             let index = entry.index;
-            if let raft_core::Payload::Command(command) = entry.payload {
+            if let crate::Payload::Command(command) = entry.payload {
                 self.events.push(format!("{id} applies {index}: {}", tell::command(&command)));
                 self.host_mut(id).applied.push(command);
             }
@@ -335,7 +363,7 @@ impl Stage {
         Ok(())
     }
 
-    pub fn start_read(&mut self, server: NodeId, name: String) -> Told {
+    pub(super) fn start_read(&mut self, server: NodeId, name: String) -> Told {
         let floor = self.truth.committed();
         let life = self.host(server).life;
         let id = self.raft_mut(server)?.read().map_err(|refused| refused.to_string())?;
@@ -347,7 +375,7 @@ impl Stage {
     // Clocks.
 
     /// The clock of a server that must run jumps ahead, and its loop takes a turn.
-    pub fn jump(&mut self, id: NodeId, span: Duration) -> Told {
+    pub(super) fn jump(&mut self, id: NodeId, span: Duration) -> Told {
         self.raft(id)?;
         let host = self.host_mut(id);
         host.now = host.now + span;
@@ -356,7 +384,7 @@ impl Stage {
 
     /// Time passes for these, from deadline to deadline; what they send is heard at once among them
     /// if `heard`.
-    pub fn pass(&mut self, span: Duration, among: &[NodeId], heard: bool) -> Told {
+    pub(super) fn pass(&mut self, span: Duration, among: &[NodeId], heard: bool) -> Told {
         let mut left = span;
         loop {
             if heard {
@@ -381,7 +409,7 @@ impl Stage {
     }
 
     /// The election timer of a server fires, and no other timer before it.
-    pub fn campaign(&mut self, id: NodeId) -> Told {
+    pub(super) fn campaign(&mut self, id: NodeId) -> Told {
         let raft = self.raft(id)?;
         if raft.role() == Role::Leader {
             return Err(format!("{id} leads: it has no election timer"));
@@ -397,12 +425,12 @@ impl Stage {
 
     /// So much time passes that a server no longer takes its leader for alive, and not so much that
     /// it stands for election.
-    pub fn miss_leader(&mut self, id: NodeId) -> Told {
+    pub(super) fn miss_leader(&mut self, id: NodeId) -> Told {
         let raft = self.raft(id)?;
         let span = raft.config().election_timeout_min;
         let until_it_stands = match raft.role() {
             Role::Follower => self.sleeps(id).map(|left| left - Duration::from_micros(1)),
-            Role::PreCandidate | Role::Candidate | Role::Leader | _ => None,
+            Role::PreCandidate | Role::Candidate | Role::Leader => None,
         };
         self.jump(id, until_it_stands.map_or(span, |left| left.min(span)))
     }
@@ -410,7 +438,7 @@ impl Stage {
     // Messages.
 
     /// A server hears a message, whatever came before it. One that does not run hears nothing.
-    pub fn deliver(&mut self, message: Message<Command>) -> Told {
+    pub(super) fn deliver(&mut self, message: Message<Command>) -> Told {
         let to = message.to;
         let words = tell::message(&message);
         match self.host_mut(to).raft.as_mut() {
@@ -424,15 +452,18 @@ impl Stage {
     }
 
     /// Takes messages out of the network.
-    pub fn take(&mut self, is_it: impl Fn(&Message<Command>) -> bool) -> Vec<Message<Command>> {
-        let in_flight = std::mem::take(&mut self.in_flight);
+    pub(super) fn take(
+        &mut self,
+        is_it: impl Fn(&Message<Command>) -> bool,
+    ) -> Vec<Message<Command>> {
+        let in_flight = core::mem::take(&mut self.in_flight);
         let (taken, left) = in_flight.into_iter().partition(is_it);
         self.in_flight = left;
         taken
     }
 
     /// What these say to each other is heard, until they have nothing more to say.
-    pub fn talk(&mut self, among: &[NodeId]) -> Told {
+    pub(super) fn talk(&mut self, among: &[NodeId]) -> Told {
         let between = |m: &Message<Command>| among.contains(&m.from) && among.contains(&m.to);
         for _ in 0..MESSAGES_MAX {
             let Some(at) = self.in_flight.iter().position(between) else { return Ok(()) };
@@ -440,10 +471,5 @@ impl Stage {
             self.deliver(message)?;
         }
         Err(format!("they still talk after {MESSAGES_MAX} messages"))
-    }
-
-    /// The newest pre-vote that a server asked for.
-    pub fn campaign_of(&self, id: NodeId) -> u64 {
-        self.campaigns.get(&id).copied().unwrap_or_default()
     }
 }

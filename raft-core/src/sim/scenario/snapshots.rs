@@ -1,12 +1,15 @@
 //! Snapshots (§7): sentences about them, and what a host does for them.
 
-use raft_core::{Index, NodeId, ProgressState, ReadSnapshot, SnapshotMeta, WriteSnapshot};
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
 
-use crate::sentences::{Sentence, sentence};
-use crate::stage::Stage;
-use crate::{Command, Told, tell};
+use super::sentence::{Sentence, sentence};
+use super::stage::Stage;
+use super::{Command, Told, tell};
+use crate::{Index, NodeId, ProgressState, ReadSnapshot, SnapshotMeta, WriteSnapshot};
 
-pub const SNAPSHOTS: &[Sentence] = &[
+pub(super) const SNAPSHOTS: &[Sentence] = &[
     sentence(
         "N takes a snapshot",
         "Of all that its state machine was handed; it is durable at once.",
@@ -56,7 +59,7 @@ pub const SNAPSHOTS: &[Sentence] = &[
 ];
 
 impl Stage {
-    pub fn on_take_snapshot(&mut self, id: NodeId, snapshot: SnapshotMeta) -> Told {
+    pub(super) fn on_take_snapshot(&mut self, id: NodeId, snapshot: SnapshotMeta) -> Told {
         self.on_snapshot(id, &snapshot)?;
         let host = self.host_mut(id);
         host.taking = Some((snapshot, host.encode()));
@@ -64,7 +67,7 @@ impl Stage {
     }
 
     /// The snapshot that a server was taking is done, and durable.
-    pub fn finish_snapshot(&mut self, id: NodeId) -> Told {
+    pub(super) fn finish_snapshot(&mut self, id: NodeId) -> Told {
         let taken = self.host_mut(id).taking.take();
         let (snapshot, bytes) = taken.ok_or_else(|| format!("{id} is taking no snapshot"))?;
         self.host_mut(id).snapshots.insert(snapshot.last, bytes);
@@ -72,7 +75,7 @@ impl Stage {
         Ok(())
     }
 
-    pub fn on_read_snapshot(&mut self, id: NodeId, read: ReadSnapshot) -> Told {
+    pub(super) fn on_read_snapshot(&mut self, id: NodeId, read: ReadSnapshot) -> Told {
         let bytes = self.host(id).snapshots.get(&read.snapshot).cloned();
         let Some(bytes) = bytes else {
             self.raft_mut(id)?.snapshot_unreadable(read.to, read.snapshot);
@@ -85,7 +88,7 @@ impl Stage {
         Ok(())
     }
 
-    pub fn on_write_snapshot(&mut self, id: NodeId, write: WriteSnapshot<Command>) -> Told {
+    pub(super) fn on_write_snapshot(&mut self, id: NodeId, write: WriteSnapshot<Command>) -> Told {
         let host = self.host_mut(id);
         host.receiving.truncate(write.offset as usize);
         if host.receiving.len() as u64 != write.offset {
@@ -94,7 +97,7 @@ impl Stage {
         host.receiving.extend(&write.chunk);
         let (last, written) = (write.snapshot.last, host.receiving.len() as u64);
         if write.done {
-            let bytes = std::mem::take(&mut host.receiving);
+            let bytes = core::mem::take(&mut host.receiving);
             host.snapshots.insert(last, bytes);
         }
         self.raft_mut(id)?.snapshot_written(write.install, written);
