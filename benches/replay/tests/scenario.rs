@@ -1,9 +1,6 @@
 //! A recording becomes a test of raft-core: a scenario in which the same servers lead the same
 //! terms.
 
-#[path = "../../viewer/examples/record/cluster.rs"]
-mod cluster;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -35,7 +32,7 @@ fn leaders(dir: &Path) -> Vec<String> {
 fn a_failover_is_a_scenario_with_the_same_leaders() {
     let dir = tempfile::tempdir().expect("a folder");
     let (records, file) = (dir.path().join("records"), dir.path().join("failover.txt"));
-    cluster::record(&records).expect("a recording");
+    failover::record(&records).expect("a recording");
     // The program plays the file that it has written, and fails if it does not hold.
     let output = replay(&records, &["--scenario", file.to_str().expect("a path")]);
     let said = String::from_utf8_lossy(&output.stdout);

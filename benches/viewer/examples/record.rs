@@ -5,12 +5,9 @@
 //! cargo run -p viewer --example record -- DIR
 //! ```
 
-#[path = "record/cluster.rs"]
-mod cluster;
-
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::args().nth(1).ok_or("record DIR")?;
-    cluster::record(dir.as_ref())
+    failover::record(dir.as_ref())
 }

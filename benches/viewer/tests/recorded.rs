@@ -1,8 +1,5 @@
 //! Recordings of real nodes in the page.
 
-#[path = "../examples/record/cluster.rs"]
-mod cluster;
-
 use std::fs;
 
 use viewer::Recorded;
@@ -10,7 +7,7 @@ use viewer::Recorded;
 /// The recordings of a cluster that lost its leader once.
 fn files() -> Vec<(String, Vec<u8>)> {
     let dir = tempfile::tempdir().expect("a folder");
-    cluster::record(dir.path()).expect("a recording");
+    failover::record(dir.path()).expect("a recording");
     let files = fs::read_dir(dir.path()).expect("the folder");
     let read = files.map(|file| {
         let path = file.expect("a file").path();

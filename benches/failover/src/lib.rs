@@ -1,4 +1,4 @@
-//! Three nodes in one process, on threads.
+//! A failover of three nodes in one process, recorded: for tests of what reads recordings.
 
 use std::error::Error;
 use std::path::Path;
@@ -12,7 +12,11 @@ use raft_threads::{ClusterId, Config, MemoryJournal, Node, NodeConfig, NodeId, R
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Records three nodes until they have had two leaders.
-pub(crate) fn record(dir: &Path) -> Result<(), Box<dyn Error>> {
+///
+/// # Errors
+///
+/// If the recordings cannot be written, or no leader comes in time.
+pub fn record(dir: &Path) -> Result<(), Box<dyn Error>> {
     let ids = [1, 2, 3].map(NodeId::new);
     let network = channel::Network::new(1);
     let start = |id: NodeId| {
