@@ -11,14 +11,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
+use progress::Progress;
 
 mod mutations;
-#[path = "../simulate/progress.rs"]
-mod progress;
 mod workshop;
 
 use mutations::{List, Mutation};
-use progress::Progress;
 use workshop::{Verdict, Workshop};
 
 /// Applies each mutation of raft-core/tests/mutations.txt to a copy of the workspace, and runs the

@@ -9,15 +9,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use progress::Progress;
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 #[path = "../../tests/model/world/mod.rs"]
 mod model;
-#[path = "../simulate/progress.rs"]
-mod progress;
 
 use model::{Bounds, Cluster};
-use progress::Progress;
 
 /// Model checking of the real core: three servers, their disks, and a network without limits on
 /// loss, repetition and disorder.

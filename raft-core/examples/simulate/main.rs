@@ -10,7 +10,6 @@
 //! ```
 
 mod linear;
-mod progress;
 mod search;
 mod speed;
 mod stability;

@@ -5,10 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use progress::Progress;
 use raft_core::sim::{Counts, Plan, Property, Registers, Simulation, Swarm, Theme};
 
 use crate::linear;
-use crate::progress::Progress;
 
 /// What a run was, if nothing was broken in it.
 #[derive(Clone, Copy, Default)]

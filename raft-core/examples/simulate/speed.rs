@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::progress::Progress;
+use progress::Progress;
 use raft_core::NodeId;
 use raft_core::sim::{Cluster, Crash, Failure, Registers};
 

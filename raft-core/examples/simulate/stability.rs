@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::progress::{self, Progress};
+use progress::Progress;
 use raft_core::sim::{Cluster, Delay, Failure, Network, Registers, Swap};
 
 const SERVERS: u64 = 5;
