@@ -14,7 +14,7 @@ use raft_core::{Membership, NodeId};
 use tempfile::NamedTempFile;
 
 use crate::address::address;
-use crate::admin::{RETRY_PAUSE, connect};
+use crate::ask::{RETRY_PAUSE, connect};
 use crate::client::Client;
 use crate::demo::cluster::Failure;
 use crate::server::operation::TRY_AGAIN;

@@ -16,6 +16,7 @@
 
 mod address;
 pub mod admin;
+mod ask;
 pub mod backup;
 pub mod client;
 pub mod demo;

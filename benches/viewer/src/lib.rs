@@ -11,11 +11,14 @@
 mod live;
 #[cfg(target_family = "wasm")]
 mod page;
+mod position;
 mod recorded;
 mod scene;
 mod story;
+mod words;
 
-pub use live::{Action, LIVE_SPAN_MAX, Live, Position, Setup};
+pub use live::{Action, LIVE_SPAN_MAX, Live, Setup};
+pub use position::Position;
 pub use recorded::{MOMENTS_MAX, Recorded, State, Summary, Told};
 pub use scene::Scene;
 pub use story::Line;

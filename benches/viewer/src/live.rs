@@ -13,8 +13,9 @@ use raft_core::sim::{Cluster, Crash, Delay, Network, Record, Registers, Swap, Wh
 use raft_core::{Instant, NodeId, ProposeError};
 use serde::{Deserialize, Serialize};
 
-use crate::scene::{Lost, Scene};
+use crate::position::Position;
 use crate::story::{Line, Story};
+use crate::words;
 
 /// The longest run, in virtual time, because going back takes as long as the run.
 pub const LIVE_SPAN_MAX: Duration = Duration::from_secs(600);
@@ -113,13 +114,18 @@ pub enum Action {
     },
 }
 
-/// A place in a run: every event up to the number has happened, and this is the time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
-pub struct Position {
-    /// Microseconds of virtual time.
-    pub micros: u64,
-    /// Events so far.
-    pub events: u64,
+/// A message that was lost.
+#[derive(Clone, Copy, PartialEq, Serialize, Debug)]
+pub struct Lost {
+    /// The sender.
+    #[serde(serialize_with = "node")]
+    pub from: NodeId,
+    /// The receiver.
+    #[serde(serialize_with = "node")]
+    pub to: NodeId,
+    /// When.
+    #[serde(serialize_with = "micros")]
+    pub at: Instant,
 }
 
 /// A cluster in the page.
@@ -465,7 +471,7 @@ impl Live {
         let value = self.value;
         self.value += 1;
         let command = Swap::new((value as usize - 1) % 4, value);
-        let name = crate::scene::command(&command);
+        let name = words::command(&command);
         match self.cluster.propose(id, command) {
             Ok((term, index)) => format!(
                 "S{id} appends {name} to its log as entry {index} of term {term}, and sends it to the others (§5.3)."
@@ -500,11 +506,6 @@ impl Live {
         let at = self.position();
         self.story.note(at, &records, &self.cluster);
         self.end = self.end.max(at);
-    }
-
-    /// What a picture shows of this moment.
-    pub fn scene(&self) -> Scene {
-        Scene::of(self)
     }
 
     pub(crate) fn told(&self) -> usize {
@@ -546,6 +547,14 @@ fn new_cluster(setup: Setup, timeouts: &Rc<Cell<(u64, u64)>>) -> Cluster<Registe
     });
     cluster.keep_trace();
     cluster
+}
+
+fn node<S: serde::Serializer>(id: &NodeId, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(id.get())
+}
+
+fn micros<S: serde::Serializer>(at: &Instant, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(at.as_micros())
 }
 
 fn lost(record: &Record) -> Option<Lost> {

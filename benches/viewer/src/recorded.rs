@@ -8,7 +8,7 @@ use raft_core::{NodeId, Status};
 use replay::{Watched, watch};
 use serde::Serialize;
 
-use crate::scene::role;
+use crate::words::role;
 
 /// The most lines of a story that are kept, each with the states of all servers.
 pub const MOMENTS_MAX: usize = 20_000;

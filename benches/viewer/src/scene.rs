@@ -1,10 +1,12 @@
 //! What a picture shows of one moment, as it goes to the page.
 
 use raft_core::sim::{StateMachine as _, Swap};
-use raft_core::{Body, Entry, Instant, Message, NodeId, Payload, Role, Wake};
+use raft_core::{Entry, NodeId, Payload};
 use serde::Serialize;
 
-use crate::live::{Live, Position, Setup};
+use crate::live::{Live, Lost, Setup};
+use crate::position::Position;
+use crate::words::{self, command, role, wake};
 
 /// The most entries of a log that are shown: the last ones.
 const ENTRIES_SHOWN: usize = 64;
@@ -131,30 +133,15 @@ pub struct Flight {
     pub arrives: u64,
 }
 
-/// A message that was lost.
-#[derive(Clone, Copy, PartialEq, Serialize, Debug)]
-pub struct Lost {
-    /// The sender.
-    #[serde(serialize_with = "node")]
-    pub from: NodeId,
-    /// The receiver.
-    #[serde(serialize_with = "node")]
-    pub to: NodeId,
-    /// When.
-    #[serde(serialize_with = "micros")]
-    pub at: Instant,
-}
-
-fn node<S: serde::Serializer>(id: &NodeId, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_u64(id.get())
-}
-
-fn micros<S: serde::Serializer>(at: &Instant, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_u64(at.as_micros())
+impl Live {
+    /// What a picture shows of this moment.
+    pub fn scene(&self) -> Scene {
+        Scene::of(self)
+    }
 }
 
 impl Scene {
-    pub(crate) fn of(live: &Live) -> Self {
+    fn of(live: &Live) -> Self {
         let cluster = live.cluster();
         let ids = cluster.ids();
         let pairs = ids.iter().flat_map(|a| ids.iter().map(move |b| (*a, *b)));
@@ -205,7 +192,7 @@ impl Server {
         let role = role(status.role);
         let held = cluster.held(id).map(|(write, message)| Held {
             to: message.to.get(),
-            text: words(message).1,
+            text: words::message(message).1,
             write: write.get(),
         });
         let registers = (0..4).map(|register| cluster.machine(id).query(&register)).collect();
@@ -249,18 +236,12 @@ fn cell(entry: &Entry<Swap>) -> Cell {
     Cell { index: entry.index.get(), term: entry.term.get(), text }
 }
 
-/// A command as the page writes it.
-pub(crate) fn command(swap: &Swap) -> String {
-    let name = ["w", "x", "y", "z"].get(swap.register()).copied().unwrap_or("?");
-    format!("{name}={}", swap.value())
-}
-
 fn flights(live: &Live) -> Vec<Flight> {
     let cluster = live.cluster();
     let mut flights: Vec<_> = cluster
         .in_flight()
         .map(|flight| {
-            let (class, text, no) = words(flight.message);
+            let (class, text, no) = words::message(flight.message);
             Flight {
                 number: flight.number,
                 from: flight.message.from.get(),
@@ -275,60 +256,4 @@ fn flights(live: &Live) -> Vec<Flight> {
         .collect();
     flights.sort_by_key(|flight| flight.number);
     flights
-}
-
-/// The class of a message, what it says, and whether it refuses.
-fn words(message: &Message<Swap>) -> (&'static str, String, bool) {
-    use raft_core::AppendResult::{Matched, Rejected};
-    let term = message.term;
-    match &message.body {
-        Body::RequestPreVote(_) => ("vote", format!("pre-vote for term {term}?"), false),
-        Body::RequestPreVoteReply(reply) => {
-            ("reply", yes("pre-vote", reply.granted), !reply.granted)
-        }
-        Body::RequestVote(_) => ("vote", format!("vote in term {term}?"), false),
-        Body::RequestVoteReply(reply) => ("reply", yes("vote", reply.granted), !reply.granted),
-        Body::AppendEntries(append) if append.entries.is_empty() => {
-            ("beat", format!("heartbeat, commit {}", append.leader_commit), false)
-        }
-        Body::AppendEntries(append) => {
-            let last = append.entries.last().map_or(0, |last| last.index.get());
-            ("append", format!("entries to {last}"), false)
-        }
-        Body::AppendEntriesReply(reply) => match reply.result {
-            Matched(index) => ("reply", format!("holds {index}"), false),
-            Rejected { prev_log_index, .. } => ("reply", format!("lacks {prev_log_index}"), true),
-        },
-        Body::InstallSnapshot(_) => ("append", "snapshot".to_owned(), false),
-        Body::InstallSnapshotReply(_) => ("reply", "snapshot".to_owned(), false),
-        Body::TimeoutNow(_) => ("vote", "stand now".to_owned(), false),
-        Body::ReadIndex(_) => ("beat", "read?".to_owned(), false),
-        Body::ReadIndexReply(_) => ("reply", "read".to_owned(), false),
-        Body::Propose(_) => ("append", "command".to_owned(), false),
-        Body::ProposeReply(_) => ("reply", "command".to_owned(), false),
-        _ => ("reply", "a message".to_owned(), false),
-    }
-}
-
-fn yes(what: &str, granted: bool) -> String {
-    format!("{}{what}", if granted { "" } else { "no " })
-}
-
-pub(crate) fn role(role: Role) -> &'static str {
-    match role {
-        Role::Follower => "follower",
-        Role::PreCandidate => "pre-candidate",
-        Role::Candidate => "candidate",
-        Role::Leader => "leader",
-        _ => "learner",
-    }
-}
-
-fn wake(why: Wake) -> &'static str {
-    match why {
-        Wake::Election => "election",
-        Wake::Heartbeat => "heartbeat",
-        Wake::Quorum => "quorum",
-        _ => "other",
-    }
 }

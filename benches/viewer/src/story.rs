@@ -7,7 +7,7 @@ use raft_core::sim::{Cluster, Record, Registers, What};
 use raft_core::{NodeId, RefusedVote, Role, StepDown, SteppedDown, Term, VoteRefusal};
 use serde::Serialize;
 
-use crate::live::Position;
+use crate::position::Position;
 
 /// One line of a story.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]

@@ -7,24 +7,20 @@
 //! its own. A heartbeat that changed nothing is left out.
 
 mod names;
+mod panics;
 mod turns;
 mod writer;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
 use raft_core::sim::scenario::{Script, Stage};
-use raft_core::{Body, Index, NodeId, Output, Role};
+use raft_core::{Index, NodeId, Role};
 
-use turns::{Recorded, Step, read};
+use panics::{caught, keep_panics};
+use turns::{Recorded, read};
 use writer::{End, Writer};
-
-thread_local! {
-    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-}
 
 /// A scenario, and how far it is what was recorded.
 pub(crate) struct Scenario {
@@ -43,8 +39,7 @@ pub(crate) struct Scenario {
 ///
 /// If there are no recordings, or they lack the beginning; the text says what to do.
 pub(crate) fn scenario(dir: &Path, until: u64, path: &Path) -> Result<Scenario, String> {
-    // A panic of the core is told, instead of printed where it happens.
-    panic::set_hook(Box::new(|info| PANIC.set(Some(info.to_string()))));
+    keep_panics();
     let recorded = read(dir, until)?;
     let (all, members) = recorded.members();
     let mut writer = Writer::new(&recorded, &all, &members)?;
@@ -79,12 +74,6 @@ fn play(path: &Path, text: &str) -> Result<(), String> {
         let failure = stage.failure(reason);
         format!("{}:{}: {}", failure.script, failure.line, failure.sentence)
     })
-}
-
-/// A panic of the core fails like anything else.
-fn caught(play: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    let told = panic::catch_unwind(AssertUnwindSafe(play));
-    told.unwrap_or_else(|_| Err(PANIC.take().unwrap_or_else(|| "a panic".into())))
 }
 
 /// What the servers are at the end, as far as the scenario's are the same.
@@ -153,18 +142,4 @@ fn head(
         note(&format!("Differs from the recording: {}", line.lines().next().unwrap_or_default()));
     }
     let _ = writeln!(text);
-}
-
-/// Whether any server sent a snapshot to another.
-fn sends_snapshots(recorded: &Recorded) -> bool {
-    let mut outputs = recorded.steps.iter().filter_map(|step| match step {
-        Step::Turned(turn) => Some(&turn.outputs),
-        Step::Started { .. } | Step::Ended(_) => None,
-    });
-    outputs.any(|outputs| {
-        outputs.iter().any(|output| match output {
-            Output::Send(message) => matches!(message.body, Body::InstallSnapshot(_)),
-            _ => false,
-        })
-    })
 }

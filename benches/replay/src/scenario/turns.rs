@@ -4,8 +4,8 @@ use std::path::Path;
 
 use raft_core::host::recorder::{Input, RecordedCommand, Replay};
 use raft_core::{
-    Change, Config, Index, LogId, Message, NodeId, Output, RefusedVote, Restored, Role, Status,
-    StepDown, Term, VoteRefusal, WriteId,
+    Body, Change, Config, Index, LogId, Message, NodeId, Output, RefusedVote, Restored, Role,
+    Status, StepDown, Term, VoteRefusal, WriteId,
 };
 use replay::{Happening, Report, Tells, follow};
 
@@ -251,5 +251,19 @@ impl Recorded {
         all.dedup();
         voters.sort();
         (all, voters)
+    }
+
+    /// Whether any server sent a snapshot to another.
+    pub(crate) fn sends_snapshots(&self) -> bool {
+        let mut outputs = self.steps.iter().filter_map(|step| match step {
+            Step::Turned(turn) => Some(&turn.outputs),
+            Step::Started { .. } | Step::Ended(_) => None,
+        });
+        outputs.any(|outputs| {
+            outputs.iter().any(|output| match output {
+                Output::Send(message) => matches!(message.body, Body::InstallSnapshot(_)),
+                _ => false,
+            })
+        })
     }
 }

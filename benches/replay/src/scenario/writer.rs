@@ -10,8 +10,8 @@ use raft_core::{
 };
 
 use super::names::{Names, hears, is_about_votes, list, quoted};
+use super::panics::caught;
 use super::turns::{Recorded, Step, Told, Turn};
-use super::{caught, sends_snapshots};
 /// More sentences than anyone reads.
 const SENTENCES_MAX: usize = 20_000;
 
@@ -64,7 +64,7 @@ impl Writer {
             Step::Turned(_) | Step::Ended(_) => None,
         });
         let config = config.ok_or("no server starts on these recordings")?;
-        let snapshots = sends_snapshots(recorded);
+        let snapshots = recorded.sends_snapshots();
         let begun = writer.begin(config, all, voters, snapshots);
         begun.map_err(|(End::Failed(error) | End::None(error))| error)?;
         Ok(writer)
