@@ -36,8 +36,6 @@ pub struct Contents {
     pub applied: Index,
     /// Keys and their values.
     pub values: Values,
-    /// The digest of all keys and values.
-    pub digest: Digest,
     /// What sessions were told.
     pub sessions: Sessions,
 }
@@ -53,7 +51,7 @@ impl Contents {
         out.write_all(&VERSION.to_le_bytes())?;
         let sessions = self.sessions.iter();
         let counts = [sessions.len(), self.values.size()].map(|count| count as u64);
-        for number in [self.applied.get(), self.digest.into()].into_iter().chain(counts) {
+        for number in [self.applied.get(), self.values.digest().into()].into_iter().chain(counts) {
             out.write_all(&number.to_le_bytes())?;
         }
         for (session, last) in sessions {
@@ -94,11 +92,9 @@ pub fn read(from: &mut dyn Read) -> io::Result<Contents> {
         contents.sessions.restore(session, last);
     }
     for _ in 0..keys {
-        let (key, value) = (read_bytes(from)?, read_bytes(from)?);
-        contents.digest.add(&key, &value);
-        contents.values.insert(key, value);
+        contents.values.insert(read_bytes(from)?, read_bytes(from)?);
     }
-    if contents.digest != digest || contents.values.size() as u64 != keys {
+    if contents.values.digest() != digest || contents.values.size() as u64 != keys {
         return Err(invalid("what it holds does not have the digest that it names"));
     }
     Ok(contents)

@@ -14,8 +14,8 @@ use super::digest::Digest;
 use super::glob;
 use super::read::Read;
 use super::resp::{self, Frame, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, error};
-use super::sessions::WriteName;
 use super::snapshot::{self, Contents};
+use super::values::Values;
 use super::write::{Condition, NO_INTEGER, UnknownWrite, Write, number};
 
 /// The most bytes of a value: no request brings more, and APPEND stops there.
@@ -78,7 +78,10 @@ impl Store {
     /// be skipped.
     pub fn apply(&mut self, index: Index, command: Bytes) -> Frame {
         let reply = match Write::decode(command) {
-            Ok((name, write)) => self.write_once(name, index, write),
+            Ok((name, write)) => {
+                let Contents { values, sessions, .. } = &mut self.contents;
+                sessions.apply_once(name, index, || apply(values, write))
+            }
             Err(unknown) => panic!("{unknown}"),
         };
         self.contents.applied = index;
@@ -88,7 +91,7 @@ impl Store {
 
     /// The digest of all keys and values.
     pub fn digest(&self) -> Digest {
-        self.contents.digest
+        self.contents.values.digest()
     }
 
     /// What is needed to restore this store as it is now. At once, whatever it holds.
@@ -124,103 +127,9 @@ impl Store {
     }
 
     fn tell(&self) {
-        let Contents { applied, values, digest, .. } = &self.contents;
-        let summary = Summary { applied: *applied, keys: values.size(), digest: *digest };
+        let Contents { applied, values, .. } = &self.contents;
+        let summary = Summary { applied: *applied, keys: values.size(), digest: values.digest() };
         *self.watch.0.lock().unwrap_or_else(PoisonError::into_inner) = summary;
-    }
-
-    fn write_once(&mut self, name: WriteName, index: Index, write: Write) -> Frame {
-        let mut sessions = std::mem::take(&mut self.contents.sessions);
-        let reply = sessions.apply_once(name, index, || self.write(write));
-        self.contents.sessions = sessions;
-        reply
-    }
-
-    fn write(&mut self, write: Write) -> Frame {
-        match write {
-            Write::Set { key, value } => {
-                self.set(key, value);
-                resp::ok()
-            }
-            Write::SetWith { key, value, condition, returns_old } => {
-                let old = self.value(&key);
-                let sets = condition.is_none_or(|condition| condition.holds(old.as_ref()));
-                if sets {
-                    self.set(key, value);
-                }
-                match (returns_old, sets) {
-                    (true, _) => bulk(old),
-                    (false, true) => resp::ok(),
-                    (false, false) => Frame::Null,
-                }
-            }
-            Write::SetNew { key, value } => {
-                let is_new = !self.contents.values.contains(&key);
-                if is_new {
-                    self.set(key, value);
-                }
-                Frame::Integer(is_new.into())
-            }
-            Write::SetMany { pairs } => {
-                pairs.into_iter().for_each(|(key, value)| self.set(key, value));
-                resp::ok()
-            }
-            Write::GetDelete { key } => {
-                let old = self.value(&key);
-                self.delete(&key);
-                bulk(old)
-            }
-            Write::Append { key, value } => self.append(key, &value),
-            Write::Delete { keys } => {
-                resp::integer(keys.iter().filter(|key| self.delete(key)).count())
-            }
-            Write::Increment { key } => self.increment(key, 1, NO_INTEGER),
-            Write::IncrementBy { key, by } => {
-                self.increment(key, by, "ERR increment or decrement would overflow")
-            }
-        }
-    }
-
-    fn value(&self, key: &Bytes) -> Option<Bytes> {
-        self.contents.values.get(key).cloned()
-    }
-
-    fn set(&mut self, key: Bytes, value: Bytes) {
-        let Contents { values, digest, .. } = &mut self.contents;
-        if let Some(old) = values.get(&key) {
-            digest.remove(&key, old);
-        }
-        digest.add(&key, &value);
-        values.insert(key, value);
-    }
-
-    fn delete(&mut self, key: &Bytes) -> bool {
-        let Contents { values, digest, .. } = &mut self.contents;
-        let Some(old) = values.get(key) else { return false };
-        digest.remove(key, old);
-        values.remove(key)
-    }
-
-    fn append(&mut self, key: Bytes, value: &Bytes) -> Frame {
-        let old = self.value(&key).unwrap_or_default();
-        let length = old.len().saturating_add(value.len());
-        if length > VALUE_BYTES_MAX {
-            return error(format!("ERR string exceeds maximum allowed size ({VALUE_BYTES_MAX})"));
-        }
-        self.set(key, [old, value.clone()].concat().into());
-        resp::integer(length)
-    }
-
-    /// `overflow` is what the client is told if there is no such sum.
-    fn increment(&mut self, key: Bytes, by: i64, overflow: &str) -> Frame {
-        let number = match self.contents.values.get(&key) {
-            None => Some(0),
-            Some(value) => number(value),
-        };
-        let Some(number) = number else { return error(NO_INTEGER) };
-        let Some(next) = number.checked_add(by) else { return error(overflow) };
-        self.set(key, next.to_string().into());
-        Frame::Integer(next)
     }
 
     /// The answer, and how many bytes of values it holds.
@@ -281,6 +190,74 @@ impl Store {
         }
         list(keys().filter(|key| glob::matches(pattern, key)).cloned().collect())
     }
+}
+
+/// Changes the values, and says what the client is told.
+fn apply(values: &mut Values, write: Write) -> Frame {
+    match write {
+        Write::Set { key, value } => {
+            values.insert(key, value);
+            resp::ok()
+        }
+        Write::SetWith { key, value, condition, returns_old } => {
+            let old = values.get(&key).cloned();
+            let sets = condition.is_none_or(|condition| condition.holds(old.as_ref()));
+            if sets {
+                values.insert(key, value);
+            }
+            match (returns_old, sets) {
+                (true, _) => bulk(old),
+                (false, true) => resp::ok(),
+                (false, false) => Frame::Null,
+            }
+        }
+        Write::SetNew { key, value } => {
+            let is_new = !values.contains(&key);
+            if is_new {
+                values.insert(key, value);
+            }
+            Frame::Integer(is_new.into())
+        }
+        Write::SetMany { pairs } => {
+            pairs.into_iter().for_each(|(key, value)| values.insert(key, value));
+            resp::ok()
+        }
+        Write::GetDelete { key } => {
+            let old = values.get(&key).cloned();
+            values.remove(&key);
+            bulk(old)
+        }
+        Write::Append { key, value } => append(values, key, &value),
+        Write::Delete { keys } => {
+            resp::integer(keys.iter().filter(|key| values.remove(key)).count())
+        }
+        Write::Increment { key } => increment(values, key, 1, NO_INTEGER),
+        Write::IncrementBy { key, by } => {
+            increment(values, key, by, "ERR increment or decrement would overflow")
+        }
+    }
+}
+
+fn append(values: &mut Values, key: Bytes, value: &Bytes) -> Frame {
+    let old = values.get(&key).cloned().unwrap_or_default();
+    let length = old.len().saturating_add(value.len());
+    if length > VALUE_BYTES_MAX {
+        return error(format!("ERR string exceeds maximum allowed size ({VALUE_BYTES_MAX})"));
+    }
+    values.insert(key, [old, value.clone()].concat().into());
+    resp::integer(length)
+}
+
+/// `overflow` is what the client is told if there is no such sum.
+fn increment(values: &mut Values, key: Bytes, by: i64, overflow: &str) -> Frame {
+    let number = match values.get(&key) {
+        None => Some(0),
+        Some(value) => number(value),
+    };
+    let Some(number) = number else { return error(NO_INTEGER) };
+    let Some(next) = number.checked_add(by) else { return error(overflow) };
+    values.insert(key, next.to_string().into());
+    Frame::Integer(next)
 }
 
 impl Condition {

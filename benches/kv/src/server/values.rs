@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rpds::RedBlackTreeMapSync;
 use siphasher::sip::SipHasher13;
 
+use super::digest::Digest;
 use super::glob;
 
 /// The most keys that one call of SCAN looks at.
@@ -17,9 +18,13 @@ pub const SCAN_KEYS_MAX: usize = 512;
 /// After how many bytes of keys one call of SCAN ends, although it could look at more keys.
 pub const SCAN_BYTES_MAX: usize = 64 << 10;
 
-/// Keys and their values. A clone shares all of the original, and costs nothing.
+/// Keys and their values, with a digest of them. A clone shares all of the original, and costs
+/// nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Values(RedBlackTreeMapSync<Place, Bytes>);
+pub struct Values {
+    map: RedBlackTreeMapSync<Place, Bytes>,
+    digest: Digest,
+}
 
 /// Where in the order a key is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -31,7 +36,7 @@ struct Place {
 impl Values {
     /// The value of this key.
     pub fn get(&self, key: &Bytes) -> Option<&Bytes> {
-        self.0.get(&Place::of(key.clone()))
+        self.map.get(&Place::of(key.clone()))
     }
 
     /// Whether the key has a value.
@@ -41,22 +46,35 @@ impl Values {
 
     /// Gives the key this value, in the place of an older one.
     pub fn insert(&mut self, key: Bytes, value: Bytes) {
-        self.0.insert_mut(Place::of(key), value);
+        let place = Place::of(key);
+        if let Some(old) = self.map.get(&place) {
+            self.digest.remove(&place.key, old);
+        }
+        self.digest.add(&place.key, &value);
+        self.map.insert_mut(place, value);
     }
 
     /// Takes the key out; says whether it was there.
     pub fn remove(&mut self, key: &Bytes) -> bool {
-        self.0.remove_mut(&Place::of(key.clone()))
+        let place = Place::of(key.clone());
+        let Some(old) = self.map.get(&place) else { return false };
+        self.digest.remove(key, old);
+        self.map.remove_mut(&place)
     }
 
     /// How many keys there are.
     pub fn size(&self) -> usize {
-        self.0.size()
+        self.map.size()
+    }
+
+    /// The digest of all keys and values.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// All keys and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
-        self.0.iter().map(|(place, value)| (&place.key, value))
+        self.map.iter().map(|(place, value)| (&place.key, value))
     }
 
     /// Looks at the next keys from `cursor` on, 0 at first: at `count` of them, at most
@@ -65,7 +83,8 @@ impl Values {
     pub fn scan(&self, cursor: u64, count: usize, pattern: &[u8]) -> (u64, Vec<Bytes>) {
         let (mut found, mut bytes, mut last) = (Vec::new(), 0, None);
         let from = Place { hash: cursor, key: Bytes::new() };
-        for (looked_at, (Place { hash, key }, _)) in self.0.range::<Place, _>(from..).enumerate() {
+        for (looked_at, (Place { hash, key }, _)) in self.map.range::<Place, _>(from..).enumerate()
+        {
             let is_enough = looked_at >= count.min(SCAN_KEYS_MAX) || bytes >= SCAN_BYTES_MAX;
             // Keys of the same hash are not told apart by a cursor, so they go together.
             if is_enough && last != Some(*hash) {

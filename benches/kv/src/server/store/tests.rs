@@ -153,14 +153,14 @@ fn numbers_go_up_and_down_and_not_beyond_their_range() {
 fn keys_are_told_by_pattern_and_only_if_there_are_few() {
     let mut store = Store::new();
     for number in 0..KEYS_MAX {
-        store.set(format!("key:{number}").into(), "v".into());
+        store.contents.values.insert(format!("key:{number}").into(), "v".into());
     }
     let ask = |store: &Store, pattern: &'static str| {
         store.read(&[Read::Keys { pattern: pattern.into() }]).remove(0)
     };
     let Frame::Array(found) = ask(&store, "key:1?") else { panic!("a list") };
     assert_eq!(found.len(), 10);
-    store.set("one more".into(), "v".into());
+    store.contents.values.insert("one more".into(), "v".into());
     assert!(matches!(ask(&store, "key:1?"), Frame::Error(_)));
 
     let scan = Read::Scan { cursor: 0, pattern: "one*".into(), count: usize::MAX };
@@ -171,7 +171,7 @@ fn keys_are_told_by_pattern_and_only_if_there_are_few() {
 #[test]
 fn a_key_without_an_end_has_no_time_to_live() {
     let mut store = Store::new();
-    store.set("k".into(), "v".into());
+    store.contents.values.insert("k".into(), "v".into());
     let asked = |key: &'static str| {
         store.read(&[Read::TimeToLive { key: key.into() }, Read::Type { key: key.into() }])
     };
@@ -183,7 +183,7 @@ fn a_key_without_an_end_has_no_time_to_live() {
 fn answers_are_bounded() {
     let mut store = Store::new();
     let value = Bytes::from(vec![b'x'; REPLY_BYTES_MAX / 2]);
-    store.set("big".into(), value);
+    store.contents.values.insert("big".into(), value);
     let get = Read::Get { key: "big".into() };
     assert_eq!(store.read(&[get.clone(), get.clone(), get.clone()]).len(), 2);
     let many = Read::GetMany { keys: vec!["big".into(); 3] };
