@@ -336,6 +336,11 @@ impl<R> Session<R> {
         while self.replies.front().is_some_and(|(serial, _)| *serial < self.answered_below) {
             self.replies.pop_front();
         }
+        // A session that once had many commands on their way does not keep the room for them. The
+        // factor leaves room for as many again, so that few commands pay for a move.
+        if self.replies.len() < self.replies.capacity() / 8 {
+            self.replies.shrink_to(2 * self.replies.len());
+        }
     }
 
     /// Where the reply is, or where it belongs. Most commands come in order, so the end is looked
@@ -525,6 +530,20 @@ mod tests {
         count.open(SessionId::new(6), limits(2, 9, 0)).unwrap();
         let ids: Vec<_> = count.table.iter().map(|session| session.id.get()).collect();
         assert_eq!(ids, [5, 6]);
+    }
+
+    #[test]
+    fn a_session_gives_the_room_of_many_replies_back() {
+        let mut count = Count::new();
+        count.open(ONE, SessionLimits::default()).unwrap();
+        let room = |count: &Count| count.table.part(ONE)[&ONE].replies.capacity();
+        (1..=1000).for_each(|serial| assert_eq!(count.add(ONE, serial, 1), Ok(serial)));
+        assert!(room(&count) >= 1000);
+        assert_eq!(count.add(ONE, 1001, 991), Ok(1001));
+        assert!(room(&count) <= 32, "{}", room(&count));
+        assert_eq!(count.add(ONE, 992, 991), Ok(992), "kept");
+        assert_eq!(count.add(ONE, 1002, 1002), Ok(1002));
+        assert!(room(&count) <= 4, "{}", room(&count));
     }
 
     #[test]
