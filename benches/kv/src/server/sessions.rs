@@ -15,19 +15,30 @@
 //!                                                   yes: the reply of the first time
 //! ```
 //!
-//! A session has one batch of writes in flight at a time, so a store keeps the replies to each
-//! session's last batch and to no earlier one. A batch holds at most one write that
-//! [returns a value](super::write::Write::returns_value), so that these replies take little memory.
-//! A store refuses a write that arrives after a later write of its session: the writes of a client
-//! are applied in the order in which the client sent them.
+//! A store keeps the sessions in the library's [`SessionTable`]. A session opens with its first
+//! write, so that no connection waits for an entry that only opens its session.
+//!
+//! A session has one batch of writes in flight at a time. So the serial numbers of a batch follow
+//! each other, and its client has the replies below the first of them:
+//!
+//! ```text
+//! name     5f….8.0  5f….8.1           5f….9.0  5f….9.1           BATCH_REQUESTS_MAX = 256
+//! serial      2048     2049  (gap)       2304     2305           answered_below = 2304
+//! ```
+//!
+//! The table keeps the replies to each session's last batch and to no earlier one. A batch holds at
+//! most one write that [returns a value](super::write::Write::returns_value), so that these replies
+//! take little memory. The table refuses a write that arrives after a later write of its session:
+//! the writes of a client are applied in the order in which the client sent them.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use raft_core::Index;
-use rpds::HashTrieMapSync;
+use raft_core::host::{CommandNumber, SessionId, SessionLimits, SessionRefused, SessionTable};
 
 use super::limits::{BATCH_REQUESTS_MAX, CONNECTIONS_MAX};
 use super::resp::{Frame, error};
@@ -36,14 +47,27 @@ use super::resp::{Frame, error};
 /// has at most [`CONNECTIONS_MAX`] sessions, so a store could forget a session that still retries
 /// only if several servers restarted within one retry.
 pub const SESSIONS_MAX: usize = 16 * CONNECTIONS_MAX;
+/// The limits of each session. All servers must have the same.
+pub(super) const LIMITS: SessionLimits = SessionLimits {
+    sessions_max: NonZeroU32::new(SESSIONS_MAX as u32).expect("it is not 0"),
+    // As many as a batch has serial numbers, so that no batch is too long.
+    unanswered_max: NonZeroU32::new(BATCH_REQUESTS_MAX as u32).expect("it is not 0"),
+    // A full table makes room for each new session.
+    idle_entries_min: 0,
+    in_order: true,
+};
+/// How many serial numbers a batch has, from `batch * BATCH_SERIALS` on.
+pub(super) const BATCH_SERIALS: u64 = BATCH_REQUESTS_MAX as u64;
+/// The last batch of which each write has a serial number.
+pub(super) const BATCH_MAX: u64 = u64::MAX / BATCH_SERIALS - 1;
 
 /// Names a write. The name is the same each time the write is sent, and no other write has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WriteName {
     session: u64,
-    /// Batches of a session are numbered from 1.
+    /// Batches of a session are numbered from 1, and not above [`BATCH_MAX`].
     batch: u64,
-    /// The place in the batch, from 0.
+    /// The place in the batch, from 0 and below [`BATCH_REQUESTS_MAX`].
     position: usize,
 }
 
@@ -66,23 +90,6 @@ pub struct SessionPool(Arc<Mutex<Vec<FreeSession>>>);
 struct FreeSession {
     id: u64,
     batch: u64,
-}
-
-/// What a store keeps of every session. A clone shares it, and costs nothing.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Sessions {
-    last_batches: HashTrieMapSync<u64, LastBatch>,
-}
-
-/// The last batch of a session.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LastBatch {
-    /// Its number.
-    pub batch: u64,
-    /// The replies to its writes, by position.
-    pub replies: Vec<Frame>,
-    /// When it last wrote.
-    pub at: Index,
 }
 
 impl SessionPool {
@@ -134,62 +141,43 @@ impl Drop for Session {
     }
 }
 
-impl Sessions {
-    /// Returns the reply to the write that is committed at `index`. Calls `apply` unless the write
-    /// was applied before; then the reply is that of the first time.
-    pub fn apply_once(
-        &mut self,
-        name: WriteName,
-        index: Index,
-        apply: impl FnOnce() -> Frame,
-    ) -> Frame {
-        self.make_room(name.session);
-        let new = || LastBatch { batch: name.batch, replies: Vec::new(), at: index };
-        if !self.last_batches.contains_key(&name.session) {
-            self.last_batches.insert_mut(name.session, new());
-        }
-        let last = self.last_batches.get_mut(&name.session).expect("it is there, or was put there");
-        last.at = index;
-        if name.batch < last.batch {
-            return overtaken();
-        }
-        if name.batch > last.batch {
-            *last = new();
-        }
-        if let Some(reply) = last.replies.get(name.position) {
-            return reply.clone();
-        }
-        // What is missing before it comes too late now.
-        last.replies.resize_with(name.position, overtaken);
-        let reply = apply();
-        last.replies.push(reply.clone());
-        reply
-    }
-
-    /// Every session with its last batch, in any order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, &LastBatch)> {
-        self.last_batches.iter().map(|(session, last)| (*session, last))
-    }
-
-    /// Keeps the last batch of a session, as [`Sessions::iter`] returned it.
-    pub fn restore(&mut self, session: u64, last: LastBatch) {
-        self.last_batches.insert_mut(session, last);
-    }
-
-    /// Forgets a session if there is no room for another. Every store forgets the same session,
-    /// because all stores apply the same writes at the same indexes.
-    fn make_room(&mut self, session: u64) {
-        if self.last_batches.size() < SESSIONS_MAX || self.last_batches.contains_key(&session) {
-            return;
-        }
-        let silent = self.last_batches.iter().min_by_key(|(_, last)| last.at).map(|(id, _)| *id);
-        if let Some(silent) = silent {
-            self.last_batches.remove_mut(&silent);
-        }
+impl WriteName {
+    /// The number by which a [`SessionTable`] knows the write.
+    pub fn number(&self) -> CommandNumber {
+        let answered_below = self.batch * BATCH_SERIALS;
+        let serial = answered_below + self.position as u64;
+        CommandNumber { session: SessionId::new(self.session), serial, answered_below }
     }
 }
 
-fn overtaken() -> Frame {
+/// Returns the reply to the write that is committed at `index`. Calls `apply` unless the write was
+/// applied before; then the reply is that of the first time.
+///
+/// Every store forgets and refuses the same, because all stores apply the same writes at the same
+/// indexes.
+pub fn apply_once(
+    sessions: &mut SessionTable<Frame>,
+    name: WriteName,
+    index: Index,
+    apply: impl FnOnce() -> Frame,
+) -> Frame {
+    let CommandNumber { session, serial, answered_below } = name.number();
+    let reply = sessions
+        .open(session, index, LIMITS)
+        .and_then(|()| sessions.apply_once(session, serial, answered_below, index, apply));
+    reply.unwrap_or_else(|refused| {
+        debug_assert!(is_overtaken(refused), "the session is open, and has room for its batch");
+        overtaken()
+    })
+}
+
+/// Whether a later batch came before the write, or a later write of its batch.
+fn is_overtaken(refused: SessionRefused) -> bool {
+    matches!(refused, SessionRefused::SerialTooOld { .. } | SessionRefused::Overtaken { .. })
+}
+
+/// The reply to a write that is refused for good.
+pub(super) fn overtaken() -> Frame {
     error("TRYAGAIN nothing was changed: a later write of this connection came first")
 }
 
@@ -212,7 +200,7 @@ impl FromStr for WriteName {
         let session = u64::from_str_radix(part()?, 16).map_err(|_| NoWriteName)?;
         let batch = part()?.parse().map_err(|_| NoWriteName)?;
         let position = part()?.parse().map_err(|_| NoWriteName)?;
-        if position >= BATCH_REQUESTS_MAX {
+        if batch > BATCH_MAX || position >= BATCH_REQUESTS_MAX {
             return Err(NoWriteName);
         }
         Ok(Self { session, batch, position })
@@ -223,13 +211,15 @@ impl FromStr for WriteName {
 mod tests {
     use super::*;
 
+    const ID: SessionId = SessionId::new(0x5f);
+
     /// Applies writes that count; says what each was told, `None` if it was refused.
     fn told(names: &[(u64, u64, usize)]) -> (Vec<Option<i64>>, i64) {
-        let mut sessions = Sessions::default();
+        let mut sessions = SessionTable::new();
         let mut count = 0;
         let told = names.iter().zip(1..).map(|(&(session, batch, position), index)| {
             let name = WriteName { session, batch, position };
-            let reply = sessions.apply_once(name, Index::new(index), || {
+            let reply = apply_once(&mut sessions, name, Index::new(index), || {
                 count += 1;
                 Frame::Integer(count)
             });
@@ -261,10 +251,11 @@ mod tests {
 
     #[test]
     fn the_writer_that_is_silent_the_longest_is_forgotten() {
-        let mut sessions = Sessions::default();
+        let mut sessions = SessionTable::new();
         let mut write = |session, index| {
             let name = WriteName { session, batch: 1, position: 0 };
-            sessions.apply_once(name, Index::new(index), || Frame::Integer(index as i64))
+            let apply = || Frame::Integer(index as i64);
+            apply_once(&mut sessions, name, Index::new(index), apply)
         };
         let last = SESSIONS_MAX as u64;
         (1..=last).for_each(|n| drop(write(n, n)));
@@ -272,7 +263,7 @@ mod tests {
         write(last + 1, last + 2);
         assert_eq!(write(3, last + 3), Frame::Integer(3), "remembered");
         assert_eq!(write(2, last + 4), Frame::Integer(last as i64 + 4), "forgotten");
-        assert_eq!(sessions.last_batches.size(), SESSIONS_MAX);
+        assert_eq!(sessions.len(), SESSIONS_MAX);
     }
 
     #[test]
@@ -282,6 +273,19 @@ mod tests {
         for bad in ["", "1", "1.2", "x.1.1", "1.1.256", "1.1.1.1", "1.-1.0"] {
             assert_eq!(bad.parse::<WriteName>(), Err(NoWriteName), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_writes_of_a_session_have_rising_serial_numbers() {
+        let number = |text: &str| text.parse::<WriteName>().unwrap().number();
+        let (first, last, next) = (number("5f.8.0"), number("5f.8.255"), number("5f.9.0"));
+        assert_eq!((first.session, first.serial, first.answered_below), (ID, 2048, 2048));
+        assert_eq!((last.session, last.serial, last.answered_below), (ID, 2303, 2048));
+        assert_eq!((next.session, next.serial, next.answered_below), (ID, 2304, 2304));
+        let highest = format!("5f.{BATCH_MAX}.255");
+        assert!(number(&highest).serial > number(&highest).answered_below);
+        let too_high = format!("5f.{}.0", BATCH_MAX + 1);
+        assert_eq!(too_high.parse::<WriteName>(), Err(NoWriteName));
     }
 
     #[test]

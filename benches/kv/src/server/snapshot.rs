@@ -8,7 +8,8 @@
 //! for each key: length u32, key | length u32, value
 //! ```
 //!
-//! Numbers are little-endian.
+//! Numbers are little-endian. The replies to a session are those to its last batch, by the position
+//! of the write; the reply to a write that was overtaken is the refusal.
 //!
 //! The replies to sessions are part of it: a server that starts from a snapshot must know a write
 //! that comes again. The digest is computed anew from what was read, and must come out the same.
@@ -18,12 +19,12 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use bytes::{Bytes, BytesMut};
 use raft_core::Index;
-use raft_core::host::NotUnderstood;
+use raft_core::host::{NotUnderstood, SessionId, SessionTable, StoredSession};
 
 use super::digest::Digest;
 use super::limits::BATCH_REQUESTS_MAX;
-use super::resp::{self, Decoder, WRITE_BYTES_MAX};
-use super::sessions::{LastBatch, SESSIONS_MAX, Sessions};
+use super::resp::{self, Decoder, Frame, WRITE_BYTES_MAX};
+use super::sessions::{BATCH_MAX, BATCH_SERIALS, LIMITS, SESSIONS_MAX, overtaken};
 use super::values::Values;
 
 const MAGIC: [u8; 8] = *b"kv-store";
@@ -37,7 +38,7 @@ pub struct Contents {
     /// Keys and their values.
     pub values: Values,
     /// What sessions were told.
-    pub sessions: Sessions,
+    pub sessions: SessionTable<Frame>,
 }
 
 impl Contents {
@@ -49,13 +50,12 @@ impl Contents {
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
-        let sessions = self.sessions.iter();
-        let counts = [sessions.len(), self.values.size()].map(|count| count as u64);
+        let counts = [self.sessions.len(), self.values.size()].map(|count| count as u64);
         for number in [self.applied.get(), self.values.digest().into()].into_iter().chain(counts) {
             out.write_all(&number.to_le_bytes())?;
         }
-        for (session, last) in sessions {
-            write_session(out, session, last)?;
+        for session in self.sessions.iter() {
+            write_session(out, session)?;
         }
         for (key, value) in self.values.iter() {
             write_bytes(out, key)?;
@@ -88,8 +88,7 @@ pub fn read(from: &mut dyn Read) -> io::Result<Contents> {
     }
     let mut contents = Contents { applied, ..Contents::default() };
     for _ in 0..sessions {
-        let (session, last) = read_session(from)?;
-        contents.sessions.restore(session, last);
+        contents.sessions.put(read_session(from)?);
     }
     for _ in 0..keys {
         contents.values.insert(read_bytes(from)?, read_bytes(from)?);
@@ -100,13 +99,20 @@ pub fn read(from: &mut dyn Read) -> io::Result<Contents> {
     Ok(contents)
 }
 
-fn write_session(out: &mut dyn Write, session: u64, last: &LastBatch) -> io::Result<()> {
-    for number in [session, last.batch, last.at.get()] {
+fn write_session(out: &mut dyn Write, session: StoredSession<Frame>) -> io::Result<()> {
+    let StoredSession { id, last_used, answered_below, .. } = session;
+    for number in [id.get(), answered_below / BATCH_SERIALS, last_used.get()] {
         out.write_all(&number.to_le_bytes())?;
     }
-    write_length(out, last.replies.len())?;
+    let mut replies = Vec::new();
+    for (serial, reply) in session.replies {
+        // What is missing before it was overtaken.
+        replies.resize_with((serial - answered_below) as usize, overtaken);
+        replies.push(reply);
+    }
+    write_length(out, replies.len())?;
     let mut encoded = BytesMut::new();
-    for reply in &last.replies {
+    for reply in &replies {
         encoded.clear();
         resp::encode(&mut encoded, reply);
         write_bytes(out, &encoded)?;
@@ -114,17 +120,32 @@ fn write_session(out: &mut dyn Write, session: u64, last: &LastBatch) -> io::Res
     Ok(())
 }
 
-fn read_session(from: &mut dyn Read) -> io::Result<(u64, LastBatch)> {
-    let (session, batch, at) = (read_u64(from)?, read_u64(from)?, Index::new(read_u64(from)?));
+fn read_session(from: &mut dyn Read) -> io::Result<StoredSession<Frame>> {
+    let (session, batch, at) = (read_u64(from)?, read_u64(from)?, read_u64(from)?);
+    if batch > BATCH_MAX {
+        return Err(invalid("a batch in it has a number that is too high"));
+    }
+    let answered_below = batch * BATCH_SERIALS;
     let count = read_length(from, BATCH_REQUESTS_MAX)?;
     let mut replies = Vec::with_capacity(count);
-    for _ in 0..count {
+    for serial in (answered_below..).take(count) {
         let mut decoder = Decoder::of_replies();
         decoder.buffer = BytesMut::from(read_bytes(from)?);
         let reply = decoder.decode().ok().flatten();
-        replies.push(reply.ok_or_else(|| invalid("a reply in it cannot be read"))?);
+        let reply = reply.ok_or_else(|| invalid("a reply in it cannot be read"))?;
+        // The table refuses it without a reply.
+        if reply != overtaken() {
+            replies.push((serial, reply));
+        }
     }
-    Ok((session, LastBatch { batch, replies, at }))
+    Ok(StoredSession {
+        id: SessionId::new(session),
+        last_used: Index::new(at),
+        unanswered_max: LIMITS.unanswered_max.get(),
+        in_order: LIMITS.in_order,
+        answered_below,
+        replies,
+    })
 }
 
 fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
@@ -183,6 +204,7 @@ mod tests {
             ("5f.1.1", Command::Increment { key: "n".into() }),
             ("60.7.0", set("", "")),
             ("60.8.0", Command::Delete { keys: vec!["a".into(), "none".into()] }),
+            ("60.8.2", set("b", "overtakes a write")),
         ];
         for ((name, write), index) in writes.into_iter().zip(1..) {
             store.apply(Index::new(index), write.encode(name.parse().unwrap()));
@@ -210,9 +232,35 @@ mod tests {
         let mut other = Store::new();
         other.restore(&mut &*bytes(&store())).unwrap();
         let again = Command::Delete { keys: vec!["n".into()] }.encode("60.8.0".parse().unwrap());
-        assert_eq!(other.apply(Index::new(5), again), Frame::Integer(1), "as it was told before");
-        let before = Command::Increment { key: "n".into() }.encode("60.7.0".parse().unwrap());
-        assert!(matches!(other.apply(Index::new(6), before), Frame::Error(_)), "overtaken");
+        assert_eq!(other.apply(Index::new(6), again), Frame::Integer(1), "as it was told before");
+        for name in ["60.7.0", "60.8.1"] {
+            let before = Command::Increment { key: "n".into() }.encode(name.parse().unwrap());
+            assert_eq!(other.apply(Index::new(7), before), overtaken(), "{name}");
+        }
+    }
+
+    /// Servers of earlier versions read and write these bytes.
+    #[test]
+    fn a_session_is_written_and_read_as_by_earlier_versions() {
+        let mut bytes = Vec::new();
+        for number in [0x60_u64, 8, 5] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        let overtaken =
+            "-TRYAGAIN nothing was changed: a later write of this connection came first\r\n";
+        let replies = [":1\r\n", overtaken, "+OK\r\n"];
+        bytes.extend_from_slice(&3_u32.to_le_bytes());
+        for reply in replies {
+            bytes.extend_from_slice(&(reply.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(reply.as_bytes());
+        }
+
+        let sessions = store().capture().sessions;
+        let session = sessions.iter().find(|session| session.id.get() == 0x60).unwrap();
+        assert_eq!(read_session(&mut &*bytes).unwrap(), session);
+        let mut written = Vec::new();
+        write_session(&mut written, session).unwrap();
+        assert_eq!(written, bytes);
     }
 
     #[test]
@@ -221,7 +269,7 @@ mod tests {
         let capture = store.capture();
         let before = bytes(&store);
         let write = Command::Set { key: "n".into(), value: "9".into() };
-        store.apply(Index::new(5), write.encode("5f.2.0".parse().unwrap()));
+        store.apply(Index::new(6), write.encode("5f.2.0".parse().unwrap()));
         let mut after = Vec::new();
         capture.write(&mut after).unwrap();
         assert_eq!(after, before);

@@ -14,6 +14,7 @@ use super::digest::Digest;
 use super::glob;
 use super::read::Read;
 use super::resp::{self, Frame, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, error};
+use super::sessions::apply_once;
 use super::snapshot::{self, Contents};
 use super::values::Values;
 use super::write::{Condition, NO_INTEGER, UnknownWrite, Write, number};
@@ -80,7 +81,7 @@ impl Store {
         let reply = match Write::decode(command) {
             Ok((name, write)) => {
                 let Contents { values, sessions, .. } = &mut self.contents;
-                sessions.apply_once(name, index, || apply(values, write))
+                apply_once(sessions, name, index, || apply(values, write))
             }
             Err(unknown) => panic!("{unknown}"),
         };
