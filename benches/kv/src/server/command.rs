@@ -45,7 +45,7 @@ impl Request {
         let Some(first) = words.first() else { return refusal("ERR empty request") };
         let name = first.to_ascii_uppercase();
         if name == ONCE.as_bytes() {
-            return match Write::of_words(words) {
+            return match Write::of_words(&words, Bytes::clone) {
                 Ok((name, write)) => Self::NamedWrite(name, write),
                 Err(unknown) => refusal(format!("ERR {unknown}; nothing was changed")),
             };

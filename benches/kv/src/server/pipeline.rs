@@ -254,7 +254,7 @@ mod tests {
         let Some(Work::Batch(Batch::Writes(writes))) = pipeline.next_work() else {
             panic!("no writes")
         };
-        let decode = |command: &Bytes| Write::decode(command.clone()).unwrap().1;
+        let decode = |command: &Bytes| Write::decode(command).unwrap().1;
         writes.commands().iter().map(decode).collect()
     }
 
@@ -339,7 +339,7 @@ mod tests {
         let mut pipeline = pipeline(&[incr, incr, &["PING"], incr]);
         let mut names = Vec::new();
         while let Some(Work::Batch(Batch::Writes(writes))) = pipeline.next_work() {
-            let name = |command: &Bytes| Write::decode(command.clone()).unwrap().0;
+            let name = |command: &Bytes| Write::decode(command).unwrap().0;
             names.extend(writes.commands().iter().map(name).map(|name| name.to_string()));
         }
         names.dedup();

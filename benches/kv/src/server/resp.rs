@@ -6,7 +6,8 @@
 //! `*1\r\n*1\r\n…` would run down the stack, and it starts over whenever bytes are missing, so a
 //! long request in small pieces would cost its square. Both end here: the crate is handed one
 //! element at a time, and arrays within arrays are bounded. Requests have none, and of the replies
-//! that servers give each other only that to SCAN has one.
+//! that servers give each other only that to SCAN has one. A write in the log is whole, so
+//! [`words`] reads it where it lies.
 
 use std::fmt;
 
@@ -86,11 +87,6 @@ impl Decoder {
         Self::new(REQUEST_BYTES_MAX, REQUEST_WORDS_MAX, REQUEST_NESTING_MAX)
     }
 
-    /// For requests that another server forwards, and for the log: writes bear their names.
-    pub fn of_writes() -> Self {
-        Self::new(WRITE_BYTES_MAX, REQUEST_WORDS_MAX + NAME_WORDS, REQUEST_NESTING_MAX)
-    }
-
     /// For a client: replies of at most [`REPLY_BYTES_MAX`].
     pub fn of_replies() -> Self {
         Self::new(REPLY_BYTES_MAX, REQUEST_WORDS_MAX, REPLY_NESTING_MAX)
@@ -101,7 +97,8 @@ impl Decoder {
         Self { buffer, arrays, bytes: 0, words: 0, bytes_max, words_max, nesting_max }
     }
 
-    /// The same bytes, under the limits of [`Decoder::of_writes`] from the next request on.
+    /// From the next request on takes the requests that another server forwards: writes bear their
+    /// names.
     pub fn expect_writes(&mut self) {
         (self.bytes_max, self.words_max) = (WRITE_BYTES_MAX, REQUEST_WORDS_MAX + NAME_WORDS);
     }
@@ -175,6 +172,36 @@ impl Decoder {
             end => Ok(end),
         }
     }
+}
+
+/// The words of a whole request that [`encode_request`] wrote, within the limits of
+/// [`Decoder::expect_writes`]; `None` if these bytes are anything else.
+pub fn words(request: &[u8]) -> Option<Vec<&[u8]>> {
+    if request.len() > WRITE_BYTES_MAX {
+        return None;
+    }
+    let mut rest = request;
+    let count = take_length(b'*', &mut rest)?;
+    if count > REQUEST_WORDS_MAX + NAME_WORDS {
+        return None;
+    }
+    let mut words = Vec::with_capacity(count);
+    for _ in 0..count {
+        let length = take_length(b'$', &mut rest)?;
+        let (word, after) = rest.split_at_checked(length)?;
+        words.push(word);
+        rest = after.strip_prefix(b"\r\n")?;
+    }
+    rest.is_empty().then_some(words)
+}
+
+/// Takes a line such as `$512`, of which `kind` is the first byte.
+fn take_length(kind: u8, from: &mut &[u8]) -> Option<usize> {
+    let line = from.strip_prefix(&[kind])?;
+    let end = line.iter().position(|byte| *byte == b'\r')?;
+    let (length, after) = line.split_at(end);
+    *from = after.strip_prefix(b"\r\n")?;
+    std::str::from_utf8(length).ok()?.parse().ok()
 }
 
 /// Appends a request to `out`: an array of bulk strings.
@@ -271,6 +298,25 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_a_request_are_bounded() {
+        let words_in = |request: &[u8]| words(request).map(|words| words.len());
+        let request = |words: usize, bytes: usize| {
+            let mut out = BytesMut::new();
+            encode_request(&mut out, vec![Bytes::from(vec![b'x'; bytes]); words]);
+            words_in(&out)
+        };
+        let words_max = REQUEST_WORDS_MAX + NAME_WORDS;
+        assert_eq!(request(words_max, 1), Some(words_max));
+        assert_eq!(request(words_max + 1, 1), None);
+        assert_eq!(request(1, WRITE_BYTES_MAX - 20), Some(1));
+        assert_eq!(request(1, WRITE_BYTES_MAX), None);
+        for bad in ["", "*1", "*1\r\n", "*2\r\n$1\r\nx\r\n", "*1\r\n$2\r\nx\r\n", "*0\r\n*0\r\n"] {
+            assert_eq!(words_in(bad.as_bytes()), None, "{bad:?}");
+        }
+        assert_eq!(words_in(format!("*1\r\n${}\r\nx\r\n", usize::MAX).as_bytes()), None);
+    }
+
+    #[test]
     fn what_is_not_the_protocol_is_refused() {
         let malformed = |bytes: &[u8]| {
             let refused = decode_all(&mut Decoder::of_requests(), bytes);
@@ -359,6 +405,31 @@ mod tests {
             });
             prop_assert_eq!(whole, pieces);
             prop_assert_eq!(at_once.is_ok(), in_pieces.is_ok());
+        }
+
+        /// The crate also takes other bytes for the end of a word.
+        #[test]
+        fn the_words_of_a_request_are_those_that_a_decoder_finds(
+            request in vec(vec(any::<u8>(), 0..4), 0..4),
+            changes in vec((any::<prop::sample::Index>(), prop::sample::select(&b"\r\n*$-+:01x"[..])), 0..2),
+        ) {
+            let mut bytes = BytesMut::new();
+            encode_request(&mut bytes, request.iter().cloned().map(Bytes::from));
+            for (at, byte) in &changes {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            let mut decoder = Decoder::of_requests();
+            decoder.expect_writes();
+            decoder.buffer.extend_from_slice(&bytes);
+            match words(&bytes) {
+                Some(words) => {
+                    let words = words.into_iter().map(|word| Frame::BulkString(word.to_vec().into()));
+                    prop_assert_eq!(decoder.decode(), Ok(Some(Frame::Array(words.collect()))));
+                    prop_assert!(decoder.buffer.is_empty());
+                }
+                None => prop_assert!(!changes.is_empty()),
+            }
         }
     }
 }

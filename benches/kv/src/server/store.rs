@@ -68,7 +68,7 @@ impl Store {
     ///
     /// It does not: a newer one wrote it. This server must stop before it.
     pub fn understands(&self, command: &Bytes) -> Result<(), UnknownWrite> {
-        Write::decode(command.clone()).map(drop)
+        Write::decode(command).map(drop)
     }
 
     /// Applies the entry at `index`, and says what the client is told.
@@ -78,7 +78,7 @@ impl Store {
     /// If the command is not [understood](Store::understands): the others apply it, so it may not
     /// be skipped.
     pub fn apply(&mut self, index: Index, command: Bytes) -> Frame {
-        let reply = match Write::decode(command) {
+        let reply = match Write::decode(&command) {
             Ok((name, write)) => {
                 let Contents { values, sessions, .. } = &mut self.contents;
                 apply_once(sessions, name, index, || apply(values, write))

@@ -47,11 +47,14 @@ impl Values {
     /// Gives the key this value, in the place of an older one.
     pub fn insert(&mut self, key: Bytes, value: Bytes) {
         let place = Place::of(key);
-        if let Some(old) = self.map.get(&place) {
-            self.digest.remove(&place.key, old);
-        }
         self.digest.add(&place.key, &value);
-        self.map.insert_mut(place, value);
+        match self.map.get_mut(&place) {
+            Some(old) => {
+                self.digest.remove(&place.key, old);
+                *old = value;
+            }
+            None => self.map.insert_mut(place, value),
+        }
     }
 
     /// Takes the key out; says whether it was there.

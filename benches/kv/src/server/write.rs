@@ -25,7 +25,7 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use super::resp::{Decoder, Frame, encode_request};
+use super::resp::{self, encode_request};
 use super::sessions::WriteName;
 
 /// The newest version of commands that this program knows.
@@ -200,35 +200,33 @@ impl Write {
     /// # Errors
     ///
     /// It is none that this version knows: a server whose log has it must stop.
-    pub fn decode(command: Bytes) -> Result<(WriteName, Self), UnknownWrite> {
-        let mut decoder = Decoder::of_writes();
-        decoder.buffer = BytesMut::from(command);
-        let Ok(Some(Frame::Array(elements))) = decoder.decode() else {
-            return Err(UnknownWrite { what: None });
-        };
-        let words = elements
-            .into_iter()
-            .map(|element| if let Frame::BulkString(word) = element { Some(word) } else { None });
-        match words.collect::<Option<Vec<_>>>() {
-            Some(words) if words.first().is_some_and(|word| word == ONCE) => Self::of_words(words),
+    pub fn decode(command: &[u8]) -> Result<(WriteName, Self), UnknownWrite> {
+        match resp::words(command) {
+            // Copies, so that a value does not keep the piece of the log that brought it.
+            Some(words) if words.first() == Some(&ONCE.as_bytes()) => {
+                Self::of_words(&words, |word| Bytes::copy_from_slice(word))
+            }
             _ => Err(UnknownWrite { what: None }),
         }
     }
 
-    /// The write of these words, of which the first is ONCE.
-    pub(super) fn of_words(mut words: Vec<Bytes>) -> Result<(WriteName, Self), UnknownWrite> {
-        let text = |word: Option<&Bytes>| Some(std::str::from_utf8(word?).ok()?.to_owned());
-        let name = text(words.get(1)).and_then(|name| name.parse().ok());
-        let number = |word: String| word.strip_prefix('V')?.parse::<u32>().ok();
-        let version = text(words.get(2)).and_then(number);
+    /// The write of these words, of which the first is ONCE. `argument` makes an argument of a
+    /// word.
+    pub(super) fn of_words<W: AsRef<[u8]>>(
+        words: &[W],
+        argument: impl Fn(&W) -> Bytes,
+    ) -> Result<(WriteName, Self), UnknownWrite> {
+        let text = |at: usize| std::str::from_utf8(words.get(at)?.as_ref()).ok();
+        let name = text(1).and_then(|name| name.parse().ok());
+        let version = text(2).and_then(|word| word.strip_prefix('V')?.parse().ok());
         let command_at = if version.is_some() { 3 } else { 2 };
         let version = version.unwrap_or(FIRST_VERSION);
-        let (Some(name), true) = (name, command_at < words.len()) else {
+        let (Some(name), Some(command)) = (name, words.get(command_at)) else {
             return Err(UnknownWrite { what: None });
         };
-        let arguments = words.split_off(command_at + 1);
-        let command = words.swap_remove(command_at);
-        match Self::of_command(&command, arguments) {
+        let command = command.as_ref();
+        let arguments = words[command_at + 1..].iter().map(argument).collect();
+        match Self::of_command(command, arguments) {
             Some(Ok(write)) if write.version() == version => Ok((name, write)),
             _ => {
                 let told = &command[..command.len().min(TOLD_BYTES_MAX)];
@@ -398,7 +396,7 @@ mod tests {
     #[test]
     fn writes_survive_their_encoding() {
         for write in every_write() {
-            assert_eq!(Write::decode(write.encode(name())), Ok((name(), write)));
+            assert_eq!(Write::decode(&write.encode(name())), Ok((name(), write)));
         }
     }
 
@@ -417,7 +415,7 @@ mod tests {
         ] {
             let bytes = words.replace(' ', "\r\n");
             assert_eq!(write.encode(name()), bytes);
-            assert_eq!(Write::decode(bytes.into()), Ok((name(), write)));
+            assert_eq!(Write::decode(bytes.as_bytes()), Ok((name(), write)));
         }
     }
 
@@ -438,11 +436,11 @@ mod tests {
             (vec!["DBSIZE"], "no command of kv"),
             (vec![], "no command of kv"),
         ] {
-            let unknown = Write::decode(entry(&words)).unwrap_err().to_string();
+            let unknown = Write::decode(&entry(&words)).unwrap_err().to_string();
             assert!(unknown.contains(what) && unknown.contains(&known), "{words:?}: {unknown}");
         }
         for junk in ["", "junk", "*1\r\n:1\r\n"] {
-            assert!(Write::decode(junk.into()).is_err(), "{junk}");
+            assert!(Write::decode(junk.as_bytes()).is_err(), "{junk}");
         }
     }
 
