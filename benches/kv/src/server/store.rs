@@ -4,6 +4,7 @@
 //! written. So a server can prove what its own memory holds, which a linearizable read, answered by
 //! the leader, cannot.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +15,7 @@ use super::digest::Digest;
 use super::glob;
 use super::read::Read;
 use super::resp::{self, Frame, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, error};
-use super::sessions::apply_once;
+use super::sessions::{WriteName, apply_once};
 use super::snapshot::{self, Contents};
 use super::values::Values;
 use super::write::{Condition, NO_INTEGER, UnknownWrite, Write, number};
@@ -34,6 +35,16 @@ const KEYS_BYTES_MAX: usize = 1 << 20;
 pub struct Store {
     contents: Contents,
     watch: Watch,
+    /// The write that [`Store::understands`] decoded, for the [`Store::apply`] that follows.
+    decoded: RefCell<Option<Decoded>>,
+}
+
+/// A write, and the bytes that it was decoded from.
+#[derive(Debug)]
+struct Decoded {
+    command: Bytes,
+    name: WriteName,
+    write: Write,
 }
 
 /// What a [`Store`] holds, in short; see [`Watch`].
@@ -68,7 +79,9 @@ impl Store {
     ///
     /// It does not: a newer one wrote it. This server must stop before it.
     pub fn understands(&self, command: &Bytes) -> Result<(), UnknownWrite> {
-        Write::decode(command).map(drop)
+        let (name, write) = Write::decode(command)?;
+        *self.decoded.borrow_mut() = Some(Decoded { command: command.clone(), name, write });
+        Ok(())
     }
 
     /// Applies the entry at `index`, and says what the client is told.
@@ -78,13 +91,12 @@ impl Store {
     /// If the command is not [understood](Store::understands): the others apply it, so it may not
     /// be skipped.
     pub fn apply(&mut self, index: Index, command: Bytes) -> Frame {
-        let reply = match Write::decode(&command) {
-            Ok((name, write)) => {
-                let Contents { values, sessions, .. } = &mut self.contents;
-                apply_once(sessions, name, index, || apply(values, write))
-            }
-            Err(unknown) => panic!("{unknown}"),
+        let (name, write) = match self.decoded.take() {
+            Some(decoded) if decoded.is_of(&command) => (decoded.name, decoded.write),
+            _ => Write::decode(&command).unwrap_or_else(|unknown| panic!("{unknown}")),
         };
+        let Contents { values, sessions, .. } = &mut self.contents;
+        let reply = apply_once(sessions, name, index, || apply(values, write));
         self.contents.applied = index;
         self.tell();
         reply
@@ -190,6 +202,13 @@ impl Store {
             return (error(text), 0);
         }
         list(keys().filter(|key| glob::matches(pattern, key)).cloned().collect())
+    }
+}
+
+impl Decoded {
+    /// Whether it was decoded from these bytes: it holds its own, so no others lie there.
+    fn is_of(&self, command: &Bytes) -> bool {
+        self.command.as_ptr() == command.as_ptr() && self.command.len() == command.len()
     }
 }
 

@@ -86,6 +86,20 @@ fn a_command_that_is_not_known_is_not_skipped() {
 }
 
 #[test]
+fn a_write_is_applied_and_not_the_one_that_was_asked_about() {
+    let mut store = Store::new();
+    let asked = set("k", "asked").encode("1.1.0".parse().unwrap());
+    let applied = set("k", "other").encode("1.2.0".parse().unwrap());
+    store.understands(&asked).unwrap();
+    store.apply(Index::new(1), applied);
+    assert_eq!(get(&store, "k"), Frame::BulkString("other".into()));
+    let again = set("k", "again").encode("1.3.0".parse().unwrap());
+    store.understands(&again).unwrap();
+    store.apply(Index::new(2), again);
+    assert_eq!(get(&store, "k"), Frame::BulkString("again".into()));
+}
+
+#[test]
 fn set_does_what_its_options_say() {
     let with = |value: &'static str, condition, returns_old| Write::SetWith {
         key: "k".into(),
