@@ -5,18 +5,16 @@
 //! connection is lost. Another task accepts connections, and spawns a task for each. Everything
 //! else, among it limits and counters, is in [`raft_core::host::tcp`].
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use async_channel::{Receiver, Sender};
 use async_net::{AsyncToSocketAddrs, TcpListener};
 use bytes::Bytes;
-use raft_core::host::tcp::{Config, Counters, Security};
+use raft_core::host::tcp::{Config, Counters, Listening, Starting};
 use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 
@@ -27,7 +25,7 @@ mod connection;
 mod dialer;
 mod shared;
 
-use shared::{Peer, Peers, Shared};
+use shared::{Peer, Shared};
 
 /// A [`raft_core::host::Transport`] over TCP. By default nothing is encrypted or authenticated: use
 /// it in a network that you trust. With the feature `tls`, `with_tls` does both.
@@ -48,13 +46,7 @@ use shared::{Peer, Peers, Shared};
 /// # }).unwrap();
 /// ```
 pub struct Transport<E> {
-    config: Config,
-    counters: Counters,
-    local_addr: SocketAddr,
-    /// Taken by `start`, with the listed peers.
-    listener: Option<TcpListener>,
-    listed: BTreeMap<NodeId, String>,
-    security: Security,
+    listening: Listening<TcpListener>,
     started: Option<Started>,
     executor: PhantomData<fn() -> E>,
 }
@@ -98,17 +90,9 @@ impl<E: Executor> Transport<E> {
         peers: impl IntoIterator<Item = (NodeId, String)>,
         config: Config,
     ) -> io::Result<Self> {
-        config.validate()?;
-        Ok(Self {
-            local_addr: listener.local_addr()?,
-            listener: Some(listener),
-            listed: peers.into_iter().collect(),
-            security: Security::none(),
-            started: None,
-            executor: PhantomData,
-            counters: Counters::default(),
-            config,
-        })
+        let local_addr = listener.local_addr()?;
+        let listening = Listening::new(listener, local_addr, peers, config)?;
+        Ok(Self { listening, started: None, executor: PhantomData })
     }
 }
 
@@ -119,18 +103,18 @@ impl<E> Transport<E> {
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_tls(mut self, tls: raft_core::host::tls::Tls) -> Self {
-        self.security = Security::of(tls);
+        self.listening.use_tls(tls);
         self
     }
 
     /// The address on which the transport listens. It tells the port if the system chose one.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.listening.local_addr()
     }
 
     /// A handle on the transport's counters.
     pub fn counters(&self) -> Counters {
-        self.counters.clone()
+        self.listening.counters().clone()
     }
 }
 
@@ -145,26 +129,8 @@ impl<E: Executor> Transport<E> {
 
 impl<E: Executor> raft_core::host::Transport for Transport<E> {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
-        let guard = self.security.guard(identity)?;
-        let listener = self.listener.take().ok_or_else(|| {
-            io::Error::other("the transport was started before: make one for each node")
-        })?;
-        let config = &self.config;
-        let counters = &self.counters;
-        let listed = mem::take(&mut self.listed);
-        let (peers, to_dial) = {
-            let inbox = inbox.clone();
-            Peers::new(identity, inbox, self.local_addr, listed, config, counters)
-        };
-        let shared = Arc::new(Shared {
-            me: identity.node,
-            config: self.config.clone(),
-            counters: self.counters.clone(),
-            guard,
-            inbox,
-            peers,
-            running: OnceLock::new(),
-        });
+        let Starting { listener, shared, to_dial } = self.listening.start(identity, inbox)?;
+        let shared = Arc::new(Shared { tcp: shared, running: OnceLock::new() });
         let (stop, stopping) = async_channel::bounded(1);
         E::spawn(acceptor::run::<E>(shared.clone(), listener, stopping.clone()));
         self.started = Some(Started { shared, stopping, _stop: stop });
@@ -175,7 +141,7 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
     fn send(&mut self, message: Message<Bytes>) {
         match &self.started {
             Some(started) => self.dial(started.shared.peers.send(message)),
-            None => self.counters.count_unknown_peer(),
+            None => self.listening.counters().count_unknown_peer(),
         }
     }
 
@@ -186,7 +152,7 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
     }
 
     fn message_bytes_max(&self) -> usize {
-        self.config.message_bytes_max()
+        self.listening.config().message_bytes_max()
     }
 
     fn address(&self, node: NodeId) -> Option<String> {
@@ -209,9 +175,8 @@ impl<E: Executor> raft_core::host::Transport for Transport<E> {
 impl<E> fmt::Debug for Transport<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport")
-            .field("local_addr", &self.local_addr)
+            .field("listening", &self.listening)
             .field("peers", &self.started.as_ref().map(|started| &started.shared.peers))
-            .field("counts", &self.counters.read())
             .finish_non_exhaustive()
     }
 }

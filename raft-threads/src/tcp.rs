@@ -20,15 +20,13 @@
 //! that accepts by dialing it. Writes have a timeout. Only an attempt to connect may last for
 //! [`Config::connect_timeout`], if the peer's host does not even refuse.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::host::tcp::Security;
+use raft_core::host::tcp::{Listening, Starting};
 use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 
@@ -41,7 +39,7 @@ mod shared;
 mod sockets;
 mod undialed;
 
-use shared::{Peer, Peers, Shared, spawn};
+use shared::{Peer, Shared, spawn};
 use undialed::Undialed;
 
 /// How long a stop tries to wake the thread that accepts. If that has no effect at once, the thread
@@ -65,13 +63,7 @@ const KNOCK_TIMEOUT: Duration = Duration::from_millis(10);
 /// ```
 #[derive(Debug)]
 pub struct Transport {
-    config: Config,
-    counters: Counters,
-    local_addr: SocketAddr,
-    /// Taken by `start`, with the listed peers.
-    listener: Option<TcpListener>,
-    listed: BTreeMap<NodeId, String>,
-    security: Security,
+    listening: Listening<TcpListener>,
     /// `Some` from `start` to the stop.
     shared: Option<Arc<Shared>>,
     undialed: Undialed,
@@ -108,18 +100,11 @@ impl Transport {
         peers: impl IntoIterator<Item = (NodeId, String)>,
         config: Config,
     ) -> io::Result<Self> {
-        config.validate()?;
         listener.set_nonblocking(false)?;
-        Ok(Self {
-            local_addr: listener.local_addr()?,
-            listener: Some(listener),
-            listed: peers.into_iter().collect(),
-            security: Security::none(),
-            shared: None,
-            undialed: Undialed::new(&config),
-            counters: Counters::default(),
-            config,
-        })
+        let local_addr = listener.local_addr()?;
+        let listening = Listening::new(listener, local_addr, peers, config)?;
+        let undialed = Undialed::new(listening.config());
+        Ok(Self { listening, shared: None, undialed })
     }
 
     /// Encrypts, and lets in only peers whose certificates name them: see
@@ -128,18 +113,18 @@ impl Transport {
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_tls(mut self, tls: raft_core::host::tls::Tls) -> Self {
-        self.security = Security::of(tls);
+        self.listening.use_tls(tls);
         self
     }
 
     /// The address on which the transport listens. It tells the port if the system chose one.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.listening.local_addr()
     }
 
     /// A handle on the transport's counters.
     pub fn counters(&self) -> Counters {
-        self.counters.clone()
+        self.listening.counters().clone()
     }
 
     fn halt(&mut self, running: Option<Running>) {
@@ -148,13 +133,13 @@ impl Transport {
         shared.incoming.stop();
         shared.outgoing.stop();
         shared.peers.wake_all();
-        knock(self.local_addr);
+        knock(self.listening.local_addr());
     }
 
     /// Starts a thread for each of these peers, and for the peers that had none before.
     fn dial(&mut self, peers: impl IntoIterator<Item = Arc<Peer>>) {
         let Some(shared) = &self.shared else { return };
-        self.undialed.dial(peers, &self.config, &self.counters, |peer| {
+        self.undialed.dial(peers, &shared.config, &shared.counters, |peer| {
             let shared = Arc::clone(shared);
             spawn("raft-dial", move || dialer::run(&peer, &shared))
         });
@@ -163,24 +148,9 @@ impl Transport {
 
 impl raft_core::host::Transport for Transport {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
-        let guard = self.security.guard(identity)?;
-        let listener = self.listener.take().ok_or_else(|| {
-            io::Error::other("the transport was started before: make one for each node")
-        })?;
-        let config = &self.config;
-        let counters = &self.counters;
-        let listed = mem::take(&mut self.listed);
-        let (peers, to_dial) = {
-            let inbox = inbox.clone();
-            Peers::new(identity, inbox, self.local_addr, listed, config, counters)
-        };
+        let Starting { listener, shared, to_dial } = self.listening.start(identity, inbox)?;
         let shared = Arc::new(Shared {
-            me: identity.node,
-            config: self.config.clone(),
-            counters: self.counters.clone(),
-            guard,
-            inbox,
-            peers,
+            tcp: shared,
             incoming: Arc::default(),
             outgoing: Arc::default(),
             running: Mutex::new(None),
@@ -196,7 +166,7 @@ impl raft_core::host::Transport for Transport {
                 let to_dial = shared.peers.send(message);
                 self.dial(to_dial);
             }
-            None => self.counters.count_unknown_peer(),
+            None => self.listening.counters().count_unknown_peer(),
         }
     }
 
@@ -208,7 +178,7 @@ impl raft_core::host::Transport for Transport {
     }
 
     fn message_bytes_max(&self) -> usize {
-        self.config.message_bytes_max()
+        self.listening.config().message_bytes_max()
     }
 
     fn address(&self, node: NodeId) -> Option<String> {

@@ -8,14 +8,13 @@
 //! Plain TCP, the default, neither encrypts nor authenticates: use it only in a network that you
 //! trust. With the feature `tls`, `Transport::with_tls` makes it do both.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::host::tcp::Security;
+use raft_core::host::tcp::{Listening, Starting};
 use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 use tokio::net::{TcpListener, ToSocketAddrs};
@@ -32,7 +31,7 @@ mod dialer;
 mod secured;
 mod shared;
 
-use shared::{Peer, Peers, Shared};
+use shared::{Peer, Shared};
 
 /// A [`raft_core::host::Transport`] over TCP.
 ///
@@ -53,13 +52,7 @@ use shared::{Peer, Peers, Shared};
 /// ```
 #[derive(Debug)]
 pub struct Transport {
-    config: Config,
-    counters: Counters,
-    local_addr: SocketAddr,
-    /// Taken by `start`, with the listed peers.
-    listener: Option<TcpListener>,
-    listed: BTreeMap<NodeId, String>,
-    security: Security,
+    listening: Listening<TcpListener>,
     runtime: Handle,
     tasks: JoinSet<()>,
     started: Option<Started>,
@@ -107,17 +100,12 @@ impl Transport {
         peers: impl IntoIterator<Item = (NodeId, String)>,
         config: Config,
     ) -> io::Result<Self> {
-        config.validate()?;
+        let local_addr = listener.local_addr()?;
         Ok(Self {
-            local_addr: listener.local_addr()?,
-            listener: Some(listener),
-            listed: peers.into_iter().collect(),
-            security: Security::none(),
+            listening: Listening::new(listener, local_addr, peers, config)?,
             runtime: Handle::current(),
             tasks: JoinSet::new(),
             started: None,
-            counters: Counters::default(),
-            config,
         })
     }
 
@@ -127,18 +115,18 @@ impl Transport {
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_tls(mut self, tls: raft_core::host::tls::Tls) -> Self {
-        self.security = Security::of(tls);
+        self.listening.use_tls(tls);
         self
     }
 
     /// The address on which the transport listens. It tells the port if the system chose one.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.listening.local_addr()
     }
 
     /// A handle on the transport's counters.
     pub fn counters(&self) -> Counters {
-        self.counters.clone()
+        self.listening.counters().clone()
     }
 
     fn dial(&mut self, peers: impl IntoIterator<Item = Arc<Peer>>) {
@@ -154,25 +142,8 @@ impl Transport {
 
 impl raft_core::host::Transport for Transport {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
-        let guard = self.security.guard(identity)?;
-        let listener = self.listener.take().ok_or_else(|| {
-            io::Error::other("the transport was started before: make one for each node")
-        })?;
-        let config = &self.config;
-        let counters = &self.counters;
-        let listed = mem::take(&mut self.listed);
-        let (peers, to_dial) = {
-            let inbox = inbox.clone();
-            Peers::new(identity, inbox, self.local_addr, listed, config, counters)
-        };
-        let shared = Arc::new(Shared {
-            me: identity.node,
-            config: self.config.clone(),
-            counters: self.counters.clone(),
-            guard,
-            inbox,
-            peers,
-        });
+        let Starting { listener, shared, to_dial } = self.listening.start(identity, inbox)?;
+        let shared = Arc::new(shared);
         let (stop, stopping) = watch::channel(());
         let acceptor = acceptor::run(listener, Arc::clone(&shared), stopping);
         self.tasks.spawn_on(acceptor, &self.runtime);
@@ -187,7 +158,7 @@ impl raft_core::host::Transport for Transport {
                 let to_dial = started.shared.peers.send(message);
                 self.dial(to_dial);
             }
-            None => self.counters.count_unknown_peer(),
+            None => self.listening.counters().count_unknown_peer(),
         }
     }
 
@@ -198,7 +169,7 @@ impl raft_core::host::Transport for Transport {
     }
 
     fn message_bytes_max(&self) -> usize {
-        self.config.message_bytes_max()
+        self.listening.config().message_bytes_max()
     }
 
     fn address(&self, node: NodeId) -> Option<String> {

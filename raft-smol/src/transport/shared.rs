@@ -1,26 +1,27 @@
 //! What the tasks of a transport share.
 
+use std::ops::Deref;
 use std::sync::OnceLock;
 
-use raft_core::NodeId;
-use raft_core::host::tcp::{self, Config, Counters, Guard};
-use raft_core::host::{MessageInbox, Running};
+use raft_core::host::{Running, tcp};
 
 use crate::wait::Notify;
 
-pub(super) type Peers = tcp::Peers<Signals>;
 pub(super) type Peer = tcp::Peer<Signals>;
 
 /// What the tasks of a started transport share. Each task drops it last, after its sockets.
 pub(super) struct Shared {
-    pub(super) me: NodeId,
-    pub(super) config: Config,
-    pub(super) counters: Counters,
-    pub(super) guard: Guard,
-    pub(super) inbox: MessageInbox,
-    pub(super) peers: Peers,
+    pub(super) tcp: tcp::Shared<Signals>,
     /// Left here when the transport stops, so that it is dropped with the last task.
     pub(super) running: OnceLock<Running>,
+}
+
+impl Deref for Shared {
+    type Target = tcp::Shared<Signals>;
+
+    fn deref(&self) -> &tcp::Shared<Signals> {
+        &self.tcp
+    }
 }
 
 /// Wakes the task of a dialer.

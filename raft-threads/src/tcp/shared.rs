@@ -1,36 +1,37 @@
 //! What the threads of a transport share.
 
 use std::io;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use raft_core::NodeId;
-use raft_core::host::tcp::{self, Config, Counters, Guard};
-use raft_core::host::{MessageInbox, Running};
+use raft_core::host::{Running, tcp};
 
 use super::sockets::Sockets;
 use crate::wait::Signal;
 
-pub(super) type Peers = tcp::Peers<Signals>;
 pub(super) type Peer = tcp::Peer<Signals>;
 
 /// What the threads of a started transport share. Each thread holds it until its last socket is
 /// closed.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) me: NodeId,
-    pub(super) config: Config,
-    pub(super) counters: Counters,
-    pub(super) guard: Guard,
-    pub(super) inbox: MessageInbox,
-    pub(super) peers: Peers,
+    pub(super) tcp: tcp::Shared<Signals>,
     pub(super) incoming: Arc<Sockets>,
     /// The sockets whose handshake has not ended. After that a dialer ends its connection itself,
     /// because it may have messages left to send.
     pub(super) outgoing: Arc<Sockets>,
     /// Dropped with the last thread.
     pub(super) running: Mutex<Option<Running>>,
+}
+
+impl Deref for Shared {
+    type Target = tcp::Shared<Signals>;
+
+    fn deref(&self) -> &tcp::Shared<Signals> {
+        &self.tcp
+    }
 }
 
 /// Wakes the thread of a dialer.

@@ -64,9 +64,9 @@ mod tests {
     use std::time::Duration;
 
     use raft_core::NodeId;
+    use raft_core::host::tcp::Peers;
     use raft_core::host::{ClusterId, Identity, MessageInbox, StoreId};
 
-    use super::super::shared::Peers;
     use super::*;
 
     /// The system has no thread for a while: each peer is dialed in the end, once, and not as fast
