@@ -108,20 +108,8 @@ mod wait;
 
 pub use node::Node;
 pub use raft_core;
-pub use raft_core::host::{
-    Call, Client, ClientError, CommandNumber, Format, FormatError, Postcard, SessionCommand,
-    SessionId, SessionLimits, SessionRefused, SessionReply, Sessions, Typed, TypedStateMachine,
-};
-pub use raft_core::host::{
-    Capture, ChangeError, ClusterId, Faults, FileJournal, Finding, Handle, Journal, Label,
-    LabelError, Lead, Leadership, LeadershipWatch, MembershipWatch, MemoryJournal, Metrics,
-    MetricsReader, NodeConfig, NodeStatus, NotUnderstood, Pending, ProposeError, ReadError,
-    SnapshotError, StartError, StateMachine, StopReason, Stopped, Stopping, StorageError, StoreId,
-    Traffic, TransferError, Transport, WaitError, Within, WorkerKind, WorkerStatus, WorkerTask,
-};
-pub use raft_core::{
-    Change, Config, Index, LogId, Member, Membership, MembershipError, NodeId, Role, Suffrage, Term,
-};
+
+raft_core::adapter_exports!();
 
 // Compiles the example of the README.
 #[cfg(doctest)]

@@ -104,6 +104,7 @@ mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+mod exports;
 mod identity;
 pub mod journal;
 mod known_peers;
