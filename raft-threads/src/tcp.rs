@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::host::tcp::{Listening, Starting};
+use raft_core::host::tcp::{Listening, Starting, Undialed};
 use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 
@@ -37,10 +37,8 @@ mod connection;
 mod dialer;
 mod shared;
 mod sockets;
-mod undialed;
 
-use shared::{Peer, Shared, spawn};
-use undialed::Undialed;
+use shared::{Peer, Shared, Signals, spawn};
 
 /// How long a stop tries to wake the thread that accepts. If that has no effect at once, the thread
 /// is not asleep.
@@ -66,7 +64,7 @@ pub struct Transport {
     listening: Listening<TcpListener>,
     /// `Some` from `start` to the stop.
     shared: Option<Arc<Shared>>,
-    undialed: Undialed,
+    undialed: Undialed<Signals>,
 }
 
 impl Transport {

@@ -57,6 +57,7 @@ mod route;
 #[cfg_attr(feature = "tls", path = "security_tls.rs")]
 mod security;
 mod speaker;
+mod undialed;
 mod warnings;
 
 pub use backoff::Backoff;
@@ -74,6 +75,7 @@ pub use registry::Ticket;
 pub use route::Route;
 pub use security::{Cipher, Guard, Security};
 pub use speaker::Speaker;
+pub use undialed::Undialed;
 
 /// The empty frame by which a node says that it is alive.
 pub fn keepalive() -> Vec<u8> {

@@ -8,31 +8,31 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
+use std::vec::Vec;
 
-use raft_core::host::tcp::{Backoff, Config, Counters};
-
-use super::shared::Peer;
+use super::{Backoff, Config, Counters, Peer, Signals};
 
 /// The peers that wait for a thread.
 #[derive(Debug)]
-pub(super) struct Undialed {
-    peers: Vec<Arc<Peer>>,
+pub struct Undialed<S> {
+    peers: Vec<Arc<Peer<S>>>,
     backoff: Backoff,
     retry_at: Instant,
 }
 
-impl Undialed {
-    pub(super) fn new(config: &Config) -> Self {
+impl<S: Signals> Undialed<S> {
+    /// None so far.
+    pub fn new(config: &Config) -> Self {
         Self { peers: Vec::new(), backoff: backoff(config), retry_at: Instant::now() }
     }
 
     /// Starts dialers for these peers, and for the waiting peers if it is time to try again.
-    pub(super) fn dial(
+    pub fn dial(
         &mut self,
-        peers: impl IntoIterator<Item = Arc<Peer>>,
+        peers: impl IntoIterator<Item = Arc<Peer<S>>>,
         config: &Config,
         counters: &Counters,
-        spawn: impl Fn(Arc<Peer>) -> io::Result<()>,
+        spawn: impl Fn(Arc<Peer<S>>) -> io::Result<()>,
     ) {
         let waiting = self.peers.len();
         self.peers.extend(peers);
@@ -63,11 +63,11 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::time::Duration;
 
-    use raft_core::NodeId;
-    use raft_core::host::tcp::Peers;
-    use raft_core::host::{ClusterId, Identity, MessageInbox, StoreId};
-
+    use super::super::peers::tests::{Woken, at, identity};
     use super::*;
+    use crate::host::tcp::Peers;
+    use crate::host::transport::MessageInbox;
+    use crate::types::NodeId;
 
     /// The system has no thread for a while: each peer is dialed in the end, once, and not as fast
     /// as messages come.
@@ -78,19 +78,17 @@ mod tests {
             reconnect_backoff_max: Duration::from_millis(20),
             ..Config::default()
         };
-        let node = NodeId::new(1);
         let counters = Counters::default();
-        let identity = Identity { cluster: ClusterId::new(1), node, store_id: StoreId::new(1) };
-        let listed = [2, 3].map(|id| (NodeId::new(id), "127.0.0.1:1".to_owned())).into();
-        let inbox = MessageInbox::new(drop);
-        let listening = ([127, 0, 0, 1], 1).into();
-        let (_peers, to_dial) = Peers::new(identity, inbox, listening, listed, &config, &counters);
+        let listed = [2, 3].map(|id| (NodeId::new(id), "127.0.0.1:1".into())).into();
+        let (inbox, listening) = (MessageInbox::new(drop), at("127.0.0.1:1"));
+        let (_peers, to_dial) =
+            Peers::<Woken>::new(identity(1), inbox, listening, listed, &config, &counters);
         assert_eq!(to_dial.len(), 2);
 
         let attempts = Cell::new(0);
         let dialed = RefCell::new(Vec::new());
         let has_threads = Cell::new(false);
-        let spawn = |peer: Arc<Peer>| {
+        let spawn = |peer: Arc<Peer<Woken>>| {
             attempts.set(attempts.get() + 1);
             if !has_threads.get() {
                 return Err(io::ErrorKind::WouldBlock.into());
