@@ -10,11 +10,12 @@
 //! the folder, clusters that record and clusters that do not take turns, and the ratio is printed.
 
 use std::error::Error;
-use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use clap::Parser;
 use raft_tokio::raft_core::host::recorder::RecorderConfig;
 use raft_tokio::{
     ClusterId, Config, Index, MemoryJournal, Node, NodeConfig, NodeId, StateMachine, channel,
@@ -46,24 +47,24 @@ impl StateMachine for Count {
     }
 }
 
-const HELP: &str = "Writes per second of three nodes in this process, by the number of clients.
-
-Usage: throughput [SECONDS] [FOLDER] [ROUNDS]
-
-  SECONDS  how long each figure is measured (default: 1)
-  FOLDER   where the nodes record what their cores are told (default: they do not)
-  ROUNDS   what recording costs 64 clients: so many rounds with and without it, taking turns";
+/// Measures writes per second of three nodes in this process, by the number of clients.
+#[derive(Parser)]
+struct Options {
+    /// How long each figure is measured.
+    #[arg(default_value_t = 1)]
+    seconds: u64,
+    /// Where the nodes record what their cores are told; without it, they do not record.
+    folder: Option<PathBuf>,
+    /// Measures what recording costs 64 clients: so many rounds with and without it, taking turns.
+    rounds: Option<usize>,
+}
 
 /// The clients of a comparison.
 const COMPARED_CLIENTS: usize = 64;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if std::env::args().any(|word| word == "--help" || word == "-h") {
-        println!("{HELP}");
-        return ExitCode::SUCCESS;
-    }
-    match run().await {
+    match run(Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("throughput: {error}");
@@ -72,12 +73,11 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let seconds = std::env::args().nth(1).map_or(Ok(1), |text| text.parse())?;
+async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let Options { seconds, folder: records, rounds } = options;
     let span = Duration::from_secs(seconds);
-    let records = std::env::args_os().nth(2);
-    if let (Some(records), Some(rounds)) = (&records, std::env::args().nth(3)) {
-        return compare(records, rounds.parse()?, span).await;
+    if let (Some(records), Some(rounds)) = (&records, rounds) {
+        return compare(records, rounds, span).await;
     }
     for (clients, (blocks, place)) in
         CLIENTS.iter().flat_map(|clients| PLACES.map(|place| (*clients, place)))
@@ -91,7 +91,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
 /// Writes per second of a cluster of its own, because the log is kept in memory.
 async fn rate(
     blocks: Option<bool>,
-    records: Option<&OsStr>,
+    records: Option<&Path>,
     clients: usize,
     span: Duration,
 ) -> Result<f64, Box<dyn Error + Send + Sync>> {
@@ -107,7 +107,7 @@ async fn rate(
 
 /// What recording costs: pairs of clusters, one of which records. Which is first takes turns, too.
 async fn compare(
-    records: &OsStr,
+    records: &Path,
     rounds: usize,
     span: Duration,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -139,7 +139,7 @@ async fn compare(
 
 async fn cluster(
     blocks: Option<bool>,
-    records: Option<&OsStr>,
+    records: Option<&Path>,
 ) -> Result<Vec<Node<Count>>, Box<dyn Error + Send + Sync>> {
     let network = channel::Network::new(1);
     let ids = [1, 2, 3].map(NodeId::new);

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Read};
 use std::time::Instant;
 
 use authority::Authority;
+use clap::Parser;
 use raft_core::NodeId;
 use raft_core::host::tls::{Session, Tls};
 use raft_core::host::{ClusterId, Identity, StoreId};
@@ -15,7 +16,12 @@ const HANDSHAKES: u32 = 500;
 const WRITES: usize = 2_000;
 const WRITE_BYTES: usize = 64 * 1024;
 
+/// Measures what TLS costs in cryptography alone, on one core.
+#[derive(Parser)]
+struct Options {}
+
 fn main() -> io::Result<()> {
+    let Options {} = Options::parse();
     let authority = Authority::new();
     let cluster = ClusterId::new(7);
     let node_tls = |node| {

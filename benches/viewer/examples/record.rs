@@ -6,8 +6,18 @@
 //! ```
 
 use std::error::Error;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Records three nodes that lose their leader once.
+#[derive(Parser)]
+struct Options {
+    /// The folder of the recordings.
+    dir: PathBuf,
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let dir = std::env::args().nth(1).ok_or("record DIR")?;
-    failover::record(dir.as_ref())
+    let Options { dir } = Options::parse();
+    failover::record(&dir)
 }
