@@ -202,7 +202,7 @@ impl Oracle {
         }
         self.enter(after.current_term);
         let follows = after.role == Role::Follower && after.leader == Some(from);
-        // A leader that asks to be succeeded asks for no loyalty; nor does anything that is
+        // A leader that asks to be succeeded asks for no stickiness; nor does anything that is
         // dropped.
         let leads = matches!(body, Body::AppendEntries(_) | Body::InstallSnapshot(_));
         let drops = |status: &Status| (status.counters.malformed, status.counters.stale_replies);

@@ -84,11 +84,11 @@ fn who_has_not_the_option_keeps_the_configured_timeouts() {
     }
 }
 
-/// A voter is as loyal as its leader's other followers are patient: else they would stand and be
+/// A voter is as sticky as its leader's other followers are patient: else they would stand and be
 /// refused (thesis 4.2.3).
 #[test]
-fn loyalty_follows_the_timeout() {
-    let loyal_for = |configure: fn(&mut Config)| {
+fn stickiness_follows_the_timeout() {
+    let sticky_for = |configure: fn(&mut Config)| {
         let mut server = told(Some(ms(60)), configure);
         let heard_at = server.now;
         (1..).map(ms).find(|span| {
@@ -96,12 +96,12 @@ fn loyalty_follows_the_timeout() {
             server.asked_to_pre_vote(3, 1, at(1, 1)) == Some(true)
         })
     };
-    assert_eq!(loyal_for(adaptive), Some(ms(60)));
+    assert_eq!(sticky_for(adaptive), Some(ms(60)));
     let slot = |config: &mut Config| {
         adaptive(config);
         config.rank_slot = Some(ms(5));
     };
-    assert_eq!(loyal_for(slot), Some(ms(55)));
+    assert_eq!(sticky_for(slot), Some(ms(55)));
 }
 
 /// Slots are a matter of latencies, and stay what they are up to a quarter of the timeout.

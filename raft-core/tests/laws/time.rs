@@ -303,10 +303,10 @@ fn a_follower_that_slept_votes_against_its_dead_leader() {
     assert_eq!(server.vote_reply().map(|(_, granted)| granted), Some(true));
 }
 
-/// A heartbeat that came with the vote request, before the tick, keeps the follower loyal, in
+/// A heartbeat that came with the vote request, before the tick, keeps the follower sticky, in
 /// whichever order they came.
 #[test]
-fn a_heartbeat_that_came_with_the_vote_request_keeps_loyal() {
+fn a_heartbeat_that_came_with_the_vote_request_keeps_sticky() {
     for heartbeat_first in [true, false] {
         let mut server = TestServer::new(3);
         server.heartbeat(2, 1);

@@ -1,4 +1,4 @@
-//! What the thesis adds to elections: pre-vote (9.6), loyalty to a live leader (4.2.3),
+//! What the thesis adds to elections: pre-vote (9.6), stickiness to a live leader (4.2.3),
 //! check-quorum (6.2).
 
 use crate::pump::{Cluster, id as node, us};
@@ -232,7 +232,7 @@ fn a_server_that_comes_back_disturbs_nobody() {
     assert_eq!((cluster.leader(), cluster.raft(away).term()), (Some(leader), term));
 }
 
-// Loyalty (4.2.3).
+// Stickiness (4.2.3).
 
 /// Who heard from a leader within the smallest timeout neither votes nor adopts the candidate's
 /// term, nor answers.
@@ -255,7 +255,7 @@ fn a_follower_of_a_live_leader_refuses_pre_votes() {
     assert_eq!(server.asked_to_pre_vote(3, 9, at(9, 9)), Some(false));
 }
 
-/// Pre-vote asks for loyalty by itself (9.6), whether or not votes are refused for it.
+/// Pre-vote asks for stickiness by itself (9.6), whether or not votes are refused for it.
 #[test]
 fn pre_votes_are_refused_for_a_live_leader_without_check_quorum() {
     let mut server = TestServer::with(3, |config| config.check_quorum = false);
@@ -264,9 +264,9 @@ fn pre_votes_are_refused_for_a_live_leader_without_check_quorum() {
     assert_eq!(server.asked_to_pre_vote(3, 1, at(9, 9)), Some(false));
 }
 
-/// Loyalty ends the smallest timeout after the leader was last heard of.
+/// Stickiness ends the smallest timeout after the leader was last heard of.
 #[test]
-fn loyalty_ends_with_the_smallest_timeout() {
+fn stickiness_ends_with_the_smallest_timeout() {
     let mut server = TestServer::new(3);
     server.heartbeat(2, 1);
     server.raft.tick(server.now + ms(150));
@@ -274,9 +274,9 @@ fn loyalty_ends_with_the_smallest_timeout() {
     assert_eq!(server.asked_to_vote(3, 2, at(9, 9)), Some(true));
 }
 
-/// Only a leader makes loyal: another candidate, or a leader of an earlier term, does not.
+/// Only a leader makes sticky: another candidate, or a leader of an earlier term, does not.
 #[test]
-fn only_the_leader_of_the_term_makes_loyal() {
+fn only_the_leader_of_the_term_makes_sticky() {
     let mut server = TestServer::new(3);
     assert_eq!(server.asked_to_vote(2, 1, at(0, 0)), Some(true));
     assert_eq!(server.asked_to_vote(3, 2, at(0, 0)), Some(true));

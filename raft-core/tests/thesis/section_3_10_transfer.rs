@@ -73,7 +73,7 @@ fn the_successor_is_told_again_with_each_heartbeat() {
 }
 
 /// "3. The target server ... starts a new election": at once, without asking first, and nobody
-/// needs to be loyal to its leader.
+/// needs to stick to its leader.
 #[test]
 fn the_successor_stands_at_once() {
     let mut server = TestServer::new(3);
@@ -98,7 +98,7 @@ fn a_server_that_lacks_an_entry_does_not_stand_nor_for_another_leader() {
 
 /// A voter that hears from its leader grants a vote which that leader asked for (thesis 4.2.3).
 #[test]
-fn a_loyal_voter_grants_what_the_leader_asked_for() {
+fn a_sticky_voter_grants_what_the_leader_asked_for() {
     let mut server = TestServer::new(3);
     server.appended(2, 1, at(0, 0), &[1], 0);
     assert_eq!(server.asked_to_vote(3, 2, at(1, 1)), None);

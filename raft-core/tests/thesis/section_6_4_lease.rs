@@ -94,8 +94,8 @@ fn a_voter_keeps_its_word_to_itself() {
     let mut server = TestServer::with(3, with_lease);
     server.appended(2, 1, at(0, 0), &[1], 0);
     server.suspect_leader(id(2));
-    let loyal = server.config().election_timeout_min;
-    server.pass(loyal - Duration::from_micros(1));
+    let sticky = server.config().election_timeout_min;
+    server.pass(sticky - Duration::from_micros(1));
     assert_eq!(server.role(), raft_core::Role::Follower);
 
     let mut alone = TestServer::with(2, with_lease);
@@ -103,14 +103,14 @@ fn a_voter_keeps_its_word_to_itself() {
     let entry = entry_of(1, 1, Payload::Configuration(members.into()));
     alone.hear(2, 1, Body::AppendEntries(append(at(0, 0), vec![entry], 0)));
     assert_eq!(alone.role(), raft_core::Role::Follower);
-    alone.pass(loyal);
+    alone.pass(sticky);
     assert_eq!(alone.role(), raft_core::Role::Leader);
 }
 
 /// What comes late from an earlier replication session is answered by nobody, so no lease rests on
 /// it.
 #[test]
-fn an_earlier_session_asks_for_no_loyalty() {
+fn an_earlier_session_asks_for_no_stickiness() {
     let mut server = TestServer::with(3, with_lease);
     let mut newer = append(at(0, 0), vec![], 0);
     newer.session = raft_core::Session::new(2);
@@ -150,11 +150,11 @@ fn a_lease_that_cannot_be_is_refused() {
         config.validate()
     };
     assert!(config(with_lease).is_ok());
-    let without_loyalty = config(|config| {
+    let without_stickiness = config(|config| {
         config.check_quorum = false;
         with_lease(config);
     });
-    assert!(without_loyalty.unwrap_err().to_string().contains("check_quorum"));
+    assert!(without_stickiness.unwrap_err().to_string().contains("check_quorum"));
     let too_much_drift = config(|config| config.lease = Some(Lease { drift_ppm_max: 900_000 }));
     assert!(too_much_drift.unwrap_err().to_string().contains("drift"));
 }

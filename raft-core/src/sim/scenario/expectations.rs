@@ -278,7 +278,7 @@ fn counted(stage: &Stage, id: NodeId, expected: u64, counter: &str) -> Told {
         "stale-term" => counters.stale_term,
         "protocol-violations" => counters.protocol_violations,
         "api-misuse" => counters.api_misuse,
-        "loyal-refusals" => counters.sticky_refusals,
+        "sticky-refusals" => counters.sticky_refusals,
         _ => return Err(format!("servers do not count {counter}")),
     };
     same(&format!("{counter} at {id}"), found, expected)

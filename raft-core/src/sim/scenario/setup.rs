@@ -16,7 +16,7 @@ pub(super) const SETUP: &[Sentence] = &[
     }),
     sentence(
         "check-quorum off",
-        "Voters are not loyal to a live leader (thesis 4.2.3), and without pre-votes no leader steps down for want of a quorum (6.2).",
+        "Voters do not stick to a live leader (thesis 4.2.3), and without pre-votes no leader steps down for want of a quorum (6.2).",
         |stage, _| set(stage, |settings| settings.check_quorum = false),
     ),
     sentence("one entry per message", "An AppendEntries holds at most one entry.", |stage, _| {

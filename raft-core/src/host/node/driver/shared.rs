@@ -43,9 +43,10 @@ impl<S: StateMachine> Driver<S> {
         self.work.stay_on_thread();
     }
 
-    /// Whether several clients waited for the node at once during the last turn. Whoever wakes the
-    /// loop then is seldom alone: if other tasks run once before the next turn, that turn takes the
-    /// requests of all of them, and sends them in one message and to the disk in one write.
+    /// Whether several clients waited for the node at once during the last turn. Then the request
+    /// that wakes the loop is seldom alone. If the adapter lets other tasks run once before the
+    /// next turn, that turn takes the requests of all of them: one message and one write carry
+    /// more commands.
     pub fn serves_many(&self) -> bool {
         self.shared.lock().as_ref().is_some_and(|node| node.waiters.were_many())
     }
