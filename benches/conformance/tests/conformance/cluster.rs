@@ -1,44 +1,23 @@
-//! A cluster on any runtime, over channels or TCP, and waiting that has an end.
+//! A cluster on any runtime and network, and waiting that has an end.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use authority::Authority;
 use bytes::Bytes;
-use raft_core::host::tcp::{self, Counters, Found, Resolver};
+use raft_core::host::tcp::{Counters, Found};
 use raft_core::host::tls::Tls;
 use raft_core::host::{
-    ChangeError, ClusterId, Faults, InProcessNetwork, Journal, Label, Leadership, MemoryJournal,
-    NodeConfig, NodeStatus, ProposeError, StartError, Transport,
+    ChangeError, ClusterId, InProcessNetwork, Journal, Label, Leadership, MemoryJournal,
+    NodeConfig, NodeStatus, ProposeError, StartError,
 };
 use raft_core::{Change, Config, Membership, NodeId, Role};
 use runtimes::{DEADLINE, Log, Member, Probe, Runtime};
 
-use crate::links::Links;
-use crate::names::Look;
-
-/// How messages travel.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Wire {
-    Channel,
-    Tcp,
-    Tls,
-}
-
-impl fmt::Display for Wire {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Channel => "channel",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-        })
-    }
-}
+use crate::network::{Names, Network, Wire};
 
 /// Where a scenario takes place.
 pub(crate) struct Stage {
@@ -63,11 +42,7 @@ impl Stage {
     pub(crate) fn idle(self, size: usize, change: fn(&mut NodeConfig)) -> Cluster {
         let mut journals = Vec::new();
         journals.resize_with(size, MemoryJournal::new);
-        let network = match self.wire {
-            Wire::Channel => Network::Channel(self.runtime.network(size as u64)),
-            Wire::Tcp => Network::Tcp(Sockets::new(size, None).into()),
-            Wire::Tls => Network::Tcp(Sockets::new(size, Some(Authority::new())).into()),
-        };
+        let network = Network::new(self.wire, size, &*self.runtime);
         Cluster {
             nodes: Vec::new(),
             probes: Vec::new(),
@@ -101,94 +76,6 @@ pub(crate) struct Cluster {
     pub(crate) journals: Vec<MemoryJournal>,
     change: fn(&mut NodeConfig),
     pub(crate) runtime: Box<dyn Runtime>,
-}
-
-enum Network {
-    Channel(InProcessNetwork),
-    Tcp(Box<Sockets>),
-}
-
-/// The ports of a cluster, and the cuts between them.
-struct Sockets {
-    /// Held until a node takes them.
-    listeners: Vec<Option<TcpListener>>,
-    addresses: Vec<SocketAddr>,
-    /// Where the others dial them.
-    ways: Vec<SocketAddr>,
-    /// How they find that, if nodes have names.
-    names: Option<Names>,
-    /// The longest frames of nodes that differ from the default, in bytes.
-    frames: BTreeMap<usize, usize>,
-    links: Arc<Links>,
-    /// How long handshakes may take, if not as by default.
-    handshake_timeout: Option<Duration>,
-    /// What each node uses, over TLS.
-    tls: BTreeMap<usize, Tls>,
-    /// Signs the certificates of the nodes, over TLS.
-    authority: Option<Authority>,
-}
-
-/// A name service, and how long to try to connect.
-struct Names {
-    look: Arc<Look>,
-    connect_timeout: Duration,
-}
-
-/// The name of the node at this position, with a port that says nothing.
-fn name_of(position: usize) -> String {
-    format!("node-{position}:1")
-}
-
-impl Names {
-    fn resolver(&self, ways: &[SocketAddr]) -> Resolver {
-        let (look, ways) = (Arc::clone(&self.look), ways.to_vec());
-        Resolver::new(move |name| {
-            let position = (0..ways.len()).find(|position| name_of(*position) == name);
-            position.map_or_else(|| Ok(Vec::new()), |position| look(name, ways[position]))
-        })
-    }
-}
-
-impl Sockets {
-    fn new(size: usize, authority: Option<Authority>) -> Self {
-        let (listeners, addresses, ways) = (Vec::new(), Vec::new(), Vec::new());
-        let (names, frames, links) = (None, BTreeMap::new(), Arc::default());
-        let (handshake_timeout, tls) = (None, BTreeMap::new());
-        let mut sockets = Self {
-            listeners,
-            addresses,
-            ways,
-            names,
-            frames,
-            links,
-            handshake_timeout,
-            tls,
-            authority,
-        };
-        (0..size).for_each(|_| sockets.add());
-        sockets
-    }
-
-    fn add(&mut self) {
-        let listener = listen();
-        let address = listener.local_addr().expect("it is bound");
-        self.addresses.push(address);
-        self.ways.push(address);
-        self.listeners.push(Some(listener));
-    }
-}
-
-/// Listens on a port below those that Linux gives to connections. Otherwise a connection of another
-/// test, or one that found itself at its own port, may have the port while its server is down.
-fn listen() -> TcpListener {
-    const FIRST: u32 = 10_000;
-    const PORTS: u32 = 22_000;
-    static TRIED: AtomicU32 = AtomicU32::new(0);
-    // Test programs that run at the same time begin elsewhere.
-    let begin = std::process::id();
-    let port = || FIRST + begin.wrapping_add(TRIED.fetch_add(1, Relaxed)) % PORTS;
-    let mut attempts = (0..PORTS).map(|_| TcpListener::bind(("127.0.0.1", port() as u16)));
-    attempts.find_map(Result::ok).expect("a port is free")
 }
 
 /// The cluster.
@@ -248,9 +135,7 @@ impl Cluster {
         let position = self.size();
         self.journals.push(MemoryJournal::new());
         self.counters.push(Counters::default());
-        if let Network::Tcp(sockets) = &mut self.network {
-            sockets.add();
-        }
+        self.network.add();
         self.rejoin_empty(position);
         position
     }
@@ -269,10 +154,7 @@ impl Cluster {
 
     /// The label of the node at this position.
     pub(crate) fn label(&self, position: usize) -> Label {
-        match &self.network {
-            Network::Channel(_) => Label::default(),
-            Network::Tcp(sockets) => Label::at(sockets.ways[position].to_string()),
-        }
+        self.network.label(position)
     }
 
     /// The change that adds the node at this position.
@@ -314,7 +196,7 @@ impl Cluster {
         blocks: bool,
     ) -> Result<(), StartError> {
         let (log, probe) = Log::new(blocks);
-        let (transport, counters) = self.transport(position);
+        let (transport, counters) = self.network.transport(position, self.founders, &*self.runtime);
         let config = self.config(position);
         let node = self.runtime.start(config, log, Box::new(journal), transport)?;
         if position == self.nodes.len() {
@@ -328,102 +210,29 @@ impl Cluster {
         Ok(())
     }
 
-    fn transport(&mut self, position: usize) -> (Box<dyn Transport>, Counters) {
-        match &mut self.network {
-            Network::Channel(hub) => (Box::new(hub.endpoint(id(position))), Counters::default()),
-            Network::Tcp(sockets) => {
-                let Sockets {
-                    listeners,
-                    addresses,
-                    ways,
-                    names,
-                    frames,
-                    links,
-                    handshake_timeout,
-                    tls,
-                    authority,
-                } = &mut **sockets;
-                let address = addresses[position];
-                // The node that had the port has given it back when its shutdown was over: no
-                // second attempt.
-                let bind = || TcpListener::bind(address).expect("the port is free again");
-                let listener = listeners[position].take().unwrap_or_else(bind);
-                // Nodes that joined later are known by their labels alone.
-                let peers = ways.iter().take(self.founders).enumerate();
-                let call = |(position, address): (usize, &SocketAddr)| match names {
-                    Some(_) => name_of(position),
-                    None => address.to_string(),
-                };
-                let mut config = tcp::Config {
-                    advertise: Some(call((position, &ways[position]))),
-                    reconnect_backoff_max: Duration::from_millis(50),
-                    ..tcp::Config::default()
-                };
-                if let Some(timeout) = handshake_timeout {
-                    config.handshake_timeout = *timeout;
-                }
-                if let Some(bytes_max) = frames.get(&position) {
-                    config.frame_bytes_max = *bytes_max;
-                }
-                if let Some(names) = names.as_ref() {
-                    config.resolver = names.resolver(ways);
-                    config.connect_timeout = names.connect_timeout;
-                }
-                let peers = peers.map(|peer| (id(peer.0), call(peer))).collect();
-                let secured = authority.as_ref().map(|authority| {
-                    let credentials = authority.credentials(CLUSTER, id(position));
-                    let secured = Tls::new(credentials).expect("they are sound");
-                    tls.insert(position, secured.clone());
-                    secured
-                });
-                let (transport, counters) = self
-                    .runtime
-                    .secured(id(position), listener, peers, config, secured)
-                    .expect("the configuration is sound");
-                (Box::new(links.guard(id(position), transport)), counters)
-            }
-        }
-    }
-
     /// The authority that signs the nodes' certificates, over TLS.
     pub(crate) fn authority(&self) -> &Authority {
-        let authority = match &self.network {
-            Network::Tcp(sockets) => sockets.authority.as_ref(),
-            Network::Channel(_) => None,
-        };
-        authority.expect("over TLS")
+        self.network.sockets().authority.as_ref().expect("over TLS")
     }
 
     /// What the node at this position uses, over TLS.
     pub(crate) fn tls(&self, position: usize) -> &Tls {
-        match &self.network {
-            Network::Tcp(sockets) => &sockets.tls[&position],
-            Network::Channel(_) => panic!("nothing is signed here"),
-        }
+        &self.network.sockets().tls[&position]
     }
 
     /// From now on nodes that are started give up handshakes after this time.
     pub(crate) fn limit_handshakes(&mut self, timeout: Duration) {
-        match &mut self.network {
-            Network::Channel(_) => panic!("there are no handshakes here"),
-            Network::Tcp(sockets) => sockets.handshake_timeout = Some(timeout),
-        }
+        self.network.sockets_mut().handshake_timeout = Some(timeout);
     }
 
     /// Where a node listens, over TCP.
     pub(crate) fn address(&self, position: usize) -> SocketAddr {
-        match &self.network {
-            Network::Channel(_) => panic!("there are no addresses here"),
-            Network::Tcp(sockets) => sockets.addresses[position],
-        }
+        self.network.sockets().addresses[position]
     }
 
     /// From now on nodes that are started dial this one there.
     pub(crate) fn reach_by(&mut self, position: usize, way: SocketAddr) {
-        match &mut self.network {
-            Network::Channel(_) => panic!("there are no addresses here"),
-            Network::Tcp(sockets) => sockets.ways[position] = way,
-        }
+        self.network.sockets_mut().ways[position] = way;
     }
 
     /// From now on nodes that are started know each other by names, which `look` looks up.
@@ -432,77 +241,46 @@ impl Cluster {
         connect_timeout: Duration,
         look: impl Fn(&str, SocketAddr) -> Found + Send + Sync + 'static,
     ) {
-        match &mut self.network {
-            Network::Channel(_) => panic!("there are no names here"),
-            Network::Tcp(sockets) => {
-                sockets.names = Some(Names { look: Arc::new(look), connect_timeout });
-            }
-        }
+        self.network.sockets_mut().names = Some(Names { look: Arc::new(look), connect_timeout });
     }
 
     /// From its next start on, the node at this position sends and takes frames of so many bytes.
     pub(crate) fn limit_frames(&mut self, position: usize, bytes_max: usize) {
-        match &mut self.network {
-            Network::Channel(_) => panic!("there are no frames here"),
-            Network::Tcp(sockets) => {
-                sockets.frames.insert(position, bytes_max);
-            }
-        }
+        self.network.sockets_mut().frames.insert(position, bytes_max);
     }
 
     /// The next life of a node listens at another address.
     pub(crate) fn move_away(&mut self, position: usize) {
-        match &mut self.network {
-            Network::Channel(_) => panic!("there are no addresses here"),
-            Network::Tcp(sockets) => {
-                sockets.add();
-                let Sockets { listeners, addresses, ways, .. } = &mut **sockets;
-                listeners.swap_remove(position);
-                addresses.swap_remove(position);
-                ways.swap_remove(position);
-            }
-        }
+        self.network.sockets_mut().move_away(position);
     }
 
     /// Closes a node's sockets behind its back, over TCP.
     pub(crate) fn unplug(&self, position: usize) {
-        match &self.network {
-            Network::Channel(_) => panic!("there are no sockets here"),
-            Network::Tcp(sockets) => sockets.links.unplug(id(position)),
-        }
+        self.network.sockets().links.unplug(id(position));
     }
 
     /// Waits until the node's port is free, over TCP.
     pub(crate) fn await_port(&self, position: usize) {
-        if let Network::Tcp(sockets) = &self.network {
+        if let Network::Sockets(sockets) = &self.network {
             until("a free port", || TcpListener::bind(sockets.addresses[position]).ok());
         }
     }
 
     /// The in-process network.
     pub(crate) fn hub(&self) -> &InProcessNetwork {
-        match &self.network {
-            Network::Channel(hub) => hub,
-            Network::Tcp(_) => panic!("this scenario is for channels"),
-        }
+        self.network.hub()
     }
 
     /// Cuts one way.
     pub(crate) fn cut(&self, from: usize, to: usize) {
-        match &self.network {
-            Network::Channel(hub) => hub.cut(id(from), id(to)),
-            Network::Tcp(sockets) => sockets.links.cut(id(from), id(to)),
-        }
+        self.network.cut(id(from), id(to));
     }
 
     /// Undoes all one-way cuts.
     pub(crate) fn mend(&self) {
-        for (from, to) in
-            self.all().into_iter().flat_map(|a| self.all().into_iter().map(move |b| (a, b)))
-        {
-            match &self.network {
-                Network::Channel(hub) => hub.mend(id(from), id(to)),
-                Network::Tcp(sockets) => sockets.links.mend(id(from), id(to)),
+        for from in self.all() {
+            for to in self.all() {
+                self.network.mend(id(from), id(to));
             }
         }
     }
@@ -510,27 +288,18 @@ impl Cluster {
     /// Cuts a node off.
     pub(crate) fn isolate(&mut self, position: usize) {
         self.away.insert(position);
-        match &self.network {
-            Network::Channel(hub) => hub.isolate(id(position)),
-            Network::Tcp(sockets) => sockets.links.isolate(id(position)),
-        }
+        self.network.isolate(id(position));
     }
 
     /// Undoes [`Cluster::isolate`].
     pub(crate) fn rejoin(&mut self, position: usize) {
         self.away.remove(&position);
-        match &self.network {
-            Network::Channel(hub) => hub.rejoin(id(position)),
-            Network::Tcp(sockets) => sockets.links.rejoin(id(position)),
-        }
+        self.network.rejoin(id(position));
     }
 
     /// Loses this part of all messages from now on.
     pub(crate) fn lose(&self, part: f64) {
-        match &self.network {
-            Network::Channel(hub) => hub.set_faults(Faults { drop: part, ..Faults::default() }),
-            Network::Tcp(sockets) => sockets.links.lose(part),
-        }
+        self.network.lose(part);
     }
 
     pub(crate) fn leadership(&self, position: usize) -> Leadership {

@@ -6,7 +6,8 @@ use raft_core::NodeId;
 use raft_core::host::{MemoryJournal, ProposeError, ReadError, StartError, StopReason};
 use runtimes::{Answer, Log, POISON};
 
-use crate::cluster::{Stage, Wire, came_back, id};
+use crate::cluster::{Stage, came_back, id};
+use crate::network::Wire;
 
 /// A node lives as long as any handle to it, and not longer.
 pub(crate) fn dropping_the_last_handle(stage: Stage) {

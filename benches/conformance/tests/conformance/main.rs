@@ -29,13 +29,14 @@ mod load;
 mod lost_leader;
 mod membership;
 mod names;
+mod network;
 mod restart;
 mod runner;
 mod strangers;
 mod tls;
 mod weather;
 
-use cluster::Wire;
+use network::Wire;
 use runner::{Kind, Matrix, Scenario};
 
 /// How many scenarios run at once: most of their time they wait.

@@ -7,7 +7,8 @@ use raft_core::host::handshake::Refusal;
 use raft_core::host::{Label, ProposeError};
 use raft_core::{Change, Membership, Suffrage};
 
-use crate::cluster::{Cluster, Stage, Wire, id, patient, until};
+use crate::cluster::{Cluster, Stage, id, patient, until};
+use crate::network::Wire;
 
 /// A server joins as a learner, is given all there is, becomes a voter, and takes the leader's
 /// place.

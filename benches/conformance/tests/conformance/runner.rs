@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Failed, Trial};
 use runtimes::{Mixed, Runtime, Smol, Threads, Tokio};
 
-use crate::cluster::{Stage, Wire};
+use crate::cluster::Stage;
+use crate::network::Wire;
 
 /// How often a scenario is tried that the machine disturbs.
 const ATTEMPTS_MAX: usize = 3;
