@@ -93,6 +93,10 @@ impl Mutation {
         if found == 0 || (found > 1 && self.anchor.is_none()) {
             return Err(format!("{:?} is {found} times in {}", self.find, self.file));
         }
+        let kept = rest.split_once(&self.find).map_or("", |(kept, _)| kept);
+        if self.put.is_empty() && kept.ends_with(|c: char| c == '.' || c.is_alphanumeric()) {
+            return Err(format!("without {:?} half an expression is left", self.find));
+        }
         Ok(format!("{before}{}", rest.replacen(&self.find, &self.put, 1)))
     }
 }
