@@ -326,10 +326,11 @@ impl Node {
     }
 }
 
-/// A server that comes back is dialed again at once.
+/// A server that comes back is dialed again soon, but not while its successor is elected: by
+/// default a server waits for 10 ms at least.
 pub(super) fn tcp_config() -> tcp::Config {
     tcp::Config {
-        reconnect_backoff_min: Duration::from_millis(1),
+        reconnect_backoff_min: Duration::from_millis(5),
         reconnect_backoff_max: Duration::from_millis(5),
         ..tcp::Config::default()
     }

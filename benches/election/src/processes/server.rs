@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, BufRead, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
@@ -92,12 +93,14 @@ fn knows(member: &dyn Member) -> Said {
     Said::Now { term: known.term.get(), leader: known.leader.map(NodeId::get), deadline }
 }
 
-/// A transport that tells what passes, once it has passed.
+/// A transport that tells what passes, once an election is over.
 struct Watched {
     transport: Box<dyn Transport>,
     teller: Sender<Said>,
-    /// What happened in this turn.
+    /// What happened since the last election was over.
     news: Vec<Said>,
+    /// Whether the election is over for this server: it has committed, or follows a leader.
+    is_over: bool,
     campaign: Option<u64>,
     asked: Term,
     leads: Option<(Term, Index)>,
@@ -110,6 +113,7 @@ impl Watched {
             transport,
             teller,
             news: vec![],
+            is_over: false,
             campaign: None,
             asked: Term::ZERO,
             leads: None,
@@ -130,6 +134,7 @@ impl Watched {
             self.asked = message.term;
             self.news.push(Said::Asked { term, at });
         }
+        self.is_over |= matches!(message.body, Body::AppendEntriesReply(_));
         if let Body::AppendEntries(append) = &message.body {
             if self.leads.is_none_or(|(leads, _)| leads < message.term) {
                 self.leads = Some((message.term, append.prev_log.index.next()));
@@ -138,6 +143,7 @@ impl Watched {
             let commits = self.leads.is_some_and(|(_, first)| append.leader_commit >= first);
             if commits && self.committed < message.term {
                 self.committed = message.term;
+                self.is_over = true;
                 self.news.push(Said::Committed { term, at });
             }
         }
@@ -160,6 +166,10 @@ impl Transport for Watched {
 
     fn flush(&mut self) {
         self.transport.flush();
+        // Until then the cluster needs the processors that it would take to write and read this.
+        if !mem::take(&mut self.is_over) {
+            return;
+        }
         for said in self.news.drain(..) {
             // At the end there is no receiver.
             let _ = self.teller.send(said);
