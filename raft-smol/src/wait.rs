@@ -36,6 +36,11 @@ impl Notify {
         let _ = self.sender.try_send(());
     }
 
+    /// Takes back a wake-up that is kept.
+    pub(crate) fn forget(&self) {
+        let _ = self.receiver.try_recv();
+    }
+
     pub(crate) async fn notified(&self) {
         let _ = self.receiver.recv().await;
     }

@@ -22,6 +22,8 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, stop: Receiver<()>
     let config = &shared.config;
     let mut dialing = Dialing::new(&shared.peers, &peer, &shared.inbox);
     loop {
+        // The attempt that begins now is what an earlier signal asked for.
+        peer.signals().retry.forget();
         let stopped = async {
             dropped(&stop).await;
             None

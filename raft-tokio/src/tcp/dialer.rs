@@ -20,6 +20,7 @@ type Dialing<'p> = tcp::Dialing<'p, Signals>;
 pub(super) async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut stop: watch::Receiver<()>) {
     let mut dialing = Dialing::new(&shared.peers, &peer, &shared.inbox);
     loop {
+        peer.signals().attempt_begins();
         let connected = select! {
             _ = stop.changed() => return,
             connected = connect(&mut dialing, &peer, &shared) => connected,

@@ -1,5 +1,7 @@
 //! What the tasks of a transport share.
 
+use std::pin::pin;
+
 use raft_core::host::tcp;
 use tokio::sync::Notify;
 
@@ -11,6 +13,14 @@ pub(super) type Shared = tcp::Shared<Signals>;
 pub(super) struct Signals {
     pub(super) ready: Notify,
     pub(super) retry: Notify,
+}
+
+impl Signals {
+    /// The attempt that begins now is what an earlier signal to retry asked for.
+    pub(super) fn attempt_begins(&self) {
+        // This takes the signal, if there is one, and does not wait.
+        pin!(self.retry.notified()).enable();
+    }
 }
 
 impl tcp::Signals for Signals {
