@@ -7,7 +7,6 @@
 
 use rand_core::Rng;
 
-use crate::entries::Entries;
 use crate::quorum::MemberSet;
 use crate::raft::{Leading, Next};
 use crate::state::progress::Progress;
@@ -61,19 +60,19 @@ impl<C: Command, R: Rng> Server<C, R> {
         }
     }
 
-    /// The next batch for the state machine.
-    pub(crate) fn next_apply(&mut self) -> Option<Entries<C>> {
+    /// The next batch for the state machine: its first entry and its last.
+    pub(crate) fn next_apply(&mut self) -> Option<(Index, Index)> {
         let through = self.commit_index.min(self.durable.index());
         let is_full = self.inflight_applies.len() >= self.config.inflight_applies_max;
         if self.apply_sent >= through || is_full || self.snapshots.is_restore_due() {
             return None;
         }
         let (from, bytes_max) = (self.apply_sent.next(), self.config.apply_bytes_max);
-        let (entries, bytes) = self.log.slice(from, through, bytes_max);
-        self.apply_sent = entries.last()?.index;
-        self.inflight_applies.push(self.apply_sent, bytes);
+        let (last, bytes) = self.log.last_fitting(from, through, bytes_max)?;
+        self.apply_sent = last;
+        self.inflight_applies.push(last, bytes);
         self.snapshots.bytes_since = self.snapshots.bytes_since.saturating_add(bytes);
-        Some(entries)
+        Some((from, last))
     }
 
     /// Whether this leader has committed an entry of its own term, and so knows of every commit

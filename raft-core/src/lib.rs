@@ -38,7 +38,7 @@
 //!     match output {
 //!         Output::Persist(write) => raft.persisted(write.id), // ... once `write` is on disk
 //!         Output::Send(message) => self.send(message),
-//!         Output::Apply(entries) => raft.applied(entries[entries.len() - 1].index), // once done
+//!         Output::Apply { through, .. } => raft.applied(through), // ... once they are applied
 //!         _ => {} // reads, and changes of role
 //!     }
 //! }
@@ -82,13 +82,13 @@
 //!                     self.raft.persisted(id);
 //!                 }
 //!                 Output::Send(message) => network.push_back(message),
-//!                 Output::Apply(entries) => {
-//!                     for entry in entries {
-//!                         self.raft.applied(entry.index);
-//!                         if let Payload::Command(command) = entry.payload {
-//!                             self.state_machine.push(command);
+//!                 Output::Apply { from, through } => {
+//!                     for entry in self.raft.entries(from, through) {
+//!                         if let Payload::Command(command) = &entry.payload {
+//!                             self.state_machine.push(command.clone());
 //!                         }
 //!                     }
+//!                     self.raft.applied(through);
 //!                 }
 //!                 _ => {} // reads, and changes of role
 //!             }

@@ -24,9 +24,15 @@ pub enum Output<C> {
     /// Send this. It may be lost, repeated or overtaken by others. What it promises is durable
     /// already.
     Send(Message<C>),
-    /// Apply these to the state machine: committed, durable here, each once in the life of the
-    /// process, without gaps. Then call [`Raft::applied`](crate::Raft::applied).
-    Apply(Entries<C>),
+    /// Apply these entries to the state machine: committed, durable here, each once in the life of
+    /// the process, without gaps. [`Raft::entries`](crate::Raft::entries) lends them; a host that
+    /// applies them later clones what it needs. Then call [`Raft::applied`](crate::Raft::applied).
+    Apply {
+        /// The first entry.
+        from: Index,
+        /// The last entry.
+        through: Index,
+    },
     /// Take a snapshot of the state machine (§7) as the entries handed out so far have made it,
     /// while the node works on. Once it is durable, call
     /// [`Raft::snapshot_taken`](crate::Raft::snapshot_taken); if it cannot be had,

@@ -49,8 +49,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(output) = snapshots.or_else(|| self.server.next_restore()) {
             return Some(output);
         }
-        if let Some(entries) = self.server.next_apply() {
-            return Some(Output::Apply(entries));
+        if let Some((from, through)) = self.server.next_apply() {
+            return Some(Output::Apply { from, through });
         }
         if let Some(output) = self.server.next_snapshot_to_take() {
             return Some(output);

@@ -13,7 +13,7 @@ use rand_core::Rng;
 
 use crate::checkpoint::stored;
 use crate::config::Config;
-use crate::entries::Payload;
+use crate::entries::{Entry, Payload};
 use crate::error::{ConfigError, ProposeError, ReadRefused};
 use crate::membership::Membership;
 use crate::message::{AppendEntriesReply, AppendResult, Body, Message, SnapshotMeta};
@@ -70,13 +70,14 @@ use crate::types::{
 ///     while let Some(output) = raft.poll_outbox() {
 ///         match output {
 ///             Output::Persist(write) => raft.persisted(write.id),
-///             Output::Apply(entries) => {
-///                 let last = entries.last().expect("a batch is never empty").index;
-///                 applied.extend(entries.into_iter().filter_map(|entry| match entry.payload {
-///                     Payload::Command(command) => Some(command),
-///                     _ => None,
+///             Output::Apply { from, through } => {
+///                 applied.extend(raft.entries(from, through).filter_map(|entry| {
+///                     match &entry.payload {
+///                         Payload::Command(command) => Some(command.clone()),
+///                         _ => None,
+///                     }
 ///                 }));
-///                 raft.applied(last);
+///                 raft.applied(through);
 ///             }
 ///             _ => {}
 ///         }
@@ -317,6 +318,13 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.as_candidate(|standing| standing.count_votes());
         self.as_leader(|mut leading| leading.advance_commit());
         self.check_invariants();
+    }
+
+    /// The entries from `from` to `through`, in order, for [`Output::Apply`]. The log holds all of
+    /// them until the next input; then a compaction or a snapshot may remove them, whether they
+    /// were applied or not. Of other ranges, those that the log holds; none if it lacks the first.
+    pub fn entries(&self, from: Index, through: Index) -> impl Iterator<Item = &Entry<C>> {
+        self.server.log.range(from, through)
     }
 
     /// The state machine has applied the entries up to this one, as [`Output::Apply`] asked.

@@ -187,8 +187,8 @@ stored! { struct HardState { current_term, voted_for, promise_micros, committed 
 /// What a client asks the replicated state machine to do: opaque bytes to Raft, which only asks how
 /// many they are.
 ///
-/// Cloned once for each hand-off (disk, each peer, state machine), so a type with a cheap clone is
-/// a good choice: `bytes::Bytes`, `Rc<[u8]>`, `Arc<[u8]>`, or an array.
+/// Cloned for the disk and for each peer, so a type with a cheap clone is a good choice:
+/// `bytes::Bytes`, `Rc<[u8]>`, `Arc<[u8]>`, or an array.
 pub trait Command: Clone + AsRef<[u8]> {}
 
 impl<C: Clone + AsRef<[u8]>> Command for C {}

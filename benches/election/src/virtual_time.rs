@@ -331,17 +331,15 @@ impl Cluster {
                 Output::Persist(write) => {
                     self.plan(now + world.write, position, What::Persisted(write.id));
                 }
-                Output::Apply(entries) => {
+                Output::Apply { through, .. } => {
                     let raft = &mut self.servers[position].raft;
-                    let last = entries.last().map(|entry| (entry.index, entry.term));
-                    if let Some((index, term)) = last {
-                        raft.applied(index);
-                        if raft.role() == Role::Leader
-                            && term == raft.term()
-                            && term > self.seen.after
-                        {
-                            self.seen.committed.get_or_insert(now);
-                        }
+                    let term = raft.entries(through, through).next().map(|last| last.term);
+                    raft.applied(through);
+                    if raft.role() == Role::Leader
+                        && term == Some(raft.term())
+                        && term > Some(self.seen.after)
+                    {
+                        self.seen.committed.get_or_insert(now);
                     }
                 }
                 Output::RoleChanged { role: Role::Leader, term, .. } if term > self.seen.after => {

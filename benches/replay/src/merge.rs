@@ -421,8 +421,8 @@ impl Merge {
             match output {
                 Output::Persist(write) => observer.on_write(raft, write)?,
                 Output::Send(message) => observer.on_send(message)?,
-                Output::Apply(entries) => {
-                    for entry in entries {
+                Output::Apply { from, through } => {
+                    for entry in raft.entries(*from, *through) {
                         observer.on_apply(raft, entry)?;
                     }
                 }

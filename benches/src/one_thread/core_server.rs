@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use raft_core::{
-    Command, Config, Entry, Index, Instant, Message, NodeId, Output, Payload, Raft, Restored,
+    Command, Config, Entry, Instant, Message, NodeId, Output, Payload, Raft, Restored,
 };
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
@@ -100,11 +100,11 @@ impl<C: Sample> Server for CoreServer<C> {
             match output {
                 Output::Persist(write) => self.raft.persisted(black_box(&write).id),
                 Output::Send(message) => send(position_of(message.to), message),
-                Output::Apply(entries) => {
-                    let last = entries.last().map_or(Index::ZERO, |entry| entry.index);
-                    let commands = black_box(&entries).iter();
-                    self.commands_applied += commands.filter(|entry| is_command(entry)).count();
-                    self.raft.applied(last);
+                Output::Apply { from, through } => {
+                    for entry in self.raft.entries(from, through) {
+                        self.commands_applied += usize::from(is_command(black_box(entry)));
+                    }
+                    self.raft.applied(through);
                 }
                 Output::ReadReady { .. }
                 | Output::ReadLost { .. }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use raft_core::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Config, Entry, ForwardOutcome,
     HardState, Index, InstallSnapshot, Instant, LogId, Membership, Message, NodeId, Output,
-    ProposalId, ReadId, ReadSnapshot, RequestVote, RequestVoteReply, Role, SnapshotMeta, Status,
-    Suffrage, Term, Write, WriteId, WriteSnapshot,
+    ProposalId, Raft, ReadId, ReadSnapshot, RequestVote, RequestVoteReply, Role, SnapshotMeta,
+    Status, Suffrage, Term, Write, WriteId, WriteSnapshot,
 };
+use rand_pcg::Pcg32;
 
 use crate::disk::{
     Log, entry_at, has_run, is_quorum, knows, last, membership_at, snapshot, term_at,
@@ -368,11 +369,15 @@ impl Oracle {
     }
 
     /// Whether the server may ask for this.
-    pub(crate) fn check_output(&mut self, output: &Output<Vec<u8>>, status: &Status) {
+    pub(crate) fn check_output(&mut self, output: &Output<Vec<u8>>, raft: &Raft<Vec<u8>, Pcg32>) {
+        let status = &raft.status();
         match output {
             Output::Persist(write) => self.check_write(write),
             Output::Send(message) => self.check_send(message, status),
-            Output::Apply(entries) => self.check_apply(entries, status),
+            Output::Apply { from, through } => {
+                self.check_apply(raft.entries(*from, *through), status);
+                assert_eq!(self.life.apply_sent, *through, "not all that is to be applied");
+            }
             Output::ReadReady { id, index } => self.check_read(*id, *index, status),
             Output::ReadLost { id } => {
                 assert!(self.life.reads.remove(id).is_some(), "a read that was asked for, once");
@@ -552,8 +557,11 @@ impl Oracle {
         assert!(install.chunk.len() <= self.config.snapshot_chunk_bytes);
     }
 
-    fn check_apply(&mut self, entries: &[Entry<Vec<u8>>], status: &Status) {
-        assert!(!entries.is_empty());
+    fn check_apply<'e>(
+        &mut self,
+        entries: impl Iterator<Item = &'e Entry<Vec<u8>>>,
+        status: &Status,
+    ) {
         for entry in entries {
             assert_eq!(entry.index, self.life.apply_sent.next(), "each once, in order");
             assert!(entry.index <= status.commit_index, "applied before it is committed");

@@ -411,7 +411,7 @@ impl Host {
                 return;
             };
             self.oracle.check_change(&before, &self.raft.status());
-            self.oracle.check_output(&output, &self.raft.status());
+            self.oracle.check_output(&output, &self.raft);
             if let Output::Send(message) = output {
                 self.keep(message);
             }

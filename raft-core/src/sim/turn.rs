@@ -284,7 +284,7 @@ impl<S: StateMachine> Cluster<S> {
         match output {
             Output::Persist(write) => self.persist(at, write)?,
             Output::Send(message) => self.send(at, message)?,
-            Output::Apply(entries) => self.apply(at, entries)?,
+            Output::Apply { from, through } => self.apply(at, from, through)?,
             Output::TakeSnapshot(meta) => jobs.extend(self.capture(at, meta)?),
             Output::ReadSnapshot(read) => jobs.push(Job::Read(read)),
             Output::WriteSnapshot(write) => jobs.push(Job::Write(write)),
@@ -343,9 +343,10 @@ impl<S: StateMachine> Cluster<S> {
     }
 
     #[inline]
-    fn apply(&mut self, at: usize, entries: Entries<S::Command>) -> Verdict {
+    fn apply(&mut self, at: usize, from: Index, through: Index) -> Verdict {
         let server = &mut self.servers[at];
         let Some(raft) = &mut server.raft else { return Ok(()) };
+        let entries: Entries<_> = raft.entries(from, through).cloned().collect();
         for entry in &entries {
             self.observer.on_apply(raft, entry)?;
         }

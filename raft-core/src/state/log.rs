@@ -74,7 +74,7 @@ impl<C: Command> Log<C> {
         if index == self.base.index {
             return Some(self.base.term);
         }
-        self.entries.get(self.offset(index)?).map(|entry| entry.term)
+        self.get(index).map(|entry| entry.term)
     }
 
     /// Whether this log holds that entry; then it holds the same entries before it, too (Log
@@ -122,10 +122,7 @@ impl<C: Command> Log<C> {
 
     /// The size of the entries from `from` to `through`, in bytes.
     pub(crate) fn bytes_between(&self, from: Index, through: Index) -> usize {
-        let (Some(start), Some(end)) = (self.offset(from), self.offset(through.next())) else {
-            return 0;
-        };
-        self.entries.iter().take(end).skip(start).map(Entry::size).sum()
+        self.range(from, through).map(Entry::size).sum()
     }
 
     /// Forgets the entries up to `index`, which a snapshot replaces, but for the last of them that
@@ -145,6 +142,34 @@ impl<C: Command> Log<C> {
         }
     }
 
+    /// The entries from `from` to `through` that are held, in order; none if the first is not.
+    pub(crate) fn range(&self, from: Index, through: Index) -> impl Iterator<Item = &Entry<C>> {
+        let start = self.offset(from).unwrap_or(usize::MAX);
+        let end = self.offset(through.next()).unwrap_or(0);
+        self.entries.iter().take(end).skip(start)
+    }
+
+    /// The last of the entries from `from` to `through` that fit into `bytes_max`, and the size of
+    /// all up to it. The first entry always fits; none if it is not held.
+    pub(crate) fn last_fitting(
+        &self,
+        from: Index,
+        through: Index,
+        bytes_max: usize,
+    ) -> Option<(Index, usize)> {
+        let mut bytes = 0usize;
+        let fits = |entry: &&Entry<C>| {
+            let sum = bytes.saturating_add(entry.size());
+            let fits = bytes == 0 || sum <= bytes_max;
+            if fits {
+                bytes = sum;
+            }
+            fits
+        };
+        let last = self.range(from, through).take_while(fits).last()?;
+        Some((last.index, bytes))
+    }
+
     /// Clones of the entries from `from` to `through`, as many as fit into `bytes_max` but at least
     /// one; and their size.
     pub(crate) fn slice(
@@ -153,31 +178,20 @@ impl<C: Command> Log<C> {
         through: Index,
         bytes_max: usize,
     ) -> (Entries<C>, usize) {
-        let (Some(start), Some(end)) = (self.offset(from), self.offset(through.next())) else {
-            return (Entries::new(), 0);
-        };
-        let end = end.min(self.entries.len());
-        if start >= end {
-            return (Entries::new(), 0);
-        }
-        let Some(first) = self.entries.get(start) else { return (Entries::new(), 0) };
         // An entry that travels alone is the commonest case, and spared the counting and
         // collecting.
-        if end == start.saturating_add(1) {
-            return (Entries::one(first.clone()), first.size());
+        if from == through {
+            let Some(entry) = self.get(from) else { return Default::default() };
+            return (Entries::one(entry.clone()), entry.size());
         }
-        let mut bytes = 0usize;
-        let mut count = 0usize;
-        for entry in self.entries.iter().take(end).skip(start) {
-            let sum = bytes.saturating_add(entry.size());
-            if count > 0 && sum > bytes_max {
-                break;
-            }
-            bytes = sum;
-            count = count.saturating_add(1);
-        }
-        let entries = self.entries.iter().skip(start).take(count).cloned().collect();
-        (entries, bytes)
+        let Some((last, bytes)) = self.last_fitting(from, through, bytes_max) else {
+            return Default::default();
+        };
+        (self.range(from, last).cloned().collect(), bytes)
+    }
+
+    fn get(&self, index: Index) -> Option<&Entry<C>> {
+        self.entries.get(self.offset(index)?)
     }
 
     /// Where the entry at `index` is, or would be, in `entries`; none if it is at or below `base`.

@@ -68,8 +68,8 @@ fn replay_so_far(recording: &Recording) -> Result<(u64, u64, Vec<String>), Repla
     while let Some(event) = replay.advance()? {
         let Event::Told { outputs, .. } = event else { continue };
         for output in outputs {
-            if let Output::Apply(entries) = output {
-                applied += entries.len() as u64;
+            if let Output::Apply { from, through } = output {
+                applied += through.get() - from.get() + 1;
             }
         }
     }

@@ -263,10 +263,11 @@ impl Any {
                     self.truncated += u64::from(write.truncate_from.is_some());
                     self.restored.replay(write);
                 }
-                Output::Apply(entries) => {
-                    let first = entries.first().expect("a batch is never empty").index;
-                    assert_eq!(first, self.handed_out.next(), "each once, in order");
-                    self.handed_out = entries.last().expect("checked").index;
+                Output::Apply { from, through } => {
+                    assert_eq!(from, self.handed_out.next(), "each once, in order");
+                    let last = self.raft.entries(from, through).last();
+                    assert_eq!(last.map(|last| last.index), Some(through), "the log holds them");
+                    self.handed_out = through;
                 }
                 Output::Send(Message { body: Body::RequestPreVote(request), .. }) => {
                     self.campaign = request.campaign;

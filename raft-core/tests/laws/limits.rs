@@ -179,8 +179,8 @@ fn batches_for_the_state_machine_are_bounded_in_bytes_and_number() {
         while let Some(output) = server.raft.poll_outbox() {
             if let Output::Persist(write) = output {
                 server.raft.persisted(write.id);
-            } else if let Output::Apply(entries) = output {
-                asked.push(entries.last().unwrap().index);
+            } else if let Output::Apply { through, .. } = output {
+                asked.push(through);
             }
         }
         if asked.len() == 2 {

@@ -149,10 +149,10 @@ impl Cluster {
                 self.schedule(written_at, Event::Written { server, life, id });
             }
             Output::Send(message) => self.send(message),
-            Output::Apply(entries) => {
-                let last = entries.last().expect("a batch is never empty").index;
-                entries.into_iter().for_each(|entry| self.apply(server, raft, entry));
-                raft.applied(last);
+            Output::Apply { from, through } => {
+                let entries = raft.entries(from, through);
+                entries.for_each(|entry| self.apply(server, raft, entry));
+                raft.applied(through);
             }
             Output::ReadReady { id, index } => {
                 assert!(self.hosts[server].last_applied >= index, "a read before its entries");
@@ -194,12 +194,12 @@ impl Cluster {
         }
     }
 
-    fn apply(&mut self, server: usize, raft: &Server, entry: Entry<Command>) {
+    fn apply(&mut self, server: usize, raft: &Server, entry: &Entry<Command>) {
         let host = &mut self.hosts[server];
-        self.checks.on_apply(host, raft, &entry);
+        self.checks.on_apply(host, raft, entry);
         host.last_applied = entry.index;
-        if let Payload::Command(command) = entry.payload {
-            host.applied.push((entry.index, command));
+        if let Payload::Command(command) = &entry.payload {
+            host.applied.push((entry.index, command.clone()));
         }
     }
 

@@ -8,7 +8,7 @@ use core::fmt;
 
 use embedded_storage::nor_flash::NorFlash;
 use raft_core::{
-    ConfigError, Entries, Instant, LogId, Message, NodeId, Output, Payload, Raft, ReadSnapshot,
+    ConfigError, Index, Instant, LogId, Message, NodeId, Output, Payload, Raft, ReadSnapshot,
     SnapshotMeta, WriteSnapshot, codec,
 };
 use rand_core::SeedableRng;
@@ -173,7 +173,7 @@ impl<F: NorFlash> Server<F> {
                     self.raft.persisted(write.id);
                 }
                 Output::Send(message) => send(message.to, self.encode(&message)),
-                Output::Apply(entries) => self.apply(entries),
+                Output::Apply { from, through } => self.apply(from, through),
                 Output::TakeSnapshot(snapshot) => self.take_snapshot(snapshot)?,
                 Output::ReadSnapshot(piece) => self.read_snapshot(piece)?,
                 Output::WriteSnapshot(piece) => self.write_snapshot(&piece)?,
@@ -216,15 +216,15 @@ impl<F: NorFlash> Server<F> {
         encoded
     }
 
-    fn apply(&mut self, entries: Entries<Command>) {
-        for entry in entries {
+    fn apply(&mut self, from: Index, through: Index) {
+        for entry in self.raft.entries(from, through) {
             self.state.applied = entry.index.get();
-            if let Payload::Command(command) = entry.payload {
+            if let Payload::Command(command) = &entry.payload {
                 self.state.commands = self.state.commands.wrapping_add(1);
-                self.state.digest = digest(self.state.digest, &command);
+                self.state.digest = digest(self.state.digest, command);
             }
-            self.raft.applied(entry.index);
         }
+        self.raft.applied(through);
     }
 
     /// Writes the state down; the log before it goes.

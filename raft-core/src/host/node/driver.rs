@@ -47,7 +47,7 @@ use crate::output::{Output, Write};
 use crate::role::Role;
 use crate::status::Wake;
 use crate::time::Instant;
-use crate::types::{LogId, NodeId, Term, WriteId};
+use crate::types::{Index, LogId, NodeId, Term, WriteId};
 
 mod backups;
 mod end;
@@ -378,7 +378,7 @@ impl<S: StateMachine> NodeLoop<S> {
                     self.transport.send(message);
                     sent = true;
                 }
-                Output::Apply(entries) => self.apply(entries),
+                Output::Apply { from, through } => self.apply(from, through),
                 Output::ReadReady { id, index: _ } => {
                     // The state machine already has every entry that the read must see.
                     if let Some(query) = self.waiters.read_ready(id) {
@@ -436,7 +436,8 @@ impl<S: StateMachine> NodeLoop<S> {
     }
 
     /// Hands committed entries to the state machine, with the clients that wait for them.
-    fn apply(&mut self, entries: Entries<Bytes>) {
+    fn apply(&mut self, from: Index, through: Index) {
+        let entries: Entries<_> = self.raft.entries(from, through).cloned().collect();
         life::committed(self.raft.id(), entries.iter().map(Entry::id));
         let mut proposers = self.waiters.committed(&entries);
         self.count_committed(entries.len(), &proposers);
@@ -532,7 +533,7 @@ impl<S: StateMachine> NodeLoop<S> {
 fn is_work(output: &Output<Bytes>) -> bool {
     match output {
         Output::Persist(_)
-        | Output::Apply(_)
+        | Output::Apply { .. }
         | Output::ReadReady { .. }
         | Output::TakeSnapshot(_)
         | Output::ReadSnapshot(_)

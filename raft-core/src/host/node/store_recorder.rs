@@ -384,8 +384,8 @@ mod tests {
         while let Some(output) = raft.poll_outbox() {
             if let Output::Persist(write) = output {
                 raft.persisted(write.id);
-            } else if let Output::Apply(entries) = output {
-                raft.applied(entries.last().unwrap().index);
+            } else if let Output::Apply { through, .. } = output {
+                raft.applied(through);
             }
         }
     }

@@ -15,7 +15,7 @@ use super::host::Host;
 use super::truth::{Hosts, Truth};
 use super::{Command, Told, tell};
 use crate::{
-    Body, Config, Entries, Entry, Index, Lease, LogId, Message, NodeId, Output, Raft, ReadId, Role,
+    Body, Config, Entry, Index, Lease, LogId, Message, NodeId, Output, Raft, ReadId, Role,
     SnapshotMeta, Write, WriteId,
 };
 
@@ -241,7 +241,7 @@ impl Stage {
                 self.in_flight.push(message);
                 Ok(())
             }
-            Output::Apply(entries) => self.on_apply(id, entries),
+            Output::Apply { from, through } => self.on_apply(id, from, through),
             Output::ReadReady { id: read, index } => {
                 self.on_read(id, read, ReadOutcome::Served(index))
             }
@@ -292,7 +292,8 @@ impl Stage {
         if held { Ok(()) } else { self.write_next(id).and_then(|write| self.report(id, write)) }
     }
 
-    fn on_apply(&mut self, id: NodeId, entries: Entries<Command>) -> Told {
+    fn on_apply(&mut self, id: NodeId, from: Index, through: Index) -> Told {
+        let entries: Vec<_> = self.raft_mut(id)?.entries(from, through).cloned().collect();
         for entry in entries {
             self.truth.on_apply(&self.hosts[&id], &entry)?;
             let host = self.host_mut(id);

@@ -342,14 +342,14 @@ impl Node {
                     }
                     sent.push(Arc::new(Envelope { digest: digest(&message), message }));
                 }
-                Output::Apply(entries) => {
-                    for entry in entries {
-                        if entry.index != self.applied.next() || !self.holds_durably(&entry) {
-                            *fault = fault.or(Some(Fault::Apply));
-                        }
-                        self.applied = entry.index;
+                Output::Apply { from, through } => {
+                    if from != self.applied.next()
+                        || !self.raft.entries(from, through).all(|entry| self.holds_durably(entry))
+                    {
+                        *fault = fault.or(Some(Fault::Apply));
                     }
-                    self.raft.applied(self.applied);
+                    self.applied = through;
+                    self.raft.applied(through);
                 }
                 Output::RoleChanged { .. } => {}
                 Output::ReadReady { .. }

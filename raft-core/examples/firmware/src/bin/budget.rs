@@ -339,11 +339,7 @@ impl Cluster {
                         codec::encode_message(&message, encoded);
                         ends.push((message.to.get() as usize - 1, encoded.len()));
                     }
-                    Output::Apply(entries) => {
-                        if let Some(last) = entries.last() {
-                            raft.applied(last.index);
-                        }
-                    }
+                    Output::Apply { through, .. } => raft.applied(through),
                     _ => {}
                 }
             }

@@ -58,8 +58,11 @@ fn turn(raft: &mut Server, now: Instant, bytes: &mut Vec<u8>) {
                 raft.persisted(write.id);
             }
             Output::Send(message) => codec::encode_message(&message, bytes),
-            Output::Apply(entries) => {
-                entries.iter().for_each(|entry| raft.applied(entry.index));
+            Output::Apply { from, through } => {
+                for entry in raft.entries(from, through) {
+                    black_box(entry);
+                }
+                raft.applied(through);
             }
             other => drop(black_box(other)),
         }

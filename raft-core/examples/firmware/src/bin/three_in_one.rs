@@ -17,7 +17,7 @@ use cortex_m::asm;
 use cortex_m_rt::entry;
 use cortex_m_semihosting::hprintln;
 use firmware::board::{self, clock, heap::CountingHeap};
-use raft_core::{Config, Instant, Message, NodeId, Output, Payload, Raft, Restored, Role};
+use raft_core::{Config, Index, Instant, Message, NodeId, Output, Payload, Raft, Restored, Role};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 
@@ -124,7 +124,7 @@ impl Cluster {
                     Output::Send(message) if self.messages.len() < MESSAGES_MAX => {
                         self.messages.push_back(message);
                     }
-                    Output::Apply(entries) => server.apply(entries),
+                    Output::Apply { from, through } => server.apply(from, through),
                     Output::RoleChanged { role, term, leader } => {
                         log(server.raft.id(), format_args!("{}", Change { role, term, leader }));
                     }
@@ -199,15 +199,15 @@ impl Cluster {
 }
 
 impl Server {
-    fn apply(&mut self, entries: raft_core::Entries<Command>) {
-        for entry in entries {
-            self.raft.applied(entry.index);
-            if let Payload::Command(command) = entry.payload {
-                let text = core::str::from_utf8(&command).unwrap_or("?");
+    fn apply(&mut self, from: Index, through: Index) {
+        for entry in self.raft.entries(from, through) {
+            if let Payload::Command(command) = &entry.payload {
+                let text = core::str::from_utf8(command).unwrap_or("?");
                 log(self.raft.id(), format_args!("applies {} {text}", entry.index));
-                self.applied.push(command);
+                self.applied.push(command.clone());
             }
         }
+        self.raft.applied(through);
     }
 }
 

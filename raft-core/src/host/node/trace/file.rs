@@ -61,7 +61,7 @@ impl Trace {
             }
             Output::ReadLost { id } => self.write(record::of_read_end(self.node, *id, None)),
             Output::Send(_)
-            | Output::Apply(_)
+            | Output::Apply { .. }
             | Output::TakeSnapshot(_)
             | Output::ReadSnapshot(_)
             | Output::WriteSnapshot(_)
