@@ -2,13 +2,12 @@
 
 mod adaptive;
 
-use alloc::format;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::checkpoint::stored;
+use crate::config_error::{ConfigError, ConfigFault, TimeFault};
 use crate::entries::Entry;
-use crate::error::ConfigError;
 use crate::quorum::MEMBERS_MAX;
 use crate::time::micros;
 use crate::types::NodeId;
@@ -239,19 +238,13 @@ impl Config {
         let mut earlier = voters.iter().enumerate();
         if let Some((_, twice)) = earlier.find(|(at, id)| voters.iter().take(*at).any(|v| v == *id))
         {
-            return Err(ConfigError(format!("server {twice} is listed twice among the voters")));
+            return Err(ConfigFault::VoterListedTwice(*twice).into());
         }
         if !voters.is_empty() && !voters.contains(&self.id) {
-            return Err(ConfigError(format!(
-                "server {} is not among the voters: add it, or leave them empty if it joins a cluster",
-                self.id
-            )));
+            return Err(ConfigFault::NoVoter(self.id).into());
         }
         if voters.len() > MEMBERS_MAX {
-            let count = voters.len();
-            return Err(ConfigError(format!(
-                "{count} voters are more than the {MEMBERS_MAX} allowed"
-            )));
+            return Err(ConfigFault::TooManyVoters { count: voters.len() }.into());
         }
         self.validate_times()?;
         self.validate_limits()
@@ -261,28 +254,18 @@ impl Config {
         let Self { election_timeout_min: min, election_timeout_max: max, .. } = *self;
         let heartbeat = self.heartbeat_interval;
         if micros(heartbeat) == 0 {
-            return Err(ConfigError("heartbeat_interval must be at least a microsecond".into()));
+            return Err(TimeFault::NoHeartbeat.into());
         }
         if micros(heartbeat) > micros(min) / 2 {
-            return Err(ConfigError(format!(
-                "heartbeat_interval {heartbeat:?} must be at most half of election_timeout_min {min:?}: \
-                 or a heartbeat that is only late starts an election; with a third \
-                 of it one heartbeat may be lost"
-            )));
+            return Err(TimeFault::HeartbeatTooLong { heartbeat, min }.into());
         }
         if micros(max) <= micros(min) {
-            return Err(ConfigError(format!(
-                "election_timeout_max {max:?} must be above election_timeout_min {min:?}: without a \
-                 spread every election splits the vote; twice the minimum works"
-            )));
+            return Err(TimeFault::NoSpread { min, max }.into());
         }
         if let Some(slot) =
             self.rank_slot.filter(|slot| !(1..=micros(min) / 4).contains(&micros(*slot)))
         {
-            return Err(ConfigError(format!(
-                "rank_slot {slot:?} must be at least a microsecond and at most a quarter of election_timeout_min {min:?}: \
-                 voters stay true to their leader for a slot less than that; four times the one-way latency is enough"
-            )));
+            return Err(TimeFault::RankSlot { slot, min }.into());
         }
         self.lease.map_or(Ok(()), |lease| self.validate_lease(lease))?;
         self.adaptive.map_or(Ok(()), |adaptive| adaptive.validate(self))
@@ -290,17 +273,11 @@ impl Config {
 
     fn validate_lease(&self, lease: Lease) -> Result<(), ConfigError> {
         if !self.check_quorum {
-            return Err(ConfigError(
-                "a lease needs check_quorum: without it voters elect another leader meanwhile"
-                    .into(),
-            ));
+            return Err(TimeFault::LeaseWithoutQuorum.into());
         }
         if self.lease_span(lease, u32::MAX) <= self.heartbeat_interval {
-            return Err(ConfigError(format!(
-                "a lease with clocks that drift by {} parts per million ends before the next heartbeat renews it: \
-                 lower the drift or the heartbeat_interval",
-                lease.drift_ppm_max
-            )));
+            let drift_ppm_max = lease.drift_ppm_max;
+            return Err(TimeFault::LeaseTooShort { drift_ppm_max }.into());
         }
         Ok(())
     }
@@ -325,24 +302,21 @@ impl Config {
             ("inflight_chunks_max", self.inflight_chunks_max),
         ];
         if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
-            return Err(ConfigError(format!("{name} must not be zero")));
+            return Err(ConfigFault::ZeroLimit { name }.into());
         }
         let (command, append) = (self.command_bytes_max, self.append_bytes_max);
         if command > append {
-            return Err(ConfigError(format!(
-                "command_bytes_max {command} must not be above append_bytes_max {append}"
-            )));
+            return Err(ConfigFault::CommandAboveAppend { command, append }.into());
         }
         // The no-op of a new term may stand before the command.
         let longest = command.saturating_add(Entry::<()>::OVERHEAD_BYTES.saturating_mul(2));
         if longest > self.log_room() {
-            let Self { log_bytes_max: log, log_tail_bytes: tail, snapshot_log_bytes, .. } = self;
-            let needed = longest.saturating_add(*tail).saturating_add(*snapshot_log_bytes);
-            return Err(ConfigError(format!(
-                "log_bytes_max {log} must be at least {needed}: log_tail_bytes {tail} and snapshot_log_bytes {snapshot_log_bytes} \
-                 stay in the log until the next snapshot, and then no command of command_bytes_max {command} would fit; \
-                 raise log_bytes_max, or lower the others"
-            )));
+            let (log, tail) = (self.log_bytes_max, self.log_tail_bytes);
+            let snapshot_log = self.snapshot_log_bytes;
+            let needed = longest.saturating_add(tail).saturating_add(snapshot_log);
+            return Err(
+                ConfigFault::LogTooSmall { log, needed, tail, snapshot_log, command }.into()
+            );
         }
         Ok(())
     }

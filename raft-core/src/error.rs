@@ -1,7 +1,6 @@
 //! Errors: one small enum per verb, each saying what to do next, each giving back what was moved
 //! in.
 
-use alloc::string::String;
 use core::fmt;
 
 use crate::change::MembershipError;
@@ -253,15 +252,3 @@ pub(crate) fn not_leader(f: &mut fmt::Formatter<'_>, leader: Option<NodeId>) -> 
 fn transferring(f: &mut fmt::Formatter<'_>, to: NodeId) -> fmt::Result {
     write!(f, "leadership is being handed over to server {to}")
 }
-
-/// A configuration or a restored state with which no server can run, and what would work instead.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConfigError(pub(crate) String);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl core::error::Error for ConfigError {}

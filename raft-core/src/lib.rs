@@ -188,6 +188,7 @@ mod checkpoint;
 pub mod codec;
 mod commit;
 mod config;
+mod config_error;
 mod election;
 mod entries;
 mod error;
@@ -242,10 +243,9 @@ mod types;
 
 pub use change::{Change, MembershipError};
 pub use config::{Adaptive, Config, Lease};
+pub use config_error::ConfigError;
 pub use entries::{Entries, Entry, Payload};
-pub use error::{
-    ChangeRefused, ConfigError, NothingToSnapshot, ProposeError, ReadRefused, TransferRefused,
-};
+pub use error::{ChangeRefused, NothingToSnapshot, ProposeError, ReadRefused, TransferRefused};
 pub use identity::{ClusterIdentity, MemberStore};
 pub use membership::{LABEL_BYTES_MAX, Member, Membership, Suffrage};
 pub use message::{

@@ -1,12 +1,12 @@
 //! What the core asks of its host.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::vec::Vec;
 
 use crate::checkpoint::stored;
+use crate::config_error::{ConfigError, ConfigFault};
 use crate::entries::{Entries, Entry};
-use crate::error::{ConfigError, ProposeError};
+use crate::error::ProposeError;
 use crate::membership::Membership;
 use crate::message::{Message, SnapshotMeta};
 use crate::role::Role;
@@ -248,24 +248,18 @@ impl<C> Restored<C> {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
         if !self.holds(snapshot) {
-            let base = self.base;
-            return Err(ConfigError(format!(
-                "restored log: it begins behind {base} and does not hold {snapshot}, where the snapshot ends"
-            )));
+            return Err(ConfigFault::LogBehindSnapshot { base: self.base, snapshot }.into());
         }
         let mut last = self.base;
         for entry in &self.entries {
             if entry.index != last.index.next() || entry.term < last.term {
-                let id = entry.id();
-                return Err(ConfigError(format!("restored log: entry {id} cannot follow {last}")));
+                return Err(ConfigFault::LogOutOfOrder { entry: entry.id(), last }.into());
             }
             last = entry.id();
         }
         let current_term = self.hard_state.current_term;
         if last.term > current_term {
-            return Err(ConfigError(format!(
-                "restored log: its last entry {last} is of a later term than the stored {current_term}"
-            )));
+            return Err(ConfigFault::LogOfLaterTerm { last, current_term }.into());
         }
         Ok(())
     }

@@ -13,8 +13,9 @@ use rand_core::Rng;
 
 use crate::checkpoint::stored;
 use crate::config::Config;
+use crate::config_error::ConfigError;
 use crate::entries::{Entry, Payload};
-use crate::error::{ConfigError, ProposeError, ReadRefused};
+use crate::error::{ProposeError, ReadRefused};
 use crate::membership::Membership;
 use crate::message::{AppendEntriesReply, AppendResult, Body, Message, SnapshotMeta};
 use crate::output::{Output, Restored};

@@ -1,13 +1,12 @@
 //! The option of adaptive timeouts (§5.6), and all times scaled to the election timeout in force.
 //! What a leader makes of it is in the module `adaptive`.
 
-use alloc::format;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
 use super::Config;
 use crate::checkpoint::stored;
-use crate::error::ConfigError;
+use crate::config_error::{ConfigError, TimeFault};
 use crate::time::micros;
 
 /// Election timeouts that follow the network, from this floor up to what is configured. See
@@ -47,36 +46,23 @@ impl Adaptive {
         let Config { election_timeout_min: min, election_timeout_max: max, .. } = *config;
         let floor = self.election_timeout_floor;
         if config.lease.is_some() {
-            return Err(ConfigError(
-                "adaptive timeouts and a lease exclude each other: a lease rests on a timeout that all voters hold; leave one out"
-                    .into(),
-            ));
+            return Err(TimeFault::AdaptiveWithLease.into());
         }
         if !config.pre_vote || !config.check_quorum {
-            return Err(ConfigError(
-                "adaptive timeouts need pre_vote and check_quorum: without them one server whose timeout has become too \
-                 short deposes a leader that all others hear"
-                    .into(),
-            ));
+            return Err(TimeFault::AdaptiveWithoutQuorum.into());
         }
         if max > TIMEOUT_MAX {
-            return Err(ConfigError(format!(
-                "election_timeout_max {max:?} is too long for adaptive timeouts: at most {TIMEOUT_MAX:?}"
-            )));
+            return Err(TimeFault::AdaptiveTooLong { max, timeout_max: TIMEOUT_MAX }.into());
         }
         if micros(floor) == 0 || floor > min {
-            return Err(ConfigError(format!(
-                "election_timeout_floor {floor:?} must be above zero and at most election_timeout_min {min:?}"
-            )));
+            return Err(TimeFault::Floor { floor, min }.into());
         }
         if config.heartbeat_interval_at(TimeoutInForce(micros(floor))) < HEARTBEAT_MIN {
             let beats = micros(min).checked_div(micros(config.heartbeat_interval)).unwrap_or(1);
             let works = HEARTBEAT_MIN.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX));
-            return Err(ConfigError(format!(
-                "election_timeout_floor {floor:?} would have heartbeats follow each other within less than {HEARTBEAT_MIN:?}: \
-                 raise it to {:?}, or raise heartbeat_interval",
-                works.saturating_add(HEARTBEAT_MIN)
-            )));
+            let works = works.saturating_add(HEARTBEAT_MIN);
+            let heartbeat_min = HEARTBEAT_MIN;
+            return Err(TimeFault::FloorTooLow { floor, heartbeat_min, works }.into());
         }
         Ok(())
     }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use super::storage_error::StorageError;
 use super::versions::{Versions, not_understood};
-use crate::error::{self, ConfigError, ReadRefused, TransferRefused};
+use crate::config_error::ConfigError;
+use crate::error::{self, ReadRefused, TransferRefused};
 use crate::types::NodeId;
 
 pub use super::change_error::ChangeError;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::Config;
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 use crate::host::identity::ClusterId;
 use crate::host::recorder::RecorderConfig;
 use crate::host::transport::Transport;
@@ -96,18 +96,18 @@ impl NodeConfig {
     pub(super) fn validate(&self, transport: &dyn Transport) -> Result<(), ConfigError> {
         self.raft.validate()?;
         if self.inbox_max == 0 {
-            return Err(ConfigError(
-                "inbox_max must not be zero: nothing would ever come in".into(),
+            return Err(ConfigError::of_host(
+                "inbox_max must not be zero: nothing would ever come in",
             ));
         }
         let Versions { oldest, newest } = self.versions;
         if oldest > newest {
-            return Err(ConfigError(format!(
+            return Err(ConfigError::of_host(format!(
                 "versions {oldest} to {newest} are none: name the oldest that the program understands first"
             )));
         }
         if self.stuck_after < STUCK_AFTER_MIN {
-            return Err(ConfigError(format!(
+            return Err(ConfigError::of_host(format!(
                 "stuck_after {:?} must be at least {STUCK_AFTER_MIN:?}: or every call of the state machine counts as stuck",
                 self.stuck_after
             )));
@@ -116,7 +116,7 @@ impl NodeConfig {
         let carried = transport.message_bytes_max();
         if longest > carried {
             let Config { append_bytes_max: append, snapshot_chunk_bytes: chunk, .. } = self.raft;
-            return Err(ConfigError(format!(
+            return Err(ConfigError::of_host(format!(
                 "append_bytes_max {append} and snapshot_chunk_bytes {chunk} bring messages of {longest} bytes, and the transport carries \
                  {carried}: lower them, or raise what the transport carries, which is frame_bytes_max over TCP, on all nodes"
             )));

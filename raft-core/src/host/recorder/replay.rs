@@ -15,7 +15,7 @@ use super::reader::{Frames, ReadingError, Recording, begin};
 use super::tape::{INPUTS, START, STATE, digest};
 use crate::checkpoint::{Damaged, In, Out, Stored};
 use crate::config::Config;
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 use crate::message::Message;
 use crate::output::{Output, Restored};
 use crate::raft::Raft;

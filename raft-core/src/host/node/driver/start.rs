@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::NodeLoop;
 use super::shared::{Driver, SharedLoop};
 use crate::config::Config;
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 use crate::host::clock::Clock;
 use crate::host::error::StartError;
 use crate::host::identity::{ClusterId, Identity};
@@ -341,7 +341,7 @@ fn check_note(note: &Bytes) -> Result<(), StartError> {
     if note.len() <= SAID_NOTE_BYTES_MAX {
         return Ok(());
     }
-    Err(StartError::Config(ConfigError(format!(
+    Err(StartError::Config(ConfigError::of_host(format!(
         "the note has {} bytes: use at most {SAID_NOTE_BYTES_MAX}",
         note.len()
     ))))
@@ -373,7 +373,7 @@ fn check_owner(journal: &dyn Journal, cluster: ClusterId, node: NodeId) -> Resul
     match journal.owner() {
         Some((of_cluster, of_node)) if (of_cluster, of_node) != (cluster, node) => {
             let (its, ours) = (of_cluster.get(), cluster.get());
-            Err(StartError::Config(ConfigError(format!(
+            Err(StartError::Config(ConfigError::of_host(format!(
                 "the journal belongs to node {of_node} of cluster {its:#x}, the configuration is for node {node} of \
                  cluster {ours:#x}: open the journal under the same ids"
             ))))
