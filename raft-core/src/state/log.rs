@@ -157,6 +157,11 @@ impl<C: Command> Log<C> {
         through: Index,
         bytes_max: usize,
     ) -> Option<(Index, usize)> {
+        // No entry, or one alone, is the commonest case, and spared the counting.
+        let first = self.get(from)?;
+        if from == through {
+            return Some((from, first.size()));
+        }
         let mut bytes = 0usize;
         let fits = |entry: &&Entry<C>| {
             let sum = bytes.saturating_add(entry.size());
@@ -178,16 +183,14 @@ impl<C: Command> Log<C> {
         through: Index,
         bytes_max: usize,
     ) -> (Entries<C>, usize) {
-        // An entry that travels alone is the commonest case, and spared the counting and
-        // collecting.
-        if from == through {
-            let Some(entry) = self.get(from) else { return Default::default() };
-            return (Entries::one(entry.clone()), entry.size());
-        }
         let Some((last, bytes)) = self.last_fitting(from, through, bytes_max) else {
             return Default::default();
         };
-        (self.range(from, last).cloned().collect(), bytes)
+        let entries = match self.get(from) {
+            Some(alone) if from == last => Entries::one(alone.clone()),
+            Some(_) | None => self.range(from, last).cloned().collect(),
+        };
+        (entries, bytes)
     }
 
     fn get(&self, index: Index) -> Option<&Entry<C>> {
