@@ -4,16 +4,18 @@
 //! receives on the connections that it accepted.
 //!
 //! ```text
-//! send ─► SendQueue ─► dialer's thread ═ messages, keepalives ═► thread of the connection ─► inbox
-//!                      thread that hears ◄═══════ keepalives ═══
+//! send ─► SendQueue ─► loop, or dialer's thread ══ messages ══► thread of the connection ─► inbox
+//!                           dialer's thread ══════ keepalives ══►
+//!                         thread that hears ◄═════ keepalives ═══
 //! ```
 //!
-//! The dialer's thread dials again when the connection is lost. Another thread accepts connections.
-//! Everything else, among it limits and counters, is in [`raft_core::host::tcp`].
+//! The loop writes what a socket takes at once, and the dialer's thread the rest. The dialer's
+//! thread dials again when the connection is lost. Another thread accepts connections. Everything
+//! else, among it limits and counters, is in [`raft_core::host::tcp`].
 //!
 //! Plain TCP, the default, neither encrypts nor authenticates: use it only in a network that you
-//! trust. With the feature `tls`, `Transport::with_tls` makes it do both. Two threads share a
-//! connection, one reading and one writing, so they share its cryptography, and not a stream.
+//! trust. With the feature `tls`, `Transport::with_tls` makes it do both. While a thread reads from
+//! a connection, others write to it, so they share its cryptography, and not a stream.
 //!
 //! A blocked thread cannot be told to stop, so everything that blocks has an end. A stop closes the
 //! incoming connections, and the outgoing ones whose handshake has not ended. It wakes the thread
@@ -35,6 +37,7 @@ pub use raft_core::host::tcp::{Config, Counters, Counts};
 mod acceptor;
 mod connection;
 mod dialer;
+mod link;
 mod shared;
 mod sockets;
 
@@ -151,6 +154,7 @@ impl raft_core::host::Transport for Transport {
             tcp: shared,
             incoming: Arc::default(),
             outgoing: Arc::default(),
+            links: Mutex::default(),
             running: Mutex::new(None),
         });
         self.shared = Some(shared.clone());
@@ -170,7 +174,7 @@ impl raft_core::host::Transport for Transport {
 
     fn flush(&mut self) {
         if let Some(shared) = &self.shared {
-            shared.peers.flush();
+            shared.flush();
         }
         self.dial(None);
     }

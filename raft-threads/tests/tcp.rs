@@ -159,6 +159,31 @@ fn long_messages_arrive_and_longer_ones_are_dropped_alone() {
     one.until(|counts| counts.dropped_too_long == 1);
 }
 
+/// The loop writes what the socket takes, and the dialer's thread the rest: each flush meets the
+/// other at work.
+#[test]
+fn what_a_socket_does_not_take_at_once_follows_in_order() {
+    let mut one = acceptor(Config::default());
+    let mut two = Endpoint::start(2, &[(1, one.address())], Config::default());
+    two.send_until_received(&mut one);
+    let dropped = |counts: Counts| counts.dropped_unreachable + counts.dropped_full;
+    let before = dropped(two.counts());
+    let long = append(2, 1, vec![7; 300_000]);
+    for term in 1..=80 {
+        two.transport.send(long.clone());
+        two.send(1, term);
+    }
+    for term in 1..=80 {
+        let mut received = one.receive();
+        while received.term == Term::ZERO {
+            received = one.receive();
+        }
+        assert_eq!(received, long, "the message before the vote of term {term}");
+        assert_eq!(one.receive(), vote(2, 1, term));
+    }
+    assert_eq!(dropped(two.counts()), before);
+}
+
 #[test]
 fn a_new_member_is_dialed_and_answers_and_one_that_goes_is_left() {
     let (mut one, mut two) =

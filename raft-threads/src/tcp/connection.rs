@@ -104,13 +104,20 @@ fn set_read_deadline(stream: &TcpStream, deadline: Instant) -> Result<(), Closed
 /// Writes all bytes. Fails if the other side takes none for as long as the stream's write timeout,
 /// or does not take all by the deadline, if there is one.
 pub(super) fn write(
-    mut stream: &TcpStream,
+    stream: &TcpStream,
     cipher: &Cipher,
     bytes: &[u8],
     deadline: Option<Instant>,
 ) -> Result<(), Closed> {
-    let sealed = cipher.seal(bytes)?;
-    let mut bytes = &*sealed;
+    write_sealed(stream, &cipher.seal(bytes)?, deadline)
+}
+
+/// The same for bytes that need no cipher any more.
+pub(super) fn write_sealed(
+    mut stream: &TcpStream,
+    mut bytes: &[u8],
+    deadline: Option<Instant>,
+) -> Result<(), Closed> {
     while !bytes.is_empty() {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(Closed::Idle);

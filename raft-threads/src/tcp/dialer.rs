@@ -10,16 +10,19 @@ use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{self, Cipher, Closed, Config, Reading, Route, keepalive};
 
 use super::connection::{self, Reader};
+use super::link::Link;
 use super::shared::{Peer, Shared, Signals};
 
 type Dialing<'p> = tcp::Dialing<'p, Signals>;
 
-pub(super) fn run(peer: &Peer, shared: &Shared) {
+pub(super) fn run(peer: &Arc<Peer>, shared: &Shared) {
     let mut dialing = Dialing::new(&shared.peers, peer, &shared.inbox);
     loop {
+        // The attempt that begins now is what an earlier signal asked for.
+        peer.signals().retry.store(false, Relaxed);
         let closed = match connect(&mut dialing, peer, shared) {
             Ok((stream, cipher, reading)) => {
-                carry(peer, shared, Link { stream: &stream, cipher: &cipher }, reading)
+                carry(&Arc::new(Link::new(Arc::clone(peer), stream, cipher)), shared, reading)
             }
             Err(closed) => closed,
         };
@@ -75,23 +78,16 @@ fn dial(mut route: Route) -> Result<(TcpStream, SocketAddr), Closed> {
     Err(route.into_error())
 }
 
-/// A connection that one thread writes to while another reads.
-#[derive(Clone, Copy)]
-struct Link<'c> {
-    stream: &'c TcpStream,
-    cipher: &'c Cipher,
-}
-
 /// Sends until the connection ends, while another thread listens for its end.
-fn carry(peer: &Peer, shared: &Shared, link: Link<'_>, reading: Reading) -> Closed {
+fn carry(link: &Arc<Link>, shared: &Shared, reading: Reading) -> Closed {
     let lost = Mutex::new(None);
     let listen = || {
         let closed = hear_keepalives(
-            Reader::new(link.stream, link.cipher, reading),
+            Reader::new(link.stream(), link.cipher(), reading),
             shared.config.idle_timeout,
         );
         *lost.lock().expect("nothing panics while it holds this lock") = Some(closed);
-        peer.signals().signal.wake();
+        link.peer().signals().wake();
     };
     thread::scope(|scope| {
         let listening = thread::Builder::new().name("raft-hear".into());
@@ -99,8 +95,11 @@ fn carry(peer: &Peer, shared: &Shared, link: Link<'_>, reading: Reading) -> Clos
             return error.into();
         }
         let is_lost = || lost.lock().expect("nothing panics while it holds this lock").take();
-        let closed = talk(peer, shared, link, is_lost).unwrap_or_else(|closed| closed);
-        let _ = link.stream.shutdown(Shutdown::Both);
+        shared.enter(link);
+        let closed = talk(link, shared, is_lost).unwrap_or_else(|closed| closed);
+        shared.leave(link);
+        link.end();
+        let _ = link.stream().shutdown(Shutdown::Both);
         closed
     })
 }
@@ -117,15 +116,14 @@ fn hear_keepalives(mut reader: Reader<'_>, idle_timeout: Duration) -> Closed {
 
 /// Sends until the connection is lost or the transport stops.
 fn talk(
-    peer: &Peer,
+    link: &Link,
     shared: &Shared,
-    link: Link<'_>,
     is_lost: impl Fn() -> Option<Closed>,
 ) -> Result<Closed, Closed> {
     let Config { keepalive_interval, idle_timeout, .. } = shared.config;
+    let peer = link.peer();
     let keepalive = keepalive();
     let mut next_keepalive = Instant::now() + keepalive_interval;
-    let mut buffer = Vec::new();
     loop {
         if let Some(closed) = is_lost() {
             return Ok(closed);
@@ -134,36 +132,19 @@ fn talk(
             // The messages that a node sends before it stops, such as the hand-over of its
             // leadership, should still arrive.
             let deadline = Instant::now() + idle_timeout;
-            while !peer.queue().is_empty() {
-                send(peer, link, &mut buffer, Some(deadline))?;
+            while link.has_more() {
+                link.send(Some(deadline))?;
             }
             return Ok(Closed::Stopped);
         }
-        send(peer, link, &mut buffer, None)?;
+        link.send(None)?;
         if Instant::now() >= next_keepalive {
             peer.check()?;
-            connection::write(link.stream, link.cipher, &keepalive, None)?;
+            link.write(&keepalive)?;
             next_keepalive = Instant::now() + keepalive_interval;
         }
-        if peer.queue().is_empty() {
+        if !link.has_more() {
             peer.signals().signal.wait(Some(next_keepalive));
         }
     }
-}
-
-/// Sends waiting messages, as much as one write takes.
-fn send(
-    peer: &Peer,
-    link: Link<'_>,
-    buffer: &mut Vec<u8>,
-    deadline: Option<Instant>,
-) -> Result<(), Closed> {
-    buffer.clear();
-    let messages = peer.queue().take(buffer);
-    if let Err(closed) = connection::write(link.stream, link.cipher, buffer, deadline) {
-        peer.queue().clear(messages);
-        return Err(closed);
-    }
-    peer.queue().sent(messages, buffer.len());
-    Ok(())
 }

@@ -169,7 +169,7 @@ impl<S: Signals> Peers<S> {
 
     /// Wakes all dialers, so that they see that this transport stops.
     pub fn wake_all(&self) {
-        self.lock().peers.values().for_each(|peer| peer.signals().ready());
+        self.lock().peers.values().for_each(|peer| peer.signals().retry());
     }
 
     /// To be called when this node has dialed us, which shows that it is alive.
