@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// A test that runs longer goes in circles; the slowest takes a tenth of it.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(180);
 
+/// A test that takes more memory than this, in KiB, grows for ever.
+const MEMORY_MAX_KIB: u64 = 16 << 20;
+
 /// The tests of the host's threads, which another scheduler runs. They have a target directory of
 /// their own, because the flag of the compiler that chooses the scheduler counts for all crates.
 const INTERLEAVINGS: &str = "interleavings";
@@ -134,7 +137,10 @@ impl Workshop {
     fn run(&self, program: &Path, module: &str) -> Result<Verdict, String> {
         let log_path = self.target.join("check.log");
         let log = fs::File::create(&log_path).map_err(|error| format!("check.log: {error}"))?;
-        let mut test = Command::new(program);
+        let mut test = Command::new("sh");
+        test.arg("-c")
+            .arg(format!("ulimit -v {MEMORY_MAX_KIB} && exec \"$0\" \"$@\""))
+            .arg(program);
         if !module.is_empty() {
             test.arg(format!("{module}::"));
         }

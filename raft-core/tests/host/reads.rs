@@ -35,7 +35,9 @@ fn reads_behind_a_busy_state_machine_are_bounded() {
     let node = start(raft, &hub, MemoryJournal::new(), Busy { goes_on }).unwrap();
     node.lead().wait().unwrap();
     let proposed = node.propose("slow");
-    let reads: Vec<_> = (0..ASKED).map(|_| node.read(|_| ())).collect();
+    let mut reads: Vec<_> = (0..WAITING_MAX).map(|_| node.read(|_| ())).collect();
+    until(|| node.status().wait().unwrap().reads_queued == WAITING_MAX);
+    reads.extend((WAITING_MAX..ASKED).map(|_| node.read(|_| ())));
     let status = node.status().wait().unwrap();
     assert_eq!(status.reads_waiting + status.reads_queued, WAITING_MAX);
     go_on.send(()).unwrap();
