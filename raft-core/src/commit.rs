@@ -60,11 +60,12 @@ impl<C: Command, R: Rng> Server<C, R> {
         }
     }
 
-    /// The next batch for the state machine: its first entry and its last.
+    /// The next batch for the state machine: its first entry and its last. A snapshot that waits to
+    /// be restored is in place of the log, which then holds none of the entries up to it.
     pub(crate) fn next_apply(&mut self) -> Option<(Index, Index)> {
         let through = self.commit_index.min(self.durable.index());
         let is_full = self.inflight_applies.len() >= self.config.inflight_applies_max;
-        if self.apply_sent >= through || is_full || self.snapshots.is_restore_due() {
+        if self.apply_sent >= through || is_full {
             return None;
         }
         let (from, bytes_max) = (self.apply_sent.next(), self.config.apply_bytes_max);

@@ -112,11 +112,6 @@ impl<C> Snapshots<C> {
         self.receiving.as_mut()
     }
 
-    /// An installed snapshot waits to be restored; what follows it waits for that.
-    pub(crate) fn is_restore_due(&self) -> bool {
-        self.restoring
-    }
-
     /// Puts its moment elsewhere, for [`Raft::canonical`](crate::Raft::canonical).
     pub(crate) fn move_in_time(&mut self, future: impl Fn(Instant) -> Instant) {
         self.retry_at = self.retry_at.map(future);
