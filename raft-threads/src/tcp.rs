@@ -24,7 +24,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -130,7 +130,10 @@ impl Transport {
 
     fn halt(&mut self, running: Option<Running>) {
         let Some(shared) = self.shared.take() else { return };
-        *shared.running.lock().expect("nothing panics while it holds this lock") = running;
+        if let Some(running) = running {
+            // It was not set before, because `stop` is called once at most.
+            let _ = shared.running.set(running);
+        }
         shared.incoming.stop();
         shared.outgoing.stop();
         shared.peers.wake_all();
@@ -154,8 +157,7 @@ impl raft_core::host::Transport for Transport {
             tcp: shared,
             incoming: Arc::default(),
             outgoing: Arc::default(),
-            links: Mutex::default(),
-            running: Mutex::new(None),
+            running: OnceLock::new(),
         });
         self.shared = Some(shared.clone());
         self.dial(to_dial);
@@ -174,7 +176,7 @@ impl raft_core::host::Transport for Transport {
 
     fn flush(&mut self) {
         if let Some(shared) = &self.shared {
-            shared.flush();
+            shared.peers.flush();
         }
         self.dial(None);
     }

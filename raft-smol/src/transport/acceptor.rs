@@ -3,25 +3,19 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_channel::Receiver;
 use async_io::Timer;
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use async_net::{TcpListener, TcpStream};
 use futures_lite::future::or;
-use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Closed, Counters, Incoming, Ticket};
+use raft_core::host::tcp::{self, ACCEPT_RETRY, Closed, Counters, Incoming};
 
 use super::connection::{self, Link, Reader, Stream};
 use super::shared::Shared;
 use crate::executor::Executor;
 use crate::wait::{dropped, timeout};
-
-/// How long to wait if the system gives no more sockets. Peers that dial meanwhile wait in the
-/// system's queue.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 pub(super) async fn run<E: Executor>(
     shared: Arc<Shared>,
@@ -65,11 +59,9 @@ async fn serve(
         let stream = Stream::new(Link::new(stream, shared.guard.accept()?));
         let welcomed = welcome(&stream, address, &shared);
         let handshake_timeout = shared.config.handshake_timeout;
-        let (inbox, ticket) = timeout(handshake_timeout, Closed::Idle, welcomed).await?;
-        let id = inbox.peer();
-        tracing::info!(node = shared.me.get(), peer = id.get(), %address, "peer connected");
-        peer = Some(id);
-        receive(&stream, inbox, ticket, &shared).await
+        let incoming = timeout(handshake_timeout, Closed::Idle, welcomed).await?;
+        peer = Some(incoming.peer());
+        receive(&stream, incoming, &shared).await
     };
     let stopped = async {
         dropped(&stop).await;
@@ -85,7 +77,7 @@ async fn welcome(
     stream: &Stream,
     address: SocketAddr,
     shared: &Shared,
-) -> Result<(PeerInbox, Ticket), Closed> {
+) -> Result<Incoming, Closed> {
     stream.secure(shared.config.handshake_timeout).await?;
     let speaker = stream.cipher().speaker();
     let mut reader = Reader::new(stream.clone(), HANDSHAKE_BYTES_MAX);
@@ -94,30 +86,26 @@ async fn welcome(
     let reading = reader.reading();
     let judged = shared.peers.judge_speaker(&speaker, first, reading, address, &mut answer);
     connection::write(stream, &answer, shared.config.handshake_timeout).await?;
-    judged
+    let (peer, ticket) = judged?;
+    Ok(shared.on_accepted(peer, ticket, address))
 }
 
 /// Receives until the connection ends.
 async fn receive(
     stream: &Stream,
-    peer: PeerInbox,
-    ticket: Ticket,
+    incoming: Incoming,
     shared: &Shared,
 ) -> Result<Infallible, Closed> {
     let config = &shared.config;
-    let id = peer.peer();
-    let incoming = Incoming::new(shared.me, peer, shared.counters.clone());
-    shared.counters.count_accepted();
-    shared.peers.is_back(id);
     let mut reader = Reader::new(stream.clone(), config.frame_bytes_max);
     let hear = reader.hear(config, |payload| {
         incoming.receive(payload)?;
-        ticket.check()
+        incoming.check()
     });
     let tell = async {
         loop {
             Timer::after(config.keepalive_interval).await;
-            ticket.check()?;
+            incoming.check()?;
             connection::write(stream, &tcp::keepalive(), config.idle_timeout).await?;
         }
     };

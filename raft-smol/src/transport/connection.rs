@@ -10,7 +10,6 @@ use async_io::{Async, Timer};
 use bytes::Bytes;
 use futures_lite::AsyncWriteExt;
 use futures_lite::future::{or, yield_now};
-use raft_core::host::frame::HEADER_BYTES;
 use raft_core::host::tcp::{Cipher, Closed, Config, Reading};
 
 use crate::wait::timeout;
@@ -61,22 +60,15 @@ impl Link {
     }
 }
 
-/// How many bytes are read at a time, at most.
-const READ_BYTES: usize = 64 * 1024;
-
 /// The reading side.
 pub(super) struct Reader {
     stream: Stream,
     reading: Reading,
-    /// The buffer of a read.
-    buffer: Box<[u8]>,
 }
 
 impl Reader {
     pub(super) fn new(stream: Stream, frame_bytes_max: usize) -> Self {
-        let bytes = READ_BYTES.min(frame_bytes_max.saturating_add(HEADER_BYTES));
-        let buffer = vec![0; bytes].into_boxed_slice();
-        Self { stream, reading: Reading::new(frame_bytes_max), buffer }
+        Self { stream, reading: Reading::new(frame_bytes_max) }
     }
 
     /// Reads one frame of the handshake.
@@ -125,27 +117,32 @@ impl Reader {
 
     /// Waits until bytes have arrived. May be dropped while it waits.
     async fn fill(&mut self) -> Result<(), Closed> {
-        let read = loop {
-            let Link { socket, cipher } = &*self.stream;
+        let Link { socket, cipher } = &*self.stream;
+        loop {
             // Waiting before each read lets other tasks run, however much a peer sends.
             match cipher.may_hold() {
                 true => yield_now().await,
                 false => socket.readable().await?,
             }
-            match cipher.read(&mut self.buffer, |space| socket.get_ref().read(space)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => break read?,
+            match self.reading.read(cipher, |space| socket.get_ref().read(space)) {
+                Err(Closed::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
             }
-        };
-        self.reading.space().extend_from_slice(&self.buffer[..read]);
-        self.reading.on_read(read)
+        }
     }
 }
 
 /// Writes all bytes, and fails if the other side takes none for that long.
 pub(super) async fn write(link: &Link, bytes: &[u8], stalled: Duration) -> Result<(), Closed> {
-    let sealed = link.cipher.seal(bytes)?;
-    let mut bytes = &*sealed;
+    write_sealed(link, &link.cipher.seal(bytes)?, stalled).await
+}
+
+/// The same for bytes that need no cipher any more.
+pub(super) async fn write_sealed(
+    link: &Link,
+    mut bytes: &[u8],
+    stalled: Duration,
+) -> Result<(), Closed> {
     while !bytes.is_empty() {
         let write = async { Ok((&*link.socket).write(bytes).await?) };
         let written = timeout(stalled, Closed::Idle, write).await?;

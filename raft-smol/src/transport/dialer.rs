@@ -10,7 +10,7 @@ use async_io::Timer;
 use async_net::TcpStream;
 use futures_lite::future::{or, yield_now};
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Closed, Config, Route};
+use raft_core::host::tcp::{self, Closed, Config, Route, Writing};
 
 use super::connection::{self, Link, Reader, Stream};
 use super::shared::{Peer, Shared, Signals};
@@ -98,7 +98,7 @@ async fn tell(
     stop: &Receiver<()>,
 ) -> Result<Infallible, Closed> {
     let mut keepalives = Timer::after(config.keepalive_interval);
-    let mut buffer = Vec::new();
+    let mut writing = Writing::new(Arc::clone(peer.queue()));
     // Messages that arrived while there was no connection already wait.
     peer.signals().ready.notify();
     loop {
@@ -116,12 +116,18 @@ async fn tell(
         };
         match or(stopped, or(tick, ready)).await {
             Event::Stopped => {
-                let last_words = say_last_words(peer, config, stream, &mut buffer);
+                let last_words = say_last_words(config, stream, &mut writing);
                 // Whether they arrived or not, the connection ends.
                 let _ = timeout(config.idle_timeout, Closed::Idle, last_words).await;
                 return Err(Closed::Stopped);
             }
-            Event::Ready => send(peer, config, stream, &mut buffer).await?,
+            Event::Ready => {
+                send(config, stream, &mut writing).await?;
+                if writing.has_more() {
+                    peer.signals().ready.notify();
+                    yield_now().await;
+                }
+            }
             Event::Tick => {
                 peer.check()?;
                 connection::write(stream, &tcp::keepalive(), config.idle_timeout).await?;
@@ -138,36 +144,23 @@ enum Event {
 }
 
 /// Sends waiting messages, as much as one write takes.
-async fn send(
-    peer: &Peer,
-    config: &Config,
-    stream: &Stream,
-    buffer: &mut Vec<u8>,
-) -> Result<(), Closed> {
-    buffer.clear();
-    let messages = peer.queue().take(buffer);
-    if let Err(closed) = connection::write(stream, buffer, config.idle_timeout).await {
-        peer.queue().clear(messages);
-        return Err(closed);
-    }
-    peer.queue().sent(messages, buffer.len());
-    if !peer.queue().is_empty() {
-        peer.signals().ready.notify();
-        yield_now().await;
-    }
+async fn send(config: &Config, stream: &Stream, writing: &mut Writing) -> Result<(), Closed> {
+    writing.take(stream.cipher())?;
+    connection::write_sealed(stream, writing.bytes(), config.idle_timeout).await?;
+    writing.on_all_written();
     Ok(())
 }
 
 /// The messages that a node sends before it stops, such as the hand-over of its leadership, should
 /// still arrive.
 async fn say_last_words(
-    peer: &Peer,
     config: &Config,
     stream: &Stream,
-    buffer: &mut Vec<u8>,
+    writing: &mut Writing,
 ) -> Result<(), Closed> {
-    while !peer.queue().is_empty() {
-        send(peer, config, stream, buffer).await?;
+    while writing.has_more() {
+        send(config, stream, writing).await?;
+        yield_now().await;
     }
     stream.shutdown()
 }

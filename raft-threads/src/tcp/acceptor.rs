@@ -4,17 +4,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{Cipher, Closed, Incoming, Reading, Ticket, keepalive};
+use raft_core::host::tcp::{ACCEPT_RETRY, Cipher, Closed, Incoming, Reading, keepalive};
 
-use super::connection::{self, Reader};
+use super::connection;
 use super::shared::{Shared, spawn};
 use super::sockets::Socket;
-
-/// How long to wait if the system gives no more sockets. Peers that dial meanwhile wait in the
-/// system's queue.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Into how many parts a connection's thread divides its sleep between two keepalives. A keepalive
 /// is late by one part at most.
@@ -58,11 +53,9 @@ fn receive_on(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
 /// One connection, from its handshake to its end.
 fn serve(socket: Socket, address: SocketAddr, shared: &Shared) {
     let mut peer = None;
-    let served = welcome(&socket, address, shared).and_then(|(cipher, from, ticket)| {
-        let id = from.peer();
-        tracing::info!(node = shared.me.get(), peer = id.get(), %address, "peer connected");
-        peer = Some(id);
-        receive(&socket, &cipher, from, &ticket, shared)
+    let served = welcome(&socket, address, shared).and_then(|(cipher, incoming)| {
+        peer = Some(incoming.peer());
+        receive(&socket, &cipher, &incoming, shared)
     });
     drop(socket);
     // While the transport stops, the reason is the stop, however it shows here.
@@ -78,10 +71,10 @@ fn welcome(
     stream: &TcpStream,
     address: SocketAddr,
     shared: &Shared,
-) -> Result<(Cipher, PeerInbox, Ticket), Closed> {
+) -> Result<(Cipher, Incoming), Closed> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(shared.config.idle_timeout))?;
-    let deadline = connection::deadline(shared.config.handshake_timeout);
+    let deadline = shared.config.handshake_deadline();
     let cipher = shared.guard.accept()?;
     connection::secure(stream, &cipher, deadline)?;
     let speaker = cipher.speaker();
@@ -91,33 +84,28 @@ fn welcome(
     let judged = shared.peers.judge_speaker(&speaker, first, &reading, address, &mut answer);
     connection::write(stream, &cipher, &answer, None)?;
     let (peer, ticket) = judged?;
-    Ok((cipher, peer, ticket))
+    Ok((cipher, shared.on_accepted(peer, ticket, address)))
 }
 
 /// Receives until the connection ends.
 fn receive(
     stream: &TcpStream,
     cipher: &Cipher,
-    peer: PeerInbox,
-    ticket: &Ticket,
+    incoming: &Incoming,
     shared: &Shared,
 ) -> Result<(), Closed> {
     let config = &shared.config;
-    let id = peer.peer();
-    let incoming = Incoming::new(shared.me, peer, shared.counters.clone());
-    shared.counters.count_accepted();
-    shared.peers.is_back(id);
     stream.set_read_timeout(Some(config.keepalive_interval / KEEPALIVE_PARTS))?;
-    let mut reader = Reader::new(stream, cipher, Reading::new(config.frame_bytes_max));
+    let mut reading = Reading::new(config.frame_bytes_max);
     let keepalive = keepalive();
     let mut said = Instant::now();
     loop {
-        reader.read(|payload| incoming.receive(payload))?;
+        connection::receive(stream, cipher, &mut reading, |payload| incoming.receive(payload))?;
         if said.elapsed() >= config.keepalive_interval {
-            reader.check_heard(config.idle_timeout)?;
+            reading.check_heard(config.idle_timeout)?;
             connection::write(stream, cipher, &keepalive, None)?;
             said = Instant::now();
         }
-        ticket.check()?;
+        incoming.check()?;
     }
 }

@@ -2,55 +2,24 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
 use raft_core::host::tcp::{Cipher, Closed, Reading};
 
-/// How many bytes one read takes at most.
-const READ_BYTES: usize = 64 * 1024;
-
-/// The longest handshake, however patient the configuration is.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The reading side.
-pub(super) struct Reader<'s> {
-    stream: &'s TcpStream,
-    cipher: &'s Cipher,
-    reading: Reading,
-    buffer: Vec<u8>,
-}
-
-impl<'s> Reader<'s> {
-    pub(super) fn new(stream: &'s TcpStream, cipher: &'s Cipher, reading: Reading) -> Self {
-        Self { stream, cipher, reading, buffer: vec![0; READ_BYTES] }
+/// Waits until bytes have arrived, for the stream's read timeout at most, and hands each payload to
+/// `take`.
+pub(super) fn receive(
+    stream: &TcpStream,
+    cipher: &Cipher,
+    reading: &mut Reading,
+    mut take: impl FnMut(&Bytes) -> Result<(), Closed>,
+) -> Result<(), Closed> {
+    read_some(stream, cipher, reading)?;
+    while let Some(payload) = reading.next_payload()? {
+        take(&payload)?;
     }
-
-    /// Waits until bytes have arrived, for the stream's read timeout at most, and hands each
-    /// payload to `receive`.
-    pub(super) fn read(
-        &mut self,
-        mut receive: impl FnMut(&Bytes) -> Result<(), Closed>,
-    ) -> Result<(), Closed> {
-        read_some(self.stream, self.cipher, &mut self.reading, &mut self.buffer)?;
-        while let Some(payload) = self.reading.next_payload()? {
-            receive(&payload)?;
-        }
-        Ok(())
-    }
-
-    /// Fails if nothing was heard for that long.
-    pub(super) fn check_heard(&self, idle_timeout: Duration) -> Result<(), Closed> {
-        self.reading.check_heard(idle_timeout)
-    }
-}
-
-/// The end of a handshake that begins now.
-pub(super) fn deadline(timeout: Duration) -> Instant {
-    let now = Instant::now();
-    // A clock cannot show the end of the longest timeouts.
-    now.checked_add(timeout).unwrap_or(now + HANDSHAKE_MAX)
+    Ok(())
 }
 
 /// Completes the handshake of TLS, if there is one, by the deadline. If it fails, the other side is
@@ -64,7 +33,7 @@ pub(super) fn secure(stream: &TcpStream, cipher: &Cipher, deadline: Instant) -> 
         set_read_deadline(stream, deadline)?;
         match cipher.advance(|space| (&mut &*stream).read(space)) {
             Ok(()) => {}
-            Err(error) if is_timeout(&error) || error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if is_nothing_yet(&error) => {}
             Err(error) => {
                 // Whether it is told or not, the connection ends.
                 let _ = write(stream, cipher, &[], Some(deadline));
@@ -82,13 +51,12 @@ pub(super) fn read_handshake(
     reading: &mut Reading,
     deadline: Instant,
 ) -> Result<Bytes, Closed> {
-    let mut buffer = [0; HANDSHAKE_BYTES_MAX];
     loop {
         if let Some(payload) = reading.next_payload()? {
             return Ok(payload);
         }
         set_read_deadline(stream, deadline)?;
-        read_some(stream, cipher, reading, &mut buffer)?;
+        read_some(stream, cipher, reading)?;
     }
 }
 
@@ -140,20 +108,14 @@ pub(super) fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// Reads once. Reads nothing if nothing arrives in time.
-fn read_some(
-    mut stream: &TcpStream,
-    cipher: &Cipher,
-    reading: &mut Reading,
-    buffer: &mut [u8],
-) -> Result<(), Closed> {
-    let space = reading.space();
-    let room = buffer.len().min(space.capacity() - space.len());
-    match cipher.read(&mut buffer[..room], |space| stream.read(space)) {
-        Ok(read) => {
-            space.extend_from_slice(&buffer[..read]);
-            reading.on_read(read)
-        }
-        Err(error) if is_timeout(&error) || error.kind() == ErrorKind::Interrupted => Ok(()),
-        Err(error) => Err(error.into()),
+fn read_some(mut stream: &TcpStream, cipher: &Cipher, reading: &mut Reading) -> Result<(), Closed> {
+    match reading.read(cipher, |space| stream.read(space)) {
+        Err(Closed::Io(error)) if is_nothing_yet(&error) => Ok(()),
+        read => read,
     }
+}
+
+/// Whether a read failed only because nothing arrived in time.
+fn is_nothing_yet(error: &io::Error) -> bool {
+    is_timeout(error) || error.kind() == ErrorKind::Interrupted
 }

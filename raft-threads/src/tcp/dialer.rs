@@ -1,15 +1,15 @@
 //! Dials one peer for as long as the transport exists, and sends the messages that wait for it.
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Cipher, Closed, Config, Reading, Route, keepalive};
+use raft_core::host::tcp::{self, Cipher, Closed, Config, Reading, keepalive};
 
-use super::connection::{self, Reader};
+use super::connection;
 use super::link::Link;
 use super::shared::{Peer, Shared, Signals};
 
@@ -22,7 +22,8 @@ pub(super) fn run(peer: &Arc<Peer>, shared: &Shared) {
         peer.signals().retry.store(false, Relaxed);
         let closed = match connect(&mut dialing, peer, shared) {
             Ok((stream, cipher, reading)) => {
-                carry(&Arc::new(Link::new(Arc::clone(peer), stream, cipher)), shared, reading)
+                let link = Link::new(Arc::clone(peer.queue()), stream, cipher);
+                carry(peer, &Arc::new(link), shared, reading)
             }
             Err(closed) => closed,
         };
@@ -48,14 +49,14 @@ fn connect(
     peer: &Peer,
     shared: &Shared,
 ) -> Result<(Arc<TcpStream>, Cipher, Reading), Closed> {
-    let Config { handshake_timeout, idle_timeout, .. } = shared.config;
+    let idle_timeout = shared.config.idle_timeout;
     let lookup = dialing.look_up()?;
     let found = lookup.wait(dialing.lookup_patience());
-    let (stream, address) = dial(dialing.route(found)?)?;
+    let (stream, address) = dialing.route(found)?.connect(TcpStream::connect_timeout)?;
     let stream = shared.outgoing.enter(stream)?;
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(idle_timeout))?;
-    let deadline = connection::deadline(handshake_timeout);
+    let deadline = shared.config.handshake_deadline();
     let cipher = shared.guard.dial(peer.id())?;
     connection::secure(&stream, &cipher, deadline)?;
     connection::write(&stream, &cipher, &dialing.hello(address)?, None)?;
@@ -67,48 +68,34 @@ fn connect(
     Ok((stream.leave(), cipher, reading))
 }
 
-/// Tries the addresses one after the other.
-fn dial(mut route: Route) -> Result<(TcpStream, SocketAddr), Closed> {
-    while let Some((address, patience)) = route.next_address() {
-        match TcpStream::connect_timeout(&address, patience) {
-            Ok(stream) => return Ok((stream, address)),
-            Err(error) => route.on_failed(error),
-        }
-    }
-    Err(route.into_error())
-}
-
 /// Sends until the connection ends, while another thread listens for its end.
-fn carry(link: &Arc<Link>, shared: &Shared, reading: Reading) -> Closed {
-    let lost = Mutex::new(None);
-    let listen = || {
-        let closed = hear_keepalives(
-            Reader::new(link.stream(), link.cipher(), reading),
-            shared.config.idle_timeout,
-        );
-        *lost.lock().expect("nothing panics while it holds this lock") = Some(closed);
-        link.peer().signals().wake();
+fn carry(peer: &Peer, link: &Arc<Link>, shared: &Shared, reading: Reading) -> Closed {
+    let (loses, lost) = mpsc::channel();
+    let listen = move || {
+        let closed = hear_keepalives(link, reading, shared.config.idle_timeout);
+        // The talk may be over.
+        let _ = loses.send(closed);
+        peer.signals().signal.wake();
     };
     thread::scope(|scope| {
         let listening = thread::Builder::new().name("raft-hear".into());
         if let Err(error) = listening.spawn_scoped(scope, listen) {
             return error.into();
         }
-        let is_lost = || lost.lock().expect("nothing panics while it holds this lock").take();
-        shared.enter(link);
-        let closed = talk(link, shared, is_lost).unwrap_or_else(|closed| closed);
-        shared.leave(link);
-        link.end();
+        peer.signals().set_link(Some(Arc::clone(link)));
+        let closed = talk(peer, link, shared, &lost).unwrap_or_else(|closed| closed);
+        peer.signals().set_link(None);
         let _ = link.stream().shutdown(Shutdown::Both);
         closed
     })
 }
 
 /// Reads keepalives until the connection ends, and returns why it ended.
-fn hear_keepalives(mut reader: Reader<'_>, idle_timeout: Duration) -> Closed {
+fn hear_keepalives(link: &Link, mut reading: Reading, idle_timeout: Duration) -> Closed {
+    let (stream, cipher) = (link.stream(), link.cipher());
     loop {
-        let heard = reader.read(Dialing::receive).and_then(|()| reader.check_heard(idle_timeout));
-        if let Err(closed) = heard {
+        let heard = connection::receive(stream, cipher, &mut reading, Dialing::receive);
+        if let Err(closed) = heard.and_then(|()| reading.check_heard(idle_timeout)) {
             return closed;
         }
     }
@@ -116,16 +103,16 @@ fn hear_keepalives(mut reader: Reader<'_>, idle_timeout: Duration) -> Closed {
 
 /// Sends until the connection is lost or the transport stops.
 fn talk(
+    peer: &Peer,
     link: &Link,
     shared: &Shared,
-    is_lost: impl Fn() -> Option<Closed>,
+    lost: &mpsc::Receiver<Closed>,
 ) -> Result<Closed, Closed> {
     let Config { keepalive_interval, idle_timeout, .. } = shared.config;
-    let peer = link.peer();
     let keepalive = keepalive();
     let mut next_keepalive = Instant::now() + keepalive_interval;
     loop {
-        if let Some(closed) = is_lost() {
+        if let Ok(closed) = lost.try_recv() {
             return Ok(closed);
         }
         if shared.outgoing.is_stopping() {

@@ -2,11 +2,8 @@
 
 use std::io;
 use std::ops::Deref;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Relaxed, SeqCst},
-};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread;
 
 use raft_core::host::{Running, tcp};
@@ -26,33 +23,8 @@ pub(super) struct Shared {
     /// The sockets whose handshake has not ended. After that a dialer ends its connection itself,
     /// because it may have messages left to send.
     pub(super) outgoing: Arc<Sockets>,
-    /// The outgoing connections on which messages are sent.
-    pub(super) links: Mutex<Vec<Arc<Link>>>,
     /// Dropped with the last thread.
-    pub(super) running: Mutex<Option<Running>>,
-}
-
-impl Shared {
-    /// The loop writes on this connection, too, until it [leaves](Self::leave).
-    pub(super) fn enter(&self, link: &Arc<Link>) {
-        link.peer().signals().set_connected(true);
-        self.lock_links().push(Arc::clone(link));
-    }
-
-    pub(super) fn leave(&self, link: &Arc<Link>) {
-        link.peer().signals().set_connected(false);
-        self.lock_links().retain(|one| !Arc::ptr_eq(one, link));
-    }
-
-    /// Sends the messages that were queued, or wakes the threads that do.
-    pub(super) fn flush(&self) {
-        self.lock_links().iter().for_each(|link| link.flush());
-        self.peers.flush();
-    }
-
-    fn lock_links(&self) -> MutexGuard<'_, Vec<Arc<Link>>> {
-        self.links.lock().expect("nothing panics while it holds this lock")
-    }
+    pub(super) running: OnceLock<Running>,
 }
 
 impl Deref for Shared {
@@ -63,32 +35,33 @@ impl Deref for Shared {
     }
 }
 
-/// Wakes the thread of a dialer.
+/// Sends what waits for a peer, or wakes the thread of its dialer.
 #[derive(Default, Debug)]
 pub(super) struct Signals {
     /// Whether the dialer was told to dial again since it last looked.
     pub(super) retry: AtomicBool,
-    /// Whether the dialer has a connection on which to send messages.
-    connected: AtomicBool,
+    /// The connection on which to send messages, if there is one.
+    link: Mutex<Option<Arc<Link>>>,
     pub(super) signal: Signal,
 }
 
 impl Signals {
-    pub(super) fn wake(&self) {
-        self.signal.wake();
+    /// Lets the loop write on this connection, too, or on none. To be called before the first
+    /// messages are taken on a new connection, and at its end.
+    pub(super) fn set_link(&self, link: Option<Arc<Link>>) {
+        *self.lock() = link;
     }
 
-    /// To be called before the first messages are taken on a new connection, and at its end.
-    pub(super) fn set_connected(&self, connected: bool) {
-        self.connected.store(connected, SeqCst);
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
+        self.link.lock().expect("nothing panics while it holds this lock")
     }
 }
 
 impl tcp::Signals for Signals {
     fn ready(&self) {
         // A dialer without a connection takes the messages when it has one.
-        if self.connected.load(SeqCst) {
-            self.wake();
+        if self.lock().as_ref().is_some_and(|link| !link.send_at_once()) {
+            self.signal.wake();
         }
     }
 

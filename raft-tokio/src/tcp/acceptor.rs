@@ -2,11 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use raft_core::host::PeerInbox;
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Closed, Counters, Incoming, Reading, Ticket};
+use raft_core::host::tcp::{self, ACCEPT_RETRY, Closed, Counters, Incoming, Reading};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -16,10 +14,6 @@ use tokio::time::{sleep, timeout};
 use super::connection::{self, Connection};
 use super::secured;
 use super::shared::Shared;
-
-/// How long to wait if the system gives no more sockets. Peers that dial meanwhile wait in the
-/// system's queue.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<()>) {
     let mut connections = JoinSet::new();
@@ -64,10 +58,8 @@ async fn serve(
     let welcomed =
         timeout(shared.config.handshake_timeout, welcome(stream, address, &shared)).await;
     let (peer, closed) = match welcomed.unwrap_or(Err(Closed::Idle)) {
-        Ok((connection, peer, ticket)) => {
-            let id = peer.peer();
-            tracing::info!(node = shared.me.get(), peer = id.get(), %address, "peer connected");
-            (Some(id), receive(connection, peer, ticket, &shared).await)
+        Ok((connection, incoming)) => {
+            (Some(incoming.peer()), receive(connection, incoming, &shared).await)
         }
         Err(closed) => (None, closed),
     };
@@ -80,7 +72,7 @@ async fn welcome(
     stream: TcpStream,
     address: SocketAddr,
     shared: &Shared,
-) -> Result<(Connection, PeerInbox, Ticket), Closed> {
+) -> Result<(Connection, Incoming), Closed> {
     stream.set_nodelay(true)?;
     let (stream, speaker) = secured::accept(&shared.guard, stream).await?;
     let mut connection = Connection::new(stream, Reading::new(HANDSHAKE_BYTES_MAX));
@@ -90,21 +82,13 @@ async fn welcome(
     let judged = shared.peers.judge_speaker(&speaker, first, reading, address, &mut answer);
     connection.write(&answer, shared.config.handshake_timeout).await?;
     let (peer, ticket) = judged?;
-    Ok((connection.with_frames_of(shared.config.frame_bytes_max), peer, ticket))
+    let incoming = shared.on_accepted(peer, ticket, address);
+    Ok((connection.with_frames_of(shared.config.frame_bytes_max), incoming))
 }
 
 /// Receives until the connection ends.
-async fn receive(
-    mut connection: Connection,
-    peer: PeerInbox,
-    ticket: Ticket,
-    shared: &Shared,
-) -> Closed {
+async fn receive(mut connection: Connection, incoming: Incoming, shared: &Shared) -> Closed {
     let config = &shared.config;
-    let id = peer.peer();
-    let incoming = Incoming::new(shared.me, peer, shared.counters.clone());
-    shared.counters.count_accepted();
-    shared.peers.is_back(id);
     let mut keepalives = connection::keepalives(config.keepalive_interval);
     loop {
         // Neither branch has priority, because a peer that always sends must still hear that this
@@ -116,7 +100,7 @@ async fn receive(
                 idle => idle,
             },
         };
-        if let Err(closed) = turn.and_then(|()| ticket.check()) {
+        if let Err(closed) = turn.and_then(|()| incoming.check()) {
             return closed;
         }
     }

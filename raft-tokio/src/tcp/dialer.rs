@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use raft_core::host::handshake::HANDSHAKE_BYTES_MAX;
-use raft_core::host::tcp::{self, Closed, Config, Reading, Route};
+use raft_core::host::tcp::{self, Cipher, Closed, Config, Reading, Route, Writing};
 use tokio::net::TcpStream;
 use tokio::select;
 use tokio::sync::watch;
@@ -84,14 +84,14 @@ async fn carry(
     stop: &mut watch::Receiver<()>,
 ) -> Closed {
     let mut keepalives = connection::keepalives(config.keepalive_interval);
-    let mut buffer = Vec::new();
+    let mut writing = Writing::new(Arc::clone(peer.queue()));
     // Messages that arrived while there was no connection already wait.
     peer.signals().ready.notify_one();
     loop {
         let turn = select! {
             biased;
             _ = stop.changed() => {
-                let last_words = say_last_words(peer, config, &mut connection, &mut buffer);
+                let last_words = say_last_words(config, &mut connection, &mut writing);
                 let _ = timeout(config.idle_timeout, last_words).await;
                 return Closed::Stopped;
             }
@@ -100,7 +100,13 @@ async fn carry(
                 Ok(()) => connection.write(&tcp::keepalive(), config.idle_timeout).await,
                 idle => idle,
             },
-            () = peer.signals().ready.notified() => send(peer, config, &mut connection, &mut buffer).await,
+            () = peer.signals().ready.notified() => {
+                let sent = send(config, &mut connection, &mut writing).await;
+                if writing.has_more() {
+                    peer.signals().ready.notify_one();
+                }
+                sent
+            }
         };
         if let Err(closed) = turn {
             return closed;
@@ -110,34 +116,26 @@ async fn carry(
 
 /// Sends waiting messages, as much as one write takes.
 async fn send(
-    peer: &Peer,
     config: &Config,
     connection: &mut Connection,
-    buffer: &mut Vec<u8>,
+    writing: &mut Writing,
 ) -> Result<(), Closed> {
-    buffer.clear();
-    let messages = peer.queue().take(buffer);
-    if let Err(closed) = connection.write(buffer, config.idle_timeout).await {
-        peer.queue().clear(messages);
-        return Err(closed);
-    }
-    peer.queue().sent(messages, buffer.len());
-    if !peer.queue().is_empty() {
-        peer.signals().ready.notify_one();
-    }
+    // Tokio's stream seals what it is given.
+    writing.take(&Cipher::none())?;
+    connection.write(writing.bytes(), config.idle_timeout).await?;
+    writing.on_all_written();
     Ok(())
 }
 
 /// The messages that a node sends before it stops, such as the hand-over of its leadership, should
 /// still arrive.
 async fn say_last_words(
-    peer: &Peer,
     config: &Config,
     connection: &mut Connection,
-    buffer: &mut Vec<u8>,
+    writing: &mut Writing,
 ) -> Result<(), Closed> {
-    while !peer.queue().is_empty() {
-        send(peer, config, connection, buffer).await?;
+    while writing.has_more() {
+        send(config, connection, writing).await?;
     }
     connection.shutdown().await
 }

@@ -33,6 +33,7 @@ use bytes::Bytes;
 
 use super::backoff::Backoff;
 use super::closed::Closed;
+use super::deadline;
 use super::names::{Found, Lookup, Names};
 use super::peer::{Peer, Signals};
 use super::peers::Peers;
@@ -43,9 +44,6 @@ use crate::host::wire::handshake::{Answer, HANDSHAKE_BYTES_MAX, HandshakeError, 
 
 /// How many reasons why one peer is out of reach the log tells apart.
 const REASONS_MAX: usize = 8;
-
-/// The longest attempt to connect, however patient the configuration is: what a clock can show.
-const ATTEMPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The attempts to reach one peer.
 ///
@@ -110,7 +108,7 @@ impl<'p, S: Signals> Dialing<'p, S> {
     ///
     /// [`io::ErrorKind::NotFound`] while nobody knows.
     pub fn look_up(&mut self) -> Result<Lookup, Closed> {
-        self.deadline = Instant::now() + self.peers.config.connect_timeout.min(ATTEMPT_MAX);
+        self.deadline = deadline(self.peers.config.connect_timeout);
         self.address()?;
         match self.reached {
             // The question is which process answers there, and a name service must not delay the
@@ -378,7 +376,7 @@ mod tests {
         let (inbox, _) = inbox();
         let mut dialing = Dialing::new(&peers, &two, &inbox);
         drop(dialing.look_up().unwrap());
-        assert!(dialing.deadline > Instant::now() + ATTEMPT_MAX / 2);
+        assert!(dialing.deadline > Instant::now() + super::super::ATTEMPT_MAX / 2);
     }
 
     #[test]

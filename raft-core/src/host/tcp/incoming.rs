@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::closed::Closed;
 use super::counters::Counters;
+use super::registry::Ticket;
 use crate::codec;
 use crate::host::transport::PeerInbox;
 use crate::types::NodeId;
@@ -19,12 +20,32 @@ pub struct Incoming {
     me: NodeId,
     inbox: PeerInbox,
     counters: Counters,
+    ticket: Option<Ticket>,
 }
 
 impl Incoming {
     /// For messages from the peer of `inbox` to `me`.
     pub fn new(me: NodeId, inbox: PeerInbox, counters: Counters) -> Self {
-        Self { me, inbox, counters }
+        Self { me, inbox, counters, ticket: None }
+    }
+
+    /// The same for a peer that [was let in](super::Peers::judge) with this ticket.
+    pub(super) fn with_ticket(self, ticket: Ticket) -> Self {
+        Self { ticket: Some(ticket), ..self }
+    }
+
+    /// The peer.
+    pub fn peer(&self) -> NodeId {
+        self.inbox.peer()
+    }
+
+    /// Whether to keep the connection, as its [ticket](Ticket::check) says.
+    ///
+    /// # Errors
+    ///
+    /// Close the connection for this reason.
+    pub fn check(&self) -> Result<(), Closed> {
+        self.ticket.as_ref().map_or(Ok(()), Ticket::check)
     }
 
     /// Delivers the message in a frame. An empty frame holds none.

@@ -9,9 +9,9 @@ use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 
-use super::{Config, Counters, Guard, Peer, Peers, Security, Signals};
+use super::{Config, Counters, Guard, Incoming, Peer, Peers, Security, Signals, Ticket};
 use crate::host::identity::Identity;
-use crate::host::transport::MessageInbox;
+use crate::host::transport::{MessageInbox, PeerInbox};
 use crate::types::NodeId;
 
 /// A transport that listens with its runtime's kind of socket, and starts once.
@@ -51,6 +51,18 @@ pub struct Starting<L, S> {
     pub shared: Shared<S>,
     /// The peers to dial.
     pub to_dial: Vec<Arc<Peer<S>>>,
+}
+
+impl<S: Signals> Shared<S> {
+    /// To be called when a peer that [was let in](Peers::judge) has its answer. Returns what takes
+    /// the frames of the peer.
+    pub fn on_accepted(&self, peer: PeerInbox, ticket: Ticket, address: SocketAddr) -> Incoming {
+        let id = peer.peer();
+        tracing::info!(node = self.me.get(), peer = id.get(), %address, "peer connected");
+        self.counters.count_accepted();
+        self.peers.is_back(id);
+        Incoming::new(self.me, peer, self.counters.clone()).with_ticket(ticket)
+    }
 }
 
 impl<L> Listening<L> {

@@ -32,7 +32,7 @@
 use std::format;
 use std::io;
 use std::string::String;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use crate::host::wire::frame;
@@ -59,6 +59,7 @@ mod security;
 mod speaker;
 mod undialed;
 mod warnings;
+mod writing;
 
 pub use backoff::Backoff;
 pub use closed::Closed;
@@ -76,12 +77,25 @@ pub use route::Route;
 pub use security::{Cipher, Guard, Security};
 pub use speaker::Speaker;
 pub use undialed::Undialed;
+pub use writing::Writing;
 
 /// The empty frame by which a node says that it is alive.
 pub fn keepalive() -> Vec<u8> {
     let mut bytes = Vec::with_capacity(frame::HEADER_BYTES);
     frame::encode(&mut bytes, 0, |_| ()).expect("nothing is not too long");
     bytes
+}
+
+/// How long to wait if the system gives no more sockets for connections that are accepted. Peers
+/// that dial meanwhile wait in the system's queue.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// The longest attempt to connect, however patient the configuration is: what a clock can show.
+const ATTEMPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The end of an attempt that begins now.
+fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout.min(ATTEMPT_MAX)
 }
 
 /// The limits of a TCP transport. The defaults suit the defaults of [`crate::Config`].
@@ -153,6 +167,11 @@ const BESIDES_SIZE_BYTES_MAX: usize = 72 << 10;
 const _: () = assert!(BESIDES_SIZE_BYTES_MAX > MEMBERS_MAX * (LABEL_BYTES_MAX + 96) + 1024);
 
 impl Config {
+    /// The end of a handshake that begins now, for an adapter that blocks.
+    pub fn handshake_deadline(&self) -> Instant {
+        deadline(self.handshake_timeout)
+    }
+
     /// The answer of a transport with this configuration to
     /// [`Transport::message_bytes_max`](crate::host::Transport::message_bytes_max).
     pub fn message_bytes_max(&self) -> usize {

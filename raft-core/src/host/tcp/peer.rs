@@ -1,7 +1,7 @@
 //! Another node as a transport sees it: the messages that wait for it, and whether it is dialed.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,7 +28,7 @@ pub trait Signals: Default + fmt::Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Peer<S> {
     id: NodeId,
-    queue: SendQueue,
+    queue: Arc<SendQueue>,
     signals: S,
     /// How long a node that is no member is dialed after the last message for it.
     grace: Duration,
@@ -52,7 +52,7 @@ impl<S: Signals> Peer<S> {
         let standing = Standing { stays: false, used: Instant::now(), known: None, met: None };
         Self {
             id,
-            queue: SendQueue::new(config, counters.clone()),
+            queue: Arc::new(SendQueue::new(config, counters.clone())),
             signals: S::default(),
             grace: config.idle_timeout,
             standing: Mutex::new(standing),
@@ -65,7 +65,7 @@ impl<S: Signals> Peer<S> {
     }
 
     /// The messages that wait for the peer.
-    pub fn queue(&self) -> &SendQueue {
+    pub fn queue(&self) -> &Arc<SendQueue> {
         &self.queue
     }
 

@@ -50,6 +50,25 @@ impl Route {
         Self { addresses: addresses.into(), deadline, failed: None }
     }
 
+    /// Tries the addresses one after the other, by a function that blocks for the given time at
+    /// most. Returns the first connection.
+    ///
+    /// # Errors
+    ///
+    /// Why no address answered.
+    pub fn connect<T>(
+        mut self,
+        connect: impl Fn(&SocketAddr, Duration) -> io::Result<T>,
+    ) -> Result<(T, SocketAddr), Closed> {
+        while let Some((address, patience)) = self.next_address() {
+            match connect(&address, patience) {
+                Ok(connection) => return Ok((connection, address)),
+                Err(error) => self.on_failed(error),
+            }
+        }
+        Err(self.into_error())
+    }
+
     /// The next address to connect to, and how long to wait for it. `None` if all were tried, or
     /// the time is over.
     pub fn next_address(&mut self) -> Option<(SocketAddr, Duration)> {
@@ -140,6 +159,17 @@ mod tests {
             assert!(share > SECOND / (2 * ADDRESSES_MAX as u32), "{share:?} for the {tried}th");
         }
         assert_eq!(tried, ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn the_first_address_that_answers_has_the_connection() {
+        let three = addresses(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]);
+        let route = || Route::new(three.clone(), None, 0, Instant::now() + SECOND);
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let second = |at: &SocketAddr, _| if *at == three[0] { Err(refused()) } else { Ok(7) };
+        assert_eq!(route().connect(second).unwrap(), (7, three[1]));
+        let none = route().connect(|_, _| Err::<(), _>(refused()));
+        assert!(matches!(none, Err(Closed::Io(error)) if error.kind() == refused().kind()));
     }
 
     #[test]

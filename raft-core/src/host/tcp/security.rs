@@ -56,6 +56,11 @@ impl Guard {
 }
 
 impl Cipher {
+    /// Plain TCP.
+    pub const fn none() -> Self {
+        Self(())
+    }
+
     /// Whether a handshake goes on: there is none.
     pub fn is_handshaking(&self) -> bool {
         false

@@ -68,6 +68,11 @@ impl Guard {
 }
 
 impl Cipher {
+    /// Plain TCP.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
     /// Whether a handshake goes on. Until it ends, write what [`seal`](Self::seal) returns for no
     /// bytes, and [`advance`](Self::advance), in turn.
     pub fn is_handshaking(&self) -> bool {
