@@ -42,14 +42,20 @@ impl Replay {
         let base = self.position.base;
         self.position.follow(&write)?;
         if self.position.base != base {
-            let base = self.position.base.index;
-            self.entries.drain(..self.entries.partition_point(|entry| entry.index <= base));
+            self.entries.drain(..self.entries_before(self.position.base.index.next()));
         }
         // Entries from here on were replaced, with their log or by a truncation.
         let kept = write.entries.first().map_or(self.position.last().index.next(), |e| e.index);
-        self.entries.truncate(self.entries.partition_point(|entry| entry.index < kept));
+        self.entries.truncate(self.entries_before(kept));
         self.entries.extend(write.entries);
         Ok(())
+    }
+
+    /// How many entries come before this index. The entries have no gaps.
+    fn entries_before(&self, index: Index) -> usize {
+        let first = self.entries.first().map_or(index, |entry| entry.index);
+        let count = index.get().saturating_sub(first.get());
+        usize::try_from(count).map_or(self.entries.len(), |count| count.min(self.entries.len()))
     }
 
     /// The result of all writes. `None` if entries are missing.
