@@ -137,13 +137,13 @@ impl FaultModel {
         self.traffic.dropped = self.traffic.dropped.saturating_add(1);
     }
 
-    /// Decides when a message of this many bytes arrives.
+    /// Decides when a message of this many bytes arrives. A network without delays needs no clock.
     pub(super) fn decide(
         &mut self,
         from: NodeId,
         to: NodeId,
         bytes: u64,
-        now: Instant,
+        clock: impl FnOnce() -> Instant,
     ) -> Delivery {
         self.traffic.sent = self.traffic.sent.saturating_add(1);
         self.traffic.bytes_sent = self.traffic.bytes_sent.saturating_add(bytes);
@@ -152,6 +152,10 @@ impl FaultModel {
             return Delivery::Lost;
         }
         let duplicated = self.happens(self.faults.duplicate);
+        if !duplicated && self.delays_nothing() {
+            return Delivery::Now;
+        }
+        let now = clock();
         let arrival = self.arrival((from, to), now);
         match arrival {
             None if !duplicated => Delivery::Now,
@@ -160,6 +164,12 @@ impl FaultModel {
                 Delivery::Later(first, duplicated.then(|| self.duplicate((from, to), now, first)))
             }
         }
+    }
+
+    /// Whether no message is late, nor was one.
+    fn delays_nothing(&self) -> bool {
+        let Faults { reorder, delay_min, delay_max, .. } = self.faults;
+        reorder <= 0.0 && delay_min.max(delay_max).is_zero() && self.busy_until.is_empty()
     }
 
     /// When a message that is sent now arrives. `None` means at once.
@@ -209,7 +219,7 @@ mod tests {
     const B: NodeId = NodeId::new(2);
 
     fn deliveries(fault_model: &mut FaultModel, count: usize, now: Instant) -> Vec<Delivery> {
-        (0..count).map(|_| fault_model.decide(A, B, 10, now)).collect()
+        (0..count).map(|_| fault_model.decide(A, B, 10, || now)).collect()
     }
 
     fn arrivals(deliveries: &[Delivery], now: Instant) -> Vec<Instant> {
@@ -281,8 +291,8 @@ mod tests {
 
         // What is sent when the delay has been taken away still queues behind what is late.
         fault_model.set_faults(Faults::default());
-        assert!(matches!(fault_model.decide(A, B, 1, now), Delivery::Later(..)));
-        assert_eq!(fault_model.decide(A, B, 1, now + delay_max), Delivery::Now);
+        assert!(matches!(fault_model.decide(A, B, 1, || now), Delivery::Later(..)));
+        assert_eq!(fault_model.decide(A, B, 1, || now + delay_max), Delivery::Now);
 
         let reorder_by = Duration::from_millis(50);
         fault_model.set_faults(Faults { reorder: 0.5, reorder_by, ..Faults::default() });
@@ -312,7 +322,7 @@ mod tests {
         let mut fault_model = FaultModel::new(6);
         fault_model.cut(A, B);
         assert!(!fault_model.is_open(A, B) && fault_model.is_open(B, A));
-        assert_eq!(fault_model.decide(A, B, 1, Instant::now()), Delivery::Lost);
+        assert_eq!(fault_model.decide(A, B, 1, Instant::now), Delivery::Lost);
         fault_model.mend(A, B);
         fault_model.isolate(B);
         assert!(!fault_model.is_open(A, B) && !fault_model.is_open(B, A));

@@ -206,7 +206,7 @@ impl Transport for Endpoint {
         let bytes = self.encoded.len() as u64;
         let shared = &self.network.owner.shared;
         let mut state = shared.lock();
-        let delivery = state.fault_model.decide(message.from, message.to, bytes, Instant::now());
+        let delivery = state.fault_model.decide(message.from, message.to, bytes, Instant::now);
         match delivery {
             Delivery::Lost => {}
             Delivery::Now => {
