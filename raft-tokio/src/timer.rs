@@ -71,12 +71,9 @@ mod timerfd {
         /// Ready once the deadline has come, or if the operating system fails.
         pub(crate) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
             loop {
-                let now = Instant::now();
-                if deadline <= now {
-                    return Poll::Ready(());
-                }
                 if self.armed.is_none_or(|armed| armed > deadline) {
-                    if self.arm(deadline, now).is_err() {
+                    let now = Instant::now();
+                    if deadline <= now || self.arm(deadline, now).is_err() {
                         return Poll::Ready(());
                     }
                     self.armed = Some(deadline);
