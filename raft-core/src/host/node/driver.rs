@@ -102,7 +102,6 @@ impl<S: StateMachine> NodeLoop<S> {
     /// Takes the inputs, tells Raft the time, and carries out Raft's outputs. Never blocks. If the
     /// node is about to stand for election, the turn first watches the clock for up to 300 µs.
     fn turn(&mut self) -> Next {
-        self.meter.turn_begins();
         let next = self.turn_unmeasured();
         self.meter.turn_ends(&next);
         next
@@ -111,9 +110,17 @@ impl<S: StateMachine> NodeLoop<S> {
     fn turn_unmeasured(&mut self) -> Next {
         let _here = here::enter(self.lifecycle.threads_node(), false);
         if let Some((deadline, Wake::Election)) = self.raft.wake() {
-            spin_wait::wait(&self.clock, deadline, || self.inbox.has_arrivals());
+            if !self.inbox.has_arrivals() {
+                self.meter.turn_begins(StdInstant::now());
+                spin_wait::wait(&self.clock, deadline, || self.inbox.has_arrivals());
+            }
         }
-        let more = self.inbox.take(&mut self.arrived);
+        let mut more = self.inbox.take(&mut self.arrived);
+        // The turn's moment is behind the arrival of its inputs: a read is served only under a
+        // lease that held when the read had come.
+        let begun = StdInstant::now();
+        self.meter.turn_begins(begun);
+        let mut now = self.meter.now();
         if let Some(reason) = self.arrived.stop.take() {
             if !self.delays_stop(&reason) {
                 self.lifecycle.end(reason);
@@ -122,8 +129,6 @@ impl<S: StateMachine> NodeLoop<S> {
         }
         self.stores.look(&mut self.raft);
         self.take_arrivals();
-        let mut more = more;
-        let mut now = self.clock.now();
         // The inputs that arrived before this moment come before anyone is given up at it, because
         // the process may have been paused since the loop last looked.
         for _ in 0..LISTENS_MAX {
@@ -131,10 +136,10 @@ impl<S: StateMachine> NodeLoop<S> {
                 break;
             }
             more = self.inbox.take(&mut self.arrived);
-            self.take_arrivals();
             now = self.clock.now();
+            self.meter.time_is(now);
+            self.take_arrivals();
         }
-        self.meter.time_is(now);
         let own = self.raft.id();
         self.stores.record(&mut self.raft, now, || self.transport.address(own));
         self.reasons.before_tick(&self.raft, now);
@@ -147,7 +152,7 @@ impl<S: StateMachine> NodeLoop<S> {
             self.do_outputs();
         }
         self.snapshots.settle(&self.raft);
-        self.look_after_workers();
+        self.look_after_workers(begun);
         self.reasons.after_turn(&self.raft);
         if self.raft.is_membership_committed() {
             self.members.publish_version(self.raft.membership().version());
@@ -167,11 +172,11 @@ impl<S: StateMachine> NodeLoop<S> {
 
     /// Notices threads that hang. If the state machine hangs, the loop answers its clients for it,
     /// and a leader hands over.
-    fn look_after_workers(&mut self) {
-        if !self.watch.is_due() {
+    fn look_after_workers(&mut self, now: StdInstant) {
+        if !self.watch.is_due(now) {
             return;
         }
-        self.watch.look(StdInstant::now());
+        self.watch.look(now);
         let Some(unit) = self.watch.stuck_at(WorkerKind::StateMachine) else { return };
         let leads = self.raft.role() == Role::Leader;
         self.state_machine.answer_for_it(leads);

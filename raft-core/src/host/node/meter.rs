@@ -54,9 +54,8 @@ impl Meter {
         self.now
     }
 
-    /// A turn begins.
-    pub(super) fn turn_begins(&mut self) {
-        let now = StdInstant::now();
+    /// A turn begins, or goes on at this moment after a wait.
+    pub(super) fn turn_begins(&mut self, now: StdInstant) {
         self.now = self.cells.at(now);
         let late = self.turns_by.take().and_then(|by| now.checked_duration_since(by));
         if let Some(late) = late {

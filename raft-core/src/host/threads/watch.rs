@@ -65,8 +65,8 @@ impl Watch {
     }
 
     /// Whether it is time to look.
-    pub(in crate::host) fn is_due(&self) -> bool {
-        self.next.is_some_and(|next| next <= Instant::now())
+    pub(in crate::host) fn is_due(&self, now: Instant) -> bool {
+        self.next.is_some_and(|next| next <= now)
     }
 
     /// Looks at all workers.
@@ -169,7 +169,7 @@ mod tests {
         watch.look(start);
         assert!(watch.deadline().is_none(), "nothing to watch");
         watch.expect_work();
-        assert!(watch.deadline().is_some() && !watch.is_due());
+        assert!(watch.deadline().is_some() && !watch.is_due(start));
         for number in 0..20 {
             activity.begin(WorkerTask::Apply, Index::new(number));
             watch.look(start + second * u32::try_from(number).unwrap());
