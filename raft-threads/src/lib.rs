@@ -88,7 +88,9 @@
 //! leader that is cut off from the others by the network learns that only after an election timeout
 //! or so; `wait_timeout` and `within` give up earlier. Clone the node to call from many threads at
 //! once: commands that are proposed together travel together. One thread with many answers to wait
-//! for is faster still, because it spares a switch of threads for each command.
+//! for is faster still, because it spares a switch of threads for each command. If the answers are
+//! for many clients, [`then`](raft_core::host::Pending::then) hands each to a function, which sends
+//! it to that thread by a channel.
 //!
 //! # Threads
 //!

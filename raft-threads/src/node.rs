@@ -15,7 +15,8 @@ use crate::wait::{self, Signal};
 /// dropped, the node shuts down cleanly.
 ///
 /// Its methods are those of [`Handle`]. Each returns an answer to block for: with `wait()`, or with
-/// `wait_timeout(..)`, which gives up after a while and does not take the request back.
+/// `wait_timeout(..)`, which gives up after a while and does not take the request back. `then(..)`
+/// does not block: it hands the answer to a function once it is there.
 pub struct Node<S: StateMachine> {
     handle: Handle<S>,
 }

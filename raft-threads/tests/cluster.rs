@@ -74,6 +74,38 @@ fn who_waits_too_long_is_told_and_takes_nothing_back() {
     assert!(matches!(lonely.lead().wait_timeout(soon), Err(WaitError::TimedOut)));
 }
 
+/// However the node ends, each function is called once.
+#[test]
+fn one_thread_has_many_requests_under_way_and_hears_of_each() {
+    let cluster = Cluster::start(3);
+    let leader = &cluster.nodes[cluster.leader()];
+    let (tell, told) = mpsc::channel();
+    let ask = |number: u32| {
+        let tell = tell.clone();
+        let command = number.to_be_bytes().to_vec();
+        leader.propose(command).then(move |answer| tell.send((number, answer)).unwrap());
+    };
+    (0..1000).for_each(ask);
+    let mut heard: Vec<_> = (0..1000).map(|_| told.recv_timeout(DEADLINE).unwrap()).collect();
+    heard.sort_by_key(|(number, _)| *number);
+    let counts: Vec<_> = heard.into_iter().map(|(_, answer)| answer.unwrap()).collect();
+    assert!(counts.is_sorted(), "commands of one thread are applied in its order: {counts:?}");
+    let reading = tell.clone();
+    leader.read(|log| log.commands.len()).then(move |read| {
+        reading.send((u32::MAX, Ok(read.unwrap()))).unwrap();
+    });
+    assert_eq!(told.recv_timeout(DEADLINE).unwrap().1.unwrap(), 1000);
+
+    (0..1000).for_each(ask);
+    drop(leader.shutdown());
+    (0..1000).for_each(ask);
+    drop(tell);
+    let mut heard: Vec<_> = told.iter().map(|(number, _)| number).collect();
+    heard.sort_unstable();
+    assert_eq!(heard, (0..1000).flat_map(|number| [number; 2]).collect::<Vec<_>>());
+    cluster.shutdown();
+}
+
 #[test]
 fn a_leader_that_is_cut_off_loses_its_lead_and_tells_everyone_who_waits() {
     let cluster = Cluster::start(3);

@@ -170,6 +170,7 @@ fn the_lock_stays_until_a_capture_that_hangs_has_ended() {
 struct AsksItself {
     node: Arc<Mutex<Option<Handle<AsksItself>>>>,
     in_place: bool,
+    told: Arc<Mutex<Option<String>>>,
 }
 
 impl StateMachine for AsksItself {
@@ -192,6 +193,11 @@ impl StateMachine for AsksItself {
                 answer.unwrap_err().to_string()
             }
             b"snapshot" => node.take_snapshot().wait().unwrap_err().to_string(),
+            b"then" => {
+                let told = Arc::clone(&self.told);
+                node.propose("inner").then(move |answer| *told.lock().unwrap() = answer.ok());
+                "asked".into()
+            }
             _ => "inner".into(),
         }
     }
@@ -206,7 +212,7 @@ fn a_state_machine_that_waits_for_its_own_node_is_refused_at_once() {
     for in_place in [false, true] {
         let (hub, _late) = InProcessNetwork::new(1, || {});
         let state = AsksItself { in_place, ..AsksItself::default() };
-        let slot = Arc::clone(&state.node);
+        let (slot, told) = (Arc::clone(&state.node), Arc::clone(&state.told));
         let raft = Config::new(id(1), [id(1)]);
         let node = start(raft, &hub, MemoryJournal::new(), state).unwrap();
         node.lead().wait().unwrap();
@@ -216,6 +222,9 @@ fn a_state_machine_that_waits_for_its_own_node_is_refused_at_once() {
             let text = answer.wait_timeout(Duration::from_secs(30)).unwrap();
             assert!(text.contains("waits for its own node"), "{way}: {text}");
         }
+        // It may ask without waiting.
+        assert_eq!(node.propose("then").wait().unwrap(), "asked");
+        until("the answer", || told.lock().unwrap().as_deref() == Some("inner"));
         // From elsewhere it is asked as ever, and what was proposed inside is applied.
         assert_eq!(node.propose("x").wait().unwrap(), "inner");
         *slot.lock().unwrap() = None;

@@ -1,10 +1,11 @@
-//! Answers that are yet to come. A client awaits an answer, or blocks until it is there.
+//! Answers that are yet to come. A client awaits an answer, blocks until it is there, or has it
+//! handed to a function.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::host::error::{
@@ -15,8 +16,8 @@ use crate::host::threads::alarm::Until;
 use crate::host::threads::here;
 use crate::host::threads::lifecycle::Lifecycle;
 
-/// The answer to a request. Await it, or [`wait`](Pending::wait) for it on a thread; no runtime is
-/// needed for either.
+/// The answer to a request. Await it, [`wait`](Pending::wait) for it on a thread, or have it
+/// [handed to a function](Pending::then); no runtime is needed for any of these.
 ///
 /// The request is queued before its caller gets this answer. If the node refuses the request, the
 /// answer is there already. Dropping an answer does not take the request back.
@@ -190,6 +191,40 @@ impl<T, E: Unanswered> Pending<T, E> {
         Within { pending: self, deadline: Instant::now().checked_add(timeout), until: None }
     }
 
+    /// Hands the answer to a function: one thread can have any number of requests under way. The
+    /// function is called once, at once if the answer is there already, and otherwise by the thread
+    /// of the node that answers. The node waits for the function, so it should do no more than pass
+    /// the answer on. If it panics there, the node goes on and
+    /// [counts](crate::host::NodeStatus::client_panics) that.
+    ///
+    /// # Panics
+    ///
+    /// If the answer was polled as a future before.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use std::sync::mpsc::Sender;
+    /// # use raft_core::host::{Handle, ProposeError, StateMachine};
+    /// /// Proposes a command for this client. The thread that has the other end of the channel
+    /// /// answers all clients.
+    /// fn propose<S: StateMachine>(
+    ///     node: &Handle<S>,
+    ///     client: u64,
+    ///     command: &'static str,
+    ///     answers: Sender<(u64, Result<S::Reply, ProposeError>)>,
+    /// ) {
+    ///     node.propose(command).then(move |answer| drop(answers.send((client, answer))));
+    /// }
+    /// ```
+    pub fn then(self, call: impl FnOnce(Result<T, E>) + Send + 'static)
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        Arc::new(Then(Mutex::new(Some((self, call))))).poll();
+    }
+
     fn into_receiver(self) -> Result<oneshot::Receiver<Result<T, E>>, E> {
         match self.receiver {
             Receiver::Refused(error) => Err(error),
@@ -226,6 +261,43 @@ impl<T, E: Unanswered> Future for Pending<T, E> {
                 Poll::Pending
             }
         }
+    }
+}
+
+/// A function that waits for an answer, and is woken in place of a task.
+struct Then<T, E, F>(Mutex<Option<(Pending<T, E>, F)>>);
+
+impl<T, E, F> Then<T, E, F>
+where
+    T: Send + 'static,
+    E: Unanswered + Send + 'static,
+    F: FnOnce(Result<T, E>) + Send + 'static,
+{
+    fn poll(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((mut pending, call)) = waiting.take() else { return };
+        let mut polled = Poll::Pending;
+        // A state machine may ask its own node, because nothing here waits.
+        here::outside(|| polled = Pin::new(&mut pending).poll(&mut Context::from_waker(&waker)));
+        match polled {
+            Poll::Ready(answer) => {
+                drop(waiting);
+                call(answer);
+            }
+            Poll::Pending => *waiting = Some((pending, call)),
+        }
+    }
+}
+
+impl<T, E, F> Wake for Then<T, E, F>
+where
+    T: Send + 'static,
+    E: Unanswered + Send + 'static,
+    F: FnOnce(Result<T, E>) + Send + 'static,
+{
+    fn wake(self: Arc<Self>) {
+        self.poll();
     }
 }
 
@@ -399,6 +471,60 @@ mod tests {
         );
         let (_sender, late) = pending();
         assert!(matches!(late.within(Duration::ZERO).wait(), Err(WaitError::TimedOut)));
+    }
+
+    #[test]
+    fn an_answer_is_handed_to_a_function_once_now_or_later() {
+        let lifecycle = Arc::new(Lifecycle::default());
+        let (tell, told) = std::sync::mpsc::channel();
+        let then = |pending: Pending<u8, Stopped>| {
+            let tell = tell.clone();
+            pending.then(move |answer| tell.send((answer, std::thread::current().id())).unwrap());
+        };
+        let me = std::thread::current().id();
+        let (sender, receiver) = oneshot::channel();
+        sender.send(Ok(7)).unwrap();
+        then(Pending::new(receiver, Arc::clone(&lifecycle)));
+        assert!(matches!(told.try_recv(), Ok((Ok(7), by)) if by == me));
+
+        let (sender, receiver) = oneshot::channel();
+        then(Pending::new(receiver, Arc::clone(&lifecycle)));
+        assert!(told.try_recv().is_err());
+        std::thread::spawn(move || sender.send(Ok(8)).unwrap()).join().unwrap();
+        assert!(matches!(told.try_recv(), Ok((Ok(8), by)) if by != me));
+
+        let stopped = Stopped { reason: StopReason::Shutdown };
+        then(Pending::refused(stopped, Arc::clone(&lifecycle)));
+        assert!(matches!(told.try_recv(), Ok((Err(Stopped { reason: StopReason::Shutdown }), _))));
+
+        let (sender, receiver) = oneshot::channel();
+        then(Pending::new(receiver, Arc::clone(&lifecycle)));
+        lifecycle.end(StopReason::Abandoned);
+        drop(sender);
+        assert!(matches!(told.try_recv(), Ok((Err(Stopped { reason: StopReason::Abandoned }), _))));
+        drop(tell);
+        assert!(told.recv().is_err(), "each was called once, and is gone");
+    }
+
+    /// Answers come from other threads while functions begin to wait for them.
+    #[test]
+    fn no_function_misses_an_answer_that_comes_as_it_begins_to_wait() {
+        let lifecycle = Arc::new(Lifecycle::default());
+        let (tell, told) = std::sync::mpsc::channel();
+        let (senders, answering) = std::sync::mpsc::channel::<oneshot::Sender<_>>();
+        let answers = std::thread::spawn(move || {
+            answering.iter().for_each(|sender| drop(sender.send(Ok::<_, Stopped>(1_u32))));
+        });
+        for _ in 0..10_000 {
+            let (sender, receiver) = oneshot::channel();
+            senders.send(sender).unwrap();
+            let tell = tell.clone();
+            Pending::new(receiver, Arc::clone(&lifecycle))
+                .then(move |answer| tell.send(answer.unwrap()).unwrap());
+        }
+        drop((senders, tell));
+        answers.join().unwrap();
+        assert_eq!(told.iter().sum::<u32>(), 10_000);
     }
 
     #[test]
