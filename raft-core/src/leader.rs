@@ -87,12 +87,13 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
         if let Some(transfer) = &self.leader.transfer {
             return Err(ProposeError::Transferring { to: transfer.to, command });
         }
-        let config = &self.server.config;
-        let (bytes, bytes_max) = (command.as_ref().len(), config.command_bytes_max);
+        let (bytes, bytes_max) = (command.as_ref().len(), self.server.config.command_bytes_max);
         if bytes > bytes_max {
             return Err(ProposeError::TooLarge { bytes, bytes_max, command });
         }
         let size = bytes.saturating_add(Entry::<C>::OVERHEAD_BYTES);
+        self.server.make_room(size);
+        let config = &self.server.config;
         // A leader's no-op and configurations are never refused, or no term could begin.
         if self.server.log.bytes().saturating_add(size) > config.log_bytes_max {
             return Err(ProposeError::LogFull { bytes_max: config.log_bytes_max, command });

@@ -165,7 +165,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
         let mut log = Log::of_entries(base, entries);
         // The tail may have been longer in an earlier life, and must leave room for what is allowed
         // now.
-        log.compact_to(begin, config.log_tail_bytes);
+        log.compact_to(begin, config.log_tail_bytes, begin);
         // A log that ends sooner is a part of what was committed.
         let commit_index = begin.max(hard_state.committed.min(log.last().index));
         let members = Members::new(config.id, memberships.in_force(), memberships.previous());

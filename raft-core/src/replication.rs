@@ -164,6 +164,7 @@ impl<C: Command, R: Rng> Following<'_, C, R> {
                 self.on_log_truncated(entry.index);
                 members_changed |= self.server.memberships.truncate_from(entry.index);
             }
+            self.server.make_room(entry.size());
             if !self.server.takes(&entry) {
                 count(&mut self.server.counters.log_full);
                 break;
@@ -287,7 +288,7 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
             }
             AppendResult::Matched(index) => {
                 leader.pending.insert(from);
-                if peer.on_matched(index, server.log.base().index) {
+                if peer.on_matched(index, server.log.base().index, server.commit_index) {
                     let next = self.advance_commit();
                     if next != Next::Stay {
                         return next;
@@ -312,6 +313,7 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
         self.rank_successors();
         self.begin_round();
         self.retry_snapshots();
+        self.release_log();
         self.retry_transfer();
     }
 

@@ -20,6 +20,11 @@
 //! follower's file ends. A follower that has not been heard of for an election timeout is sent no
 //! chunk, only heartbeats: its answer to one shows that it is there again.
 //!
+//! Under load the leader takes its next snapshot before a large one has arrived. It compacts its
+//! log no further than to the snapshot on its way, until the follower has caught up: else the
+//! follower would lack what follows, and be sent a snapshot again. The leader lets go of these
+//! entries if its log is full, or if the follower has been silent for an election timeout.
+//!
 //! A follower installs a snapshot only if its log does not hold the snapshot's last entry: else
 //! that entry is committed, and the log is as good as the snapshot. So no entry that was
 //! acknowledged is ever taken back. And the log is replaced in memory first, on the disk next, in
@@ -81,7 +86,8 @@ impl<C: Command, R: Rng> Raft<C, R> {
         self.server.snapshots.damaged = false;
         self.server.snapshots.owed = false;
         self.server.snapshots.failures = 0;
-        self.server.log.compact_to(index, self.server.config.log_tail_bytes);
+        let held = self.leading().map_or(index, |leading| leading.held_behind(index));
+        self.server.compact(held);
         self.server.memberships.compact_to(index);
         self.check_invariants();
     }
@@ -117,6 +123,26 @@ impl<C: Command, R: Rng> Raft<C, R> {
 }
 
 impl<C: Command, R: Rng> Server<C, R> {
+    /// Compacts the log up to the newest snapshot, but for its tail and what lies behind `held`.
+    fn compact(&mut self, held: Index) {
+        let (index, tail_bytes) = (self.snapshots.last.last.index, self.config.log_tail_bytes);
+        self.snapshots.holds_log = self.log.compact_to(index, tail_bytes, held);
+    }
+
+    /// Lets go of what the log holds for followers that catch up. The disk hears of it with the
+    /// next snapshot.
+    pub(crate) fn release_log(&mut self) {
+        self.compact(self.snapshots.last.last.index);
+    }
+
+    /// Lets go of that if the log has no room for so many bytes more.
+    pub(crate) fn make_room(&mut self, bytes: usize) {
+        let is_full = || self.log.bytes().saturating_add(bytes) > self.config.log_bytes_max;
+        if self.snapshots.holds_log && is_full() {
+            self.release_log();
+        }
+    }
+
     /// A snapshot, if it is time for one.
     pub(crate) fn next_snapshot_to_take(&mut self) -> Option<Output<C>> {
         let snapshots = &self.snapshots;

@@ -8,9 +8,10 @@ use rand_core::Rng;
 use crate::message::{Body, InstallSnapshot, InstallSnapshotReply};
 use crate::output::{Output, ReadSnapshot};
 use crate::raft::{Leading, Raft};
+use crate::state::progress::Progress;
 use crate::state::sending::Sending;
 use crate::status::count;
-use crate::types::{Command, LogId, NodeId};
+use crate::types::{Command, Index, LogId, NodeId};
 
 impl<C: Command, R: Rng> Raft<C, R> {
     /// The host's answer to [`Output::ReadSnapshot`]: what begins at `offset`, at most as long as
@@ -82,19 +83,35 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
         }
     }
 
+    /// The entry, this one at most, behind which a follower needs the log that catches up with the
+    /// help of a snapshot. A follower that is silent, or lacks what was compacted already, needs
+    /// nothing.
+    pub(crate) fn held_behind(&self, index: Index) -> Index {
+        let base = self.server.log.base().index;
+        let others = self.server.members.everyone_else();
+        let needed = others.iter().filter_map(|position| {
+            let from = self.leader.peers.get(position)?.catches_up_from()?;
+            (from >= base && self.is_heard(position)).then_some(from)
+        });
+        needed.fold(index, Index::min)
+    }
+
+    /// Whether this follower was heard of within the last election timeout.
+    fn is_heard(&self, position: usize) -> bool {
+        let heard_at = self.leader.peers.get(position).map(Progress::heard_at);
+        let silent = heard_at.map(|at| self.server.now.saturating_duration_since(at));
+        self.leader.heard.contains(position)
+            || silent.is_some_and(|silent| silent < self.server.config.election_timeout_min)
+    }
+
     /// The next chunk that this leader wants to send.
     pub(crate) fn next_snapshot_to_read(&mut self) -> Option<Output<C>> {
         for position in self.leader.sending.iter() {
-            let (peer, to) =
-                (self.leader.peers.get_mut(position)?, self.server.members.id(position)?);
-            let heard_at = peer.heard_at();
-            let Some(sending) = &mut peer.sending else {
+            let (is_heard, to) = (self.is_heard(position), self.server.members.id(position)?);
+            let Some(sending) = &mut self.leader.peers.get_mut(position)?.sending else {
                 self.leader.sending.remove(position);
                 continue;
             };
-            let silent = self.server.now.saturating_duration_since(heard_at);
-            let is_heard = self.leader.heard.contains(position)
-                || silent < self.server.config.election_timeout_min;
             if is_heard && sending.wants_chunk(&self.server.config) {
                 sending.reading = true;
                 return Some(Output::ReadSnapshot(ReadSnapshot {
@@ -106,6 +123,15 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
             }
         }
         None
+    }
+
+    /// With each heartbeat: lets go of the log that was kept for followers that catch up, once none
+    /// of them needs it.
+    pub(crate) fn release_log(&mut self) {
+        let last = self.server.snapshots.last.last.index;
+        if self.server.snapshots.holds_log && self.held_behind(last) == last {
+            self.server.release_log();
+        }
     }
 
     /// With each heartbeat: chunks that were lost are sent again.

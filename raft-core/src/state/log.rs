@@ -126,20 +126,23 @@ impl<C: Command> Log<C> {
     }
 
     /// Forgets the entries up to `index`, which a snapshot replaces, but for the last of them that
+    /// fit into `tail_bytes`, and those behind `held`. Returns whether entries are left that do not
     /// fit into `tail_bytes`.
-    pub(crate) fn compact_to(&mut self, index: Index, tail_bytes: usize) {
-        let Some(through) = self.offset(index.next()) else { return };
+    pub(crate) fn compact_to(&mut self, index: Index, tail_bytes: usize, held: Index) -> bool {
+        let Some(through) = self.offset(index.next()) else { return false };
         let mut tail = 0usize;
         let fits = |entry: &&Entry<C>| {
             tail = tail.saturating_add(entry.size());
             tail <= tail_bytes
         };
         let kept = self.entries.iter().take(through).rev().take_while(fits).count();
-        for _ in kept..through {
-            let Some(entry) = self.entries.pop_front() else { return };
+        let end = through.saturating_sub(kept);
+        let removed = end.min(self.offset(held.next()).unwrap_or(0));
+        for entry in self.entries.drain(..removed) {
             self.bytes = self.bytes.saturating_sub(entry.size());
             self.base = entry.id();
         }
+        removed < end
     }
 
     /// The entries from `from` to `through` that are held, in order; none if the first is not.
@@ -253,12 +256,12 @@ mod tests {
     fn compaction_keeps_a_tail_and_the_position_before_it() {
         let mut log = log(&[1, 1, 2, 3]);
         let size = Entry::<Vec<u8>>::OVERHEAD_BYTES + 8;
-        log.compact_to(Index::new(3), 2 * size);
+        log.compact_to(Index::new(3), 2 * size, Index::new(3));
         assert_eq!((log.base(), log.bytes()), (id(1, 1), 3 * size));
-        log.compact_to(Index::new(3), 0);
+        log.compact_to(Index::new(3), 0, Index::new(3));
         assert_eq!((log.base(), log.last(), log.bytes()), (id(2, 3), id(3, 4), size));
         assert!(log.contains(id(2, 3)) && log.term_at(Index::new(2)).is_none());
-        log.compact_to(Index::new(2), 0);
+        log.compact_to(Index::new(2), 0, Index::new(2));
         assert_eq!(log.base(), id(2, 3));
     }
 

@@ -90,6 +90,8 @@ pub(crate) struct Progress {
     pub(crate) round_trip: RoundTrip,
     /// Its place in the line of successors.
     pub(crate) rank: Option<u8>,
+    /// The follower was sent a snapshot, and has not held all that was committed since.
+    catches_up: bool,
     /// The snapshot on its way to the follower; none unless in state `Snapshot`.
     pub(crate) sending: Option<Sending>,
     /// The newest request of this follower to append commands, with the answer.
@@ -99,7 +101,8 @@ pub(crate) struct Progress {
 stored! {
     struct Progress {
         session, state, match_index, next_index, probed, in_vain, inflights, round_sent,
-        round_echoed, commit_sent, heard_at, promised_until, round_trip, rank, sending, taken,
+        round_echoed, commit_sent, heard_at, promised_until, round_trip, rank, catches_up,
+        sending, taken,
     }
 }
 
@@ -121,6 +124,7 @@ impl Progress {
             promised_until: Instant::ZERO,
             round_trip: RoundTrip::default(),
             rank: None,
+            catches_up: false,
             sending: None,
             taken: Taken::default(),
         }
@@ -192,8 +196,9 @@ impl Progress {
     /// A follower that is sent a snapshot has caught up once the log of the leader, which begins
     /// behind `base`, goes on where its own ends. If it never does, for the leader compacts faster,
     /// it is sent the next one.
-    pub(crate) fn on_matched(&mut self, index: Index, base: Index) -> bool {
+    pub(crate) fn on_matched(&mut self, index: Index, base: Index, commit_index: Index) -> bool {
         let news = index > self.match_index;
+        self.catches_up &= index < commit_index;
         self.match_index = self.match_index.max(index);
         self.next_index = self.next_index.max(self.match_index.next());
         if self.state == ProgressState::Snapshot {
@@ -264,9 +269,17 @@ impl Progress {
         self.state != ProgressState::Snapshot && self.next_index <= log.base().index
     }
 
+    /// The entry behind which the follower needs the log, while it catches up with the help of a
+    /// snapshot.
+    pub(crate) fn catches_up_from(&self) -> Option<Index> {
+        let from = self.sending.as_ref().map_or(self.match_index, |sending| sending.last().index);
+        self.catches_up.then_some(from)
+    }
+
     /// From here on the follower is sent this snapshot, and heartbeats.
     pub(crate) fn begin_snapshot(&mut self, snapshot: SnapshotMeta, now: Instant) {
         self.state = ProgressState::Snapshot;
+        self.catches_up = true;
         self.inflights.clear();
         self.sending = Some(Sending::new(snapshot, now));
     }

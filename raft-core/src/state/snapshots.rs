@@ -32,6 +32,8 @@ pub(crate) struct Snapshots<C> {
     /// The host cannot read `last` any more, so that another one is worth taking even of the same
     /// entry.
     pub(crate) damaged: bool,
+    /// The log holds entries up to `last` that are there for followers that catch up alone.
+    pub(crate) holds_log: bool,
     /// The host is taking this one.
     pub(crate) taking: Option<SnapshotMeta>,
     /// `last` was installed, and the state machine has yet to be told.
@@ -45,8 +47,8 @@ pub(crate) struct Snapshots<C> {
 
 stored! {
     struct Snapshots<C> {
-        last, bytes_since, tried, owed, failures, retry_at, wanted, damaged, taking,
-        restoring, restored, receiving, installs,
+        last, bytes_since, tried, owed, failures, retry_at, wanted, damaged, holds_log,
+        taking, restoring, restored, receiving, installs,
     }
 }
 
@@ -61,6 +63,7 @@ impl<C> Snapshots<C> {
             retry_at: None,
             wanted: false,
             damaged: false,
+            holds_log: false,
             taking: None,
             restoring: false,
             restored: Index::ZERO,

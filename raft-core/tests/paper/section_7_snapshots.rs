@@ -369,21 +369,70 @@ fn a_follower_that_cannot_write_a_snapshot_is_not_flooded() {
     assert_eq!(reads(&mut server).last().map(|read| read.offset), Some(4), "it goes on at once");
 }
 
-/// A leader that compacts its log while a snapshot is on its way may find that the follower, once
-/// it holds that, lacks what follows: then it is sent the newer one.
+/// A leader whose follower 3 is sent a snapshot, and that takes a newer one meanwhile. The two
+/// snapshots.
+fn overtake(server: &mut TestServer, before: impl FnOnce(&mut TestServer)) -> (LogId, LogId) {
+    let old = compact(server);
+    server.rejected(3, 4, at(0, 0));
+    server.pass(server.config().heartbeat_interval);
+    reads(server);
+    server.snapshot_read(id(3), old, 0, b"old".to_vec(), true);
+    server.poll();
+    propose(server, 2);
+    server.matched(2, 6);
+    before(server);
+    let new = compact(server);
+    assert!(new > old);
+    (old, new)
+}
+
+/// Server 3 is not heard of for more than an election timeout.
+fn silence(server: &mut TestServer) {
+    for _ in 0..8 {
+        server.matched(2, 6);
+        server.pass(server.config().heartbeat_interval);
+    }
+}
+
+/// A follower that was sent a snapshot finds what follows it in the leader's log, whatever the
+/// leader has compacted meanwhile.
+#[test]
+fn the_log_behind_a_snapshot_on_its_way_stays() {
+    let mut server = leader();
+    let (old, new) = overtake(&mut server, |_| {});
+    let status = server.status();
+    assert_eq!((status.log_base, status.snapshot), (old, new));
+    assert_eq!(server.stored.base, old, "on the disk, too");
+
+    server.take_sent();
+    server.matched(3, old.index.get());
+    assert!(reads(&mut server).is_empty(), "it needs no other snapshot");
+    let sent: Vec<_> = server.appends_to(3).iter().flat_map(|a| a.entries.clone()).collect();
+    assert_eq!(sent.iter().map(Entry::id).collect::<Vec<_>>(), [at(1, 5), at(1, 6)]);
+
+    // It has a part of them when the next snapshot is taken.
+    server.matched(3, 5);
+    propose(&mut server, 1);
+    server.matched(2, 7);
+    compact(&mut server);
+    assert_eq!(server.status().log_base, at(1, 5));
+    // It has caught up, and falls behind like any other.
+    server.matched(3, 7);
+    server.pass(server.config().heartbeat_interval);
+    assert_eq!(server.status().log_base, at(1, 7));
+    propose(&mut server, 2);
+    server.matched(2, 9);
+    let newest = compact(&mut server);
+    assert_eq!((newest, server.status().log_base), (at(1, 9), at(1, 9)));
+}
+
+/// No log is kept for a follower that is not heard of. It may find, once it holds the snapshot that
+/// was on its way, that it lacks what follows: then it is sent the newer one.
 #[test]
 fn a_follower_whose_snapshot_is_outdated_when_it_is_whole_gets_the_newer_one() {
     let mut server = leader();
-    let old = compact(&mut server);
-    server.rejected(3, 4, at(0, 0));
-    server.pass(server.config().heartbeat_interval);
-    reads(&mut server);
-    server.snapshot_read(id(3), old, 0, b"old".to_vec(), true);
-    server.poll();
-    propose(&mut server, 2);
-    server.matched(2, 6);
-    let new = compact(&mut server);
-    assert!(new > old && server.status().log_base == new);
+    let (old, new) = overtake(&mut server, silence);
+    assert_eq!(server.status().log_base, new);
 
     reads(&mut server);
     server.matched(3, old.index.get());
@@ -393,6 +442,60 @@ fn a_follower_whose_snapshot_is_outdated_when_it_is_whole_gets_the_newer_one() {
     server.poll();
     server.matched(3, new.index.get());
     assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
+}
+
+/// The leader lets go of the log when the follower for which it kept it is not heard of any more.
+#[test]
+fn the_log_behind_a_snapshot_goes_when_its_follower_does() {
+    let mut server = leader();
+    let (old, new) = overtake(&mut server, |_| {});
+    assert_eq!(server.status().log_base, old);
+    silence(&mut server);
+    assert_eq!(server.status().log_base, new);
+    server.crash();
+    assert_eq!(server.status().log_base, new, "the disk held more, which is for nothing");
+}
+
+/// A leader that keeps its log for a follower that catches up, and has no room for another command.
+/// With it the newest snapshot.
+fn leader_with_a_full_log() -> (TestServer, LogId) {
+    let mut server = TestServer::restored(3, Default::default(), |config| {
+        config.log_tail_bytes = 0;
+        config.command_bytes_max = 7;
+        config.snapshot_log_bytes = 7 * (32 + 7);
+        config.log_bytes_max = 10 * (32 + 7);
+    });
+    server.lead();
+    for index in 2..=4 {
+        propose(&mut server, 1);
+        server.matched(2, index);
+    }
+    let (old, new) = overtake(&mut server, |_| {});
+    assert_eq!(server.status().log_base, old);
+    for index in 7..=14 {
+        propose(&mut server, 1);
+        server.matched(2, index);
+        server.others.retain(|output| !matches!(output, Output::TakeSnapshot(_)));
+    }
+    assert_eq!(server.status().log_base, old, "as long as there is room");
+    (server, new)
+}
+
+/// A follower that catches up keeps no client waiting: a leader whose log is full lets go of what
+/// it kept for it.
+#[test]
+fn what_is_kept_for_a_follower_makes_room_for_commands() {
+    let (mut server, new) = leader_with_a_full_log();
+    propose(&mut server, 1);
+    assert_eq!(server.status().log_base, new);
+}
+
+/// The same in a leader that has lost its office: as a follower it has room for what comes.
+#[test]
+fn what_was_kept_for_a_follower_makes_room_under_the_next_leader() {
+    let (mut server, new) = leader_with_a_full_log();
+    server.appended(2, 9, at(1, 14), &[9, 9], 14);
+    assert_eq!((server.status().log_base, server.status().last_log), (new, at(9, 16)));
 }
 
 fn received(server: &mut TestServer, last: LogId, received: u64) {
