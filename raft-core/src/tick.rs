@@ -55,13 +55,6 @@ impl<C: Command, R: Rng> Raft<C, R> {
         }
     }
 
-    /// Whether a tick at this moment would give somebody up: this server's leader, or a leader's
-    /// quorum or disk.
-    #[cfg(feature = "std")]
-    pub(crate) fn gives_somebody_up(&self, now: Instant) -> bool {
-        self.server.timers.election.is_due(now) || self.server.timers.quorum.is_due(now)
-    }
-
     /// Whether this server listens before it gives its leader, or its quorum, up at this late
     /// moment. See the module docs.
     pub(crate) fn listens_first(&mut self, deadline: Timer) -> bool {

@@ -114,9 +114,9 @@ impl Wake for StandsStill {
 }
 
 /// A follower that stood still has listened once. Then it stands still in the middle of a turn,
-/// between the look into its inbox and the look at the clock, and a heartbeat comes meanwhile.
+/// behind the look into its inbox, and a heartbeat comes meanwhile.
 #[test]
-fn what_comes_before_the_clock_is_read_is_heard_before_the_leader_is_given_up() {
+fn what_comes_while_a_turn_stands_still_is_heard_before_the_leader_is_given_up() {
     let (hub, _late) = InProcessNetwork::new(1, || {});
     let servers = Servers::start(&hub);
     let (leader, term) = servers.settle();

@@ -95,9 +95,6 @@ struct NodeLoop<S: StateMachine> {
     lifecycle: Arc<Lifecycle>,
 }
 
-/// How often a turn looks into the inbox again before its node gives up a leader or a quorum.
-const LISTENS_MAX: u32 = 3;
-
 impl<S: StateMachine> NodeLoop<S> {
     /// Takes the inputs, tells Raft the time, and carries out Raft's outputs. Never blocks. If the
     /// node is about to stand for election, the turn first watches the clock for up to 300 µs.
@@ -115,12 +112,13 @@ impl<S: StateMachine> NodeLoop<S> {
                 spin_wait::wait(&self.clock, deadline, || self.inbox.has_arrivals());
             }
         }
-        let mut more = self.inbox.take(&mut self.arrived);
-        // The turn's moment is behind the arrival of its inputs: a read is served only under a
-        // lease that held when the read had come.
+        let more = self.inbox.take(&mut self.arrived);
+        // The moment of the turn. Its inputs arrived before, so that a read is served only under a
+        // lease that held when the read had come. They are heard behind it, so that nobody is given
+        // up because the loop stands still in the midst of a turn, while a heartbeat comes.
         let begun = StdInstant::now();
         self.meter.turn_begins(begun);
-        let mut now = self.meter.now();
+        let now = self.meter.now();
         if let Some(reason) = self.arrived.stop.take() {
             if !self.delays_stop(&reason) {
                 self.lifecycle.end(reason);
@@ -129,17 +127,6 @@ impl<S: StateMachine> NodeLoop<S> {
         }
         self.stores.look(&mut self.raft);
         self.take_arrivals();
-        // The inputs that arrived before this moment come before anyone is given up at it, because
-        // the process may have been paused since the loop last looked.
-        for _ in 0..LISTENS_MAX {
-            if !self.raft.gives_somebody_up(now) || !self.inbox.has_arrivals() {
-                break;
-            }
-            more = self.inbox.take(&mut self.arrived);
-            now = self.clock.now();
-            self.meter.time_is(now);
-            self.take_arrivals();
-        }
         let own = self.raft.id();
         self.stores.record(&mut self.raft, now, || self.transport.address(own));
         self.reasons.before_tick(&self.raft, now);

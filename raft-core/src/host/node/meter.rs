@@ -63,11 +63,6 @@ impl Meter {
         }
     }
 
-    /// The turn has read the clock.
-    pub(super) fn time_is(&mut self, now: Instant) {
-        self.now = now;
-    }
-
     /// A turn ends.
     pub(super) fn turn_ends(&mut self, next: &Next) {
         self.turns_by = match next {
