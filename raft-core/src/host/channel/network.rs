@@ -283,22 +283,26 @@ impl NetworkState {
     /// The receiver's inbox for messages from this sender, after both have introduced themselves to
     /// each other.
     fn link(&mut self, from: NodeId, to: NodeId) -> Option<Arc<PeerInbox>> {
-        let sender = self.endpoints.get(&from)?;
-        let number = sender.number;
-        let identity = sender.identity;
-        let sender = sender.inbox.clone();
-        let receiver = self.endpoints.get_mut(&to)?;
-        let made_at = || (number, sender.generation(), receiver.inbox.generation());
+        let (sender, receiver) = (self.endpoints.get(&from)?, self.endpoints.get(&to)?);
         if let Some(link) = receiver.links.get(&from) {
+            let made_at = (sender.number, sender.inbox.generation(), receiver.inbox.generation());
             let is_due = link.inbox.is_none() && link.introduced.elapsed() >= INTRODUCTION_INTERVAL;
-            if link.made_at == made_at() && !is_due {
+            if link.made_at == made_at && !is_due {
                 return link.inbox.clone();
             }
         }
+        self.connect(from, to)
+    }
+
+    /// Introduces the two to each other.
+    fn connect(&mut self, from: NodeId, to: NodeId) -> Option<Arc<PeerInbox>> {
+        let sender = self.endpoints.get(&from)?;
+        let (number, identity, sender) = (sender.number, sender.identity, sender.inbox.clone());
+        let receiver = self.endpoints.get_mut(&to)?;
         // The sender's side of an earlier connection ends before the next begins.
         let before = receiver.links.remove(&from);
         let was_refused = before.is_some_and(|link| link.inbox.is_none());
-        let made_at = made_at();
+        let made_at = (number, sender.generation(), receiver.inbox.generation());
         let met = sender.meet(&receiver.inbox.introduce(&receiver.identity, from, None), "");
         let admitted = receiver.inbox.admit(sender.introduce(&identity, to, None));
         if let Err(refusal) = &admitted {
