@@ -6,7 +6,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use kv::client::Client;
 use kv::demo::cluster::{Cluster, Failure};
 use kv::demo::workload::Workload;
-use kv::server::resp::Frame;
+use kv::server::resp::{Frame, ok};
 
 /// How long anything may take. Generous: it ends a test that would hang, and decides nothing else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -156,11 +157,38 @@ fn the_largest_value_goes_through(runtime: &str) -> Result<(), Failure> {
     let set = |value| connect().call(["SET".into(), "k".into(), value]);
 
     let largest = value(REQUEST_BYTES_MAX - overhead);
-    assert_eq!(set(largest.clone()).unwrap(), kv::server::resp::ok());
+    assert_eq!(set(largest.clone()).unwrap(), ok());
     assert_eq!(connect().call(["GET", "k"]).unwrap(), Frame::BulkString(largest));
     // The server may close before all of it was sent; what counts is that it does not take it.
     let refused = set(value(REQUEST_BYTES_MAX - overhead + 1));
     assert!(!refused.is_ok_and(|reply| !matches!(reply, Frame::Error(_))));
+    Ok(())
+}
+
+#[test]
+fn clients_that_are_sent_away_in_the_midst_of_a_word_leave_their_places_to_others()
+-> Result<(), Failure> {
+    RUNTIMES.into_iter().try_for_each(clients_leave_their_places)
+}
+
+fn clients_leave_their_places(runtime: &str) -> Result<(), Failure> {
+    use kv::server::limits::CONNECTIONS_MAX;
+    let mut cluster = Cluster::start(Path::new(PROGRAM), 1, &[runtime])?;
+    let leader = cluster.wait_for_leader(0, PATIENCE)?.id;
+    let address = cluster.client_address(leader);
+    let mut words = b"*1\r\n$4\r\nQUIT\r\n".to_vec();
+    words.resize(200 << 10, b'x');
+    for _ in 0..CONNECTIONS_MAX + 20 {
+        // The server may close before all of it was sent.
+        let _ = TcpStream::connect(address).unwrap().write_all(&words);
+    }
+    cluster.wait(PATIENCE, "a place for a client", |_| {
+        Client::connect(address)
+            .unwrap()
+            .call(["SET", "k", "v"])
+            .ok()
+            .filter(|reply| *reply == ok())
+    })?;
     Ok(())
 }
 

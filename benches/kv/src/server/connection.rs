@@ -13,7 +13,7 @@
 //! | `End` | close both |
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -371,6 +371,34 @@ impl Question {
         }
     }
 
+    /// Hands the answer to `call`, soon and on any thread, as [`Pending::then`] does.
+    ///
+    /// # Errors
+    ///
+    /// The question itself, if a thread has to [`wait`](Self::wait) for the answer.
+    pub fn then(self, call: impl FnOnce(Answer) + Send + 'static) -> Result<(), Self> {
+        match self {
+            Self::Writes(mut writes) if writes.len() == 1 => {
+                let one = move |answer| call(Answer::Outcomes(vec![write_outcome(answer)]));
+                writes.remove(0).then(one);
+            }
+            Self::Writes(writes) => {
+                let gathering = Arc::new(Mutex::new(Some(Gathering::new(writes.len(), call))));
+                for (at, write) in writes.into_iter().enumerate() {
+                    let gathering = Arc::clone(&gathering);
+                    write.then(move |answer| gather(&gathering, at, write_outcome(answer)));
+                }
+            }
+            Self::Reads(reads) => {
+                reads.then(|answer| call(Answer::Outcomes(read_outcomes(answer))));
+            }
+            Self::Status(_) | Self::Operating(_) | Self::Backup(_) | Self::Chunk(_) => {
+                return Err(self);
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for the answer, on this thread.
     pub fn wait(self) -> Answer {
         match self {
@@ -384,6 +412,35 @@ impl Question {
             Self::Backup(backup) => Answer::Backup(Box::new(backup.wait())),
             Self::Chunk(chunk) => Answer::Chunk(chunk.recv()),
         }
+    }
+}
+
+/// The outcomes of a batch, until all are there.
+struct Gathering<F> {
+    outcomes: Vec<Option<Outcome>>,
+    missing: usize,
+    call: F,
+}
+
+impl<F> Gathering<F> {
+    fn new(outcomes: usize, call: F) -> Self {
+        Self { outcomes: (0..outcomes).map(|_| None).collect(), missing: outcomes, call }
+    }
+}
+
+/// Takes the outcome of one write of a batch. Passes all on if it is the last.
+fn gather<F: FnOnce(Answer)>(gathering: &Mutex<Option<Gathering<F>>>, at: usize, outcome: Outcome) {
+    let mut place = gathering.lock().expect("nothing panics while it holds this lock");
+    let Some(gathered) = &mut *place else { return };
+    gathered.outcomes[at] = Some(outcome);
+    gathered.missing -= 1;
+    if gathered.missing > 0 {
+        return;
+    }
+    let whole = place.take();
+    drop(place);
+    if let Some(Gathering { outcomes, call, .. }) = whole {
+        call(Answer::Outcomes(outcomes.into_iter().flatten().collect()));
     }
 }
 
