@@ -34,14 +34,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
         sending.reading = false;
         leader.pending.insert(position);
         let length = chunk.as_ref().len() as u64;
-        if sending.next != offset || (length == 0 && !done) {
+        let fits = sending.next == offset && !sending.is_full(&server.config);
+        if !fits || (length == 0 && !done) {
             return;
         }
-        sending.next = offset.saturating_add(length);
-        sending.sent = sending.sent.max(sending.next);
-        if done {
-            sending.size = Some(sending.next);
-        }
+        sending.on_sent(length, done);
         let snapshot = Box::new(sending.snapshot.clone());
         let body =
             Body::InstallSnapshot(InstallSnapshot { session, snapshot, offset, chunk, done });

@@ -1,5 +1,7 @@
 //! A snapshot on its way to a follower (§7): which chunk is next, and which is sent again.
 
+use alloc::collections::VecDeque;
+
 use crate::checkpoint::stored;
 use crate::config::Config;
 use crate::message::SnapshotMeta;
@@ -16,7 +18,9 @@ pub(crate) struct Sending {
     last_reported: u64,
     /// Where the next chunk begins, and where the furthest that was sent ends.
     pub(crate) next: u64,
-    pub(crate) sent: u64,
+    sent: u64,
+    /// Where those chunks end that were sent and that the follower has not written.
+    inflight: VecDeque<u64>,
     /// Where it ends, once that is known.
     pub(crate) size: Option<u64>,
     /// The host reads the next chunk.
@@ -29,7 +33,7 @@ pub(crate) struct Sending {
 
 stored! {
     struct Sending {
-        snapshot, acknowledged, last_reported, next, sent, size, reading, in_vain, progress,
+        snapshot, acknowledged, last_reported, next, sent, inflight, size, reading, in_vain, progress,
     }
 }
 
@@ -41,6 +45,7 @@ impl Sending {
             last_reported: 0,
             next: 0,
             sent: 0,
+            inflight: VecDeque::new(),
             size: None,
             reading: false,
             in_vain: false,
@@ -54,13 +59,27 @@ impl Sending {
     }
 
     /// Whether the next chunk is to be read now. One chunk at a time goes to a follower that has
-    /// taken nothing since it was begun again.
+    /// taken nothing since it was begun again. Chunks are counted, as the follower counts them: the
+    /// host reads less than a whole one where a block of its file ends.
     pub(crate) fn wants_chunk(&self, config: &Config) -> bool {
-        let chunks = if self.in_vain { 1 } else { config.inflight_chunks_max };
-        let window = config.snapshot_chunk_bytes.saturating_mul(chunks);
-        let inflight = self.next.saturating_sub(self.acknowledged);
         let is_left = self.size.is_none_or(|size| self.next < size);
-        !self.reading && is_left && inflight < u64::try_from(window).unwrap_or(u64::MAX)
+        let waits = self.in_vain && !self.inflight.is_empty();
+        !self.reading && is_left && !waits && !self.is_full(config)
+    }
+
+    /// Whether as many chunks are on their way as may be.
+    pub(crate) fn is_full(&self, config: &Config) -> bool {
+        self.inflight.len() >= config.inflight_chunks_max
+    }
+
+    /// A chunk of this length was read and leaves; the snapshot ends with it if it is `done`.
+    pub(crate) fn on_sent(&mut self, length: u64, done: bool) {
+        self.next = self.next.saturating_add(length);
+        self.sent = self.sent.max(self.next);
+        self.inflight.push_back(self.next);
+        if done {
+            self.size = Some(self.next);
+        }
     }
 
     /// The follower wants what follows `received`. It wants nothing but the beginning if it has
@@ -81,6 +100,8 @@ impl Sending {
             self.in_vain &= received <= self.acknowledged;
             self.acknowledged = self.acknowledged.max(received);
             self.next = self.next.max(received);
+            let written = self.inflight.partition_point(|end| *end <= self.acknowledged);
+            self.inflight.drain(..written);
         }
     }
 
@@ -88,6 +109,7 @@ impl Sending {
     pub(crate) fn begin_again(&mut self) {
         self.acknowledged = self.last_reported;
         self.next = self.last_reported;
+        self.inflight.clear();
         self.in_vain = true;
         if self.size == Some(self.next) {
             // All that is missing is an empty last chunk, as is all of a snapshot of no bytes: it

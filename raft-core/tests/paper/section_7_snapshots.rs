@@ -269,6 +269,26 @@ fn a_follower_that_needs_what_is_compacted_gets_the_snapshot_in_chunks() {
     assert_eq!(server.status().peers[1].state, ProgressState::Replicate);
 }
 
+/// A window is as many chunks as a follower takes, also if some are short. A host reads less than a
+/// whole chunk where a block of its file ends; and one chunk too many would be lost, and all that
+/// follows it.
+#[test]
+fn a_window_of_short_chunks_is_not_one_chunk_longer() {
+    let (mut server, last) = leader_that_sends_a_snapshot();
+    server.snapshot_read(id(3), last, 0, b"abc".to_vec(), false);
+    server.poll();
+    server.snapshot_read(id(3), last, 3, b"def".to_vec(), false);
+    server.poll();
+    assert_eq!(chunks(&mut server).len(), 2);
+    let asked: Vec<_> = reads(&mut server).iter().map(|read| read.offset).collect();
+    assert_eq!(asked, [0, 3], "two chunks are on their way");
+    server.snapshot_read(id(3), last, 6, b"ghi".to_vec(), false);
+    server.poll();
+    assert!(chunks(&mut server).is_empty(), "nobody asked for this one");
+    received(&mut server, last, 3);
+    assert_eq!(reads(&mut server).pop().map(|read| read.offset), Some(6));
+}
+
 /// The leader reads the end of its snapshot, which is no bytes from `offset` on, and sends it.
 fn send_the_end(server: &mut TestServer, last: LogId, offset: u64, attempt: u32) {
     let asked: Vec<_> = reads(server).iter().map(|read| read.offset).collect();
