@@ -114,6 +114,15 @@ impl PieceReader {
     }
 }
 
+/// The payload of the frame with which `bytes` begin. `None` if the frame is not there to its end.
+fn first_payload(bytes: &[u8]) -> Result<Option<&[u8]>, String> {
+    let Some((header, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+    let header = Header::decode(header, PAYLOAD_BYTES_MAX).map_err(|e| format!("{e}"))?;
+    let Some(payload) = rest.get(..header.payload_bytes()) else { return Ok(None) };
+    header.check(payload).map_err(|e| format!("{e}"))?;
+    Ok(Some(payload))
+}
+
 /// Checks a received snapshot, whose pieces may be cut anywhere.
 pub(in crate::host::snapshot) struct PieceChecker {
     decoder: frame::Decoder,
@@ -127,17 +136,33 @@ impl PieceChecker {
     }
 
     /// Takes the next piece. The error says what is wrong with it.
+    ///
+    /// Most pieces are whole frames, which are checked where they are. Only a frame that was cut is
+    /// put together in the decoder.
     pub(in crate::host::snapshot) fn take(
         &mut self,
-        piece: &[u8],
+        mut piece: &[u8],
         expected: &Head,
     ) -> Result<(), String> {
+        while !self.decoder.is_mid_frame() {
+            let Some(payload) = first_payload(piece)? else { break };
+            self.take_payload(payload, expected)?;
+            piece = &piece[HEADER_BYTES + payload.len()..];
+        }
+        if piece.is_empty() {
+            return Ok(());
+        }
         self.decoder.space().extend_from_slice(piece);
         while let Some(payload) = self.decoder.next_payload().map_err(|e| format!("{e}"))? {
-            self.checker.take(&payload).map_err(|refused| format!("{refused}"))?;
-            if self.checker.head.as_ref().is_some_and(|head| head != expected) {
-                return Err("it is another snapshot, or one of another cluster".into());
-            }
+            self.take_payload(&payload, expected)?;
+        }
+        Ok(())
+    }
+
+    fn take_payload(&mut self, payload: &[u8], expected: &Head) -> Result<(), String> {
+        self.checker.take(payload).map_err(|refused| format!("{refused}"))?;
+        if self.checker.head.as_ref().is_some_and(|head| head != expected) {
+            return Err("it is another snapshot, or one of another cluster".into());
         }
         Ok(())
     }
