@@ -16,7 +16,8 @@
 //!                  ◄─ AppendEntriesReply     matched, up to the snapshot's last entry
 //! ```
 //!
-//! A window of chunks is on its way at a time. What is lost is sent again, from where the
+//! A window of chunks is on its way at a time. While commands come, the leader pauses between
+//! windows, within a bound (`state/sending.rs`). What is lost is sent again, from where the
 //! follower's file ends. A follower that has not been heard of for an election timeout is sent no
 //! chunk, only heartbeats: its answer to one shows that it is there again.
 //!

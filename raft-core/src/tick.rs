@@ -72,13 +72,21 @@ impl<C: Command, R: Rng> Raft<C, R> {
         if let Some(Following { known, .. }) = self.following() {
             known.heard = Heard::At(known.heard.at(now));
         }
-        let Some(Leading { leader, .. }) = self.leading() else { return };
-        for position in core::mem::take(&mut leader.heard).iter() {
-            if let Some(peer) = leader.peers.get_mut(position) {
+        let Some(mut leading) = self.leading() else { return };
+        for position in core::mem::take(&mut leading.leader.heard).iter() {
+            if let Some(peer) = leading.leader.peers.get_mut(position) {
                 peer.on_heard(now);
                 peer.measure_round_trip(now, longest);
             }
         }
+        leading.pace_snapshots();
+    }
+
+    /// When the first pause between two windows of a snapshot ends.
+    fn snapshot_resumes_at(&self) -> Option<Instant> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let paused = |position| leader.peers.get(position)?.sending.as_ref()?.paused_until();
+        leader.sending.iter().filter_map(paused).min()
     }
 
     /// A leader's heartbeats follow the timeout in force. A candidate asks again after the
@@ -168,6 +176,11 @@ impl<C: Command, R: Rng> Raft<C, R> {
             let Some(at) = timer.deadline(self.server.now) else { continue };
             if first.is_none_or(|(earliest, _)| at < earliest) {
                 first = Some((at, wake));
+            }
+        }
+        if let Some(at) = self.snapshot_resumes_at() {
+            if first.is_none_or(|(earliest, _)| at < earliest) {
+                first = Some((at, Wake::Snapshot));
             }
         }
         if waits && first.is_none_or(|(earliest, _)| self.server.now < earliest) {

@@ -122,6 +122,17 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
         None
     }
 
+    /// With each tick: pauses between windows of chunks.
+    pub(crate) fn pace_snapshots(&mut self) {
+        let last_index = self.server.log.last().index;
+        for position in self.leader.sending.iter() {
+            let peer = self.leader.peers.get_mut(position);
+            if let Some(sending) = peer.and_then(|peer| peer.sending.as_mut()) {
+                sending.pace(self.server.now, last_index, &self.server.config);
+            }
+        }
+    }
+
     /// With each heartbeat: lets go of the log that was kept for followers that catch up, once none
     /// of them needs it.
     pub(crate) fn release_log(&mut self) {

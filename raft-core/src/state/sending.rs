@@ -1,12 +1,16 @@
 //! A snapshot on its way to a follower (§7): which chunk is next, and which is sent again.
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use crate::checkpoint::stored;
 use crate::config::Config;
 use crate::message::SnapshotMeta;
 use crate::time::Instant;
-use crate::types::LogId;
+use crate::types::{Index, LogId};
+
+/// How fast a snapshot goes at least before the leader pauses between windows, in bytes a second.
+const PACED_RATE_MIN: u64 = 170 << 20;
 
 /// A snapshot on its way to a follower.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -29,11 +33,36 @@ pub(crate) struct Sending {
     in_vain: bool,
     /// The moment and the place of the last progress seen.
     progress: (Instant, u64),
+    window: Window,
+    /// No chunk is read before that.
+    paused_until: Option<Instant>,
 }
 
 stored! {
     struct Sending {
         snapshot, acknowledged, last_reported, next, sent, inflight, size, reading, in_vain, progress,
+        window, paused_until,
+    }
+}
+
+/// The chunks between two pauses, as many as may be on their way at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Window {
+    /// When it began, and with which byte.
+    began: Instant,
+    from: u64,
+    /// The end of the leader's log at that time, as the next tick saw it.
+    last_index: Option<Index>,
+    /// It followed a pause: what follows it waits until the follower has written all of it.
+    is_closed: bool,
+}
+
+stored! { struct Window { began, from, last_index, is_closed } }
+
+impl Window {
+    fn end(&self, config: &Config) -> u64 {
+        let bytes = config.snapshot_chunk_bytes.saturating_mul(config.inflight_chunks_max);
+        self.from.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 }
 
@@ -50,6 +79,8 @@ impl Sending {
             reading: false,
             in_vain: false,
             progress: (now, 0),
+            window: Window { began: now, from: 0, last_index: None, is_closed: false },
+            paused_until: None,
         }
     }
 
@@ -64,7 +95,39 @@ impl Sending {
     pub(crate) fn wants_chunk(&self, config: &Config) -> bool {
         let is_left = self.size.is_none_or(|size| self.next < size);
         let waits = self.in_vain && !self.inflight.is_empty();
-        !self.reading && is_left && !waits && !self.is_full(config)
+        let is_closed = self.window.is_closed && self.next >= self.window.end(config);
+        let pauses = is_closed || self.paused_until.is_some();
+        !self.reading && is_left && !waits && !pauses && !self.is_full(config)
+    }
+
+    /// When the pause between two windows ends.
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// With each tick: pauses after a window of chunks that the follower has written, if commands
+    /// came meanwhile, as long as the window took; but not so long that less than
+    /// [`PACED_RATE_MIN`] goes on average. So a leader has time for its clients beside a follower
+    /// that catches up, and where the network or a disk is slow nothing is paced.
+    pub(crate) fn pace(&mut self, now: Instant, last_index: Index, config: &Config) {
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+        let began_at = *self.window.last_index.get_or_insert(last_index);
+        let end = self.window.end(config);
+        if self.paused_until.is_some() || self.acknowledged < end {
+            return;
+        }
+        let took = now.saturating_duration_since(self.window.began);
+        let written = self.acknowledged.saturating_sub(self.window.from);
+        let micros = written.saturating_mul(1_000_000).checked_div(PACED_RATE_MIN).unwrap_or(0);
+        let pause = match last_index > began_at {
+            true => took.min(Duration::from_micros(micros).saturating_sub(took)),
+            false => Duration::ZERO,
+        };
+        let resumed = now + pause;
+        let is_closed = resumed > now;
+        self.paused_until = is_closed.then_some(resumed);
+        let (from, last_index) = (self.acknowledged, Some(last_index));
+        self.window = Window { began: resumed, from, last_index, is_closed };
     }
 
     /// Whether as many chunks are on their way as may be.
@@ -110,6 +173,7 @@ impl Sending {
         self.acknowledged = self.last_reported;
         self.next = self.last_reported;
         self.inflight.clear();
+        self.window.from = self.window.from.min(self.acknowledged);
         self.in_vain = true;
         if self.size == Some(self.next) {
             // All that is missing is an empty last chunk, as is all of a snapshot of no bytes: it

@@ -14,4 +14,5 @@ mod section_5_3_replication;
 mod section_5_4_safety;
 mod section_6_membership;
 mod section_7_install_snapshot;
+mod section_7_pacing;
 mod section_7_snapshots;

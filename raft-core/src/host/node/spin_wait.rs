@@ -22,7 +22,12 @@ const SPIN_WAIT_MAX: Duration = Duration::from_micros(300);
 pub(super) fn wake_at((deadline, wake): (Instant, Wake)) -> Instant {
     match wake {
         Wake::Election => Instant::from_micros(micros_before(deadline)),
-        Wake::Step | Wake::Heartbeat | Wake::AskAgain | Wake::Quorum | Wake::Transfer => deadline,
+        Wake::Step
+        | Wake::Heartbeat
+        | Wake::AskAgain
+        | Wake::Quorum
+        | Wake::Transfer
+        | Wake::Snapshot => deadline,
     }
 }
 
