@@ -6,8 +6,8 @@ use std::future::Future;
 ///
 /// # Example
 ///
-/// Nodes on an executor of one's own, with a thread of its own, so that no other task of the
-/// application keeps them waiting:
+/// Nodes on an executor of one's own, with two threads of its own: no other task of the application
+/// keeps them waiting, and their loops may apply quick commands:
 ///
 /// ```
 /// use std::future::{Future, pending};
@@ -23,10 +23,16 @@ use std::future::Future;
 ///     fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 ///         static EXECUTOR: LazyLock<&'static Executor<'static>> = LazyLock::new(|| {
 ///             let executor: &'static Executor<'static> = Box::leak(Box::default());
-///             thread::spawn(|| smol::block_on(executor.run(pending::<()>())));
+///             for _ in 0..2 {
+///                 thread::spawn(|| smol::block_on(executor.run(pending::<()>())));
+///             }
 ///             executor
 ///         });
 ///         EXECUTOR.spawn(task).detach();
+///     }
+///
+///     fn has_several_threads() -> bool {
+///         true
 ///     }
 /// }
 ///
@@ -40,7 +46,10 @@ pub trait Executor: 'static {
 
     /// Whether several threads run the tasks, so that the others go on while one task is held up.
     /// Only then may a node's loop [apply quick commands
-    /// itself](raft_core::host::StateMachine::blocks).
+    /// itself](raft_core::host::StateMachine::blocks). If a command is slow there, the state
+    /// machine's thread can take the loop's part, but not that of the tasks that read and write the
+    /// node's sockets: no other thread may run those. So on a single thread no heartbeat would be
+    /// sent or heard until that command has ended, and no other task of the application would run.
     fn has_several_threads() -> bool {
         false
     }

@@ -101,9 +101,14 @@
 //! Each node runs as one task and has three threads of its own: for its journal, its state machine
 //! and its snapshots, so no slow disk delays a heartbeat. If the executor has several threads
 //! (smol's has one by default), the task itself applies quick commands, and a slow one delays a
-//! heartbeat by half of its interval at most. Its timers and sockets are those of smol
-//! (`async-io`), whose reactor async-std has, too; it sleeps by a timer of the operating system,
-//! late by some tens of microseconds. Only where the task runs is a choice:
+//! heartbeat by half of its interval at most. With a single thread the state machine's thread
+//! applies all commands, because [nobody could take the place](on::Executor::has_several_threads)
+//! of a thread that a slow one holds up. That costs: with `SMOL_THREADS=2` one client writes three
+//! times as much or more, and 64 clients twice as much.
+//!
+//! Its timers and sockets are those of smol (`async-io`), whose reactor async-std has, too; it
+//! sleeps by a timer of the operating system, late by some tens of microseconds. Only where the
+//! task runs is a choice:
 //!
 //! | names | run on | feature |
 //! |---|---|---|

@@ -27,6 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Log {
     pub commands: Vec<Bytes>,
+    /// The name of the thread that applied the last one.
+    pub applied_by: Option<String>,
     /// What each command costs, in milliseconds.
     pub slowness: Arc<AtomicU64>,
     /// It is called by the node's loop, not on a thread.
@@ -43,6 +45,7 @@ impl StateMachine for Log {
         assert!(command != POISON, "poisoned");
         thread::sleep(Duration::from_millis(self.slowness.load(Ordering::Relaxed)));
         self.commands.push(command);
+        self.applied_by = thread::current().name().map(String::from);
         self.commands.len()
     }
 
