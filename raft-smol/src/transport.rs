@@ -1,31 +1,24 @@
 //! Messages between nodes over TCP.
 //!
 //! Each node dials each of its peers, the members of its cluster, and sends on that connection. It
-//! receives on the connections that it accepted. One task dials one peer, and dials again when the
-//! connection is lost. Another task accepts connections, and spawns a task for each. Everything
-//! else, among it limits and counters, is in [`raft_core::host::tcp`].
+//! receives on the connections that it accepted. The tasks are those of
+//! [`raft_core::host::tcp::asynchronous`], and here are their sockets, timers and executor.
 
 use std::fmt;
 use std::io;
-use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 
-use async_channel::{Receiver, Sender};
 use async_net::{AsyncToSocketAddrs, TcpListener};
 use bytes::Bytes;
-use raft_core::host::tcp::{Config, Counters, Listening, Starting};
+use raft_core::host::tcp::{Config, Counters, Listening, asynchronous};
 use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 
 use crate::executor::Executor;
 
-mod acceptor;
-mod connection;
-mod dialer;
-mod shared;
+mod runtime;
 
-use shared::{Peer, Shared};
+use runtime::Runtime;
 
 /// A [`raft_core::host::Transport`] over TCP. By default nothing is encrypted or authenticated: use
 /// it in a network that you trust. With the feature `tls`, `with_tls` does both.
@@ -46,16 +39,7 @@ use shared::{Peer, Shared};
 /// # }).unwrap();
 /// ```
 pub struct Transport<E> {
-    listening: Listening<TcpListener>,
-    started: Option<Started>,
-    executor: PhantomData<fn() -> E>,
-}
-
-struct Started {
-    shared: Arc<Shared>,
-    stopping: Receiver<()>,
-    /// When it is dropped, all tasks stop.
-    _stop: Sender<()>,
+    tasks: asynchronous::Transport<Runtime<E>, TcpListener>,
 }
 
 impl<E: Executor> Transport<E> {
@@ -92,7 +76,7 @@ impl<E: Executor> Transport<E> {
     ) -> io::Result<Self> {
         let local_addr = listener.local_addr()?;
         let listening = Listening::new(listener, local_addr, peers, config)?;
-        Ok(Self { listening, started: None, executor: PhantomData })
+        Ok(Self { tasks: asynchronous::Transport::new(Runtime::new(), listening) })
     }
 }
 
@@ -103,80 +87,53 @@ impl<E> Transport<E> {
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_tls(mut self, tls: raft_core::host::tls::Tls) -> Self {
-        self.listening.use_tls(tls);
+        self.tasks.listening_mut().use_tls(tls);
         self
     }
 
     /// The address on which the transport listens. It tells the port if the system chose one.
     pub fn local_addr(&self) -> SocketAddr {
-        self.listening.local_addr()
+        self.tasks.listening().local_addr()
     }
 
     /// A handle on the transport's counters.
     pub fn counters(&self) -> Counters {
-        self.listening.counters().clone()
-    }
-}
-
-impl<E: Executor> Transport<E> {
-    fn dial(&self, peers: impl IntoIterator<Item = Arc<Peer>>) {
-        let Some(Started { shared, stopping, .. }) = &self.started else { return };
-        for peer in peers {
-            E::spawn(dialer::run(Arc::clone(shared), peer, stopping.clone()));
-        }
+        self.tasks.listening().counters().clone()
     }
 }
 
 impl<E: Executor> raft_core::host::Transport for Transport<E> {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
-        let Starting { listener, shared, to_dial } = self.listening.start(identity, inbox)?;
-        let shared = Arc::new(Shared { tcp: shared, running: OnceLock::new() });
-        let (stop, stopping) = async_channel::bounded(1);
-        E::spawn(acceptor::run::<E>(shared.clone(), listener, stopping.clone()));
-        self.started = Some(Started { shared, stopping, _stop: stop });
-        self.dial(to_dial);
-        Ok(())
+        self.tasks.start(identity, inbox)
     }
 
     fn send(&mut self, message: Message<Bytes>) {
-        match &self.started {
-            Some(started) => self.dial(started.shared.peers.send(message)),
-            None => self.listening.counters().count_unknown_peer(),
-        }
+        self.tasks.send(message);
     }
 
     fn flush(&mut self) {
-        if let Some(started) = &self.started {
-            started.shared.peers.flush();
-        }
+        self.tasks.flush();
     }
 
     fn message_bytes_max(&self) -> usize {
-        self.listening.config().message_bytes_max()
+        self.tasks.message_bytes_max()
     }
 
     fn address(&self, node: NodeId) -> Option<String> {
-        self.started.as_ref()?.shared.peers.address(node)
+        self.tasks.address(node)
     }
 
     fn members(&mut self, membership: &Membership) {
-        let Some(started) = &self.started else { return };
-        self.dial(started.shared.peers.members(membership));
+        self.tasks.members(membership);
     }
 
     fn stop(&mut self, running: Running) {
-        if let Some(started) = self.started.take() {
-            // It was not set before, because `stop` is called once at most.
-            let _ = started.shared.running.set(running);
-        }
+        self.tasks.stop(running);
     }
 }
 
 impl<E> fmt::Debug for Transport<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport")
-            .field("listening", &self.listening)
-            .field("peers", &self.started.as_ref().map(|started| &started.shared.peers))
-            .finish_non_exhaustive()
+        self.tasks.fmt(f)
     }
 }

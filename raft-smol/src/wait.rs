@@ -1,15 +1,14 @@
-//! Waiting: for a wake-up, for a moment, for a stop.
+//! Waiting: for a wake-up, for a moment.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
-use futures_lite::future::{or, yield_now};
+use futures_lite::future::yield_now;
 use raft_core::host::Next;
-use raft_core::host::tcp::Closed;
 
 /// Wakes one task. A wake-up is kept if the task does not wait at that moment, and several wake-ups
 /// count as one. A clone wakes the same task.
@@ -36,33 +35,9 @@ impl Notify {
         let _ = self.sender.try_send(());
     }
 
-    /// Takes back a wake-up that is kept.
-    pub(crate) fn forget(&self) {
-        let _ = self.receiver.try_recv();
-    }
-
     pub(crate) async fn notified(&self) {
         let _ = self.receiver.recv().await;
     }
-}
-
-/// Resolves when the other end, which sends nothing, is dropped.
-pub(crate) async fn dropped(receiver: &Receiver<()>) {
-    let _ = receiver.recv().await;
-}
-
-/// The output of the future, or `late` if the future takes longer than `span`. The timer costs
-/// nothing if the future is ready at once.
-pub(crate) async fn timeout<T>(
-    span: Duration,
-    late: Closed,
-    future: impl Future<Output = Result<T, Closed>>,
-) -> Result<T, Closed> {
-    or(future, async {
-        Timer::after(span).await;
-        Err(late)
-    })
-    .await
 }
 
 /// The loop of a node or a network: turns, and waits as each turn says.
@@ -123,6 +98,8 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_lite::future::{block_on, zip};
 
     use super::*;
@@ -163,16 +140,5 @@ mod tests {
             block_on(wait(&woken, &mut alarm, Some(now + span)));
         }
         assert!(now.elapsed() >= spans[2]);
-    }
-
-    #[test]
-    fn what_takes_too_long_ends() {
-        let late = block_on(timeout(
-            Duration::from_millis(1),
-            Closed::Idle,
-            std::future::pending::<Result<(), _>>(),
-        ));
-        assert!(matches!(late, Err(Closed::Idle)));
-        assert!(block_on(timeout(Duration::ZERO, Closed::Idle, async { Ok(()) })).is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! The half of an adapter that does not depend on the runtime (feature `std`). None of it is
-//! asynchronous.
+//! The half of an adapter that does not depend on the runtime (feature `std`). Only
+//! [`tcp::asynchronous`] has tasks, and each adapter says what runs them.
 //!
 //! The host is what adapters to different runtimes would otherwise each write: the body of the
 //! loop, the threads of the journal and of the state machine, the bookkeeping of requests, the
@@ -55,8 +55,10 @@
 //!    users await or [`wait`](Pending::wait) for. The adapter re-exports everything else:
 //!    [`LeadershipWatch`], [`Lead`], the errors.
 //! 5. **Transports**: sockets for messages, and a task that sleeps for an [`InProcessNetwork`] and
-//!    calls its [`LateDelivery::turn`] as the loop calls the driver's. A transport that notices the
-//!    end of a peer's process [says so](MessageInbox::suspect), as [`tcp::Dialing`] does.
+//!    calls its [`LateDelivery::turn`] as the loop calls the driver's. On a runtime with tasks, a
+//!    [`Runtime`](tcp::asynchronous::Runtime) is enough for a transport over TCP. A transport that
+//!    notices the end of a peer's process [says so](MessageInbox::suspect), as [`tcp::Dialing`]
+//!    does.
 //!
 //! An adapter knows nothing of Raft. If an adapter looks at a term to decide something, it is
 //! wrong.

@@ -27,7 +27,8 @@
 //! Plain TCP neither encrypts nor authenticates. With the feature `tls` a transport does both: see
 //! `host::tls`. What the other side has proved then limits for whom it may [speak](Speaker).
 //!
-//! Nothing else here does I/O. An adapter adds sockets and waiting.
+//! [`asynchronous`] is a whole transport for runtimes with tasks, and an adapter adds its sockets
+//! and timers. Nothing else here does I/O: an adapter with threads adds sockets and waiting.
 
 use std::format;
 use std::io;
@@ -41,6 +42,7 @@ use crate::membership::LABEL_BYTES_MAX;
 use crate::quorum::MEMBERS_MAX;
 
 mod admission;
+pub mod asynchronous;
 mod backoff;
 mod closed;
 mod counters;

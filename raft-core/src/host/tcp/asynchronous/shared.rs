@@ -3,20 +3,21 @@
 use std::ops::Deref;
 use std::sync::OnceLock;
 
-use raft_core::host::{Running, tcp};
-
-use crate::wait::Notify;
+use super::super as tcp;
+use super::notify::Notify;
+use crate::host::transport::Running;
 
 pub(super) type Peer = tcp::Peer<Signals>;
 
 /// What the tasks of a started transport share. Each task drops it last, after its sockets.
-pub(super) struct Shared {
+pub(super) struct Shared<R> {
     pub(super) tcp: tcp::Shared<Signals>,
+    pub(super) runtime: R,
     /// Left here when the transport stops, so that it is dropped with the last task.
     pub(super) running: OnceLock<Running>,
 }
 
-impl Deref for Shared {
+impl<R> Deref for Shared<R> {
     type Target = tcp::Shared<Signals>;
 
     fn deref(&self) -> &tcp::Shared<Signals> {
