@@ -1,37 +1,26 @@
 //! Messages between nodes over TCP.
 //!
 //! Each node dials each of its peers, the members of its cluster, and sends on that connection. It
-//! receives on the connections that it accepted. One task dials one peer, and dials again when the
-//! connection is lost. Another task accepts connections, and each connection has a task of its own.
-//! Everything else, among it limits and counters, is in [`raft_core::host::tcp`].
+//! receives on the connections that it accepted. The tasks are those of
+//! [`raft_core::host::tcp::asynchronous`], and here are their sockets and timers.
 //!
 //! Plain TCP, the default, neither encrypts nor authenticates: use it only in a network that you
 //! trust. With the feature `tls`, `Transport::with_tls` makes it do both.
 
 use std::io;
-use std::mem;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::host::tcp::{Listening, Starting};
+use raft_core::host::tcp::{Listening, asynchronous};
 use raft_core::host::{Identity, MessageInbox, Running};
 use raft_core::{Membership, Message, NodeId};
 use tokio::net::{TcpListener, ToSocketAddrs};
-use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 pub use raft_core::host::tcp::{Config, Counters, Counts};
 
-mod acceptor;
-mod connection;
-mod dialer;
-#[cfg_attr(feature = "tls", path = "tcp/secured_tls.rs")]
-mod secured;
-mod shared;
+mod runtime;
 
-use shared::{Peer, Shared};
+use runtime::Runtime;
 
 /// A [`raft_core::host::Transport`] over TCP.
 ///
@@ -52,17 +41,7 @@ use shared::{Peer, Shared};
 /// ```
 #[derive(Debug)]
 pub struct Transport {
-    listening: Listening<TcpListener>,
-    runtime: Handle,
-    tasks: JoinSet<()>,
-    started: Option<Started>,
-}
-
-#[derive(Debug)]
-struct Started {
-    shared: Arc<Shared>,
-    /// When it is dropped, all tasks stop.
-    stop: watch::Sender<()>,
+    tasks: asynchronous::Transport<Runtime, TcpListener>,
 }
 
 impl Transport {
@@ -101,12 +80,8 @@ impl Transport {
         config: Config,
     ) -> io::Result<Self> {
         let local_addr = listener.local_addr()?;
-        Ok(Self {
-            listening: Listening::new(listener, local_addr, peers, config)?,
-            runtime: Handle::current(),
-            tasks: JoinSet::new(),
-            started: None,
-        })
+        let listening = Listening::new(listener, local_addr, peers, config)?;
+        Ok(Self { tasks: asynchronous::Transport::new(Runtime::current(), listening) })
     }
 
     /// Encrypts, and lets in only peers whose certificates name them: see
@@ -115,79 +90,47 @@ impl Transport {
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_tls(mut self, tls: raft_core::host::tls::Tls) -> Self {
-        self.listening.use_tls(tls);
+        self.tasks.listening_mut().use_tls(tls);
         self
     }
 
     /// The address on which the transport listens. It tells the port if the system chose one.
     pub fn local_addr(&self) -> SocketAddr {
-        self.listening.local_addr()
+        self.tasks.listening().local_addr()
     }
 
     /// A handle on the transport's counters.
     pub fn counters(&self) -> Counters {
-        self.listening.counters().clone()
-    }
-
-    fn dial(&mut self, peers: impl IntoIterator<Item = Arc<Peer>>) {
-        let Some(Started { shared, stop }) = &self.started else { return };
-        for peer in peers {
-            let dialer = dialer::run(peer, Arc::clone(shared), stop.subscribe());
-            self.tasks.spawn_on(dialer, &self.runtime);
-        }
-        // Collects the tasks that dialed peers which are no longer members.
-        while self.tasks.try_join_next().is_some() {}
+        self.tasks.listening().counters().clone()
     }
 }
 
 impl raft_core::host::Transport for Transport {
     fn start(&mut self, identity: Identity, inbox: MessageInbox) -> io::Result<()> {
-        let Starting { listener, shared, to_dial } = self.listening.start(identity, inbox)?;
-        let shared = Arc::new(shared);
-        let (stop, stopping) = watch::channel(());
-        let acceptor = acceptor::run(listener, Arc::clone(&shared), stopping);
-        self.tasks.spawn_on(acceptor, &self.runtime);
-        self.started = Some(Started { shared, stop });
-        self.dial(to_dial);
-        Ok(())
+        self.tasks.start(identity, inbox)
     }
 
     fn send(&mut self, message: Message<Bytes>) {
-        match &self.started {
-            Some(started) => {
-                let to_dial = started.shared.peers.send(message);
-                self.dial(to_dial);
-            }
-            None => self.listening.counters().count_unknown_peer(),
-        }
+        self.tasks.send(message);
     }
 
     fn flush(&mut self) {
-        if let Some(started) = &self.started {
-            started.shared.peers.flush();
-        }
+        self.tasks.flush();
     }
 
     fn message_bytes_max(&self) -> usize {
-        self.listening.config().message_bytes_max()
+        self.tasks.message_bytes_max()
     }
 
     fn address(&self, node: NodeId) -> Option<String> {
-        self.started.as_ref()?.shared.peers.address(node)
+        self.tasks.address(node)
     }
 
     fn members(&mut self, membership: &Membership) {
-        let Some(started) = &self.started else { return };
-        let to_dial = started.shared.peers.members(membership);
-        self.dial(to_dial);
+        self.tasks.members(membership);
     }
 
     fn stop(&mut self, running: Running) {
-        self.started = None;
-        let mut tasks = mem::take(&mut self.tasks);
-        self.runtime.spawn(async move {
-            while tasks.join_next().await.is_some() {}
-            drop(running);
-        });
+        self.tasks.stop(running);
     }
 }

@@ -42,11 +42,6 @@ impl Security {
 }
 
 impl Guard {
-    /// TLS, for an adapter that has a stream of its own for it.
-    pub fn tls(&self) -> Option<&NodeTls> {
-        self.0.as_ref()
-    }
-
     /// The security of a connection that was accepted.
     ///
     /// # Errors

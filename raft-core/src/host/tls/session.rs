@@ -1,5 +1,5 @@
-//! TLS of one connection without its socket, for adapters where one thread or task reads while
-//! another writes.
+//! TLS of one connection without its socket, so that it needs no stream around a stream, and one
+//! thread can read while another writes.
 //!
 //! A stream of rustls owns its socket, so a reader that waits would keep the writer out. Here only
 //! the cryptography is behind a lock, and nobody waits while holding it:
