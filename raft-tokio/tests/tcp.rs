@@ -351,6 +351,21 @@ async fn a_dialer_closes_when_it_hears_nothing_and_dials_again() {
 }
 
 #[tokio::test]
+async fn a_peer_that_always_sends_hears_that_the_node_is_alive() {
+    let node = acceptor(impatient()).await;
+    let (mut stream, answer) = say_hello(&node, hello(2, 1, 5)).await;
+    answer.expect("it gets in");
+    let (mut reader, mut writer) = stream.split();
+    let messages = message_frame(&vote(2, 1, 1)).repeat(1_000);
+    let flood = async { while writer.write_all(&messages).await.is_ok() {} };
+    let mut keepalive = [0; HEADER_BYTES];
+    tokio::select! {
+        () = flood => panic!("the node has closed the connection: {:?}", node.counts()),
+        read = within(reader.read_exact(&mut keepalive)) => assert!(read.is_ok()),
+    }
+}
+
+#[tokio::test]
 async fn idle_connections_that_live_are_kept() {
     let config = Config {
         keepalive_interval: Duration::from_millis(20),
