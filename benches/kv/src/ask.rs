@@ -9,8 +9,7 @@ use bytes::Bytes;
 
 use crate::client::Client;
 use crate::demo::cluster::Failure;
-use crate::server::operation::{LEADER, TRY_AGAIN};
-use crate::server::resp::Frame;
+use crate::server::resp::{Frame, LEADER, TRY_AGAIN};
 
 /// How often one is sent to another server, before that is called a mistake.
 const REDIRECTS_MAX: usize = 8;

@@ -17,8 +17,7 @@ use crate::address::address;
 use crate::ask::{RETRY_PAUSE, connect};
 use crate::client::Client;
 use crate::demo::cluster::Failure;
-use crate::server::operation::TRY_AGAIN;
-use crate::server::resp::Frame;
+use crate::server::resp::{Frame, TRY_AGAIN};
 
 /// The flags of `kv backup`.
 #[derive(Args, Debug)]

@@ -11,8 +11,7 @@ use std::thread;
 use bytes::Bytes;
 use raft_core::host::{Backup, BackupError, ReadError};
 
-use super::operation::TRY_AGAIN;
-use super::resp::{Frame, error};
+use super::resp::{Frame, TRY_AGAIN, error};
 
 /// How long a chunk is, but for the last one.
 const CHUNK_BYTES: usize = 256 << 10;

@@ -30,14 +30,9 @@ use raft_core::{Change, LogId, Membership, NodeId, ProgressState, Role, Suffrage
 use super::backup;
 use super::info::role_name;
 use super::members::{self, Addresses};
-use super::resp::{Frame, error};
+use super::resp::{Frame, LEADER, TRY_AGAIN, error};
 use super::store::{Store, Summary};
 use super::write::COMMANDS_VERSION;
-
-/// How an answer begins that names where the leader is.
-pub const LEADER: &str = "LEADER";
-/// How an answer begins that may be another one in a moment.
-pub const TRY_AGAIN: &str = "TRYAGAIN";
 
 /// A question or an order of an operator.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -32,6 +32,10 @@ pub const REPLY_BYTES_MAX: usize = 16 << 20;
 /// The most arrays within each other of a request, and of a reply.
 const REQUEST_NESTING_MAX: usize = 1;
 const REPLY_NESTING_MAX: usize = 2;
+/// How an error begins that names where the leader is.
+pub const LEADER: &str = "LEADER";
+/// How an error begins that may be another one in a moment.
+pub const TRY_AGAIN: &str = "TRYAGAIN";
 /// The longest line, such as `*3` or `$512`, before its end must have come; also the longest error.
 const LINE_BYTES_MAX: usize = 4096;
 
