@@ -7,12 +7,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::super::{self as tcp, Closed, Config, Route, Writing, keepalive};
 use super::connection::Connection;
 use super::runtime::Runtime;
 use super::shared::{Peer, Shared, Signals};
 use super::stop::Stopping;
 use super::wait::{or, timeout, yield_now};
+use crate::host::tcp::{self, Closed, Config, Route, Writing, keepalive};
 
 type Dialing<'p> = tcp::Dialing<'p, Signals>;
 

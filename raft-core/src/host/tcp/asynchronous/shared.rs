@@ -3,8 +3,8 @@
 use std::ops::Deref;
 use std::sync::OnceLock;
 
-use super::super as tcp;
 use super::notify::Notify;
+use crate::host::tcp;
 use crate::host::transport::Running;
 
 pub(super) type Peer = tcp::Peer<Signals>;
