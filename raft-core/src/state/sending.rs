@@ -43,8 +43,8 @@ pub(crate) struct Sending {
 
 stored! {
     struct Sending {
-        snapshot, acknowledged, last_reported, next, sent, inflight, size, reading, in_vain, progress,
-        window, paused_until,
+        snapshot, acknowledged, last_reported, next, sent, inflight, size, reading, in_vain,
+        progress, window, paused_until,
     }
 }
 

@@ -31,6 +31,8 @@ mod shared;
 mod stop;
 mod transport;
 mod wait;
+#[cfg(test)]
+mod woken;
 
 pub use notify::Notify;
 pub use runtime::{Runtime, Socket};

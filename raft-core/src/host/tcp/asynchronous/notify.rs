@@ -77,19 +77,9 @@ impl fmt::Debug for Notify {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-    use std::task::Wake;
 
+    use super::super::woken::Woken;
     use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, SeqCst);
-        }
-    }
 
     #[test]
     fn a_wake_up_is_kept_and_several_count_as_one() {
@@ -99,10 +89,10 @@ mod tests {
         assert!(notify.poll_notified(&mut cx).is_pending());
         notify.notify();
         notify.notify();
-        assert_eq!(woken.0.load(SeqCst), 1);
+        assert_eq!(woken.count(), 1);
         assert!(notify.poll_notified(&mut cx).is_ready());
         assert!(notify.poll_notified(&mut cx).is_pending());
-        assert_eq!(woken.0.load(SeqCst), 1);
+        assert_eq!(woken.count(), 1);
     }
 
     #[test]

@@ -108,19 +108,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
-
+    use super::super::woken::Woken;
     use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
 
     #[test]
     fn a_stop_wakes_every_task_that_waits_and_no_other() {
@@ -136,7 +125,7 @@ mod tests {
         }
         drop(third);
         drop(stop);
-        assert_eq!(woken.0.load(Ordering::SeqCst), 2);
+        assert_eq!(woken.count(), 2);
         assert!(first.poll_stopped(&mut cx).is_ready());
         assert!(second.clone().poll_stopped(&mut cx).is_ready(), "also one that comes later");
     }
@@ -150,6 +139,6 @@ mod tests {
         let waker = Waker::from(woken.clone());
         assert!(task.poll_stopped(&mut Context::from_waker(&waker)).is_pending());
         drop(stop);
-        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert_eq!(woken.count(), 1);
     }
 }
