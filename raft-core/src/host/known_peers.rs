@@ -38,6 +38,7 @@
 //! configuration. Otherwise two wiped voters of three would found a second cluster.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::string::String;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -297,10 +298,16 @@ impl KnownPeers {
         if is_known && (state.members_at, state.is_committed) == (members_at, is_committed) {
             return;
         }
-        (state.past, state.members) = (past, members);
+        state.past = past;
+        let before = mem::replace(&mut state.members, members);
         (state.members_at, state.is_committed) = (members_at, is_committed);
-        let Knowledge { members, met, .. } = &mut *state;
+        let Knowledge { members, met, refused, .. } = &mut *state;
         met.retain(|id, met| met.connections > 0 || members.contains_key(id));
+        // A store is refused because another one is recorded. Once that record is gone, as when the
+        // member was removed, the id may come back with any store.
+        refused.retain(|id, (refusal, _)| {
+            !matches!(refusal, Refusal::OtherStore { .. }) || before.get(id) == members.get(id)
+        });
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -565,6 +572,18 @@ mod tests {
             peers.left(&four);
         }
         assert!(peers.met().is_empty(), "only those that are connected");
+    }
+
+    /// Else a member that lost its disk and was removed could not be added again at once.
+    #[test]
+    fn a_refusal_ends_with_the_record_that_it_rests_on() {
+        let peers = peers(Past::Of(OURS));
+        peers.admit(&peer(4, 5, Past::Blank), None).unwrap_err();
+        let two = (2, MemberStore::Recorded(2));
+        peers.update(Past::Of(OURS), &membership(&[two, (4, MemberStore::Recorded(4))]), LATER);
+        assert_eq!(peers.refused().len(), 1, "the cluster still knows the other store");
+        peers.update(Past::Of(OURS), &membership(&[two]), LATER);
+        assert_eq!(peers.refused(), [], "it was removed");
     }
 
     #[test]
