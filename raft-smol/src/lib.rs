@@ -133,12 +133,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations)]
 
+mod alarm;
 mod executor;
 mod names;
 mod network;
 mod node;
 mod transport;
-mod wait;
 
 #[cfg(feature = "async-std")]
 pub mod async_std;

@@ -5,10 +5,11 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use raft_core::NodeId;
+use raft_core::host::tasks::{self, Notify};
 use raft_core::host::{Endpoint, InProcessNetwork};
 
+use crate::alarm::Alarm;
 use crate::executor::Executor;
-use crate::wait::{Notify, drive};
 
 /// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are
 /// those of [`InProcessNetwork`].
@@ -41,10 +42,9 @@ pub struct Network<E> {
 impl<E: Executor> Network<E> {
     /// A perfect network without nodes. `seed` decides which messages its faults affect.
     pub fn new(seed: u64) -> Self {
-        let woken = Notify::new();
-        let waker = woken.clone();
-        let (hub, late) = InProcessNetwork::new(seed, move || waker.notify());
-        E::spawn(drive(move || late.turn(), woken));
+        let (woken, wake) = Notify::with_hook();
+        let (hub, late) = InProcessNetwork::new(seed, wake);
+        E::spawn(tasks::run(late, woken, Alarm::new()));
         Self { hub, executor: PhantomData }
     }
 }

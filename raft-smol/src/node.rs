@@ -7,10 +7,11 @@ use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 
 use futures_lite::FutureExt;
+use raft_core::host::tasks::{self, Notify};
 use raft_core::host::{Driver, Handle, Journal, NodeConfig, StartError, StateMachine, Transport};
 
+use crate::alarm::Alarm;
 use crate::executor::Executor;
-use crate::wait::{Notify, drive};
 
 /// A running node. A clone is another handle to it. When the last clone is dropped, the node shuts
 /// down cleanly.
@@ -35,12 +36,11 @@ impl<S: StateMachine, E: Executor> Node<S, E> {
         journal: impl Journal,
         transport: impl Transport,
     ) -> Result<Self, StartError> {
-        let woken = Notify::new();
-        let waker = woken.clone();
+        let (woken, wake) = Notify::with_hook();
         let start = move || {
             let journal = Box::new(journal);
             let transport = Box::new(transport);
-            Driver::start(config, state_machine, journal, transport, move || waker.notify())
+            Driver::start(config, state_machine, journal, transport, wake)
         };
         // Reading a long journal blocks for long.
         let started = AssertUnwindSafe(blocking::unblock(start)).catch_unwind().await;
@@ -51,7 +51,7 @@ impl<S: StateMachine, E: Executor> Node<S, E> {
             driver.apply_on_thread();
         }
         // If the executor ends first, dropping the driver ends the node.
-        E::spawn(drive(move || driver.turn(), woken));
+        E::spawn(tasks::run(driver, woken, Alarm::new()));
         Ok(Self { handle, executor: PhantomData })
     }
 }

@@ -1,13 +1,12 @@
 //! A network inside one process, with faults, for tests of your own cluster.
 
 use std::ops::Deref;
-use std::sync::Arc;
 
 use raft_core::NodeId;
-use raft_core::host::{Endpoint, InProcessNetwork, LateDelivery, Next};
-use tokio::sync::Notify;
+use raft_core::host::tasks::{self, Notify};
+use raft_core::host::{Endpoint, InProcessNetwork};
 
-use crate::timer::{Timer, wait};
+use crate::timer::Timer;
 
 /// Connects nodes of one process. A clone is the same network. Its faults, cuts and counts are
 /// those of [`InProcessNetwork`].
@@ -41,10 +40,12 @@ impl Network {
     ///
     /// Outside of a tokio runtime with I/O and time enabled. The runtime delivers delayed messages.
     pub fn new(seed: u64) -> Self {
-        let woken = Arc::new(Notify::new());
-        let waker = Arc::clone(&woken);
-        let (hub, late) = InProcessNetwork::new(seed, move || waker.notify_one());
-        tokio::spawn(deliver(late, woken));
+        let (woken, wake) = Notify::with_hook();
+        let (hub, late) = InProcessNetwork::new(seed, wake);
+        // Without a timer there is no delay, and delayed messages are lost.
+        if let Ok(timer) = Timer::new() {
+            tokio::spawn(tasks::run(late, woken, timer));
+        }
         Self { hub }
     }
 
@@ -60,17 +61,5 @@ impl Deref for Network {
 
     fn deref(&self) -> &InProcessNetwork {
         &self.hub
-    }
-}
-
-async fn deliver(late: LateDelivery, woken: Arc<Notify>) {
-    // Without a timer there is no delay, and delayed messages are lost.
-    let Ok(mut timer) = Timer::new() else { return };
-    loop {
-        match late.turn() {
-            Next::Again => tokio::task::yield_now().await,
-            Next::Wait(deadline) => wait(&woken, &mut timer, deadline).await,
-            Next::Stop => return,
-        }
     }
 }

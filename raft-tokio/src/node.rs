@@ -3,15 +3,12 @@
 use std::fmt;
 use std::io;
 use std::ops::Deref;
-use std::sync::Arc;
 
-use raft_core::host::{
-    Driver, Handle, Journal, Next, NodeConfig, StartError, StateMachine, Transport,
-};
+use raft_core::host::tasks::{self, Notify};
+use raft_core::host::{Driver, Handle, Journal, NodeConfig, StartError, StateMachine, Transport};
 use tokio::runtime;
-use tokio::sync::Notify;
 
-use crate::timer::{Timer, wait};
+use crate::timer::Timer;
 
 /// A running node. A clone is another handle to it. When the last clone is dropped, the node shuts
 /// down cleanly.
@@ -151,12 +148,11 @@ impl<S: StateMachine> Node<S> {
         transport: impl Transport,
     ) -> Result<Self, StartError> {
         let timer = Timer::new().map_err(StartError::System)?;
-        let woken = Arc::new(Notify::new());
-        let waker = Arc::clone(&woken);
+        let (woken, wake) = Notify::with_hook();
         let start = move || {
             let journal = Box::new(journal);
             let transport = Box::new(transport);
-            Driver::start(config, state_machine, journal, transport, move || waker.notify_one())
+            Driver::start(config, state_machine, journal, transport, wake)
         };
         // Reading a long journal blocks for long.
         let started = tokio::task::spawn_blocking(start).await;
@@ -165,7 +161,9 @@ impl<S: StateMachine> Node<S> {
         if runtime::Handle::current().metrics().num_workers() == 1 {
             driver.apply_on_thread();
         }
-        tokio::spawn(run(driver, woken, timer));
+        // The loop ends with the node. If the runtime ends first, it drops the driver, and the node
+        // ends.
+        tokio::spawn(tasks::run(driver, woken, timer));
         Ok(Self { handle })
     }
 }
@@ -187,23 +185,5 @@ impl<S: StateMachine> Clone for Node<S> {
 impl<S: StateMachine> fmt::Debug for Node<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("handle", &self.handle).finish()
-    }
-}
-
-/// The loop. It ends with the node. If the runtime ends first, dropping the driver ends the node.
-async fn run<S: StateMachine>(mut driver: Driver<S>, woken: Arc<Notify>, mut timer: Timer) {
-    loop {
-        match driver.turn() {
-            Next::Again => tokio::task::yield_now().await,
-            Next::Wait(deadline) => {
-                wait(&woken, &mut timer, deadline).await;
-                // Tokio runs this task right behind the one that woke it, before all other clients
-                // that are ready to ask.
-                if driver.serves_many() {
-                    tokio::task::yield_now().await;
-                }
-            }
-            Next::Stop => return,
-        }
     }
 }

@@ -9,40 +9,13 @@ pub(crate) use timerfd::Timer;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use wheel::Timer;
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
-use std::time::Instant;
-
-use tokio::sync::Notify;
-
-/// Waits until `woken` is notified or the deadline has come. `None` never comes. Other tasks can
-/// run at least once.
-pub(crate) async fn wait(woken: &Notify, timer: &mut Timer, deadline: Option<Instant>) {
-    let mut notified = pin!(woken.notified());
-    let mut waited = false;
-    poll_fn(|cx| {
-        if notified.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        if deadline.is_some_and(|deadline| timer.poll_until(cx, deadline).is_ready()) {
-            return Poll::Ready(());
-        }
-        waited = true;
-        Poll::Pending
-    })
-    .await;
-    if !waited {
-        tokio::task::yield_now().await;
-    }
-}
-
 #[cfg(target_os = "linux")]
 mod timerfd {
     use std::io;
     use std::task::{Context, Poll, ready};
     use std::time::Instant;
 
+    use raft_core::host::tasks::Alarm;
     use rustix::time::{
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
         timerfd_settime,
@@ -68,8 +41,20 @@ mod timerfd {
             Ok(Self { file: Receiver::from_owned_fd_unchecked(file)?, armed: None })
         }
 
-        /// Ready once the deadline has come, or if the operating system fails.
-        pub(crate) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        fn arm(&self, deadline: Instant, now: Instant) -> io::Result<()> {
+            let span = deadline.saturating_duration_since(now);
+            let it_value = Timespec::try_from(span).map_err(io::Error::other)?;
+            let time = Itimerspec { it_interval: Timespec::default(), it_value };
+            timerfd_settime(&self.file, TimerfdTimerFlags::empty(), &time)?;
+            Ok(())
+        }
+    }
+
+    impl Alarm for Timer {
+        const RUNS_WOKEN_FIRST: bool = true;
+
+        // Ready also if the operating system fails.
+        fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
             loop {
                 if self.armed.is_none_or(|armed| armed > deadline) {
                     let now = Instant::now();
@@ -91,15 +76,8 @@ mod timerfd {
             }
         }
 
-        fn arm(&self, deadline: Instant, now: Instant) -> io::Result<()> {
-            let span = deadline.saturating_duration_since(now);
-            let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-            let it_value =
-                Timespec { tv_sec: seconds, tv_nsec: i64::from(span.subsec_nanos()) as _ };
-            let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-            let time = Itimerspec { it_interval, it_value };
-            timerfd_settime(&self.file, TimerfdTimerFlags::empty(), &time)?;
-            Ok(())
+        async fn yield_now() {
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -112,6 +90,7 @@ mod wheel {
     use std::task::{Context, Poll};
     use std::time::Instant;
 
+    use raft_core::host::tasks::Alarm;
     use tokio::time::Sleep;
 
     /// One timer, for one task.
@@ -124,54 +103,57 @@ mod wheel {
         pub(crate) fn new() -> io::Result<Self> {
             Ok(Self { sleep: Box::pin(tokio::time::sleep_until(Instant::now().into())) })
         }
+    }
 
-        /// Ready once the deadline has come.
-        pub(crate) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+    impl Alarm for Timer {
+        const RUNS_WOKEN_FIRST: bool = true;
+
+        fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
             if self.sleep.deadline() != deadline.into() {
                 self.sleep.as_mut().reset(deadline.into());
             }
             self.sleep.as_mut().poll(cx)
+        }
+
+        async fn yield_now() {
+            tokio::task::yield_now().await;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::future::poll_fn;
+    use std::task::Poll;
+    use std::time::{Duration, Instant};
+
+    use raft_core::host::tasks::Alarm;
 
     use super::*;
 
+    async fn wait(timer: &mut Timer, deadline: Instant) {
+        poll_fn(|cx| timer.poll_until(cx, deadline)).await;
+    }
+
     #[tokio::test]
     async fn a_wait_ends_with_its_deadline_and_not_before() {
-        let woken = Notify::new();
         let mut timer = Timer::new().unwrap();
         for micros in [0, 1, 300, 5_000] {
             let deadline = Instant::now() + Duration::from_micros(micros);
-            wait(&woken, &mut timer, Some(deadline)).await;
+            wait(&mut timer, deadline).await;
             assert!(Instant::now() >= deadline);
         }
     }
 
     #[tokio::test]
-    async fn a_wait_ends_when_woken_before_or_during() {
-        let woken = Notify::new();
-        let mut timer = Timer::new().unwrap();
-        woken.notify_one();
-        wait(&woken, &mut timer, None).await;
-        let hour = Instant::now() + Duration::from_secs(3600);
-        let (_, ()) =
-            tokio::join!(wait(&woken, &mut timer, Some(hour)), async { woken.notify_one() });
-    }
-
-    #[tokio::test]
     async fn a_deadline_may_move_either_way() {
-        let woken = Notify::new();
         let mut timer = Timer::new().unwrap();
         let now = Instant::now();
         let spans = [3_600_000, 2, 4, 3].map(Duration::from_millis);
-        woken.notify_one();
-        for span in spans {
-            wait(&woken, &mut timer, Some(now + span)).await;
+        let far = poll_fn(|cx| Poll::Ready(timer.poll_until(cx, now + spans[0]))).await;
+        assert!(far.is_pending());
+        for span in &spans[1..] {
+            wait(&mut timer, now + *span).await;
         }
         assert!(now.elapsed() >= spans[2]);
     }

@@ -1,5 +1,5 @@
-//! The half of an adapter that does not depend on the runtime (feature `std`). Only
-//! [`tcp::asynchronous`] has tasks, and each adapter says what runs them.
+//! The half of an adapter that does not depend on the runtime (feature `std`). Only [`tasks`] and
+//! [`tcp::asynchronous`] have tasks, and each adapter says what runs them.
 //!
 //! The host is what adapters to different runtimes would otherwise each write: the body of the
 //! loop, the threads of the journal and of the state machine, the bookkeeping of requests, the
@@ -41,7 +41,7 @@
 //! }
 //! ```
 //!
-//! An adapter supplies five things:
+//! On a runtime with tasks, [`tasks::run`] is that loop. An adapter supplies five things:
 //!
 //! 1. **The wake hook.** The host calls it from any thread, also while the loop turns. The next
 //!    wait must then return at once, because a wake must not be lost. The host calls the hook once
@@ -71,6 +71,7 @@
 //! |---|---|
 //! | `versions` `timeouts` | what each node says of its program and of its configuration |
 //! | `identity` `clock` `worker_kind` | who a node is, what time it is, what its threads are |
+//! | `tasks` | a loop as a task: how it is woken, and how it waits |
 //! | `wire` | what two nodes say before the first message, members' labels, frames of bytes |
 //! | `state_machine` `storage_error` `stop_reason` `error` | the application, and what may fail |
 //! | `metrics` | what a node measures, for any thread to read |
@@ -119,6 +120,7 @@ mod state_machine;
 mod stop_reason;
 mod storage_error;
 mod sync;
+pub mod tasks;
 pub mod tcp;
 mod threads;
 mod timeouts;

@@ -18,6 +18,7 @@ use super::faults::{Delivery, FaultModel, Faults, Traffic};
 use crate::codec;
 use crate::host::clock::Next;
 use crate::host::identity::Identity;
+use crate::host::tasks::LoopBody;
 use crate::host::transport::{MessageInbox, PeerInbox, Transport};
 use crate::membership::Membership;
 use crate::message::Message;
@@ -174,6 +175,12 @@ impl LateDelivery {
             let Some(Late { message, .. }) = state.late.pop() else { return Next::Wait(None) };
             state.deliver(message);
         }
+    }
+}
+
+impl LoopBody for LateDelivery {
+    fn turn(&mut self) -> Next {
+        Self::turn(self)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::host::clock::Next;
 use crate::host::node::state_machine_thread::{StateMachineWork, Turns};
 use crate::host::state_machine::StateMachine;
 use crate::host::sync::{Mutex, MutexGuard};
+use crate::host::tasks::LoopBody;
 
 /// A node without its loop. An adapter calls [`turn`](Driver::turn), waits as `turn` says, and
 /// calls it again.
@@ -69,6 +70,16 @@ impl<S: StateMachine> Driver<S> {
                 }
             }
         }
+    }
+}
+
+impl<S: StateMachine> LoopBody for Driver<S> {
+    fn turn(&mut self) -> Next {
+        Self::turn(self)
+    }
+
+    fn serves_many(&self) -> bool {
+        Self::serves_many(self)
     }
 }
 

@@ -11,11 +11,11 @@ use std::vec::Vec;
 
 use super::super::{ACCEPT_RETRY, Closed, Config, Counters, Incoming, keepalive};
 use super::connection::Connection;
-use super::notify::Notify;
 use super::runtime::Runtime;
 use super::shared::Shared;
 use super::stop::Stopping;
 use super::wait::{or, timeout};
+use crate::host::tasks::Notify;
 
 pub(super) async fn run<R: Runtime>(
     shared: Arc<Shared<R>>,

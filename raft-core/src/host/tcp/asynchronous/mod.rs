@@ -25,15 +25,11 @@
 mod acceptor;
 mod connection;
 mod dialer;
-mod notify;
 mod runtime;
 mod shared;
 mod stop;
 mod transport;
 mod wait;
-#[cfg(test)]
-mod woken;
 
-pub use notify::Notify;
 pub use runtime::{Runtime, Socket};
 pub use transport::Transport;

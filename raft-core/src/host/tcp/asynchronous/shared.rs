@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::OnceLock;
 
-use super::notify::Notify;
+use crate::host::tasks::Notify;
 use crate::host::tcp;
 use crate::host::transport::Running;
 

@@ -108,8 +108,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use super::super::woken::Woken;
     use super::*;
+    use crate::host::tasks::woken::Woken;
 
     #[test]
     fn a_stop_wakes_every_task_that_waits_and_no_other() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 /// Wakes one task, on any executor. A wake-up is kept if the task does not wait at that moment, and
@@ -23,6 +23,13 @@ impl Notify {
     /// Without a wake-up.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A wake-up for a loop, and the hook that the host calls for it.
+    pub fn with_hook() -> (Arc<Self>, impl Fn() + Send + Sync + 'static) {
+        let woken = Arc::new(Self::new());
+        let hook = Arc::clone(&woken);
+        (woken, move || hook.notify())
     }
 
     /// Wakes the task. Never blocks.
@@ -76,8 +83,6 @@ impl fmt::Debug for Notify {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::woken::Woken;
     use super::*;
 

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
 #[derive(Default)]
-pub(super) struct Woken(AtomicUsize);
+pub(in crate::host) struct Woken(AtomicUsize);
 
 impl Woken {
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::host) fn count(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
