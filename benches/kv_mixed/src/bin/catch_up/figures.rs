@@ -43,6 +43,9 @@ struct Options {
     /// How much state a server that lost its disk has to be sent, in MiB; 0 leaves this out
     #[arg(long, default_value_t = 1024)]
     mib: usize,
+    /// How much of the log a server has missed that was away for a while, in MiB; 0 leaves this out
+    #[arg(long, default_value_t = 512)]
+    log_mib: usize,
     /// How often leadership is transferred; 0 leaves this out
     #[arg(long, default_value_t = 50)]
     transfers: usize,
@@ -71,10 +74,14 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn measure(program: &Path, options: &Options) -> Result<(), Failure> {
-    let Options { mib, transfers, memory_seconds, .. } = *options;
+    let Options { mib, log_mib, transfers, memory_seconds, .. } = *options;
     let timeline = Timeline::begin();
     if mib > 0 {
         catch_up(&timeline, &mut start(program, options, (mib / 4).max(64))?, mib)?;
+    }
+    if log_mib > 0 {
+        // No snapshot is taken before the server is back.
+        catch_up_by_log(&timeline, &mut start(program, options, 4 * log_mib)?, log_mib)?;
     }
     if transfers > 0 {
         transfer(&timeline, &mut start(program, options, 64)?, transfers)?;
@@ -100,8 +107,7 @@ fn start(program: &Path, options: &Options, snapshot_log: usize) -> Result<Clust
 
 fn catch_up(timeline: &Timeline, cluster: &mut Cluster, mib: usize) -> Result<(), Failure> {
     let leader = cluster.wait_for_leader(0, PATIENCE)?.id;
-    timeline.tell("fill", &format!("{mib} MiB in values of {} KiB", VALUE_BYTES >> 10));
-    fill(cluster, leader, (mib << 20) / VALUE_BYTES)?;
+    fill(timeline, cluster, leader, mib)?;
     let snapshot = cluster.order(leader, &["snapshot"])?;
     timeline.tell("snapshot", snapshot.trim_end());
 
@@ -111,13 +117,7 @@ fn catch_up(timeline: &Timeline, cluster: &mut Cluster, mib: usize) -> Result<()
     cluster.wipe(lost)?;
     cluster.let_join(lost);
 
-    let load = Load::start(&[cluster.client_address(leader)], LOAD);
-    cluster.run_for(BASELINE / 5)?;
-    let mark = (load.written(), Instant::now());
-    cluster.run_for(BASELINE)?;
-    let alone = load.rate_since(mark);
-    timeline.tell("load", &format!("{} writes of 1 KiB per second by two", grouped(alone as u64)));
-
+    let (load, alone) = load_of_two(timeline, cluster, leader)?;
     let progress = Progress::unknown("catch up");
     cluster.start_server(lost)?;
     cluster.wait(PATIENCE, "the wiped server to answer", |cluster| cluster.view(lost))?;
@@ -131,24 +131,75 @@ fn catch_up(timeline: &Timeline, cluster: &mut Cluster, mib: usize) -> Result<()
     })?;
     let applied = mark.1.elapsed();
     drop(progress);
-    let rate = |span: Duration| (mib << 20) as f64 / 1e6 / span.as_secs_f64();
     timeline.good(
         "catch up",
         &format!(
             "server {lost} votes after {} ({:.0} MB/s), and has it all in its store after {} ({:.0} MB/s)",
             ms(held),
-            rate(held),
+            megabytes_per_second(mib, held),
             ms(applied),
-            rate(applied)
+            megabytes_per_second(mib, applied)
         ),
     );
-    let kept = 100.0 * beside / alone.max(1.0);
-    let text = format!("meanwhile {} writes per second: {kept:.0} %", grouped(beside as u64));
-    timeline.good("", &text);
+    tell_kept(timeline, beside, alone);
     Ok(())
 }
 
-fn fill(cluster: &Cluster, leader: u64, values: usize) -> Result<(), Failure> {
+/// A server that was away comes back, while the leader still has all that it missed in its log.
+fn catch_up_by_log(timeline: &Timeline, cluster: &mut Cluster, mib: usize) -> Result<(), Failure> {
+    let leader = cluster.wait_for_leader(0, PATIENCE)?.id;
+    let away = cluster.ids().into_iter().find(|id| *id != leader).unwrap_or(leader);
+    cluster.kill(away)?;
+    fill(timeline, cluster, leader, mib)?;
+
+    let (load, alone) = load_of_two(timeline, cluster, leader)?;
+    let progress = Progress::unknown("catch up by the log");
+    let goal = cluster.view(leader).map_or(0, |view| view.applied);
+    cluster.start_server(away)?;
+    cluster.wait(PATIENCE, "the server that was away to answer", |cluster| cluster.view(away))?;
+    let mark = (load.written(), Instant::now());
+    cluster.wait(PATIENCE, "the server to apply what it missed", |cluster| {
+        cluster.view(away).filter(|view| view.applied >= goal)
+    })?;
+    let (applied, beside) = (mark.1.elapsed(), load.rate_since(mark));
+    drop(progress);
+    let rate = megabytes_per_second(mib, applied);
+    let text = format!("server {away} has applied it after {} ({rate:.0} MB/s)", ms(applied));
+    timeline.good("by the log", &text);
+    tell_kept(timeline, beside, alone);
+    Ok(())
+}
+
+/// Clients of the leader while one of three servers is away, and how many writes per second they
+/// do.
+fn load_of_two(
+    timeline: &Timeline,
+    cluster: &mut Cluster,
+    leader: u64,
+) -> Result<(Load, f64), Failure> {
+    let load = Load::start(&[cluster.client_address(leader)], LOAD);
+    cluster.run_for(BASELINE / 5)?;
+    let mark = (load.written(), Instant::now());
+    cluster.run_for(BASELINE)?;
+    let alone = load.rate_since(mark);
+    timeline.tell("load", &format!("{} writes of 1 KiB per second by two", grouped(alone as u64)));
+    Ok((load, alone))
+}
+
+fn megabytes_per_second(mib: usize, span: Duration) -> f64 {
+    (mib << 20) as f64 / 1e6 / span.as_secs_f64()
+}
+
+/// What is left of the load beside a server that catches up.
+fn tell_kept(timeline: &Timeline, beside: f64, alone: f64) {
+    let kept = 100.0 * beside / alone.max(1.0);
+    let text = format!("meanwhile {} writes per second: {kept:.0} %", grouped(beside as u64));
+    timeline.good("", &text);
+}
+
+fn fill(timeline: &Timeline, cluster: &Cluster, leader: u64, mib: usize) -> Result<(), Failure> {
+    timeline.tell("fill", &format!("{mib} MiB in values of {} KiB", VALUE_BYTES >> 10));
+    let values = (mib << 20) / VALUE_BYTES;
     let failed = |e: std::io::Error| Failure(format!("the state cannot be filled: {e}"));
     let mut client = Client::connect(cluster.client_address(leader)).map_err(failed)?;
     // Each value is another one, so that nobody can share them.
