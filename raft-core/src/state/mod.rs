@@ -10,6 +10,7 @@ pub(crate) mod log;
 pub(crate) mod members;
 pub(crate) mod memberships;
 pub(crate) mod outbox;
+pub(crate) mod pace;
 pub(crate) mod peers;
 pub(crate) mod progress;
 pub(crate) mod promise;

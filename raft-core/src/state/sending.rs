@@ -5,15 +5,9 @@ use alloc::collections::VecDeque;
 use crate::checkpoint::stored;
 use crate::config::Config;
 use crate::message::SnapshotMeta;
+use crate::state::pace::Pace;
 use crate::time::Instant;
 use crate::types::{Index, LogId};
-
-/// How fast a snapshot goes at least before the leader pauses between windows, in bytes a
-/// microsecond: 160 MiB a second.
-const PACED_RATE_MIN: u64 = 168;
-
-/// A pause is this many times as long as the window before it took.
-const PAUSE_FACTOR: u64 = 2;
 
 /// A snapshot on its way to a follower.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -36,36 +30,13 @@ pub(crate) struct Sending {
     in_vain: bool,
     /// The moment and the place of the last progress seen.
     progress: (Instant, u64),
-    window: Window,
-    /// No chunk is read before that.
-    paused_until: Option<Instant>,
+    pace: Pace,
 }
 
 stored! {
     struct Sending {
         snapshot, acknowledged, last_reported, next, sent, inflight, size, reading, in_vain,
-        progress, window, paused_until,
-    }
-}
-
-/// The chunks between two pauses, as many as may be on their way at a time.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Window {
-    /// When it began, and with which byte.
-    began: Instant,
-    from: u64,
-    /// The end of the leader's log at that time, as the next tick saw it.
-    last_index: Option<Index>,
-    /// It followed a pause: what follows it waits until the follower has written all of it.
-    is_closed: bool,
-}
-
-stored! { struct Window { began, from, last_index, is_closed } }
-
-impl Window {
-    fn end(&self, config: &Config) -> u64 {
-        let bytes = config.snapshot_chunk_bytes.saturating_mul(config.inflight_chunks_max);
-        self.from.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
+        progress, pace,
     }
 }
 
@@ -82,8 +53,7 @@ impl Sending {
             reading: false,
             in_vain: false,
             progress: (now, 0),
-            window: Window { began: now, from: 0, last_index: None, is_closed: false },
-            paused_until: None,
+            pace: Pace::new(now),
         }
     }
 
@@ -98,39 +68,18 @@ impl Sending {
     pub(crate) fn wants_chunk(&self, config: &Config) -> bool {
         let is_left = self.size.is_none_or(|size| self.next < size);
         let waits = self.in_vain && !self.inflight.is_empty();
-        let is_closed = self.window.is_closed && self.next >= self.window.end(config);
-        let pauses = is_closed || self.paused_until.is_some();
+        let pauses = self.pace.holds_back(self.next, window_bytes(config));
         !self.reading && is_left && !waits && !pauses && !self.is_full(config)
     }
 
     /// When the pause between two windows ends.
     pub(crate) fn paused_until(&self) -> Option<Instant> {
-        self.paused_until
+        self.pace.paused_until()
     }
 
-    /// With each tick: pauses after a window of chunks that the follower has written, if commands
-    /// came meanwhile, twice as long as the window took; but not so long that less than
-    /// [`PACED_RATE_MIN`] goes on average. So a leader has time for its clients beside a follower
-    /// that catches up, and where the network or a disk is slow nothing is paced.
+    /// With each tick: pauses between windows of chunks, as many as may be on their way at a time.
     pub(crate) fn pace(&mut self, now: Instant, last_index: Index, config: &Config) {
-        self.paused_until = self.paused_until.filter(|until| *until > now);
-        let began_at = *self.window.last_index.get_or_insert(last_index);
-        let end = self.window.end(config);
-        if self.paused_until.is_some() || self.acknowledged < end {
-            return;
-        }
-        let took = now.as_micros().saturating_sub(self.window.began.as_micros());
-        let written = self.acknowledged.saturating_sub(self.window.from);
-        let slowest = written / PACED_RATE_MIN;
-        let pause = match last_index > began_at {
-            true => took.saturating_mul(PAUSE_FACTOR).min(slowest.saturating_sub(took)),
-            false => 0,
-        };
-        let resumed = now.plus_micros(pause);
-        let is_closed = resumed > now;
-        self.paused_until = is_closed.then_some(resumed);
-        let (from, last_index) = (self.acknowledged, Some(last_index));
-        self.window = Window { began: resumed, from, last_index, is_closed };
+        self.pace.on_tick(now, self.acknowledged, window_bytes(config), last_index);
     }
 
     /// Whether as many chunks are on their way as may be.
@@ -177,7 +126,7 @@ impl Sending {
         self.acknowledged = self.last_reported;
         self.next = self.last_reported;
         self.inflight.clear();
-        self.window.from = self.window.from.min(self.acknowledged);
+        self.pace.go_back(self.acknowledged);
         self.in_vain = true;
         if self.size == Some(self.next) {
             // All that is missing is an empty last chunk, as is all of a snapshot of no bytes: it
@@ -203,4 +152,10 @@ impl Sending {
         }
         stuck
     }
+}
+
+/// As much as may be on its way at a time.
+fn window_bytes(config: &Config) -> u64 {
+    let bytes = config.snapshot_chunk_bytes.saturating_mul(config.inflight_chunks_max);
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
