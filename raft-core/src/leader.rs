@@ -40,7 +40,7 @@ impl<C: Command, R: Rng> Raft<C, R> {
             peers,
             pending: everyone,
             to_answer: MemberSet::default(),
-            sending: MemberSet::default(),
+            lagging: MemberSet::default(),
             heard: everyone,
             round: Round::new(1),
             session,

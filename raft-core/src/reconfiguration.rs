@@ -207,7 +207,7 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
         };
         leader.peers = server.members.ids.iter().map(progress).collect();
         // A member that is sent no snapshot drops out when the next chunk is looked for.
-        leader.sending = server.members.everyone_else();
+        leader.lagging = server.members.everyone_else();
         leader.pending = server.members.everyone_else();
         let moved = |set: MemberSet| {
             let ids = set.iter().filter_map(|old| before.id(old));

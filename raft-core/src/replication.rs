@@ -334,7 +334,7 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
             let peer = self.leader.peers.get_mut(position)?;
             if peer.needs_snapshot(&self.server.log) {
                 peer.begin_snapshot(self.server.snapshots.last.clone(), self.server.now);
-                self.leader.sending.insert(position);
+                self.leader.lagging.insert(position);
             }
             if let Some(message) = self.append_to(position) {
                 return Some(message);

@@ -164,6 +164,6 @@ pub enum Wake {
     Quorum,
     /// To give up a transfer of leadership.
     Transfer,
-    /// To send more of a snapshot.
-    Snapshot,
+    /// To send more to a follower that catches up.
+    CatchUp,
 }

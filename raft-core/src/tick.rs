@@ -77,16 +77,19 @@ impl<C: Command, R: Rng> Raft<C, R> {
             if let Some(peer) = leading.leader.peers.get_mut(position) {
                 peer.on_heard(now);
                 peer.measure_round_trip(now, longest);
+                if peer.has_backlog(leading.server.commit_index) {
+                    leading.leader.lagging.insert(position);
+                }
             }
         }
-        leading.pace_snapshots();
+        leading.pace_followers();
     }
 
-    /// When the first pause between two windows of a snapshot ends.
-    fn snapshot_resumes_at(&self) -> Option<Instant> {
+    /// When the first pause ends between two windows of what a follower is sent to catch up.
+    fn follower_resumes_at(&self) -> Option<Instant> {
         let RoleState::Leader(leader) = &self.role else { return None };
-        let paused = |position| leader.peers.get(position)?.sending.as_ref()?.paused_until();
-        leader.sending.iter().filter_map(paused).min()
+        let paused = |position| leader.peers.get(position)?.paused_until();
+        leader.lagging.iter().filter_map(paused).min()
     }
 
     /// A leader's heartbeats follow the timeout in force. A candidate asks again after the
@@ -178,9 +181,9 @@ impl<C: Command, R: Rng> Raft<C, R> {
                 first = Some((at, wake));
             }
         }
-        if let Some(at) = self.snapshot_resumes_at() {
+        if let Some(at) = self.follower_resumes_at() {
             if first.is_none_or(|(earliest, _)| at < earliest) {
-                first = Some((at, Wake::Snapshot));
+                first = Some((at, Wake::CatchUp));
             }
         }
         if waits && first.is_none_or(|(earliest, _)| self.server.now < earliest) {
@@ -203,6 +206,22 @@ impl<C: Command, R: Rng> Following<'_, C, R> {
 }
 
 impl<C: Command, R: Rng> Leading<'_, C, R> {
+    /// With each tick: pauses between windows of what followers are sent to catch up.
+    pub(crate) fn pace_followers(&mut self) {
+        let Leading { leader, server } = self;
+        for position in leader.lagging.iter() {
+            let Some(peer) = leader.peers.get_mut(position) else { continue };
+            let paused = peer.paused_until();
+            peer.pace(server.now, server.commit_index, &server.log, &server.config);
+            if paused.is_some() && peer.paused_until().is_none() {
+                leader.pending.insert(position);
+            }
+            if peer.sending.is_none() && !peer.has_backlog(server.commit_index) {
+                leader.lagging.remove(position);
+            }
+        }
+    }
+
     fn listens_first(&mut self, deadline: Instant) -> bool {
         // What was heard since the timer was armed puts off when this leader gives up.
         let deadline = deadline.max(self.server.gives_up_at(self.leader));

@@ -103,12 +103,9 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
 
     /// The next chunk that this leader wants to send.
     pub(crate) fn next_snapshot_to_read(&mut self) -> Option<Output<C>> {
-        for position in self.leader.sending.iter() {
+        for position in self.leader.lagging.iter() {
             let (is_heard, to) = (self.is_heard(position), self.server.members.id(position)?);
-            let Some(sending) = &mut self.leader.peers.get_mut(position)?.sending else {
-                self.leader.sending.remove(position);
-                continue;
-            };
+            let Some(sending) = &mut self.leader.peers.get_mut(position)?.sending else { continue };
             if is_heard && sending.wants_chunk(&self.server.config) {
                 sending.reading = true;
                 return Some(Output::ReadSnapshot(ReadSnapshot {
@@ -122,17 +119,6 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
         None
     }
 
-    /// With each tick: pauses between windows of chunks.
-    pub(crate) fn pace_snapshots(&mut self) {
-        let last_index = self.server.log.last().index;
-        for position in self.leader.sending.iter() {
-            let peer = self.leader.peers.get_mut(position);
-            if let Some(sending) = peer.and_then(|peer| peer.sending.as_mut()) {
-                sending.pace(self.server.now, last_index, &self.server.config);
-            }
-        }
-    }
-
     /// With each heartbeat: lets go of the log that was kept for followers that catch up, once none
     /// of them needs it.
     pub(crate) fn release_log(&mut self) {
@@ -144,7 +130,7 @@ impl<C: Command, R: Rng> Leading<'_, C, R> {
 
     /// With each heartbeat: chunks that were lost are sent again.
     pub(crate) fn retry_snapshots(&mut self) {
-        for position in self.leader.sending.iter() {
+        for position in self.leader.lagging.iter() {
             let newest = &self.server.snapshots.last;
             let sending =
                 self.leader.peers.get_mut(position).and_then(|peer| peer.sending.as_mut());

@@ -22,14 +22,16 @@ impl Inflights {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// Forgets the batches that end at or before `index`.
-    pub(crate) fn acknowledge(&mut self, index: Index) {
+    /// Forgets the batches that end at or before `index`. Returns how many bytes they were.
+    pub(crate) fn acknowledge(&mut self, index: Index) -> usize {
+        let before = self.bytes;
         while let Some((_, bytes)) =
             self.batches.front().copied().filter(|(last, _)| *last <= index)
         {
             self.batches.pop_front();
             self.bytes = self.bytes.saturating_sub(bytes);
         }
+        before.saturating_sub(self.bytes)
     }
 
     pub(crate) fn clear(&mut self) {

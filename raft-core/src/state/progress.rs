@@ -44,6 +44,7 @@ use crate::state::election_timeout::RoundTrip;
 use crate::state::forwards::Taken;
 use crate::state::inflights::Inflights;
 use crate::state::log::Log;
+use crate::state::pace::{Pace, Sent};
 use crate::state::sending::Sending;
 use crate::time::Instant;
 use crate::types::{Command, Index, LogId, Round, Session};
@@ -94,6 +95,8 @@ pub(crate) struct Progress {
     catches_up: bool,
     /// The snapshot on its way to the follower; none unless in state `Snapshot`.
     pub(crate) sending: Option<Sending>,
+    /// What the follower is sent of the log to catch up; none if it keeps up.
+    backlog: Option<Backlog>,
     /// The newest request of this follower to append commands, with the answer.
     pub(crate) taken: Taken,
 }
@@ -102,8 +105,31 @@ stored! {
     struct Progress {
         session, state, match_index, next_index, probed, in_vain, inflights, round_sent,
         round_echoed, commit_sent, heard_at, promised_until, round_trip, rank, catches_up,
-        sending, taken,
+        sending, backlog, taken,
     }
+}
+
+/// What a follower is sent of the log to catch up.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Backlog {
+    /// So many bytes of it the follower has written.
+    acknowledged: u64,
+    pace: Pace,
+}
+
+stored! { struct Backlog { acknowledged, pace } }
+
+impl Backlog {
+    /// Two windows may be on their way at a time.
+    fn sent(&self, inflights: &Inflights, config: &Config) -> Sent {
+        let next = self.acknowledged.saturating_add(bytes_of(inflights.bytes()));
+        let window = bytes_of(config.inflight_bytes_max) / 2;
+        Sent { acknowledged: self.acknowledged, next, window }
+    }
+}
+
+fn bytes_of(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 impl Progress {
@@ -126,6 +152,7 @@ impl Progress {
             rank: None,
             catches_up: false,
             sending: None,
+            backlog: None,
             taken: Taken::default(),
         }
     }
@@ -215,7 +242,10 @@ impl Progress {
                 return news;
             }
         }
-        self.inflights.acknowledge(index);
+        let acknowledged = bytes_of(self.inflights.acknowledge(index));
+        if let Some(backlog) = &mut self.backlog {
+            backlog.acknowledged = backlog.acknowledged.saturating_add(acknowledged);
+        }
         let is_probed = self.state == ProgressState::Probe && self.inflights.len() > 0;
         if !is_probed {
             self.state = ProgressState::Replicate;
@@ -267,6 +297,41 @@ impl Progress {
     /// snapshot.
     pub(crate) fn needs_snapshot<C: Command>(&self, log: &Log<C>) -> bool {
         self.state != ProgressState::Snapshot && self.next_index <= log.base().index
+    }
+
+    /// Whether the follower takes entries, and was not sent yet all that is committed. What follows
+    /// a snapshot is no backlog: for its sake the leader keeps more of its log than else, and wants
+    /// to be rid of it.
+    pub(crate) fn has_backlog(&self, commit_index: Index) -> bool {
+        let replicates = self.state == ProgressState::Replicate;
+        replicates && self.next_index <= commit_index && !self.catches_up
+    }
+
+    /// With each tick: pauses between windows of what the follower is sent to catch up.
+    pub(crate) fn pace<C: Command>(
+        &mut self,
+        now: Instant,
+        commit_index: Index,
+        log: &Log<C>,
+        config: &Config,
+    ) {
+        if let Some(sending) = &mut self.sending {
+            sending.pace(now, commit_index, log, config);
+        }
+        if self.has_backlog(commit_index) {
+            let new = || Backlog { acknowledged: 0, pace: Pace::new(now) };
+            let backlog = self.backlog.get_or_insert_with(new);
+            let sent = backlog.sent(&self.inflights, config);
+            backlog.pace.on_tick(now, sent, commit_index, log);
+        } else {
+            self.backlog = None;
+        }
+    }
+
+    /// When the pause ends between two windows of what the follower is sent to catch up.
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
+        let backlog = self.backlog.as_ref().and_then(|backlog| backlog.pace.paused_until());
+        backlog.or_else(|| self.sending.as_ref()?.paused_until())
     }
 
     /// The entry behind which the follower needs the log, while it catches up with the help of a
@@ -338,6 +403,9 @@ impl Progress {
             ProgressState::Replicate => {
                 self.inflights.len() >= config.inflight_appends_max
                     || self.inflights.bytes() >= config.inflight_bytes_max
+                    || self.backlog.as_ref().is_some_and(|backlog| {
+                        backlog.pace.holds_back(backlog.sent(&self.inflights, config))
+                    })
             }
             ProgressState::Snapshot => true,
         }

@@ -204,8 +204,8 @@ pub(crate) struct Leader {
     pub(crate) pending: MemberSet,
     /// Peers that are owed an answer to their request to append commands.
     pub(crate) to_answer: MemberSet,
-    /// Peers to whom a snapshot may be on its way.
-    pub(crate) sending: MemberSet,
+    /// Peers that may be catching up, by a snapshot or by the log.
+    pub(crate) lagging: MemberSet,
     /// Peers heard of since the last tick.
     pub(crate) heard: MemberSet,
     /// The newest heartbeat round.
@@ -226,7 +226,7 @@ pub(crate) struct Leader {
 
 stored! {
     struct Leader {
-        peers, pending, sending, heard, to_answer, round, session, lease, timeout, transfer,
+        peers, pending, lagging, heard, to_answer, round, session, lease, timeout, transfer,
         listened_after, preference_after,
     }
 }

@@ -5,9 +5,10 @@ use alloc::collections::VecDeque;
 use crate::checkpoint::stored;
 use crate::config::Config;
 use crate::message::SnapshotMeta;
-use crate::state::pace::Pace;
+use crate::state::log::Log;
+use crate::state::pace::{Pace, Sent};
 use crate::time::Instant;
-use crate::types::{Index, LogId};
+use crate::types::{Command, Index, LogId};
 
 /// A snapshot on its way to a follower.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -68,7 +69,7 @@ impl Sending {
     pub(crate) fn wants_chunk(&self, config: &Config) -> bool {
         let is_left = self.size.is_none_or(|size| self.next < size);
         let waits = self.in_vain && !self.inflight.is_empty();
-        let pauses = self.pace.holds_back(self.next, window_bytes(config));
+        let pauses = self.pace.holds_back(self.sent(config));
         !self.reading && is_left && !waits && !pauses && !self.is_full(config)
     }
 
@@ -77,9 +78,22 @@ impl Sending {
         self.pace.paused_until()
     }
 
-    /// With each tick: pauses between windows of chunks, as many as may be on their way at a time.
-    pub(crate) fn pace(&mut self, now: Instant, last_index: Index, config: &Config) {
-        self.pace.on_tick(now, self.acknowledged, window_bytes(config), last_index);
+    /// With each tick: pauses between windows of chunks.
+    pub(crate) fn pace<C: Command>(
+        &mut self,
+        now: Instant,
+        commit_index: Index,
+        log: &Log<C>,
+        config: &Config,
+    ) {
+        self.pace.on_tick(now, self.sent(config), commit_index, log);
+    }
+
+    /// A window is as much as may be on its way at a time.
+    fn sent(&self, config: &Config) -> Sent {
+        let window = config.snapshot_chunk_bytes.saturating_mul(config.inflight_chunks_max);
+        let window = u64::try_from(window).unwrap_or(u64::MAX);
+        Sent { acknowledged: self.acknowledged, next: self.next, window }
     }
 
     /// Whether as many chunks are on their way as may be.
@@ -152,10 +166,4 @@ impl Sending {
         }
         stuck
     }
-}
-
-/// As much as may be on its way at a time.
-fn window_bytes(config: &Config) -> u64 {
-    let bytes = config.snapshot_chunk_bytes.saturating_mul(config.inflight_chunks_max);
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }

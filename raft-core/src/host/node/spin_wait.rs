@@ -27,7 +27,7 @@ pub(super) fn wake_at((deadline, wake): (Instant, Wake)) -> Instant {
         | Wake::AskAgain
         | Wake::Quorum
         | Wake::Transfer
-        | Wake::Snapshot => deadline,
+        | Wake::CatchUp => deadline,
     }
 }
 

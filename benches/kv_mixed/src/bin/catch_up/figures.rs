@@ -141,8 +141,7 @@ fn catch_up(timeline: &Timeline, cluster: &mut Cluster, mib: usize) -> Result<()
             megabytes_per_second(mib, applied)
         ),
     );
-    tell_kept(timeline, beside, alone);
-    Ok(())
+    tell_kept(timeline, cluster, &load, beside, alone)
 }
 
 /// A server that was away comes back, while the leader still has all that it missed in its log.
@@ -158,16 +157,21 @@ fn catch_up_by_log(timeline: &Timeline, cluster: &mut Cluster, mib: usize) -> Re
     cluster.start_server(away)?;
     cluster.wait(PATIENCE, "the server that was away to answer", |cluster| cluster.view(away))?;
     let mark = (load.written(), Instant::now());
+    let written = usize::try_from(mark.0).unwrap_or(usize::MAX);
     cluster.wait(PATIENCE, "the server to apply what it missed", |cluster| {
         cluster.view(away).filter(|view| view.applied >= goal)
     })?;
     let (applied, beside) = (mark.1.elapsed(), load.rate_since(mark));
     drop(progress);
-    let rate = megabytes_per_second(mib, applied);
-    let text = format!("server {away} has applied it after {} ({rate:.0} MB/s)", ms(applied));
+    // The clients wrote as well while it was away.
+    let missed = mib + ((written * LOAD.value_bytes) >> 20);
+    let rate = megabytes_per_second(missed, applied);
+    let applied = ms(applied);
+    let text = format!(
+        "server {away} has applied {missed} MiB of values after {applied} ({rate:.0} MB/s)"
+    );
     timeline.good("by the log", &text);
-    tell_kept(timeline, beside, alone);
-    Ok(())
+    tell_kept(timeline, cluster, &load, beside, alone)
 }
 
 /// Clients of the leader while one of three servers is away, and how many writes per second they
@@ -190,11 +194,28 @@ fn megabytes_per_second(mib: usize, span: Duration) -> f64 {
     (mib << 20) as f64 / 1e6 / span.as_secs_f64()
 }
 
-/// What is left of the load beside a server that catches up.
-fn tell_kept(timeline: &Timeline, beside: f64, alone: f64) {
-    let kept = 100.0 * beside / alone.max(1.0);
-    let text = format!("meanwhile {} writes per second: {kept:.0} %", grouped(beside as u64));
+/// What was left of the load beside a server that caught up, of that beside two servers and of that
+/// beside three.
+fn tell_kept(
+    timeline: &Timeline,
+    cluster: &mut Cluster,
+    load: &Load,
+    beside: f64,
+    of_two: f64,
+) -> Result<(), Failure> {
+    cluster.run_for(BASELINE / 5)?;
+    let mark = (load.written(), Instant::now());
+    cluster.run_for(BASELINE)?;
+    let of_three = load.rate_since(mark);
+    let [by_two, by_three] = [of_two, of_three].map(|rate| 100.0 * beside / rate.max(1.0));
+    let text = format!(
+        "meanwhile {} writes per second: {by_two:.0} %, and {by_three:.0} % of the {} by three \
+         afterwards",
+        grouped(beside as u64),
+        grouped(of_three as u64)
+    );
     timeline.good("", &text);
+    Ok(())
 }
 
 fn fill(timeline: &Timeline, cluster: &Cluster, leader: u64, mib: usize) -> Result<(), Failure> {
