@@ -4,7 +4,6 @@
 use core::fmt;
 use core::time::Duration;
 
-use super::churn::Churn;
 use super::delay::Delay;
 use super::disk::Crash;
 use super::network::{Network, Partition};
@@ -188,6 +187,37 @@ pub enum Target {
     Leader,
     /// The server that was started last of all.
     Newest,
+}
+
+/// A way to change the membership.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Churn {
+    /// A new server becomes a learner.
+    Join,
+    /// A learner becomes a voter.
+    Promote,
+    /// A voter becomes a learner.
+    Demote,
+    /// A member leaves, and is switched off later, or not.
+    Remove,
+    /// All at once: a learner replaces a voter that leaves, and a new server becomes a learner.
+    Replace,
+    /// A member gets another priority.
+    Prioritise,
+}
+
+impl fmt::Display for Churn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Join => "a new server joins",
+            Self::Promote => "a learner becomes a voter",
+            Self::Demote => "a voter becomes a learner",
+            Self::Remove => "a member leaves",
+            Self::Replace => "a learner takes the place of a voter, and a new server joins",
+            Self::Prioritise => "a member gets another priority",
+        })
+    }
 }
 
 impl fmt::Display for Target {

@@ -3,8 +3,8 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt;
 
+use super::action::Churn;
 use super::cluster::Cluster;
 use super::state_machine::StateMachine;
 use crate::change::Change;
@@ -15,37 +15,6 @@ use crate::types::NodeId;
 pub(super) const SERVERS_MAX: u64 = 20;
 /// The most members of a cluster, unless the cluster began with more.
 const MEMBERS_MANY: usize = 8;
-
-/// A way to change the membership.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Churn {
-    /// A new server becomes a learner.
-    Join,
-    /// A learner becomes a voter.
-    Promote,
-    /// A voter becomes a learner.
-    Demote,
-    /// A member leaves, and is switched off later, or not.
-    Remove,
-    /// All at once: a learner replaces a voter that leaves, and a new server becomes a learner.
-    Replace,
-    /// A member gets another priority.
-    Prioritise,
-}
-
-impl fmt::Display for Churn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Join => "a new server joins",
-            Self::Promote => "a learner becomes a voter",
-            Self::Demote => "a voter becomes a learner",
-            Self::Remove => "a member leaves",
-            Self::Replace => "a learner takes the place of a voter, and a new server joins",
-            Self::Prioritise => "a member gets another priority",
-        })
-    }
-}
 
 impl<S: StateMachine> Cluster<S> {
     /// Asks the leader for a change, if there is one.

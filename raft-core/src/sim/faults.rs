@@ -8,43 +8,13 @@ use super::clock::TRUE_RATE_PPM;
 use super::cluster::Cluster;
 use super::delay::Delay;
 use super::disk::Crash;
+use super::event::{Event, Relief};
 use super::network::Network;
 use super::state_machine::Workload;
 use super::trace::What;
-use super::turn::Event;
 use crate::message::Body;
 use crate::role::Role;
 use crate::types::NodeId;
-
-/// The end of a fault.
-pub(super) enum Relief {
-    Weather,
-    Mend {
-        from: NodeId,
-        to: NodeId,
-    },
-    Unite,
-    Start {
-        id: NodeId,
-        life: u64,
-    },
-    DiskLatency(NodeId),
-    ReleaseDisk(NodeId),
-    Files(NodeId),
-    /// A server learns that the connection to another died.
-    Hint {
-        id: NodeId,
-        of: NodeId,
-    },
-    Resume {
-        id: NodeId,
-        life: u64,
-    },
-    ResumeAll,
-    Connect(NodeId),
-    Hearing(NodeId),
-    ClockRate(NodeId),
-}
 
 /// How long a sync takes on a disk that is well.
 pub const CALM_SYNC: Duration = Duration::from_micros(500);

@@ -79,16 +79,16 @@
 //! |---|---|
 //! | loss, duplication, reordering, delay; one-way cuts and partitions | `network.rs`, `delay.rs` |
 //! | group commit, slow disks, failed syncs, crashes that keep, lose or tear | `disk.rs` |
-//! | snapshot files: slow, failing, gone with a crash | `files.rs` |
+//! | snapshot files: slow, failing, gone with a crash | `files.rs`, `file_jobs.rs` |
 //! | changes of membership, new servers, transfers of leadership | `members.rs`, `churn.rs` |
 //! | clocks that go fast, slow, or jump | `clock.rs` |
 //! | servers: one turn of the host's loop for each input, pauses | `turn.rs`, `server.rs` |
 //! | clients that ask one thing at a time | `client.rs`, `application.rs`, `history.rs` |
-//! | state machines that are slow to apply and to restore | `worker.rs` |
+//! | state machines that are slow to apply and to restore | `worker.rs`, `work.rs` |
 //! | hosts: limits, configurations that differ by server and by life | `hosts.rs` |
 //! | a node's own state machine, and the seed of a panic | `hosted.rs`, `seed_note.rs` |
 //! | which faults there are, and when they strike | `swarm.rs`, `strikes.rs`, `plan.rs` |
-//! | each action of a plan, and its end | `action.rs`, `faults.rs` |
+//! | each action of a plan, and its end | `action.rs`, `faults.rs`, `event.rs` |
 //! | what a share of the worlds has beyond that, and a search can ask for | `themes.rs` |
 //! | what must hold once all faults are over | `calm.rs` |
 //! | what is checked | `observer/` |
@@ -106,7 +106,9 @@ mod counts;
 mod delay;
 mod disk;
 mod draw;
+mod event;
 mod faults;
+mod file_jobs;
 mod files;
 mod forward;
 mod history;
@@ -129,11 +131,11 @@ mod trace;
 mod turn;
 mod view;
 mod violation;
+mod work;
 mod worker;
 
-pub use action::{Action, Step, Target};
+pub use action::{Action, Churn, Step, Target};
 pub use calm::{CALM_ELECTIONS_MAX, CALM_SNAPSHOT};
-pub use churn::Churn;
 pub use client::CLIENT_PATIENCE;
 pub use clock::TRUE_RATE_PPM;
 pub use cluster::{Cluster, ReadEnd};

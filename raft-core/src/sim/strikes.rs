@@ -3,8 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::action::{Action, Step, Target};
-use super::churn::Churn;
+use super::action::{Action, Churn, Step, Target};
 use super::clock::TRUE_RATE_PPM;
 use super::delay::Delay;
 use super::disk::Crash;

@@ -10,7 +10,7 @@ use super::cluster::{Cluster, READ_ENDS_MAX, ReadEnd};
 use super::counts::Counts;
 use super::disk::{Crash, Synced};
 use super::draw::Draw;
-use super::faults::Relief;
+use super::event::Event;
 use super::files::Job;
 use super::network::{Links, Network, is_request, wire_bytes};
 use super::queue::Queue;
@@ -34,20 +34,6 @@ const SOCKET_LATENCY: Duration = Duration::from_micros(100);
 
 /// The messages of the past that are kept, to come again.
 const MEMORY_MAX: usize = 64;
-
-/// Something that will happen.
-pub(super) enum Event<C> {
-    /// A message arrives.
-    Arrival(Message<C>),
-    /// A sync of a server's disk ends, if that life of the server is not over.
-    SyncEnds { at: usize, life: u64 },
-    /// A job on a server's files ends, if that life of the server is not over.
-    FileDone { at: usize, life: u64, job: Box<Job<C>> },
-    /// A state machine ends its current work, if that life of the server is not over.
-    WorkDone { at: usize, life: u64 },
-    /// A fault is over.
-    Relief(Relief),
-}
 
 impl<S: StateMachine> Cluster<S> {
     /// Lets the given time pass.

@@ -5,9 +5,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::cluster::Cluster;
+use super::event::Event;
 use super::state_machine::StateMachine;
 use super::trace::Record;
-use super::turn::Event;
 use super::violation::Failure;
 use crate::entries::Entry;
 use crate::message::Message;
