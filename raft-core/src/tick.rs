@@ -207,7 +207,7 @@ impl<C: Command, R: Rng> Following<'_, C, R> {
 
 impl<C: Command, R: Rng> Leading<'_, C, R> {
     /// With each tick: pauses between windows of what followers are sent to catch up.
-    pub(crate) fn pace_followers(&mut self) {
+    fn pace_followers(&mut self) {
         let Leading { leader, server } = self;
         for position in leader.lagging.iter() {
             let Some(peer) = leader.peers.get_mut(position) else { continue };

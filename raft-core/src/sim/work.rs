@@ -1,4 +1,5 @@
-//! What servers ask of their state machines: each piece of work is begun, done, and told to the core.
+//! What servers ask of their state machines: each piece of work is begun, done, and told to the
+//! core.
 
 use alloc::rc::Rc;
 
