@@ -1,7 +1,7 @@
 //! Log Matching (§5.3): what leaders send, and what followers say that they share with them.
 
 use super::Observer;
-use crate::entries::Entry;
+use crate::entries::{Entry, Payload};
 use crate::message::AppendEntries;
 use crate::sim::violation::{Verdict, hold};
 use crate::types::{Command, Index, LogId, NodeId, Term};
@@ -47,9 +47,14 @@ impl<C: Command + Eq> Observer<C> {
         }
         // The leader commits this far only because the follower has the entry on its disk.
         let (commit, mut held) = (append.leader_commit, self.server(to).last_held());
-        if self.server(from).members.membership.suffrage(to).is_none() {
+        let removes = |entry: &Entry<C>| match &entry.payload {
+            Payload::Configuration(membership) => membership.suffrage(to).is_none(),
+            Payload::Noop | Payload::Command(_) => false,
+        };
+        let is_gone = self.server(from).members.membership.suffrage(to).is_none();
+        if is_gone || append.entries.iter().any(removes) {
             // A leader sends the removal notice without waiting for an answer of the removed
-            // server.
+            // server. A recording may show it before the end of the turn that removed it.
             let end = append.entries.last().map_or(append.prev_log.index, |last| last.index);
             held = held.max(end);
         }
