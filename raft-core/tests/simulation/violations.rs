@@ -235,6 +235,31 @@ fn what_could_be_forgotten_is_seen() {
     says(message(2, 1, 3, append((0, 0), vec![])));
 }
 
+/// A follower is told of no commit that it does not hold, but of the one that removes it: also before
+/// the end of the turn in which it is removed.
+#[test]
+fn a_commit_that_a_follower_does_not_hold_is_seen_but_for_its_own_removal() {
+    let disk = restored(3, 1, vec![entry(1, 1, b"a")]);
+    let seen = || {
+        let mut observer = observer(&[disk.clone(), disk.clone()]);
+        let mut server = raft(1, 2, &disk);
+        server.tick(Instant::ZERO);
+        observer.after_turn(&server, Instant::ZERO).expect("it knows the members");
+        observer
+    };
+    let tells = |payload| {
+        let next = Entry { payload, ..entry(3, 2, b"") };
+        let mut body = append((1, 1), vec![next]);
+        if let Body::AppendEntries(append) = &mut body {
+            append.leader_commit = Index::new(2);
+        }
+        message(1, 2, 3, body)
+    };
+    let removal = Payload::Configuration(Box::new(Membership::of_voters([id(1)])));
+    seen().on_send(&tells(removal)).expect("a notice of removal");
+    breaks(seen().on_send(&tells(Payload::Noop)), Property::Durability);
+}
+
 #[test]
 fn a_restart_with_less_than_was_stored_is_seen() {
     let mut observer = observer(&[restored(3, 1, vec![entry(1, 1, b"a")])]);
