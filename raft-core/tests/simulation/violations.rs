@@ -235,8 +235,8 @@ fn what_could_be_forgotten_is_seen() {
     says(message(2, 1, 3, append((0, 0), vec![])));
 }
 
-/// A follower is told of no commit that it does not hold, but of the one that removes it: also before
-/// the end of the turn in which it is removed.
+/// A follower is told of no commit that it does not hold, but of the one that removes it: also
+/// before the end of the turn in which it is removed.
 #[test]
 fn a_commit_that_a_follower_does_not_hold_is_seen_but_for_its_own_removal() {
     let disk = restored(3, 1, vec![entry(1, 1, b"a")]);
