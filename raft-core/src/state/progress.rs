@@ -300,8 +300,7 @@ impl Progress {
     }
 
     /// Whether the follower takes entries, and was not sent yet all that is committed. What follows
-    /// a snapshot is no backlog: for its sake the leader keeps more of its log than else, and wants
-    /// to be rid of it.
+    /// a snapshot is no backlog: the leader keeps more log than usual until the follower has it.
     pub(crate) fn has_backlog(&self, commit_index: Index) -> bool {
         let replicates = self.state == ProgressState::Replicate;
         replicates && self.next_index <= commit_index && !self.catches_up

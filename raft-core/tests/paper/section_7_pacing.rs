@@ -298,8 +298,8 @@ fn a_log_that_grows_fast_is_sent_without_a_pause() {
     assert_eq!(entries_sent(&mut server), [6, 7]);
 }
 
-/// A leader keeps more of its log than else for whom it has sent a snapshot, and no longer than it
-/// must.
+/// A leader keeps more log than usual for a follower that was sent a snapshot, so it is not to take
+/// longer than it must.
 #[test]
 fn what_follows_a_snapshot_is_sent_without_a_pause() {
     let (mut server, last) = leader();
